@@ -1,11 +1,10 @@
-"""Writes yaml-reference.md from the classes that check a study's YAML.
+"""Writes yaml-reference.md from the classes that check a study's YAML, and cli-reference.md.
 
-The command is python -m docs.write_reference;
-tests/test_docs.py fails while the file differs from what this would write.
+The command is python -m docs.write_reference. tests/test_docs.py fails if the files are out of
+date.
 """
 
 import re
-import textwrap
 import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.cli_reference import CLI_PAGE, cli_reference
+from docs.markdown import bullets, wrapped
 from harness.config import (
     BACKBONE,
     SAMPLERS,
@@ -38,7 +39,7 @@ PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
 Each key that a study's YAML may have: its default, limits and meaning.
-[An example](studies.md#the-yaml); `ship-sweep --list-options` prints the same.
+[An example](studies.md#the-yaml); `ship-sweep options` prints the same.
 
 - `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
   too.
@@ -50,7 +51,6 @@ Each key that a study's YAML may have: its default, limits and meaning.
 DEFAULTS_HEAD = """Other defaults on this page are the authors'. `--dry-run` lists what a study has
 from these; `ship/pocket/defaults.yaml` says how each was chosen. If `backbone` is a factor, none
 apply."""
-WIDTH = 120
 SENTENCE = "a photo of a {}."  # of most datasets
 DATASET = backbone_defaults()[""]["dataset"]
 # Defaults that depend on other keys.
@@ -134,7 +134,7 @@ def _backbone_defaults() -> str:
     alike: dict[str, list[str]] = {}
     for path, line in lines.items():
         alike.setdefault(line, []).append(f"`{path}`" if path else "a trial")
-    return _list(f"{', '.join(paths)}: {line}" for line, paths in alike.items())
+    return bullets(f"{', '.join(paths)}: {line}" for line, paths in alike.items())
 
 
 def _datasets() -> dict[str, str]:
@@ -164,7 +164,7 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
     if shared:
         yield f"### {heading}\n\nEach names those that it has, and defaults of its own.\n"
         n_meanings = Counter(key for key, *_ in shared)
-        yield _list(
+        yield bullets(
             _line(same[0], usual[same], ", ".join(fields) if n_meanings[same[0]] > 1 else "")
             for same, fields in shared.items()
         )
@@ -178,7 +178,7 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
             others = [key for key in told if _default(own[key]) != _default(told[key])]
             listed = (_with_default(k, own[k]) if k in others else f"`{k}`" for k in told)
             named = ", ".join(listed) if others or len(told) < len(usual) else "all"
-            yield _wrapped(f"[Shared](#{link}): {named}.", "") + "\n"
+            yield wrapped(f"[Shared](#{link}): {named}.") + "\n"
         if len(told) < len(own):
             yield _keys({key: field for key, field in own.items() if key not in told})
 
@@ -202,24 +202,11 @@ def _names(title: str, lines: Mapping[Any, str], head: str = "") -> Iterator[str
     alike: dict[str, list[str]] = {}
     for name, line in lines.items():
         alike.setdefault(line, []).append(f"`{name}`")
-    yield _list(f"{', '.join(names)}: {line}" for line, names in alike.items())
+    yield bullets(f"{', '.join(names)}: {line}" for line, names in alike.items())
 
 
 def _keys(fields: Mapping[str, FieldInfo]) -> str:
-    return _list(_line(key, field) for key, field in fields.items())
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "\n".join(_wrapped(f"- {line}", "  ") for line in lines) + "\n"
-
-
-def _wrapped(text: str, indent: str) -> str:
-    """Lines of at most WIDTH columns, none of which ends within a span of code."""
-    held = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text.replace("<", "&lt;"))
-    filled = textwrap.fill(
-        held, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
-    return filled.replace("\0", " ")
+    return bullets(_line(key, field) for key, field in fields.items())
 
 
 def _line(key: str, field: FieldInfo, whose: str = "") -> str:
@@ -319,8 +306,9 @@ def _first_line(documented: Any) -> str:
 
 
 def main() -> None:
-    """Write the page beside this script."""
+    """Write the generated pages."""
     PAGE.write_text(reference(), encoding="utf-8")
+    CLI_PAGE.write_text(cli_reference(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,28 @@
-"""Shared behavior of the three commands: their --help, start and end."""
+"""Shared behavior of the three commands: their --help, usage errors, start and end."""
 
 import gc
 import io
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness.removed import REMOVED
+from harness.wording import nearest, printable_lines, redacted, show
 
 BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
 READER_GONE = 141  # exit code
+# click's UsageError. Recent versions of typer have their own copy of click.
+_USAGE_ERROR: Final[Any] = typer.BadParameter.__mro__[1]
 
 
 class Command(TyperCommand):
-    """A command that explains removed options.
+    """A command whose usage errors are one line, and which explains removed options.
 
     Its --help shows no value type for flags, which some versions of typer show.
     """
@@ -28,14 +31,20 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            typer.Exit: At least one of them is a removed option.
+            typer.Exit: The arguments are not valid.
         """
-        options = [argument.partition("=")[0] for argument in args]
-        sentences = [REMOVED[option] for option in options if option in REMOVED]
-        if sentences:
-            typer.echo("\n".join(sentences), err=True)
-            raise typer.Exit(USER_MISTAKE)
-        return super().parse_args(ctx, args)
+        refuse_removed(args)
+        with _one_line_errors(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.Exit: The command refuses its arguments, or its exit code is not 0.
+        """
+        with _one_line_errors(ctx):
+            return super().invoke(ctx)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its arguments and options, including --help."""
@@ -43,11 +52,69 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands whose --help shows no value type for flags."""
+    """A group of commands with the errors and the --help of `Command`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command's name.
+
+        Raises:
+            typer.Exit: The options are not valid, or the command line has a removed option.
+        """
+        if not args and self.no_args_is_help:
+            return super().parse_args(ctx, args)
+        refuse_removed(args)
+        with _one_line_errors(ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of a name.
+
+        Raises:
+            typer.Exit: There is no such command.
+        """
+        if self.get_command(ctx, args[0]) is None:
+            refuse([self.unknown_command(ctx, args[0])])
+        return super().resolve_command(ctx, args)
+
+    def unknown_command(self, ctx: Any, name: str) -> str:
+        """Return the message for a name that is no command."""
+        choices = self.list_commands(ctx)
+        near = nearest(name, choices)
+        suggestion = f"did you mean {near}? " if near else ""
+        return f"unknown command {show(name)} ({suggestion}choices: {', '.join(choices)})"
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its options, including --help."""
         return _plain(super().get_params(ctx))
+
+
+def refuse(lines: Iterable[str]) -> NoReturn:
+    """Print lines to standard error, and exit with 2."""
+    for line in lines:
+        typer.echo(printable_lines(line), err=True)
+    raise typer.Exit(USER_MISTAKE)
+
+
+def refuse_removed(args: Iterable[str]) -> None:
+    """Refuse removed options, each with a sentence that says what to use instead.
+
+    Raises:
+        typer.Exit: At least one of the arguments is a removed option.
+    """
+    options = [argument.partition("=")[0] for argument in args]
+    sentences = [REMOVED[option] for option in options if option in REMOVED]
+    if sentences:
+        refuse(sentences)
+
+
+@contextmanager
+def _one_line_errors(ctx: Any) -> Iterator[None]:
+    """Print a usage error as one line, and exit with 2."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        message = " ".join(redacted(error.format_message()).split()).removesuffix(".")
+        refuse([f"{message}. See {ctx.command_path} --help"])
 
 
 def _plain(params: list[Any]) -> list[Any]:

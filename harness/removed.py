@@ -6,6 +6,15 @@ error for an unknown option or key. Imports nothing.
 """
 
 _RENAMED = {
+    "--list": "ship-sweep list",
+    "--copy": "ship-sweep copy NAME",
+    "--list-options": "ship-sweep options",
+    "--list-backbones": "ship-sweep backbones",
+    "--check": "ship-sweep check METHOD",
+    "--predict": "ship-sweep predict STUDY FOLDER",
+    "--setting": "ship-sweep predict STUDY FOLDER --config KEY=VALUE",
+    "--prefetch": "ship-sweep prefetch WHAT --space FILE",
+    "--deploy": "ship-sweep deploy NAME",
     "trials": "n_trials",
     "max_failures": "max_consecutive_failures",
     "concurrency": "max_concurrent_trials",
@@ -30,7 +39,7 @@ _RENAMED = {
 
 REMOVED = {
     "--new": (
-        "--new was removed. Use --copy template, and change the YAML that it writes: "
+        "--new was removed. Use ship-sweep copy template, and change the YAML that it writes: "
         "each key has a comment."
     ),
     "--rename": (

@@ -51,7 +51,7 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        raise _refusal(Fault("--copy", "must name a packaged study", name), stem)
+        raise _refusal(Fault("NAME", "must name a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError([f"{path}: is there already, and was left as it is"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.command import INCOMPLETE, USER_MISTAKE, Command, start
+from harness.command import INCOMPLETE, USER_MISTAKE, Command, refuse, start
 from harness.store import Publication
 from harness.wording import printable, redacted
 from reports.errors import EmptyStudyError, ReportError
@@ -17,6 +17,12 @@ from reports.errors import EmptyStudyError, ReportError
 if TYPE_CHECKING:
     from harness.store import Run
     from reports.report import Report
+
+_EPILOG = (
+    "Exit codes: 0 the report was printed or written; 2 a mistake in the command, or there is no "
+    "such study, store or metric; 3 no run of the study has ended yet; 130 interrupted; 141 the "
+    "pipe that reads the output was closed."
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -112,26 +118,30 @@ def prepare(
     return Prepared(report, make_publication(report))
 
 
-@app.command(cls=Command)
+@app.command("ship-report", cls=Command, epilog=_EPILOG)
 def report(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="The study, or several.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of one or more studies.")
     ] = None,
     *,
     all_: Annotated[
-        bool, typer.Option("--all", help="One page over all studies of the store.")
+        bool, typer.Option("--all", help="Write one page about all studies of the store.")
     ] = False,
     tracking_uri: Annotated[
         str | None,
         typer.Option(
-            "--tracking-uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."
+            "--tracking-uri",
+            metavar="URI",
+            help="Address of the MLflow store. Defaults to $MLFLOW_TRACKING_URI, else ./mlflow.db.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Folder of the report; default: ./NAME-report, of several ./studies-report.",
+            metavar="DIR",
+            help="Folder of the report. Defaults to ./NAME-report, or to ./studies-report for "
+            "several studies.",
         ),
     ] = None,
     format_: Annotated[
@@ -139,9 +149,9 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Print only this (terminal, markdown, latex, csv; repeatable); files only with "
-            "--out. csv is one CSV of all tables, told apart by its column table; --out has one "
-            "a table.",
+            help="Print the tables in this format (terminal, markdown, latex or csv), and write "
+            "files only with --out. csv prints all tables as one CSV with a `table` column; --out "
+            "writes one CSV per table. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -149,16 +159,17 @@ def report(
         typer.Option(
             "--metric",
             metavar="METRIC",
-            help="What differences, p-values and figures are of: a test metric of the study's "
-            "protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or "
-            "accuracy.",
+            help="Metric of the differences, p-values and figures: a test metric of the study's "
+            "protocol, or quality/MEASURE. An unknown one lists the choices. Defaults to "
+            "harmonic_mean, or to accuracy if the protocol has no harmonic mean.",
         ),
     ] = None,
     figures: Annotated[
-        bool, typer.Option("--figures", help="Every chart of the page as PNG, SVG and PDF, too.")
+        bool,
+        typer.Option("--figures", help="Also write every chart of the page as PNG, SVG and PDF."),
     ] = False,
     notes: Annotated[
-        bool, typer.Option("--notes", help="Print what the columns are, too.")
+        bool, typer.Option("--notes", help="Also print explanations of the columns.")
     ] = False,
     width: Annotated[
         int | None,
@@ -166,23 +177,21 @@ def report(
             "--width",
             metavar="N",
             min=40,
-            help="Characters of a printed line; default: the terminal's, 160 in a file.",
+            help="Width of the printed tables in characters. Defaults to the terminal's width, "
+            "or to 160 if the output is no terminal.",
         ),
     ] = None,
     published: Annotated[
         bool,
         typer.Option(
             "--published",
-            help="What papers report of the same methods, beside what the study measured.",
+            help="Show what papers report for the same methods next to the study's results.",
         ),
     ] = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
     With several studies, or with --all, write one page that summarizes and links all of them.
-
-    Exit code 2: no such study, store or metric; 3: no run has ended yet; 141: the pipe that reads
-    the output was closed.
     """
     # MLflow retries for minutes by default; a store that is down should fail within seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -191,9 +200,9 @@ def report(
     several = all_ or len(study_names) > 1
     single_study_options = any((format_, figures, metric, published, notes, width))
     if all_ == bool(study_names):
-        raise typer.BadParameter("give the name of a study, names of several, or --all alone")
+        refuse(["use either the names of one or more studies, or --all"])
     if several and single_study_options:
-        raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
+        refuse(["several studies can only be combined with --tracking-uri and --out"])
     try:
         if several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")

@@ -37,7 +37,7 @@ class Rules(NamedTuple):
     """The rules of a protocol.
 
     Attributes:
-        line: Description printed by --list-options.
+        line: Description printed by ship-sweep options.
         new_classes: Whether some of the dataset's classes are held out from training and tested.
         unseen_class: Whether exactly one class is held out, the last one or a named one.
         targets: Whether other datasets are tested.

@@ -12,6 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
+from docs.cli_reference import CLI_PAGE, cli_reference
 from docs.draw_diagrams import IMAGES, RESULT, STEPS, layers, result, trial
 from docs.draw_readme import PAGES as TABLED
 from docs.draw_readme import PICTURE, first_table, with_table
@@ -58,16 +59,21 @@ def broken_links(page: Path) -> Iterator[str]:
 
 def commands() -> dict[str, set[str]]:
     """Each command in words -> its options."""
-    found = {"ship-sweep": sweep, "ship-report": report}
-    options = {name: options_of(get_command(app)) for name, app in found.items()}
-    group = get_command(data)
-    return options | {f"ship-data {name}": options_of(sub) for name, sub in group.commands.items()}
+    roots = {"ship-sweep": sweep, "ship-report": report, "ship-data": data}
+    options = {}
+    for name, command in ((name, get_command(app)) for name, app in roots.items()):
+        options[name] = options_of(command)
+        for subcommand, child in getattr(command, "commands", {}).items():
+            options[f"{name} {subcommand}"] = options_of(child)
+    return options
 
 
 def test_every_option_is_explained() -> None:
     """Each has its entry in a docstring."""
-    every = [get_command(app) for app in (sweep, report)] + [*get_command(data).commands.values()]
-    assert not [one.name for command in every for one in command.params if not one.help]
+    roots = [get_command(app) for app in (sweep, report, data)]
+    children = [child for root in roots for child in getattr(root, "commands", {}).values()]
+    params = [param for command in (*roots, *children) for param in command.params]
+    assert not [param.name for param in params if not param.help]
 
 
 def options_of(command: click.Command) -> set[str]:
@@ -86,14 +92,17 @@ def quoted(page: Path) -> Iterator[str]:
 
 
 def wrong_options(page: Path) -> Iterator[str]:
-    """Options on a page that their command does not have, in words."""
+    """Return the options and subcommands on a page that their command does not have, in words."""
     known = commands()
+    names = "|".join(sorted(known, reverse=True))  # "ship-sweep list" before "ship-sweep"
     for code in quoted(page):
-        found = re.search(r"\b(ship-sweep|ship-report|ship-data \w+)(?=\s|$)(.*)", code)
+        found = re.search(rf"\b({names})(?=\s|$)(.*)", code)
         if found and "`" not in code:
             own = found[2].split(" > ")[0].split("#")[0]
             wrong = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", own)) - known.get(found[1], set())
-            yield from (f"{page.name}: {found[1]} {option}" for option in sorted(wrong))
+            if found[1] in ("ship-sweep", "ship-data"):
+                wrong |= set(re.findall(r"^ ([a-z]+)", own))
+            yield from (f"{page.name}: {found[1]} {word}" for word in sorted(wrong))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -111,9 +120,11 @@ def test_options_exist(page: Path) -> None:
 def test_wrong_links_and_options_are_noticed(tmp_path: Path) -> None:
     """A dead link, a missing heading and an invented option are each reported."""
     page = tmp_path / "page.md"
-    page.write_text("# A head\n[a](no.md) [b](#none) [c](#a-head)\n\n    ship-sweep --nothing\n")
+    code = "    ship-sweep --nothing\n    ship-sweep list --space x\n    ship-sweep lists\n"
+    page.write_text(f"# A head\n[a](no.md) [b](#none) [c](#a-head)\n\n{code}")
     assert list(broken_links(page)) == ["page.md: no file no.md", "page.md: no heading #none"]
-    assert list(wrong_options(page)) == ["page.md: ship-sweep --nothing"]
+    wrong = ["ship-sweep --nothing", "ship-sweep list --space", "ship-sweep lists"]
+    assert list(wrong_options(page)) == [f"page.md: {text}" for text in wrong]
 
 
 def test_studies_exist() -> None:
@@ -134,8 +145,21 @@ def test_keys_exist() -> None:
 
 
 def test_reference_is_fresh() -> None:
-    """yaml-reference.md is what the classes say (else: python -m docs.write_reference)."""
+    """The generated pages agree with the code (else: python -m docs.write_reference)."""
     assert PAGE.read_text("utf-8") == reference()
+    assert CLI_PAGE.read_text("utf-8") == cli_reference()
+
+
+def test_the_command_line_reference_has_every_option() -> None:
+    """Each command has its heading, and each option is in the section of its command."""
+    sections = dict(re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", cli_reference(), re.MULTILINE))
+    for name, options in commands().items():
+        missing = [
+            option
+            for option in options - {"--help"}
+            if not re.search(rf"`{option}[ `]", sections[name])
+        ]
+        assert not missing, name
 
 
 def test_diagrams_are_fresh() -> None:

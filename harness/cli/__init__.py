@@ -1,5 +1,5 @@
-"""The command line of ship-sweep: options, lists, the dry run and exit codes.
+"""The command line of ship-sweep: the main command, its subcommands, messages and exit codes.
 
-Responsible for refusing invalid options before anything heavy is imported, and for the output at
-the end. The entry point is main.main. The Python API is harness.study.
+main.py declares the options of a run, commands.py the subcommands, and options.py what they share.
+These modules import nothing heavy. The Python API is harness.study.
 """

@@ -36,7 +36,7 @@ _ON_BACKBONES = (
 )
 
 
-def print_spaces() -> None:
+def print_studies() -> None:
     """Print the packaged studies, one line each."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
@@ -53,7 +53,7 @@ def print_options() -> None:
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         _print(table)
-    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep backbones")
 
 
 def print_backbones(*, every: bool = False) -> None:
@@ -100,8 +100,8 @@ def run_check(name: str, data_root: Path | None) -> None:
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
         known = [*GENERATORS, *FINETUNERS, *DATASETS]
         rule = "must name a generator, a fine-tuner or a dataset"
-        fault = Fault("--check", rule, name, near=nearest(name, known)).text
-        hint = "ship-sweep --list-options lists them, --plugin FILE or MODULE adds yours"
+        fault = Fault("METHOD", rule, name, near=nearest(name, known)).text
+        hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0
     checks = {
@@ -126,7 +126,7 @@ def _print(*items: Table | str) -> None:
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
-    """Return the tables of --list-options: title -> rows of a name and its description."""
+    """Return the tables of ship-sweep options: title -> rows of a name and its description."""
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
     study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
     return {

@@ -1,4 +1,4 @@
-"""ship-sweep --predict: classify images with the trained models of a study."""
+"""ship-sweep predict: classify images with the trained models of a study."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -130,7 +130,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     subject = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
     fault = "several settings" if best else "no finished setting"
-    way_out = f"name one by setting (--setting) KEY=VALUE (choices: {choices or 'none'})"
+    way_out = f"name one by setting (--config) KEY=VALUE (choices: {choices or 'none'})"
     raise UserError(f"study {study.name}: {subject} {fault}; {way_out}")
 
 

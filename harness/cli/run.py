@@ -1,10 +1,9 @@
-"""Execute a command of ship-sweep, and print how it ended."""
+"""Run a study, print its dry run, or predict with its models, and print how it ended."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,120 +12,76 @@ from rich.table import Column, Table
 
 import harness.store
 import harness.study
-from harness.cli import lists
-from harness.cli.options import Options, check_options
+from harness.cli.exits import GOES_ON, end
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig, load_plugins
-from harness.deploy import print_recipe
-from harness.errors import ClusterError, RayLost, UserError
+from harness.errors import ClusterError, ConfigError, Fault, UserError, address_fault
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
-from harness.store import STORE_TIMEOUT, Publication, StoreAway, StudyLost
-from harness.study_files import copy_packaged, write_for_user
+from harness.store import STORE_TIMEOUT, Publication
+from harness.study_files import packaged_names, write_for_user
 from harness.wording import count, duration, printable_lines, redacted
 from reports import cli as pages
 from reports.errors import ReportError
-from ship.architectures import BackboneError
-from ship.datasets import DatasetError
-from ship.plugins import PluginError, plugin_fault
-from ship.registry import EXITS
 
-_GOES_ON = "the same command goes on from here"
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
-def carry_out(options: Options) -> None:
-    """Execute a command. Errors of the user are printed to stderr without a traceback.
+def require_study(
+    space: str | None, address: str | None = None, *, in_process: bool = False
+) -> str:
+    """Return the value of --space, after a check of the options that need no study.
+
+    Args:
+        space: Value of --space.
+        address: Address of a Ray cluster. None for this machine.
+        in_process: Whether trials run in this process.
 
     Raises:
-        typer.Exit: The exit code is not 0.
+        ConfigError: Some options are invalid. The message has one line for each.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-    # Read when Ray is imported. Without it, Ray assumes that a driver's parent is its raylet. If
-    # the raylet dies, Ray ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
-    # src/ray/raylet_ipc_client/raylet_ipc_client.cc, ShutdownIfLocalRayletDisconnected).
-    os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
-    try:
-        _carry_out(options)
-    except KeyboardInterrupt:
-        _end(INTERRUPTED, f"interrupted: {_GOES_ON}")
-    except (StudyLost, StoreAway, RayLost) as error:
-        _end(INCOMPLETE, f"incomplete: {error}")
-    except (UserError, BackboneError, DatasetError, PluginError) as error:
-        _end(USER_MISTAKE, str(error))
-    except BaseException as error:
-        if isinstance(error, EXITS) or not (fault := plugin_fault(error)):
-            raise
-        _end(USER_MISTAKE, fault)
+    lines = []
+    if space is None:
+        rule = "must be given: a YAML file or a packaged space"
+        lines.append(Fault("--space", rule, choices=packaged_names()).text)
+    if address is not None and (fault := address_fault(address)):
+        lines.append(fault)
+    if address is not None and in_process:
+        lines.append("--in-process cannot be combined with --address")
+    if space is None or lines:
+        raise ConfigError(lines)
+    return space
 
 
-def _end(code: int, message: str) -> NoReturn:
-    """Print a message to stderr, and exit."""
-    typer.echo(redacted(message), err=True)
-    raise typer.Exit(code)
+def load(
+    space: str, overrides: Sequence[str], plugins: Sequence[str], data_root: Path | None
+) -> StudyConfig:
+    """Load the plugins and the study.
 
-
-def _carry_out(options: Options) -> None:
-    """Execute the mode that the options select, without handling errors."""
-    check_options(options)
-    plugins, data_root = options.plugin or [], options.data_root
+    Raises:
+        UserError: A plugin or the study is not valid.
+    """
     load_plugins(plugins)
-    if options.list_:
-        lists.print_spaces()
-    elif options.list_options:
-        lists.print_options()
-    elif options.list_backbones:
-        lists.print_backbones(every=options.all_)
-    elif options.deploy is not None:
-        print_recipe(options.deploy)
-    elif options.copy is not None:
-        _copy(options.copy)
-    elif options.check is not None:
-        lists.run_check(options.check, data_root)
-    elif options.predict is not None and options.pictures is not None:
-        run_predict(options.predict, options.pictures, options.setting or [])
-    else:
-        _plan_or_run(options)
+    return harness.study.typed_study(space, overrides, (), data_root)
 
 
-def _plan_or_run(options: Options) -> None:
-    """Prefetch a study's needs, print its dry run, or run it and print its report."""
-    space, overrides = str(options.space), options.set_ or []
-    if options.prefetch is not None:
-        root, cache, verbose = options.data_root, options.cache_dir, options.verbose
-        harness.study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
-        return
-    study = harness.study.typed_study(space, overrides, (), options.data_root)
-    arguments: dict[str, Any] = {
-        "data_root": options.data_root,
-        "cache_dir": options.cache_dir,
-        "reuse": not options.no_reuse,
-        "retry_non_finite": options.retry_non_finite,
-    }
-    if options.dry_run:
-        print_dry_run(study, options.address, arguments)
-        return
+def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options: Any) -> None:
+    """Run a study, and print its report.
+
+    Args:
+        study: The study.
+        store_timeout: Seconds to wait for the store. Defaults to STORE_TIMEOUT.
+        **options: Further arguments of `run_study`.
+
+    Raises:
+        typer.Exit: The study is not complete, or its report cannot be written.
+    """
     report = FinalReport()
-    timeout = STORE_TIMEOUT if options.store_timeout is None else options.store_timeout
+    timeout = STORE_TIMEOUT if store_timeout is None else store_timeout
     outcome = harness.study.run_study(
-        study,
-        address=options.address,
-        in_process=options.in_process,
-        verbose=options.verbose,
-        storage=options.storage,
-        store_timeout=timeout,
-        accept_changes=options.accept_changes,
-        publish=report.publication,
-        **arguments,
+        study, store_timeout=timeout, publish=report.publication, **options
     )
     finish(outcome, report)
-
-
-def _copy(name: str) -> None:
-    """Write a packaged study's YAML into the working directory, and print how to see its plan."""
-    path = copy_packaged(name)
-    typer.echo(f"{path} is written. To see what it would run:")
-    typer.echo(f"  ship-sweep --space {path} --dry-run")
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
@@ -203,13 +158,13 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 
-def run_predict(study: str, pictures: Path, configuration: Sequence[str]) -> None:
+def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     """Classify images with a study's trained models, write a CSV file, and print a summary.
 
     Args:
         study: Name of the study.
-        pictures: An image file or a folder.
-        configuration: KEY=VALUE of factors, see harness.cli.predictions.predict.
+        images: An image file or a folder.
+        config: KEY=VALUE of factors, see harness.cli.predictions.predict.
 
     Raises:
         UserError: No image or no model was found, or some images could not be decoded. The file
@@ -219,7 +174,7 @@ def run_predict(study: str, pictures: Path, configuration: Sequence[str]) -> Non
     from ship.trial import TrainedError
 
     try:
-        predictions = predict(study, pictures, configuration)
+        predictions = predict(study, images, config)
     except (ReportError, TrainedError) as error:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
@@ -282,10 +237,10 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     for fault in filter(None, (unwritten, outcome.unpublished)):
         typer.echo(fault, err=True)
     if outcome.interrupted:
-        _end(INTERRUPTED, f"interrupted: {_GOES_ON}")
+        end(INTERRUPTED, f"interrupted: {GOES_ON}")
     failed, missing = outcome.failed, outcome.missing
     if failed or missing:
-        advice = _GOES_ON
+        advice = GOES_ON
         if outcome.final:
             advice = "a number was not finite, and --retry-non-finite runs these seeds again"
         parts = []
@@ -296,6 +251,6 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
             parts.append(
                 f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
             )
-        _end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
+        end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
     if unwritten:
         raise typer.Exit(USER_MISTAKE)

@@ -97,7 +97,7 @@ class StudyConfig(Settings):
     name: str
     """the experiment's name"""
     description: str = ""
-    """one line for --list"""
+    """one line for ship-sweep list"""
     source: Path | None = None
     """the YAML file"""
     base: TrialConfig

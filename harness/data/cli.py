@@ -7,39 +7,39 @@
 Heavy modules (numpy, Pillow, torchvision) are imported inside the functions, so --help is fast.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from harness.command import USER_MISTAKE, Command, Group, start
+from harness.command import USER_MISTAKE, Command, Group, refuse, start
 
 _EPILOG = (
-    "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "
-    "141 nobody reads what is printed any more."
+    "Exit codes: 0 the command succeeded; 2 a mistake in the command or the data; 130 interrupted; "
+    "141 the pipe that reads the output was closed."
 )
 
 app = typer.Typer(
+    name="ship-data",
     cls=Group,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     epilog=_EPILOG,
-    help="Datasets of ship-sweep: list, get and check them.",
+    help="List, download and check the datasets of ship-sweep.",
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset, see ship-data list.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="Where datasets lie, in CoOp's layout."),
+    typer.Option("--data-root", metavar="DIR", help="Folder of the datasets, in CoOp's layout."),
 ]
 
 
 @app.command("list", cls=Command)
 def list_datasets(*, data_root: DataRoot = None) -> None:
-    """List every dataset, whether it is on disk, and how to get it."""
+    """List all datasets, whether they are on disk, and how to get them."""
     if data_root is not None and not data_root.is_dir():
-        _refuse([f"--data-root must be a folder, got {data_root}"])
+        refuse([f"--data-root must be a folder, got {data_root}"])
     from harness.data.disk import print_list
 
     print_list(data_root)
@@ -47,16 +47,16 @@ def list_datasets(*, data_root: DataRoot = None) -> None:
 
 @app.command(cls=Command)
 def get(name: Name, *, data_root: DataRoot = None) -> None:
-    """Download a dataset's images with torchvision, if it can, into CoOp's layout."""
+    """Download a dataset's images into CoOp's layout, if torchvision can."""
     if data_root is None:
-        _refuse(["--data-root must be given: the folder that shall hold the datasets"])
+        refuse(["--data-root must be given: the folder of the datasets"])
     from harness.data.download import get_dataset
     from harness.errors import UserError
 
     try:
         typer.echo("\n".join(get_dataset(name, data_root)))
     except UserError as error:
-        _refuse([str(error)])
+        refuse([str(error)])
 
 
 @app.command(cls=Command)
@@ -64,46 +64,53 @@ def check(
     name: Name,
     *,
     data_root: DataRoot = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the images.")] = False,
     class_names: Annotated[
         str | None,
         typer.Option(
-            "--class-names", metavar="FILE", help="image_folder:NAME: File of its classes' names."
+            "--class-names",
+            metavar="FILE",
+            help="File with the names of the classes of image_folder:NAME.",
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="FILE", help="image_folder:NAME: File of its pictures by split."
+            "--split",
+            metavar="FILE",
+            help="File with the images of each split of image_folder:NAME.",
         ),
     ] = None,
     split_seed: Annotated[
         int,
         typer.Option(
-            "--split-seed", metavar="N", min=0, help="image_folder:NAME: Another draw of its split."
+            "--split-seed",
+            metavar="N",
+            min=0,
+            help="Seed of the random split of image_folder:NAME.",
         ),
     ] = 0,
 ) -> None:
     """Compare a dataset with the published one, and report all faults at once.
 
-    Another split than the published one is a warning, not a fault: the exit code stays 0.
+    A split that differs from the published one is a warning, and does not change the exit code.
     """
     from harness.data.disk import check_everything
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     options = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    unread, reason = list(options), f"is for {PREFIX}NAME alone"
+    unread, reason = list(options), f"can only be used with {PREFIX}NAME"
     if name.startswith(PREFIX):
         unread = ["class-names", "split-seed"] if split else []
-        reason = "must be left out beside --split"
+        reason = "cannot be combined with --split"
     lines = [f"--{key} {reason}" for key in unread if options[key]]
     if lines:
-        _refuse(lines)
+        refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
         scan, summary = check_everything(name, data_root, quick, folder)
     except DatasetError as error:
-        _refuse(error.faults)
+        refuse(error.faults)
     for warning in scan.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for fault in scan.faults:
@@ -116,13 +123,6 @@ def check(
 def main() -> None:
     """Run the ship-data script."""
     start(app)
-
-
-def _refuse(lines: Iterable[str]) -> NoReturn:
-    """Print lines to standard error, and exit with 2."""
-    for line in lines:
-        typer.echo(line, err=True)
-    raise typer.Exit(USER_MISTAKE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prepare what trials need before the sweep: plugins and features. Also runs `--prefetch`."""
+"""Prepare what trials need before the sweep: plugins and features. Also runs the prefetch."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -207,9 +207,9 @@ def prefetch(
 ) -> None:
     """Download the weights and images of a study and extract its features before it runs.
 
-    This is `--prefetch`, for a machine that has a network. It writes only to caches: the hub's and
-    the study's. Weights are downloaded first. Images of some datasets have to be downloaded by
-    hand; if they are missing, the study is refused with one line per dataset.
+    This is `ship-sweep prefetch`, for a machine that has a network. It writes only to caches: the
+    hub's and the study's. Weights are downloaded first. Images of some datasets have to be
+    downloaded by hand; if they are missing, the study is refused with one line per dataset.
 
     Args:
         space: See `run_study`.

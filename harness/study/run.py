@@ -97,7 +97,7 @@ def run_study(
     if address is not None and (fault := address_fault(address)):
         raise ConfigError([fault])
     if address is not None and in_process:
-        raise ConfigError(["in_process must come without address"])
+        raise ConfigError(["in_process cannot be combined with address"])
     if not store_timeout >= 0:
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = typed_study(space, overrides, plugins, data_root)

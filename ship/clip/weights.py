@@ -52,7 +52,7 @@ def check_backbone_name(name: str) -> None:
     known = list_models()
     if architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
-        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-backbones"
+        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep backbones"
         if not pretrained and _is_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
@@ -162,9 +162,9 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     except Exception as error:  # its type depends on the version and its HTTP client
         raise FileNotFoundError(
             f"its weights are not in {HF_HUB_CACHE}, and the hub does not answer "
-            f"({_first_line(error).rstrip('.')}). On a machine with a network, ship-sweep --space "
-            "FILE --prefetch downloads puts them below the folder that HF_HOME names, which has to "
-            "be one that this machine sees; a file may stand in the tag's place, too: "
+            f"({_first_line(error).rstrip('.')}). On a machine with a network, ship-sweep "
+            "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
+            "has to be one that this machine sees; a file may stand in the tag's place, too: "
             f"{architecture}:FILE"
         ) from error
     return str(download_pretrained(entry))

@@ -4,7 +4,7 @@
     for finding in check_finetuner("ridge"):
         print(finding)
 
-The checks also test the built-in methods. `ship-sweep --check NAME` runs them and prints the
+The checks also test the built-in methods. `ship-sweep check NAME` runs them and prints the
 results.
 """
 

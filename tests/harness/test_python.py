@@ -60,7 +60,7 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
             {"plugins": "mine.py"},
             "plugins must be a list such as [\"my_method.py\"], got 'mine.py'",
         ),
-        ({"address": "auto", "in_process": True}, "in_process must come without address"),
+        ({"address": "auto", "in_process": True}, "in_process cannot be combined with address"),
         (
             {"address": "ray://head:10001"},
             "address must be local, auto or HOST:PORT, and not",

@@ -58,16 +58,20 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "give the name of a study"),
-        (["--all", "x"], "or --all alone"),
-        (["x", "y", "--metric", "base", "--figures"], "only --tracking-uri and --out can be given"),
+        ([], "use either the names of one or more studies, or --all"),
+        (["--all", "x"], "use either the names of one or more studies, or --all"),
+        (
+            ["x", "y", "--metric", "base", "--figures"],
+            "can only be combined with --tracking-uri and --out",
+        ),
     ],
 )
 def test_what_cannot_be_meant(arguments: list[str], told: str) -> None:
     """Before any store is read."""
     done = report(*arguments)
     assert done.exit_code == 2
-    assert told in " ".join(done.output.split())
+    (line,) = done.stderr.splitlines()
+    assert told in line
 
 
 def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.harness.cli.conftest import invoke
 from tests.told import told
 
 LISTED = told(__file__, "listings.yaml")
-LISTED["--list-options"] += [*STUDY_KEYS, *TRIAL_KEYS]
+LISTED["options"] += [*STUDY_KEYS, *TRIAL_KEYS]
 
 
 @pytest.mark.parametrize("option", LISTED)
@@ -28,10 +28,10 @@ def test_what_is_listed(option: str) -> None:
 def test_a_packaged_study_is_copied_with_its_comments() -> None:
     """Never over what is there."""
     own = Path("prompt_len.yaml")
-    assert invoke("--copy", "prompt_len").exit_code == 0
+    assert invoke("copy", "prompt_len").exit_code == 0
     assert own.read_bytes() == (Path(search_spaces.__path__[0]) / own).read_bytes()
     own.write_text("mine")
-    again = invoke("--copy", "prompt_len.yaml")
+    again = invoke("copy", "prompt_len.yaml")
     assert (again.exit_code, own.read_text()) == (2, "mine")
     assert again.stderr == "prompt_len.yaml: is there already, and was left as it is\n"
 
@@ -40,14 +40,14 @@ def test_a_copy_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPat
     """It names the file and the reason."""
     error = PermissionError(13, "not here")
     monkeypatch.setattr("harness.study_files.write_whole", Mock(side_effect=error))
-    result = invoke("--copy", "template")
+    result = invoke("copy", "template")
     assert result.exit_code == 2
     assert result.stderr == "template.yaml: cannot be written: not here\n"
 
 
 def test_the_template_explains_every_key_and_runs_as_it_is() -> None:
     """A key that it comments out has its default there."""
-    assert invoke("--copy", "template").exit_code == 0
+    assert invoke("copy", "template").exit_code == 0
     text = Path("template.yaml").read_text("utf-8")
     keys = re.findall(r"^#?(\w+):", text, re.MULTILINE)
     assert sorted(keys) == sorted([*STUDY_KEYS, *TRIAL_KEYS])
@@ -67,7 +67,7 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.ship.conftest import backbones
 
     monkeypatch.setenv("COLUMNS", "80")
-    usual, every = invoke("--list-backbones").stdout, invoke("--list-backbones", "--all").stdout
+    usual, every = invoke("backbones").stdout, invoke("backbones", "--all").stdout
     lines = [line.split() for line in usual.splitlines() if line]
     assert lines[1] == ["pocket", "256", "192", "32", "packaged"]
     assert ["RN50", "1024", "512", "77", "openai,", "yfcc15m,", "cc12m"] in lines

@@ -169,14 +169,14 @@ def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
     result = invoke("--space", "prompt_len", *options)
     assert result.exit_code == 0, result.output
     assert calls["study"].base.finetuner.step == 0.5
-    listed = invoke("--list-options", "--plugin", str(PLUGIN))
+    listed = invoke("options", "--plugin", str(PLUGIN))
     assert listed.exit_code == 0 and "part of the way that the first step goes" in listed.stdout
 
 
 @pytest.mark.usefixtures("own_tables")
 def test_check_says_what_holds_and_what_fails() -> None:
     """Exit code 0 where everything holds, 1 where something fails, 2 for a name of nothing."""
-    sound = invoke("--check", "nearest_mean", "--plugin", str(PLUGIN))
+    sound = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
     assert sound.exit_code == 0, sound.output
     lines = sound.stdout.splitlines()
     assert lines[-1] == "everything holds" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
@@ -189,11 +189,11 @@ def test_check_says_what_holds_and_what_fails() -> None:
     ):
         text = text.replace(old, new)
     Path("forgetful.py").write_text(text, "utf-8")
-    broken = invoke("--check", "forgetful", "--plugin", "forgetful.py")
+    broken = invoke("check", "forgetful", "--plugin", "forgetful.py")
     assert broken.exit_code == 1
     assert "FAILS  without synthetic features, it can be built" in broken.stdout
     assert broken.stdout.count("means differs by seed: register_buffer it") == 1
-    unknown = invoke("--check", "forgetfull", "--plugin", "forgetful.py")
+    unknown = invoke("check", "forgetfull", "--plugin", "forgetful.py")
     assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr
 
 
@@ -222,8 +222,8 @@ def test_removed_options_are_reported_each_with_what_to_do_instead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exit code 2 and one sentence per removed option, whether its value is a word of its own."""
-    monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use --list.")
-    monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use --copy NAME.")
+    monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use ship-sweep list.")
+    monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use ship-sweep copy NAME.")
     result = invoke("--space", "prompt_len", "--left=3", "--gone", "4")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [REMOVED["--left"], REMOVED["--gone"]]
@@ -265,7 +265,7 @@ def test_predictions_are_summarized_and_broken_images_are_listed(
         {"picture": classes, "class": classes, "seeds": seen, "seeds_agreeing": seen},
     ).with_columns(error=pl.Series(errors, dtype=pl.String))
     monkeypatch.setattr(predictions, "predict", lambda *of: named)
-    result = invoke("--predict", "small", ".")
+    result = invoke("predict", "small", ".")
     assert result.exit_code == exit_code
     assert result.stdout == f"small-predictions.csv: {summary}\n"
     broken = "not predicted: x.png: cannot be decoded\n"

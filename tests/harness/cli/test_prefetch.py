@@ -1,4 +1,4 @@
-"""ship-sweep --prefetch: what a study needs is fetched, and nothing of it is run."""
+"""ship-sweep prefetch: what a study needs is fetched, and nothing of it is run."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     outputs = []
     for _ in range(2):
-        result = invoke(*SPACE, *arguments, "--prefetch", "features", "--cache-dir", str(cache))
+        result = invoke("prefetch", "features", *SPACE, *arguments, "--cache-dir", str(cache))
         assert (result.exit_code, result.stderr) == (0, "")
         outputs.append(result.stdout.splitlines())
     assert len(list(cache.glob("*.safetensors"))) == 3
@@ -46,8 +46,8 @@ def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
     monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: loaded.append(name))
     data = tmp_path / "data"
     result = invoke(
-        *SPACE, "--set", "dataset=caltech101", "--set", "space.backbone=[pocket, RN50:openai]",
-        "--data-root", str(data), "--prefetch", "downloads",
+        "prefetch", "downloads", *SPACE, "--set", "dataset=caltech101",
+        "--set", "space.backbone=[pocket, RN50:openai]", "--data-root", str(data),
     )  # fmt: skip
     assert loaded == ["pocket", "RN50:openai"]
     assert (data / "caltech-101" / "101_ObjectCategories" / "a" / "0.jpg").is_file()

@@ -14,6 +14,7 @@ from tests.harness.driver import study
 
 ROOT = Path(__file__).parents[3]
 HELP = "from harness.cli.main import main; import sys; sys.argv[1:] = ['--help']; main()"
+SUBCOMMAND = HELP.replace("--help", "list")
 LISTED = "from harness.data.cli import main; import sys; sys.argv[1:] = ['list']; main()"
 # Without charts and what shows them, which take seconds.
 REPORT = (
@@ -54,7 +55,7 @@ def unread(program: str, *arguments: str) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.parametrize("program", [HELP, LISTED], ids=["ship-sweep", "ship-data"])
+@pytest.mark.parametrize("program", [HELP, SUBCOMMAND, LISTED])
 def test_a_command_that_nobody_reads_ends_quietly(program: str) -> None:
     """With the code that a shell has for a closed pipe, and nothing on stderr."""
     assert unread(program) == (128 + signal.SIGPIPE, "")

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
+from harness.cli.commands import STEPS
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 from harness.errors import address_fault
@@ -42,7 +43,7 @@ def commands(text: str) -> Iterator[list[str]]:
     is folded has to be given as one line.
     """
     joined = re.sub(r"\\\n[#\s]*", " ", text)
-    command = r"(?:ship-sweep|sbatch study\.sbatch)((?:\s+-|\s+\"?\$)[^\n|>`]*)"
+    command = r"(?:ship-sweep|sbatch study\.sbatch)(\s+(?:-|\"?\$|deploy |prefetch )[^\n|>`]*)"
     for found in re.finditer(command, joined):
         words = found.group(1).partition(" #")[0].partition("&&")[0].replace("'", "")
         yield shlex.split(words)
@@ -54,6 +55,11 @@ def all_commands(job: Any) -> list[tuple[str, list[str]]]:
     found += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
     (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
     return [*found, ("slurm", shlex.split(slurm))]
+
+
+def options_of(command: Any) -> set[str]:
+    """Return the options of a command."""
+    return {option for param in command.params for option in param.opts}
 
 
 def groups(job: Any) -> list[Any]:
@@ -71,13 +77,13 @@ def containers(job: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_recipe_is_printed_as_it_is(name: str) -> None:
-    """--deploy writes the file and nothing else, so that it can be redirected."""
-    result = CliRunner().invoke(cli.app, ["--deploy", name])
+    """ship-sweep deploy writes the file and nothing else, so that it can be redirected."""
+    result = CliRunner().invoke(cli.app, ["deploy", name])
     assert (result.exit_code, result.stdout, result.stderr) == (0, text_of(name), "")
 
 
 def test_every_file_is_a_recipe_and_is_packaged() -> None:
-    """Nothing lies in the folder that --deploy does not print or that pip would leave behind."""
+    """The folder has only files that ship-sweep deploy prints, and pip packages all of them."""
     there = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
     assert there == set(FILES.values())
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -88,15 +94,18 @@ def test_every_file_is_a_recipe_and_is_packaged() -> None:
 
 def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
     """In comments as in what is run: --set names keys of a study, --address what may be given."""
-    known = {o for p in typer.main.get_command(cli.app).params for o in p.opts}
+    group = typer.main.get_command(cli.app)
+    options = {name: options_of(command) for name, command in group.commands.items()}
     found = all_commands(job)
     assert {name for name, _ in found} == set(FILES)
+    assert {"deploy", "prefetch"} <= {words[0] for _, words in found}
     overrides = set()
     for name, words in found:
-        options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
-        assert options <= known, (name, words)
+        used = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
+        assert used <= options.get(words[0], options_of(group)), (name, words)
         given = dict(itertools.pairwise(words))
-        assert given.get("--deploy", "NAME") in {*FILES, "NAME"}, (name, words)
+        assert given.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
+        assert given.get("prefetch", "downloads") in STEPS, (name, words)
         address = given.get("--address", "auto")
         assert address.startswith("$") or address == "ray://..." or not address_fault(address)
         overrides |= {value for word, value in itertools.pairwise(words) if word == "--set"}

@@ -171,10 +171,8 @@ def test_failures_in_a_row_stop_the_study(
     assert (outcome.done, outcome.failed, outcome.missing) == (1, 5, 2)
     assert not outcome.complete and not outcome.interrupted
     said = capsys.readouterr().out
-    assert (
-        "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)\n  2 x OSError: no space"
-        in said
-    )
+    head = "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)"
+    assert f"{head}\n  2 x OSError: no space" in said
     assert "  1 x OSError: no space left for images" in said
     assert bench.parent().info.status == "FAILED"
     bench.check_invariants()

@@ -104,7 +104,7 @@ def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: 
     assert str(caught.value) == (
         f"backbone 'tiny:openai' could not be loaded: its weights are not in {cache}, and the hub "
         "does not answer (Name or service not known). On a machine with a network, ship-sweep "
-        "--space FILE --prefetch downloads puts them below the folder that HF_HOME names, which "
+        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
         "has to be one that this machine sees; a file may stand in the tag's place, too: tiny:FILE"
     )
     assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
@@ -174,4 +174,4 @@ def test_offline_nodes_load_what_is_cached_and_name_what_is_not(cache: Path) -> 
     assert time.monotonic() - begin < 60
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "backbone 'tiny:absent' could not be loaded: its weights are not in" in done.stderr
-    assert "offline mode is enabled" in done.stderr and "--prefetch downloads" in done.stderr
+    assert "offline mode is enabled" in done.stderr and "prefetch downloads" in done.stderr

@@ -1,0 +1,105 @@
+"""Generates cli-reference.md from the help texts of the three commands."""
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from docs.markdown import bullets, wrapped
+from harness.cli.main import app as sweep
+from harness.data.cli import app as data
+from reports.cli import app as report
+
+CLI_PAGE = Path(__file__).with_name("cli-reference.md")
+_HEAD = """# Command line reference
+
+All commands and options, as `--help` prints them. Options of a subcommand come after its name.
+"""
+
+
+def cli_reference() -> str:
+    """Return the whole page as Markdown."""
+    parts = [_HEAD]
+    for root in map(get_command, (sweep, report, data)):
+        parts += _section(f"## {root.name}", root, root.name)
+        root_options = _options(root)
+        for name, command in getattr(root, "commands", {}).items():
+            parts += _section(f"### {root.name} {name}", command, root.name, root_options)
+    return "\n".join(parts)
+
+
+def _section(
+    heading: str, command: Any, root: str | None, root_options: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield the paragraphs and lists about a command.
+
+    Args:
+        heading: Heading in Markdown, which ends with the command.
+        command: The command.
+        root: Name of the main command.
+        root_options: Items of the main command's options, which are not repeated.
+    """
+    options = _options(command)
+    usage = [heading.lstrip("# "), *map(_placeholder, _arguments(command))]
+    usage += ["[OPTIONS]"] if options else []
+    usage += ["[COMMAND ...]"] if hasattr(command, "commands") else []
+    yield f"{heading}\n"
+    yield f"    {' '.join(usage)}\n"
+    for paragraph in command.help.split("\n\n"):
+        yield wrapped(" ".join(paragraph.split())) + "\n"
+    items = [f"`{param.metavar}`: {param.help}" for param in _arguments(command)]
+    items += [item for item in options if item not in root_options]
+    if items:
+        yield bullets(items)
+    repeated = [f"`{item.split('`')[1]}`" for item in options if item in root_options]
+    if repeated:
+        yield wrapped(f"As in [{root}](#{root}): {', '.join(repeated)}.") + "\n"
+    yield from _epilog(command.epilog or "")
+
+
+def _arguments(command: Any) -> list[Any]:
+    """Return the arguments of a command."""
+    return [param for param in command.params if param.param_type_name == "argument"]
+
+
+def _placeholder(argument: Any) -> str:
+    """Return an argument as the usage line shows it."""
+    name = argument.metavar + (" ..." if argument.nargs != 1 else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _options(command: Any) -> list[str]:
+    """Return an item for each option of a command, except --help."""
+    return [
+        f"`{' '.join(filter(None, (param.opts[0], param.metavar)))}`: {param.help}{_default(param)}"
+        for param in command.params
+        if param.param_type_name == "option"
+    ]
+
+
+def _default(option: Any) -> str:
+    """Return a sentence about the default of an option, unless its help has one."""
+    if option.default is None or option.is_flag or option.multiple:
+        return ""
+    return f" Default: `{option.default}`."
+
+
+def _epilog(text: str) -> Iterator[str]:
+    """Yield the parts of an epilog, whose examples and exit codes become lists.
+
+    An example is a paragraph with two spaces between the command and its meaning.
+    """
+    paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph]
+    examples = [paragraph.split("  ") for paragraph in paragraphs if "  " in paragraph]
+    if examples:
+        yield "Examples:\n"
+        yield bullets(f"`{command}` {meaning}" for command, meaning in examples)
+    for paragraph in paragraphs:
+        if paragraph.startswith("Exit codes: "):
+            codes = paragraph.removeprefix("Exit codes: ").removesuffix(".")
+            yield "Exit codes:\n"
+            yield bullets(re.sub(r"^(\d+)", r"`\1`:", code) for code in codes.split("; "))
+        elif "  " not in paragraph:
+            yield wrapped(paragraph) + "\n"

@@ -1,0 +1,189 @@
+"""The subcommands of ship-sweep. Heavy modules are imported inside the functions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, Verbose
+from harness.command import Command
+
+STEPS = ("downloads", "features")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the subcommands to the app of ship-sweep, in the order of its --help."""
+    app.command("list", cls=Command)(list_studies)
+    app.command("copy", cls=Command)(copy_study)
+    app.command("options", cls=Command)(list_options)
+    app.command("backbones", cls=Command)(list_backbones)
+    app.command("check", cls=Command)(check_method)
+    app.command("prefetch", cls=Command)(prefetch)
+    app.command("predict", cls=Command)(predict)
+    app.command("deploy", cls=Command)(deploy)
+
+
+def list_studies() -> None:
+    """List the packaged studies."""
+    from harness.cli import lists
+    from harness.cli.exits import user_errors
+
+    with user_errors():
+        lists.print_studies()
+
+
+def copy_study(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a packaged study, see ship-sweep list.")
+    ],
+) -> None:
+    """Copy the YAML of a packaged study into this folder.
+
+    The study `template` explains every key.
+    """
+    from harness.cli.exits import user_errors
+    from harness.study_files import copy_packaged
+
+    with user_errors():
+        path = copy_packaged(name)
+        typer.echo(f"{path} is written. To see what it would run:")
+        typer.echo(f"  ship-sweep --space {path} --dry-run")
+
+
+def list_options(*, plugin: Plugins = None) -> None:
+    """List the keys of the YAML and the methods, datasets and protocols to choose from."""
+    from harness.cli import lists
+    from harness.cli.exits import user_errors
+    from harness.config import load_plugins
+
+    with user_errors():
+        load_plugins(plugin or [])
+        lists.print_options()
+
+
+def list_backbones(
+    *,
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Also list backbones without published weights, and unsupported ones with the "
+            "reason.",
+        ),
+    ] = False,
+) -> None:
+    """List the supported backbones and their pretrained weights."""
+    from harness.cli import lists
+    from harness.cli.exits import user_errors
+
+    with user_errors():
+        lists.print_backbones(every=all_)
+
+
+def check_method(
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD", help="Name of a generator, a fine-tuner or a dataset in a YAML."
+        ),
+    ],
+    *,
+    plugin: Plugins = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Check that a generator, a fine-tuner or a dataset fulfills the requirements of a trial.
+
+    Use it to test a custom one. The exit code is 1 if a check fails.
+    """
+    from harness.cli import lists
+    from harness.cli.exits import user_errors
+    from harness.config import load_plugins
+
+    with user_errors():
+        load_plugins(plugin or [])
+        lists.run_check(method, data_root)
+
+
+def prefetch(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="downloads (weights of the backbones, and images that ship-data can download), "
+            "or features (these, and extract the features).",
+        ),
+    ],
+    *,
+    space: Space = None,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    data_root: DataRoot = None,
+    cache_dir: CacheDir = None,
+    verbose: Verbose = False,
+) -> None:
+    """Download what a study needs, without running it.
+
+    Use it on a machine with network access, if the cluster's nodes have none.
+    """
+    import harness.study
+    from harness.cli.exits import require_choice, user_errors
+    from harness.cli.run import require_study
+    from harness.config import load_plugins
+
+    with user_errors():
+        require_choice("WHAT", what, STEPS)
+        path = require_study(space)
+        load_plugins(plugin or [])
+        harness.study.prefetch(
+            path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
+        )
+
+
+def predict(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A folder that is searched for images at any depth, or an image."
+        ),
+    ],
+    *,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            metavar="KEY=VALUE",
+            help="Select the configuration by the level of a factor, e.g. n_ctx=16. Repeatable. "
+            "Defaults to the best selection score. If datasets differ, the dataset is required.",
+        ),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Classify images with a study's trained models.
+
+    Requires that the study ran with save_models: true. Writes STUDY-predictions.csv to this folder.
+    """
+    from harness.cli.exits import user_errors
+    from harness.cli.run import run_predict
+    from harness.config import load_plugins
+
+    with user_errors():
+        load_plugins(plugin or [])
+        run_predict(study, images, config or [])
+
+
+def deploy(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="slurm, kuberay, or readme, which says when to use which."
+        ),
+    ],
+) -> None:
+    """Print a recipe for a cluster, as a file to edit."""
+    from harness.cli.exits import require_choice, user_errors
+    from harness.deploy import FILES, print_recipe
+
+    with user_errors():
+        require_choice("NAME", name, tuple(FILES))
+        print_recipe(name)

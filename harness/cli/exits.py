@@ -1,0 +1,61 @@
+"""How a command of ship-sweep ends: its exit code, and errors of the user as lines on stderr."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
+from harness.errors import ConfigError, Fault, RayLost, UserError
+from harness.store import StoreAway, StudyLost
+from harness.wording import redacted
+from ship.architectures import BackboneError
+from ship.datasets import DatasetError
+from ship.plugins import PluginError, plugin_fault
+from ship.registry import EXITS
+
+GOES_ON = "the same command goes on from here"
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print errors of the user that the context raises to stderr, without a traceback.
+
+    Raises:
+        typer.Exit: The exit code is not 0.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    # Read when Ray is imported. Without it, Ray assumes that a driver's parent is its raylet. If
+    # the raylet dies, Ray ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
+    # src/ray/raylet_ipc_client/raylet_ipc_client.cc, ShutdownIfLocalRayletDisconnected).
+    os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
+    try:
+        yield
+    except KeyboardInterrupt:
+        end(INTERRUPTED, f"interrupted: {GOES_ON}")
+    except (StudyLost, StoreAway, RayLost) as error:
+        end(INCOMPLETE, f"incomplete: {error}")
+    except (UserError, BackboneError, DatasetError, PluginError) as error:
+        end(USER_MISTAKE, str(error))
+    except BaseException as error:
+        if isinstance(error, EXITS) or not (fault := plugin_fault(error)):
+            raise
+        end(USER_MISTAKE, fault)
+
+
+def end(code: int, message: str) -> NoReturn:
+    """Print a message to stderr, and exit."""
+    typer.echo(redacted(message), err=True)
+    raise typer.Exit(code)
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check the value of an argument.
+
+    Raises:
+        ConfigError: The value is not one of the choices.
+    """
+    if value not in choices:
+        raise ConfigError([Fault(name, "must be one of the choices", value, choices).text])

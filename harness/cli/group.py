@@ -1,0 +1,46 @@
+"""The group of ship-sweep's commands, with messages for misplaced arguments and options."""
+
+from typing import Any
+
+from harness.command import Group, refuse
+
+
+class SweepGroup(Group):
+    """The main command `ship-sweep --space FILE`, and its subcommands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the subcommand of a name.
+
+        Raises:
+            typer.Exit: There is no such subcommand, or it does not use the options before it.
+        """
+        resolved = super().resolve_command(ctx, args)
+        name, command, _ = resolved
+        available = {option for param in command.params for option in param.opts}
+        lines = [
+            f"{option} must come after {name}: ship-sweep {name} ... {option}"
+            if option in available
+            else f"{option} cannot be combined with the command {name}"
+            for option in _used_options(ctx)
+        ]
+        if lines:
+            refuse(lines)
+        return resolved
+
+    def unknown_command(self, ctx: Any, name: str) -> str:
+        """Return the message for an argument that is no subcommand, with a suggestion."""
+        from harness.study_files import packaged_names
+
+        key = next((text for text in ctx.params["overrides"] or () if "=" not in text), None)
+        if key is not None:
+            return f"--set: no equals sign, got '{key} {name}'. Use --set {key}={name}"
+        is_study = name.endswith((".yaml", ".yml")) or name in packaged_names()
+        if is_study and ctx.params["space"] is None:
+            return f"{name}: a study needs an option. Use --space {name}"
+        return super().unknown_command(ctx, name)
+
+
+def _used_options(ctx: Any) -> list[str]:
+    """Return the options that the command line has before the subcommand."""
+    sources = {param.opts[0]: ctx.get_parameter_source(param.name) for param in ctx.command.params}
+    return [option for option, source in sources.items() if source.name == "COMMANDLINE"]
