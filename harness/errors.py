@@ -21,6 +21,13 @@ class UserError(ValueError):
         super().__init__(printable_lines(redacted(lines)))
 
 
+class LineError(UserError):
+    """A user error of one line. Line breaks in names and causes are escaped, as all controls."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(printable(line))
+
+
 class ConfigError(UserError):
     """A study or a call that is not valid. str() has one line for each fault."""
 

@@ -5,25 +5,26 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from harness.config import StudyConfig
+from harness.store import Run
 from harness.wording import count, duration
 from reports.errors import ReportError
 from reports.stats import minimum_detectable
-from reports.tables import Family, load_families
+from reports.tables import Family, families_of_runs
 
 MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
 MAX_SEEDS = 100_000  # maximum number of seeds to consider
 
 
-def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
+def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     """Return lines about the difference that the study's seeds can show, and smaller ones' cost.
 
     Args:
         study: The study.
-        uri: Address of the store.
+        runs: Runs of the study's experiment, oldest first.
     """
     try:
-        families = load_families(study.name, uri)
-    except ReportError:  # no store, no such study, or nothing finished; the plan shows that
+        families = families_of_runs(study.name, runs)
+    except ReportError:  # no such study, or nothing finished; the plan shows that
         families = []
     if families and not any(family.comparable and family.pairs for family in families):
         return []

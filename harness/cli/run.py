@@ -99,7 +99,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     from harness.cli.detectable import detectable_lines  # loads polars
 
     plan = harness.study.plan_study(study, **asked)
-    notes = [*plan.notes, *detectable_lines(study, harness.store.store_uri(None))]
+    notes = [*plan.notes, *detectable_lines(study, plan.ledger.logged)]
     _print_plan(study.name, plan, notes, here=address is None)
     if plan.finished:
         return

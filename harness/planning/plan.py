@@ -129,6 +129,7 @@ class Plan:
         estimate: Estimate of the time (harness.planning.estimate). None unless details were
             requested and a trial has finished.
         notes: Further lines of a dry run.
+        ledger: Runs of the study as they were read for the plan of a dry run.
     """
 
     rows: tuple[PlanRow, ...]
@@ -136,6 +137,7 @@ class Plan:
     proposals: int
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
+    ledger: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def configurations(self) -> tuple[Configuration, ...]:

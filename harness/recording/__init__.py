@@ -4,5 +4,5 @@ Responsible for tags, params, metrics and their times, and the version of the co
 the store is in harness.store.
 """
 
-from harness.recording.study_run import StudyRun, publish
+from harness.recording.study_run import StudyRun, describe_runs, publish
 from harness.recording.trial_runs import TrialRecorder, record_reused

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.store import (
     FactorRecord,
     Kind,
     Publication,
+    Run,
     RunHistory,
     State,
     Store,
@@ -34,6 +35,7 @@ from harness.store import (
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
+_AGAINST = "; against the baseline: "  # after a run's own result, in its description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
@@ -237,6 +239,26 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
             store.write(Changes(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True
+
+
+def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, str]) -> None:
+    """Add the difference to the baseline to the descriptions of trials' runs, where it changed.
+
+    Args:
+        store: Open store.
+        runs: Runs of the study as they were last read.
+        differences: Run ID -> difference as text. If empty, descriptions stay as they are.
+
+    Raises:
+        StoreError: The store refuses a write.
+    """
+    for run in runs if differences else ():
+        stored = run.tags.get(Tag.RUN_NOTE, "")
+        note = stored.partition(_AGAINST)[0]
+        if run.run_id in differences:
+            note += f"{_AGAINST}{differences[run.run_id]}"
+        if note != stored:
+            store.write(Changes(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
 def _note(publication: Publication, stored: Mapping[str, str]) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
@@ -17,6 +18,7 @@ from harness.store.errors import StoreError, reason, store_errors
 from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
 
     from harness.store.runs import Run
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUNS = "runs:/"
+PROXIED = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
 MAX_FILE = 64 * 2**20  # bytes of a file that reports read
 MAX_FAILED = 3  # failed requests per study; each may take seconds
 AT_ONCE = 8  # concurrent requests to a server
@@ -188,12 +191,44 @@ def _from_disk(path: Path) -> bytes | None:
 
 
 def _downloaded(address: str, uri: str) -> bytes | None:
-    """Download a file without MLflow's progress bar. None if the store does not provide it."""
+    """Download a file without MLflow's progress bar. None if the store does not provide it.
+
+    Args:
+        address: Artifact URI of the file.
+        uri: Address of the store.
+    """
     from mlflow import artifacts, environment_variables
 
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
     # The store may raise anything. Tables can be made without the file.
     with TemporaryDirectory() as folder, suppress(Exception):
-        path = artifacts.download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri)
+        if urlparse(address).scheme == PROXIED:
+            root, *names = address.rsplit("/", 3)  # of the experiment; RUN_ID, artifacts, file
+            files = _proxied_files(root, uri)
+            path = files.download_artifacts("/".join(names), folder)  # type: ignore[no-untyped-call]
+        else:
+            path = artifacts.download_artifacts(
+                artifact_uri=address, dst_path=folder, tracking_uri=uri
+            )
         return _from_disk(Path(path))
     return None
+
+
+@cache
+def _proxied_files(root: str, uri: str) -> "ArtifactRepository":
+    """Return MLflow's reader of an experiment's files on a tracking server, one request per file.
+
+    It reads no folders. MLflow's own reader lists each path before it downloads it, in case it is
+    the path of a folder, and is created for each run.
+
+    Args:
+        root: Artifact URI of the experiment.
+        uri: Address of the server.
+    """
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    class Files(MlflowArtifactsRepository):
+        def list_artifacts(self, path: str | None = None) -> list[Any]:
+            return []  # every path is a file
+
+    return Files(root, uri)

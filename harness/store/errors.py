@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import tenacity
 
-from harness.errors import UserError
+from harness.errors import LineError, UserError
 from harness.store.address import SQLITE, store_fault
-from harness.wording import error_text, first_line, printable, redacted
+from harness.wording import error_text, first_line, redacted
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -41,11 +41,8 @@ _DISK = re.compile(r"disk is full|No space left|quota exceeded|readonly database
 _SHOWN, _LONGEST = 150, 300
 
 
-class StoreError(UserError):
+class StoreError(LineError):
     """The MLflow store cannot be used. One line names it without secrets, and says why."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(printable(line))
 
 
 class NoAnswer(StoreError):

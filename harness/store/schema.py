@@ -5,7 +5,7 @@ nothing heavy.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -285,6 +285,7 @@ class Publication:
         page: Name of the file that is the page to open.
         stamp: Digest of the report's inputs. Equal stamps mean equal files.
         files: Function that returns the files: name -> content.
+        differences: Run ID of a trial -> difference of its configuration to the baseline, as text.
     """
 
     metrics: Mapping[str, float]
@@ -295,3 +296,4 @@ class Publication:
     page: str
     stamp: str
     files: Callable[[], Mapping[str, bytes]]
+    differences: Mapping[str, str] = field(default_factory=dict)

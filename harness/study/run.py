@@ -17,7 +17,7 @@ from harness.machine import environment, remove_left
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import StudyRun, TrialRecorder, record_reused
+from harness.recording import StudyRun, TrialRecorder, describe_runs, record_reused
 from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
@@ -306,7 +306,7 @@ class Execution:
 
 
 def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
-    """Show the report at the study's own run. Return why that failed, or "".
+    """Show the report at the study's runs in MLflow. Return why that failed, or "".
 
     A failure does not change the study. MLflow's own retries are on, as in ship-report: the
     requests here may be repeated, and no trial waits for them.
@@ -316,6 +316,7 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
             publication = store.again(execution.store.uri, lambda: publish(outcome))
             if publication is not None:
                 show_report(execution.store, execution.record.run_id, publication)
+                describe_runs(execution.store, outcome.ledger.logged, publication.differences)
     except UserError as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""

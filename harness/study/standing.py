@@ -178,7 +178,7 @@ def plan_study(
         notes += extraction_lines(study, plan, prints)
         notes += prompt_lines(study, plan, prints)
         plan = _with_time(standing, finished_runs)
-    return replace(plan, notes=tuple(notes))
+    return replace(plan, notes=tuple(notes), ledger=standing.ledger)
 
 
 def failed_lines(standing: Standing) -> list[str]:

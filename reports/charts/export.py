@@ -90,10 +90,14 @@ def _replace_undrawable(value: Any) -> Any:
 
 
 def page_script() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed."""
+    """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed.
+
+    vl-convert takes a second for the first call of a process, and keeps the script.
+    """
     import vl_convert as vlc
 
-    return str(vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
+    # its type stub requires a snippet
+    return str(vlc.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]
 
 
 def as_json(value: Any) -> Markup:

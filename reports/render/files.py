@@ -19,7 +19,7 @@ from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import headline
+from reports.tables import headline, run_differences
 
 MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
@@ -213,6 +213,7 @@ def make_publication(report: Report) -> Publication:
         page=f"{file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),
+        differences=run_differences(study, report.metric),
     )
 
 

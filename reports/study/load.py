@@ -169,8 +169,11 @@ def _as_report_errors() -> Iterator[None]:
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
-    """Build the study from its runs, oldest first. See load_records."""
-    parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and Tag.FACTORS in r.tags]
+    """Build the study from the runs of its experiment, oldest first, without their files.
+
+    The arguments and errors are those of load_records.
+    """
+    parents = [r for r in runs if r.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
     with _as_report_errors():

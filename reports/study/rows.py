@@ -53,7 +53,7 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
         warnings: Gains a line for each trial that cannot be placed in the table.
     """
     records = []
-    for run in (run for run in runs if run.tags[Tag.KIND] == Kind.TRIAL):
+    for run in (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL):
         try:
             records.append(run_record(run))
         except StoreError as error:

@@ -6,11 +6,12 @@ needs. It knows no output format.
 
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
+from reports.tables.descriptions import run_differences
 from reports.tables.families import (
     Family,
     families,
+    families_of_runs,
     first_family,
-    load_families,
     method_family,
 )
 from reports.tables.groups import (

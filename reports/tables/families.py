@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from harness.store import ALONE, APART, RIVALS, FactorRecord, level_id
+from harness.store import ALONE, APART, RIVALS, FactorRecord, Run, level_id
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
-from reports.study import Study, heading, load_records
+from reports.study import Study, heading, study_from_runs
 from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
@@ -336,15 +336,19 @@ def method_family(study: Study, metric: str) -> Family:
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
 
 
-def load_families(study_name: str, tracking_uri: str) -> list[Family]:
-    """Return the families of a study in a store, by the main metric of its report.
+def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
+    """Return the families of a study by the main metric of its report.
 
     For a study over datasets they are those of the averages; [] if there is no average.
 
+    Args:
+        study_name: Name of the study.
+        runs: Runs of the study's experiment, oldest first. Their files are not read.
+
     Raises:
-        ReportError: If the store cannot be read, or if the study is unknown (one line).
+        ReportError: If the study's own run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
-    study, metric = with_metric(load_records(study_name, tracking_uri), None)
+    study, metric = with_metric(study_from_runs(study_name, runs), None)
     whole = averaged(study)
     return list(families(whole, metric)) if whole else []

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from reports.charts import Chart, page_script
+from reports.charts import Chart
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def store_uri(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def undrawn() -> Iterator[None]:
-    """The files of a report have no pictures, and Vega's script is put together once.
+    """The files of a report have no pictures.
 
     What draws is called by itself, in tests.reports.charts.test_charts.
     """
@@ -29,5 +28,4 @@ def undrawn() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reports.render.files.chart_bytes", drawn)
-        patch.setattr("reports.render.page.page_script", cache(page_script))
         yield

@@ -10,6 +10,7 @@ import harness.resources
 import harness.study
 from harness.planning.configurations import Configuration
 from harness.planning.plan import Estimate, PlanRow
+from harness.store import RunHistory
 from ship.trial_config import TrialConfig
 from tests.harness.cli.conftest import invoke
 
@@ -21,7 +22,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Puts a plan in place; the studies that are planned."""
 
     def put(**keys: Any) -> list[Any]:
-        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": ()}
+        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": (), "ledger": RunHistory()}
         plan = SimpleNamespace(**{**empty, "finished": False, **keys})
         studies: list[Any] = []
         monkeypatch.setattr(

@@ -128,6 +128,23 @@ def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
     assert [run.to_dictionary() for run in bench.runs()] == before
 
 
+def test_descriptions_of_runs_have_the_difference_to_the_baseline(bench: Bench) -> None:
+    """Beside the run's own result, and again when seeds are added; the baseline's has none."""
+
+    def notes(seeds: int) -> list[str]:
+        study = make_study(seeds=seeds, space={"generator.n_ctx": [4, 8]}, controls=False)
+        bench.run(study, publish=lambda out: prepare("small", out.tracking_uri).publication)
+        return [run.data.tags[Tag.RUN_NOTE] for run in bench.trials()]
+
+    against = "against the baseline: ΔH +4.0"
+    (baseline, other) = notes(2)
+    assert baseline.endswith(", 2 seeds") and "against" not in baseline
+    assert other.endswith(f", 2 seeds; {against}, 2 seeds")
+    for note, seeds in zip(notes(3), ("2 seeds", "2 seeds", "1 seed", "1 seed"), strict=True):
+        own, _, difference = note.partition("; ")
+        assert own.endswith(f", {seeds}") and difference in ("", f"{against}, 3 seeds")
+
+
 def test_a_report_that_cannot_be_shown_undoes_no_study(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

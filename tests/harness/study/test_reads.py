@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import harness.store.history
-from harness.cli.run import FinalReport
+from harness.cli.run import FinalReport, print_dry_run
 from harness.store.runs import Run, runs_of_experiment
 from reports.cli import prepare
 from tests.harness.conftest import Bench
@@ -45,6 +45,19 @@ def test_a_command_reads_its_study_seldom(
     reads.clear()
     prepare("small", bench.uri)
     assert len(reads) == 1
+
+
+def test_a_dry_run_reads_its_study_once(
+    bench: Bench, reads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For its plan, and for the line about the differences that its seeds show."""
+    study = make_study(seeds=(0, 1, 2), space={"generator.n_ctx": [1, 2]})
+    bench.run(study)
+    reads.clear()
+    asked = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
+    print_dry_run(study, None, asked)
+    assert len(reads) == 1
+    assert "seeds would show" in capsys.readouterr().out
 
 
 def test_a_report_of_known_runs_is_the_report(

@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from harness.store import run_address, runs_address
-from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
+from reports.charts import (
+    Chart,
+    chart_bytes,
+    factor_chart,
+    for_page,
+    page_script,
+    study_charts,
+)
 from reports.report import make_report
 from tests.reports import cases
 from tests.reports.analysis.planted import METRIC, drawn, grid
@@ -159,6 +166,11 @@ def test_one_chart_of_each_kind_is_drawn() -> None:
     kinds = {chart.name.split("-")[0]: chart for chart in reversed(every)}
     for chart in (every[0], *kinds.values()):
         assert all(chart_bytes(chart).values())
+
+
+def test_the_script_sets_what_pages_call() -> None:
+    """window.vegaEmbed, which vl-convert's own bundle defines."""
+    assert "window.vegaEmbed=" in page_script()
 
 
 def test_files() -> None:

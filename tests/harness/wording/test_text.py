@@ -1,0 +1,30 @@
+"""Texts from a store or a user cannot control a terminal or a page."""
+
+import unicodedata
+
+import pytest
+
+from harness.errors import LineError
+from harness.store import StoreError
+from harness.wording import printable
+from reports.errors import ReportError
+
+
+def test_only_characters_that_control_are_escaped() -> None:
+    """Every character of Unicode: controls, surrogates, marks that turn text, and XML's two."""
+    escaped = {chr(code) for code in range(0x110000) if printable(chr(code)) != chr(code)}
+    controls = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cc"}
+    surrogates = set(map(chr, range(0xD800, 0xE000)))
+    turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert escaped == controls | surrogates | turning | {"\ufffe", "\uffff"}
+
+
+def test_the_rest_of_an_escaped_text_stays() -> None:
+    """A text with one such character keeps the others."""
+    assert printable("H 61.8 ± 0.7\x1b[0m") == "H 61.8 ± 0.7\\x1b[0m"
+
+
+@pytest.mark.parametrize("kind", [StoreError, ReportError])
+def test_an_error_of_one_line_has_one(kind: type[LineError]) -> None:
+    """Whatever names and causes it quotes."""
+    assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"
