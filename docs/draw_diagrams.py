@@ -1,4 +1,4 @@
-"""Draws images/layers.svg, trial.svg and result.svg: python -m docs.draw_diagrams.
+"""Draws images/concepts.svg, layers.svg, trial.svg and result.svg: python -m docs.draw_diagrams.
 
 The layers are those that pyproject.toml makes lint-imports hold. tests/test_docs.py fails while a
 drawing differs from what this would write, or a file that it names is gone.
@@ -18,6 +18,25 @@ NOTES = (
     "Each row imports only rows below it; what stands in one row is listed with commas.",
     "harness imports ship; reports imports store and the rows below it.",
     "Only harness.cli imports reports.",
+)
+
+# A study as on the page of concepts: its seeds, its rows, and what runs it.
+SEEDS = 4
+ROWS: tuple[tuple[str, bool], ...] = (
+    ("n_ctx = 4 (baseline)", False),
+    ("n_ctx = 1", False),
+    ("n_ctx = 16", False),
+    ("zero-shot", True),
+    ("fine-tuner alone", True),
+    ("text feature", True),
+    ("real images (upper bound)", True),
+)
+PARTS: tuple[tuple[str, str, str], ...] = (
+    ("", "YAML", "desired state"),
+    ("harness", "driver", "starts what is missing"),
+    ("ship", "workers", "one trial each (Ray)"),
+    ("", "store", "one run per trial (MLflow)"),
+    ("reports", "report", "compares the rows"),
 )
 
 # What happens, where, and in which file or folder: a trial from its YAML to its table.
@@ -74,6 +93,40 @@ def trial() -> str:
 def result() -> str:
     """Return a result's way from the worker to MLflow as SVG."""
     return way(RESULT, "A result's way from the worker to MLflow")
+
+
+def concepts() -> str:
+    """Return a study as a table of configurations and seeds, and the parts that run it."""
+    width, label, cell, height = 900, 260, 90, 34
+    left, top = 150, 84
+    right = left + label + SEEDS * cell
+    parts = [_text(width / 2, 32, "Study: factor generator.n_ctx, three levels", size=19)]
+    for seed in range(SEEDS):
+        parts.append(_text(left + label + (seed + 0.5) * cell, top - 14, f"seed {seed}", size=14))
+    for index, (name, is_control) in enumerate(ROWS):
+        y = top + index * (height + 6)
+        parts += _box(left, y, label - 10, height, "reports" if is_control else "harness", name)
+        for seed in range(SEEDS):
+            x = float(left + label + seed * cell)
+            parts += _box(x + 3, y, cell - 6, height, "ship", "result")
+    n_controls = sum(is_control for _, is_control in ROWS)
+    for text, middle in (
+        ("configurations", (len(ROWS) - n_controls) / 2),
+        ("controls", len(ROWS) - n_controls / 2),
+    ):
+        parts.append(_text(left - 70, top + middle * (height + 6), text, size=15, weight="bold"))
+    parts.append(_text(right + 62, top + 22, "one row: a trial", size=14))
+    bottom = top + len(ROWS) * (height + 6)
+    note = "one column: the same images, splits and noise, so that rows are compared seed by seed"
+    parts.append(_text(width / 2, bottom + 18, note, size=14))
+    wide = (width - 40) / len(PARTS)
+    for index, (package, what, about) in enumerate(PARTS):
+        x, y = 20 + index * wide, bottom + 44
+        parts += _box(x, y, wide - 20, 52, package, what)
+        parts.append(_text(x + (wide - 20) / 2, y + 70, about, size=12))
+        if index + 1 < len(PARTS):
+            parts.append(_arrow_right(x + wide - 20, y + 26, 20))
+    return _svg(width, bottom + 132, "A study, its trials, and what runs them", parts)
 
 
 def layers() -> str:
@@ -135,6 +188,11 @@ def _arrow(x: float, top: float, length: float) -> str:
     return f'<path d="M{x:g} {top:g}V{end:g}m-4 -5l4 5l4 -5" fill="none" stroke="{EDGE}"/>'
 
 
+def _arrow_right(left: float, y: float, length: float) -> str:
+    end = left + length - 1
+    return f'<path d="M{left:g} {y:g}H{end:g}m-5 -4l5 4l-5 4" fill="none" stroke="{EDGE}"/>'
+
+
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     """Return a drawing with a background, which looks the same on light and dark pages."""
     head = (
@@ -147,6 +205,7 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
 
 def main() -> None:
     """Write the drawings."""
+    IMAGES.joinpath("concepts.svg").write_text(concepts(), encoding="utf-8")
     IMAGES.joinpath("layers.svg").write_text(layers(), encoding="utf-8")
     IMAGES.joinpath("trial.svg").write_text(trial(), encoding="utf-8")
     IMAGES.joinpath("result.svg").write_text(result(), encoding="utf-8")

@@ -39,7 +39,7 @@ PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
 Each key that a study's YAML may have: its default, limits and meaning.
-[An example](studies.md#the-yaml); `ship-sweep options` prints the same.
+[An example](howto/write-study.md); `ship-sweep options` prints the same.
 
 - `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
   too.

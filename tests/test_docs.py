@@ -12,15 +12,18 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
+from docs.absolute_links import absolute_links
 from docs.cli_reference import CLI_PAGE, cli_reference
-from docs.draw_diagrams import IMAGES, RESULT, STEPS, layers, result, trial
+from docs.draw_diagrams import IMAGES, RESULT, STEPS, concepts, layers, result, trial
 from docs.draw_readme import PAGES as TABLED
 from docs.draw_readme import PICTURE, first_table, with_table
 from docs.write_reference import PAGE, reference
 from harness.cli.main import app as sweep
 from harness.config import STUDY_KEYS
 from harness.data.cli import app as data
+from harness.store import PROTOCOLS, Tag
 from reports.cli import app as report
+from reports.tables.metric import MEASURES
 from ship.trial_config import TrialConfig
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +135,8 @@ def test_studies_exist() -> None:
     code = [line for page in PAGES for line in quoted(page)]
     named = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
     results = (DOCS / "results.md").read_text("utf-8")
-    assert named and named - {"mine"} <= STUDIES  # that one the tutorial makes
+    written = {"lengths", "mine", "my_study", "three"}  # YAML that a page shows
+    assert named and named - written <= STUDIES
     unlisted = {name for name in STUDIES if f"`{name}`" not in results}
     assert unlisted <= {"prompt_len", "template"}
 
@@ -164,11 +168,26 @@ def test_the_command_line_reference_has_every_option() -> None:
 
 def test_diagrams_are_fresh() -> None:
     """The drawings are what pyproject.toml and the steps say, and every file in them is there."""
+    assert (IMAGES / "concepts.svg").read_text("utf-8") == concepts()
     assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
     assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
     assert (IMAGES / "result.svg").read_text("utf-8") == result()
     places = [where for package, _, where in (*STEPS, *RESULT) if package]
     assert places and not [where for where in places if not (ROOT / where).exists()]
+
+
+def test_glossary_is_complete_and_in_order() -> None:
+    """Each column of a table has its word in the glossary, whose entries are sorted."""
+    text = (DOCS / "glossary.md").read_text("utf-8")
+    entries = [
+        re.sub(r"[^\w ]", "", head).lower() for head in re.findall(r"^- \*\*(.+?)\*\*", text, re.M)
+    ]
+    words = [entry for entry in entries if entry.isascii() and entry]
+    assert len(words) > 60 and words == sorted(words)
+    headings = {head for protocol in PROTOCOLS.values() for head in protocol.headings.values()}
+    headings |= {part for measure in MEASURES for part in measure.heading.split(" / ")}
+    parts = {part for head in headings for part in head.split()} - {"Average", "Source", "Acc."}
+    assert not [part for part in sorted(parts) if part.rstrip(".").lower() not in text.lower()]
 
 
 def test_readme_and_its_picture_and_its_study_agree() -> None:
@@ -179,9 +198,19 @@ def test_readme_and_its_picture_and_its_study_agree() -> None:
     assert all(first_table(text) and with_table(text, shown) == text for text in texts)
 
 
-def test_files_named_in_the_architecture_exist() -> None:
-    """Every path of the code that the pages on its layout and its extension name is there."""
-    text = "".join((DOCS / name).read_text("utf-8") for name in ("architecture.md", "extending.md"))
+def test_readme_for_a_package_index_has_no_relative_link() -> None:
+    """Pages and the picture get addresses; links to other sites stay."""
+    text = absolute_links((ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert targets and all(target.startswith("https://") for target in targets)
+    assert "![The report page" in text and "(https://host/project/raw/v1/docs/images/" in text
+    assert "(https://host/project/blob/v1/docs/faq.md)" in text
+    assert "(https://arxiv.org/abs/2307.07397)" in text
+
+
+def test_files_named_for_contributors_exist() -> None:
+    """Every path of the code that CONTRIBUTING.md names is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     paths = re.findall(r"`((?:ship|harness|reports|tests)/[\w/.]+)`", text)
     assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
 
@@ -194,6 +223,12 @@ def test_messages_are_those_of_the_code() -> None:
     )
     code = "".join(path.read_text("utf-8") for path in files)
     assert len(quoted) > 15 and not [words for words in quoted if words not in code]
+
+
+def test_every_tag_is_documented() -> None:
+    """The page on MLflow names each tag of ship-sweep, and no other."""
+    named = set(re.findall(r"`(ship\.\w+)`", (DOCS / "mlflow.md").read_text("utf-8")))
+    assert named == {tag.value for tag in Tag if tag.startswith("ship.")}
 
 
 def test_each_fault_has_its_tests() -> None:

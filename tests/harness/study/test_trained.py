@@ -195,7 +195,8 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
 
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
     """The example of the page runs, and its comments say what comes out."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "mlflow.md").read_text("utf-8"), re.S)
+    page = (DOCS / "howto" / "trained-model.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
     known: dict[str, Any] = {"pictures": pictures}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
