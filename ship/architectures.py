@@ -7,10 +7,14 @@ imported inside functions.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from ship.hub import CONFIG_FILE, HUB_PREFIX, HubError, hub_file, is_repository, repository_of
+from ship.hub_tokenizer import load_hub_tokenizer
 from ship.pocket import BPE_PATH, MODEL_DIR
+from ship.whole_file import read_whole
 
 # Precision of the text tower's frozen blocks.
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -20,6 +24,8 @@ ImagePrecision = Literal["fp32", "bf16"]
 _OTHER_BLOCKS = (
     "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
 )  # fmt: skip
+# A configuration on the hub has a few hundred bytes.
+_MAX_CONFIG_BYTES = 100_000
 
 
 class BackboneError(ValueError):
@@ -47,6 +53,17 @@ class Architecture:
     refused: str | None
 
 
+def split_name(backbone: str) -> tuple[str, str]:
+    """Split a backbone's name into its architecture and its pretrained weights.
+
+    "hf-hub:ORG/MODEL" stands for both: it is returned as the architecture, with "" as the weights.
+    """
+    if repository_of(backbone) is not None:
+        return backbone, ""
+    architecture, _, pretrained = backbone.partition(":")
+    return architecture, pretrained
+
+
 def architectures() -> list[Architecture]:
     """Return "pocket" and every architecture of open_clip, in open_clip's order."""
     import open_clip
@@ -55,8 +72,15 @@ def architectures() -> list[Architecture]:
     for name in ("pocket", *open_clip.list_models()):
         text = text_settings(name)
         tags = tuple(open_clip.list_pretrained_tags_by_model(name))
-        sizes = (feature_dim(name), text.width, text.context_length)
-        rows.append(Architecture(name, *sizes, tags, drivable(name)))
+        row = Architecture(
+            name=name,
+            feature_dim=feature_dim(name),
+            text_width=text.width,
+            context_length=text.context_length,
+            tags=tags,
+            refused=drivable(name),
+        )
+        rows.append(row)
     return rows
 
 
@@ -76,16 +100,25 @@ def drivable(architecture: str) -> str | None:
     text = text_settings(architecture)
     if text.hf_model_name:
         return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
-    if text.no_causal_mask:
-        return "its text tower is bidirectional (no causal mask)"
-    if text.pool_type not in ("argmax", "eos"):
-        return f"its text tower pools at {text.pool_type!r}, not at EOT"
     if text.embed_cls:
         return "its text tower appends a class embedding (CoCa)"
     if text.block_type == "custom" or any(getattr(text, name) for name in _OTHER_BLOCKS):
         return "its text blocks are CustomResidualAttentionBlock, not CLIP's own"
-    if text.hf_tokenizer_name:
-        return f"its tokenizer is Hugging Face's {text.hf_tokenizer_name}, not CLIP's BPE"
+    if text.tokenizer_mode:
+        return f"its tokenizer adds tokens of its mode {text.tokenizer_mode!r}"
+    return _undrivable_pooling(text)
+
+
+def _undrivable_pooling(text: Any) -> str | None:
+    """Return the reason why a text tower's pooling is not supported, or None if it is."""
+    if text.pool_type == "last" and text.no_causal_mask:
+        return None
+    if text.pool_type not in ("argmax", "eos"):
+        return f"its text tower pools at {text.pool_type!r}, not at EOT"
+    if text.pool_type == "argmax" and text.hf_tokenizer_name:
+        return (
+            "its text tower pools at the largest token ID, which is EOT for CLIP's tokenizer only"
+        )
     return None
 
 
@@ -93,10 +126,10 @@ def feature_dim(name: str) -> int:
     """Return the size of a backbone's features.
 
     Args:
-        name: "pocket" or an open_clip NAME[:PRETRAINED].
+        name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
 
     Raises:
-        BackboneError: open_clip has no such architecture.
+        BackboneError: open_clip has no such architecture, or its repository cannot be read.
     """
     return int(_config(name)["embed_dim"])
 
@@ -105,7 +138,7 @@ def text_settings(name: str) -> Any:
     """Return the settings of a text tower.
 
     Args:
-        name: "pocket" or an open_clip NAME[:PRETRAINED].
+        name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
 
     Returns:
         open_clip's CLIPTextCfg with its defaults. For "pocket" a namespace of the keys in its
@@ -117,39 +150,74 @@ def text_settings(name: str) -> Any:
         - layers: number of blocks.
 
     Raises:
-        BackboneError: open_clip has no such architecture.
+        BackboneError: open_clip has no such architecture, or its repository cannot be read.
     """
     settings = _config(name)["text_cfg"]
     if name == "pocket":
         return SimpleNamespace(**settings)
     from open_clip.model import CLIPTextCfg
 
-    return CLIPTextCfg(**settings)
+    try:
+        return CLIPTextCfg(**settings)
+    except TypeError as error:  # a repository may have keys of another release
+        reason = f"open_clip refuses its text_cfg: {error}"
+        raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
 
 def load_tokenizer(name: str) -> Any:
-    """Return the tokenizer of "pocket" or an open_clip NAME[:PRETRAINED]."""
+    """Return the tokenizer of a backbone.
+
+    Args:
+        name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
+
+    Returns:
+        open_clip's SimpleTokenizer, or a HubTokenizer, which has the same methods.
+
+    Raises:
+        BackboneError: A tokenizer of Hugging Face cannot be loaded.
+    """
     import open_clip
 
     if name == "pocket":
         # open_clip does not resolve bpe_path relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
-    return open_clip.get_tokenizer(name.partition(":")[0])
+    text, (architecture, _) = text_settings(name), split_name(name)
+    if text.hf_tokenizer_name:
+        options = text.tokenizer_kwargs or {}
+        try:
+            return load_hub_tokenizer(text.hf_tokenizer_name, text.context_length, options)
+        except (HubError, ValueError, TypeError) as error:
+            raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
+    if repository_of(architecture) is not None:
+        # open_clip contacts the hub even if the configuration is cached
+        return open_clip.get_tokenizer(f"local-dir:{_hub_config_path(architecture).parent}")
+    return open_clip.get_tokenizer(architecture)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Return the token ID that a tokenizer pads with. open_clip's own tokenizer pads with 0."""
+    return int(getattr(tokenizer, "pad_token_id", 0))
+
+
+def n_special(tokenizer: Any) -> int:
+    """Return the number of tokens of a prompt that are its start or end."""
+    return 1 if tokenizer.sot_token_id is None else 2
 
 
 def as_read(name: str, texts: Sequence[str]) -> list[str]:
     """Return the part of each text that a backbone's text tower reads, as decoded tokens.
 
     Args:
-        name: "pocket" or an open_clip NAME[:PRETRAINED].
+        name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
         texts: Complete prompts.
     """
-    tokenizer, most = load_tokenizer(name), text_settings(name).context_length - 2
+    tokenizer = load_tokenizer(name)
+    most = text_settings(name).context_length - n_special(tokenizer)
     return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
 
 
 def _config(name: str) -> Any:
-    architecture = name.partition(":")[0]
+    architecture, _ = split_name(name)
     config = find_config(architecture)
     if config is None:
         raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
@@ -157,9 +225,42 @@ def _config(name: str) -> Any:
 
 
 def find_config(architecture: str) -> Any:
-    """Return open_clip's configuration of "pocket" or an architecture, or None if unknown."""
+    """Return open_clip's configuration of an architecture, or None if there is none.
+
+    Args:
+        architecture: "pocket", open_clip's name, or hf-hub:ORG/MODEL.
+
+    Raises:
+        BackboneError: The configuration of a repository cannot be read.
+    """
     if architecture == "pocket":
-        return json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+        return json.loads((MODEL_DIR / CONFIG_FILE).read_text("utf-8"))["model_cfg"]
+    if repository_of(architecture) is not None:
+        return _hub_config(architecture)
     import open_clip
 
     return open_clip.get_model_config(architecture)
+
+
+def _hub_config_path(architecture: str) -> Path:
+    """Return the path of a repository's configuration, downloading it if necessary."""
+    repository = repository_of(architecture) or ""
+    if not is_repository(repository):
+        raise BackboneError(f"must be {HUB_PREFIX}ORG/MODEL, got {architecture!r}")
+    try:
+        return Path(hub_file(repository, [CONFIG_FILE], "its configuration is"))
+    except HubError as error:
+        raise BackboneError(f"backbone {architecture!r} could not be loaded: {error}") from error
+
+
+def _hub_config(architecture: str) -> Any:
+    """Return the configuration of a backbone hf-hub:ORG/MODEL. The file is untrusted input."""
+    path = _hub_config_path(architecture)
+    try:
+        config = json.loads(read_whole(path, _MAX_CONFIG_BYTES))["model_cfg"]
+        if isinstance(config["text_cfg"], dict) and isinstance(config["embed_dim"], int):
+            return config
+    except (ValueError, LookupError, TypeError):  # not JSON, or of another form
+        pass
+    rule = f"{CONFIG_FILE} has no model_cfg with embed_dim and text_cfg"
+    raise BackboneError(f"backbone {architecture!r} could not be loaded: {rule} ({path})")

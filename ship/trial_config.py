@@ -85,7 +85,7 @@ class TrialConfig(Settings):
     """One parameter assignment. Together with a seed it determines a result."""
 
     backbone: str = "pocket"
-    """pocket, or an open_clip NAME:PRETRAINED"""
+    """pocket, an open_clip NAME:PRETRAINED, or hf-hub:ORG/MODEL"""
     precision: Precision = "fp32"
     """precision of the frozen text tower; tf32: fp32 with TF32 products on NVIDIA GPUs"""
     image_precision: ImagePrecision = "fp32"

@@ -18,6 +18,7 @@ from harness.wording import nearest, printable, show
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
+from ship.prompt_cost import prompt_cost
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
@@ -27,9 +28,13 @@ _DEPENDENT_DEFAULTS = {
     "dataset": f"default below for backbone {config.BACKBONE}, else must be given",
 }
 _ON_BACKBONES = (
-    "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
-    "size: of a feature; width: of a token embedding; context: most tokens in a prompt, so that "
-    "n_ctx may be at most 3 less (start, end and a class name of one token).",
+    "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag. A "
+    "repository of open_clip on the Hugging Face Hub is named hf-hub:ORG/MODEL, for example "
+    "hf-hub:imageomics/bioclip.",
+    "size: of a feature; context: most tokens in a prompt, so that n_ctx may be at most 3 less "
+    "(start, end and a class name of one token); cost: floating-point operations of the text tower "
+    "for a prompt in a step of CoOp, relative to ViT-B-16. Towers without a causal mask (SigLIP, "
+    "CLIPA, most of MobileCLIP) compute their whole context for each prompt.",
     "Weights trained with QuickGELU get it under the plain name too (ViT-B-16:openai). A "
     "checkpoint has the activation that its backbone is named for (-quickgelu: QuickGELU), but for "
     "OpenAI's own archives, whose activation is known.",
@@ -53,7 +58,8 @@ def print_options() -> None:
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         _print(table)
-    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep backbones")
+    choices = "pocket, NAME:PRETRAINED or hf-hub:ORG/MODEL: see ship-sweep backbones"
+    _print(f"[bold]backbone[/] {choices}")
 
 
 def print_backbones(*, every: bool = False) -> None:
@@ -64,15 +70,17 @@ def print_backbones(*, every: bool = False) -> None:
             refused, with the reasons.
     """
     # narrow enough for the longest tag in 80 characters, because a broken tag cannot be copied
-    sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
+    headings = ("size", "context", "cost")
+    sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
-    table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
         if every or (weights and not row.refused):
-            cells = map(str, (row.feature_dim, row.text_width, row.context_length))
             refused = f"refused: {row.refused}" if row.refused else ""
+            cost = "" if refused else _cost(row.name)
+            cells = (str(row.feature_dim), str(row.context_length), cost)
             text = escape(refused or weights or "a checkpoint's path alone")
             table.add_row(row.name, *cells, text, style="dim" if refused else None)
     _print(table, "")
@@ -81,6 +89,12 @@ def print_backbones(*, every: bool = False) -> None:
         hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the "
         _print(f"{hidden}reason.")
     _print(*map(escape, _ON_BACKBONES))
+
+
+def _cost(backbone: str) -> str:
+    """Return what a prompt costs, with two digits."""
+    cost = prompt_cost(backbone)
+    return f"{cost:.1f}" if cost < 10 else f"{cost:.0f}"
 
 
 def run_check(name: str, data_root: Path | None) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.method import Method
+from ship.architectures import split_name
+from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, repository_of
 from ship.whole_file import read_whole, write_whole
 
 MEMORY = "fingerprints"
@@ -109,8 +111,12 @@ def _sealed(stamp: str, fingerprint: str) -> bytes:
 
 def _stamp(backbone: str) -> str:
     """Return the cache key of a backbone: a hash of its name and the state of its files."""
-    pretrained, clip = Path(backbone.partition(":")[2]), Path(str(files("ship"))) / "clip"
+    pretrained, clip = Path(split_name(backbone)[1]), Path(str(files("ship"))) / "clip"
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
+    if repository := repository_of(backbone):
+        names = ([CONFIG_FILE], WEIGHT_FILES)
+        cached = (cached_file(repository, files_of) for files_of in names)
+        weights = [Path(path).resolve() for path in cached if path]  # named by their content
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})

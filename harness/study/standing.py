@@ -24,7 +24,8 @@ from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study_files import file_label
 from harness.wording import count
-from ship.architectures import as_read
+from ship.architectures import as_read, text_settings
+from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import sentence
 
 SHOWN = 3  # prompts per dataset
@@ -176,6 +177,7 @@ def plan_study(
         notes.append("controls at the levels of the best setting run after the last proposal")
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)
+        notes += cost_lines(study, plan)
         notes += prompt_lines(study, plan, prints)
         plan = _with_time(standing, finished_runs)
     return replace(plan, notes=tuple(notes), ledger=standing.ledger)
@@ -217,6 +219,26 @@ def defaults_line(study: StudyConfig) -> str:
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
     return f"defaults of backbone {study.base.backbone} (keys that the YAML leaves out): {text}"
+
+
+def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
+    """Return a line for each backbone whose text tower makes learned prompts expensive.
+
+    Args:
+        study: Study that the plan is for.
+        plan: Plan of the study. Without one, every configuration counts.
+    """
+    backbones = dict.fromkeys(
+        config.backbone
+        for config in configs_of(study, plan, _DECIDING)
+        if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
+    )
+    return [
+        f"the text tower of {name} has no causal mask: a step of CoOp costs about "
+        f"{padding_factor(text_settings(name).context_length)} times as much as in a tower with one"
+        for name in backbones
+        if is_bidirectional(name)
+    ]
 
 
 def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:

@@ -1,15 +1,18 @@
 """Frozen CLIP: any open_clip backbone whose text tower accepts prompt embeddings.
 
-- weights loads and checks weights.
-- backbone encodes images and sentences, and embeds the parts of prompts.
+- weights loads and checks weights; checkpoint_files explains what is wrong with a file.
+- backbone encodes images and sentences.
+- prompts embeds the parts of prompts.
 - sentences averages the features of several sentences per class.
-- text encodes prompts; the parts that classes share are computed once.
+- text encodes prompts, in two kinds of towers: causal ones compute the parts that classes share
+  once (packing), bidirectional ones read whole prompts.
 
 Nothing is trained here. ship.architectures has the properties of a backbone that do not require its
 weights, and imports no torch.
 """
 
-from ship.clip.backbone import FrozenCLIP, class_prompts
+from ship.clip.backbone import FrozenCLIP
+from ship.clip.prompts import class_prompts
 from ship.clip.sentences import class_features, mean_features
 from ship.clip.weights import RANDOM, check_backbone_name
 

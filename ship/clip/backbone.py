@@ -1,38 +1,39 @@
-"""FrozenCLIP (the packaged pocket backbone or any open_clip model) and its prompts."""
+"""FrozenCLIP: the packaged pocket backbone or any open_clip model."""
 
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from ship.architectures import ImagePrecision, Precision, find_config
-from ship.clip.text import TextTower
+from ship.architectures import ImagePrecision, Precision, find_config, padding_id, split_name
+from ship.clip.bidirectional import BidirectionalTower
+from ship.clip.causal import CausalTower
+from ship.clip.text import TextTower, text_module
 from ship.clip.weights import check_backbone_name, fingerprint, load_model
-from ship.settings import NamePosition
 
 
 class FrozenCLIP:
     """A CLIP with frozen weights that maps images and prompt embeddings to unit-norm features.
 
     Attributes:
-        name: "pocket" or NAME:PRETRAINED as configured.
+        name: "pocket", NAME:PRETRAINED or hf-hub:ORG/MODEL as configured.
         device: Device of the weights.
         precision: Precision of the text blocks. Prompts, features and gradients are always float32.
             With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
             bits of mantissa); on a CPU it equals fp32.
         fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
-            and configurations.
+            and configurations. Includes what matters of the tokenizer, if it is not CLIP's or the
+            text tower reads padding.
         text: Text tower, which accepts prompt embeddings.
-        tokenizer: open_clip's BPE tokenizer.
+        tokenizer: open_clip's BPE tokenizer, or ship.hub_tokenizer.HubTokenizer.
         feature_dim: Size of image and text features (the text width may differ).
         logit_scale: Learned factor on cosines, as a plain number.
         text_width: Size of a token embedding.
@@ -55,10 +56,11 @@ class FrozenCLIP:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         self._model: Any = model.to(device).eval().requires_grad_(False)
-        self.fingerprint = fingerprint(self._model, find_config(name.partition(":")[0]))
+        config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
+        self.fingerprint = fingerprint(self._model, config, read_with)
         # fp32 and tf32 leave the weights unchanged
         reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        self.text = TextTower(self._model, tokenizer.sot_token_id, reduced)
+        self.text = build_tower(self._model, tokenizer, reduced)
         self.text_width, self.context_length = self.text.width, self.text.context_length
         self.name = name
         self.device = torch.device(device)
@@ -79,7 +81,10 @@ class FrozenCLIP:
     def load(
         cls, name: str = "pocket", device: str = "cpu", precision: Precision = "fp32"
     ) -> "FrozenCLIP":
-        """Load "pocket" or an open_clip "NAME:PRETRAINED" (a tag, or the path of a checkpoint).
+        """Load a backbone: "pocket", an open_clip "NAME:PRETRAINED", or "hf-hub:ORG/MODEL".
+
+        PRETRAINED is a tag or the path of a checkpoint. ORG/MODEL is a repository of open_clip on
+        the Hugging Face Hub, with a configuration and weights.
 
         Weights trained with QuickGELU use it under the plain name, too (ViT-B-16:openai equals
         ViT-B-16-quickgelu:openai). A local checkpoint has the activation of the named architecture,
@@ -143,136 +148,30 @@ class FrozenCLIP:
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
         """Return unit-norm features of complete sentences."""
-        ids = self.tokenizer(list(texts)).to(self.device)
+        ids = torch.as_tensor(self.tokenizer(list(texts))).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)
 
 
-@dataclass(frozen=True)
-class ClassPrompts:
-    """The fixed parts of the prompts "[SOT] context [class name] . [EOT]", as embeddings.
-
-    They are tokenized and embedded once per list of classes. The name may be in another position.
-
-    Attributes:
-        sot: Embedded start token, (width,).
-        names: Embedded "class name . EOT" of every class, padded after EOT, (n_cls, s, width).
-        lengths: Number of tokens in each row of names, including EOT, (n_cls,).
-        host_lengths: The same on the host, available without synchronization.
-        name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
-        order: Index into (SOT, context, name . EOT) for each position, (n_cls, 1 + n_ctx + s).
-            None: unchanged order (the name at the end).
-    """
-
-    sot: Float[Tensor, " width"]
-    names: Float[Tensor, "n_cls s width"]
-    lengths: Int[Tensor, " n_cls"]
-    host_lengths: tuple[int, ...]
-    name_lengths: Int[Tensor, " n_cls"]
-    order: Int[Tensor, "n_cls t"] | None = None
-
-    def assemble(
-        self,
-        ctx: Float[Tensor, "n n_ctx width"],
-        class_ids: Int[Tensor, " n"],
-        on_names: Float[Tensor, "n width"] | None = None,
-    ) -> tuple[Float[Tensor, "n t width"], Int[Tensor, " n"]]:
-        """Return complete prompts and the index of their EOT, one row per context and class ID.
-
-        Args:
-            ctx: Context vectors of n prompts; n_ctx may be 0.
-            class_ids: Class of each prompt.
-            on_names: Vector to add to every token of each prompt's class name.
-        """
-        sot, names = self.sot.expand(len(ctx), 1, -1), self.names[class_ids]
-        if on_names is not None:
-            places = torch.arange(names.shape[1], device=names.device)
-            named = (places < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
-            names = names + named * on_names.unsqueeze(1)
-        prompts = torch.cat([sot, ctx, names], dim=1)
-        if self.order is not None:
-            order = self.order[class_ids].unsqueeze(-1).expand_as(prompts)
-            prompts = prompts.gather(1, order)
-        return prompts, ctx.shape[1] + self.lengths[class_ids]
-
-    def prefix(self, ctx: Float[Tensor, "n n_ctx width"]) -> Float[Tensor, "n p width"]:
-        """Return [SOT] + context, the part that all classes share if the name is at the end."""
-        return torch.cat([self.sot.expand(len(ctx), 1, -1), ctx], dim=1)
-
-
-def class_prompts(
-    clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int, position: NamePosition = "end"
-) -> ClassPrompts:
-    """Tokenize and embed class names for prompts with n_ctx context vectors.
-
-    A name that is too long is truncated so that EOT still fits, like CLIP's tokenizer does. With
-    position "middle", the first floor(n_ctx / 2) vectors precede the name. "." and EOT always come
-    last.
+def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None) -> TextTower:
+    """Return the text tower of a model, of the kind that its attention mask requires.
 
     Args:
-        clip: Backbone with the tokenizer and token embeddings.
-        class_names: Names of the classes.
-        n_ctx: Number of context vectors.
-        position: Position of the name among them.
-
-    Raises:
-        ValueError: n_ctx leaves no room for a name, or truncation makes two different names equal.
+        model: See TextTower.
+        tokenizer: Tokenizer of the model.
+        dtype: See TextTower.
     """
-    room = clip.context_length - 1 - n_ctx
-    if room < 2:
-        raise ValueError(
-            f"n_ctx must be at most {clip.context_length - 3} for backbone {clip.name!r} "
-            f"(context length {clip.context_length}), got {n_ctx}"
-        )
-    eot, encode = clip.tokenizer.eot_token_id, clip.tokenizer.encode
-    if position == "end":
-        tokens = [encode(f"{name}.") for name in class_names]
-    else:  # encoded separately: in "dog (puppy)." the tokenizer merges ")." into one token
-        tokens = [[*encode(name), *encode(".")] for name in class_names]
-    rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
-    if same := _same_when_cut(clip, class_names, rows, room):
-        raise ValueError(
-            f"class names that are the same to backbone {clip.name!r}, as n_ctx {n_ctx} leaves "
-            f"{room - 1} tokens for a name: {'; '.join(same)}"
-        )
-    lengths = tuple(map(len, rows))
-    longest = max(lengths)
-    ids = [row + [0] * (longest - len(row)) for row in rows]
-    # a merged token such as ")." counts as part of the name; a truncated name has lost its "."
-    named = [min(len(encode(name)), room - 1) for name in class_names]
-    orders = [_order(n_ctx, n_name, longest, position) for n_name in named]
-
-    def on_device(values: Any) -> Tensor:
-        return torch.tensor(values, device=clip.device)
-
-    return ClassPrompts(
-        sot=clip.text.embed(on_device(clip.tokenizer.sot_token_id)),
-        names=clip.text.embed(on_device(ids)),
-        lengths=on_device(lengths),
-        host_lengths=lengths,
-        name_lengths=on_device(named),
-        order=None if position == "end" else on_device(orders),
-    )
+    if text_module(model).attn_mask is None:
+        return BidirectionalTower(model, padding_id(tokenizer), dtype)
+    return CausalTower(model, tokenizer.sot_token_id, dtype)
 
 
-def _same_when_cut(
-    clip: FrozenCLIP, class_names: Sequence[str], rows: Sequence[Sequence[int]], room: int
-) -> list[str]:
-    """Return the first five groups of different names with equal rows: "sea horse, sea lion".
+def _tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+    """Return what a fingerprint has to contain of a tokenizer.
 
-    Names with equal tokens before truncation are checked by the dataset, which rejects them unless
-    it is ImageNet, where two pairs of classes share a name.
+    CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
     """
-    by_row: dict[tuple[int, ...], dict[tuple[int, ...], str]] = {}
-    for name, row in zip(class_names, rows, strict=True):
-        if len(row) == room:
-            by_row.setdefault(tuple(row), {})[tuple(clip.tokenizer.encode(name))] = name
-    return [", ".join(names.values()) for names in by_row.values() if len(names) > 1][:5]
-
-
-def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
-    """Return the order of (SOT, context, name . EOT, padding) for a name in front or middle."""
-    places = list(range(1 + n_ctx + longest))
-    before = 1 + (n_ctx // 2 if position == "middle" else 0)
-    name, rest = 1 + n_ctx, 1 + n_ctx + n_name
-    return [*places[:before], *places[name:rest], *places[before:name], *places[rest:]]
+    identity: dict[str, Any] = dict(getattr(tokenizer, "identity", {}))
+    if text_module(model).attn_mask is None:
+        identity["pad"] = padding_id(tokenizer)
+    return identity

@@ -1,25 +1,38 @@
-"""Weights of a backbone: checks of its name, loading, fingerprints and explanations of errors."""
+"""Weights of a backbone: checks of its name, loading and fingerprints."""
 
 import hashlib
 import json
-import pickle
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Size, Tensor, nn
+from torch import nn
 
-from ship.architectures import BackboneError, architectures, drivable, load_tokenizer
+from ship.architectures import (
+    BackboneError,
+    drivable,
+    find_config,
+    load_tokenizer,
+    split_name,
+    text_settings,
+)
+from ship.clip.checkpoint_files import archive_weights, is_torchscript, loading_fault
+from ship.clip.text import pooling
+from ship.hub import (
+    HUB_PREFIX,
+    WEIGHT_FILES,
+    cached_file,
+    hub_file,
+    repository_of,
+    unreachable,
+)
+from ship.hub_tokenizer import TokenizerError, require_tokenizers
 from ship.pocket import MODEL_DIR
 
 # Tag of random weights with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM: Final = "random"
-# Files that open_clip looks for on the hub if a tag names no file.
-_UNNAMED: Final = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 # Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
 # QuickGELU.
 _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
@@ -33,8 +46,6 @@ _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
 }
 # The same for a text tower; CLIP and CustomTextCLIP's tower use different names for the pooling.
 _TOWER: Final = ("context_length", "text_pool_type", "pool_type")
-
-Shapes = Mapping[str, Size]
 
 
 def check_backbone_name(name: str) -> None:
@@ -50,7 +61,9 @@ def check_backbone_name(name: str) -> None:
 
     architecture, _, pretrained = name.partition(":")
     known = list_models()
-    if architecture not in known:
+    if name.startswith(HUB_PREFIX):
+        architecture = name  # its weights are those of the repository
+    elif architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
         hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep backbones"
         if not pretrained and _is_path(name):
@@ -60,6 +73,13 @@ def check_backbone_name(name: str) -> None:
     if refused := drivable(architecture):
         rule = "must be a backbone that prompts can drive"
         raise BackboneError(f"{rule}, got {name!r} ({refused})")
+    if text_settings(architecture).hf_tokenizer_name:
+        try:
+            require_tokenizers()
+        except TokenizerError as error:
+            raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
+    if name.startswith(HUB_PREFIX):
+        return
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
@@ -90,24 +110,43 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
             known, what to do.
     """
     try:
-        return _created(name), load_tokenizer(name)
+        model, tokenizer = _created(name), load_tokenizer(name)
+        _check_eot(model, tokenizer)
+        return model, tokenizer
+    except BackboneError:
+        raise
     except Exception as why:  # a broken checkpoint may raise anything
-        reason = _loading_fault(name, why)
+        reason = loading_fault(name, why)
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
+
+
+def _check_eot(model: nn.Module, tokenizer: Any) -> None:
+    """Check that a tower that pools at a given token pools at the tokenizer's EOT.
+
+    Raises:
+        ValueError: It pools at another token.
+    """
+    (pool_type, eos), eot = pooling(model), tokenizer.eot_token_id
+    if pool_type == "eos" and eos != eot:
+        raise ValueError(f"its text tower pools at token {eos}, and its tokenizer's EOT is {eot}")
 
 
 def _created(name: str) -> nn.Module:
     from open_clip import create_model
     from open_clip.pretrained import get_pretrained_cfg
 
-    architecture, _, pretrained = name.partition(":")
+    architecture, pretrained = split_name(name)
     if name == "pocket":
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
+    elif repository := repository_of(name):
+        path = Path(hub_file(repository, WEIGHT_FILES, "its weights are"))
+        find_config(name)  # in the folder of the same revision, where open_clip reads both
+        model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
     elif pretrained == RANDOM:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = create_model(architecture, load_weights=False)
-    elif (entry := get_pretrained_cfg(architecture, pretrained)) or not _is_torchscript(pretrained):
+    elif (entry := get_pretrained_cfg(architecture, pretrained)) or not is_torchscript(pretrained):
         model = create_model(
             architecture,
             pretrained=_weights_on_hub(architecture, entry) or pretrained,
@@ -117,7 +156,7 @@ def _created(name: str) -> nn.Module:
             force_preprocess_cfg={k: value for k, value in entry.items() if k != "size"},
         )
     else:
-        weights, is_openais = _archive_weights(pretrained)
+        weights, is_openais = archive_weights(pretrained)
         # all of OpenAI's archives use QuickGELU
         model = create_model(architecture, load_weights=False, force_quick_gelu=is_openais)
         model.load_state_dict(weights)
@@ -142,8 +181,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
             message says what to do.
         Exception: Any exception of open_clip for a failed download.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
     from open_clip.pretrained import download_pretrained
 
@@ -151,42 +189,24 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     if not repository or "file" in entry:
         return None
     # in open_clip's order: safetensors first
-    names = [Path(name).with_suffix(".safetensors").name, name] if name else _UNNAMED
-    for path in (try_to_load_from_cache(repository, name) for name in names):
-        if isinstance(path, str):
-            return path
+    names = [Path(name).with_suffix(".safetensors").name, name] if name else WEIGHT_FILES
+    if path := cached_file(repository, names):
+        return path
     try:
         get_hf_file_metadata(hf_hub_url(repository, names[0]), timeout=5.0)
     except HfHubHTTPError:
         pass  # the hub responds; open_clip may find the weights in another file
     except Exception as error:  # its type depends on the version and its HTTP client
-        raise FileNotFoundError(
-            f"its weights are not in {HF_HUB_CACHE}, and the hub does not answer "
-            f"({_first_line(error).rstrip('.')}). On a machine with a network, ship-sweep "
-            "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
-            "has to be one that this machine sees; a file may stand in the tag's place, too: "
-            f"{architecture}:FILE"
-        ) from error
+        advice = f"a file may stand in the tag's place, too: {architecture}:FILE"
+        raise FileNotFoundError(f"{unreachable('its weights are', error)}; {advice}") from error
     return str(download_pretrained(entry))
 
 
-def _is_torchscript(path: str) -> bool:
-    """Return True if a file is a TorchScript archive, like OpenAI's weights."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
-    """Return the tensors of a TorchScript archive by name, and whether it is one of OpenAI's."""
-    weights = dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
-    # only OpenAI's archives contain these in addition to the weights
-    sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
-    return weights, all(size is not None for size in sizes)
-
-
-def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> str:
+def fingerprint(
+    model: nn.Module,
+    config: Mapping[str, Any] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
+) -> str:
     """Hash everything that determines a model's output: weights, layer settings and architecture.
 
     The activation is that of the built layers, not of the configuration, because it depends on the
@@ -196,6 +216,7 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
     Args:
         model: A CLIP of open_clip.
         config: open_clip's configuration of its architecture, if there is one.
+        tokenizer: What else determines how it reads texts. Defaults to nothing.
 
     Returns:
         32 hex digits.
@@ -212,6 +233,7 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
             for kind, settings in {**_DECIDING, QuickGELU: ()}.items()
             if isinstance(layer, kind)
         ],
+        **({"tokenizer": tokenizer} if tokenizer else {}),
     }
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(described, sort_keys=True).encode())
@@ -220,93 +242,3 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
         plain = value.detach().cpu().contiguous().reshape(-1)
         digest.update(memoryview(plain.view(torch.uint8).numpy()))
     return digest.hexdigest()
-
-
-def _loading_fault(name: str, why: Exception) -> str:
-    """Explain why weights could not be loaded. A file is read again for this.
-
-    Args:
-        name: Name of the backbone.
-        why: Exception raised by loading.
-    """
-    from open_clip import list_pretrained_tags_by_model
-    from open_clip.factory import load_state_dict
-
-    architecture, _, path = name.partition(":")
-    if path in list_pretrained_tags_by_model(architecture) or not Path(path).is_file():
-        reason = _first_line(why)
-        if reason.startswith("Failed to download"):
-            reason += f" (without a network, put a file in the tag's place: {architecture}:FILE)"
-        return reason
-    would_do = f"a state_dict of {architecture} in a .pt or .safetensors file would do"
-    try:
-        archived = _is_torchscript(path)
-        weights = _archive_weights(path)[0] if archived else load_state_dict(path)
-        shapes = {key: tensor.shape for key, tensor in weights.items()}
-    except Exception as error:  # a broken checkpoint may raise anything
-        return f"{path} {_unreadable(path, error)}; {would_do}"
-    expected = _shapes(architecture)
-    if shapes == expected:
-        return _first_line(why)
-    if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
-        return f"{path} has the weights of another architecture; write {' or '.join(fitting)}"
-    return f"{path} is not of {architecture}: {_difference(shapes, expected)}; {would_do}"
-
-
-def _first_line(why: Exception) -> str:
-    """Return the first line of an exception's message, or its type if there is no message."""
-    return str(why).strip().partition("\n")[0] or type(why).__name__
-
-
-def _unreadable(path: str, error: Exception) -> str:
-    """Return what is wrong with a file that cannot be read as a checkpoint."""
-    with Path(path).open("rb") as file:
-        head = file.read(512)  # enough to tell text from a checkpoint
-    printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
-    faults = {
-        "is empty": not head,
-        "is text, not a checkpoint": printed,
-        "is cut off or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
-        # the loaded object has no items, or its items have no shape
-        "holds something else than weights by their names": isinstance(error, AttributeError),
-        "is no checkpoint, or holds Python objects beside tensors, which are not loaded": (
-            isinstance(error, pickle.UnpicklingError)
-        ),
-        "is no safetensors file, or is cut off": path.endswith(".safetensors"),
-    }
-    return next((fault for fault, so in faults.items() if so), "is no checkpoint of PyTorch's")
-
-
-def _difference(actual: Shapes, expected: Shapes) -> str:
-    """Describe how a file's weights differ from those of an architecture, with one example each."""
-    lacking = [key for key in expected if key not in actual]
-    more = [key for key in actual if key not in expected]
-    odd = [key for key in actual if key in expected and actual[key] != expected[key]]
-    parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
-    parts += [f"{len(more)} are not its own ({more[0]})"] if more else []
-    if odd:
-        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
-        parts.append(f"{len(odd)} have another size ({odd[0]}: {mine}, not {its})")
-    return ", ".join(parts)
-
-
-def _fitting(shapes: Shapes) -> Iterator[str]:
-    """Yield the architectures with these weights whose text tower accepts prompt embeddings."""
-    embedding = shapes.get("token_embedding.weight", Size())
-    positions = shapes.get("positional_embedding", Size())
-    sizes = (*embedding[-1:], *positions[:1])
-    for row in architectures():
-        row_sizes = (row.text_width, row.context_length)
-        if row.refused is None and row.name != "pocket" and row_sizes == sizes:
-            with suppress(Exception):  # an architecture that cannot be built is not suggested
-                if _shapes(row.name) == shapes:
-                    yield row.name
-
-
-def _shapes(architecture: str) -> Shapes:
-    """Return the shapes of an architecture's weights, without allocating them."""
-    from open_clip import create_model
-
-    with torch.device("meta"):
-        model = create_model(architecture, load_weights=False, device="meta")
-    return {key: tensor.shape for key, tensor in model.state_dict().items()}

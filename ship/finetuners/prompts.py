@@ -153,7 +153,8 @@ class CoCoOp(PromptTuned):
         hidden, start = max(1, clip.feature_dim // config.reduction), draw("cocoop/meta_net")
         self.reduce = uniform_linear(clip.feature_dim, hidden, start)
         self.expand = uniform_linear(hidden, clip.text_width, start)
-        self.microbatch_size = max(1, PROMPTS_AT_ONCE // len(task.class_names))
+        n_prompts = clip.text.padding_factor * len(task.class_names)
+        self.microbatch_size = max(1, PROMPTS_AT_ONCE // n_prompts)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the prompts conditioned on each image."""

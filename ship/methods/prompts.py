@@ -1,7 +1,7 @@
 """Prompts of one seed, [SOT] context [class name] . [EOT], encoded for all seeds in one pass.
 
-The text tower (ship.clip.text) packs prompts behind a shared prefix and groups them by length. It
-does so for the rows of all seeds together.
+A causal text tower (ship.clip.causal) packs prompts behind a shared prefix and groups them by
+length. It does so for the rows of all seeds together.
 """
 
 from collections.abc import Sequence

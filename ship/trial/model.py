@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
-from ship.architectures import BackboneError, architectures
+from ship.architectures import BackboneError, architectures, split_name
 from ship.clip import RANDOM, FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
 from ship.configs.generators import uses_z
@@ -21,6 +21,7 @@ from ship.datasets import Picture
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
+from ship.hub import WEIGHT_FILES, cached_file, is_repository, repository_of
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
 from ship.tasks import Task, no_pictures
@@ -80,6 +81,19 @@ def load_trained(
         raise refusal(kept.path, why) from error
 
 
+def _may_load(name: str) -> bool:
+    """Return True if a backbone named by a file may be loaded.
+
+    These are published weights, weights of the hub that this machine has downloaded before, and
+    random weights, which are drawn from a fixed seed.
+    """
+    if repository := repository_of(name):
+        return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
+    architecture, tag = split_name(name)
+    known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
+    return name == "pocket" or tag in known.get(architecture, ())
+
+
 def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
     """Return the backbone of the training, after checking that it is the same.
 
@@ -92,10 +106,7 @@ def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> Froz
     manifest, name = kept.said, kept.said.settings.backbone
     if clip is None:
         way_out = "load it yourself and give it as clip=FrozenCLIP.load(...)"
-        architecture, _, tag = name.partition(":")
-        # Random weights are allowed: they are drawn from a fixed seed, without a file.
-        known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
-        if name != "pocket" and tag not in known.get(architecture, ()):
+        if not _may_load(name):
             fault = f"its backbone {name[:200]!r} has no published weights"
             raise refusal(kept.path, fault, way_out)
         try:

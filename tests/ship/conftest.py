@@ -27,10 +27,12 @@ def build_clip(
     layers: int = 3,
     device: str = "cpu",
     precision: Precision = "fp32",
+    bidirectional: bool = False,
 ) -> FrozenCLIP:
     """A random CLIP; by default text width (24), feature size (16) and picture size differ."""
     vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
     text = {"context_length": 24, "vocab_size": 49408, "width": width, "heads": 2, "layers": layers}
+    text |= {"no_causal_mask": True} if bidirectional else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIP(embed_dim=feature, vision_cfg=vision, text_cfg=text)

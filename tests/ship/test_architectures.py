@@ -18,7 +18,7 @@ OWN_TOWERS = [name for name in CONFIGS if "hf_model_name" not in CONFIGS[name]["
 
 
 def built_reason(name: str) -> str | None:
-    """In what the text tower that open_clip builds, shortened to one block, is not plain CLIP's."""
+    """Why the text tower that open_clip builds, shortened to one block, cannot be driven."""
     config = CONFIGS[name]
     with torch.device("meta"):
         tower = _build_text_tower(
@@ -28,26 +28,21 @@ def built_reason(name: str) -> str | None:
         )
     assert isinstance(tower, TextTransformer)
     (block,) = tower.transformer.resblocks
-    if tower.attn_mask is None:
-        return "its text tower is bidirectional (no causal mask)"
-    if tower.pool_type not in ("argmax", "eos"):
-        return f"its text tower pools at {tower.pool_type!r}, not at EOT"
     if tower.cls_emb is not None:
         return "its text tower appends a class embedding (CoCa)"
     if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
         return f"its text blocks are {type(block).__name__}, not CLIP's own"
+    if tower.pool_type not in ("argmax", "eos", *(["last"] if tower.attn_mask is None else [])):
+        return f"its text tower pools at {tower.pool_type!r}, not at EOT"
     return None
 
 
 def test_drivable_is_what_the_built_tower_says() -> None:
-    """For every architecture of open_clip; one that only its tokenizer rules out is built well."""
+    """For every architecture of open_clip whose text tower is not Hugging Face's."""
     assert len(OWN_TOWERS) > 100
     for name in OWN_TOWERS:
-        reason = drivable(name)
-        if reason is not None and reason.startswith("its tokenizer"):
-            assert "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
-            reason = None
-        assert reason == built_reason(name), name
+        assert drivable(name) == built_reason(name), name
+    assert sum(drivable(name) is None for name in CONFIGS) >= 130
 
 
 @pytest.mark.parametrize(
@@ -56,6 +51,7 @@ def test_drivable_is_what_the_built_tower_says() -> None:
         ({"qk_norm": True}, "CustomResidualAttentionBlock"),
         ({"block_type": "custom"}, "CustomResidualAttentionBlock"),
         ({"pool_type": "last"}, "pools at 'last'"),
+        ({"pool_type": "first", "no_causal_mask": True}, "pools at 'first'"),
     ],
 )
 def test_settings_that_no_packaged_architecture_has(
@@ -69,10 +65,27 @@ def test_settings_that_no_packaged_architecture_has(
     assert drivable("added") == built_reason("added")
 
 
-def test_siglip_tokenizers_are_out() -> None:
-    """open_clip picks another tokenizer by this part of a name; none such is offered."""
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"hf_tokenizer_name": "org/bert"}, "pools at the largest token ID"),
+        ({"hf_tokenizer_name": "org/bert", "tokenizer_mode": "clips"}, "mode 'clips'"),
+    ],
+)
+def test_tokenizers_whose_end_is_not_what_is_pooled_at(
+    setting: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only CLIP's own tokenizer has EOT as its largest ID."""
+    config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
+    assert reason in (drivable("added") or "")
+
+
+def test_siglip_names_its_tokenizer() -> None:
+    """open_clip picks a tokenizer by this part of a name, unless the configuration names one."""
     offered = [entry.name for entry in architectures() if entry.refused is None]
-    assert not [name for name in offered if "siglip" in name.lower()]
+    named = [name for name in offered if "siglip" in name.lower()]
+    assert len(named) == 26 and all(text_settings(name).hf_tokenizer_name for name in named)
 
 
 def test_sizes_are_those_of_the_loaded_backbone() -> None:

@@ -59,7 +59,7 @@ def test_the_template_explains_every_key_and_runs_as_it_is() -> None:
 
 
 def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name, feature size, text width, context length and tags, the packaged backbone first.
+    """Name, feature size, context length, cost and tags, the packaged backbone first.
 
     No tag is cut short, so that each can be copied; what is refused is counted, and listed with
     its reason on demand, and so are the sizes of architectures that have no weights.
@@ -69,13 +69,14 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     usual, every = invoke("backbones").stdout, invoke("backbones", "--all").stdout
     lines = [line.split() for line in usual.splitlines() if line]
-    assert lines[1] == ["pocket", "256", "192", "32", "packaged"]
-    assert ["RN50", "1024", "512", "77", "openai,", "yfcc15m,", "cc12m"] in lines
+    assert lines[1] == ["pocket", "256", "32", "0.1", "packaged"]
+    assert ["RN50", "1024", "77", "1.0", "openai,", "yfcc15m,", "cc12m"] in lines
     assert {part for name in backbones() for part in name.split(":")} <= set(
         usual.replace(",", " ").split()
     )
-    assert "SigLIP" not in usual and "architectures more are listed by --all" in usual
+    assert ["ViT-B-16-SigLIP", "768", "64", "35", "webli"] in lines
+    assert "architectures more are listed by --all" in usual
     (refused,) = [line for line in every.splitlines() if line.startswith("coca_ViT-B-32 ")]
     assert "refused: its text tower" in refused
-    alone = ["ViT-S-16-alt", "256", "256", "77", "a", "checkpoint's", "path", "alone"]
+    alone = ["ViT-S-16-alt", "256", "77", "0.2", "a", "checkpoint's", "path", "alone"]
     assert alone in [line.split() for line in every.splitlines()]

@@ -15,7 +15,7 @@ from harness.planning.changes import StudyChanged
 from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
-from harness.study.standing import plan_study, prompt_lines
+from harness.study.standing import cost_lines, plan_study, prompt_lines
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
@@ -125,3 +125,18 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
         'prompts of emoji (4 class names), as pocket reads them: "sea lion 2", '
         f'"{" ".join("x" * 30)}", "caf\u00e9 2"',
     ]
+
+
+def test_a_plan_names_backbones_that_make_learned_prompts_expensive() -> None:
+    """Towers without a causal mask, once each, and only if prompts are learned."""
+    levels = ["ViT-B-16-SigLIP:webli", "MobileCLIP2-S0:dfndr2b", "RN50:openai"]
+    given = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
+    study = make_study(**given)
+    assert cost_lines(study, None) == [
+        "the text tower of ViT-B-16-SigLIP:webli has no causal mask: a step of CoOp costs about "
+        "16 times as much as in a tower with one",
+        "the text tower of MobileCLIP2-S0:dfndr2b has no causal mask: a step of CoOp costs about "
+        "19 times as much as in a tower with one",
+    ]
+    fixed = make_study(**given, finetuner="clip_adapter")
+    assert cost_lines(fixed, None) == []

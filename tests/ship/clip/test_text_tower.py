@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP, class_prompts
-from ship.clip.text import TextTower
+from ship.clip.causal import CausalTower
 from tests.ship import by_hand
 from tests.ship.conftest import build_clip
 
@@ -122,7 +122,7 @@ def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
     ids = SimpleTokenizer(context_length=12)(["a photo of a cat.", "dog"])
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
-    tower = TextTower(model.requires_grad_(False), int(ids[0, 0]))
+    tower = CausalTower(model.requires_grad_(False), int(ids[0, 0]))
     made = tower.encode(tower.embed(ids), ids.argmax(1))
     torch.testing.assert_close(made, normalize(expected, dim=-1))
 

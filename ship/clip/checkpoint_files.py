@@ -1,0 +1,116 @@
+"""Checkpoint files: TorchScript archives, and explanations of what is wrong with a file."""
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Size, Tensor
+
+from ship.architectures import architectures, split_name
+from ship.hub import first_line
+
+Shapes = Mapping[str, Size]
+
+
+def is_torchscript(path: str) -> bool:
+    """Return True if a file is a TorchScript archive, like OpenAI's weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
+    """Return the tensors of a TorchScript archive by name, and whether it is one of OpenAI's."""
+    weights = dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
+    # only OpenAI's archives contain these in addition to the weights
+    sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
+    return weights, all(size is not None for size in sizes)
+
+
+def loading_fault(name: str, why: Exception) -> str:
+    """Explain why weights could not be loaded. A file is read again for this.
+
+    Args:
+        name: Name of the backbone.
+        why: Exception raised by loading.
+    """
+    from open_clip import list_pretrained_tags_by_model
+    from open_clip.factory import load_state_dict
+
+    architecture, path = split_name(name)
+    if path in list_pretrained_tags_by_model(architecture) or not Path(path).is_file():
+        reason = first_line(why)
+        if reason.startswith("Failed to download"):
+            reason += f" (without a network, put a file in the tag's place: {architecture}:FILE)"
+        return reason
+    would_do = f"a state_dict of {architecture} in a .pt or .safetensors file would do"
+    try:
+        archived = is_torchscript(path)
+        weights = archive_weights(path)[0] if archived else load_state_dict(path)
+        shapes = {key: tensor.shape for key, tensor in weights.items()}
+    except Exception as error:  # a broken checkpoint may raise anything
+        return f"{path} {_unreadable(path, error)}; {would_do}"
+    expected = _shapes(architecture)
+    if shapes == expected:
+        return first_line(why)
+    if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
+        return f"{path} has the weights of another architecture; write {' or '.join(fitting)}"
+    return f"{path} is not of {architecture}: {_difference(shapes, expected)}; {would_do}"
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    """Return what is wrong with a file that cannot be read as a checkpoint."""
+    with Path(path).open("rb") as file:
+        head = file.read(512)  # enough to tell text from a checkpoint
+    printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
+    faults = {
+        "is empty": not head,
+        "is text, not a checkpoint": printed,
+        "is cut off or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
+        # the loaded object has no items, or its items have no shape
+        "holds something else than weights by their names": isinstance(error, AttributeError),
+        "is no checkpoint, or holds Python objects beside tensors, which are not loaded": (
+            isinstance(error, pickle.UnpicklingError)
+        ),
+        "is no safetensors file, or is cut off": path.endswith(".safetensors"),
+    }
+    return next((fault for fault, so in faults.items() if so), "is no checkpoint of PyTorch's")
+
+
+def _difference(actual: Shapes, expected: Shapes) -> str:
+    """Describe how a file's weights differ from those of an architecture, with one example each."""
+    lacking = [key for key in expected if key not in actual]
+    more = [key for key in actual if key not in expected]
+    odd = [key for key in actual if key in expected and actual[key] != expected[key]]
+    parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
+    parts += [f"{len(more)} are not its own ({more[0]})"] if more else []
+    if odd:
+        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
+        parts.append(f"{len(odd)} have another size ({odd[0]}: {mine}, not {its})")
+    return ", ".join(parts)
+
+
+def _fitting(shapes: Shapes) -> Iterator[str]:
+    """Yield the architectures with these weights whose text tower accepts prompt embeddings."""
+    embedding = shapes.get("token_embedding.weight", Size())
+    positions = shapes.get("positional_embedding", Size())
+    sizes = (*embedding[-1:], *positions[:1])
+    for row in architectures():
+        row_sizes = (row.text_width, row.context_length)
+        if row.refused is None and row.name != "pocket" and row_sizes == sizes:
+            with suppress(Exception):  # an architecture that cannot be built is not suggested
+                if _shapes(row.name) == shapes:
+                    yield row.name
+
+
+def _shapes(architecture: str) -> Shapes:
+    """Return the shapes of an architecture's weights, without allocating them."""
+    from open_clip import create_model
+
+    with torch.device("meta"):
+        model = create_model(architecture, load_weights=False, device="meta")
+    return {key: tensor.shape for key, tensor in model.state_dict().items()}

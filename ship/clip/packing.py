@@ -1,0 +1,118 @@
+"""Packing of class names behind a shared context into few sequences, for causal text towers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ship.seeds import to_device
+
+# Approximate number of tokens in a packed sequence. The cost of attention grows with its square,
+# the number of copies of the context with its inverse. A tile of the fused kernels spans 128.
+SEQUENCE = 128
+# The rows of a mask start at multiples of this many numbers, as the fused kernels require.
+ALIGNMENT = 16
+
+
+class Packing(NamedTuple):
+    """S sequences of t tokens: a context of p tokens, followed by several names.
+
+    Attributes:
+        classes: Class of the name token at each position after the context, (S, t - p). Unused
+            positions repeat the first token of the first name.
+        offsets: Index of that token within the name, (S, t - p).
+        ends: Position of each name's last token in its sequence, (S, k); 0 if unused.
+        order: Index of each class among the S * k ends, (c,).
+        starts: Index of each class's first token among the S * t tokens, (c,).
+        mask: Mask added to the attention scores: 0 for the context and for earlier tokens of the
+            same name, else -inf. (S, t, t rounded up to a multiple of ALIGNMENT).
+    """
+
+    classes: Int[Tensor, "S names"]
+    offsets: Int[Tensor, "S names"]
+    ends: Int[Tensor, "S k"]
+    order: Int[Tensor, " c"]
+    starts: Int[Tensor, " c"]
+    mask: Float[Tensor, "S t aligned"]
+
+
+def pack(
+    device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
+) -> Packing:
+    """Pack names into few sequences, and make these as short as their number allows.
+
+    Args:
+        device: Device of the result.
+        dtype: Data type of the mask.
+        p: Number of tokens of the context before the names.
+        lengths: Number of tokens of each of c names, at least 1.
+        most: Approximate maximum length of a sequence. A longer name has its own sequence.
+    """
+    largest = max(max(lengths), most - p)
+    fewest = len(_bins(lengths, largest))
+    least = max(max(lengths), math.ceil(sum(lengths) / fewest))
+    rooms = range(least, largest + 1)
+    room = next(room for room in rooms if len(_bins(lengths, room)) <= fewest)
+    bins = _bins(lengths, room)
+
+    t, k = p + room, max(map(len, bins))
+    classes, offsets = torch.zeros(2, len(bins), room, dtype=torch.long)
+    ends = torch.zeros(len(bins), k, dtype=torch.long)
+    order, starts = torch.zeros(2, len(lengths), dtype=torch.long)
+    owners = torch.full((len(bins), t), -1)  # class of each position; -1: the context
+    owners[:, p:] = len(lengths)  # unused
+    for sequence, names in enumerate(bins):
+        first = 0
+        for nth, name in enumerate(names):
+            places = slice(first, first + lengths[name])
+            classes[sequence, places] = name
+            offsets[sequence, places] = torch.arange(lengths[name])
+            owners[sequence, p:][places] = name
+            order[name] = sequence * k + nth
+            starts[name] = sequence * t + p + first
+            first = places.stop
+            ends[sequence, nth] = p + first - 1
+    seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
+    aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
+    mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
+    mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
+    parts = (classes, offsets, ends, order, starts, mask)
+    return Packing(*(to_device(part, device) for part in parts))
+
+
+def source_places(
+    packing: Any, p: int, lengths: tuple[int, ...], m: int
+) -> Int[Tensor, "S tokens"]:
+    """Return the source of each token once m class-specific tokens replace the context's last m.
+
+    Args:
+        packing: Function that returns the Packing of names after a context of some length.
+        p: Number of tokens of the context before the replacement.
+        lengths: Number of tokens of each of c names.
+        m: Number of class-specific tokens.
+
+    Returns:
+        For each position after the remaining context, an index into the concatenation of the c * m
+        class-specific tokens and the tokens of all sequences before the replacement.
+    """
+    before: Packing = packing(p, lengths)
+    after: Packing = packing(p - m, tuple(m + length for length in lengths))
+    of_name = len(lengths) * m + before.starts[after.classes] + after.offsets - m
+    return torch.where(after.offsets < m, after.classes * m + after.offsets, of_name)
+
+
+def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Assign names to sequences of `room` tokens: longest first, into the first that fits."""
+    bins: list[list[int]] = []
+    left: list[int] = []
+    for name in sorted(range(len(lengths)), key=lambda c: -lengths[c]):
+        place = next((i for i, free in enumerate(left) if free >= lengths[name]), len(bins))
+        if place == len(bins):
+            bins.append([])
+            left.append(room)
+        bins[place].append(name)
+        left[place] -= lengths[name]
+    return bins

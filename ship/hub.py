@@ -1,0 +1,107 @@
+"""Files of repositories on the Hugging Face Hub.
+
+Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
+and takes most of a minute to fail without a network. Imports no torch.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+HUB_PREFIX: Final = "hf-hub:"
+"""Prefix of the backbones that are named by their repository, as in open_clip."""
+
+CONFIG_FILE: Final = "open_clip_config.json"
+# open_clip's names of weights, in its order.
+WEIGHT_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_TIMEOUT_SECONDS: Final = 5.0
+
+
+class HubError(FileNotFoundError):
+    """A file is not in the hub's cache and cannot be downloaded. The message is one line."""
+
+
+def repository_of(backbone: str) -> str | None:
+    """Return the repository of a backbone "hf-hub:ORG/MODEL", or None for another name."""
+    return backbone.removeprefix(HUB_PREFIX) if backbone.startswith(HUB_PREFIX) else None
+
+
+def is_repository(name: str) -> bool:
+    """Return True if a name has the form ORG/MODEL."""
+    return ".." not in name and _REPOSITORY.fullmatch(name) is not None
+
+
+def cached_file(repository: str, names: Sequence[str]) -> str | None:
+    """Return the path of the first of these files that is in the hub's cache, or None.
+
+    Args:
+        repository: ORG/MODEL.
+        names: Names of the files.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = (try_to_load_from_cache(repository, name) for name in names)
+    return next((path for path in paths if isinstance(path, str)), None)
+
+
+def hub_file(repository: str, names: Sequence[str], what: str) -> str:
+    """Return the path of the first of these files, downloading it if none is in the cache.
+
+    Args:
+        repository: ORG/MODEL.
+        names: Names of the files, in the order in which they are tried.
+        what: Name of the file in messages, e.g. "its weights are".
+
+    Raises:
+        HubError: The hub does not respond, or has no such file. The message says what to do.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    if path := cached_file(repository, names):
+        return path
+    for name in names:
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, name), timeout=_TIMEOUT_SECONDS)
+            return hf_hub_download(repository, name)
+        except HfHubHTTPError as error:
+            if not isinstance(error, EntryNotFoundError):
+                raise HubError(_refusal(repository, error)) from error
+        except Exception as error:  # its type depends on the version and its HTTP client
+            raise HubError(unreachable(what, error)) from error
+    raise HubError(f"{repository} on the Hugging Face Hub has no {' or '.join(names)}")
+
+
+def unreachable(what: str, error: Exception) -> str:
+    """Return the message for a file that is not cached while the hub does not respond.
+
+    Args:
+        what: Name of the file, e.g. "its weights are".
+        error: Exception of the request.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (
+        f"{what} not in {HF_HUB_CACHE}, and the hub does not answer "
+        f"({first_line(error).rstrip('.')}). On a machine with a network, ship-sweep "
+        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
+        "has to be one that this machine sees"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or its type if there is no message."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _refusal(repository: str, error: Exception) -> str:
+    """Return the message for a repository whose files the hub does not give."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
+        return f"{repository} is gated: accept its terms on the hub and run 'hf auth login'"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the Hugging Face Hub has no public model {repository}"
+    return f"{repository} cannot be downloaded: {first_line(error)}"

@@ -1,0 +1,169 @@
+"""Tokenizers of Hugging Face, read with the library `tokenizers` only.
+
+open_clip reads them with transformers, which is large and not needed for this. The result is the
+same as that of open_clip's HFTokenizer (its tokenizer_mode "clips" excepted). Imports no torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ship.hub import hub_file
+from ship.whole_file import read_whole
+
+_FILES: Final = ("tokenizer.json", "tokenizer_config.json")
+# Padding of the families whose configuration relies on transformers' defaults: BERT and XLM-R.
+_USUAL_PADS: Final = ("[PAD]", "<pad>")
+# open_clip's names of what is done to a text first.
+_CLEANING: Final = ("whitespace", "lower", "canonicalize")
+# SigLIP 2's vocabulary of 256,000 tokens has 34 MB.
+_MAX_BYTES: Final = 200_000_000
+
+
+class TokenizerError(ValueError):
+    """A tokenizer cannot be used. The message is one line."""
+
+
+def require_tokenizers() -> None:
+    """Check that the library `tokenizers` is installed.
+
+    Raises:
+        TokenizerError: It is not. The message has the command that installs it.
+    """
+    if find_spec("tokenizers") is None:
+        advice = "pip install tokenizers, which is the extra 'tokenizers' of ship-sweep"
+        raise TokenizerError(f"its tokenizer needs the library tokenizers: {advice}")
+
+
+class HubTokenizer:
+    """A tokenizer of Hugging Face with the interface of open_clip's SimpleTokenizer.
+
+    A call returns an array instead of a tensor.
+
+    Attributes:
+        sot_token_id: ID of the token before a text. None if there is none.
+        eot_token_id: ID of the token after a text.
+        pad_token_id: ID that fills a row up to the context length. May equal eot_token_id.
+        context_length: Number of tokens in a row.
+        identity: What determines its output, for fingerprints.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        config: Mapping[str, Any],
+        context_length: int,
+        clean: str = "whitespace",
+        strip_sep_token: bool = False,
+    ) -> None:
+        """Read a tokenizer.
+
+        Args:
+            file: Path of its tokenizer.json.
+            config: Content of its tokenizer_config.json.
+            context_length: Number of tokens in a row.
+            clean: open_clip's name of what is done to a text first: "whitespace", "lower", or
+                "canonicalize", which also removes punctuation.
+            strip_sep_token: Whether BERT's end token is replaced by token 0.
+
+        Raises:
+            TokenizerError: The library `tokenizers` is missing, or the file is of another form.
+        """
+        require_tokenizers()
+        from open_clip.tokenizer import get_clean_fn
+        from tokenizers import Tokenizer
+
+        content = read_whole(file, _MAX_BYTES)
+        try:
+            self._tokenizer: Any = Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises nothing more specific
+            raise TokenizerError(f"{file} is no tokenizer of Hugging Face: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        if "left" in (config.get("padding_side"), config.get("truncation_side")):
+            raise TokenizerError(f"{file} is of a tokenizer that pads or truncates on the left")
+        self._clean = get_clean_fn(clean)
+        self.context_length = context_length
+        self.sot_token_id, self.eot_token_id = self._ends(file)
+        self.eot_token_id = 0 if strip_sep_token else self.eot_token_id
+        self.pad_token_id = self._pad(file, config)
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        self.identity = {"file": digest, "clean": clean, "pad": self.pad_token_id}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token IDs of a text without start and end."""
+        ids: list[int] = self._tokenizer.encode(self._clean(text), add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token IDs."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the token IDs of texts with start, end and padding, (n, context_length)."""
+        rows = np.full((len(texts), self.context_length), self.pad_token_id, dtype=np.int64)
+        start = [] if self.sot_token_id is None else [self.sot_token_id]
+        room = self.context_length - len(start) - 1
+        for row, text in zip(rows, texts, strict=True):
+            ids = [*start, *self.encode(text)[:room], self.eot_token_id]
+            row[: len(ids)] = ids
+        return rows
+
+    def _ends(self, file: Path) -> tuple[int | None, int]:
+        """Return the special tokens that the file puts before and after a text."""
+        encoded = self._tokenizer.encode("a")
+        is_special, ids = list(encoded.special_tokens_mask), list(encoded.ids)
+        if 0 not in is_special:
+            raise TokenizerError(f"{file} encodes no text")
+        first, last = is_special.index(0), len(ids) - is_special[::-1].index(0)
+        before, after = ids[:first], ids[last:]
+        if len(before) > 1 or len(after) != 1:
+            rule = "one token after a text and at most one before it"
+            raise TokenizerError(f"{file} must put {rule}, got {len(after)} and {len(before)}")
+        return (before or [None])[0], after[0]
+
+    def _pad(self, file: Path, config: Mapping[str, Any]) -> int:
+        """Return the ID of the padding token."""
+        token = config.get("pad_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        names = [token] if token else _USUAL_PADS
+        ids = (self._tokenizer.token_to_id(str(name)) for name in names)
+        pad: int | None = next((number for number in ids if number is not None), None)
+        if pad is None:
+            raise TokenizerError(f"{file} has no padding token {' or '.join(map(str, names))}")
+        return pad
+
+
+def load_hub_tokenizer(
+    repository: str, context_length: int, options: Mapping[str, Any]
+) -> HubTokenizer:
+    """Load a tokenizer, downloading its files if they are not in the hub's cache.
+
+    Args:
+        repository: Repository on the Hugging Face Hub.
+        context_length: Number of tokens in a row.
+        options: open_clip's tokenizer_kwargs.
+
+    Raises:
+        TokenizerError: It cannot be used.
+        HubError: Its files cannot be downloaded.
+    """
+    require_tokenizers()
+    if unknown := set(options) - {"clean", "strip_sep_token"}:
+        raise TokenizerError(f"its tokenizer has options of transformers: {', '.join(unknown)}")
+    if options.get("clean", "whitespace") not in _CLEANING:
+        raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}")
+    paths = [Path(hub_file(repository, [name], "its tokenizer is")) for name in _FILES]
+    try:
+        config = json.loads(read_whole(paths[1], _MAX_BYTES))
+    except ValueError as error:
+        raise TokenizerError(f"{paths[1]} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise TokenizerError(f"{paths[1]} must be a mapping")
+    return HubTokenizer(paths[0], config, context_length, **options)

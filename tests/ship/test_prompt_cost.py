@@ -1,0 +1,29 @@
+"""What prompts cost in text towers with and without a causal mask."""
+
+import pytest
+
+from ship.prompt_cost import is_bidirectional, padding_factor, prompt_cost
+
+
+@pytest.mark.parametrize(
+    ("name", "cost", "bidirectional"),
+    [
+        ("ViT-B-16:openai", 1.0, False),
+        ("RN50", 1.0, False),  # the same text tower
+        ("ViT-L-14", 2.2, False),  # 1.5 times as wide
+        ("MobileCLIP2-S0", 18.9, True),  # 77 tokens in place of 4
+        ("ViT-B-16-SigLIP", 35.0, True),
+        ("pocket", 0.1, False),
+    ],
+)
+def test_a_prompts_operations_beside_those_of_vit_b_16(
+    name: str, cost: float, bidirectional: bool
+) -> None:
+    """By width, depth and the number of tokens that are computed."""
+    assert prompt_cost(name) == pytest.approx(cost, abs=0.06)
+    assert is_bidirectional(name) == bidirectional
+
+
+def test_padding_counts_at_least_once() -> None:
+    """However short the context."""
+    assert [padding_factor(length) for length in (2, 4, 64, 77)] == [1, 1, 16, 19]
