@@ -16,7 +16,7 @@ from ship.datasets import DatasetError
 from ship.plugins import PluginError, plugin_fault
 from ship.registry import EXITS
 
-GOES_ON = "the same command goes on from here"
+RESUME_ADVICE = "run the same command to resume"
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        end(INTERRUPTED, f"interrupted: {GOES_ON}")
+        end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
     except (StudyLost, StoreAway, RayLost) as error:
         end(INCOMPLETE, f"incomplete: {error}")
     except (UserError, BackboneError, DatasetError, PluginError) as error:

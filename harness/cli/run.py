@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 import harness.store
 import harness.study
-from harness.cli.exits import GOES_ON, end
+from harness.cli.exits import RESUME_ADVICE, end
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig, load_plugins
 from harness.errors import ClusterError, ConfigError, Fault, UserError, address_fault
@@ -237,10 +237,10 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     for fault in filter(None, (unwritten, outcome.unpublished)):
         typer.echo(fault, err=True)
     if outcome.interrupted:
-        end(INTERRUPTED, f"interrupted: {GOES_ON}")
+        end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
     failed, missing = outcome.failed, outcome.missing
     if failed or missing:
-        advice = GOES_ON
+        advice = RESUME_ADVICE
         if outcome.final:
             advice = "a number was not finite, and --retry-non-finite runs these seeds again"
         parts = []

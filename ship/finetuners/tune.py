@@ -85,9 +85,9 @@ class BatchedFinetuner(BatchedTraining):
         """Return the loss of each seed for its batch."""
         loss: Tensor = self.stack("loss", features, labels, weights)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
-            raise TypeError(
-                f"{type(self.prototype).__name__}.loss must be one number, a tensor of no axis"
-            )
+            what = f"{type(self.prototype).__name__}.loss"
+            shape = tuple(loss.shape[1:]) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(f"{what} must return a scalar tensor, got {shape}")
         return loss
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:

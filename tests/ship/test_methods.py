@@ -117,7 +117,7 @@ FAULTS = [
     (Whole, Numbered, "mean differs by seed: register_buffer it"),
     (Whole, Counted, "mean differs by seed: register_buffer it"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
-    (Whole, Many, "Many.loss must be one number"),
+    (Whole, Many, "Many.loss must return a scalar tensor"),
     (Whole, Single, "method must be a ship.methods.Finetuner"),
     (Whole, nn.Linear, "method must be a ship.methods.Finetuner"),
     (Generating, Single, "Single.loss must be numbers by name, 'loss' among them"),

@@ -89,7 +89,7 @@ def test_report_that_cannot_be_written(
         (StoreAway("http://me:geheim@host: no answer"), 3,
          "incomplete: http://***@host: no answer\n"),
         (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
-        (KeyboardInterrupt(), 130, "interrupted: the same command goes on from here\n"),
+        (KeyboardInterrupt(), 130, "interrupted: run the same command to resume\n"),
         # a bug keeps its traceback
         (ValueError("shapes differ"), 1, ""),
     ],

@@ -44,7 +44,7 @@ def test_a_ray_that_dies_ends_the_study_in_order(
     code, output = first.end(240)
     assert code == 3, output
     last = output.splitlines()[-1]
-    assert last == "Ray has died (gcs_server, signal 9): the same command goes on from here"
+    assert last == "Ray has died (gcs_server, signal 9): run the same command to resume"
     assert set(bench.states()) == {"INTERRUPTED"}
     bench.check_invariants()
     code, output = drive(0.0).end(240)
