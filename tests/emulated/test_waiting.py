@@ -11,9 +11,9 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
 from ship.generators import Synthesizer
 from ship.protocols import build_protocol
-from ship.seeds import fetched
+from ship.seeds import to_cpu
 from ship.subsets import FeatureSet
-from ship.trial.selection import evaluate
+from ship.trial.selection import evaluate_choices
 from ship.trial_config import SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice
 from tests.ship.finetuners.cases import FAST
@@ -82,9 +82,9 @@ def test_an_evaluation_waits_once(
     """However many choices there are at inference; stacking sorts its margins on the host."""
     setting = settings(protocol)
     finetuner = setting.finetuner(name)
-    evaluate(finetuner, setting.eval_set, setting.protocol)
+    evaluate_choices(finetuner, setting.eval_set, setting.protocol)
     with device.counting() as counts:
-        metrics, choice = evaluate(finetuner, setting.eval_set, setting.protocol)
+        metrics, choice = evaluate_choices(finetuner, setting.eval_set, setting.protocol)
     once = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
     assert counts.n_syncs <= once, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
@@ -100,7 +100,7 @@ def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:
         "x": torch.tensor(0.1).to(device.name),
     }
     with device.counting() as counts:
-        found = fetched(values)
+        found = to_cpu(values)
     assert counts.n_syncs == 1
     assert list(found) == list(values) and found["host"] is host
     for name, value in values.items():
