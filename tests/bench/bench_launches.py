@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import BatchedFinetuner
-from ship.trial.selection import evaluate
+from ship.trial.selection import evaluate_choices
 from tests.bench.steps import Sizes, Steps
 from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
 
@@ -85,7 +85,7 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
     taken: dict[str, Callable[[], object]] = {
         "generator step": ours.generator_step,
         "CoOp step with synthesis": ours.coop_step,
-        "evaluation": lambda: evaluate(chosen, eval_set, ours.protocol),
+        "evaluation": lambda: evaluate_choices(chosen, eval_set, ours.protocol),
     }
     for name, step in taken.items():
         step()

@@ -177,7 +177,7 @@ class Trainer:
             logits = [
                 finetuner.logits(eval_set.pictures.features, c) for c in finetuner.inference_grid
             ]
-            scored = [self.protocol.score(eval_set.answers(one), eval_set, None) for one in logits]
+            scored = [self.protocol.score(eval_set.predictions(one), eval_set, None) for one in logits]
             found.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
         return torch.stack(found).double().numpy(), finetuner.steps
 
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="so small that it says nothing")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--methods", nargs="+", inference_grid=[*METHODS], default=[*METHODS])
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS], default=[*METHODS])
     options = parser.parse_args(arguments)
     clip = FrozenCLIP.load("pocket")
     features = random_features(clip, SMALL) if options.smoke else photos(clip)
