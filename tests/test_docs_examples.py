@@ -20,7 +20,7 @@ ELSEWHERE = {"plugins.md"}  # tests/third_party runs its code as an installed pa
 FRAGMENT = {"name": "example", "space": {"generator.n_ctx": [1, 4]}}
 PLUGIN = ROOT / "docs" / "howto" / "custom-method.md"
 SMALL = [
-    *("seeds=2", "max_classes=8", "views=0", "save_models=true", "resources.gpus=0"),
+    *("seeds=2", "max_classes=8", "augmentations=0", "save_models=true", "resources.gpus=0"),
     *("space.generator.n_ctx=[1, 4, 16]", "generator.epochs=1", "finetuner.epochs=2"),
 ]
 
