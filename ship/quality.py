@@ -168,7 +168,7 @@ def measure_quality(
     sets, MAX_FEATURES are drawn, evenly over the classes.
 
     A metric that is undefined for one seed is omitted for all, so that values are never NaN or
-    infinite. Errors need FEWEST_FOR_ERROR images in both sets, pooled metrics two, within-class
+    infinite. Errors need MIN_FOR_ERROR images in both sets, pooled metrics two, within-class
     metrics a class with two, and accuracies two classes.
 
     Args:

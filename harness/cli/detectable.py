@@ -76,7 +76,7 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
 
 
 def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
-    """Return the minimum number of seeds that show a difference, or None above MOST_SEEDS.
+    """Return the minimum number of seeds that show a difference, or None above MAX_SEEDS.
 
     Args:
         deviation: Standard deviation of paired differences.

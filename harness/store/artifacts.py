@@ -183,7 +183,7 @@ class RunFiles:
 
 
 def _from_disk(path: Path) -> bytes | None:
-    """Return a file's content, or None if it does not exist or exceeds LARGEST_FILE."""
+    """Return a file's content, or None if it does not exist or exceeds MAX_FILE."""
     with suppress(OSError):
         if path.is_file() and path.stat().st_size <= MAX_FILE:
             return path.read_bytes()

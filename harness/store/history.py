@@ -267,7 +267,7 @@ def read_finished(
 
     Reused runs are left out: the run that computed the result is found itself, unless it was
     deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
-    than MOST_REQUESTS keys, only keys that another study plans are requested.
+    than MAX_REQUESTS keys, only keys that another study plans are requested.
 
     Args:
         client: Client of the store.

@@ -245,7 +245,7 @@ def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
     """Return a color per name, with a legend below.
 
-    More than MOST_NAMED names get a color scale without a legend.
+    More than MAX_NAMED names get a color scale without a legend.
 
     Args:
         field: Field of the data with the names.

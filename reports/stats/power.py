@@ -62,7 +62,7 @@ def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -
         family: Number of comparisons that are corrected together.
 
     Returns:
-        MOST_FURTHER + 1 at an end that needs more than MOST_FURTHER pairs.
+        MAX_FURTHER_PAIRS + 1 at an end that needs more than MAX_FURTHER_PAIRS pairs.
     """
     from scipy import special
 

@@ -36,7 +36,7 @@ class Histories:
     """Metric histories of a store's runs. Each metric is read once, on first use.
 
     The store is untrusted input: values that are no finite numbers are dropped, and at most
-    MOST_VALUES values are read.
+    MAX_VALUES values are read.
 
     Attributes:
         uri: MLflow tracking URI of the store; "" for no histories.

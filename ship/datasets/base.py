@@ -80,7 +80,7 @@ class Picture:
 
         Raises:
             UndecodableError: The image cannot be read, has floating-point values, or has more than
-                LARGEST_PICTURE pixels.
+                MAX_PICTURE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
         what = f"more than {MAX_PICTURE} pixels are too many"

@@ -154,7 +154,7 @@ def trained_files(
 ) -> dict[str, bytes]:
     """Return the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed whose file would be larger than MOST_TENSORS has no file, which trained.json records.
+    A seed whose file would be larger than MAX_TENSORS has no file, which trained.json records.
 
     Args:
         config: Configuration of the trial.

@@ -177,7 +177,9 @@ class Trainer:
             logits = [
                 finetuner.logits(eval_set.pictures.features, c) for c in finetuner.inference_grid
             ]
-            scored = [self.protocol.score(eval_set.predictions(one), eval_set, None) for one in logits]
+            scored = [
+                self.protocol.score(eval_set.predictions(one), eval_set, None) for one in logits
+            ]
             found.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
         return torch.stack(found).double().numpy(), finetuner.steps
 
