@@ -24,7 +24,7 @@ _TYPES = {
     **dict.fromkeys(("is_baseline", "is_unchanged", "is_constant"), pl.Boolean),
 }
 _NAMES = (
-    "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
+    "table kind line control is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
     " classes_high p holm_p beyond_p within_p detectable verdict pairs_more_low"
     " pairs_more_high is_unchanged is_constant"

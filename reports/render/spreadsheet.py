@@ -71,9 +71,9 @@ def csv_stream(tables: Sequence[Table]) -> str:
 
     The first column, `table`, is the table's name. The others are the columns of csv_text of all
     tables. A factor has the same column in all tables, named by its heading (n_ctx); it is empty
-    for controls, which are in the column arm. Readers infer a column's type from its first rows.
-    Therefore unknown numbers are NaN, unknown text is empty, and text among numbers ("1 of 3") is
-    in a separate column, such as datasets_text for datasets.
+    for controls, which are in the column control. Readers infer a column's type from its first
+    rows. Therefore unknown numbers are NaN, unknown text is empty, and text among numbers ("1 of
+    3") is in a separate column, such as datasets_text for datasets.
     """
     frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
     typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])

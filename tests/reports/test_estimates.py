@@ -50,6 +50,15 @@ def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
     assert other["vs_no_synthetic"].null_count() == len(other)
 
 
+def test_a_control_is_named() -> None:
+    """The rows of a control have its name, those of levels have none."""
+    frame = estimates(make_report(prompt_len().study()).every_table)
+    controls = frame.filter(kind="control")
+    names = {"zero_shot", "no_synthetic", "text_feature", "real_pictures"}
+    assert set(controls["control"]) == names
+    assert frame.filter(kind="levels")["control"].null_count() == len(frame.filter(kind="levels"))
+
+
 def test_a_metric_may_have_a_slash() -> None:
     """A measure of quality over datasets has its comparison in the averages' row."""
     study = over_datasets(("a/b", "emoji"), ("vae", "wgan")).study()
