@@ -57,24 +57,49 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
     Raises:
         HubError: The hub does not respond, or has no such file. The message says what to do.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     if path := cached_file(repository, names):
         return path
     for name in names:
         try:
-            get_hf_file_metadata(hf_hub_url(repository, name), timeout=_TIMEOUT_SECONDS)
+            request_metadata(repository, name, what)
             return hf_hub_download(repository, name)
         except HfHubHTTPError as error:
             if not isinstance(error, EntryNotFoundError):
                 raise HubError(_refusal(repository, error)) from error
-        except Exception as error:  # its type depends on the version and its HTTP client
-            raise HubError(unreachable(what, error)) from error
+        except HubError:
+            raise
+        except Exception as error:  # the connection broke during the download
+            raise HubError(_unreachable(what, error)) from error
     raise HubError(f"{repository} on the Hugging Face Hub has no {' or '.join(names)}")
 
 
-def unreachable(what: str, error: Exception) -> str:
+def request_metadata(repository: str, name: str, what: str) -> None:
+    """Ask the hub for a file's metadata, which fails within seconds without a network.
+
+    Args:
+        repository: ORG/MODEL.
+        name: Name of the file.
+        what: Name of the file in messages, e.g. "its weights are".
+
+    Raises:
+        HubError: The hub does not respond. The message says what to do.
+        huggingface_hub.errors.HfHubHTTPError: The hub responds, and refuses.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, name), timeout=_TIMEOUT_SECONDS)
+    except HfHubHTTPError:
+        raise
+    except Exception as error:  # its type depends on the version and its HTTP client
+        raise HubError(_unreachable(what, error)) from error
+
+
+def _unreachable(what: str, error: Exception) -> str:
     """Return the message for a file that is not cached while the hub does not respond.
 
     Args:

@@ -5,31 +5,29 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.group import SweepCommand
 from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, Verbose
-from harness.command import Command
 
 STEPS = ("downloads", "features")
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the subcommands to the app of ship-sweep, in the order of its --help."""
-    app.command("list", cls=Command)(list_studies)
-    app.command("copy", cls=Command)(copy_study)
-    app.command("options", cls=Command)(list_options)
-    app.command("backbones", cls=Command)(list_backbones)
-    app.command("check", cls=Command)(check_method)
-    app.command("prefetch", cls=Command)(prefetch)
-    app.command("predict", cls=Command)(predict)
-    app.command("deploy", cls=Command)(deploy)
+    app.command("list", cls=SweepCommand)(list_studies)
+    app.command("copy", cls=SweepCommand)(copy_study)
+    app.command("options", cls=SweepCommand)(list_options)
+    app.command("backbones", cls=SweepCommand)(list_backbones)
+    app.command("check", cls=SweepCommand)(check_method)
+    app.command("prefetch", cls=SweepCommand)(prefetch)
+    app.command("predict", cls=SweepCommand)(predict)
+    app.command("deploy", cls=SweepCommand)(deploy)
 
 
 def list_studies() -> None:
     """List the packaged studies."""
     from harness.cli import lists
-    from harness.cli.exits import user_errors
 
-    with user_errors():
-        lists.print_studies()
+    lists.print_studies()
 
 
 def copy_study(
@@ -41,24 +39,20 @@ def copy_study(
 
     The study `template` explains every key.
     """
-    from harness.cli.exits import user_errors
     from harness.study_files import copy_packaged
 
-    with user_errors():
-        path = copy_packaged(name)
-        typer.echo(f"{path} is written. To see what it would run:")
-        typer.echo(f"  ship-sweep --space {path} --dry-run")
+    path = copy_packaged(name)
+    typer.echo(f"{path} is written. To see what it would run:")
+    typer.echo(f"  ship-sweep --space {path} --dry-run")
 
 
 def list_options(*, plugin: Plugins = None) -> None:
     """List the keys of the YAML and the methods, datasets and protocols to choose from."""
     from harness.cli import lists
-    from harness.cli.exits import user_errors
     from harness.config import load_plugins
 
-    with user_errors():
-        load_plugins(plugin or [])
-        lists.print_options()
+    load_plugins(plugin or [])
+    lists.print_options()
 
 
 def list_backbones(
@@ -74,10 +68,8 @@ def list_backbones(
 ) -> None:
     """List the supported backbones and their pretrained weights."""
     from harness.cli import lists
-    from harness.cli.exits import user_errors
 
-    with user_errors():
-        lists.print_backbones(every=all_)
+    lists.print_backbones(every=all_)
 
 
 def check_method(
@@ -96,12 +88,10 @@ def check_method(
     Use it to test a custom one. The exit code is 1 if a check fails.
     """
     from harness.cli import lists
-    from harness.cli.exits import user_errors
     from harness.config import load_plugins
 
-    with user_errors():
-        load_plugins(plugin or [])
-        lists.run_check(method, data_root)
+    load_plugins(plugin or [])
+    lists.run_check(method, data_root)
 
 
 def prefetch(
@@ -126,17 +116,14 @@ def prefetch(
     Use it on a machine with network access, if the cluster's nodes have none.
     """
     import harness.study
-    from harness.cli.exits import require_choice, user_errors
+    from harness.cli.exits import require_choice
     from harness.cli.run import require_study
     from harness.config import load_plugins
 
-    with user_errors():
-        require_choice("WHAT", what, STEPS)
-        path = require_study(space)
-        load_plugins(plugin or [])
-        harness.study.prefetch(
-            path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
-        )
+    require_choice("WHAT", what, STEPS)
+    path = require_study(space)
+    load_plugins(plugin or [])
+    harness.study.prefetch(path, overrides or [], data_root, cache_dir, to=what, verbose=verbose)
 
 
 def predict(
@@ -163,13 +150,11 @@ def predict(
 
     Requires that the study ran with save_models: true. Writes STUDY-predictions.csv to this folder.
     """
-    from harness.cli.exits import user_errors
     from harness.cli.run import run_predict
     from harness.config import load_plugins
 
-    with user_errors():
-        load_plugins(plugin or [])
-        run_predict(study, images, config or [])
+    load_plugins(plugin or [])
+    run_predict(study, images, config or [])
 
 
 def deploy(
@@ -181,9 +166,8 @@ def deploy(
     ],
 ) -> None:
     """Print a recipe for a cluster, as a file to edit."""
-    from harness.cli.exits import require_choice, user_errors
+    from harness.cli.exits import require_choice
     from harness.deploy import FILES, print_recipe
 
-    with user_errors():
-        require_choice("NAME", name, tuple(FILES))
-        print_recipe(name)
+    require_choice("NAME", name, tuple(FILES))
+    print_recipe(name)

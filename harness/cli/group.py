@@ -1,8 +1,23 @@
-"""The group of ship-sweep's commands, with messages for misplaced arguments and options."""
+"""The classes of ship-sweep's commands: errors, and messages for misplaced arguments."""
 
 from typing import Any
 
-from harness.command import Group, refuse
+from harness.command import Command, Group, refuse
+
+
+class SweepCommand(Command):
+    """A subcommand of ship-sweep, which reports errors of the user without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.Exit: The command refuses its arguments, or its exit code is not 0.
+        """
+        from harness.cli.exits import user_errors
+
+        with user_errors():
+            return super().invoke(ctx)
 
 
 class SweepGroup(Group):

@@ -14,7 +14,7 @@ import harness.store
 import harness.study
 from harness.cli.exits import RESUME_ADVICE, end
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
-from harness.config import StudyConfig, load_plugins
+from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, address_fault
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
@@ -51,18 +51,6 @@ def require_study(
     if space is None or lines:
         raise ConfigError(lines)
     return space
-
-
-def load(
-    space: str, overrides: Sequence[str], plugins: Sequence[str], data_root: Path | None
-) -> StudyConfig:
-    """Load the plugins and the study.
-
-    Raises:
-        UserError: A plugin or the study is not valid.
-    """
-    load_plugins(plugins)
-    return harness.study.typed_study(space, overrides, (), data_root)
 
 
 def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options: Any) -> None:

@@ -19,14 +19,14 @@ from ship.architectures import (
     text_settings,
 )
 from ship.clip.checkpoint_files import archive_weights, is_torchscript, loading_fault
-from ship.clip.text import pooling
+from ship.clip.text import pooling, text_module
 from ship.hub import (
-    HUB_PREFIX,
     WEIGHT_FILES,
+    HubError,
     cached_file,
     hub_file,
     repository_of,
-    unreachable,
+    request_metadata,
 )
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
 from ship.pocket import MODEL_DIR
@@ -59,11 +59,10 @@ def check_backbone_name(name: str) -> None:
         return
     from open_clip import list_models, list_pretrained_tags_by_model
 
-    architecture, _, pretrained = name.partition(":")
+    architecture, pretrained = split_name(name)
+    in_repository = repository_of(name) is not None
     known = list_models()
-    if name.startswith(HUB_PREFIX):
-        architecture = name  # its weights are those of the repository
-    elif architecture not in known:
+    if not in_repository and architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
         hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep backbones"
         if not pretrained and _is_path(name):
@@ -78,7 +77,7 @@ def check_backbone_name(name: str) -> None:
             require_tokenizers()
         except TokenizerError as error:
             raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
-    if name.startswith(HUB_PREFIX):
+    if in_repository:
         return
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
@@ -177,11 +176,10 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
         The path, or None for a tag whose weights are not on the hub: open_clip locates them.
 
     Raises:
-        FileNotFoundError: The weights are not in the cache, and the hub does not respond. The
-            message says what to do.
+        HubError: The weights are not in the cache, and the hub does not respond. The message says
+            what to do.
         Exception: Any exception of open_clip for a failed download.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
     from open_clip.pretrained import download_pretrained
 
@@ -193,12 +191,12 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     if path := cached_file(repository, names):
         return path
     try:
-        get_hf_file_metadata(hf_hub_url(repository, names[0]), timeout=5.0)
+        request_metadata(repository, names[0], "its weights are")
     except HfHubHTTPError:
         pass  # the hub responds; open_clip may find the weights in another file
-    except Exception as error:  # its type depends on the version and its HTTP client
+    except HubError as error:
         advice = f"a file may stand in the tag's place, too: {architecture}:FILE"
-        raise FileNotFoundError(f"{unreachable('its weights are', error)}; {advice}") from error
+        raise HubError(f"{error}; {advice}") from error
     return str(download_pretrained(entry))
 
 
@@ -223,7 +221,7 @@ def fingerprint(
     """
     from open_clip.transformer import QuickGELU
 
-    tower = getattr(model, "text", model)
+    tower = text_module(model)
     described = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
         "tower": {name: getattr(tower, name, None) for name in _TOWER},
