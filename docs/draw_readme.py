@@ -1,10 +1,10 @@
-"""Writes the README's table and picture, and docs/results/prompt_len.md's table, from one store.
+"""Writes the README's table and image, and docs/results/prompt_len.md's table, from one store.
 
 After `ship-sweep --space prompt_len.yaml`, in the folder of that run:
 
     python -m docs.draw_readme [STORE]
 
-STORE is as load_study takes it, ./mlflow.db by default. The picture needs Chromium
+STORE is as load_study takes it, ./mlflow.db by default. The image needs Chromium
 and chromedriver, as the tests of the page do. The first table of each page is replaced; it keeps
 the columns that it has.
 """
@@ -24,7 +24,7 @@ from reports import load_study
 STUDY = "prompt_len"
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / f"{STUDY}.md")
-PICTURE = ROOT / "docs" / "images" / "report.png"
+IMAGE = ROOT / "docs" / "images" / "report.png"
 SIZE = (1200, 1400)  # pixels: the answer, the figure, and the whole table
 
 
@@ -46,7 +46,7 @@ def with_table(page: str, table: list[list[str]]) -> str:
     return re.sub(r"^(?:\|.*\n)+", lambda _: "".join(lines), page, count=1, flags=re.MULTILINE)
 
 
-def picture(page: str, table: list[list[str]]) -> bytes:
+def image(page: str, table: list[list[str]]) -> bytes:
     """Return a PNG of a report's page in Chromium, of few colors, with its table as text."""
     from tests.reports.render.test_browser import open_browser, show, wait
 
@@ -67,7 +67,7 @@ def picture(page: str, table: list[list[str]]) -> bytes:
 
 
 def main(store: str = "mlflow.db") -> None:
-    """Write the tables and the picture."""
+    """Write the tables and the image."""
     study = load_study(STUDY, store)
     table = first_table(study.table().markdown())
     for path in PAGES:
@@ -75,7 +75,7 @@ def main(store: str = "mlflow.db") -> None:
     with tempfile.TemporaryDirectory() as folder:
         study.write(folder)
         page = (Path(folder) / f"{STUDY}.html").read_text("utf-8")
-    PICTURE.write_bytes(picture(page, table))
+    IMAGE.write_bytes(image(page, table))
 
 
 if __name__ == "__main__":

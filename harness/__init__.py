@@ -6,7 +6,7 @@ From Python:
     plan = plan_study("prompt_len", ["seeds=3", "save_models=true"])
     outcome = run_study("prompt_len", ["seeds=3", "save_models=true"])
     model = load_trained("runs:/RUN_ID")
-    named = predict("prompt_len", "my_pictures", ["n_ctx=4"])
+    named = predict("prompt_len", "my_images", ["n_ctx=4"])
 """
 
 from importlib import import_module

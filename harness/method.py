@@ -14,7 +14,7 @@ from ship.plugins import installed_version
 from ship.trial_config import RESULTS_VERSION, EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
-    from ship.datasets import PictureDataset
+    from ship.datasets import ImageDataset
     from ship.subsets import FeatureSet
 
 # arguments: config, seeds, features, backbone, targets, and the checkpoint to resume from or None
@@ -71,7 +71,7 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
 
 def load_dataset(
     name: str, data_root: Path | None, cache_dir: Path, **reading: Any
-) -> "PictureDataset":
+) -> "ImageDataset":
     """Call ship.datasets.load_dataset, which caches hashes of images in `cache_dir`.
 
     Args:

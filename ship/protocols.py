@@ -18,7 +18,7 @@ from ship.datasets.base import spoken
 from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
-from ship.tasks import Pictures, Task, TaskMaker
+from ship.tasks import Images, Task, TaskMaker
 from ship.templates import written
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
@@ -37,21 +37,21 @@ class EvalSet:
 
     Attributes:
         task: Task that the model was trained on.
-        pictures: Images to classify.
+        images: Images to classify.
         name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
             set.
         competing: Classes that may be predicted, (n_cls,). None leaves them to the scoring.
     """
 
     task: Task
-    pictures: Pictures
+    images: Images
     name: str = ""
     competing: Bool[Tensor, " n_cls"] | None = None
 
     @cached_property
     def all_seen(self) -> bool:
         """Whether every image's class is seen by every seed. Read from the device only once."""
-        return bool(self.task.seen[:, self.pictures.labels].all())
+        return bool(self.task.seen[:, self.images.labels].all())
 
     def predictions(self, logits: Float[Tensor, "seed n n_cls"]) -> Predictions:
         """Return a model's predictions for the images.
@@ -59,7 +59,7 @@ class EvalSet:
         Args:
             logits: Class scores of each seed.
         """
-        return Predictions(logits, self.pictures.labels, self.task.seen, self.competing)
+        return Predictions(logits, self.images.labels, self.task.seen, self.competing)
 
 
 # The evaluation sets of one trained model, all with the task that it was trained on. The quality of
@@ -174,7 +174,7 @@ def build_protocol(
     names = [(cls.name, cls.sentences) for cls in new]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
-    test = EvalSet(task, tasks.pictures(features.test, features.test_labels))
+    test = EvalSet(task, tasks.images(features.test, features.test_labels))
     finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
         finals = tuple(_final(name, t, tasks, test, new) for name, t in targets.items())
@@ -268,9 +268,9 @@ def _final(
         generator_ids=ids,
     )
     places = torch.arange(len(ids), device=device)
-    pictures = tasks.pictures(target.test, target.test_labels)
-    pictures = Pictures(pictures.features, columns[pictures.labels])
-    eval_sets = [EvalSet(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
-    if len(test.pictures.labels):
-        eval_sets.append(EvalSet(task, test.pictures, SOURCE, places < len(known)))
+    images = tasks.images(target.test, target.test_labels)
+    images = Images(images.features, columns[images.labels])
+    eval_sets = [EvalSet(task, images, f"accuracy/{name}", torch.isin(places, columns))]
+    if len(test.images.labels):
+        eval_sets.append(EvalSet(task, test.images, SOURCE, places < len(known)))
     return tuple(eval_sets)

@@ -84,19 +84,19 @@ def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[
     Returns:
         quality/NAME and flag/NAME, (seed,) each; NaN for seeds with non-finite features. Empty if
         the evaluation set has no images of the classes. The names are those of measure_quality, and
-        recognised_by_pictures and recognised_by_text: the percentage of features that a classifier
+        recognised_by_images and recognised_by_text: the percentage of features that a classifier
         over all classes of the evaluation set assigns to their class (nearest class mean of the
         evaluation set's images, and the zero-shot classifier).
     """
-    task, pictures = eval_set.task, eval_set.pictures
+    task, images = eval_set.task, eval_set.images
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
-    rows = [torch.isin(pictures.labels, classes_of_seed) for classes_of_seed in ids]
+    rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(shown.any()) for shown in rows):
         return {}
     # computed from the whole evaluation set, so that a seed's number does not depend on the other
     # seeds
-    per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
+    per_class = round(len(images.labels) / len(images.labels.unique()))
     per_class = min(
         max(per_class, MIN_PER_CLASS), MAX_PER_CLASS, max(2, MAX_FEATURES_IN_ALL // ids.shape[1])
     )
@@ -106,14 +106,14 @@ def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[
     # a matrix decomposition fails for all seeds if one has non-finite features
     sound = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
     features, labels = features[sound], labels[sound]
-    real = [pictures.features[rows[place]] for place in sound]
-    classes = [pictures.labels[rows[place]] for place in sound]
+    real = [images.features[rows[place]] for place in sound]
+    classes = [images.labels[rows[place]] for place in sound]
     draws = SeedRng([seeds[place] for place in sound], "quality/draws")
     measured: dict[str, Tensor] = {}
     if sound:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognised = {
-        "recognised_by_pictures": _recognised(features, labels, *_class_means(eval_set)),
+        "recognised_by_images": _recognised(features, labels, *_class_means(eval_set)),
         "recognised_by_text": _recognised(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
@@ -127,7 +127,7 @@ def _class_means(
     eval_set: EvalSet,
 ) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
     """Return the unit-norm mean real feature of every class, and which classes have one."""
-    labels, features = eval_set.pictures.labels, eval_set.pictures.features
+    labels, features = eval_set.images.labels, eval_set.images.features
     sums = features.new_zeros(len(eval_set.task.class_names), features.shape[1])
     sums.index_add_(0, labels, features)
     return F.normalize(sums, dim=-1), labels.bincount(minlength=len(sums)) > 0

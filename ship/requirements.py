@@ -93,12 +93,12 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
-        yield Requirement("selection", f"must not look at test pictures {when}")
+        yield Requirement("selection", f"must not look at test images {when}")
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
         yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
     if trial.shows_unseen and not rules.new_classes:
         key, what = trial.shows_unseen
-        yield Requirement(key, f"must not be {what} {when}, which has no new classes' pictures")
+        yield Requirement(key, f"must not be {what} {when}, which has no new classes' images")
     if trial.targets and not rules.targets:
         yield Requirement("targets", "must be left out unless protocol is cross_dataset")
     elif rules.targets and not trial.targets:
@@ -154,7 +154,7 @@ def lacking(
         config: Configuration of the trial, which meets requirements().
         features: Labels and class names of all classes of the dataset.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
-        shown: Whether the control with real images (real_pictures) runs with the trial.
+        shown: Whether the control with real images (real_images) runs with the trial.
 
     Returns:
         Kind of the missing images or classes -> text for a message, "must have ...".
@@ -178,19 +178,19 @@ def lacking(
             names = some(repr(features.class_names[label]) for label in without)
             missing[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
 
-    look("train", seen, "train", "training pictures of every seen class")
-    why = "for the arm real_pictures (controls: false leaves it out)" if shown else ""
+    look("train", seen, "train", "training images of every seen class")
+    why = "for the arm real_images (controls: false leaves it out)" if shown else ""
     if config.shows_unseen:
         why = "when {} is {}".format(*config.shows_unseen)
     if why:
-        look("real", unseen, "train", f"training pictures of every unseen class {why}")
+        look("real", unseen, "train", f"training images of every unseen class {why}")
     pseudo_new = config.selection == "pseudo_new"
     reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         missing["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
     elif reason:
-        what = f"validation pictures of seen classes when {reason}"
+        what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
         other = "selection: none, which needs none" if by_selection else "no early_stopping"
         look("val", seen, "val", what, f". Use {other}", enough=True)
@@ -204,11 +204,11 @@ def lacking(
         ]
         if torn:
             why = f"{reason} (not so for seeds {some(torn)})"
-            both = f"validation pictures of classes on both sides when {why}"
+            both = f"validation images of classes on both sides when {why}"
             look("val", seen, "val", both, ". Use selection: base_val, or none, which needs none")
     if not rules.targets:  # targets are tested instead of the dataset
-        look("test", seen, "test", "test pictures of seen classes", enough=True)
-        look("test", unseen, "test", "test pictures of unseen classes", enough=True)
+        look("test", seen, "test", "test images of seen classes", enough=True)
+        look("test", unseen, "test", "test images of unseen classes", enough=True)
     return missing
 
 

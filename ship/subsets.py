@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, UInt64
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.datasets import DatasetScan, PictureDataset
+    from ship.datasets import DatasetScan, ImageDataset
 
 Ids = Int64[np.ndarray, " _"]
 
@@ -94,7 +94,7 @@ class FeatureSet:
         return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
-def bare_features(name: str, scan: "DatasetScan | PictureDataset") -> FeatureSet:
+def bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
     """Return a FeatureSet with a dataset's labels and features of size 0, e.g. for requirements."""
     labels = {split: part.labels for split, part in scan.splits.items()}
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
@@ -163,7 +163,7 @@ def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int 
 
 
 def few_shot_indices(
-    labels: Int64[np.ndarray, " pictures"], shots: int, seed: int, classes: Sequence[int] | Ids
+    labels: Int64[np.ndarray, " images"], shots: int, seed: int, classes: Sequence[int] | Ids
 ) -> Ids:
     """Draw `shots` images per class, at random but fixed by (seed, class).
 

@@ -24,7 +24,7 @@ FEW_VALIDATION = 4
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Labeled images of a task.
 
     Attributes:
@@ -75,8 +75,8 @@ class Task:
     n_nominal: int
     shots: int
     logit_scale: float
-    unseen: Callable[[], Sequence[Pictures]]
-    held_out: Callable[[], Sequence[Pictures]]
+    unseen: Callable[[], Sequence[Images]]
+    held_out: Callable[[], Sequence[Images]]
     augment: bool = False
     generator_ids: Int[Tensor, " n_cls"] | None = None
 
@@ -103,7 +103,7 @@ class Task:
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
-def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> dict[str, Any]:
+def no_images(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
     They are two different artificial images of the first class: a scale or a covariance cannot be
@@ -113,9 +113,9 @@ def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> 
         text_features: Text features of the task, which set size, dtype and device.
         n_seeds: Number of seeds.
     """
-    pictures = torch.eye(2, text_features.shape[1]).to(text_features)
+    images = torch.eye(2, text_features.shape[1]).to(text_features)
     return {
-        "features": pictures[None, :, None].expand(n_seeds, -1, 1, -1),
+        "features": images[None, :, None].expand(n_seeds, -1, 1, -1),
         "labels": torch.zeros(n_seeds, 2, dtype=torch.long, device=text_features.device),
         "counts": (2,) * n_seeds,
     }
@@ -237,7 +237,7 @@ class TaskMaker:
         """
         return class_features(self.clip, sentences).to(self.dtype)
 
-    def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
+    def images(self, features: np.ndarray, labels: np.ndarray) -> Images:
         """Copy images to the device. The arrays may be read-only views of shared memory.
 
         Args:
@@ -245,12 +245,12 @@ class TaskMaker:
             labels: Integer labels, (n,).
         """
         device = self.clip.device
-        return Pictures(
+        return Images(
             torch.tensor(features, dtype=self.dtype, device=device),
             torch.tensor(labels, device=device),
         )
 
-    def validation(self, classes: Ids, *, few: bool = False) -> Pictures:
+    def validation(self, classes: Ids, *, few: bool = False) -> Images:
         """Return the validation images of the given classes.
 
         Args:
@@ -261,7 +261,7 @@ class TaskMaker:
         labels = self.features.val_labels
         most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
         rows = few_shot_indices(labels, most, 0, classes)
-        return self.pictures(self.features.val[rows], labels[rows])
+        return self.images(self.features.val[rows], labels[rows])
 
     def task(
         self,
@@ -286,10 +286,10 @@ class TaskMaker:
         # all seeds have epochs of the same length, whichever classes they see
         mean_count = float(np.minimum(counts[self.seen], shots).mean())
 
-        def drawn(seed: int, classes: Ids) -> Pictures:
+        def drawn(seed: int, classes: Ids) -> Images:
             rows = few_shot_indices(labels, shots, seed, classes)
             rows = rows[np.argsort(labels[rows], kind="stable")]
-            return self.pictures(features.train[rows], labels[rows])
+            return self.images(features.train[rows], labels[rows])
 
         shown = list(map(drawn, self.seeds, seen))
         n_cls = n_classes + len(others)

@@ -164,7 +164,7 @@ class TrialConfig(Settings):
         if key == "templates" and learned:
             return f"finetuner {finetuner} reads no written prompts, nor does generator {generator}"
         if key == "synthetic.real_share" and self.generator.name == "real":
-            return "generator real has nothing but real pictures"
+            return "generator real has nothing but real images"
         if key == "quality":
             return "it is whether synthetic features are judged, and moves no accuracy"
         if key == "eval_every" and self.selection in ("none", "authors"):

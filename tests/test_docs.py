@@ -15,8 +15,8 @@ from typer.main import get_command
 from docs.absolute_links import absolute_links
 from docs.cli_reference import CLI_PAGE, cli_reference
 from docs.draw_diagrams import IMAGES, RESULT, STEPS, concepts, layers, result, trial
+from docs.draw_readme import IMAGE, first_table, with_table
 from docs.draw_readme import PAGES as TABLED
-from docs.draw_readme import PICTURE, first_table, with_table
 from docs.write_reference import PAGE, reference
 from harness.cli.main import app as sweep
 from harness.config import STUDY_KEYS
@@ -190,16 +190,16 @@ def test_glossary_is_complete_and_in_order() -> None:
     assert not [part for part in sorted(parts) if part.rstrip(".").lower() not in text.lower()]
 
 
-def test_readme_and_its_picture_and_its_study_agree() -> None:
-    """Both tables are the picture's, in fewer columns (else: python -m docs.draw_readme STORE)."""
-    with Image.open(PICTURE) as picture:
-        shown = json.loads(picture.info["table"])
+def test_readme_and_its_image_and_its_study_agree() -> None:
+    """Both tables are the image's, in fewer columns (else: python -m docs.draw_readme STORE)."""
+    with Image.open(IMAGE) as image:
+        shown = json.loads(image.info["table"])
     texts = [path.read_text("utf-8") for path in TABLED]
     assert all(first_table(text) and with_table(text, shown) == text for text in texts)
 
 
 def test_readme_for_a_package_index_has_no_relative_link() -> None:
-    """Pages and the picture get addresses; links to other sites stay."""
+    """Pages and the image get addresses; links to other sites stay."""
     text = absolute_links((ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1")
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert targets and all(target.startswith("https://") for target in targets)

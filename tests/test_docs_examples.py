@@ -93,17 +93,17 @@ def test_each_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run_id = read("prompt_len").rows.filter(control="")["run_id"][0]
     (method,) = blocks(PLUGIN, "python")
     Path("my_method.py").write_text(method)
-    pictures = read_pictures()
-    for name, picture in zip(("first.jpg", "second.jpg"), pictures, strict=False):
-        picture.save(name)
+    images = read_images()
+    for name, image in zip(("first.jpg", "second.jpg"), images, strict=False):
+        image.save(name)
     for page in PAGES:
-        known: dict[str, Any] = {"pictures": pictures, "__name__": page.stem}
+        known: dict[str, Any] = {"images": images, "__name__": page.stem}
         for block in () if page.name in ELSEWHERE else blocks(page, "python"):
             exec(compile(block.replace("RUN_ID", run_id), str(page), "exec"), known)
 
 
-def read_pictures() -> list[Any]:
+def read_images() -> list[Any]:
     """Images of the packaged photographs, decoded."""
     from ship.datasets import load_dataset
 
-    return [picture.open() for picture in load_dataset("photos").splits["test"].pictures[:4]]
+    return [image.open() for image in load_dataset("photos").splits["test"].images[:4]]

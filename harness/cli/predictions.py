@@ -16,7 +16,7 @@ from harness.trained import load_trained
 from reports import tables
 from reports.cells import level_text
 from reports.study import Study, load_records
-from ship.datasets import SUFFIXES, Picture, UndecodableError
+from ship.datasets import SUFFIXES, ImageFile, UndecodableError
 
 MAX_LISTED = 10  # configurations that an error lists
 # report a store that does not answer in seconds, not after minutes of MLflow's retries
@@ -26,7 +26,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 @environment(PATIENCE)
 def predict(
     study: str,
-    pictures: str | Path,
+    images: str | Path,
     config: Sequence[str] = (),
     *,
     tracking_uri: str | None = None,
@@ -38,7 +38,7 @@ def predict(
 
     Args:
         study: Name of the study.
-        pictures: An image file, or a folder that is searched for images at any depth.
+        images: An image file, or a folder that is searched for images at any depth.
         config: KEY=VALUE of factors, which select one configuration. Defaults to the
             configuration with the best selection score. A level of a factor with different classes
             (such as the dataset) is required. If only such levels are listed, selection decides
@@ -47,7 +47,7 @@ def predict(
             ./mlflow.db.
 
     Returns:
-        One row per image, ordered by path: picture (path, relative to the folder), class,
+        One row per image, ordered by path: image (path, relative to the folder), class,
         probability (0 to 1), second_class, second_probability, seeds (number of models),
         seeds_agreeing (number of models that predict this class), error (why the image could not
         be decoded; the other columns are null then).
@@ -60,13 +60,13 @@ def predict(
     """
     uri = store.store_uri(tracking_uri)
     levels = listed("config", config, str, "n_ctx=4")
-    place = Path(pictures)
-    files = _pictures(place)
+    place = Path(images)
+    files = _images(place)
     records = load_records(study, uri)
     if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
             f"study {study}: cross_dataset trains a model for each target, and "
-            'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
+            'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(images) asks one'
         )
     rows = records.rows.filter(config_key=_chosen(records, levels), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
@@ -82,11 +82,11 @@ def predict(
             f"study {study}: nothing was kept of run {', '.join(unsaved)}, which had finished"
             " without save_models: true; run it with save_models=true under another name (name=...)"
         )
-    columns = {"picture": names, **_predictions(runs, files, uri)}
+    columns = {"image": names, **_predictions(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
-def _pictures(place: Path) -> list[Path]:
+def _images(place: Path) -> list[Path]:
     """Return the image files of a file or folder, by path. Hidden and other files are skipped.
 
     Raises:
@@ -102,7 +102,7 @@ def _pictures(place: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(place).parts)
     ]
     if not files:
-        raise UserError(f"{place}: no pictures here ({', '.join(SUFFIXES)})")
+        raise UserError(f"{place}: no images here ({', '.join(SUFFIXES)})")
     return files
 
 
@@ -219,7 +219,7 @@ def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> di
 def _decoding_error(path: Path) -> str:
     """Return why an image cannot be decoded, or "" if it can."""
     try:
-        Picture(path.name, path).open()
+        ImageFile(path.name, path).open()
     except UndecodableError as error:
         return f"{error}: cannot be decoded"
     return ""

@@ -102,7 +102,7 @@ class Needs:
             study.controls
             and PROTOCOLS[trial.protocol].new_classes
             and trial.dataset == baseline(study).get("dataset", trial.dataset)
-            and datasets.has_unseen_pictures(trial.dataset)
+            and datasets.has_unseen_images(trial.dataset)
         )
         for rule in lacking(trial, bare, study.seeds, shown=shows_real).values():
             yield Fault("dataset", rule)

@@ -211,14 +211,14 @@ def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
 
     A control replaces only the generator or the fine-tuner. It has the study's constants, and
     factors outside the replaced group are at their baselines, including the dataset.
-    `real_pictures` is left out if there are no images of new classes.
+    `real_images` is left out if there are no images of new classes.
 
     A control may equal a configuration of the study or another control; their keys are equal then.
     Two of the controls run at other levels, too: see `control_at`.
     """
     if not study.controls:
         return {}
-    from ship.datasets import has_unseen_pictures
+    from ship.datasets import has_unseen_images
 
     trial = resolve(study, baseline(study))
     # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
@@ -226,8 +226,8 @@ def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
     controls = {"zero_shot": _with(trial, {**RIVALS[ALONE].replaced, **zero_shot})}
     controls |= {name: _with(trial, control.replaced) for name, control in RIVALS.items()}
-    if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
-        controls["real_pictures"] = _with(trial, {"generator": {"name": "real"}})
+    if PROTOCOLS[trial.protocol].new_classes and has_unseen_images(trial.dataset):
+        controls["real_images"] = _with(trial, {"generator": {"name": "real"}})
     return controls
 
 

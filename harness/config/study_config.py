@@ -23,11 +23,11 @@ SAMPLERS: dict[Sampler, str] = {
 }
 SELECTIONS: dict[Selection, str] = {
     "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
-    "base_val": "by validation pictures of seen classes (of all under few_shot: its default)",
-    "few_val": "by min(shots, 4) validation pictures of each such class",
+    "base_val": "by validation images of seen classes (of all under few_shot: its default)",
+    "few_val": "by min(shots, 4) validation images of each such class",
     "none": "nothing is chosen: settings as given, tested at the last epoch",
-    "test": 'by the test pictures, after each epoch; a leak: tables say "selected on test"',
-    "authors": "by the test pictures, as SHIP's authors do, among five ages of the generator; "
+    "test": 'by the test images, after each epoch; a leak: tables say "selected on test"',
+    "authors": "by the test images, as SHIP's authors do, among five ages of the generator; "
     "a leak, too",
 }
 

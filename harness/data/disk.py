@@ -19,8 +19,8 @@ from ship.datasets import (
     PREFIX,
     SPLITS,
     DatasetScan,
+    ImageFile,
     ImageFolder,
-    Picture,
     UndecodableError,
     scan_dataset,
 )
@@ -31,8 +31,8 @@ from ship.datasets.lists import repeated
 
 Hashes = tuple[bytes, bytes]
 """Hashes of an image's file and of its decoded pixels."""
-_PICTURES: Final = (
-    "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
+_IMAGES: Final = (
+    "images: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
 )
 
 
@@ -47,7 +47,7 @@ def print_list(data_root: Path | None) -> None:
     table = Table(box=None, header_style="bold")
     table.add_column("dataset", no_wrap=True)
     table.add_column("classes", no_wrap=True, justify="right")
-    table.add_column("pictures", no_wrap=True)
+    table.add_column("images", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("below the data root", overflow="fold")
     faulty, absent = list[str](), list[str]()
@@ -64,12 +64,12 @@ def print_list(data_root: Path | None) -> None:
         if scan.faults:
             faulty.append(f"{name}: {scan.faults[0]} ({len(scan.faults)} in all)")
         classes = spec.classes if folders else len(scan.class_names)
-        pictures = spec.counts if folders else counted(scan.splits)
-        table.add_row(name, str(classes), slashed(pictures), state, escape(folders or "packaged"))
+        images = spec.counts if folders else counted(scan.splits)
+        table.add_row(name, str(classes), slashed(images), state, escape(folders or "packaged"))
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
-    console.print(_PICTURES, soft_wrap=True)
+    console.print(_IMAGES, soft_wrap=True)
     for title, lines in {"faulty": faulty, "how to get them": absent}.items():
         if lines:
             console.print(f"\n[bold]{title}[/]")
@@ -97,17 +97,15 @@ def check_everything(
     scan = scan_dataset(name, data_root, folder)
     subject, faults = f"dataset {name}", Faults(scan.faults)
     odd = Faults([*scan.unlike, *scan.warnings])
-    by_split = {split: scan.splits[split].pictures for split in SPLITS}
-    for split, pictures in () if scan.own_split else by_split.items():  # else they are faults
-        repeats = repeated(picture.name for picture in pictures)
-        odd.tell(subject, "picture", repeats, f"more than once in {split}")
+    by_split = {split: scan.splits[split].images for split in SPLITS}
+    for split, images in () if scan.own_split else by_split.items():  # else they are faults
+        repeats = repeated(image.name for image in images)
+        odd.tell(subject, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
-        contents = _decode(picture for pictures in by_split.values() for picture in pictures)
+        contents = _decode(image for images in by_split.values() for image in images)
         hashes = {name: content for name, content in contents.items() if content}
-        faults.tell(
-            subject, "undecodable picture", [name for name in contents if name not in hashes]
-        )
+        faults.tell(subject, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
             copy_faults(subject, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
@@ -116,13 +114,13 @@ def check_everything(
         if scan.own_split:
             faults += same_bytes
         odd += [line for line in same_pixels if line not in faults]
-        decoded = f"{number(hashes, 'picture')} decoded"
+        decoded = f"{number(hashes, 'image')} decoded"
     if untrained := _untrained_classes(scan):
         n_untrained = number(untrained, "class")
-        odd.append(f"{subject}: no training pictures of {n_untrained}: {some(untrained)}")
+        odd.append(f"{subject}: no training images of {n_untrained}: {some(untrained)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
-        f"{name}: {slashed(counted(scan.splits))} pictures (train/val/test) of "
+        f"{name}: {slashed(counted(scan.splits))} images (train/val/test) of "
         f"{len(scan.class_names)} classes{seen}, {decoded}: "
         f"{number(faults, 'fault') if faults else 'sound'}"
     )
@@ -131,18 +129,18 @@ def check_everything(
 
 
 def _by_split(
-    pictures: Mapping[str, Sequence[Picture]], hashes: Mapping[str, Hashes], index: int
+    images: Mapping[str, Sequence[ImageFile]], hashes: Mapping[str, Hashes], index: int
 ) -> dict[str, dict[str, bytes]]:
     """Return split -> name -> hash of each image that can be decoded.
 
     Args:
-        pictures: Images by split.
+        images: Images by split.
         hashes: Hashes by the image's name.
         index: Which of the two hashes to return.
     """
     return {
         split: {image.name: hashes[image.name][index] for image in part if image.name in hashes}
-        for split, part in pictures.items()
+        for split, part in images.items()
     }
 
 
@@ -154,43 +152,43 @@ def _split_lines(scan: DatasetScan) -> list[str]:
     labels = (scan.splits[split].labels for split in SPLITS)
     counts = [np.bincount(of_split, minlength=n_classes).tolist() for of_split in labels]
     folders = scan.folder_names or scan.class_names
-    lines = [f"split {scan.own_split}; pictures for train/val/test:"]
+    lines = [f"split {scan.own_split}; images for train/val/test:"]
     for name, folder, *class_counts in zip(scan.class_names, folders, *counts, strict=True):
         suffix = f" (folder {some([folder])})" if name != folder else ""
         lines.append(f"  {slashed(class_counts)}  {some([name])}{suffix}")
     return lines
 
 
-def _decode(pictures: Iterable[Picture]) -> dict[str, Hashes | None]:
+def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
     """Return the hashes of each image by name, or None for an image that cannot be decoded.
 
     Missing and empty files are left out; the scan reports them. A progress bar is shown if
     standard error is a terminal.
     """
-    by_name = {picture.name: picture for picture in pictures}
-    existing = [picture for picture in by_name.values() if _has_content(picture)]
+    by_name = {image.name: image for image in images}
+    existing = [image for image in by_name.values() if _has_content(image)]
     bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
         hashes = pool.map(_hashes, existing)
         options: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
         tracked = track(hashes, "decoding", len(existing), console=bar, **options)
-        return {picture.name: pair for picture, pair in zip(existing, tracked, strict=True)}
+        return {image.name: pair for image, pair in zip(existing, tracked, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _hashes(picture: Picture) -> Hashes | None:
+def _hashes(image: ImageFile) -> Hashes | None:
     """Return the hashes of an image, or None if it cannot be decoded."""
     try:
-        return file_hash(picture), pixel_hash(picture)
+        return file_hash(image), pixel_hash(image)
     except UndecodableError:
         return None
 
 
-def _has_content(picture: Picture) -> bool:
+def _has_content(image: ImageFile) -> bool:
     """Return True if an image's file exists and is not empty. The scan reports the others."""
-    source = picture.source
+    source = image.source
     return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
 
 

@@ -57,9 +57,9 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     if not source.torchvision:
         where = f"; below {data_root}: {places(spec)}" if places(spec) else ""
         raise UserError(f"dataset {name} is not downloaded by torchvision: {source.how}{where}")
-    pictures = data_root / spec.pictures
-    if pictures.exists():
-        raise UserError(f"dataset {name}: {pictures} is there already; see ship-data check {name}")
+    image_dir = data_root / spec.image_dir
+    if image_dir.exists():
+        raise UserError(f"dataset {name}: {image_dir} is there already; see ship-data check {name}")
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
@@ -68,7 +68,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     except Exception as error:  # the data root may be a file; torchvision may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from error
-    lines = [f"pictures of {name}: {pictures}"]
+    lines = [f"images of {name}: {image_dir}"]
     split = data_root / spec.folder / getattr(spec, "split_file", "")
     if not split.exists():  # without a split file this is the folder
         page = "DATASETS.md of github.com/KaiyangZhou/CoOp"
@@ -91,7 +91,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
         if name not in SOURCES or not SOURCES[name].torchvision:
             continue
         spec: Any = DATASETS[name]
-        if not (data_root / spec.pictures).exists():
+        if not (data_root / spec.image_dir).exists():
             for line in get_dataset(name, data_root):
                 say(line)
 
@@ -118,15 +118,15 @@ def _download(source: Source, folder: Path) -> None:
         raise RuntimeError(f"torchvision has made no folder {source.made}")
 
 
-def _move(source: Path, into: Path, pictures: str) -> None:
+def _move(source: Path, into: Path, images: str) -> None:
     """Move unpacked files into place, the images last, without the archives."""
     into.mkdir(parents=True, exist_ok=True)
     paths = [path for path in source.iterdir() if path.suffix not in _ARCHIVES]
-    if source.name == pictures:
+    if source.name == images:
         paths = [source]
-    elif source / pictures not in paths:
-        raise RuntimeError(f"torchvision has made no folder {pictures} of pictures")
-    for path in sorted(paths, key=lambda path: path.name == pictures):
+    elif source / images not in paths:
+        raise RuntimeError(f"torchvision has made no folder {images} of images")
+    for path in sorted(paths, key=lambda path: path.name == images):
         if not (into / path.name).exists():  # existing files are kept
             path.rename(into / path.name)
 
@@ -137,5 +137,5 @@ def places(spec: Any) -> str:
     The result is "" for a packaged dataset.
     """
     folder = getattr(spec, "folder", "")
-    is_split = folder and not spec.pictures.startswith(folder)  # xlsa17's lists are elsewhere
-    return f"{folder}, {spec.pictures}" if is_split else str(getattr(spec, "pictures", ""))
+    is_split = folder and not spec.image_dir.startswith(folder)  # xlsa17's lists are elsewhere
+    return f"{folder}, {spec.image_dir}" if is_split else str(getattr(spec, "image_dir", ""))

@@ -186,7 +186,7 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
             if label in after:
                 line = f"{label} {after[label]}: other content than before, under the same name"
             lines.append(line)
-    return lines or ["something that the store has not recorded, such as a target's pictures"]
+    return lines or ["something that the store has not recorded, such as a target's images"]
 
 
 @dataclass(frozen=True)

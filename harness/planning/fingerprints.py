@@ -39,7 +39,7 @@ class Fingerprints:
     data_root: Path | None
     cache_dir: Path
     reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    _pictures: dict[str, Any] = field(default_factory=dict)
+    _images: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset(self, name: str) -> str:
@@ -48,19 +48,19 @@ class Fingerprints:
         Raises:
             ValueError: The dataset cannot be read.
         """
-        return str(self.pictures(name).fingerprint)
+        return str(self.images(name).fingerprint)
 
-    def pictures(self, name: str) -> Any:
+    def images(self, name: str) -> Any:
         """Return a dataset as the method loads it.
 
         Raises:
             ValueError: The dataset cannot be read.
         """
-        if name not in self._pictures:
+        if name not in self._images:
             options = self.reading.get(name, {})
             dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
-            self._pictures[name] = dataset
-        return self._pictures[name]
+            self._images[name] = dataset
+        return self._images[name]
 
     def backbone(self, name: str) -> str:
         """Return the fingerprint of a backbone. Its weights are loaded if it is not cached.

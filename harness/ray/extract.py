@@ -26,8 +26,8 @@ from harness.ray.session import cluster_resources
 from harness.resources import at_once, check_room
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
-from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
-from ship.features import Done, Features, Layout, Shard, encode_pictures, encode_split, undecodable
+from ship.datasets import DatasetError, ImageDataset, ImageFile, UndecodableError
+from ship.features import Done, Features, Layout, Shard, encode_images, encode_split, undecodable
 from ship.plugins import carried, load_carried
 from ship.registry import Origin
 
@@ -67,13 +67,13 @@ class Encoder:
         self._layout = Layout.for_device(torch.device(device), threads)
         self._clip: FrozenCLIP | None = None
         self._split = ""
-        self._pictures: Sequence[Picture] = ()
+        self._images: Sequence[ImageFile] = ()
 
     def encode(
         self,
         backbone: tuple[str, str, ImagePrecision],
         split: str,
-        pictures: tuple[Any],
+        images: tuple[Any],
         views: int,
         shards: Sequence[Shard],
     ) -> tuple[Sequence[Shard], list[Features] | str]:
@@ -82,7 +82,7 @@ class Encoder:
         Args:
             backbone: Name and fingerprint of the backbone, and precision of its image encoder.
             split: Key of the split. If it differs from the previous call, the images are fetched.
-            pictures: One reference to all images of the split. In a tuple, Ray does not resolve it.
+            images: One reference to all images of the split. In a tuple, Ray does not resolve it.
             views: Number of augmented views of each image, in addition to the image itself.
             shards: Indices of the images to encode.
 
@@ -92,12 +92,12 @@ class Encoder:
         """
         clip = self._backbone(*backbone)
         if split != self._split:
-            self._pictures, self._split = ray.get(pictures[0]), split
+            self._images, self._split = ray.get(images[0]), split
         try:
-            encoded = encode_pictures(clip, self._pictures, views, shards, self._layout)
+            encoded = encode_images(clip, self._images, views, shards, self._layout)
             return shards, [features for _, features in encoded]
         except UndecodableError as error:  # the driver then checks the whole split
-            return shards, error.picture
+            return shards, error.image
 
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
@@ -147,7 +147,7 @@ class ClusterEncoder(ExitStack):
     def __call__(
         self,
         clip: FrozenCLIP,
-        dataset: PictureDataset,
+        dataset: ImageDataset,
         split: str,
         views: int,
         shards: Sequence[Shard],
@@ -177,9 +177,9 @@ class ClusterEncoder(ExitStack):
             self._is_open = True
             check_room(self._resources, cluster_resources())  # nodes may have been lost
         # the reference is kept, because actors that start later need it, too
-        pictures = (ray.put(dataset.splits[split].pictures),)
+        images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
-        arguments = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
+        arguments = (backbone, f"{dataset.fingerprint} {split}", images, views)
         remaining = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MAX_TRIES),
@@ -273,12 +273,12 @@ def _is_loss(error: BaseException) -> bool:
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
-def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:
+def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     """Return the error about an image that an actor could not decode."""
-    pictures = dataset.splits[split].pictures
-    (picture, *_) = (picture for picture in pictures if picture.name == name)
+    images = dataset.splits[split].images
+    (image, *_) = (image for image in images if image.name == name)
     try:
-        picture.open()
+        image.open()
     except UndecodableError:
         return undecodable(dataset, split, name)
     return DatasetError(

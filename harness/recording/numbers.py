@@ -105,7 +105,7 @@ def provenance_tags(configuration: Configuration, fingerprints: Fingerprints) ->
         Tag.DATASET: config.dataset,
         Tag.BACKBONE_FINGERPRINT: fingerprints.backbone(config.backbone),
         Tag.DATASET_FINGERPRINT: fingerprints.dataset(config.dataset),
-        Tag.SPLIT_VERSION: str(fingerprints.pictures(config.dataset).split_version),
+        Tag.SPLIT_VERSION: str(fingerprints.images(config.dataset).split_version),
         Tag.RESULTS_VERSION: str(RESULTS_VERSION),
         **source_tags(),
         **({Tag.PLUGINS: plugins} if plugins else {}),

@@ -10,7 +10,7 @@ CONTROLS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
-    "real_pictures": (
+    "real_images": (
         "real images (upper bound)",
         "real training images of the {unseen} classes as the synthetic ones: not a method",
     ),

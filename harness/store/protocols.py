@@ -50,9 +50,9 @@ _ECE: Final = (
     "ECE (arXiv:1706.04599): expected calibration error among the {} classes; less is better"
 )
 _IN_THE_OPEN: Final = {
-    "auroc": f"AUROC: how well {_LIKENESS}, tells base pictures from new ones; 50: not at all",
+    "auroc": f"AUROC: how well {_LIKENESS}, tells base images from new ones; 50: not at all",
     "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new one, the"
-    f" part that {_LIKENESS}, orders and whose two pictures are right among their own classes",
+    f" part that {_LIKENESS}, orders and whose two images are right among their own classes",
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }
@@ -119,7 +119,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,
-    "single_unseen": replace(_GENERALIZED, telling="recognised_by_pictures"),
+    "single_unseen": replace(_GENERALIZED, telling="recognised_by_images"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 

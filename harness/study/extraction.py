@@ -28,16 +28,16 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     clips: dict[str, Any] = {}
     for need, configs in needed(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
-        pictures = fingerprints.pictures(need.dataset)
+        images = fingerprints.images(need.dataset)
         try:
             if need.backbone not in clips:
                 clips[need.backbone] = method.load_backbone(need.backbone, "cpu")
             clip = clips[need.backbone]
             clip.image_precision = need.image_precision
-            classes = classes_of(configs, pictures)
-            missing = _missing(clip, need, pictures, classes, fingerprints)
+            classes = classes_of(configs, images)
+            missing = _missing(clip, need, images, classes, fingerprints)
             if missing:
-                time_text = _time_text(clip, need, pictures, missing, on_gpus=on_gpus)
+                time_text = _time_text(clip, need, images, missing, on_gpus=on_gpus)
                 images = f"{sum(missing.values()):,} images"
                 lines.append(f"{features}: {images} to encode before the trials, {time_text}")
         except Exception as error:  # the plan can be shown without the time
@@ -46,17 +46,17 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
 
 
 def _missing(
-    clip: Any, need: Need, pictures: Any, classes: list[int] | None, fingerprints: Fingerprints
+    clip: Any, need: Need, images: Any, classes: list[int] | None, fingerprints: Fingerprints
 ) -> Mapping[str, int]:
     """Count the images of a feature set that the cache does not have, by split."""
     from ship.features import count_missing
 
     cache = fingerprints.cache_dir
-    return count_missing(clip, pictures, need.views, cache, need.splits, classes)
+    return count_missing(clip, images, need.views, cache, need.splits, classes)
 
 
 def _time_text(
-    clip: Any, need: Need, pictures: Any, missing: Mapping[str, int], *, on_gpus: bool
+    clip: Any, need: Need, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
     """Return the time that the missing images take, extrapolated from a few encoded here."""
     from ship.features import encode_split
@@ -66,10 +66,10 @@ def _time_text(
     seconds = 0.0
     for split, count in missing.items():
         views = need.views if split == "train" else 0
-        n_images = min(len(pictures.splits[split]), max(1, TIMED_VIEWS // (1 + views)))
+        n_images = min(len(images.splits[split]), max(1, TIMED_VIEWS // (1 + views)))
         for _ in range(2):
             begin = time.perf_counter()
-            for _ in encode_split(clip, pictures, split, views, [range(n_images)], lambda _: None):
+            for _ in encode_split(clip, images, split, views, [range(n_images)], lambda _: None):
                 pass
             elapsed = time.perf_counter() - begin
         seconds += elapsed / n_images * count

@@ -114,16 +114,16 @@ def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]
         yield resolve(study, assignment)
 
 
-def classes_of(configs: Sequence[TrialConfig], pictures: Any) -> list[int] | None:
+def classes_of(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
     """Return the labels of the classes that trials study, or None for all classes.
 
     Args:
         configs: Configs of the trials. If empty, all classes are studied.
-        pictures: Dataset of the trials, as the method loads it.
+        images: Dataset of the trials, as the method loads it.
     """
     if not configs:
         return None
-    names, n_seen = pictures.class_names, pictures.n_seen
+    names, n_seen = images.class_names, images.n_seen
     labels = (studied_labels(config, names, n_seen)[0].tolist() for config in configs)
     return sorted({*chain.from_iterable(labels)})
 
@@ -154,11 +154,11 @@ def prepare_features(
         fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision = need.image_precision
-            pictures = fingerprints.pictures(need.dataset)
+            images = fingerprints.images(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
-                classes = classes_of(needs[need], pictures)
+                classes = classes_of(needs[need], images)
                 features[need] = method.extract(
-                    clip, pictures, need.views, cache, report, need.splits, encode, classes
+                    clip, images, need.views, cache, report, need.splits, encode, classes
                 )
     return features
 
@@ -235,7 +235,7 @@ def prefetch(
     if data_root is not None:
         fetch_missing(datasets, data_root, say)
     study = load_study(space, overrides, data_root)
-    say(f"pictures of {', '.join(datasets)}: they are here")
+    say(f"images of {', '.join(datasets)}: they are here")
     if to == "features":
         fetch_features(study, prints, console, verbose=verbose)
 

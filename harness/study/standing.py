@@ -248,14 +248,14 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     not read templates.
     """
     combinations = dict.fromkeys(
-        (config.backbone, name, config.templates_for(name, prints.pictures(name).template))
+        (config.backbone, name, config.templates_for(name, prints.images(name).template))
         for config in configs_of(study, plan, _DECIDING)
         if not config.finetuner.unread_reason("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
-        class_names = prints.pictures(name).class_names
+        class_names = prints.images(name).class_names
         pairs = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
         texts = [sentence(template, class_name) for class_name, template in pairs]
         prompts = ", ".join(f'"{text}"' for text in as_read(backbone, texts))

@@ -160,8 +160,8 @@ def incomparable(study: Study) -> str:
     """
     rule = tables.selection_rules(study)
     if tables.on_test(rule):
-        return "selection looks at test pictures in some of its settings"
-    return "its settings are selected on different pictures" if "+" in rule else ""
+        return "selection looks at test images in some of its settings"
+    return "its settings are selected on different images" if "+" in rule else ""
 
 
 def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord]) -> list[Varied]:

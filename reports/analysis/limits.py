@@ -25,7 +25,7 @@ from reports.tables import (
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
-REAL, FLOOR, ZERO_SHOT = "real_pictures", "no_synthetic", "zero_shot"
+REAL, FLOOR, ZERO_SHOT = "real_images", "no_synthetic", "zero_shot"
 CALIBRATION_ERROR = "ece_"  # prefix of metrics that should be small
 # Parts of a configuration that real images replace.
 _SYNTHESIS = ("generator", "synthetic")

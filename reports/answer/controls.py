@@ -23,7 +23,7 @@ from reports.stats import Compared, Estimate, compare_paired
 from reports.study import Study
 from reports.tables import Family
 
-_CEILING = "real_pictures"
+_CEILING = "real_images"
 
 
 def controls_finding(

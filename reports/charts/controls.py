@@ -19,7 +19,7 @@ _LOOKS: Final = {
     "zero_shot": ("#777777", [1, 2]),
     "no_synthetic": ("#D55E00", [6, 2]),
     "text_feature": ("#009E73", [6, 2, 1, 2]),
-    "real_pictures": ("#CC79A7", [10, 3]),
+    "real_images": ("#CC79A7", [10, 3]),
 }
 
 

@@ -17,7 +17,7 @@ DRAWS = 1_000
 MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not informative
 
 
-def resampled(eval_set: str, ids: Sequence[int], right: Array, pictures: Array) -> Array | None:
+def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) -> Array | None:
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
     The draws depend only on the evaluation set and its classes. Configurations that were tested on
@@ -29,7 +29,7 @@ def resampled(eval_set: str, ids: Sequence[int], right: Array, pictures: Array) 
         eval_set: Name of the evaluation set.
         ids: IDs of its k classes, in ascending order.
         right: Number of correct answers per class, (k,).
-        pictures: Number of images per class, (k,).
+        images: Number of images per class, (k,).
 
     Returns:
         (DRAWS,) in percent; None with fewer than FEWEST classes.
@@ -37,7 +37,7 @@ def resampled(eval_set: str, ids: Sequence[int], right: Array, pictures: Array) 
     if len(ids) < MIN_CLASSES:
         return None
     weights = _class_weights(eval_set, tuple(ids))
-    mean, drawn = right.sum() / pictures.sum(), (weights @ right) / (weights @ pictures)
+    mean, drawn = right.sum() / images.sum(), (weights @ right) / (weights @ images)
     return np.asarray(100 * (mean + _widening_factor(len(right)) * (drawn - mean)))
 
 

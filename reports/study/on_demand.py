@@ -20,15 +20,15 @@ from harness.store import (
     split_seed,
 )
 
-MAX_PICTURES = 1_000_000  # images in a valid file of answers
+MAX_IMAGES = 1_000_000  # images in a valid file of answers
 MAX_VALUES = 1_000_000  # values of all histories in total
 MAX_HISTORIES = 300  # runs whose history is read, one request each, spread evenly over all runs
 
 # (step, value) pairs with ascending steps
 History = list[tuple[int, float]]
 # Required columns of a file of answers.
-_PICTURE = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
-_NOTHING = pl.DataFrame(schema=_PICTURE)
+_IMAGE = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
+_NOTHING = pl.DataFrame(schema=_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class CorrectFiles:
 
         There are no rows without a readable file.
 
-        The columns are EVAL_SET, CLASS_ID, SEEN, pictures (the number of images), and one column
+        The columns are EVAL_SET, CLASS_ID, SEEN, images (the number of images), and one column
         per seed and kind of answer. That column has the number of correct answers and is named as
         in the file. It is null if an evaluation set has no answers of that kind.
         """
@@ -128,20 +128,20 @@ def _count_answers(content: bytes) -> pl.DataFrame:
 
     try:
         file = ParquetFile(BytesIO(content))
-        if file.metadata.num_rows > MAX_PICTURES:
+        if file.metadata.num_rows > MAX_IMAGES:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
         seed_columns = [name for name in answers.columns if split_seed(name)]
     # a damaged file may raise anything, and a panic of polars is not an Exception
     except (Exception, pl.exceptions.PanicException):
         return _NOTHING
-    wanted = {**_PICTURE, **dict.fromkeys(seed_columns, pl.Boolean)}
+    wanted = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
     sound = wanted.items() <= {**answers.schema}.items()
-    if not sound or any(answers[n].null_count() for n in _PICTURE) or (answers[CLASS_ID] < 0).any():
+    if not sound or any(answers[n].null_count() for n in _IMAGE) or (answers[CLASS_ID] < 0).any():
         return _NOTHING
     sums = [
         pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in seed_columns
     ]
-    pictures = pl.len().alias("pictures")
-    by_class = answers.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *sums)
+    images = pl.len().alias("images")
+    by_class = answers.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), images, *sums)
     return by_class.sort(EVAL_SET, CLASS_ID)

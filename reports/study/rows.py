@@ -42,7 +42,7 @@ _COSTS: dict[str, Any] = {
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
 # A constant vector by construction, and a few real images per class: no collapsed generators.
-_NOT_DIVERSE = ("text_feature", "real_pictures")
+_NOT_DIVERSE = ("text_feature", "real_images")
 
 
 def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:

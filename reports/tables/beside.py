@@ -45,7 +45,7 @@ def selection_tables(study: Study) -> list[Table]:
     if len(columns) == scores:
         return []
     note = (
-        "sel.: on the pictures that selection looks at, at what it chose; alpha, beta, ratio: how"
+        "sel.: on the images that selection looks at, at what it chose; alpha, beta, ratio: how"
         " many seeds took each value"
     )
     title = "what selection chose"

@@ -60,9 +60,9 @@ MEASURES = (
     ),
     Measure("synthetic_to_real", "syn.→real", percent=True),
     Measure(
-        "recognised_by_pictures", "recognised", "recognised_by_text", drop=6,
+        "recognised_by_images", "recognised", "recognised_by_text", drop=6,
         meaning="recognised: percent of synthetic features that a classifier over all classes"
-        " takes for their own, by pictures / by text (class means of real test pictures /"
+        " takes for their own, by images / by text (class means of real test images /"
         " zero-shot text)",
         percent=True,
     ),

@@ -177,7 +177,7 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         return None
     eval_set = study.correct_predictions.of(run).filter(pl.col(EVAL_SET) == share.eval_set)
     classes = len(counts) if share.kind == "own" else len(eval_set)
-    return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
+    return RightAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
 
 
 def has_answers(study: Study, metric: str) -> bool:
@@ -216,10 +216,10 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     if metric == "accuracy" and (targets := _target_metrics(study)):
         return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
     share, counts, column = _read_answers(study, run, seed, metric)
-    right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
+    right, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
     if share.by_class:
-        right, pictures = right / pictures, np.ones_like(pictures)
-    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), right, pictures)
+        right, images = right / images, np.ones_like(images)
+    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), right, images)
     if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))

@@ -100,7 +100,7 @@ def published_table(study: Study) -> Table:
     columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
-        " settings in other ways (SHIP's authors on test pictures)"
+        " settings in other ways (SHIP's authors on test images)"
         if lines
         else "nothing here can be compared with them"
     )

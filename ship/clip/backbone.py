@@ -137,12 +137,12 @@ class FrozenCLIP:
 
     @torch.inference_mode()
     def encode_images(
-        self, pictures: Float[Tensor, "n 3 height width"]
+        self, images: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
         """Return unit-norm features of preprocessed images."""
         kind, reduced = self.device.type, self.image_precision == "bf16"
         with torch.autocast(kind, torch.bfloat16) if reduced else nullcontext():
-            features: Tensor = self._model.encode_image(pictures.to(self.device))
+            features: Tensor = self._model.encode_image(images.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
     @torch.no_grad()

@@ -86,7 +86,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
         if self.prompt == "global" and (of_posterior or leaf in ("latent_dim", "generator_hidden")):
             return "prompt global has no latent code"
         if self.prompt == "noise" and of_posterior:
-            return "prompt noise has no code of the picture"
+            return "prompt noise has no code of the image"
         return None
 
 
@@ -159,14 +159,14 @@ class KnnGaussianConfig(GeneratorSettings):
     """center of their covariance: the text feature, or their own mean"""
 
 
-class RealPicturesConfig(GeneratorSettings):
+class RealImagesConfig(GeneratorSettings):
     """Upper bound: real training images of the new classes, `shots` per class.
 
     A dose degrades them in a known way. A study of doses therefore shows which quality metrics
     change with accuracy, whereas studies of methods only show correlations.
     """
 
-    method = "ship.generators.source:RealPictures"
+    method = "ship.generators.source:RealImages"
     name: Literal["real"] = "real"
     mean_shift: float = Field(0.0, ge=0, le=1)
     """how far class means are moved"""

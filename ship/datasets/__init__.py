@@ -21,8 +21,8 @@ from ship.datasets.base import (
     DatasetScan,
     DatasetSpec,
     Faults,
-    Picture,
-    PictureDataset,
+    ImageDataset,
+    ImageFile,
     Split,
     UndecodableError,
     clean_class_name,
@@ -68,9 +68,9 @@ class PackagedDataset:
         splits = {}
         for split in SPLITS:
             rows = table.filter(split=split)
-            pictures = map(Picture, rows[self.naming], rows["image"])
+            images = map(ImageFile, rows[self.naming], rows["image"])
             labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
-            splits[split] = Split(tuple(pictures), labels)
+            splits[split] = Split(tuple(images), labels)
         digest = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
         return DatasetScan(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
 
@@ -142,7 +142,7 @@ def load_dataset(
     data_root: Path | None = None,
     memory: Path | None = None,
     folder: ImageFolder = PLAIN_FOLDER,
-) -> PictureDataset:
+) -> ImageDataset:
     """Read a dataset's names, labels and image references, and hash its content.
 
     Args:
@@ -166,11 +166,11 @@ def load_dataset(
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
-    dataset = PictureDataset(name=name, template=template, **vars(scan))
-    pictures = whole = dataset.fingerprint or fingerprint(dataset, digests)
+    dataset = ImageDataset(name=name, template=template, **vars(scan))
+    images = whole = dataset.fingerprint or fingerprint(dataset, digests)
     if dataset.folder_names:
-        whole = hashlib.sha256(repr((pictures, dataset.class_names)).encode()).hexdigest()[:32]
-    return replace(dataset, fingerprint=whole, pictures_fingerprint=pictures)
+        whole = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
+    return replace(dataset, fingerprint=whole, images_fingerprint=images)
 
 
 def scan_dataset(
@@ -208,7 +208,7 @@ def scan_dataset(
     return replace(scan, faults=tuple(faults))
 
 
-def has_unseen_pictures(name: str) -> bool:
+def has_unseen_images(name: str) -> bool:
     """Return True if there are training images of the unseen classes (xlsa17 has none)."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
@@ -258,13 +258,13 @@ __all__ = [
     "DatasetError",
     "DatasetScan",
     "DatasetSpec",
+    "ImageDataset",
+    "ImageFile",
     "ImageFolder",
     "ImageNet",
-    "Picture",
-    "PictureDataset",
     "Split",
     "UndecodableError",
-    "has_unseen_pictures",
+    "has_unseen_images",
     "load_dataset",
     "nearest_dataset",
     "survey_dataset",

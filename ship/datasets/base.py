@@ -22,7 +22,7 @@ SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Allowed image formats, whatever the file is called: for others Pillow starts programs (EPS)."""
-MAX_PICTURE: Final = 89_478_485
+MAX_IMAGE: Final = 89_478_485
 """Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a bomb."""
 CONTEXT_LENGTH: Final = 77
 """Number of tokens of a prompt that CLIP reads, including start and end; it truncates the rest."""
@@ -51,16 +51,16 @@ class UndecodableError(Exception):
     """An image cannot be decoded, or is too large. The text is its location.
 
     Attributes:
-        picture: Name of the image.
+        image: Name of the image.
     """
 
-    def __init__(self, picture: str, where: str) -> None:
+    def __init__(self, image: str, where: str) -> None:
         super().__init__(where)
-        self.picture = picture
+        self.image = image
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """An encoded image: a file, or bytes in memory.
 
     Attributes:
@@ -80,15 +80,15 @@ class Picture:
 
         Raises:
             UndecodableError: The image cannot be read, has floating-point values, or has more than
-                MAX_PICTURE pixels.
+                MAX_IMAGE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than {MAX_PICTURE} pixels are too many"
+        what = f"more than {MAX_IMAGE} pixels are too many"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
                     what = "floating-point values have no scale: save it with 8 bits a channel"
-                elif image.width * image.height <= MAX_PICTURE:
+                elif image.width * image.height <= MAX_IMAGE:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
@@ -99,13 +99,13 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labeled images; labels[i] is the label of pictures[i]."""
+    """Labeled images; labels[i] is the label of images[i]."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageFile, ...]
     labels: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in SPLITS}
@@ -151,14 +151,14 @@ class DatasetScan:
         """Label of each image by name in a custom image folder; empty for published datasets."""
         parts = self.splits.values() if self.own_split else ()
         return {
-            picture.name: label
+            image.name: label
             for part in parts
-            for picture, label in zip(part.pictures, part.labels.tolist(), strict=True)
+            for image, label in zip(part.images, part.labels.tolist(), strict=True)
         }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PictureDataset(DatasetScan):
+class ImageDataset(DatasetScan):
     """A complete dataset without faults.
 
     Attributes:
@@ -166,13 +166,13 @@ class PictureDataset(DatasetScan):
         template: Prompt with one {} for a class name.
         fingerprint: Hash of class names, template, order, labels and image bytes (32 hex digits).
             For the ImageNet family, sizes replace bytes.
-        pictures_fingerprint: The same without class names from a file, so that cached features
+        images_fingerprint: The same without class names from a file, so that cached features
             remain valid if classes are renamed.
     """
 
     name: str
     template: str
-    pictures_fingerprint: str = ""
+    images_fingerprint: str = ""
 
 
 @runtime_checkable
@@ -230,7 +230,7 @@ def _shown(text: str, width: int = 200) -> str:
 
 
 def number(items: Sized, noun: str) -> str:
-    """Return a count with a noun: "1 picture", "2 missing classes", "2 pictures of zero bytes"."""
+    """Return a count with a noun: "1 image", "2 missing classes", "2 images of zero bytes"."""
     if len(items) == 1:
         return f"1 {noun}"
     head, separator, tail = noun.partition(" of ")

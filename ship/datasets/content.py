@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from ship.checksum import digest
-from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDataset
+from ship.datasets.base import SPLITS, DatasetError, Faults, ImageDataset, ImageFile
 from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class DigestMemory:
             if checksum == self._checksum(body) and isinstance(cached := json.loads(body), dict):
                 self._cached = cached
 
-    def digest(self, picture: Picture) -> bytes:
+    def digest(self, image: ImageFile) -> bytes:
         """Return the SHA-256 of the encoded bytes, which are read only if it is not cached.
 
         May be called from several threads.
@@ -64,17 +64,17 @@ class DigestMemory:
         Raises:
             OSError: The file is missing or unreadable.
         """
-        if isinstance(picture.source, bytes):
-            return file_hash(picture)
-        stamp = _stamp(picture.source)
-        match self._cached.get(picture.name):
+        if isinstance(image.source, bytes):
+            return file_hash(image)
+        stamp = _stamp(image.source)
+        match self._cached.get(image.name):
             case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
-                self._seen[picture.name] = [*stamp, digits]
+                self._seen[image.name] = [*stamp, digits]
                 return bytes.fromhex(digits)
         begun = self._now()
-        content_hash = file_hash(picture)
-        if _stamp(picture.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
-            self._seen[picture.name] = [*stamp, content_hash.hex()]
+        content_hash = file_hash(image)
+        if _stamp(image.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
+            self._seen[image.name] = [*stamp, content_hash.hex()]
         return content_hash
 
     def keep(self) -> None:
@@ -89,7 +89,7 @@ class DigestMemory:
         return digest(self._head + body).encode()
 
 
-def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> str:
+def fingerprint(dataset: ImageDataset, memory: DigestMemory | None = None) -> str:
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
@@ -114,12 +114,12 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     if dataset.by_size:
         hashed = _size
 
-    def named(picture: Picture) -> tuple[str, bytes]:
-        return picture.name, hashed(picture)
+    def named(image: ImageFile) -> tuple[str, bytes]:
+        return image.name, hashed(image)
 
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-            pairs = {split: [*pool.map(named, splits[split].pictures)] for split in SPLITS}
+            pairs = {split: [*pool.map(named, splits[split].images)] for split in SPLITS}
     except OSError as why:
         raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
     if memory:
@@ -137,12 +137,12 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     for split in SPLITS:
         whole.update(f"{split} {len(splits[split])}".encode())
         whole.update(np.ascontiguousarray(splits[split].labels).data)
-    for picture, content in chain.from_iterable(pairs.values()):
-        whole.update(picture.encode("utf-8", "surrogateescape") + b"\0" + content)
+    for image, content in chain.from_iterable(pairs.values()):
+        whole.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
     return whole.hexdigest()[:32]
 
 
-def pixel_hash(picture: Picture) -> bytes:
+def pixel_hash(file: ImageFile) -> bytes:
     """Return the SHA-256 of an image's size and decoded RGB pixels.
 
     Unlike the hash of the bytes, it is equal for copies that differ in metadata or lossless format
@@ -151,7 +151,7 @@ def pixel_hash(picture: Picture) -> bytes:
     Raises:
         UndecodableError: The image cannot be decoded, or is too large.
     """
-    image = picture.open()
+    image = file.open()
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()
 
 
@@ -172,7 +172,7 @@ def copy_faults(
     images = chain.from_iterable(contents[split].items() for split in SPLITS)
     same = [(first.setdefault(content, name), name) for name, content in images]
     torn = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
-    faults.tell(where, "picture", torn, "under two classes")
+    faults.tell(where, "image", torn, "under two classes")
     for split, later in combinations(SPLITS, 2):
         name_of = {content: name for name, content in contents[later].items()}
         pairs = [
@@ -180,21 +180,21 @@ def copy_faults(
             for name, content in contents[split].items()
             if name_of.get(content, name) != name
         ]
-        faults.tell(where, f"picture of {split}", pairs, f"also in {later}, under another name")
+        faults.tell(where, f"image of {split}", pairs, f"also in {later}, under another name")
     return faults
 
 
-def file_hash(picture: Picture) -> bytes:
+def file_hash(image: ImageFile) -> bytes:
     """Return the SHA-256 of an image's encoded bytes.
 
     Raises:
         OSError: The file is missing or unreadable.
     """
-    return hashlib.sha256(picture.read()).digest()
+    return hashlib.sha256(image.read()).digest()
 
 
-def _size(picture: Picture) -> bytes:
-    source = picture.source
+def _size(image: ImageFile) -> bytes:
+    source = image.source
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     return f"{size} bytes".encode()
 

@@ -20,7 +20,7 @@ TRAIN_PER_CLASS: Final = 64
 VAL_PER_CLASS: Final = 10
 
 
-def _pictures(folder: Path) -> list[str]:
+def _images(folder: Path) -> list[str]:
     """Return the names of the images directly in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
@@ -66,7 +66,7 @@ class ImageNet(Published):
 
     def read(self, data_root: Path, faults: Faults) -> Found:
         """List the folders of all classes."""
-        images = data_root / self.pictures
+        images = data_root / self.image_dir
         listed = data_root / self.folder / CLASS_NAMES
         shared = data_root / "imagenet" / CLASS_NAMES
         if shared.is_file() and not listed.is_file():
@@ -104,13 +104,13 @@ class ImageNet(Published):
                 faults.append(f"{folder}: no such folder")
             return {}
         names = directories_in(folder)
-        files_of = {name: _pictures(folder / name) for name in names if name in expected}
+        files_of = {name: _images(folder / name) for name in names if name in expected}
         strange = [name for name in names if expected and name not in files_of]
         faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
         missing = [] if self.target == "part" else [name for name in expected if name not in names]
         faults.tell(folder, "class", missing, "without a folder")
         empty = [name for name, files in files_of.items() if not files]
-        faults.tell(folder, "class folder", empty, "without pictures")
+        faults.tell(folder, "class folder", empty, "without images")
         return files_of
 
 

@@ -22,7 +22,7 @@ from ship.datasets.base import (
     DatasetError,
     DatasetScan,
     Faults,
-    Picture,
+    ImageFile,
     Split,
     clean_class_name,
 )
@@ -69,9 +69,9 @@ class Found:
         leaked = [path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1]
         torn = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
         outside = {repr(path) for _, path, _ in self.rows if path not in files}
-        faults.tell(self.where, "picture", sorted(leaked), "in more than one split")
-        faults.tell(self.where, "picture", sorted(torn), "under two labels")
-        faults.tell(self.images, "picture path", sorted(outside), "outside of the folder")
+        faults.tell(self.where, "image", sorted(leaked), "in more than one split")
+        faults.tell(self.where, "image", sorted(torn), "under two labels")
+        faults.tell(self.images, "image path", sorted(outside), "outside of the folder")
         _look_at(files, self.images, faults)
         if (n := len(self.scan.class_names)) < 2 and not faults:
             faults.append(f"{self.where}: must have at least 2 classes, has {n}")
@@ -79,7 +79,7 @@ class Found:
         for split in SPLITS:
             pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
             labels = np.array([label for _, label in pairs], dtype=np.int64)
-            splits[split] = Split(tuple(Picture(path, files[path]) for path, _ in pairs), labels)
+            splits[split] = Split(tuple(ImageFile(path, files[path]) for path, _ in pairs), labels)
         return replace(self.scan, splits=splits, faults=tuple(faults))
 
 
@@ -89,10 +89,10 @@ def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
         faults.append(f"{images}: no such folder")
         return
     sizes = {path: file_size(file) for path, file in sorted(files.items())}
-    faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
-    faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
+    faults.tell(images, "missing image", [path for path, size in sizes.items() if size < 0])
+    faults.tell(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
     large = [path for path, size in sizes.items() if size > MAX_FILE]
-    faults.tell(images, "picture", large, f"larger than {MAX_FILE >> 20} MiB")
+    faults.tell(images, "image", large, f"larger than {MAX_FILE >> 20} MiB")
 
 
 def file_size(path: Path) -> int:
@@ -183,13 +183,13 @@ class Published(ABC):
         """
 
     @property
-    def pictures(self) -> str:
+    def image_dir(self) -> str:
         """Folder of the images, relative to the data root."""
         return f"{self.folder}/{self.images}".rstrip("/")
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read the lists, check the size of every image, and compare with the published numbers."""
-        root = root_of(name, data_root, self.pictures, self.folder)
+        root = root_of(name, data_root, self.image_dir, self.folder)
         faults = Faults()
         content = self.read(root, faults)
         scan = content.checked(faults)
@@ -207,7 +207,7 @@ class Published(ABC):
 
 def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
     seen = "" if n_seen is None else f" ({n_seen} seen)"
-    return f"{slashed(counts)} pictures of {classes} classes{seen}"
+    return f"{slashed(counts)} images of {classes} classes{seen}"
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class CoOp(Published):
         """Read the split file."""
         path = data_root / self.folder / self.split_file
         rows, names = read_split(path, faults)
-        return Found(DatasetScan(names), data_root / self.pictures, path, rows)
+        return Found(DatasetScan(names), data_root / self.image_dir, path, rows)
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,11 @@ class Aircraft(Published):
         for split in SPLITS:
             path, bad = folder / f"images_variant_{split}.txt", []
             for line in read_lines(path, faults):
-                picture, _, variant = line.partition(" ")
+                image, _, variant = line.partition(" ")
                 if (label := label_of.get(variant.strip())) is None:
                     bad.append(repr(line))
                 else:
-                    rows.append((split, f"{picture}.jpg", label))
+                    rows.append((split, f"{image}.jpg", label))
             form = "must be '<id> <variant of variants.txt>'"
             faults.tell(path, "line", bad if variants else (), form)
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))

@@ -44,8 +44,8 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
                 continue
             wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
             faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-            for picture, label, name in filter(_well_formed, listed):
-                rows.append((split, picture, label))
+            for image, label, name in filter(_well_formed, listed):
+                rows.append((split, image, label))
                 named.append((label, name))
     return rows, _names_by_label(path, named, faults)
 

@@ -21,12 +21,12 @@ _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Suffixes of images that Pillow can read only with a plugin."""
 _ASIDE: Final = {
-    "class folder": "with pictures in several folders below it, all taken for one class",
+    "class folder": "with images in several folders below it, all taken for one class",
     "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
     "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
-    "class": "without a picture in val, left out of selection (selection: none needs no val)",
+    "class": "without an image in val, left out of selection (selection: none needs no val)",
     "link": "not followed, to the dataset's own folder or one that holds it",
-    "path": "passed over, which are hidden, met again, or no picture by their ending",
+    "path": "passed over, which are hidden, met again, or no image by their ending",
 }
 """Noun -> text for the parts of a folder that are not used as they are.
 
@@ -110,14 +110,14 @@ class ImageFolder:
         sound = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
-            twice = repeated(posixpath.normpath(picture) for _, picture, _ in part)
-            faults.tell(path, "picture", twice, f"more than once in {split}")
+            twice = repeated(posixpath.normpath(image) for _, image, _ in part)
+            faults.tell(path, "image", twice, f"more than once in {split}")
             shown = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in shown]
             if split == "val":
                 odd.tell(path, "class", lacking if sound else (), _ASIDE["class"])
                 continue
-            faults.tell(path, "class", lacking if sound else (), f"without a picture in {split}")
+            faults.tell(path, "class", lacking if sound else (), f"without an image in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
         where = f"as in {path}"
@@ -177,30 +177,30 @@ class _Reader:
             rule = "there must be three, called train, val (which may be empty) and test"
             self.faults.append(f"{self.folder}: {some(alike)} look like splits: {rule}")
             return []
-        pictures = {
-            (split, directory): self._pictures(f"{split}/{directory}".lstrip("/"))
+        images = {
+            (split, directory): self._images(f"{split}/{directory}".lstrip("/"))
             for split in (SPLITS if has_splits else ("",))
             for directory in directories_in(self.folder / split)
         }
-        self.directories = sorted({directory for _, directory in pictures})
+        self.directories = sorted({directory for _, directory in images})
         if has_splits:
             self.split = "as in the folders train, val and test"
             if self.seed:
                 self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
             self.aside["folder"] += extra
             for split in SPLITS:
-                lacking = [name for name in self.directories if not pictures.get((split, name))]
+                lacking = [name for name in self.directories if not images.get((split, name))]
                 if split == "val":  # ship.requirements checks whether a trial needs it
                     self.aside["class"] += lacking
                     continue
-                self.faults.tell(self.folder, "class", lacking, f"without a picture in {split}")
+                self.faults.tell(self.folder, "class", lacking, f"without an image in {split}")
         else:
-            sizes = {name: len(paths) for (_, name), paths in pictures.items()}
+            sizes = {name: len(paths) for (_, name), paths in images.items()}
             small = [f"{name} ({n})" for name, n in sizes.items() if n < SMALLEST_CLASS]
-            what = f"with fewer than {SMALLEST_CLASS} pictures"
+            what = f"with fewer than {SMALLEST_CLASS} images"
             self.faults.tell(self.folder, "class", small, what)
         rows = []
-        for (where, directory), paths in pictures.items():
+        for (where, directory), paths in images.items():
             parts = {where: paths} if has_splits else fixed_split(paths, self.seed)
             rows += [(split, path, directory) for split, part in parts.items() for path in part]
         return rows
@@ -215,7 +215,7 @@ class _Reader:
         alike = [name for name, common in shared.items() if len(common) > 1]
         return alike if len(alike) > 1 else []
 
-    def _pictures(self, directory: str) -> list[str]:
+    def _images(self, directory: str) -> list[str]:
         """Return the paths of the images below a class directory, sorted."""
         paths: list[str] = []
         parents = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
@@ -233,13 +233,13 @@ class _Reader:
             seen.add(identity)
             hidden = [name for name in below if name.startswith(".")]
             below[:] = [name for name in below if not name.startswith(".")]
-            pictures = {name for name in names if ends_in(SUFFIXES, name)}
+            images = {name for name in names if ends_in(SUFFIXES, name)}
             unread = {name for name in names if ends_in(_UNREAD, name)}
-            skipped = {*hidden, *names} - pictures - unread
-            paths += [(here / name).as_posix() for name in pictures]
+            skipped = {*hidden, *names} - images - unread
+            paths += [(here / name).as_posix() for name in images]
             self.aside["file"] += [(here / name).as_posix() for name in unread]
             self.aside["path"] += [(here / name).as_posix() for name in skipped]
-            if pictures and Path(parent) != root:
+            if images and Path(parent) != root:
                 n_below += 1
         if n_below > 1:
             self.aside["class folder"].append(f"{directory} ({n_below} folders)")

@@ -75,26 +75,26 @@ class Xlsa(Published):
     names_file: str = ""
 
     @property
-    def pictures(self) -> str:
+    def image_dir(self) -> str:
         """Folder of the images, relative to the data root; not below the folder of the lists."""
         return self.images
 
     def read(self, data_root: Path, faults: Faults) -> Found:
         """Read both files."""
-        folder, images = data_root / self.folder, data_root / self.pictures
-        pictures = _MatFile(folder / "res101.mat", faults)
+        folder, image_dir = data_root / self.folder, data_root / self.image_dir
+        images = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
         if faults:
-            return Found(DatasetScan(), images, folder)
-        files, labels = pictures.texts("image_files"), pictures.indices("labels")
+            return Found(DatasetScan(), image_dir, folder)
+        files, labels = images.texts("image_files"), images.indices("labels")
         if files and len(labels) and len(files) != len(labels):
-            faults.append(f"{pictures.path}: {len(files)} image_files but {len(labels)} labels")
+            faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.tell(official.path, "picture", listed[times > 1] + 1, f"twice in {some(LOCS)}")
+        faults.tell(official.path, "image", listed[times > 1] + 1, f"twice in {some(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
-            return Found(DatasetScan(), images, folder)
+            return Found(DatasetScan(), image_dir, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
@@ -112,7 +112,7 @@ class Xlsa(Published):
         note = f"{folder}: split of {version} (the files do not say if it is version 1 or 2)"
         class_names = tuple(names[old] for old in order)
         scan = DatasetScan(class_names, notes=(note,), n_seen=len(seen), split_version=version)
-        return Found(scan, images, folder, rows, tuple(map(len, locs.values())))
+        return Found(scan, image_dir, folder, rows, tuple(map(len, locs.values())))
 
     def _class_names(
         self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults
@@ -157,7 +157,7 @@ def _seen_classes(
     wrong = {
         "both seen and unseen": unseen & (seen | test_seen),
         "of test_seen_loc that trainval_loc lacks": test_seen - seen,
-        "without pictures": {*range(len(names))} - seen - test_seen - unseen,
+        "without images": {*range(len(names))} - seen - test_seen - unseen,
     }
     for what, bad in wrong.items():
         faults.tell(where, "class", sorted(names[label] for label in bad), what)

@@ -9,13 +9,13 @@ from ship.features.encode import (
     Features,
     Layout,
     Shard,
-    encode_pictures,
+    encode_images,
     encode_split,
     undecodable,
 )
 from ship.features.extract import Encode, count_missing, extract_features
 
 __all__ = [
-    "Done", "Encode", "Features", "Layout", "Shard", "count_missing", "encode_pictures",
+    "Done", "Encode", "Features", "Layout", "Shard", "count_missing", "encode_images",
     "encode_split", "extract_features", "undecodable",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from PIL import Image
 from ship.clip import FrozenCLIP
 from ship.datasets.base import (
     DatasetError,
-    Picture,
-    PictureDataset,
+    ImageDataset,
+    ImageFile,
     UndecodableError,
     number,
     some,
@@ -34,7 +34,7 @@ _ATTEMPTS: Final = 10
 _SCALE: Final = (0.5, 1.0)
 _RATIO: Final = (3 / 4, 4 / 3)
 
-Features = Float32[np.ndarray, "pictures views feature"]
+Features = Float32[np.ndarray, "images views feature"]
 Shard = range
 """Consecutive images of a split that are encoded and cached as a unit."""
 Done = Callable[[int], None]
@@ -78,24 +78,24 @@ class Layout:
             return cls(threads, cores // threads, 8)
         return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
 
-    def batches(self, pictures: range, views: int) -> list[range]:
+    def batches(self, images: range, views: int) -> list[range]:
         """Cut consecutive images into batches.
 
         Args:
-            pictures: Indices of the images.
+            images: Indices of the images.
             views: Number of augmented views per image, in addition to the image itself.
         """
-        return cut(pictures, max(1, self.views_per_batch // (1 + views)))
+        return cut(images, max(1, self.views_per_batch // (1 + views)))
 
 
-def cut(pictures: range, size: int) -> list[range]:
+def cut(images: range, size: int) -> list[range]:
     """Cut consecutive images into parts of `size`; the last one may be smaller."""
-    return [pictures[start : start + size] for start in range(0, len(pictures), size)]
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def encode_split(
     clip: FrozenCLIP,
-    dataset: PictureDataset,
+    dataset: ImageDataset,
     split: str,
     views: int,
     shards: Sequence[Shard],
@@ -117,17 +117,17 @@ def encode_split(
     Raises:
         DatasetError: Images cannot be decoded; lists all such images of the split.
     """
-    pictures = dataset.splits[split].pictures
+    images = dataset.splits[split].images
     layout = Layout.for_device(clip.device)
     try:
-        yield from encode_pictures(clip, pictures, views, shards, layout, done)
+        yield from encode_images(clip, images, views, shards, layout, done)
     except UndecodableError as why:
-        raise undecodable(dataset, split, why.picture) from why
+        raise undecodable(dataset, split, why.image) from why
 
 
-def encode_pictures(
+def encode_images(
     clip: FrozenCLIP,
-    pictures: Sequence[Picture],
+    images: Sequence[ImageFile],
     views: int,
     shards: Sequence[Shard],
     layout: Layout,
@@ -139,7 +139,7 @@ def encode_pictures(
 
     Args:
         clip: Backbone, called from several threads at once.
-        pictures: All images of the split.
+        images: All images of the split.
         views: Number of augmented views per image, in addition to the image itself.
         shards: Shards of the images to encode.
         layout: Number of threads, cores and views per batch.
@@ -164,7 +164,7 @@ def encode_pictures(
             # a short queue: Ctrl-C waits for the running batches only, and memory is bounded
             while len(pending) < 2 * layout.threads and (following := next(batches, None)):
                 shard, batch = following
-                work = pool.submit(_encode, clip, pictures, batch, views, gate)
+                work = pool.submit(_encode, clip, images, batch, views, gate)
                 pending.append((shard, work))
             if not pending:
                 return
@@ -179,7 +179,7 @@ def encode_pictures(
         torch.set_num_threads(cores_before)
 
 
-def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError:
+def undecodable(dataset: ImageDataset, split: str, found: str) -> DatasetError:
     """Create the error for a split with an image that cannot be decoded.
 
     The whole split is decoded to list all such images, so that the user can fix them at once.
@@ -190,29 +190,29 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
         found: Name of an image that cannot be decoded.
     """
 
-    def fault(picture: Picture) -> str:
+    def fault(image: ImageFile) -> str:
         try:
-            picture.open()
+            image.open()
         except UndecodableError as why:
             return str(why)
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [*filter(None, pool.map(fault, dataset.splits[split].pictures))] or [found]
-    pictures = number(bad, f"picture of {split}")
-    return DatasetError(f"dataset {dataset.name}: {pictures} cannot be decoded: {some(bad)}")
+        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [found]
+    images = number(bad, f"image of {split}")
+    return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {some(bad)}")
 
 
 def _encode(
-    clip: FrozenCLIP, pictures: Sequence[Picture], batch: range, views: int, gate: Semaphore
+    clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
 ) -> Features:
     plain, augmented = [], []
     for index in batch:
-        image = pictures[index].open()
+        image = images[index].open()
         plain.append(clip.preprocess(image))
         size = (plain[-1].shape[1], plain[-1].shape[2])
         augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
-    pixels = torch.stack(plain).unsqueeze(1)  # (pictures, 1, 3, height, width)
+    pixels = torch.stack(plain).unsqueeze(1)  # (images, 1, 3, height, width)
     if views:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import SPLITS, PictureDataset
+from ship.datasets.base import SPLITS, ImageDataset
 from ship.features.encode import (
     AUGMENTATION,
     Done,
@@ -39,10 +39,10 @@ _VIEWS: Final = 512
 _BATCH: Final = 64
 """Number of views in an encoder's largest batch; a shard is a whole number of such batches."""
 
-Rows = Int64[np.ndarray, " pictures"]
+Rows = Int64[np.ndarray, " images"]
 """Indices of images in their split, ascending."""
 Encode = Callable[
-    [FrozenCLIP, PictureDataset, str, int, Sequence[Shard], Done],
+    [FrozenCLIP, ImageDataset, str, int, Sequence[Shard], Done],
     Generator[tuple[Shard, Features], None, None],
 ]
 """Function that encodes shards of a split with augmented views, on this machine or on others.
@@ -54,7 +54,7 @@ that lists all images that cannot be decoded.
 
 def extract_features(
     clip: FrozenCLIP,
-    dataset: PictureDataset,
+    dataset: ImageDataset,
     views: int,
     cache_dir: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -88,7 +88,7 @@ def extract_features(
     for work in works:
         work.read_cache()
     missing = [work for work in works if work.missing]
-    total = sum(work.views * work.pictures for work in missing)
+    total = sum(work.views * work.images for work in missing)
     done = total - sum(work.views * sum(map(len, work.missing)) for work in missing)
 
     def add(views: int) -> None:
@@ -120,7 +120,7 @@ def extract_features(
 
 def count_missing(
     clip: FrozenCLIP,
-    dataset: PictureDataset,
+    dataset: ImageDataset,
     views: int,
     cache_dir: Path,
     splits: Collection[str] = SPLITS,
@@ -137,7 +137,7 @@ def count_missing(
 
 def _extractions(
     clip: FrozenCLIP,
-    dataset: PictureDataset,
+    dataset: ImageDataset,
     views: int,
     cache: Path,
     splits: Collection[str],
@@ -163,7 +163,7 @@ class _SplitExtraction:
     Attributes:
         split: Name of the split.
         labels: Labels of the requested images.
-        pictures: Number of images in the shards.
+        images: Number of images in the shards.
         views: Number of views per image, including the image itself.
         missing: Shards to encode, after read_cache().
     """
@@ -171,7 +171,7 @@ class _SplitExtraction:
     def __init__(
         self,
         clip: FrozenCLIP,
-        dataset: PictureDataset,
+        dataset: ImageDataset,
         split: str,
         views: int,
         cache_dir: Path,
@@ -185,7 +185,7 @@ class _SplitExtraction:
             "extraction_version": EXTRACTION_VERSION,
             "backbone": clip.fingerprint,
             "preprocess": clip.preprocess_id,
-            "dataset": dataset.pictures_fingerprint or dataset.fingerprint,
+            "dataset": dataset.images_fingerprint or dataset.fingerprint,
             "split": split,
             "views": views,
             "augmentation": AUGMENTATION if views else "",
@@ -197,7 +197,7 @@ class _SplitExtraction:
         wanted = {*rows.tolist()}
         every = shards_of(len(dataset.splits[split]), views)
         self._shards = [shard for shard in every if not wanted.isdisjoint(shard)]
-        self.pictures = sum(map(len, self._shards))
+        self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
 
@@ -227,7 +227,7 @@ class _SplitExtraction:
         with closing(encoded):
             for shard, features in encoded if self.missing else ():  # starts no threads if cached
                 if not np.isfinite(features).all():
-                    where = f"pictures {shard.start} and on of {self._dataset.name}'s {self.split}"
+                    where = f"images {shard.start} and on of {self._dataset.name}'s {self.split}"
                     what = f"backbone {self._clip.name} gives features that are not finite"
                     raise ValueError(f"{what} for {where} split")
                 self._features[shard] = features
@@ -247,14 +247,14 @@ class _SplitExtraction:
         return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
-def shards_of(pictures: int, views: int) -> list[Shard]:
+def shards_of(images: int, views: int) -> list[Shard]:
     """Cut a split into shards, which depend only on the arguments: a resumed run finds the same.
 
     Args:
-        pictures: Number of images in the split.
+        images: Number of images in the split.
         views: Number of augmented views per image, in addition to the image itself.
     """
-    return cut(Shard(pictures), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
+    return cut(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
 
 
 def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:

@@ -75,11 +75,11 @@ class CLIPAdapter(Finetuner):
         self.down = nn.Parameter(_initial_weights(size, hidden, start))
         self.up = nn.Parameter(_initial_weights(hidden, size, start))
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
         ratio = choice["ratio"]
-        adapted = F.relu(F.relu(pictures @ self.down) @ self.up)
-        return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * pictures, dim=-1))
+        adapted = F.relu(F.relu(images @ self.down) @ self.up)
+        return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * images, dim=-1))
 
 
 def _initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
@@ -114,9 +114,9 @@ class LinearAdapter(Finetuner):
         distance = (self.map - self._identity).square().sum()
         return super().loss(features, labels, weights) + self._penalty * distance
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of mapped features to the zero-shot text features."""
-        return self.zero_shot(F.normalize(pictures @ self.map, dim=-1))
+        return self.zero_shot(F.normalize(images @ self.map, dim=-1))
 
 
 # Tried on the selection split in addition to the configured pair. Alpha 0 ignores the cache.
@@ -142,12 +142,12 @@ class Cache(nn.Module):
         self._n_cls = n_cls
 
     def forward(
-        self, pictures: Float[Tensor, "m feature"], alpha: float, beta: float
+        self, images: Float[Tensor, "m feature"], alpha: float, beta: float
     ) -> Float[Tensor, "m n_cls"]:
         """Return alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4).
 
         Args:
-            pictures: Features to classify, unit norm.
+            images: Features to classify, unit norm.
             alpha: Factor on the result.
             beta: Sharpness. A larger beta reduces the influence of distant keys.
         """
@@ -156,7 +156,7 @@ class Cache(nn.Module):
         place = labels.clamp(0, self._n_cls - 1)
         zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
         values = zeros.scatter(1, place, (place == labels).to(zeros.dtype))
-        return alpha * (beta * (pictures @ self.keys.T - 1)).exp() @ values
+        return alpha * (beta * (images @ self.keys.T - 1)).exp() @ values
 
 
 class TipAdapter(Finetuner):
@@ -175,10 +175,10 @@ class TipAdapter(Finetuner):
         self.inference_grid = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
         self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return the zero-shot logits plus those of the cache."""
-        cached: Tensor = self.cache(pictures, **choice)
-        return self.zero_shot(pictures) + cached
+        cached: Tensor = self.cache(images, **choice)
+        return self.zero_shot(images) + cached
 
 
 class TipAdapterF(TipAdapter):

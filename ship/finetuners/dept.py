@@ -44,7 +44,7 @@ class BaseHead(nn.Module):
     Attributes:
         weight: Weights of the layer, (feature, n_cls).
         bias: Biases of the layer, (1, n_cls).
-        picture: Scale and bias per channel of image features, (2, 1, feature).
+        image: Scale and bias per channel of image features, (2, 1, feature).
         text: Scale and bias per channel of text features, (2, 1, feature).
         seen: Mask of the seen classes, (n_cls,).
     """
@@ -56,7 +56,7 @@ class BaseHead(nn.Module):
         (n_cls, size), like = task.text_features.shape, task.features
         self._norm = norm
         start = torch.stack([like.new_ones(1, size), like.new_zeros(1, size)])
-        self.picture, self.text = nn.Parameter(start), nn.Parameter(start.clone())
+        self.image, self.text = nn.Parameter(start), nn.Parameter(start.clone())
         self.weight = nn.Parameter(like.new_zeros(size, n_cls))
         self.bias = nn.Parameter(like.new_zeros(1, n_cls))
         self.register_buffer("seen", task.seen, persistent=False)
@@ -68,7 +68,7 @@ class BaseHead(nn.Module):
 
         Args:
             features: Image or text features.
-            channels: `picture` or `text`, according to the features.
+            channels: `image` or `text`, according to the features.
         """
         scale, bias = channels.unbind(0)
         logits = (scale * (self._norm * features) + bias) @ self.weight + self.bias
@@ -93,7 +93,7 @@ class BaseHead(nn.Module):
         """
         classes = torch.arange(len(text), device=labels.device)
         text_losses = self._losses(self(text, self.text), classes).gather(0, labels)
-        losses = self._losses(self(features, self.picture), labels) + text_losses
+        losses = self._losses(self(features, self.image), labels) + text_losses
         counted = self.seen.gather(0, labels).to(losses.dtype)
         weights = counted if weights is None else counted * weights
         return (losses * weights).sum() / (2 * weights.sum())
@@ -130,13 +130,13 @@ class DePT(PromptTuned):
         loss = (1 - share) * by_prompt + share * by_head
         return loss if distance is None else loss + distance
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return the prompts' logits for unseen and fused logits for seen classes.
 
         The fused logits have the same log-sum-exp over the seen classes as the prompts' logits.
         """
-        prompt = super().logits(pictures, choice)
-        head = self.head(pictures, self.head.picture)
+        prompt = super().logits(images, choice)
+        head = self.head(images, self.head.image)
         share, seen = self._share, self.head.seen
         # the head's logits of unseen classes are -inf, and 0 * -inf is NaN
         fused = (1 - share) * prompt + share * head.masked_fill(~seen, 0.0)

@@ -70,10 +70,10 @@ class GDA(Finetuner):
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return the zero-shot logits plus alpha times the discriminant."""
-        terms = pictures @ self.weight.T + self.bias
-        return self.zero_shot(pictures) + choice["alpha"] * terms
+        terms = images @ self.weight.T + self.bias
+        return self.zero_shot(images) + choice["alpha"] * terms
 
 
 @dataclass(frozen=True)

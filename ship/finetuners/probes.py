@@ -88,9 +88,9 @@ class LinearProbe(Finetuner):
         l2: float = self.config.l2
         return super().loss(features, labels, weights) + l2 / 2 * distance
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * x W^T + b."""
-        return self.logit_scale * (pictures @ self.weight.T) + self.bias
+        return self.logit_scale * (images @ self.weight.T) + self.bias
 
 
 class ZSLP(Finetuner):
@@ -111,9 +111,9 @@ class ZSLP(Finetuner):
         """Return SGD with the authors' momentum."""
         return torch.optim.SGD, {"lr": self.config.lr, "momentum": MOMENTUM}
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the weights."""
-        return self.logit_scale * pictures @ F.normalize(self.weight, dim=-1).T
+        return self.logit_scale * images @ F.normalize(self.weight, dim=-1).T
 
 
 class CLAP(ZSLP):
@@ -247,9 +247,9 @@ class LPPlusPlus(Finetuner):
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
         return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return x^T (w_k + alpha_k t_k)."""
-        return self._scores(pictures, self.weight, self.alpha)
+        return self._scores(images, self.weight, self.alpha)
 
     def _scores(self, features: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
         return features @ (weight + alpha.unsqueeze(1) * self.text).T

@@ -105,9 +105,9 @@ class PromptTuned(Finetuner):
         """Return the text features of the learned prompts."""
         return self.prompts.classes(self.ctx)
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the learned prompts."""
-        return self.logit_scale * pictures @ self.text_features().T
+        return self.logit_scale * images @ self.text_features().T
 
     def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
         """Return KgCoOp's L_kg: squared distance to each class's written prompt, mean over allowed.
@@ -156,14 +156,14 @@ class CoCoOp(PromptTuned):
         n_prompts = clip.text.padding_factor * len(task.class_names)
         self.microbatch_size = max(1, PROMPTS_AT_ONCE // n_prompts)
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the prompts conditioned on each image."""
-        return torch.cat([self._scores(part) for part in pictures.split(self.microbatch_size)])
+        return torch.cat([self._scores(part) for part in images.split(self.microbatch_size)])
 
-    def _scores(self, pictures: Tensor) -> Tensor:
-        tokens = self.expand(F.relu(self.reduce(pictures)))
+    def _scores(self, images: Tensor) -> Tensor:
+        tokens = self.expand(F.relu(self.reduce(images)))
         text = self.prompts.classifiers(self.ctx + tokens.unsqueeze(1), self.microbatch_size)
-        return self.logit_scale * (text @ pictures.unsqueeze(2)).squeeze(2)
+        return self.logit_scale * (text @ images.unsqueeze(2)).squeeze(2)
 
 
 class KgCoOp(PromptTuned):

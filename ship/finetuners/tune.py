@@ -151,10 +151,10 @@ class BatchedFinetuner(BatchedTraining):
 
     @torch.no_grad()
     def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+        self, images: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "seed n n_cls"]:
         """Return class scores of the same images for every seed."""
-        logits: Tensor = self.stack("logits", shared=(pictures, dict(choice)))
+        logits: Tensor = self.stack("logits", shared=(images, dict(choice)))
         return logits
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -52,9 +52,9 @@ class ZeroShot(Finetuner):
         kept = config.descriptions is not None
         self.register_buffer("text_features", text.to(task.features.dtype), persistent=kept)
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the text features."""
-        return self.logit_scale * pictures @ self.text_features.T
+        return self.logit_scale * images @ self.text_features.T
 
 
 def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:

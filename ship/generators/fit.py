@@ -59,7 +59,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         counts = [len(images.labels) for images in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
-                "generator.early_stopping needs validation pictures of the seen classes, "
+                "generator.early_stopping needs validation images of the seen classes, "
                 f"there are none for seeds {without} (null: no early stopping)"
             )
         like, noise = self._task.features, []

@@ -126,7 +126,7 @@ def within_class_rows(
         ValueError: There is only one image.
     """
     if len(features) < 2:
-        raise ValueError(f"needs at least 2 training pictures, got {len(features)}")
+        raise ValueError(f"needs at least 2 training images, got {len(features)}")
     classes, groups = labels.unique(return_inverse=True)
     if len(classes) == len(features):
         features, groups = features - text_features[labels], torch.zeros_like(groups)

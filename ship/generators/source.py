@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
-from ship.configs.generators import RealPicturesConfig
+from ship.configs.generators import RealImagesConfig
 from ship.seeds import SeedRng, gather_rows, random_views
 from ship.state import Part
 from ship.tasks import Task
@@ -70,7 +70,7 @@ class FeatureSource:
         return None
 
 
-class RealPictures(FeatureSource):
+class RealImages(FeatureSource):
     """Features of real training images of the new classes, the upper bound of any generator.
 
     With dose d and spread s, a feature x of a class with mean m (over its images in all views)
@@ -79,7 +79,7 @@ class RealPictures(FeatureSource):
     """
 
     def __init__(
-        self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+        self, config: RealImagesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
         by_seed, n_cls = task.unseen(), len(task.class_names)
         self._features = pad_sequence([images.features for images in by_seed], batch_first=True)
@@ -131,7 +131,7 @@ class MixedWithReal(FeatureSource):
         seeds: Sequence[int],
     ) -> None:
         self._made, self._share, self.epochs = made, share, made.epochs
-        self._real = RealPictures(RealPicturesConfig(), task, clip, seeds)
+        self._real = RealImages(RealImagesConfig(), task, clip, seeds)
 
     @property
     def finished(self) -> bool:

@@ -112,9 +112,9 @@ class Method(nn.Module):
         """
         return getattr(self, name)(*inputs)
 
-    def zero_shot(self, pictures: Features) -> Logits:
+    def zero_shot(self, images: Features) -> Logits:
         """Return logit_scale * cosine to the text features of the dataset's template."""
-        return self.logit_scale * pictures @ self.text.T
+        return self.logit_scale * images @ self.text.T
 
 
 class Finetuner(Method):
@@ -170,11 +170,11 @@ class Finetuner(Method):
         """
         raise NotImplementedError
 
-    def logits(self, pictures: Features, choice: Choice) -> Logits:
+    def logits(self, images: Features, choice: Choice) -> Logits:
         """Return class scores. The scores of an image must not depend on the other images.
 
         Args:
-            pictures: Image features with unit norm.
+            images: Image features with unit norm.
             choice: One of `inference_grid`.
         """
         raise NotImplementedError

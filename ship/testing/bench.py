@@ -130,7 +130,7 @@ class Bench:
         return task
 
     @cached_property
-    def pictures(self) -> Tensor:
+    def images(self) -> Tensor:
         """Features of the test images, (n, feature)."""
         return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
@@ -250,7 +250,7 @@ class MethodSubject:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
             return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
-        return [made.logits(self.bench.pictures, choice) for choice in made.inference_grid]
+        return [made.logits(self.bench.images, choice) for choice in made.inference_grid]
 
     def require_same(self, made: Any, what: str) -> None:
         """Raise BrokenError unless the outputs of all seeds are bitwise those of `run`."""

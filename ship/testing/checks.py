@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, SPLITS, DatasetScan, Picture, load_dataset, scan_dataset
+from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
 from ship.state import capture, restore
-from ship.tasks import no_pictures
+from ship.tasks import no_images
 from ship.testing.bench import (
     Bench,
     Finding,
@@ -99,7 +99,7 @@ def _check_finite(subject: MethodSubject) -> None:
     for answer in subject.run.answers:
         shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
         if subject.answer == "logits":
-            shape = [task.n_seeds, len(subject.bench.pictures), len(task.class_names)]
+            shape = [task.n_seeds, len(subject.bench.images), len(task.class_names)]
         require([*answer.shape] == shape, f"{subject.answer} are {[*answer.shape]}, not {shape}")
         require(bool(answer.isfinite().all()), f"some {subject.answer} are not finite")
 
@@ -141,7 +141,7 @@ def _check_resumes(subject: MethodSubject) -> None:
 
 def _check_load(subject: MethodSubject) -> None:
     task = subject.task
-    blank = replace(task, **no_pictures(task.text_features, task.n_seeds))
+    blank = replace(task, **no_images(task.text_features, task.n_seeds))
     again = subject.build(blank, subject.bench.seeds)
     restore(again.learned() or {}, capture(subject.run.made.learned() or {}))
     subject.require_same(again, "of one that was built again")
@@ -171,14 +171,14 @@ def _check_settings(subject: MethodSubject) -> None:
 
 
 def _check_independence(subject: MethodSubject) -> None:
-    pictures, finetuner = subject.bench.pictures, subject.run.made
+    images, finetuner = subject.bench.images, subject.run.made
     for choice, whole in zip(finetuner.inference_grid, subject.run.answers, strict=True):
         tolerance = ROUNDING * float(whole.abs().max())
-        turned = finetuner.logits(pictures.flip(0), choice).flip(1)
-        require_equal(turned, whole, "logits of the pictures in reverse order", tolerance)
-        for place in (0, len(pictures) - 1):
-            alone = finetuner.logits(pictures[place, None], choice)[:, 0]
-            require_equal(alone, whole[:, place], f"logits of picture {place} alone", tolerance)
+        turned = finetuner.logits(images.flip(0), choice).flip(1)
+        require_equal(turned, whole, "logits of the images in reverse order", tolerance)
+        for place in (0, len(images) - 1):
+            alone = finetuner.logits(images[place, None], choice)[:, 0]
+            require_equal(alone, whole[:, place], f"logits of image {place} alone", tolerance)
 
 
 def _check_restores(subject: MethodSubject) -> None:
@@ -197,8 +197,8 @@ def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
     finetuner = subject.build(subject.task, subject.bench.seeds)
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
-        finetuner.logits(-subject.bench.pictures, finetuner.inference_grid[0])
-    subject.require_same(finetuner, "after looking at other pictures between epochs")
+        finetuner.logits(-subject.bench.images, finetuner.inference_grid[0])
+    subject.require_same(finetuner, "after looking at other images between epochs")
 
 
 Checks = Mapping[str, Callable[[MethodSubject], None]]
@@ -217,9 +217,9 @@ GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples are of unit norm": 
 FINETUNER_CHECKS: Final[Checks] = {
     **METHOD_CHECKS,
     "its choices differ, and it trains for the epochs of its settings": _check_settings,
-    "a picture has the logits that it has alone, among others in any order": _check_independence,
+    "an image has the logits that it has alone, among others in any order": _check_independence,
     "an earlier epoch can be put back": _check_restores,
-    "pictures that are tested are not learned from": _check_evaluation_changes_nothing,
+    "images that are tested are not learned from": _check_evaluation_changes_nothing,
 }
 
 
@@ -276,19 +276,19 @@ def _check_labels(subject: DatasetSubject) -> None:
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
             f"labels of {name} must be a one-dimensional int64 array",
         )
-        require(len(labels) == len(split.pictures), f"{name} has not one label a picture")
+        require(len(labels) == len(split.images), f"{name} has not one label an image")
         inside = not len(labels) or (labels.min() >= 0 and labels.max() < n_cls)
         require(bool(inside), f"labels of {name} must lie from 0 to {n_cls - 1}")
-    require(len(subject.scan.splits["test"]) > 0, "test has no pictures")
+    require(len(subject.scan.splits["test"]) > 0, "test has no images")
 
 
 def _check_decodable(subject: DatasetSubject) -> None:
     for name, split in subject.scan.splits.items():
         step = max(1, math.ceil(len(split) / LOOKED_AT))
-        for picture in split.pictures[::step]:
-            require(type(picture) is Picture, "pictures must be ship.datasets.Picture itself")
-            mode = picture.open().mode
-            require(mode == "RGB", f"{picture.name} of {name} is decoded as {mode}")
+        for image in split.images[::step]:
+            require(type(image) is ImageFile, "images must be ship.datasets.ImageFile itself")
+            mode = image.open().mode
+            require(mode == "RGB", f"{image.name} of {name} is decoded as {mode}")
 
 
 def _check_reproducible(subject: DatasetSubject) -> None:
@@ -300,8 +300,8 @@ def _check_reproducible(subject: DatasetSubject) -> None:
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetSubject], None]]] = {
     "it can be read, and has classes": _check_readable,
     "its template has one place for a class name": _check_template,
-    "every picture of every split has a label of a class": _check_labels,
-    "pictures can be decoded (some of each split)": _check_decodable,
+    "every image of every split has a label of a class": _check_labels,
+    "images can be decoded (some of each split)": _check_decodable,
     "a second reading gives the same": _check_reproducible,
 }
 """Checks of datasets, by their requirement in words."""

@@ -17,19 +17,19 @@ from ship.architectures import BackboneError, architectures, split_name
 from ship.clip import RANDOM, FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
 from ship.configs.generators import uses_z
-from ship.datasets import Picture
+from ship.datasets import ImageFile
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
 from ship.hub import WEIGHT_FILES, cached_file, is_repository, repository_of
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
-from ship.tasks import Task, no_pictures
+from ship.tasks import Task, no_images
 from ship.templates import written
 from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
 
 # Images per pass through the image tower.
-PICTURES_AT_ONCE: Final = 64
+IMAGES_AT_ONCE: Final = 64
 # Maximum number of characters of a context's initial words.
 MAX_WORDS: Final = 1000
 # Replacements of settings that only affect training. The tensors they affect are not saved.
@@ -229,19 +229,19 @@ class TrainedModel:
         return features[0], labels
 
     @torch.no_grad()
-    def encode(self, pictures: Sequence[Image | str | Path] | Tensor) -> Float[Tensor, "n feature"]:
+    def encode(self, images: Sequence[Image | str | Path] | Tensor) -> Float[Tensor, "n feature"]:
         """Return unit-norm features of n images, on the device of the backbone.
 
         Args:
-            pictures: PIL images, file paths, or a tensor of images preprocessed by the backbone's
+            images: PIL images, file paths, or a tensor of images preprocessed by the backbone's
                 `preprocess`, (n, 3, height, width).
 
         Raises:
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
         parts = [torch.empty(0, self.clip.feature_dim, device=self.clip.device)]
-        for start in range(0, len(pictures), PICTURES_AT_ONCE):
-            part: Any = pictures[start : start + PICTURES_AT_ONCE]
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            part: Any = images[start : start + IMAGES_AT_ONCE]
             if not isinstance(part, Tensor):
                 part = torch.stack([self.clip.preprocess(_open_image(image)) for image in part])
             parts.append(self.clip.encode_images(part))
@@ -249,39 +249,37 @@ class TrainedModel:
 
     @torch.no_grad()
     def logits(
-        self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
+        self, images: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
     ) -> Float[Tensor, "n n_cls"]:
         """Return class scores over `class_names`, with the selected inference options.
 
         Args:
-            pictures: n unit-norm features of the backbone, (n, feature), or n images in any form
+            images: n unit-norm features of the backbone, (n, feature), or n images in any form
                 that `encode` accepts.
 
         Raises:
             ValueError: The features do not have the backbone's size.
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
-        if not isinstance(pictures, Tensor) or pictures.ndim == 4:
-            pictures = self.encode(pictures)
-        if pictures.shape[1:] != (self.clip.feature_dim,):
+        if not isinstance(images, Tensor) or images.ndim == 4:
+            images = self.encode(images)
+        if images.shape[1:] != (self.clip.feature_dim,):
             raise ValueError(
-                f"features must be (n, {self.clip.feature_dim}), got {list(pictures.shape)}"
+                f"features must be (n, {self.clip.feature_dim}), got {list(images.shape)}"
             )
-        return self._finetuner.logits(pictures.to(self.clip.device, self._dtype), self.choice)[0]
+        return self._finetuner.logits(images.to(self.clip.device, self._dtype), self.choice)[0]
 
-    def predict(
-        self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
-    ) -> Prediction:
+    def predict(self, images: Float[Tensor, "n ..."] | Sequence[Image | str | Path]) -> Prediction:
         """Predict the class of each image, with the probabilities of all `class_names`.
 
         Args:
-            pictures: n features or images in any form that `logits` accepts.
+            images: n features or images in any form that `logits` accepts.
 
         Raises:
             ValueError: The features do not have the backbone's size.
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
-        probabilities = self.logits(pictures).softmax(-1)
+        probabilities = self.logits(images).softmax(-1)
         best = probabilities.argmax(-1).tolist()
         return Prediction(tuple(self.class_names[place] for place in best), probabilities)
 
@@ -304,10 +302,10 @@ class TrainedModel:
         return generator, task
 
 
-def _open_image(picture: Image | str | Path) -> Image:
-    if isinstance(picture, str | Path):
-        return Picture(str(picture), Path(picture)).open()
-    return to_rgb(picture)
+def _open_image(image: Image | str | Path) -> Image:
+    if isinstance(image, str | Path):
+        return ImageFile(str(image), Path(image)).open()
+    return to_rgb(image)
 
 
 def _build_task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
@@ -331,7 +329,7 @@ def _build_task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[s
         class_names=entry.class_names + further,
         text_features=text,
         seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
-        **no_pictures(text, 1),
+        **no_images(text, 1),
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,

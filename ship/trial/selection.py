@@ -224,7 +224,7 @@ def _score_exam(
         choice: Inference choice.
         chosen: Selection's metrics at its choice. None during selection.
     """
-    predictions = eval_set.predictions(finetuner.logits(eval_set.pictures.features, choice))
+    predictions = eval_set.predictions(finetuner.logits(eval_set.images.features, choice))
     scores = protocol.score(predictions, eval_set, chosen)
     if chosen is not None:
         within = {"correct/own": predictions.own_correct} if eval_set.competing is None else {}
@@ -270,7 +270,7 @@ def collect_correct_predictions(
     return tuple(
         CorrectPredictions(
             eval_set=eval_set.name,
-            class_ids=tuple(eval_set.pictures.labels.tolist()),
+            class_ids=tuple(eval_set.images.labels.tolist()),
             class_names=eval_set.task.class_names,
             # all seeds have the same seen classes in a final
             seen=tuple(eval_set.task.seen[0].tolist()),

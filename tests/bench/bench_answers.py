@@ -79,7 +79,7 @@ def grid(
     if not (dead or tied or lost) and rng.random() < 0.5:
         controls = {
             "no_synthetic": rng.choice([0.0, -3.0]),
-            "real_pictures": rng.choice([-0.5, 0, 3]),
+            "real_images": rng.choice([-0.5, 0, 3]),
         }
         for control, gap in controls.items():
             base = [factor["baseline"] for factor in factors]
@@ -112,7 +112,7 @@ def pruned(rng: np.random.Generator) -> Known:
         state = "COMPLETE" if place in best else "PRUNED"
         assignment = {f"x{i}": float(x) for i, x in enumerate(row)}
         _add(builder, assignment, values[place], range(seeds), state=state)
-    _add(builder, {}, of_seed, range(seeds), state="PRUNED", control="real_pictures")
+    _add(builder, {}, of_seed, range(seeds), state="PRUNED", control="real_images")
     return Known(builder, lambda assignment: slope * assignment.get("x0", 0.0))
 
 

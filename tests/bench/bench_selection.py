@@ -175,7 +175,7 @@ class Trainer:
             if epoch:
                 finetuner.train_epoch()
             logits = [
-                finetuner.logits(eval_set.pictures.features, c) for c in finetuner.inference_grid
+                finetuner.logits(eval_set.images.features, c) for c in finetuner.inference_grid
             ]
             scored = [
                 self.protocol.score(eval_set.predictions(one), eval_set, None) for one in logits

@@ -20,14 +20,14 @@ from ship.trial_config import SyntheticConfig, TrialConfig
 
 NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
 VIEWS = 2
-TESTED, CHECKED = 10, 2  # test and validation pictures of a class
+TESTED, CHECKED = 10, 2  # test and validation images of a class
 
 
 @dataclass(frozen=True)
 class Sizes:
     """What a step is measured at; latent and hidden sizes are the reference code's.
 
-    coop_batch: real pictures of a CoOp step; 32, CoOp's own, which earlier figures were measured
+    coop_batch: real images of a CoOp step; 32, CoOp's own, which earlier figures were measured
         at. The default, SHIP's, is 256.
     """
 

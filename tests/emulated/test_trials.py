@@ -2,7 +2,7 @@
 
 The trials are taken from ship's tables. A method that is added there is covered without a change
 here: its sizes are made small by the names that settings have, and each choice and switch of its
-settings gets a trial. Pictures are encoded there, too, by several threads at once.
+settings gets a trial. Images are encoded there, too, by several threads at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,10 +130,10 @@ SIZES = {"train": 70, "val": 3, "test": 5}  # in training more than one batch ha
 def test_extraction_gives_the_cpus_features(
     tmp_path: Path, device: EmulatedDevice, host_clip: FrozenCLIP, device_clip: FrozenCLIP
 ) -> None:
-    """Views too. The host waits twice for each batch: pictures in, features out."""
+    """Views too. The host waits twice for each batch: images in, features out."""
     whole = load_dataset("emoji")
     few = {
-        name: Split(split.pictures[: SIZES[name]], split.labels[: SIZES[name]])
+        name: Split(split.images[: SIZES[name]], split.labels[: SIZES[name]])
         for name, split in whole.splits.items()
     }
     dataset = replace(whole, splits=few)

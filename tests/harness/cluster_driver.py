@@ -24,27 +24,27 @@ from harness.ray import extract
 from harness.ray.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split, load_dataset
+from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 
-PICTURES = {"train": 400, "val": 60, "test": 60}  # three shards at two views, and one each
+IMAGES = {"train": 400, "val": 60, "test": 60}  # three shards at two views, and one each
 VIEWS = 2
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
-def pictures(broken: tuple[int, ...] = ()) -> PictureDataset:
-    """The packaged dataset with fewer pictures; some of the training ones can be broken."""
+def images(broken: tuple[int, ...] = ()) -> ImageDataset:
+    """The packaged dataset with fewer images; some of the training ones can be broken."""
     whole = load_dataset("emoji")
     splits = {
-        name: Split(split.pictures[: PICTURES[name]], split.labels[: PICTURES[name]])
+        name: Split(split.images[: IMAGES[name]], split.labels[: IMAGES[name]])
         for name, split in whole.splits.items()
     }
-    train = list(splits["train"].pictures)
+    train = list(splits["train"].images)
     for i in broken:
-        train[i] = Picture(f"broken {i}", b"not a picture")
+        train[i] = ImageFile(f"broken {i}", b"not an image")
     splits["train"] = Split(tuple(train), splits["train"].labels)
     return replace(whole, splits=splits)
 
@@ -88,7 +88,7 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
     load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
     extract.LARGE = 1  # type: ignore[misc]
     encoder = extract.ClusterEncoder(fakes.make_study().resources, load)
-    dataset = pictures(broken=(5, 390) if scenario == "broken" else ())
+    dataset = images(broken=(5, 390) if scenario == "broken" else ())
     calls: list[tuple[int, int]] = []
     try:
         features = extract_features(

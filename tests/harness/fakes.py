@@ -134,7 +134,7 @@ def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:
 
 
 @dataclass(frozen=True)
-class FakePictures:
+class FakeImages:
     """A data set as far as the harness looks; it has no official split."""
 
     name: str
@@ -145,15 +145,15 @@ class FakePictures:
     n_seen: int | None = None
 
 
-def fake_pictures(name: str, data_root: Path | None, cache_dir: Path) -> FakePictures:
+def fake_images(name: str, data_root: Path | None, cache_dir: Path) -> FakeImages:
     """A data set whose fingerprint is made of its name."""
-    return FakePictures(name, f"pictures-of-{name}")
+    return FakeImages(name, f"images-of-{name}")
 
 
 def fake_extract(
     log: Path,
     clip: FakeClip,
-    pictures: FakePictures,
+    images: FakeImages,
     views: int,
     cache: Path,
     report: Any,
@@ -163,14 +163,14 @@ def fake_extract(
 ) -> FakeFeatures:
     """Log that features were extracted, and give some zeros."""
     with log.open("a") as file:
-        file.write(f"extract {pictures.name}{' on a cluster' if encode else ''}\n")
+        file.write(f"extract {images.name}{' on a cluster' if encode else ''}\n")
     report(0, 8)
     report(8, 8)
-    return FakeFeatures(pictures.name, np.zeros((8, 1 + views, 4), dtype=np.float32))
+    return FakeFeatures(images.name, np.zeros((8, 1 + views, 4), dtype=np.float32))
 
 
-def draw_pictures(folder: Path) -> None:
-    """Eight classes of eight small pictures, each of one colour."""
+def draw_images(folder: Path) -> None:
+    """Eight classes of eight small images, each of one colour."""
     for label, place in product(range(8), repeat=2):
         path = folder / "few" / f"thing {label}" / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
     return Method(
         partial(run_analytic, log, behave),
         FakeClip,
-        fake_pictures,
+        fake_images,
         partial(fake_extract, log),
         accelerator="cpu",
     )

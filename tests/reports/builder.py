@@ -213,7 +213,7 @@ def prompt_len(**fields: Any) -> StoreBuilder:
         }
         build.trial({"generator.n_ctx": n_ctx}, results)
     build.trial({}, {seed: scores(52.0, 61.0) for seed in draws}, control="zero_shot")
-    levels = {"no_synthetic": 47.0, "text_feature": 54.0, "real_pictures": 71.0}
+    levels = {"no_synthetic": 47.0, "text_feature": 54.0, "real_images": 71.0}
     for control, new in levels.items():
         build.trial({}, {s: scores(new + d, 71 + d / 4) for s, d in draws.items()}, control=control)
     return build

@@ -1,4 +1,4 @@
-"""Stores for the tests of the reports; pictures that are not drawn."""
+"""Stores for the tests of the reports; images that are not drawn."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def store_uri(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def undrawn() -> Iterator[None]:
-    """The files of a report have no pictures.
+    """The files of a report have no images.
 
     What draws is called by itself, in tests.reports.charts.test_charts.
     """

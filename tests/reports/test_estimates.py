@@ -54,7 +54,7 @@ def test_a_control_is_named() -> None:
     """The rows of a control have its name, those of levels have none."""
     frame = estimates(make_report(prompt_len().study()).every_table)
     controls = frame.filter(kind="control")
-    names = {"zero_shot", "no_synthetic", "text_feature", "real_pictures"}
+    names = {"zero_shot", "no_synthetic", "text_feature", "real_images"}
     assert set(controls["control"]) == names
     assert frame.filter(kind="levels")["control"].null_count() == len(frame.filter(kind="levels"))
 

@@ -51,7 +51,7 @@ def test_differences_to_reference_arms_are_paired_by_seed(report: Report) -> Non
         expected = sum(rows[best, s] - rows[keys[control], s] for s in range(5)) / 5
         assert metrics[f"headline/vs_{control}/{H}"] == pytest.approx(expected)
     assert metrics[f"headline/vs_no_synthetic/{H}"] > 0
-    assert not any("zero_shot" in name or "real_pictures" in name for name in metrics)
+    assert not any("zero_shot" in name or "real_images" in name for name in metrics)
 
 
 def test_the_note_begins_with_the_answer(report: Report) -> None:
@@ -63,7 +63,7 @@ def test_the_note_begins_with_the_answer(report: Report) -> None:
 
 
 def test_nothing_is_best_where_settings_are_selected_by_different_rules() -> None:
-    """Scores on test pictures and on others are not held against each other."""
+    """Scores on test images and on others are not held against each other."""
     builder = StoreBuilder(factors=one_factor("selection", ["pseudo_new", "test"], "pseudo_new"))
     for rule in ("pseudo_new", "test"):
         builder.trial({"selection": rule}, {0: scores(60), 1: scores(62)}, selection=rule)

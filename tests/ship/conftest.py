@@ -29,7 +29,7 @@ def build_clip(
     precision: Precision = "fp32",
     bidirectional: bool = False,
 ) -> FrozenCLIP:
-    """A random CLIP; by default text width (24), feature size (16) and picture size differ."""
+    """A random CLIP; by default text width (24), feature size (16) and image size differ."""
     vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
     text = {"context_length": 24, "vocab_size": 49408, "width": width, "heads": 2, "layers": layers}
     text |= {"no_causal_mask": True} if bidirectional else {}
@@ -56,7 +56,7 @@ def clip64() -> FrozenCLIP:
 
 
 def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
-    """Noisy copies of the class text features, as if they were pictures; read-only like a cache."""
+    """Noisy copies of the class text features, as if they were images; read-only like a cache."""
     made = made_up_features(clip)
     return replace(made, dataset="tiny", dataset_fingerprint="d", train=made.train[:, : 1 + views])
 
@@ -88,7 +88,7 @@ def selection_task(
 
 
 def all_seen(task: Task) -> Task:
-    """The first four classes of a final task, all of which have pictures: few_shot's task."""
+    """The first four classes of a final task, all of which have images: few_shot's task."""
     return replace(
         task,
         class_names=task.class_names[:4],

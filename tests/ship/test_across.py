@@ -22,14 +22,14 @@ from tests.ship.trial.cases import COOP
 
 @pytest.fixture
 def targets(features: FeatureSet) -> dict[str, FeatureSet]:
-    """Two targets with test pictures alone; "wolf" is in both, "dog" and "bee" are the source's."""
+    """Two targets with test images alone; "wolf" is in both, "dog" and "bee" are the source's."""
     named = {"pets": ("wolf", "dog", "bee"), "farm": ("cow", "wolf")}
     return {
         name: replace(
             features,
             dataset=name,
             class_names=names,
-            template="a picture of a {}.",
+            template="an image of a {}.",
             train=features.train[:0],
             train_labels=features.train_labels[:0],
             val=features.val[:0],
@@ -94,12 +94,12 @@ def test_classes_of_the_source_are_seen_others_are_not(
     source = made.generator_task.features
     assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in made.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
-    assert pets[0].pictures.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
+    assert pets[0].images.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
     assert pets[0].competing is not None
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
     assert all(bool(f[0].task.seen[:, :8].all()) for f in made.finals)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
-        written = [[one.format(name) for name in names] for one in ("a picture of a {}.", *more)]
+        written = [[one.format(name) for name in names] for one in ("an image of a {}.", *more)]
         mean = torch.stack([across.clip.encode_texts(own) for own in written]).mean(0)
         expected = torch.nn.functional.normalize(mean, dim=-1)
         torch.testing.assert_close(final[0].task.text_features[places], expected)
@@ -116,7 +116,7 @@ def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets)
     )
     final = across.plan({"pets": pets}).finals[0]
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
-    assert final[0].pictures.labels.tolist() == [dog, bee, 8, 9, 10]
+    assert final[0].images.labels.tolist() == [dog, bee, 8, 9, 10]
     assert final[0].task.class_names[8:] == ("wolf", "wolf", "BEE")
 
 
@@ -153,16 +153,16 @@ def test_a_target_that_is_all_seen_hides_no_other_ones_quality(
 
 
 def test_base_val_chooses_on_what_is_trained_again(across: Across, targets: Targets) -> None:
-    """The targets' names take part in selection's training, too; pictures are the source's."""
+    """The targets' names take part in selection's training, too; images are the source's."""
     made = across.plan(targets, selection="base_val")
     assert made.selection is not None
     assert made.selection.task.class_names[8:] == ("wolf", "cow")
-    assert int(made.selection.pictures.labels.max()) < 8
+    assert int(made.selection.images.labels.max()) < 8
     assert "selection_base" in across.run(targets, selection="base_val")[-1].per_seed
 
 
-def test_no_target_picture_reaches_selection(across: Across, targets: Targets) -> None:
-    """With the targets' pictures turned around, all but the test is unchanged.
+def test_no_target_image_reaches_selection(across: Across, targets: Targets) -> None:
+    """With the targets' images turned around, all but the test is unchanged.
 
     The average is over targets, a target counting once whatever its size.
     """
@@ -192,7 +192,7 @@ def test_zero_shot_accuracy_by_hand(across: Across, targets: Targets) -> None:
 
 def test_what_has_no_meaning_is_refused(across: Across, targets: Targets) -> None:
     """Selection on targets, and no target."""
-    with pytest.raises(ValueError, match="must not look at test pictures"):
+    with pytest.raises(ValueError, match="must not look at test images"):
         across.run(targets, selection="test")
     with pytest.raises(ValueError, match="needs targets"):
         across.run({})
@@ -200,7 +200,7 @@ def test_what_has_no_meaning_is_refused(across: Across, targets: Targets) -> Non
 
 @pytest.mark.data
 def test_emoji_to_real_photographs(tmp_path: Path) -> None:
-    """Caltech101's test pictures as a target: zero-shot is its own, and CoOp learns for it."""
+    """Caltech101's test images as a target: zero-shot is its own, and CoOp learns for it."""
     root = os.environ.get("SHIP_DATA_ROOT")
     if not root or not (Path(root) / "caltech-101").is_dir():
         pytest.skip("SHIP_DATA_ROOT names no folder with caltech-101")

@@ -91,7 +91,7 @@ def test_frechet_error_is_the_jackknifes() -> None:
 
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 100), (60, 40, 32)])
 def test_frechet_error_holds_in_small_sets(n: int, m: int, d: int) -> None:
-    """With fewer pictures than dimensions, or hardly more, it is within a factor of two."""
+    """With fewer images than dimensions, or hardly more, it is within a factor of two."""
     fresh = [
         frechet(gaussian(n, d, 2 * i), gaussian(m, d, 2 * i + 1, shift=0.3)) for i in range(60)
     ]
@@ -166,7 +166,7 @@ def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dic
 
 @pytest.mark.parametrize(("n", "m", "k"), [(30, 20, 5), (9, 40, 5), (3, 8, 2), (12, 2, 1)])
 def test_equals_brute_force(n: int, m: int, k: int) -> None:
-    """Every ball and every point, with fewer neighbours where there are few pictures."""
+    """Every ball and every point, with fewer neighbours where there are few images."""
     real, made = unit(n, 3, seed=1), unit(m, 3, seed=2)
     assert metrics_of(real, made) == pytest.approx(brute_force(real.tolist(), made.tolist(), k))
 

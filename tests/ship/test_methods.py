@@ -27,9 +27,9 @@ class Trained(Finetuner):
     def build(self, task: Any) -> None:
         """What else it has."""
 
-    def logits(self, pictures: Tensor, choice: Any) -> Tensor:
+    def logits(self, images: Tensor, choice: Any) -> Tensor:
         """Scores."""
-        return pictures @ self.weight.T
+        return images @ self.weight.T
 
 
 class Plain(Trained):
@@ -48,7 +48,7 @@ class Numbered(Trained):
     """A number of each seed that is no buffer."""
 
     def build(self, task: Any) -> None:
-        """It comes from pictures."""
+        """It comes from images."""
         self.mean = {"of": [float(task.features.mean())]}
 
 
@@ -56,7 +56,7 @@ class Counted(Trained):
     """The same as an array."""
 
     def build(self, task: Any) -> None:
-        """It comes from pictures."""
+        """It comes from images."""
         self.mean = task.features.mean(0).cpu().numpy()
 
 

@@ -36,7 +36,7 @@ def test_score_tells_the_protocols_apart() -> None:
     assert made["joint_harmonic_mean"] == 0
 
 
-def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are looked at in one go, to the bit; one bad logit is its replica's."""
     drawn = torch.Generator().manual_seed(0)
     logits = 9 * torch.randn(2, 7, 4, generator=drawn)
@@ -54,7 +54,7 @@ def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
 def stacked(
     logits: np.ndarray, labels: np.ndarray, seen: np.ndarray, constant: float
 ) -> tuple[float, float]:
-    """S and U: per class, the share of pictures that the shifted argmax gets right; percent."""
+    """S and U: per class, the share of images that the shifted argmax gets right; percent."""
     shifted = logits - constant * seen
     correct = shifted.argmax(1) == labels
     groups = []
@@ -74,7 +74,7 @@ Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture
 def case() -> Case:
-    """Two replicas, seven classes of unequal size, seen logits favoured; class 6 has no picture."""
+    """Two replicas, seven classes of unequal size, seen logits favoured; class 6 has no image."""
     rng = np.random.default_rng(3)
     labels = rng.choice(6, size=60, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
     seen = np.array([[1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1, 0]], dtype=bool)
@@ -106,7 +106,7 @@ def test_scores_and_the_best_constant(case: Case) -> None:
 
 
 def test_a_given_constant_is_used(case: Case) -> None:
-    """On test pictures the constant is selection's, one a replica."""
+    """On test images the constant is selection's, one a replica."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
     made = score_one_softmax(Predictions(*map(torch.tensor, case)), False, torch.tensor(constants))
@@ -117,7 +117,7 @@ def test_a_given_constant_is_used(case: Case) -> None:
 
 
 def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
-    """Of -4, -1 and 2: a picture of an unseen class that is wrong under all leaves H at 0."""
+    """Of -4, -1 and 2: an image of an unseen class that is wrong under all leaves H at 0."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
     assert score_one_softmax(Predictions(logits, labels, seen), False)["calibration"].tolist() == [
@@ -125,16 +125,16 @@ def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
     ]
 
 
-Picture = tuple[bool, float, bool, float]  # whether base, likeness, whether right, confidence
+ImageFile = tuple[bool, float, bool, float]  # whether base, likeness, whether right, confidence
 
 
-def moved_where_wrong(pictures: list[Picture]) -> tuple[list[float], list[float]]:
-    """Likenesses of base and new pictures as OpenworldAUC's authors change them.
+def moved_where_wrong(images: list[ImageFile]) -> tuple[list[float], list[float]]:
+    """Likenesses of base and new images as OpenworldAUC's authors change them.
 
-    A wrong base picture is put below all others, a wrong new picture above them: in no pair of
-    theirs does the base picture look more like one.
+    A wrong base image is put below all others, a wrong new image above them: in no pair of
+    theirs does the base image look more like one.
     """
-    base, new = ([p for p in pictures if p[0] is kind] for kind in (True, False))
+    base, new = ([p for p in images if p[0] is kind] for kind in (True, False))
     return [p[1] if p[2] else -1.0 for p in base], [p[1] if p[2] else 2.0 for p in new]
 
 
@@ -145,21 +145,21 @@ def roc_auc(positive: list[float], negative: list[float]) -> float:
 
 
 def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
-    """One replica's metrics, in percent, from loops over pictures and pairs."""
+    """One replica's metrics, in percent, from loops over images and pairs."""
     base_classes = [c for c in range(len(seen)) if seen[c]]
     new_classes = [c for c in range(len(seen)) if not seen[c]]
-    pictures = []
+    images = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         whole = [math.exp(value) for value in row]
         likeness = max(whole[c] for c in base_classes) / sum(whole)
         own = base_classes if label in base_classes else new_classes
         answer = max(own, key=lambda c, row=row: row[c])
         confidence = whole[answer] / sum(whole[c] for c in own)
-        pictures.append((label in base_classes, likeness, answer == label, confidence))
-    pairs = [(b, n) for b in pictures if b[0] for n in pictures if not n[0]]
+        images.append((label in base_classes, likeness, answer == label, confidence))
+    pairs = [(b, n) for b in images if b[0] for n in images if not n[0]]
     errors = {}
     for kind in (True, False):
-        those = [p for p in pictures if p[0] is kind]
+        those = [p for p in images if p[0] is kind]
         bins: dict[int, list[float]] = {}
         for _, _, correct, confidence in those:
             bins.setdefault(math.ceil(confidence * 15), []).append(correct - confidence)
@@ -168,7 +168,7 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
     return {
         "joint_accuracy": 100 * sum(map(int.__eq__, joint, labels.tolist())) / len(labels),
         "auroc": 100 * sum((b[1] > n[1]) + (b[1] == n[1]) / 2 for b, n in pairs) / len(pairs),
-        "openworld_auc": 100 * roc_auc(*moved_where_wrong(pictures)),
+        "openworld_auc": 100 * roc_auc(*moved_where_wrong(images)),
         "ece_base": 100 * errors[True],
         "ece_new": 100 * errors[False],
     }

@@ -62,7 +62,7 @@ def test_accuracies_tell_the_directions_apart() -> None:
 
 
 def test_diversity_equals_a_loop_over_pairs() -> None:
-    """Mean over classes of the mean over pairs; a class with one picture does not count."""
+    """Mean over classes of the mean over pairs; a class with one image does not count."""
     features, labels = unit(9, 5), torch.tensor([0, 0, 0, 0, 1, 2, 2, 2, 0])
     means = []
     for c in (0, 2):
@@ -129,7 +129,7 @@ def test_a_planted_fault_raises_its_flag_alone(flag: str, spread: float, shift: 
 
 
 def test_undefined_metrics_are_left_out_for_all() -> None:
-    """One picture a class in one replica: no real spread to compare with, in any replica."""
+    """One image a class in one replica: no real spread to compare with, in any replica."""
     single = real_of(1)[0][::9], real_of(1)[1][::9]
     made = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
     spread = {"real_diversity", "effective_rank", "real_effective_rank"}
@@ -170,9 +170,9 @@ def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
 
 
 def class_means(eval_set: EvalSet) -> Tensor:
-    """The mean of each class's pictures, a class at a time."""
-    labels, n_cls = eval_set.pictures.labels, len(eval_set.task.class_names)
-    rows = [eval_set.pictures.features[labels == c].mean(0) for c in range(n_cls)]
+    """The mean of each class's images, a class at a time."""
+    labels, n_cls = eval_set.images.labels, len(eval_set.task.class_names)
+    rows = [eval_set.images.features[labels == c].mean(0) for c in range(n_cls)]
     return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
@@ -181,7 +181,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
 ) -> None:
     """The class mean lies at itself, and has no diversity; its neighbour's mean is flagged.
 
-    Only classes without pictures are asked for: each seed's pseudo-new ones in selection, new ones
+    Only classes without images are asked for: each seed's pseudo-new ones in selection, new ones
     in the test. The zero-shot classifier takes its own rows for what they are.
     """
     for eval_set in eval_sets(clip, features):
@@ -190,7 +190,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
             Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
         made = judge_exam(right.sample, eval_set, SEEDS)
-        assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
+        assert made["quality/recognised_by_images"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
         assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
@@ -198,7 +198,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
         for seed_index, ids in enumerate(asked):
             assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
         made = judge_exam(wrong.sample, eval_set, SEEDS)
-        assert made["quality/recognised_by_pictures"].tolist() == [0.0, 0.0]
+        assert made["quality/recognised_by_images"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
         made = judge_exam(text.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]

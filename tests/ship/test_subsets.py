@@ -21,14 +21,14 @@ def test_a_draw_has_its_shots_sorted_and_of_the_right_class() -> None:
 
 @given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))
 def test_a_class_draw_ignores_other_classes(seed: int, others: set[int], shots: int) -> None:
-    """A class's pictures are the same alone, in any company and in any order."""
+    """A class's images are the same alone, in any company and in any order."""
     alone = few_shot_indices(LABELS, shots, seed, [3])
     together = few_shot_indices(LABELS, shots, seed, sorted(others | {3}, reverse=True))
     assert np.array_equal(together[LABELS[together] == 3], alone)
 
 
 def test_fewer_shots_are_part_of_more() -> None:
-    """Draws of one seed are nested, so that shots share their pictures; seeds differ."""
+    """Draws of one seed are nested, so that shots share their images; seeds differ."""
     draws = [set(few_shot_indices(LABELS, shots, 3, range(6)).tolist()) for shots in (1, 2, 4, 8)]
     assert draws[0] < draws[1] < draws[2] < draws[3]
     drawn = {tuple(few_shot_indices(LABELS, 2, seed, [4]).tolist()) for seed in range(20)}
@@ -71,7 +71,7 @@ def test_pseudo_new_ignores_the_order_of_base_ids_and_follows_the_seed() -> None
 
 
 def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
-    """n classes with one picture each in every split; a feature is its class's number."""
+    """n classes with one image each in every split; a feature is its class's number."""
     labels = np.arange(n)
     features = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
     return FeatureSet(

@@ -35,11 +35,11 @@ def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple
 
 
 def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Pictures of all eight classes, validation pictures of all, and no retraining."""
+    """Images of all eight classes, validation images of all, and no retraining."""
     made = plan(clip, features, protocol="few_shot", selection="base_val")
     task = made.selection.task
     assert bool(task.seen.all()) and task.counts == (16, 16) and made.generator_task is None
-    assert made.selection.pictures.labels.unique().tolist() == list(range(8))
+    assert made.selection.images.labels.unique().tolist() == list(range(8))
     assert torch.equal(task.synthesized_ids[0], torch.arange(8))
     assert set(last(clip, features, protocol="few_shot", selection="base_val")) >= {
         "accuracy", "selection_accuracy", "selection_epoch",
@@ -47,7 +47,7 @@ def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> No
 
 
 def test_an_official_split_decides_who_is_seen(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Three of eight classes are seen; the final task shows pictures of these alone."""
+    """Three of eight classes are seen; the final task shows images of these alone."""
     for name in ("generalized_zero_shot", "base_to_new"):
         made = plan(clip, replace(features, n_seen=3), protocol=name)
         final = made.finals[0][0].task
@@ -60,24 +60,24 @@ def test_generalized_zero_shot_metrics(clip: FrozenCLIP, features: FeatureSet) -
     made = last(clip, features, protocol="generalized_zero_shot")
     assert set(OBJECTIVES["generalized_zero_shot"]) <= set(made)
     assert made["calibration"] == made["selection_calibration"]
-    for rule in ("base_val", "none"):  # a constant chosen on the test pictures would be a leak
+    for rule in ("base_val", "none"):  # a constant chosen on the test images would be a leak
         without = last(clip, features, protocol="generalized_zero_shot", selection=rule)
         assert ("selection_seen" in without) == (rule == "base_val") and "ausuc" in without
         assert not any(name.startswith("calibrat") for name in without)
 
 
 def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """All others are seen under their own pictures; selection never hears of the unseen one."""
+    """All others are seen under their own images; selection never hears of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
     made = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
     final = made.finals[0][0].task
     assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
     dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
-    eval_set = made.finals[0][0].pictures
+    eval_set = made.finals[0][0].images
     assert torch.equal(eval_set.features[eval_set.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
-    assert {"unseen", "quality/recognised_by_pictures", "quality/frechet"} <= set(metrics)
+    assert {"unseen", "quality/recognised_by_images", "quality/frechet"} <= set(metrics)
 
 
 def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSet) -> None:
@@ -92,8 +92,8 @@ def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSe
     assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
 
 
-def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """With unequal classes an epoch has as many steps as pictures, not as the largest class."""
+def test_null_shots_are_all_images(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """With unequal classes an epoch has as many steps as images, not as the largest class."""
     first = np.unique(features.train_labels, return_index=True)[1]
     keep = features.train_labels >= 3
     keep[first] = True

@@ -31,8 +31,8 @@ class NearestMean(Finetuner):
     def loss(self, features, labels, weights) -> Tensor:
         return (self.means - self.prototypes).square().sum() / 2
 
-    def logits(self, pictures: Tensor, choice) -> Tensor:
-        return self.logit_scale * pictures @ self.prototypes.T
+    def logits(self, images: Tensor, choice) -> Tensor:
+        return self.logit_scale * images @ self.prototypes.T
 
 
 class NearestMeanConfig(FinetunerSettings):

@@ -262,7 +262,7 @@ def test_predictions_are_summarized_and_broken_images_are_listed(
     seen = [None if name is None else seeds for name in classes]
     errors = ["x.png: cannot be decoded" if name is None else None for name in classes]
     named = pl.DataFrame(
-        {"picture": classes, "class": classes, "seeds": seen, "seeds_agreeing": seen},
+        {"image": classes, "class": classes, "seeds": seen, "seeds_agreeing": seen},
     ).with_columns(error=pl.Series(errors, dtype=pl.String))
     monkeypatch.setattr(predictions, "predict", lambda *of: named)
     result = invoke("predict", "small", ".")

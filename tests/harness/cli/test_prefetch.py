@@ -7,15 +7,15 @@ import torchvision.datasets
 
 from ship.clip import FrozenCLIP
 from tests.harness.cli.conftest import invoke
-from tests.harness.fakes import draw_pictures
-from tests.ship.datasets.conftest import save_picture
+from tests.harness.fakes import draw_images
+from tests.ship.datasets.conftest import save_image
 
 SPACE = ("--space", "prompt_len")
 
 
 def test_features_are_extracted_once(tmp_path: Path) -> None:
     """They lie in the cache, where the study will find them; the same command has nothing to do."""
-    draw_pictures(tmp_path)
+    draw_images(tmp_path)
     arguments = ("--set", "dataset=image_folder:few", "--data-root", str(tmp_path))
     cache = tmp_path / "cache"
     outputs = []
@@ -27,20 +27,20 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     assert [line for line in outputs[0] if line.startswith("features: image_folder:few")]
     assert outputs[1] == [
         "weights of pocket: they are here",
-        "pictures of image_folder:few: they are here",
+        "images of image_folder:few: they are here",
         f"1 feature set in {cache}",
     ]
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
+def test_images_are_downloaded_and_what_is_left_to_do_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights come first; then the study is refused for the file that nothing downloads."""
     loaded: list[str] = []
 
     def download(root: str, download: bool) -> None:
-        save_picture(Path(root) / "caltech101" / "101_ObjectCategories" / "a" / "0.jpg")
+        save_image(Path(root) / "caltech101" / "101_ObjectCategories" / "a" / "0.jpg")
 
     monkeypatch.setattr(torchvision.datasets, "Caltech101", download)
     monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: loaded.append(name))

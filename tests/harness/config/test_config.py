@@ -137,7 +137,7 @@ def test_packaged_spaces_are_sound(
 
 
 def reference(*overrides: str) -> StudyConfig:
-    """The packaged study of the authors' settings, on pictures and a backbone that are packaged."""
+    """The packaged study of the authors' settings, on images and a backbone that are packaged."""
     return load_study("authors", ["backbone=pocket", "dataset=photos", *overrides])
 
 

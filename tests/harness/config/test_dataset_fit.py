@@ -11,12 +11,12 @@ import pytest
 from harness.config.load import load_study
 from harness.errors import ConfigError
 from ship.datasets import DatasetScan, Split
-from ship.datasets.base import Picture
+from ship.datasets.base import ImageFile
 from ship.requirements import lacking
 from ship.subsets import bare_features
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 from tests.told import told
 
 
@@ -28,8 +28,8 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
     def split(name: str) -> Split:
         lacks = case.get("lacks", {}).get(name, "")
         labels = np.repeat([n for n, letter in enumerate(names) if letter not in lacks], 2)
-        pictures = tuple(Picture(str(i), b"x") for i in range(len(labels)))
-        return Split(pictures, labels.astype(np.int64))
+        images = tuple(ImageFile(str(i), b"x") for i in range(len(labels)))
+        return Split(images, labels.astype(np.int64))
 
     splits = {name: split(name) for name in ("train", "val", "test")}
     features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
@@ -40,14 +40,14 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
 
 
 def caltech(root: Path, shown: dict[str, str]) -> None:
-    """caltech101 with a picture of each of these classes in its splits."""
+    """caltech101 with an image of each of these classes in its splits."""
     folder = root / "caltech-101"
     document: dict[str, list[Any]] = {}
     for split, names in shown.items():
         document[split] = []
         for i, name in enumerate(names):
             path = f"{name}/{split}{i}.png"
-            save_picture(folder / "101_ObjectCategories" / path, i)
+            save_image(folder / "101_ObjectCategories" / path, i)
             document[split].append([path, "abcd".index(name), name])
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(document))
 
@@ -59,7 +59,7 @@ def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, A
     """By name, with what each lacks; what a study does not need is not asked for."""
     caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
     for name, i in product(("cat", "dog"), range(4)):
-        save_picture(tmp_path / "pair" / name / f"{i}.png", i)
+        save_image(tmp_path / "pair" / name / f"{i}.png", i)
     study = {"space": {"shots": [1, 2]}, "controls": False, **case["study"]}
     below = case.get("root", ".")
     root = None if below is None else tmp_path / below

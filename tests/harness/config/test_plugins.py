@@ -63,7 +63,7 @@ class QuietConfig(FinetunerSettings):
     loud: bool = False
 
     def unread_reason(self, key: str) -> str | None:
-        return None if self.loud or key != "shots" else "finetuner quiet looks at one picture"
+        return None if self.loud or key != "shots" else "finetuner quiet looks at one image"
 """
 
 
@@ -72,7 +72,7 @@ def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
     (tmp_path / "quiet.py").write_text(QUIET)
     load_plugins([tmp_path / "quiet.py"])
     (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
-    assert line == "x: space.shots must have an effect: finetuner quiet looks at one picture"
+    assert line == "x: space.shots must have an effect: finetuner quiet looks at one image"
     levels = {"shots": [1, 2], "finetuner.loud": [False, True]}
     load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
     levels = {"shots": [1, 2], "finetuner": ["quiet", "coop"]}

@@ -22,7 +22,7 @@ from harness.data import cli as data_cli
 from harness.data.download import SOURCES
 from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset
 from tests.patterns import matching
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS
 from tests.told import told
@@ -59,7 +59,7 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
     assert state.pop("caltech101") == "faulty"
     assert set(state.values()) == {"missing"}
     (fault,) = [line for line in lines if line.startswith("caltech101: ")]
-    assert "1 missing picture: café/test0.jpg" in fault
+    assert "1 missing image: café/test0.jpg" in fault
     assert fault.endswith("(2 in all)")
     assert not any(line.startswith("awa2: ") for line in lines)
 
@@ -84,7 +84,7 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
     """Equal files in two splits are a fault. Equal pixels and a folder next to the splits warn."""
     root = tmp_path / "pets"
     for split, name in product(("train", "val", "test"), ("cat", "dog")):
-        save_picture(root / split / name / f"{split}.png")
+        save_image(root / split / name / f"{split}.png")
     copy = root / "test" / "cat" / f"copy.{suffix}"
     Image.open(root / "train" / "cat" / "train.png").save(copy)
     if suffix == "png":
@@ -94,7 +94,7 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
     result = invoke("check", *options)
     folder, line = result.stderr.splitlines()
     assert folder.startswith(f"warning: {root}: 1 folder next to train, val and test, not read")
-    assert line.removeprefix("warning: ").startswith("dataset image_folder:pets: 1 picture of")
+    assert line.removeprefix("warning: ").startswith("dataset image_folder:pets: 1 image of")
     assert line.startswith("warning: ") is (exit_code == 0)
     assert result.exit_code == exit_code
     refused = pytest.raises(DatasetError, match="also in test") if exit_code else nullcontext()
@@ -104,16 +104,16 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
 
 @pytest.mark.data
 def test_caltech101_as_published() -> None:
-    """The real folder is sound in every respect: 8242 pictures decode."""
+    """The real folder is sound in every respect: 8242 images decode."""
     if "SHIP_DATA_ROOT" not in os.environ:
         pytest.skip("SHIP_DATA_ROOT is not set")
     result = invoke("check", "caltech101", "--data-root", os.environ["SHIP_DATA_ROOT"])
     assert (result.exit_code, result.stderr) == (0, "")
     assert "4128/1649/2465" in result.stdout
-    assert result.stdout.endswith("8242 pictures decoded: sound\n")
+    assert result.stdout.endswith("8242 images decoded: sound\n")
 
 
-# what torchvision's classes make below their root, and the folder of pictures in it
+# what torchvision's classes make below their root, and the folder of images in it
 MADE = told(__file__, "downloads.yaml")
 
 
@@ -130,14 +130,14 @@ def replace_torchvision(
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_get_moves_pictures_into_the_layout(
+def test_get_moves_images_into_the_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Pictures and notes come where CoOp's layout has them, archives and work folders go.
+    """Images and notes come where CoOp's layout has them, archives and work folders go.
 
     A split file that nothing downloads is asked for, unless it was put there first: then it stays.
     """
-    _, made, pictures = MADE[name]
+    _, made, images = MADE[name]
     folder = tmp_path / "data" / DATASETS[name].folder
     split_file = getattr(DATASETS[name], "split_file", "")
     first = [split_file] if name == "dtd" else []
@@ -146,17 +146,17 @@ def test_get_moves_pictures_into_the_layout(
         (folder / each).write_text("{}")
 
     def make(root: Path) -> None:
-        save_picture(root / made / pictures / "a/0.jpg")
+        save_image(root / made / images / "a/0.jpg")
         (root / made / "notes.txt").write_text("x")
         (root / made / "archive.tar.gz").write_text("x")
 
     replace_torchvision(monkeypatch, name, make)
     result = invoke("get", name, "--data-root", str(tmp_path / "data"))
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in folder.iterdir()) == sorted([pictures, "notes.txt", *first])
-    assert (folder / pictures / "a/0.jpg").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == sorted([images, "notes.txt", *first])
+    assert (folder / images / "a/0.jpg").is_file()
     assert [path.name for path in (tmp_path / "data").iterdir()] == [folder.name]
-    assert f"pictures of {name}: {folder / pictures}" in result.stdout
+    assert f"images of {name}: {folder / images}" in result.stdout
     by_hand = result.stdout.splitlines()[1:]
     assert len(by_hand) == (bool(split_file) and not first)
     assert all(str(folder / split_file) in line for line in by_hand)
@@ -182,7 +182,7 @@ def test_a_failed_download_leaves_nothing(
     """One line, and an empty data root."""
 
     def make(root: Path) -> None:
-        save_picture(root / "dtd/half/0.jpg")
+        save_image(root / "dtd/half/0.jpg")
         if error is not None:
             raise error
 
@@ -201,7 +201,7 @@ def test_mistakes_are_refused_in_one_line(
     """What cannot be downloaded says so before anything is touched."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
-    save_picture(tmp_path / "eurosat/2750/0.jpg")
+    save_image(tmp_path / "eurosat/2750/0.jpg")
     result = invoke(*case["command"].split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert case["says"] in result.stderr and len(result.stderr.splitlines()) == 1

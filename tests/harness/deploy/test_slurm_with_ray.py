@@ -14,7 +14,7 @@ import pytest
 
 from harness.store.open import find_store
 from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
-from tests.harness.fakes import draw_pictures
+from tests.harness.fakes import draw_images
 from tests.harness.listening import command, descendants
 from tests.harness.servers import postgres_programs
 
@@ -51,7 +51,7 @@ def states(folder: Path) -> list[str]:
 @pytest.mark.timeout(900)
 def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     """The time limit stops a study in order; the requeued job runs the rest, and Ray is gone."""
-    draw_pictures(tmp_path / "data")
+    draw_images(tmp_path / "data")
     words = ["--data-root", str(tmp_path / "data")]
     words += [word for key in SMALL for word in ("--set", key)]
     out = tmp_path / "out"

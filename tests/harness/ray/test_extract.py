@@ -19,7 +19,7 @@ from harness.errors import ClusterError
 from harness.ray.extract import ClusterEncoder, decoding_threads
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
-from tests.harness.cluster_driver import VIEWS, digest, pictures
+from tests.harness.cluster_driver import VIEWS, digest, images
 from tests.harness.conftest import OnCluster
 from tests.ship.features import encoders
 from tests.ship.features.encoders import FakeEncoder
@@ -28,7 +28,7 @@ from tests.ship.features.encoders import FakeEncoder
 class Driver(FakeEncoder):
     """A backbone on a machine that must not encode."""
 
-    def encode_images(self, pictures: torch.Tensor, /) -> torch.Tensor:
+    def encode_images(self, images: torch.Tensor, /) -> torch.Tensor:
         raise RuntimeError("the driver encodes")
 
 
@@ -58,7 +58,7 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
     """
     ray.cloudpickle.register_pickle_by_value(encoders)  # actors cannot import the tests
     request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(encoders))
-    dataset = pictures()
+    dataset = images()
     spans: list[str] = []
 
     @contextmanager
@@ -110,7 +110,7 @@ def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
 def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The hash of the features as this machine alone extracts them."""
     return digest(
-        extract_features(FrozenCLIP.load(), pictures(), VIEWS, tmp_path_factory.mktemp("local"))
+        extract_features(FrozenCLIP.load(), images(), VIEWS, tmp_path_factory.mktemp("local"))
     )
 
 
@@ -121,8 +121,8 @@ def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
         raise AssertionError("for so few")
 
     with ClusterEncoder(Resources(), never, session=never) as encoder:
-        found = extract_features(FakeEncoder(), pictures(), 0, tmp_path / "a", encode=encoder)
-    expected = extract_features(FakeEncoder(), pictures(), 0, tmp_path / "b")
+        found = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
+    expected = extract_features(FakeEncoder(), images(), 0, tmp_path / "b")
     np.testing.assert_array_equal(found.train, expected.train)
 
 
@@ -138,11 +138,11 @@ def test_a_killed_actor_costs_its_shard_alone(
 
 
 @pytest.mark.weekly
-def test_broken_pictures_are_named_together(cluster: OnCluster) -> None:
-    """The one error that this machine gives too, with pictures of other shards in it."""
+def test_broken_images_are_named_together(cluster: OnCluster) -> None:
+    """The one error that this machine gives too, with images of other shards in it."""
     found, noise = cluster("broken")
     assert found["error"] == (
-        "DatasetError: dataset emoji: 2 pictures of train cannot be decoded: broken 5, broken 390"
+        "DatasetError: dataset emoji: 2 images of train cannot be decoded: broken 5, broken 390"
     )
     assert "Traceback" not in noise
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.fakes import draw_pictures
+from tests.harness.fakes import draw_images
 from tests.harness.servers import Daemon, free_port
 
 STUDY = """
@@ -40,7 +40,7 @@ def home() -> Iterator[Path]:
 @pytest.mark.timeout(900)
 def test_a_running_cluster_is_joined_by_auto_and_by_its_address(home: Path, tmp_path: Path) -> None:
     """Its nodes ask for the user's token (Ray 2.59 and later), and no mode is set."""
-    draw_pictures(tmp_path / "data")
+    draw_images(tmp_path / "data")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")},
         "HOME": str(home),

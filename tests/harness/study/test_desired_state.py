@@ -20,7 +20,7 @@ from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
-from tests.harness.fakes import FakePictures, make_study
+from tests.harness.fakes import FakeImages, make_study
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
@@ -95,7 +95,7 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
     )
     labels = [row.label for row in found.rows]
-    controls = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
+    controls = ["zero_shot", "no_synthetic", "text_feature", "real_images"]
     matched = [f"{name} (selection=authors)" for name in ("no_synthetic", "text_feature")]
     assert labels == [*controls, *matched, "selection=none", "selection=authors"]
     assert {row.state for row in found.rows} == {"to run"}
@@ -107,8 +107,8 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     Of levels, too, that a sampler may propose; not of a method that has sentences of its own.
     """
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
-    pictures = FakePictures("mine", "d", "", names, "a {}.")
-    method = Method(load_dataset=lambda *_: pictures)
+    images = FakeImages("mine", "d", "", names, "a {}.")
+    method = Method(load_dataset=lambda *_: images)
     configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
     own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
     rows = tuple(

@@ -20,7 +20,7 @@ from ship.clip import FrozenCLIP
 from ship.finetuners.tune import BatchedFinetuner
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_pictures, make_study
+from tests.harness.fakes import fake_images, make_study
 from tests.harness.same_table import assert_same_table, rows
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
@@ -158,7 +158,7 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     """NaN in one seed's parameters: the others' numbers, files and answers are as without it."""
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
-    given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
+    given = {"extract": lambda *_: features, "load_dataset": fake_images}
     method = replace(Method(), **given)
     space = {"generator.kl_weight": [0.001]}
     keys = {

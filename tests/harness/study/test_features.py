@@ -25,10 +25,10 @@ from harness.study.features import (
     needed,
     prepare_features,
 )
-from ship.datasets import DatasetScan, ImageFolder, Picture, Split, content, load_dataset
+from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
-from tests.harness.fakes import FakeClip, FakePictures, make_method, make_study
-from tests.ship.datasets.conftest import save_picture
+from tests.harness.fakes import FakeClip, FakeImages, make_method, make_study
+from tests.ship.datasets.conftest import save_image
 from tests.ship.features.encoders import FakeEncoder
 
 
@@ -58,7 +58,7 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     assert sorted(found) == sorted(product(*levels.values()))
 
 
-def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
+def test_targets_need_their_test_images_alone(tmp_path: Path) -> None:
     """The source is extracted whole, each target without views and with one split."""
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
@@ -72,13 +72,13 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
 def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     """The levels of max_classes are united; without a limit, and of targets, all are needed."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
-    pictures = FakePictures("x", "", class_names=tuple("abcdefg"))
+    images = FakeImages("x", "", class_names=tuple("abcdefg"))
     ((need, configs),) = needed(
         study, make_plan(study, RunHistory(), make_prints(tmp_path))
     ).items()
     assert need.dataset == "photos" and len(configs) == 2
-    assert classes_of(configs, pictures) == [0, 1, 2, 3, 4]
-    official = replace(pictures, n_seen=4)
+    assert classes_of(configs, images) == [0, 1, 2, 3, 4]
+    official = replace(images, n_seen=4)
     assert classes_of(configs, official) == [0, 1, 2, 4, 5]
     whole = make_study(space={"max_classes": [4, None]})
     assert [*needed(whole).values()] == [()]
@@ -112,34 +112,34 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
     assert len(loaded) == 2
 
 
-def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
+def test_a_start_reads_no_image_that_an_earlier_one_has_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two feature sets of a dataset read each picture once to know it and once each to encode it.
+    """Two feature sets of a dataset read each image once to know it and once each to encode it.
 
-    The next start reads none, and surveys the dataset once; a changed picture is noticed.
+    The next start reads none, and surveys the dataset once; a changed image is noticed.
     """
     for label, place in product(range(2), range(6)):
-        save_picture(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
+        save_image(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
     reads, surveys = list[str](), list[str]()
-    plain_read, plain_scan = Picture.read, ImageFolder.scan
+    plain_read, plain_scan = ImageFile.read, ImageFolder.scan
 
-    def read(picture: Picture) -> bytes:
-        reads.append(picture.name)
-        return plain_read(picture)
+    def read(image: ImageFile) -> bytes:
+        reads.append(image.name)
+        return plain_read(image)
 
     def scan(spec: ImageFolder, name: str, root: Path | None) -> DatasetScan:
         surveys.append(name)
         return plain_scan(spec, name, root)
 
-    monkeypatch.setattr(Picture, "read", read)
+    monkeypatch.setattr(ImageFile, "read", read)
     monkeypatch.setattr(ImageFolder, "scan", scan)
     monkeypatch.setattr(content, "_FRESH_NS", -(10**18))
     method = replace(Method(), load_backbone=lambda name, device: FakeEncoder(name))
     name = "image_folder:few"
 
     def start() -> tuple[int, int]:
-        """A study's start: pictures read, and surveys."""
+        """A study's start: images read, and surveys."""
         reads.clear()
         surveys.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
@@ -151,18 +151,18 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
     n_train, n_rest = 6, 6
     assert start() == (12 + 2 * n_train + n_rest, 1)  # val and test have no augmented views
     assert start() == (0, 1)
-    save_picture(tmp_path / "few" / "thing 0" / "3.png", 9)
+    save_image(tmp_path / "few" / "thing 0" / "3.png", 9)
     assert start() == (1 + 2 * n_train + n_rest, 1)
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> None:
     """Images and their time, measured on a few of them; nothing once the features are cached."""
-    pictures = load_dataset("photos")
+    images = load_dataset("photos")
     splits = {
-        split: Split(part.pictures[:6], part.labels[:6]) for split, part in pictures.splits.items()
+        split: Split(part.images[:6], part.labels[:6]) for split, part in images.splits.items()
     }
-    few = replace(pictures, splits=splits)
+    few = replace(images, splits=splits)
     method = replace(
         Method(), load_backbone=lambda name, device: FakeEncoder(name), load_dataset=lambda *_: few
     )

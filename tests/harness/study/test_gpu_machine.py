@@ -43,7 +43,7 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
     assert bench.run(study, method=method, in_process=False).missing == 3
     assert bench.log.read_text() == "extract photos on a cluster\n"
     assert loaded == {"cpu"}
-    assert rooms == [8 * 3 * 4 * 4]  # pictures, views, numbers, bytes
+    assert rooms == [8 * 3 * 4 * 4]  # images, views, numbers, bytes
 
 
 @pytest.mark.parametrize("given", [{}, *({name: "backend:native"} for name in ALLOCATOR)])

@@ -56,7 +56,7 @@ from harness.method import Method
 from harness.store import Timing
 from harness.study import run_study
 
-Pictures = namedtuple("Pictures", "fingerprint split_version")
+Images = namedtuple("Images", "fingerprint split_version")
 uri, cache = sys.argv[1:]
 
 
@@ -71,7 +71,7 @@ outcome = run_study(
     data_root=None,
     tracking_uri=uri,
     cache_dir=Path(cache),
-    method=Method(load_dataset=lambda name, *_: Pictures(f"pictures-of-{name}", "")),
+    method=Method(load_dataset=lambda name, *_: Images(f"images-of-{name}", "")),
     publish=closing.publication,
     timing=Timing(sleep=waits),
 )
@@ -170,7 +170,7 @@ def test_two_datasets_read_their_own_features(bench: Bench) -> None:
     assert bench.run(study).done == 2
     assert [line.split()[0] for line in bench.lines()] == ["emoji", "caltech101"]
     prints = [run.data.tags["ship.dataset_fingerprint"] for run in bench.trials()]
-    assert prints == ["pictures-of-emoji", "pictures-of-caltech101"]
+    assert prints == ["images-of-emoji", "images-of-caltech101"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_pictures, make_study
+from tests.harness.fakes import fake_images, make_study
 from tests.reports.builder import StoreBuilder, scores
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
@@ -36,7 +36,7 @@ def pocket() -> FrozenCLIP:
 
 
 @pytest.fixture(scope="module")
-def pictures(pocket: FrozenCLIP) -> FeatureSet:
+def images(pocket: FrozenCLIP) -> FeatureSet:
     """Features of eight classes under the packaged backbone."""
     return build_features(pocket)
 
@@ -50,7 +50,7 @@ def study(**keys: Any) -> StudyConfig:
 
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
     """The study, run with ship's method on these features."""
-    given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
+    given = {"extract": lambda *_: features, "load_dataset": fake_images}
     return bench.run(asked, method=replace(Method(), **given))
 
 
@@ -81,20 +81,20 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
 
 
 def test_each_run_keeps_what_it_trained(
-    bench: Bench, pictures: FeatureSet, pocket: FrozenCLIP
+    bench: Bench, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
     """Setting by setting and seed by seed; a study that adopts the runs adopts what is wanted."""
-    assert run(bench, pictures, study()).complete
-    check_runs(bench, pictures, pocket)
+    assert run(bench, images, study()).complete
+    check_runs(bench, images, pocket)
     client = bench.store().client
     run_id = bench.trials()[0].info.run_id
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     for name, save in (("kept", True), ("left", False)):
-        assert not run(bench, pictures, study(name=name, save_models=save)).ran
+        assert not run(bench, images, study(name=name, save_models=save)).ran
         names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
         assert names == ["correct.parquet", "seeds.csv", "trained"][: 2 + save]
-    assert not run(bench, pictures, study(name="one", seeds=[1])).ran
+    assert not run(bench, images, study(name="one", seeds=[1])).ran
     (one, *_) = bench.trials("one")
     files = [Path(file.path).name for file in client.list_artifacts(one.info.run_id, "trained")]
     assert files == ["seed_1.safetensors", "trained.json"]
@@ -104,9 +104,9 @@ def test_each_run_keeps_what_it_trained(
         for one in (bench.trials("kept")[0].info.run_id, run_id)
     )
     assert all((copied / one.name).read_bytes() == one.read_bytes() for one in first.iterdir())
-    check_example(run_id, bench.uri, torch.tensor(pictures.test))
+    check_example(run_id, bench.uri, torch.tensor(images.test))
     # resumed as its YAML says, without the --set save_models=true of its first run
-    assert not run(bench, pictures, study(save_models=False)).ran
+    assert not run(bench, images, study(save_models=False)).ran
     check_named(bench, pocket)
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
@@ -118,7 +118,7 @@ def test_each_run_keeps_what_it_trained(
 
 
 def check_named(bench: Bench, clip: FrozenCLIP) -> None:
-    """Pictures get the class whose probability is highest in the mean over the seeds' models."""
+    """Images get the class whose probability is highest in the mean over the seeds' models."""
     folder = bench.log.parent / "own"
     (folder / "below").mkdir(parents=True)
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
@@ -136,32 +136,32 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     ]
     mean = sum(model.predict(paths).probabilities for model in models) / 2
     best = [models[0].class_names[i] for i in mean.argmax(-1).tolist()]
-    assert named["picture"].to_list() == ["a.PNG", "below/b.png"]
+    assert named["image"].to_list() == ["a.PNG", "below/b.png"]
     assert named["class"].to_list() == best
     assert named["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
     assert named["seeds"].to_list() == [2, 2]
     assert named["error"].to_list() == [None, None]
-    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"no image")
     mixed = harness.predict("small", folder, asked, tracking_uri=bench.uri)
-    assert mixed["picture"].to_list() == ["a.PNG", "b.png", "below/b.png"]
+    assert mixed["image"].to_list() == ["a.PNG", "b.png", "below/b.png"]
     assert mixed["class"].to_list() == [best[0], None, best[1]]
     assert mixed["error"].to_list() == [None, f"{folder}/b.png: cannot be decoded", None]
     broken = folder.with_name("broken")
     broken.mkdir()
     for name in ("x.png", "y.png"):
-        (broken / name).write_bytes(b"no picture")
+        (broken / name).write_bytes(b"no image")
     for wrong, told in (
         ({"config": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
-        ({"pictures": folder / "notes.txt"}, "no pictures here"),
-        ({"pictures": folder / "none"}, "no such file or folder"),
+        ({"images": folder / "notes.txt"}, "no images here"),
+        ({"images": folder / "none"}, "no such file or folder"),
         (
-            {"pictures": broken, "config": asked},
+            {"images": broken, "config": asked},
             "/x.png: cannot be decoded\n.*/y.png: cannot be decoded$",
         ),
     ):
         with pytest.raises(UserError, match=told):
             harness.predict(
-                **{"study": "small", "pictures": folder, "tracking_uri": bench.uri, **wrong}
+                **{"study": "small", "images": folder, "tracking_uri": bench.uri, **wrong}
             )
 
 
@@ -193,35 +193,35 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
             harness.predict(study, tmp_path, asked, tracking_uri=uri)
 
 
-def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
+def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
     """The example of the page runs, and its comments say what comes out."""
     page = (DOCS / "howto" / "trained-model.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    known: dict[str, Any] = {"pictures": pictures}
+    known: dict[str, Any] = {"images": images}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
         exec(example.replace("RUN_ID", run_id), known)
     assert known["made"].shape == (100, 256)
     assert known["labels"].tolist() == [0] * 50 + [1] * 50
-    assert known["scores"].shape == (len(pictures), len(known["trained"].class_names))
+    assert known["scores"].shape == (len(images), len(known["trained"].class_names))
 
 
 @pytest.mark.slow
-def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> None:
+def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None:
     """save_models: true makes no other setting: what was done without files is done."""
-    assert run(bench, pictures, study(save_models=False)).complete
-    assert not run(bench, pictures, study()).ran
+    assert run(bench, images, study(save_models=False)).complete
+    assert not run(bench, images, study()).ran
     run_id = bench.trials()[0].info.run_id
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
     assert names == ["correct.parquet", "seeds.csv"]
-    assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
+    assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
     told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
     with pytest.raises(UserError, match=told):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
         )
-    assert run(bench, pictures, study(seeds=3)).ran
+    assert run(bench, images, study(seeds=3)).ran
     files = [
         len(bench.store().client.list_artifacts(one.info.run_id, "trained"))
         for one in bench.trials()
@@ -231,12 +231,12 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
 
 @pytest.mark.weekly
 def test_files_come_from_a_tracking_server(
-    served: Callable[[Path], Bench], tmp_path: Path, pictures: FeatureSet, pocket: FrozenCLIP
+    served: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
     """Fetched by the address of a run, of its folder, and of one seed's file."""
     bench = served(tmp_path / "files")
-    assert run(bench, pictures, study()).complete
-    check_runs(bench, pictures, pocket)
+    assert run(bench, images, study()).complete
+    check_runs(bench, images, pocket)
     info = bench.trials()[0].info
     for base in (f"runs:/{info.run_id}", info.artifact_uri):
         for place, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):

@@ -67,13 +67,13 @@ def test_factors_of_an_incomplete_grid_have_no_test() -> None:
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
-        (("test", "test"), "selection looks at test pictures"),
-        (("pseudo_new", "authors"), "selection looks at test pictures"),
-        (("pseudo_new", "base_val"), "selected on different pictures"),
+        (("test", "test"), "selection looks at test images"),
+        (("pseudo_new", "authors"), "selection looks at test images"),
+        (("pseudo_new", "base_val"), "selected on different images"),
     ],
 )
 def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: str) -> None:
-    """Neither test pictures nor two rules' different pictures decide which setting is better."""
+    """Neither test images nor two rules' different images decide which setting is better."""
     builder = grid((2, 1), lambda s: float(s["f0"]))
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule

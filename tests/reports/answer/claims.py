@@ -176,14 +176,14 @@ def ranks(known: Known, text: str, found: Claims) -> None:
 
 
 def controls(known: Known, text: str, found: Claims) -> None:
-    """Of the fine-tuner alone and of real pictures beside the baseline."""
+    """Of the fine-tuner alone and of real images beside the baseline."""
     told = SENTENCES["controls"]["gap"].fullmatch(text)
     if told is None:
         found.facts.append(f"unread: {text}")
         return
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
     mine = known.results["", base]
-    for control, shown in (("no_synthetic", told[2]), ("real_pictures", told[3])):
+    for control, shown in (("no_synthetic", told[2]), ("real_images", told[3])):
         theirs = known.results[control, ()]
         gaps = [theirs[s][0] - mine[s][0] for s in mine if s in theirs]
         mean = sum(gaps) / len(gaps) * (-1 if control == "no_synthetic" else 1)
@@ -200,11 +200,11 @@ def _limit(known: Known, limit: Finding, found: Claims) -> None:
     if told is None or limit.subject != "no headroom":
         found.facts.append(f"unread: {limit.sentence}")
         return
-    floor, real = (known.results[control, ()] for control in ("no_synthetic", "real_pictures"))
+    floor, real = (known.results[control, ()] for control in ("no_synthetic", "real_images"))
     gains = [real[seed][0] - floor[seed][0] for seed in floor if seed in real]
     if abs(sum(gains) / len(gains) - number(told["gain"])) > SHOWN:
         found.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
-    gap = known.controls["real_pictures"] - known.controls["no_synthetic"]
+    gap = known.controls["real_images"] - known.controls["no_synthetic"]
     found.family("no headroom", false=gap >= SMALLEST_EFFECT)
 
 

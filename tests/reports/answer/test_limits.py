@@ -33,7 +33,7 @@ def controlled(builder: StoreBuilder, gain: Sequence[float], floor: bool = True)
     if floor:
         builder.trial({}, {s: scores(50.0 + s) for s in SEEDS}, control="no_synthetic")
     real = {s: scores(50.0 + s + by) for s, by in zip(SEEDS, gain, strict=True)}
-    return builder.trial({}, real, control="real_pictures")
+    return builder.trial({}, real, control="real_images")
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def chance(
 @pytest.mark.parametrize(
     ("accuracies", "limited"),
     [
-        ({"zero_shot": 0.09, "real_pictures": 0.1}, True),
-        ({"zero_shot": 0.09, "real_pictures": 0.5}, False),
-        ({"zero_shot": 0.5, "real_pictures": 0.09}, False),
+        ({"zero_shot": 0.09, "real_images": 0.1}, True),
+        ({"zero_shot": 0.09, "real_images": 0.5}, False),
+        ({"zero_shot": 0.5, "real_images": 0.09}, False),
         ({"zero_shot": 0.09}, False),
     ],
 )

@@ -1,6 +1,6 @@
 """Charts: made of the numbers that the analysis has, they lead to MLflow's pages of the runs.
 
-Their pictures are drawn here alone.
+Their images are drawn here alone.
 """
 
 import io
@@ -179,8 +179,8 @@ def test_files() -> None:
     (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
     first, second = chart_bytes(chart), chart_bytes(chart)
     assert first["png"] == second["png"]
-    picture = Image.open(io.BytesIO(first["png"]))
-    assert picture.width == pytest.approx(4 * 3.3 * 72, abs=4)
+    image = Image.open(io.BytesIO(first["png"]))
+    assert image.width == pytest.approx(4 * 3.3 * 72, abs=4)
     assert first["pdf"].startswith(b"%PDF") and b"/Font" in first["pdf"]
     assert b"/Type3" not in first["pdf"]
     assert b"<svg" in first["svg"] and b"<script" not in first["svg"]

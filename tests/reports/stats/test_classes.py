@@ -7,20 +7,20 @@ from reports.stats import DRAWS, interval_over_classes, resampled
 
 
 def test_classes_are_drawn_whole() -> None:
-    """Pictures count as often as their class is drawn."""
+    """Images count as often as their class is drawn."""
     rng = np.random.default_rng(1)
-    pictures = rng.integers(5, 20, 12).astype(float)
-    right = np.floor(pictures * rng.random(12))
-    found = resampled("", range(12), right, pictures)
+    images = rng.integers(5, 20, 12).astype(float)
+    right = np.floor(images * rng.random(12))
+    found = resampled("", range(12), right, images)
     assert found is not None and found.shape == (DRAWS,)
-    own = 100 * right.sum() / pictures.sum()
+    own = 100 * right.sum() / images.sum()
     # the bootstrap's own centre and spread, from the classes' accuracies around the mean
-    residual = right - own / 100 * pictures
-    spread = 100 * np.sqrt((residual**2).sum()) / pictures.sum()
+    residual = right - own / 100 * images
+    spread = 100 * np.sqrt((residual**2).sum()) / images.sum()
     assert found.mean() == pytest.approx(own, abs=0.25 * spread)
     wider = 2.201 / 1.960 * np.sqrt(12 / 11)  # Student's t of 11 in place of the normal
     assert found.std() == pytest.approx(wider * spread, rel=0.15)
-    assert resampled("", range(12), right / 2, pictures) == pytest.approx(found / 2)
+    assert resampled("", range(12), right / 2, images) == pytest.approx(found / 2)
 
 
 def test_few_classes_give_none() -> None:
@@ -34,13 +34,13 @@ def test_few_classes_give_none() -> None:
 def test_the_interval_covers_the_truth_of_all_classes(k: int) -> None:
     """Differences that vary from class to class; the tested k are drawn from endlessly many."""
     rng, held, studies = np.random.default_rng(0), 0, 400
-    pictures = np.full(k, 10.0)
+    images = np.full(k, 10.0)
     for _ in range(studies):
         easy = rng.beta(3, 2, k)
         moved = np.clip(easy + rng.normal(0.0, 0.1, k), 0, 1)
         ids = rng.integers(10**6, size=k).tolist()  # other classes, so other draws
         right = [rng.binomial(10, p).astype(float) for p in (easy, moved)]
-        one, other = (resampled("", ids, held, pictures) for held in right)
+        one, other = (resampled("", ids, held, images) for held in right)
         assert one is not None and other is not None
         found = interval_over_classes(0.0, [other - one])
         # the clipping pulls the mean down a little: what it is with endlessly many classes

@@ -42,7 +42,7 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
     """An evaluation set that lacks a kind of answer has null; another run: nothing."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     found = read(tmp_path).select(
-        "eval_set", "class_id", "seen", "pictures", "own/seed_3", "all/seed_3"
+        "eval_set", "class_id", "seen", "images", "own/seed_3", "all/seed_3"
     )
     assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
     assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
@@ -98,7 +98,7 @@ def test_what_is_large_or_no_file_is_left_alone(
     """Few bytes may hold many rows; a pipe would wait for ever."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
-        "reports.study.on_demand.MAX_PICTURES": 2,
+        "reports.study.on_demand.MAX_IMAGES": 2,
         "harness.store.artifacts.MAX_FILE": 100,
     }
     for name, value in limits.items():

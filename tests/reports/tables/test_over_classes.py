@@ -21,15 +21,15 @@ from reports.tables.over_classes import _draws_of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 
-N_CTX, SEEDS, CLASSES, PICTURES = "generator.n_ctx", (0, 1, 2, 3, 4), 24, 10
-SEEN = np.repeat(np.arange(CLASSES) < CLASSES // 2, PICTURES)
+N_CTX, SEEDS, CLASSES, IMAGES = "generator.n_ctx", (0, 1, 2, 3, 4), 24, 10
+SEEN = np.repeat(np.arange(CLASSES) < CLASSES // 2, IMAGES)
 
 
 def answers(level: int, seed: int) -> np.ndarray:
-    """Which pictures are right; the longer the prompt, the more classes are easy."""
+    """Which images are right; the longer the prompt, the more classes are easy."""
     rng = np.random.default_rng([level, seed])
     easy = np.where(np.arange(CLASSES) % 8 < level, 0.9, 0.5)
-    return rng.random(CLASSES * PICTURES) < np.repeat(easy, PICTURES)
+    return rng.random(CLASSES * IMAGES) < np.repeat(easy, IMAGES)
 
 
 def measured(right: np.ndarray) -> dict[str, float]:
@@ -39,7 +39,7 @@ def measured(right: np.ndarray) -> dict[str, float]:
 
 def frame(level: int) -> pl.DataFrame:
     """The file of a run."""
-    ids = np.repeat(np.arange(CLASSES, dtype=np.int32), PICTURES)
+    ids = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
     own = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
     return pl.DataFrame({**columns, "seen": SEEN, **own})
@@ -75,13 +75,13 @@ def over_classes(study: Study) -> dict[str, object]:
 
 def test_an_answer_warns_of_few_classes(study: Study) -> None:
     """A loss of few classes is often not among so few; the number is of the half with fewer."""
-    half = min(sum(SEEN), sum(not seen for seen in SEEN)) // PICTURES
+    half = min(sum(SEEN), sum(not seen for seen in SEEN)) // IMAGES
     told = f"Intervals over classes rest on {half} classes"
     assert any(line.startswith(told) for line in make_report(study).answer.cautions)
 
 
 def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> None:
-    """Wider where few classes differ than the pictures alone would have it; told in a note."""
+    """Wider where few classes differ than the images alone would have it; told in a note."""
     table, *_ = build_tables(study)
     cells = over_classes(study)
     assert cells["4"] is None

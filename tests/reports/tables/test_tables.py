@@ -38,7 +38,7 @@ def test_a_table_is_one_family() -> None:
     table, *_ = build_tables(study)
     rows = study.rows
     base = rows.filter(rows[N_CTX] == 4)["test/harmonic_mean"].to_numpy()
-    controls = ("zero_shot", "no_synthetic", "text_feature", "real_pictures")
+    controls = ("zero_shot", "no_synthetic", "text_feature", "real_images")
     compared = [rows.filter(rows[N_CTX] == n) for n in (1, 2, 8, 16)]
     compared += [rows.filter(rows["control"] == control) for control in controls]
     values = [part["test/harmonic_mean"].to_numpy() for part in compared]

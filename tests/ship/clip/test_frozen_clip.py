@@ -56,19 +56,19 @@ def test_weights_are_frozen(clip: FrozenCLIP) -> None:
     assert not any(m.training for m in clip._model.modules())
 
 
-def test_pictures_in_bfloat16(clip: FrozenCLIP) -> None:
+def test_images_in_bfloat16(clip: FrozenCLIP) -> None:
     """Features stay float32 and of unit norm, near the others, and say what they are."""
     tiny = build_clip()
-    pictures = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    exact, plain = tiny.encode_images(pictures), tiny.preprocess_id
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, plain = tiny.encode_images(images), tiny.preprocess_id
     tiny.image_precision = "bf16"
-    reduced = tiny.encode_images(pictures)
+    reduced = tiny.encode_images(images)
     assert reduced.dtype == torch.float32 and not torch.equal(reduced, exact)
     torch.testing.assert_close(reduced.norm(dim=1), torch.ones(3))
     assert (reduced * exact).sum(1).min() > 1 - 1e-3
     assert tiny.preprocess_id != plain and tiny.fingerprint == clip.fingerprint
     tiny.image_precision = "fp32"
-    assert torch.equal(tiny.encode_images(pictures), exact) and tiny.preprocess_id == plain
+    assert torch.equal(tiny.encode_images(images), exact) and tiny.preprocess_id == plain
 
 
 CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}

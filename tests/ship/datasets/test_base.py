@@ -1,4 +1,4 @@
-"""Pictures of every mode, the error that lists faults, and names.
+"""Images of every mode, the error that lists faults, and names.
 
 Names of datasets from elsewhere, and class names that CLIP cannot tell apart.
 """
@@ -20,7 +20,7 @@ from ship.datasets.base import (
     CONTEXT_LENGTH,
     DatasetError,
     Faults,
-    Picture,
+    ImageFile,
     UndecodableError,
     clean_class_name,
     spoken,
@@ -31,7 +31,7 @@ from tests.told import told
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """A picture file's bytes."""
+    """An image file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -39,13 +39,13 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def first_pixel(data: bytes) -> tuple[int, ...]:
     """The top left pixel after opening as RGB."""
-    image = Picture("x", data).open()
+    image = ImageFile("x", data).open()
     assert image.mode == "RGB"
     return image.getpixel((0, 0))
 
 
 def palette(transparency: object) -> bytes:
-    """A red palette picture."""
+    """A red palette image."""
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     return encoded(image, transparency=transparency)
@@ -72,16 +72,16 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
-    """Grey, palette, 16-bit and transparent pictures open as RGB, transparency over white."""
+    """Grey, palette, 16-bit and transparent images open as RGB, transparency over white."""
     data, expected = MODES[mode]
     assert first_pixel(data) == pytest.approx(expected, abs=int(mode == "cmyk"))  # a JPEG
 
 
-def test_a_picture_of_floating_point_values_is_refused() -> None:
-    """Pillow would open values of 0 to 1 black; TIFF files hold such pictures."""
+def test_an_image_of_floating_point_values_is_refused() -> None:
+    """Pillow would open values of 0 to 1 black; TIFF files hold such images."""
     data = encoded(Image.new("F", (4, 4), 0.5), "TIFF")
     with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale: save"):
-        Picture("x", data).open()
+        ImageFile("x", data).open()
 
 
 def test_dataset_error_survives_pickling() -> None:

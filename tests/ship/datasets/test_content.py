@@ -1,4 +1,4 @@
-"""What pictures hold: those that stand in two splits, and the hashes of files that are kept.
+"""What images hold: those that stand in two splits, and the hashes of files that are kept.
 
 Who is read again, and what is not believed.
 """
@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from PIL import Image, PngImagePlugin
 
-from ship.datasets import DatasetError, Picture, load_dataset, scan_dataset
+from ship.datasets import DatasetError, ImageFile, load_dataset, scan_dataset
 from ship.datasets import content as module
 from ship.datasets.content import DigestMemory, copy_faults, pixel_hash
 from tests.damage import DAMAGE, Damage, damaged
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 
 
 def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
@@ -25,62 +25,62 @@ def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
     assert copy_faults("x", {"train": many, "val": {}, "test": copies}, {}) == [
-        "x: 7 pictures of train also in test, under another name: dog/0.png = cat/0.png, "
+        "x: 7 images of train also in test, under another name: dog/0.png = cat/0.png, "
         "dog/1.png = cat/1.png, dog/2.png = cat/2.png, dog/3.png = cat/3.png, "
         "dog/4.png = cat/4.png and 2 more"
     ]
     one = {"a.png": b"1"}
     assert copy_faults(
         "x", {"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}, {}
-    ) == ["x: 1 picture of val also in test, under another name: a.png = b.png"]
+    ) == ["x: 1 image of val also in test, under another name: a.png = b.png"]
     assert copy_faults("x", {"train": one, "val": {"v.png": b"1"}, "test": {}}, {}) == [
-        "x: 1 picture of train also in val, under another name: a.png = v.png"
+        "x: 1 image of train also in val, under another name: a.png = v.png"
     ]
     assert not copy_faults("x", {"train": one, "val": {}, "test": one}, {})
 
 
 def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
     """Another format and a comment make no difference; one pixel and the shape do."""
-    save_picture(tmp_path / "a.png")
+    save_image(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png")
     comment = PngImagePlugin.PngInfo()
     comment.add_text("date", "today")
     image.save(tmp_path / "b.png", pnginfo=comment)
     image.save(tmp_path / "c.bmp")
     names = ("a.png", "b.png", "c.bmp")
-    assert len({pixel_hash(Picture(name, tmp_path / name)) for name in names}) == 1
+    assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 1
     assert len({(tmp_path / name).read_bytes() for name in names}) == 3
     image.putpixel((0, 0), (1, 2, 3))
     image.save(tmp_path / "d.png")
     Image.new("RGB", (40, 32)).save(tmp_path / "e.png")
     Image.new("RGB", (32, 40)).save(tmp_path / "f.png")
     names = ("a.png", "d.png", "e.png", "f.png")
-    assert len({pixel_hash(Picture(name, tmp_path / name)) for name in names}) == 4
+    assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 4
 
 
 def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
     """The file's bytes are hashed anyway; both names stand in the line, which has no other."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
-    train, test = splits["train"].pictures[0].name, splits["test"].pictures[0].name
+    train, test = splits["train"].images[0].name, splits["test"].images[0].name
     shutil.copy(folder_root / "pets" / train, folder_root / "pets" / test)
     with pytest.raises(DatasetError) as caught:
         load_dataset("image_folder:pets", folder_root)
     assert caught.value.faults == (
-        "dataset image_folder:pets: 1 picture of train also in test, under another name: "
+        "dataset image_folder:pets: 1 image of train also in test, under another name: "
         f"{train} = {test}",
     )
 
 
-def test_a_picture_under_two_classes_is_refused(folder_root: Path) -> None:
+def test_an_image_under_two_classes_is_refused(folder_root: Path) -> None:
     """Both paths stand in the line, whichever splits they are in."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
-    dog = splits["train"].pictures[0].name
-    lion = next(p.name for p in splits["train"].pictures if p.name.startswith("sea"))
+    dog = splits["train"].images[0].name
+    lion = next(p.name for p in splits["train"].images if p.name.startswith("sea"))
     shutil.copy(folder_root / "pets" / dog, folder_root / "pets" / lion)
     with pytest.raises(DatasetError) as caught:
         load_dataset("image_folder:pets", folder_root)
     where = "dataset image_folder:pets"
-    assert caught.value.faults == (f"{where}: 1 picture under two classes: {dog} = {lion}",)
+    assert caught.value.faults == (f"{where}: 1 image under two classes: {dog} = {lion}",)
 
 
 def test_a_published_split_with_copies_is_used_with_a_warning(
@@ -91,7 +91,7 @@ def test_a_published_split_with_copies_is_used_with_a_warning(
     shutil.copy(images / "sea_horse/train0.jpg", images / "sea_horse/test1.jpg")
     load_dataset("caltech101", coop_root)
     assert [r.message for r in caplog.records if r.levelno == logging.WARNING][1:] == [
-        "dataset caltech101: 1 picture of train also in test, under another name: "
+        "dataset caltech101: 1 image of train also in test, under another name: "
         "sea_horse/train0.jpg = sea_horse/test1.jpg"
     ]
 
@@ -101,20 +101,20 @@ Counted = Callable[[], list[str]]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    """Gives the names of the pictures that were read since it was asked last."""
+    """Gives the names of the images that were read since it was asked last."""
     names: list[str] = []
-    plain = Picture.read
+    plain = ImageFile.read
 
-    def counted(picture: Picture) -> bytes:
-        names.append(picture.name)
-        return plain(picture)
+    def counted(image: ImageFile) -> bytes:
+        names.append(image.name)
+        return plain(image)
 
     def since() -> list[str]:
         found = sorted(names)
         names.clear()
         return found
 
-    monkeypatch.setattr(Picture, "read", counted)
+    monkeypatch.setattr(ImageFile, "read", counted)
     return since
 
 
@@ -133,19 +133,19 @@ def disguised(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("change", [lambda path: save_picture(path, 77, (20, 20)), disguised])
-def test_a_changed_picture_is_read_again(
+@pytest.mark.parametrize("change", [lambda path: save_image(path, 77, (20, 20)), disguised])
+def test_a_changed_image_is_read_again(
     coop_root: Path, tmp_path: Path, reads: Counted, change: Callable[[Path], None]
 ) -> None:
     """It alone, once; the fingerprint is that of the new content."""
     memory = tmp_path / "digests"
     first = load_dataset("caltech101", coop_root, memory)
-    picture = first.splits["train"].pictures[1]
-    assert isinstance(picture.source, Path)
-    change(picture.source)
+    image = first.splits["train"].images[1]
+    assert isinstance(image.source, Path)
+    change(image.source)
     reads()
     found = load_dataset("caltech101", coop_root, memory)
-    assert reads() == [picture.name]
+    assert reads() == [image.name]
     assert found.fingerprint == load_dataset("caltech101", coop_root).fingerprint
     assert found.fingerprint != first.fingerprint
     reads()
@@ -153,7 +153,7 @@ def test_a_changed_picture_is_read_again(
     assert reads() == []
 
 
-def test_a_picture_that_was_just_written_is_not_remembered(
+def test_an_image_that_was_just_written_is_not_remembered(
     coop_root: Path, tmp_path: Path, reads: Counted
 ) -> None:
     """On a disk that counts seconds, a change in the same second could not be seen."""
@@ -173,12 +173,12 @@ def test_a_damaged_memory_gives_no_other_digest(
 ) -> None:
     """Other bytes, or fewer: the file is read."""
     folder = tmp_path_factory.mktemp("memory")
-    save_picture(folder / "a.png")
-    picture = Picture("a.png", folder / "a.png")
+    save_image(folder / "a.png")
+    image = ImageFile("a.png", folder / "a.png")
 
     def digest() -> bytes:
         memory = remembering(folder)
-        found = memory.digest(picture)
+        found = memory.digest(image)
         memory.keep()
         return found
 

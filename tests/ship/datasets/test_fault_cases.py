@@ -12,7 +12,7 @@ import pytest
 
 from ship.datasets import DatasetError, scan_dataset
 from tests.patterns import matching
-from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
+from tests.ship.datasets.conftest import SPLIT_FILE, save_image
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 from tests.told import put, told
 
@@ -63,7 +63,7 @@ def split_edited(root: Path, edits: dict[str, Any]) -> None:
 
 
 def mats_edited(root: Path, edits: dict[str, Any]) -> None:
-    """Other values in AWA2's MATLAB files; PREFIX is its authors' folder of pictures."""
+    """Other values in AWA2's MATLAB files; PREFIX is its authors' folder of images."""
     folder, _, *rest = XLSA["awa2"]
     found = mats(*rest)
     for place, value in edits.items():
@@ -77,7 +77,7 @@ ONE: dict[str, Callable[[Path], None]] = {
     "remove": removed,
     "pipe": piped,
     "folders": Path.mkdir,
-    "pictures": save_picture,
+    "images": save_image,
 }
 """What is done to each path of a list."""
 EACH: dict[str, Callable[[Path, Any], Any]] = {

@@ -7,16 +7,16 @@ import pytest
 
 from ship.datasets import ImageFolder, load_dataset, scan_dataset
 from ship.datasets.own import fixed_split
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 
 
 def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
-    """Ten pictures give 5/2/3, three give one each; names are cleaned and sorted."""
+    """Ten images give 5/2/3, three give one each; names are cleaned and sorted."""
     dataset = load_dataset("image_folder:pets", folder_root)
     assert dataset.class_names == ("dog", "sea lion")
     labels = {name: split.labels.tolist() for name, split in dataset.splits.items()}
     assert labels == {"train": [0] * 5 + [1], "val": [0] * 2 + [1], "test": [0] * 3 + [1]}
-    names = [p.name for split in dataset.splits.values() for p in split.pictures]
+    names = [p.name for split in dataset.splits.values() for p in split.images]
     assert len(names) == len(set(names)) == 13
 
 
@@ -36,8 +36,8 @@ def test_a_file_names_the_classes(folder_root: Path, file: str, text: str) -> No
     own = ImageFolder(str(path)) if file.startswith("else") else ImageFolder()
     after = load_dataset("image_folder:pets", folder_root, folder=own)
     assert after.class_names == ("hound", "a lion, at sea")
-    assert after.fingerprint != before.fingerprint == before.pictures_fingerprint
-    assert after.pictures_fingerprint == before.fingerprint
+    assert after.fingerprint != before.fingerprint == before.images_fingerprint
+    assert after.images_fingerprint == before.fingerprint
     comma = "," if path.suffix == ".csv" else " "
     path.write_text(f"dog{comma}dog\nsea_lion{comma}sea lion")
     same = load_dataset("image_folder:pets", folder_root, folder=own)
@@ -58,15 +58,15 @@ def test_the_fixed_split_depends_on_paths_alone() -> None:
 
 
 def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
-    """With train/, val/ and test/ each picture stays where it was put."""
+    """With train/, val/ and test/ each image stays where it was put."""
     for split, n in {"train": 4, "val": 1, "test": 2}.items():
         for name in ("cat", "dog"):
             for i in range(n):
-                save_picture(tmp_path / "a/pets" / split / name / f"{split}{i}.jpg")
+                save_image(tmp_path / "a/pets" / split / name / f"{split}{i}.jpg")
     dataset = load_dataset("image_folder:a/pets", tmp_path)
     assert dataset.class_names == ("cat", "dog")
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
-    assert all(p.name.startswith("val/") for p in dataset.splits["val"].pictures)
+    assert all(p.name.startswith("val/") for p in dataset.splits["val"].images)
     scan = scan_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
     fault = "is split by its folders, not by a split_seed"
     assert scan.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
@@ -82,7 +82,7 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     own = ImageFolder(split=str(path))
     dataset = load_dataset("image_folder:pets", folder_root, folder=own)
     assert (dataset.class_names, dataset.split_version) == (("small", "large"), "mine.json")
-    found = {split: [p.name for p in part.pictures] for split, part in dataset.splits.items()}
+    found = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
     assert found == {split: [row[0] for row in part] for split, part in listed.items()}
     assert dataset.warnings == (
         f"{folder_root / 'pets'}: 1 list of class names not read: {path} has its own: "
@@ -91,9 +91,9 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
     path.write_text(json.dumps({**listed, **edited}))
     assert scan_dataset("image_folder:pets", folder_root, own).faults == (
-        f"{path}: 1 picture more than once in train: dog/0.png",
-        f"{path}: 1 class without a picture in test: large",
-        f"{path}: {folder_root / 'pets'}: 1 missing picture: no.png",
+        f"{path}: 1 image more than once in train: dog/0.png",
+        f"{path}: 1 class without an image in test: large",
+        f"{path}: {folder_root / 'pets'}: 1 missing image: no.png",
     )
 
 
@@ -107,14 +107,14 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
     (folder_root / "pets/dog/notes.txt").write_text("x")
     (folder_root / "pets/dog/._1.png").write_text("x")
     (folder_root / "pets/.git").mkdir()
-    save_picture(folder_root / "pets/dog/deep/er/11.PNG")
+    save_image(folder_root / "pets/dog/deep/er/11.PNG")
     (folder_root / "pets/dog/ring").symlink_to(folder_root / "pets/dog")
-    save_picture(folder_root / "pets/dog/.thumbnails/1.png")
+    save_image(folder_root / "pets/dog/.thumbnails/1.png")
     (folder_root / "pets/dog/IMG_1.HEIC").write_bytes(b"x")
     scan = scan_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
     assert scan.notes == (
-        f"{where}4 paths passed over, which are hidden, met again, or no picture by their ending: "
+        f"{where}4 paths passed over, which are hidden, met again, or no image by their ending: "
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
     line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
@@ -128,15 +128,15 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
 def test_links_that_lead_upward_are_not_followed(
     folder_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The folder, the data root and what holds it: no loop, and no picture from beside the folder.
+    """The folder, the data root and what holds it: no loop, and no image from beside the folder.
 
     Also where the folder is itself a link, so that what holds it is two folders.
     """
-    save_picture(folder_root / "others/cat/0.png")
+    save_image(folder_root / "others/cat/0.png")
     away = tmp_path_factory.mktemp("disk")
     (folder_root / "pets").rename(away / "pets")
     (folder_root / "pets").symlink_to(away / "pets")
-    save_picture(away / "cat/0.png")
+    save_image(away / "cat/0.png")
     targets = {"own": away / "pets", "root": folder_root, "top": Path("/"), "disk": away}
     for name, target in targets.items():
         (away / "pets/dog" / name).symlink_to(target)

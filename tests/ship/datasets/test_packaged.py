@@ -1,4 +1,4 @@
-"""The packaged pictures and model: the files themselves, and what ship reads of them.
+"""The packaged images and model: the files themselves, and what ship reads of them.
 
 They were made once (ship/pocket/NOTICE) and do not change: results that are on record hang on each
 byte of them.
@@ -14,13 +14,13 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.datasets import PACKAGED, DatasetError, PackagedDataset, load_dataset
-from ship.datasets.base import Picture
+from ship.datasets.base import ImageFile
 from ship.pocket import EMOJI_PARQUET, MODEL_DIR
 
 
 @pytest.mark.parametrize(("name", "short_side"), [("emoji", 128), ("photos", 128)])
 def test_the_packaged_table_loads(name: str, short_side: int) -> None:
-    """Labels follow the sorted class names, every class is in every split, pictures open."""
+    """Labels follow the sorted class names, every class is in every split, images open."""
     dataset = load_dataset(name)
     assert list(dataset.class_names) == sorted(dataset.class_names)
     assert dataset.template == "a photo of a {}."
@@ -30,9 +30,9 @@ def test_the_packaged_table_loads(name: str, short_side: int) -> None:
     table = pl.read_parquet(spec.path, columns=["class_name", spec.naming, "split"])
     rows = table.filter(split="test")
     test = dataset.splits["test"]
-    assert [picture.name for picture in test.pictures] == rows[spec.naming].to_list()
+    assert [image.name for image in test.images] == rows[spec.naming].to_list()
     assert [dataset.class_names[label] for label in test.labels] == rows["class_name"].to_list()
-    pixels = np.asarray(test.pictures[0].open())
+    pixels = np.asarray(test.images[0].open())
     assert min(pixels.shape[:2]) == short_side
     assert pixels.shape[2] == 3
 
@@ -54,7 +54,7 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
 
 
 ZERO_SHOT_BOUND = 0.48
-"""Of every tenth test picture of emoji; NOTICE has the figure over all."""
+"""Of every tenth test image of emoji; NOTICE has the figure over all."""
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_every_drawing_names_its_licence() -> None:
 
 
 def test_the_backbone_names_drawings() -> None:
-    """Every tenth test picture, well above the bound, where chance is 0.3%."""
+    """Every tenth test image, well above the bound, where chance is 0.3%."""
     drawings = pl.read_parquet(EMOJI_PARQUET)
     names = drawings["class_name"].unique().sort().to_list()
     sample = drawings.filter(pl.col("split") == "test").gather_every(10)
     clip = FrozenCLIP.load("pocket")
-    pictures = [Picture("", image).open().convert("RGB") for image in sample["image"]]
-    seen = clip.encode_images(torch.stack([clip.preprocess(picture) for picture in pictures]))
+    images = [ImageFile("", data).open().convert("RGB") for data in sample["image"]]
+    seen = clip.encode_images(torch.stack([clip.preprocess(image) for image in images]))
     texts = clip.encode_texts([f"a photo of a {name}." for name in names])
     labels = torch.tensor([names.index(name) for name in sample["class_name"]])
     assert ((seen @ texts.T).argmax(1) == labels).float().mean() > ZERO_SHOT_BOUND

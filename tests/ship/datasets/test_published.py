@@ -31,7 +31,7 @@ def test_coops_names_labels_and_template(coop_root: Path) -> None:
 
 
 def test_the_fingerprint_follows_the_order_of_rows(coop_root: Path) -> None:
-    """Features are kept by it, and they are a row for each picture; a class name is in it, too."""
+    """Features are kept by it, and they are a row for each image; a class name is in it, too."""
     split_file = coop_root / "caltech-101" / SPLIT_FILE
     document = json.loads(split_file.read_text(encoding="utf-8"))
     document["train"].reverse()
@@ -74,15 +74,15 @@ def test_of_an_imagenet_class_64_and_10_are_used(n: int, train: int, val: int) -
 
 
 def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> None:
-    """Test pictures are those of images/val; labels follow classnames.txt, not the wnids."""
+    """Test images are those of images/val; labels follow classnames.txt, not the wnids."""
     imagenet_tree(tmp_path)
     class_names(tmp_path / "imagenet", {wnid: WNIDS[wnid] for wnid in (C, A, B)})
     dataset = load_dataset("imagenet", tmp_path)
     assert dataset.class_names == ("kit fox", "tench", "café")
     assert [len(split) for split in dataset.splits.values()] == [12, 6, 6]
     for name, split in dataset.splits.items():
-        for picture, label in zip(split.pictures, split.labels.tolist(), strict=True):
-            part, wnid, _ = picture.name.split("/")
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            part, wnid, _ = image.name.split("/")
             assert (part, wnid) == ("val" if name == "test" else "train", (C, A, B)[label])
 
 
@@ -90,7 +90,7 @@ def test_imagenets_fingerprint_is_of_paths_and_sizes(tmp_path: Path) -> None:
     """Other bytes of the same number and other dates go unnoticed; a size and a name do not."""
     imagenet_tree(tmp_path)
     before = load_dataset("imagenet", tmp_path)
-    path = before.splits["train"].pictures[0].source
+    path = before.splits["train"].images[0].source
     assert isinstance(path, Path)
     content = path.read_bytes()
     path.write_bytes(b"x" * len(content))
@@ -104,7 +104,7 @@ def test_imagenets_fingerprint_is_of_paths_and_sizes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_targets_have_test_pictures_alone(tmp_path: Path, name: str) -> None:
+def test_targets_have_test_images_alone(tmp_path: Path, name: str) -> None:
     """A and R know only the classes that are there; imagenet/ may have the names for all."""
     expected, first = TARGETS[name]
     LAYOUTS[name](tmp_path)
@@ -114,7 +114,7 @@ def test_targets_have_test_pictures_alone(tmp_path: Path, name: str) -> None:
         dataset = load_dataset(name, tmp_path)
         assert list(dataset.class_names) == expected
         assert [len(split) for split in dataset.splits.values()] == [0, 0, 2 * len(expected)]
-        assert dataset.splits["test"].pictures[0].name == first
+        assert dataset.splits["test"].images[0].name == first
         assert dataset.splits["test"].labels.tolist() == [i // 2 for i in range(2 * len(expected))]
         if own.exists():
             own.rename(tmp_path / "imagenet/classnames.txt")
@@ -137,7 +137,7 @@ def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCapture
     """Labels fit the names, which keep their accents; none is in two splits, and they open.
 
     Where counts are published, a set that differs from them loads with a warning. A moved tree
-    keeps its fingerprint, whatever its dates are; one with a picture of other content has another.
+    keeps its fingerprint, whatever its dates are; one with an image of other content has another.
     """
     LAYOUTS[name](tmp_path)
     dataset = load_dataset(name, tmp_path)
@@ -145,12 +145,12 @@ def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCapture
     assert dataset.template.format("X").count("X") == 1
     assert list(dataset.splits) == list(SPLITS)
     assert set(dataset.splits["test"].labels.tolist()) == set(range(len(dataset.class_names)))
-    pictures = [p for split in dataset.splits.values() for p in split.pictures]
-    assert len({picture.name for picture in pictures}) == len(pictures)
+    images = [p for split in dataset.splits.values() for p in split.images]
+    assert len({image.name for image in images}) == len(images)
     for split in dataset.splits.values():
         assert split.labels.dtype == np.int64
-        assert len(split.labels) == len(split.pictures)
-    assert pictures[0].open().size == (40, 32)
+        assert len(split.labels) == len(split.images)
+    assert images[0].open().size == (40, 32)
     assert any("café" in found.lower() for found in dataset.class_names)
 
     spec = DATASETS.get(name)
@@ -159,7 +159,7 @@ def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCapture
 
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     shutil.copytree(tmp_path, moved)
-    source = load_dataset(name, moved).splits["test"].pictures[0].source
+    source = load_dataset(name, moved).splits["test"].images[0].source
     assert isinstance(source, Path)
     os.utime(source, (0, 0))
     assert load_dataset(name, moved).fingerprint == dataset.fingerprint

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ship.datasets import DatasetError, Picture, load_dataset
-from ship.datasets.base import MAX_PICTURE, UndecodableError
+from ship.datasets import DatasetError, ImageFile, load_dataset
+from ship.datasets.base import MAX_IMAGE, UndecodableError
 from ship.features import undecodable
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
@@ -35,25 +35,25 @@ def png(side: int) -> bytes:
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_460, 20_000, 2_000_000])
 def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
-    """Pillow would only warn of the first; the user is told which picture, and why."""
-    assert side**2 > MAX_PICTURE
+    """Pillow would only warn of the first; the user is told which image, and why."""
+    assert side**2 > MAX_IMAGE
     with pytest.raises(UndecodableError, match="pixels are too many"):
-        Picture("bomb", png(side)).open()
-    pictures = coop_root / "caltech-101/101_ObjectCategories"
-    (pictures / "sea_horse/train0.jpg").write_bytes(png(side))
+        ImageFile("bomb", png(side)).open()
+    images = coop_root / "caltech-101/101_ObjectCategories"
+    (images / "sea_horse/train0.jpg").write_bytes(png(side))
     dataset = load_dataset("caltech101", coop_root)
     text = str(undecodable(dataset, "train", "x"))
-    assert "1 picture of train cannot be decoded" in text
+    assert "1 image of train cannot be decoded" in text
     assert "pixels are too many" in text
 
 
-def test_a_picture_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript, which Pillow hands to Ghostscript, is no picture here, whatever it is called."""
+def test_an_image_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript, which Pillow hands to Ghostscript, is no image here, whatever it is called."""
     Image.init()
     assert "EPS" in Image.OPEN
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(UndecodableError):
-        Picture("x.jpg", content).open()
+        ImageFile("x.jpg", content).open()
 
 
 _TRICKS = st.sampled_from(
@@ -92,8 +92,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def check(name: str, root: Path, pictures: Path) -> None:
-    """The answer is a dataset whose pictures are its own, or faults of one line each."""
+def check(name: str, root: Path, images: Path) -> None:
+    """The answer is a dataset whose images are its own, or faults of one line each."""
     try:
         dataset = load_dataset(name, root)
     except DatasetError as error:
@@ -102,23 +102,23 @@ def check(name: str, root: Path, pictures: Path) -> None:
         return
     seen: dict[Path, str] = {}
     for split, part in dataset.splits.items():
-        assert len(part.pictures) == len(part.labels)
+        assert len(part.images) == len(part.labels)
         assert all(0 <= label < len(dataset.class_names) for label in part.labels)
-        for picture in part.pictures:
-            assert isinstance(picture.source, Path)
-            where = picture.source.resolve()
-            assert where.is_relative_to(pictures.resolve())
+        for image in part.images:
+            assert isinstance(image.source, Path)
+            where = image.source.resolve()
+            assert where.is_relative_to(images.resolve())
             assert seen.setdefault(where, split) == split
-            picture.open()
+            image.open()
     assert all(name.isprintable() for name in dataset.class_names)
 
 
-def look(name: str, root: Path, pictures: str, path: Path, content: bytes) -> None:
+def look(name: str, root: Path, images: str, path: Path, content: bytes) -> None:
     """Check while a file holds something else."""
     sound = path.read_bytes()
     path.write_bytes(content)
     try:
-        check(name, root, root / pictures)
+        check(name, root, root / images)
     finally:
         path.write_bytes(sound)
 

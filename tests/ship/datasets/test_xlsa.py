@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ship.datasets import load_dataset
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 from tests.told import told
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
-    """Labels follow the seen names sorted, then the unseen; each picture keeps its class."""
+    """Labels follow the seen names sorted, then the unseen; each image keeps its class."""
     expected, first = CLASSES[name]
     LAYOUTS[name](tmp_path)
     dataset = load_dataset(name, tmp_path)
@@ -36,19 +36,19 @@ def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
         "val": [first, 1 - first],
         "test": [first, 1 - first, 2, 2],
     }
-    # pictures of the files' class 2, the unseen one, are called image_2...
-    unseen = [p.name for p in dataset.splits["test"].pictures if "image_2" in p.name]
-    assert unseen == [p.name for p in dataset.splits["test"].pictures[2:]]
+    # images of the files' class 2, the unseen one, are called image_2...
+    unseen = [p.name for p in dataset.splits["test"].images if "image_2" in p.name]
+    assert unseen == [p.name for p in dataset.splits["test"].images[2:]]
 
 
 def test_val_is_a_tenth_of_each_class(root: Path) -> None:
-    """30 pictures give 3, 4 give one, a single one none; other classes do not matter."""
+    """30 images give 3, 4 give one, a single one none; other classes do not matter."""
     found = mats(NAMES, FOLDERS, PREFIX)
     found.image_files += [f"{PREFIX}zebra/more{i}.jpg" for i in range(26)]
     found.labels += [1] * 26
     found.trainval_loc += list(range(13, 39))
     for i in range(26):
-        save_picture(root / IMAGES / f"zebra/more{i}.jpg", i)
+        save_image(root / IMAGES / f"zebra/more{i}.jpg", i)
     found.save(root / FOLDER)
     before = load_dataset("awa2", root)
     zebra = before.class_names.index("zebra")
@@ -60,7 +60,7 @@ def test_val_is_a_tenth_of_each_class(root: Path) -> None:
     after = load_dataset("awa2", root)
     assert np.bincount(after.splits["val"].labels, minlength=2).tolist() == [0, 3]
     held_out = [
-        [p.name for p, y in zip(s.pictures, s.labels, strict=True) if y == zebra]
+        [p.name for p, y in zip(s.images, s.labels, strict=True) if y == zebra]
         for s in (before.splits["val"], after.splits["val"])
     ]
     assert held_out[0] == held_out[1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 from tests.told import told
 
 AIRCRAFT = ("A300B4", "Café 400", "Yak-42")
@@ -17,27 +17,27 @@ WNIDS = {"n01440764": "tench", "n01443537": "café", "n02119789": "kit_fox"}
 
 
 def coop_tree(root: Path) -> None:
-    """caltech101: "sea horse" and "café", 3/1/2 pictures each."""
+    """caltech101: "sea horse" and "café", 3/1/2 images each."""
     folder = root / "caltech-101"
     document: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(["sea_horse", "café"]):
         for split, n in {"train": 3, "val": 1, "test": 2}.items():
             for i in range(n):
                 path = f"{name}/{split}{i}.jpg"
-                save_picture(folder / "101_ObjectCategories" / path, i)
+                save_image(folder / "101_ObjectCategories" / path, i)
                 document[split].append([path, label, name])
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def folder_tree(root: Path) -> None:
-    """image_folder:pets: "café" and "dog", 4 pictures each."""
+    """image_folder:pets: "café" and "dog", 4 images each."""
     for name in ("café", "dog"):
         for i in range(4):
-            save_picture(root / "pets" / name / f"{i}.jpg", i)
+            save_image(root / "pets" / name / f"{i}.jpg", i)
 
 
 def aircraft_tree(root: Path, below: str = "fgvc_aircraft") -> None:
-    """fgvc_aircraft: three variants, 2/1/1 pictures each."""
+    """fgvc_aircraft: three variants, 2/1/1 images each."""
     folder = root / below
     folder.mkdir(parents=True)
     (folder / "variants.txt").write_text("\n".join(AIRCRAFT) + "\n", encoding="utf-8")
@@ -45,9 +45,9 @@ def aircraft_tree(root: Path, below: str = "fgvc_aircraft") -> None:
         lines = []
         for v, variant in enumerate(AIRCRAFT):
             for i in range(n):
-                picture = f"{s}{v}{i}".zfill(7)
-                save_picture(folder / "images" / f"{picture}.jpg", i)
-                lines.append(f"{picture} {variant}")
+                image = f"{s}{v}{i}".zfill(7)
+                save_image(folder / "images" / f"{image}.jpg", i)
+                lines.append(f"{image} {variant}")
         text = "\n".join(lines) + "\n"
         (folder / f"images_variant_{split}.txt").write_text(text, encoding="utf-8")
 
@@ -60,24 +60,24 @@ def class_names(folder: Path, names: Mapping[str, str] = WNIDS) -> None:
 
 
 def imagenet_tree(root: Path) -> None:
-    """imagenet: three classes, 6 train and 2 val pictures each."""
+    """imagenet: three classes, 6 train and 2 val images each."""
     class_names(root / "imagenet")
     for wnid in WNIDS:
         for part, numbers in {"train": range(6), "val": range(2)}.items():
             for i in numbers:
                 name = f"{wnid}_{i}.JPEG"
                 path = root / "imagenet/images" / part / wnid / name
-                save_picture(path, i if part == "train" else 10 + i)
+                save_image(path, i if part == "train" else 10 + i)
 
 
 def target_tree(folder: str, images: str, classes: Sequence[str]) -> Callable[[Path], None]:
-    """A target of ImageNet's classes, 2 pictures each, with a note beside the folders."""
+    """A target of ImageNet's classes, 2 images each, with a note beside the folders."""
 
     def make(root: Path) -> None:
         class_names(root / folder)
         for name in classes:
             for i in range(2):
-                save_picture(root / folder / images / name / f"{i}.jpg", i)
+                save_image(root / folder / images / name / f"{i}.jpg", i)
         (root / folder / images / "README.txt").write_text("x")
 
     return make
@@ -97,8 +97,8 @@ class Mats:
     def save(self, folder: Path) -> None:
         """Write both files as MATLAB does: columns, and cells of texts."""
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = {"image_files": cells(self.image_files), "labels": column(self.labels)}
-        savemat(folder / "res101.mat", {"features": np.zeros((4, 2)), **pictures})
+        images = {"image_files": cells(self.image_files), "labels": column(self.labels)}
+        savemat(folder / "res101.mat", {"features": np.zeros((4, 2)), **images})
         locs = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
         splits = {name: column(getattr(self, name)) for name in locs}
         if self.names is not None:
@@ -120,7 +120,7 @@ def cells(texts: list[str]) -> np.ndarray:
 
 
 def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
-    """Three classes: 1 and 3 seen (4 trainval, 1 test pictures each), 2 unseen (2 pictures)."""
+    """Three classes: 1 and 3 seen (4 trainval, 1 test images each), 2 unseen (2 images)."""
     files, labels = [], []
     locs: dict[str, list[int]] = {"trainval": [], "seen": [], "unseen": []}
     seen = [*["trainval"] * 4, "seen"]
@@ -143,7 +143,7 @@ def xlsa_tree(name: str) -> Callable[[Path], None]:
         found = mats(names, folders, prefix)
         found.save(root / "xlsa17/data" / dataset)
         for i, path in enumerate(found.image_files):
-            save_picture(root / images / path.removeprefix(prefix), i)
+            save_image(root / images / path.removeprefix(prefix), i)
         if names is None:
             flowers = json.dumps({"1": "rose", "2": "café", "3": "lily"})
             (root / "oxford_flowers/cat_to_name.json").write_text(flowers, encoding="utf-8")

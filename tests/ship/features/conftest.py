@@ -2,19 +2,19 @@
 
 import pytest
 
-from ship.datasets import PictureDataset
+from ship.datasets import ImageDataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
 from tests.ship.features.encoders import VIEWS, SlowEncoder, streamed_dataset
 
 
 @pytest.fixture(scope="session")
-def streamed() -> PictureDataset:
-    """Three shards of training pictures."""
+def streamed() -> ImageDataset:
+    """Three shards of training images."""
     return streamed_dataset()
 
 
 @pytest.fixture(scope="session")
-def plain(streamed: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+def plain(streamed: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
     """Its features."""
     return extract_features(SlowEncoder(), streamed, VIEWS, tmp_path_factory.mktemp("plain"))

@@ -1,4 +1,4 @@
-"""Encoders of pictures that compute next to nothing, and a dataset of several shards before one.
+"""Encoders of images that compute next to nothing, and a dataset of several shards before one.
 
 Extraction is also a process of its own, to be run beside another one:
 python -m tests.ship.features.encoders CACHE SECONDS_PER_BATCH prints a hash of the features.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split
+from ship.datasets import ImageDataset, ImageFile, Split
 from ship.features import extract_features
 from ship.subsets import FeatureSet
 
@@ -36,7 +36,7 @@ def preprocess(image: Image.Image) -> Tensor:
 
 @dataclass
 class FakeEncoder(FrozenCLIP):
-    """Features are four corners of the picture; counts what it encodes."""
+    """Features are four corners of the image; counts what it encodes."""
 
     name: str = "fake"
     fingerprint: str = "f0"
@@ -50,15 +50,15 @@ class FakeEncoder(FrozenCLIP):
     encoded: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    def encode_images(self, pictures: Tensor, /) -> Tensor:
+    def encode_images(self, images: Tensor, /) -> Tensor:
         """(n, 3, 8, 8) -> (n, 12)."""
         with self._lock:
-            self.encoded += len(pictures)
-        return pictures[:, :, :: SIZE - 1, :: SIZE - 1].flatten(1) * self.scale
+            self.encoded += len(images)
+        return images[:, :, :: SIZE - 1, :: SIZE - 1].flatten(1) * self.scale
 
 
 VIEWS = 3
-SHARD = 128  # pictures, at that many views
+SHARD = 128  # images, at that many views
 SIZES = {"train": 2 * SHARD + 45, "val": 3, "test": 5}
 
 
@@ -78,35 +78,35 @@ class SlowEncoder(FakeEncoder):
     std: Sequence[float] = (1.0, 1.0, 1.0)
     seconds: float = 0.0
 
-    def encode_images(self, pictures: Tensor, /) -> Tensor:
+    def encode_images(self, images: Tensor, /) -> Tensor:
         """(n, 3, 8, 8) -> (n, 192)."""
         time.sleep(self.seconds)
-        super().encode_images(pictures)
-        return pictures.flatten(1) + 1e-6 * pictures.mean()
+        super().encode_images(images)
+        return images.flatten(1) + 1e-6 * images.mean()
 
 
-def streamed_dataset(folder: Path | None = None) -> PictureDataset:
-    """Noise of 8 x 8 pixels: three shards of training pictures, a few others.
+def streamed_dataset(folder: Path | None = None) -> ImageDataset:
+    """Noise of 8 x 8 pixels: three shards of training images, a few others.
 
     Args:
-        folder: where the pictures are written; None: they stay in memory.
+        folder: where the images are written; None: they stay in memory.
     """
     splits = {}
     for at, (split, n) in enumerate(SIZES.items()):
         rng = np.random.default_rng(at)
-        pictures = [_picture(f"{split}{i}.png", rng, folder) for i in range(n)]
-        splits[split] = Split(tuple(pictures), np.zeros(n, dtype=np.int64))
+        images = [_image(f"{split}{i}.png", rng, folder) for i in range(n)]
+        splits[split] = Split(tuple(images), np.zeros(n, dtype=np.int64))
     held = {"name": "noise", "template": "a photo of a {}.", "fingerprint": "d0"}
-    return PictureDataset(("a",), splits, **held)
+    return ImageDataset(("a",), splits, **held)
 
 
-def _picture(name: str, rng: np.random.Generator, folder: Path | None) -> Picture:
+def _image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFile:
     buffer = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
     if folder is None:
-        return Picture(name, buffer.getvalue())
+        return ImageFile(name, buffer.getvalue())
     (folder / name).write_bytes(buffer.getvalue())
-    return Picture(name, folder / name)
+    return ImageFile(name, folder / name)
 
 
 def digest(features: FeatureSet) -> str:
@@ -115,7 +115,7 @@ def digest(features: FeatureSet) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
-def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
+def interrupted(dataset: ImageDataset, cache: Path, after: int) -> None:
     """Extract until `after` views are done, as Ctrl-C would."""
 
     def stop(done: int, total: int) -> None:
@@ -127,7 +127,7 @@ def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
 
 
 def shard_files(cache: Path) -> list[Path]:
-    """The shards that are kept, in the order of their pictures."""
+    """The shards that are kept, in the order of their images."""
     return sorted(
         cache.glob("*.safetensors"), key=lambda file: int(file.name.split(".")[-2].split("-")[0])
     )

@@ -1,6 +1,6 @@
 """Augmented views, and the threads that decode and encode them.
 
-Views are seeded per picture, and cut by torchvision's rule. Many threads decode, and few encode
+Views are seeded per image, and cut by torchvision's rule. Many threads decode, and few encode
 where memory is the device's.
 """
 
@@ -15,8 +15,8 @@ from ship.features.encode import augmented_view, crop_box
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 
 
-def test_a_view_depends_on_picture_and_view_alone() -> None:
-    """The same picture and view give the same pixels; another index or view gives others."""
+def test_a_view_depends_on_image_and_view_alone() -> None:
+    """The same image and view give the same pixels; another index or view gives others."""
     first = augmented_view(NOISE, (32, 32), 5, 1)
     assert first.shape == (32, 32, 3)
     assert first.dtype == np.uint8
@@ -30,8 +30,8 @@ def test_a_view_depends_on_picture_and_view_alone() -> None:
     height=st.integers(1, 400),
     draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
 )
-def test_a_crop_lies_inside_the_picture(width: int, height: int, draws: list[float]) -> None:
-    """Whatever the shape of the picture, the box is not empty and does not stick out."""
+def test_a_crop_lies_inside_the_image(width: int, height: int, draws: list[float]) -> None:
+    """Whatever the shape of the image, the box is not empty and does not stick out."""
     left, top, right, bottom = crop_box(width, height, np.array(draws))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height

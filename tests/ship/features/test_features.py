@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split, load_dataset
+from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
 from ship.datasets.content import fingerprint
 from ship.features import extract_features
 from ship.features.encode import augmented_view
 from ship.subsets import FeatureSet
-from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import SIZE, FakeEncoder, preprocess
 
@@ -23,17 +23,17 @@ SIZES = {"train": 11, "val": 3, "test": 5}
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> PictureDataset:
+def dataset(tmp_path: Path) -> ImageDataset:
     """Noise of different shapes in three splits; labels 0, 1, 2 by turns."""
     splits = {}
     for split, n in SIZES.items():
-        paths = [tmp_path / "pictures" / f"{split}{i}.png" for i in range(n)]
+        paths = [tmp_path / "images" / f"{split}{i}.png" for i in range(n)]
         for i, path in enumerate(paths):
-            save_picture(path, seed=i, size=(20 + i, 30 - i))
-        pictures = tuple(Picture(path.name, path) for path in paths)
-        splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 3)
+            save_image(path, seed=i, size=(20 + i, 30 - i))
+        images = tuple(ImageFile(path.name, path) for path in paths)
+        splits[split] = Split(images, np.arange(n, dtype=np.int64) % 3)
     names = ("a", "b", "c")
-    dataset = PictureDataset(names, splits, name="noise", template="a photo of a {}.")
+    dataset = ImageDataset(names, splits, name="noise", template="a photo of a {}.")
     return replace(dataset, fingerprint=fingerprint(dataset))
 
 
@@ -43,28 +43,28 @@ def cache_dir(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_views_stand_where_they_belong(dataset: PictureDataset, cache_dir: Path) -> None:
+def test_views_stand_where_they_belong(dataset: ImageDataset, cache_dir: Path) -> None:
     """View 0 is the test preprocess, the others are the seeded crops, all in the split's order."""
     encoder = FakeEncoder()
     found = extract_features(encoder, dataset, 2, cache_dir)
     assert found.train.shape == (11, 3, 12)
     assert found.val.shape == (3, 12)
     assert found.test.shape == (5, 12)
-    for i, picture in enumerate(dataset.splits["train"].pictures):
-        image = picture.open()
+    for i, file in enumerate(dataset.splits["train"].images):
+        image = file.open()
         expected = [preprocess(image)]
         for view in (1, 2):
             pixels = augmented_view(image, (SIZE, SIZE), i, view).astype(np.float32)
             expected.append(torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25))
         features = encoder.encode_images(torch.stack(expected)).numpy()
         np.testing.assert_allclose(found.train[i], features, atol=1e-6)
-    last = preprocess(dataset.splits["test"].pictures[-1].open())
+    last = preprocess(dataset.splits["test"].images[-1].open())
     np.testing.assert_allclose(found.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
     assert found.test_labels.tolist() == [0, 1, 2, 0, 1]
     assert (found.dataset, found.backbone_fingerprint) == ("noise", "f0")
 
 
-def test_a_second_call_encodes_nothing(dataset: PictureDataset, cache_dir: Path) -> None:
+def test_a_second_call_encodes_nothing(dataset: ImageDataset, cache_dir: Path) -> None:
     """All comes from the cache, equal, read-only and without progress."""
     first = extract_features(FakeEncoder(), dataset, 2, cache_dir)
     encoder, calls = FakeEncoder(), []
@@ -86,12 +86,12 @@ def test_a_second_call_encodes_nothing(dataset: PictureDataset, cache_dir: Path)
         (lambda e, d: (e, d, 2), 33),
         (lambda e, d: (replace(e, name="other name"), replace(d, name="../a/b"), 1), 30),
     ],
-    ids=["weights", "preprocess", "content", "views: training pictures alone", "names"],
+    ids=["weights", "preprocess", "content", "views: training images alone", "names"],
 )
 def test_what_decides_the_numbers_is_in_the_key(
-    dataset: PictureDataset,
+    dataset: ImageDataset,
     cache_dir: Path,
-    change: Callable[[FakeEncoder, PictureDataset], tuple[FakeEncoder, PictureDataset, int]],
+    change: Callable[[FakeEncoder, ImageDataset], tuple[FakeEncoder, ImageDataset, int]],
     encoded: int,
 ) -> None:
     """Other weights, preprocessing, content or views are extracted anew, no more than needed.
@@ -108,22 +108,22 @@ def test_what_decides_the_numbers_is_in_the_key(
     assert len(list(cache_dir.glob("*.safetensors"))) > 3  # whatever a dataset is called
 
 
-def test_features_that_are_not_finite_are_refused(dataset: PictureDataset, cache_dir: Path) -> None:
+def test_features_that_are_not_finite_are_refused(dataset: ImageDataset, cache_dir: Path) -> None:
     """Overflow in a backbone does not reach the cache."""
     with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
         extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
     assert not list(cache_dir.glob("*"))
 
 
-def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: PictureDataset, cache_dir: Path) -> None:
+def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: ImageDataset, cache_dir: Path) -> None:
     """FrozenCLIP gives unit-norm features that equal one plain call."""
     found = extract_features(clip, dataset, 1, cache_dir)
-    pictures = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].pictures])
-    np.testing.assert_allclose(found.test, clip.encode_images(pictures).numpy(), atol=1e-5)
+    images = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].images])
+    np.testing.assert_allclose(found.test, clip.encode_images(images).numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found.train, axis=2), 1, atol=1e-5)
 
 
-def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path) -> None:
+def test_features_travel_without_copies(dataset: ImageDataset, cache_dir: Path) -> None:
     """Every array leaves a pickle as a separate buffer, which is what Ray's store shares."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
     inside_vmap = extract_features(FakeEncoder(), dataset, 1, cache_dir)
@@ -135,14 +135,14 @@ def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path
     assert np.shares_memory(found.train, inside_vmap.train)
 
 
-def small(name: str, root: Path) -> PictureDataset:
+def small(name: str, root: Path) -> ImageDataset:
     """A small dataset of a layout."""
     LAYOUTS[name](root)
     return load_dataset(name, root)
 
 
 def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
-    """Others are empty whatever pictures they have, and are extracted when they are asked for."""
+    """Others are empty whatever images they have, and are extracted when they are asked for."""
     dataset = small("caltech101", tmp_path)
     encoder, cache = FakeEncoder(), tmp_path / "cache"
     part = extract_features(encoder, dataset, 1, cache, splits=("test",))

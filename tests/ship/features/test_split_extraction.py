@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ship.features.extract
-from ship.datasets import DatasetError, PictureDataset
+from ship.datasets import DatasetError, ImageDataset
 from ship.features import (
     count_missing,
     extract_features,
@@ -32,7 +32,7 @@ REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
 
 
 def test_shards_change_no_bit(
-    streamed: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    streamed: ImageDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A split in three shards has the features of one in a single pass."""
     monkeypatch.setattr(ship.features.extract, "_VIEWS", 100_000)
@@ -42,7 +42,7 @@ def test_shards_change_no_bit(
 
 
 def test_shards_without_a_wanted_class_are_not_extracted(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """Features of a class are the same to the bit, and later calls share the extracted shards."""
     labels = {split: np.arange(n) // SHARD for split, n in SIZES.items()}
@@ -61,7 +61,7 @@ def test_shards_without_a_wanted_class_are_not_extracted(
 
 
 def test_an_interrupt_loses_no_whole_shard(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """The next call encodes the rest alone, and counts the others as done."""
     interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
@@ -77,17 +77,17 @@ def test_an_interrupt_loses_no_whole_shard(
     assert sorted(shard_files(tmp_path)) == sorted(tmp_path.iterdir())
 
 
-def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     """All bad ones are named though they are shards apart; whole shards wait for a second try."""
-    (tmp_path / "pictures").mkdir()
-    dataset = streamed_dataset(tmp_path / "pictures")
+    (tmp_path / "images").mkdir()
+    dataset = streamed_dataset(tmp_path / "images")
     good = {}
     for i in (SHARD + 3, 2 * SHARD + 40):
-        path = tmp_path / "pictures" / f"train{i}.png"
+        path = tmp_path / "images" / f"train{i}.png"
         good[path] = path.read_bytes()
-        path.write_bytes(b"not a picture")
+        path.write_bytes(b"not an image")
     threads = torch.get_num_threads()
-    with pytest.raises(DatasetError, match="2 pictures of train cannot be decoded") as caught:
+    with pytest.raises(DatasetError, match="2 images of train cannot be decoded") as caught:
         extract_features(SlowEncoder(), dataset, VIEWS, tmp_path / "cache")
     assert all(str(path) in str(caught.value) for path in good)
     assert torch.get_num_threads() == threads
@@ -100,7 +100,7 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None
 
 
 def test_a_cache_that_cannot_be_written_costs_warnings_alone(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The features come from memory, read-only; shards after the first one are not tried."""
     (tmp_path / "file").write_text("x")
@@ -112,7 +112,7 @@ def test_a_cache_that_cannot_be_written_costs_warnings_alone(
 
 
 def test_damaged_and_swapped_shards_are_encoded_anew(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One has a flipped bit, another its neighbour's content; each is named, in one line."""
     interrupted(streamed, tmp_path, (2 * SHARD + 10) * 4)

@@ -85,7 +85,7 @@ def dept(weight: float) -> Callable[[Rows, Weights], float]:
         text = rows.prompted(w["ctx"])
         own = [i for i, label in enumerate(rows.labels) if rows.seen[label]]
         labels = [rows.labels[i] for i in own]
-        stacks = {"head.text": 10 * text[labels], "head.picture": 10 * rows.x[own]}
+        stacks = {"head.text": 10 * text[labels], "head.image": 10 * rows.x[own]}
         z = np.concatenate([w[kind][0] * raw + w[kind][1] for kind, raw in stacks.items()])
         logits = z @ w["head.weight"] + w["head.bias"]
         by_head = cross_entropy(logits, labels * 2, rows.seen, np.tile(rows.weights[own], 2))
@@ -95,7 +95,7 @@ def dept(weight: float) -> Callable[[Rows, Weights], float]:
 
 
 def cocoop(rows: Rows, w: Weights) -> float:
-    """Each picture's own token on all contexts (arXiv:2203.05557)."""
+    """Each image's own token on all contexts (arXiv:2203.05557)."""
     hidden = np.maximum(rows.x @ w["reduce.weight"] + w["reduce.bias"], 0)
     tokens = hidden @ w["expand.weight"] + w["expand.bias"]
     logits = [rows.prompted(w["ctx"] + token) @ x for token, x in zip(tokens, rows.x, strict=True)]
@@ -142,7 +142,7 @@ def zs_lp(rows: Rows, w: Weights) -> float:
 def clap(rows: Rows, w: Weights) -> float:
     """And 0.6 times the mean of lambda_c |w_c - 3 t_c|^2 (sec. 4).
 
-    lambda_c: mean probability of its class over all views of a class's pictures; where others are
+    lambda_c: mean probability of its class over all views of a class's images; where others are
     synthesized, theirs is the mean of these.
     """
     task, r = rows.task, rows.seed_index

@@ -30,7 +30,7 @@ def text_features(finetuner: Any) -> torch.Tensor:
 
 
 @pytest.fixture
-def pictures(features: FeatureSet) -> torch.Tensor:
+def images(features: FeatureSet) -> torch.Tensor:
     """Of the test."""
     return torch.tensor(features.test, dtype=torch.float64)
 
@@ -61,10 +61,10 @@ def test_only_shared_contexts_before_the_name_share_a_prefix(
 
 @pytest.mark.parametrize("most", [1, 24])
 def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
-    most: int, task: Task, clip64: FrozenCLIP, pictures: torch.Tensor, monkeypatch: Any
+    most: int, task: Task, clip64: FrozenCLIP, images: torch.Tensor, monkeypatch: Any
 ) -> None:
-    """Training and logits with 1 or 3 pictures at once, of 8 classes each."""
-    few = pictures[::6]  # seven: pieces of unequal size
+    """Training and logits with 1 or 3 images at once, of 8 classes each."""
+    few = images[::6]  # seven: pieces of unequal size
     sizes: list[int] = []
 
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -87,18 +87,18 @@ def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
 
 
 def test_depts_base_classes_are_fused_and_its_new_ones_the_prompts_alone(
-    clip64: FrozenCLIP, features: FeatureSet, pictures: torch.Tensor
+    clip64: FrozenCLIP, features: FeatureSet, images: torch.Tensor
 ) -> None:
     """And in one softmax the base classes have together what the prompts give them."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     dept = built("coop_dept", {"head_weight": 0.6}, task, clip64)
     scatter(dept.learned(), 0.3)
-    found, seen = dept.logits(pictures, {}), task.seen
-    prompt = task.logit_scale * pictures @ text_features(dept).detach().transpose(1, 2)
+    found, seen = dept.logits(images, {}), task.seen
+    prompt = task.logit_scale * images @ text_features(dept).detach().transpose(1, 2)
     for r in range(2):
         w = {name: value[r] for name, value in dept.state_dict().items()}
-        scale, bias = w["head.picture"]
-        head = (scale * 10 * pictures + bias) @ w["head.weight"] + w["head.bias"]
+        scale, bias = w["head.image"]
+        head = (scale * 10 * images + bias) @ w["head.weight"] + w["head.bias"]
         base = seen[r].nonzero()[:, 0]
         fused = (0.4 * prompt[r] + 0.6 * head)[:, base]
         torch.testing.assert_close(found[r][:, base].softmax(1), fused.softmax(1))

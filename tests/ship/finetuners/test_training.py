@@ -40,7 +40,7 @@ STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Two of four classes have three pictures in three views; replicas differ in which."""
+    """Two of four classes have three images in three views; replicas differ in which."""
     return selection_task(clip64, features, [7, 2], shots=3)
 
 
@@ -48,7 +48,7 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
 def test_training_is_the_authors_optimizer_at_their_rates(
     name: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """Three steps on all pictures, whose views are alike; DePT's head at 6.5 times the rate."""
+    """Three steps on all images, whose views are alike; DePT's head at 6.5 times the rate."""
     still = replace(task, features=task.features[:, :, :1].expand_as(task.features))
     settings = {"lr": RATE, "epochs": 3, "batch_size": 256}
     ours, theirs = (built(name, settings, still, clip64) for _ in range(2))
@@ -179,7 +179,7 @@ def rows_losses(logits: Array, y: Array, allowed: Array, share: Array) -> tuple[
 def test_eleven_steps_by_hand(clip64: FrozenCLIP, features: FeatureSet, synthetic: bool) -> None:
     """Momentum on w; alpha moves in the tenth step alone.
 
-    alpha starts at 20 times the cosine of pictures to the text of their own class, by class. The
+    alpha starts at 20 times the cosine of images to the text of their own class, by class. The
     rates are a quarter of 4 / lambda_max and of 1 / (4 max).
     """
     task = selection_task(clip64, features, SEEDS, shots=3)

@@ -26,12 +26,12 @@ ESTIMATES: Final[tuple[Literal["pinv", "ks"], ...]] = ("pinv", "ks")
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP) -> Task:
-    """Four base classes with three pictures in three views, four new ones without."""
+    """Four base classes with three images in three views, four new ones without."""
     return final_task(clip64, build_features(clip64), SEEDS, shots=3)
 
 
 def centred(scores: np.ndarray | Tensor) -> np.ndarray:
-    """Scores (n, n_cls) without each picture's own constant."""
+    """Scores (n, n_cls) without each image's own constant."""
     scores = np.asarray(scores)
     return scores - scores.mean(1, keepdims=True)
 
@@ -43,7 +43,7 @@ def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
 def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
-    """On every view of every picture, LDA's decision function up to a constant per picture."""
+    """On every view of every image, LDA's decision function up to a constant per image."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
     x = task.unseen()[0].features[:, 0]
     made = terms(gda, task, x)
@@ -57,7 +57,7 @@ def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -
 
 def test_weights_are_repetitions(task: Task) -> None:
     """A row of weight 3 counts as three rows do, in classes of any size."""
-    x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one picture
+    x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one image
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
     rows = Rows(x, y, times.double(), 4)
     weight, bias = discriminant(rows.means(), shared_precision(rows, "ks", 0.3))
@@ -84,7 +84,7 @@ def by_hand(means: np.ndarray, precision: np.ndarray, x: np.ndarray) -> np.ndarr
 
 
 def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """All views of a replica's pictures, and the class of each."""
+    """All views of a replica's images, and the class of each."""
     n, views = task.counts[seed_index], task.features.shape[2]
     x = task.features[seed_index, :n].reshape(n * views, -1).numpy()
     return x, task.labels[seed_index, :n].numpy().repeat(views)

@@ -23,7 +23,7 @@ from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial
-from tests.ship.trial.trained.made import answers, kept, pictures
+from tests.ship.trial.trained.made import answers, images, kept
 from tests.told import told
 
 OWN = "a photo of a {}, a type of toy."
@@ -170,4 +170,4 @@ def test_what_is_kept_needs_the_file_no_more(
     last = kept(tmp_path, setting, SEEDS, features, clip)
     file.unlink()
     loaded = ship.load_trained(tmp_path, SEEDS[1], clip=clip)
-    assert all(answers(loaded.logits(pictures(features)), last, 1).values())
+    assert all(answers(loaded.logits(images(features)), last, 1).values())

@@ -41,5 +41,5 @@ def fit(generator: FeatureSource) -> list[dict[str, Tensor]]:
 
 
 def uneven_task(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int]) -> Task:
-    """A task in which replicas differ in classes, in training and in validation pictures."""
+    """A task in which replicas differ in classes, in training and in validation images."""
     return Bench(clip, features).task(seeds)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs.generators import GaussianTextConfig, RealPicturesConfig
+from ship.configs.generators import GaussianTextConfig, RealImagesConfig
 from ship.generators import GENERATORS, MixedWithReal, Synthesizer, build_generator
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
@@ -19,7 +19,7 @@ from ship.generators.gaussians import (
     shrunk_cholesky,
     within_class_rows,
 )
-from ship.generators.source import RealPictures
+from ship.generators.source import RealImages
 from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from ship.tasks import Task
@@ -36,7 +36,7 @@ def test_features_are_drawn_around_a_mean(
 ) -> None:
     """normalise(mean + L e), e the noise; each replica and class with its own moments.
 
-    Those are of un-augmented pictures, by test_gaussians; the covariance of the nearest neighbours
+    Those are of un-augmented images, by test_gaussians; the covariance of the nearest neighbours
     is the inverse of their precision over new classes.
     """
     task = selection_task(clip64, features, SEEDS, shots=3)
@@ -48,13 +48,13 @@ def test_features_are_drawn_around_a_mean(
     )
     text = task.text_features
     for r in range(2):
-        pictures = (task.features[r, :, 0], task.labels[r], text)
-        rows = within_class_rows(*pictures)
+        images = (task.features[r, :, 0], task.labels[r], text)
+        rows = within_class_rows(*images)
         if name == "gaussian_text":
             scale = settings.get("scale", float(rows.square().mean().sqrt()))
             means, factor = text, torch.eye(16, dtype=torch.float64) * scale
         elif name == "gaussian_base":
-            means = text + modality_shift(*pictures)
+            means = text + modality_shift(*images)
             factor = shrunk_cholesky(rows, settings["shrinkage"])
         else:
             views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
@@ -65,12 +65,12 @@ def test_features_are_drawn_around_a_mean(
         torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 
 
-def test_real_pictures_come_all_before_any_comes_again(
+def test_real_images_come_all_before_any_comes_again(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """A view of each picture of the few-shot draw: once among as many as shots, then twice."""
+    """A view of each image of the few-shot draw: once among as many as shots, then twice."""
     task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
-    generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
+    generator = RealImages(RealImagesConfig(), task, clip, SEEDS)
     for times in (1, 2):
         ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
         made = generator.sample(ids, SeedRng(SEEDS, "n"))
@@ -117,16 +117,16 @@ def test_a_share_of_each_class_is_real(
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
-    """Six features of each replica's first new class, from its pictures in the same views."""
-    config = RealPicturesConfig.model_validate({"name": "real", **settings})
+    """Six features of each replica's first new class, from its images in the same views."""
+    config = RealImagesConfig.model_validate({"name": "real", **settings})
     ids = task.synthesized_ids[:, :1].repeat(1, 6)
-    return RealPictures(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
+    return RealImages(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
 
 
 def test_a_dose_moves_the_means_and_leaves_the_deviations(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over pictures and views.
+    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over images and views.
 
     a is the text feature, or one random direction for each replica and class.
     """
@@ -139,8 +139,8 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
         found = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for seed_index in range(2):
             label = int(task.synthesized_ids[seed_index, 0])
-            pictures = task.unseen()[seed_index]
-            mean = pictures.features[pictures.labels == label].flatten(0, 1).mean(0)
+            images = task.unseen()[seed_index]
+            mean = images.features[images.labels == label].flatten(0, 1).mean(0)
             made = (1 - dose) * mean + dose * task.text_features[label]
             made = made + spread * (plain[seed_index] - mean)
             torch.testing.assert_close(found[seed_index], made / made.norm(dim=-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""Moments of few-shot features, and of the nearest pictures, against numpy and scikit-learn.
+"""Moments of few-shot features, and of the nearest images, against numpy and scikit-learn.
 
 That what is drawn has these moments, test_controls says.
 """
@@ -30,7 +30,7 @@ TEXT = torch.nn.functional.normalize(
 )
 
 
-def pictures(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+def images(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Correlated features around class centres, classes mixed up; the last class has none."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
@@ -41,7 +41,7 @@ def pictures(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def test_rows_have_the_pooled_covariance() -> None:
     """Their mean outer product is sum (x - m_c)(x - m_c)^T / (n - n_classes)."""
-    x, labels = pictures([5, 1, 2, 7, 3])
+    x, labels = images([5, 1, 2, 7, 3])
     rows = within_class_rows(x, labels, TEXT).numpy()
     assert rows.shape == (18 - 5, 8)
     pooled = np.zeros((8, 8))
@@ -51,19 +51,19 @@ def test_rows_have_the_pooled_covariance() -> None:
     np.testing.assert_allclose(rows.T @ rows / len(rows), pooled, atol=1e-14)
 
 
-def test_one_picture_a_class_falls_back_on_the_text_features() -> None:
-    """The covariance of picture - text feature over classes, unbiased; of one picture, none."""
-    x, labels = pictures([1, 1, 1, 1, 1])
+def test_one_image_a_class_falls_back_on_the_text_features() -> None:
+    """The covariance of image - text feature over classes, unbiased; of one image, none."""
+    x, labels = images([1, 1, 1, 1, 1])
     rows = within_class_rows(x, labels, TEXT).numpy()
     expected = np.cov((x - TEXT[labels]).numpy(), rowvar=False)
     np.testing.assert_allclose(rows.T @ rows / len(rows), expected, atol=1e-14)
-    with pytest.raises(ValueError, match="at least 2 training pictures, got 1"):
-        within_class_rows(*pictures([1]), TEXT)
+    with pytest.raises(ValueError, match="at least 2 training images, got 1"):
+        within_class_rows(*images([1]), TEXT)
 
 
 def test_shift_weighs_classes_alike() -> None:
-    """However many pictures each has."""
-    x, labels = pictures([9, 1, 4])
+    """However many images each has."""
+    x, labels = images([9, 1, 4])
     expected = np.mean([x[labels == c].numpy().mean(0) - TEXT[c].numpy() for c in range(3)], axis=0)
     np.testing.assert_allclose(modality_shift(x, labels, TEXT).numpy(), expected, atol=1e-14)
 
@@ -85,7 +85,7 @@ def test_factor_is_of_the_shrunk_covariance(m: int, shrinkage: float | None) -> 
 
 
 def test_no_spread_is_no_noise() -> None:
-    """Equal pictures give a covariance of 0, not a failed factorisation."""
+    """Equal images give a covariance of 0, not a failed factorisation."""
     assert not shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
 
 

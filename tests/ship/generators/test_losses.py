@@ -204,7 +204,7 @@ def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: Featu
         torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)
     )
     found = []
-    for step in range(2):  # 8 pictures in batches of 5
+    for step in range(2):  # 8 images in batches of 5
         for number in (2 * step, 2 * step + 1):
             real, ids = task.batch(batches.at(number), views.at(number))
             fake = twin.stack("sample", ids, noise.at(number).normal(5, 6)).detach()

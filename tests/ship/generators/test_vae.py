@@ -16,7 +16,7 @@ from ship.generators.vae import VAE
 from ship.seeds import SeedRng
 from ship.state import strip_prefix
 from ship.subsets import FeatureSet
-from ship.tasks import Pictures, Task
+from ship.tasks import Images, Task
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
 from tests.told import told
@@ -26,7 +26,7 @@ SEEDS = [0, 2, 7]
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Replicas that differ in seen classes and in how many pictures they have."""
+    """Replicas that differ in seen classes and in how many images they have."""
     return uneven_task(clip64, features, SEEDS)
 
 
@@ -68,10 +68,10 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
     assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
-def test_active_units_are_counted_over_each_replicas_own_pictures(
+def test_active_units_are_counted_over_each_replicas_own_images(
     clip64: FrozenCLIP, task: Task
 ) -> None:
-    """Variance of the posterior mean over un-augmented pictures > 0.01, by numpy; no padding."""
+    """Variance of the posterior mean over un-augmented images > 0.01, by numpy; no padding."""
     vae = build(clip64, task, latent_dim=30, lr=1e-12, weight_decay=0.0)
     with torch.no_grad():
         for value in vae.stack.trained.values():
@@ -91,12 +91,12 @@ EARLY = {"lr": 0.1, "epochs": 12}
 
 def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
     """The held-out ELBO of a solo run, from the real rows alone."""
-    (pictures,) = task.held_out()
-    x = pictures.features[None]
+    (images,) = task.held_out()
+    x = images.features[None]
     noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
     z = mean + noise * (0.5 * log_var).exp()
-    made = vae.stack("decoder", z, pictures.labels[None])
+    made = vae.stack("decoder", z, images.labels[None])
     kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
     found: float = (((made - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
     return found  # kl_weight is 1
@@ -143,14 +143,14 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
     assert len(curve) == max(lengths) > min(lengths)
 
 
-def test_early_stopping_without_validation_pictures_is_refused(
+def test_early_stopping_without_validation_images_is_refused(
     clip64: FrozenCLIP, task: Task
 ) -> None:
     """The message says what is needed and which seeds lack it."""
     first, *others = task.held_out()
-    none = [Pictures(own.features[:0], own.labels[:0]) for own in others]
+    none = [Images(own.features[:0], own.labels[:0]) for own in others]
     without = replace(task, held_out=lambda: [first, *none])
-    with pytest.raises(ValueError, match=r"early_stopping needs validation pictures.*\[2, 7\]"):
+    with pytest.raises(ValueError, match=r"early_stopping needs validation images.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)
 

@@ -58,7 +58,7 @@ def test_every_method_has_a_case() -> None:
 
 
 def reordered(task: Task, order: Sequence[int]) -> Task:
-    """The same task with its class `order[i]` at place i; pictures keep their rows."""
+    """The same task with its class `order[i]` at place i; images keep their rows."""
     places = torch.tensor(order)
     place_of = places.argsort()
     return replace(
@@ -97,10 +97,10 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
 def test_synthetic_features_of_no_weight_change_nothing(
     name: str, clip64: FrozenCLIP, bench: Bench
 ) -> None:
-    """Where pictures of all classes are there, the run tends to the one without synthesis."""
+    """Where images of all classes are there, the run tends to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
     made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
-    plain, light, heavy = (one.logits(bench.pictures, one.inference_grid[0]) for one in made)
+    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in made)
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 
@@ -134,7 +134,7 @@ class Permuted(SeedRng):
 def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
     """Not its place's in the batch; other noise makes others.
 
-    Real pictures are the exception: a class's come in turn, so that all come before any again.
+    Real images are the exception: a class's come in turn, so that all come before any again.
     """
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)

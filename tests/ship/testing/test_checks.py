@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, Picture, Split, scan_dataset
+from ship.datasets import DATASETS, ImageFile, Split, scan_dataset
 from ship.plugins import DatasetPlugin
 from ship.registry import Origin, PluginError
 from ship.testing import Bench, check_dataset, check_finetuner, check_generator
@@ -73,23 +73,23 @@ def still(made: Any, *_: Any) -> None:
 
 
 def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
-    """Scores by what was taken from pictures, too."""
+    """Scores by what was taken from images, too."""
     return logits + (x @ made.centre())[:, None]
 
 
 def moved(made: Any, samples: Any, *_: Any) -> Any:
-    """Samples by what was taken from pictures, too."""
+    """Samples by what was taken from images, too."""
     return unit(samples + made.centre())
 
 
 def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Has what it takes from pictures in no buffer, and so one seed's for all."""
+    """Has what it takes from images in no buffer, and so one seed's for all."""
     mean = task.features.mean((0, 1))
     made.centre = lambda: mean
 
 
 def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Takes from pictures what is not kept."""
+    """Takes from images what is not kept."""
     made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
     made.centre = lambda: made.mean
 
@@ -114,7 +114,7 @@ def learning(made: Any, logits: Any, x: Any, _: Any) -> Any:
 
 
 def later_is_better(_: Any, logits: Any, x: Any, choice: Any) -> Any:
-    """A picture scores the more highly the later it comes, but for the last one."""
+    """An image scores the more highly the later it comes, but for the last one."""
     place = torch.arange(len(x)).unsqueeze(1)
     return logits + place * (place < len(x) - 1)
 
@@ -184,7 +184,7 @@ def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
 
 
 def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels that no class has, a template without a place, pictures that cannot be decoded."""
+    """Labels that no class has, a template without a place, images that cannot be decoded."""
     emoji = DATASETS["emoji"]
 
     class Spoiled:
@@ -195,8 +195,8 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
             labels = found.splits["val"].labels + 1000
             splits = {
                 **found.splits,
-                "val": Split(found.splits["val"].pictures, labels),
-                "test": Split((Picture("broken", b"no picture"),), labels[:1]),
+                "val": Split(found.splits["val"].images, labels),
+                "test": Split((ImageFile("broken", b"no image"),), labels[:1]),
             }
             vars(found)["splits"] = splits
             return found

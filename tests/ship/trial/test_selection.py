@@ -78,7 +78,7 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
 
 
 @pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])
-def test_few_validation_pictures_are_the_same_for_each_seed(
+def test_few_validation_images_are_the_same_for_each_seed(
     clip: FrozenCLIP, features: FeatureSet, shots: int | None, most: int
 ) -> None:
     """At most 4 of a class, and no more than shots; of the base classes alone."""
@@ -92,10 +92,10 @@ def test_few_validation_pictures_are_the_same_for_each_seed(
     for seeds in ([0], [7, 1]):
         eval_set = build_protocol(setting, seeds, rich, {}, clip).selection
         assert eval_set is not None
-        counts = np.bincount(eval_set.pictures.labels.numpy(), minlength=8)
+        counts = np.bincount(eval_set.images.labels.numpy(), minlength=8)
         there = np.bincount(rich.val_labels, minlength=8)
         assert counts.tolist() == [min(most, n) for n in there[:4]] + [0] * 4
-        looked.append(eval_set.pictures.features)
+        looked.append(eval_set.images.features)
     assert torch.equal(*looked)
 
 
@@ -115,7 +115,7 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
 def test_selected_on_test_reports_the_test_value_it_chose(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Selections test and authors look at the very pictures that they report."""
+    """Selections test and authors look at the very images that they report."""
     for selection in ("test", "authors"):
         made = list(run_trial(config(selection=selection), SEEDS, features, clip))
         last = made[-1].per_seed
@@ -243,7 +243,7 @@ def test_a_trial_reports_whether_it_was_tested_untrained(
 
 
 def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
-    """Noise in place of all test pictures, and of the new classes' others."""
+    """Noise in place of all test images, and of the new classes' others."""
 
     def replaced(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
         noise = rng.normal(size=held.shape).astype(held.dtype)
@@ -264,7 +264,7 @@ def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
 def test_nothing_that_is_held_back_reaches_selection(
     clip: FrozenCLIP, features: FeatureSet, finetuner: str, selection: str
 ) -> None:
-    """Test pictures and new classes may be noise: every loss, value and choice is the same."""
+    """Test images and new classes may be noise: every loss, value and choice is the same."""
     short = {"name": finetuner, **FAST.get(finetuner, {})}
     setting = config(finetuner=short, selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
@@ -282,7 +282,7 @@ def test_nothing_that_is_held_back_reaches_selection(
 
 @pytest.mark.parametrize("selection", ["test", "authors"])
 def test_a_leak_is_seen(clip: FrozenCLIP, features: FeatureSet, selection: str) -> None:
-    """The test above can fail: what these choose by changes with the test pictures."""
+    """The test above can fail: what these choose by changes with the test images."""
     setting = config(selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
     second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))

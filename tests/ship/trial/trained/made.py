@@ -101,6 +101,6 @@ def write(place: Path, said: bytes, tensors: bytes) -> Path:
     return written({MANIFEST: said, SEED: tensors}, place)
 
 
-def pictures(features: FeatureSet) -> torch.Tensor:
-    """The pictures of the test."""
+def images(features: FeatureSet) -> torch.Tensor:
+    """The images of the test."""
     return torch.tensor(features.test)

@@ -20,7 +20,7 @@ from ship.trial_config import TrialConfig
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SMALL, config
 from tests.ship.trial.cases import TOLD as TRIALS
-from tests.ship.trial.trained.made import PER_CLASS, answers, kept, noise, pictures, small, watched
+from tests.ship.trial.trained.made import PER_CLASS, answers, images, kept, noise, small, watched
 from tests.told import some_quick, told
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
@@ -49,13 +49,13 @@ KEPT = [
 def test_every_fine_tuner_gives_the_answers_of_the_test(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
-    """Each seed's, picture by picture, with the alpha, beta or ratio that selection chose."""
+    """Each seed's, image by image, with the alpha, beta or ratio that selection chose."""
     finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
     last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
-        logits = loaded.logits(pictures(features))
+        logits = loaded.logits(images(features))
         assert answers(logits, last, seed_index) == {"own": True, "all": True}
         assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
@@ -77,7 +77,7 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     )
     kept(tmp_path, config(), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
-    assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
+    assert torch.equal(loaded.logits(images(features)), seen[-1][0])
     unasked = run_trial(config(), [3], features, clip)
     assert list(unasked) and unasked.trained is None
 
@@ -130,19 +130,19 @@ def test_classes_that_a_trial_has_never_seen_have_its_templates(
     assert torch.allclose(found, class_features(clip, [said]), atol=1e-6)
 
 
-def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """PIL pictures, preprocessed ones, their features and files give the same, also clear ones."""
+def test_logits_of_images(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
+    """PIL images, preprocessed ones, their features and files give the same, also clear ones."""
     loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
-    prepared = torch.stack([clip.preprocess(picture) for picture in drawn])
+    prepared = torch.stack([clip.preprocess(image) for image in drawn])
     found = loaded.logits(drawn)
     assert found.shape == (3, len(features.class_names))
     assert torch.equal(found, loaded.logits(prepared))
     assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
     paths = [tmp_path / f"{number}.png" for number in range(3)]
-    for path, picture in zip(paths, drawn, strict=True):
-        picture.save(path)
+    for path, image in zip(paths, drawn, strict=True):
+        image.save(path)
     clear = Image.fromarray(rng.integers(0, 256, (40, 50, 4), dtype=np.uint8))
     clear.save(tmp_path / "clear.png")
     assert torch.equal(loaded.logits([clear]), loaded.logits([tmp_path / "clear.png"]))
@@ -159,7 +159,7 @@ def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: Fe
     """What was trained in double precision is loaded in it."""
     last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
     loaded = ship.load_trained(tmp_path, clip=clip64)
-    logits = loaded.logits(pictures(features))
+    logits = loaded.logits(images(features))
     assert logits.dtype == torch.float64
     assert answers(logits, last, 0) == {"own": True, "all": True}
 
@@ -176,7 +176,7 @@ def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
     assert isinstance(loaded.config, TrialConfig)
 
 
-def test_pictures_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
+def test_images_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
     """In the precision of its image tower; a backbone at hand must have it."""
     from tests.ship.conftest import build_features
 

@@ -15,7 +15,7 @@ from ship.trial import TrainedError, run
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import TOLD, config
-from tests.ship.trial.trained.made import answers, kept, pictures
+from tests.ship.trial.trained.made import answers, images, kept
 from tests.told import some_quick
 
 
@@ -26,14 +26,14 @@ def test_under_every_protocol(
 ) -> None:
     """The model that is kept is the one that was tested, whatever was trained before it.
 
-    Its right answers, picture by picture, are those that the report holds; accuracies follow.
+    Its right answers, image by image, are those that the report holds; accuracies follow.
     """
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
     last = kept(tmp_path, setting, [0, 3], features, clip)
     (eval_set,) = last.correct_predictions
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
-        logits = loaded.logits(pictures(features))
+        logits = loaded.logits(images(features))
         assert all(answers(logits, last, seed_index).values())
         assert loaded.class_names == eval_set.class_names
         assert len(loaded.base) == sum(eval_set.seen)
@@ -79,7 +79,7 @@ def test_the_authors_rule_keeps_the_best_age(
     def watching(finetuner: Any, eval_set: Any, protocol: Any) -> Any:
         metrics, choice = evaluate(finetuner, eval_set, protocol)
         learned = finetuner._each_step._sample.__self__.learned()["bias.weight"]
-        seen.append((finetuner.logits(eval_set.pictures.features, {}), learned.detach().clone()))
+        seen.append((finetuner.logits(eval_set.images.features, {}), learned.detach().clone()))
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
 
@@ -89,7 +89,7 @@ def test_the_authors_rule_keeps_the_best_age(
     for seed_index, seed, age in ((0, 0, 3), (1, 3, 1)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits, learned = seen[age - 1]
-        assert torch.allclose(loaded.logits(pictures(features)), logits[seed_index], atol=1e-5)
+        assert torch.allclose(loaded.logits(images(features)), logits[seed_index], atol=1e-5)
         held = safetensors.torch.load_file(tmp_path / f"seed_{seed}.safetensors")
         assert torch.equal(held["generator.bias.weight"], learned[seed_index : seed_index + 1])
         assert loaded.epoch == last.per_seed["selection_age"][seed_index] == age

@@ -15,8 +15,8 @@ class ResidualTextConfig(GeneratorSettings):
     name: Literal["residual_text"] = "residual_text"
     noise: float = Field(0.1, ge=0, description="std of the noise per dimension")
     lr: float = Field(0.01, gt=0, description="AdamW's learning rate")
-    epochs: int = Field(20, ge=1, description="passes over the pictures")
-    batch_size: int = Field(256, ge=1, description="pictures a step")
+    epochs: int = Field(20, ge=1, description="passes over the images")
+    batch_size: int = Field(256, ge=1, description="images a step")
 
 
 class RidgeConfig(FinetunerSettings):

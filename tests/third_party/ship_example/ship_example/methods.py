@@ -8,7 +8,7 @@ from ship.methods import Finetuner, Generator
 
 
 class ResidualText(Generator):
-    """x = text + A text + noise, normalised; A is fitted to pictures of the seen classes."""
+    """x = text + A text + noise, normalised; A is fitted to images of the seen classes."""
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -21,7 +21,7 @@ class ResidualText(Generator):
         return text + text @ self.map
 
     def loss(self, features: Tensor, labels: Tensor, noise: Tensor, epoch: float):
-        """Mean squared distance to the pictures of the class."""
+        """Mean squared distance to the images of the class."""
         return {"loss": (self.moved(labels) - features).square().sum(1).mean()}
 
     def sample(self, class_ids: Tensor, noise: Tensor) -> Tensor:
@@ -37,12 +37,12 @@ class Ridge(Finetuner):
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
         rows = task.fixed_rows
-        x = rows.features[:, 0]  # view 0: as test pictures are seen
+        x = rows.features[:, 0]  # view 0: as test images are seen
         y = F.one_hot(rows.labels, len(self.text)).to(x)
         weighted = x * rows.weights[:, None]
         penalty = config.l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(weighted.T @ x + penalty, weighted.T @ y)
         self.register_buffer("weight", weight)
 
-    def logits(self, pictures: Tensor, choice) -> Tensor:
-        return self.zero_shot(pictures) + self.logit_scale * pictures @ self.weight
+    def logits(self, images: Tensor, choice) -> Tensor:
+        return self.zero_shot(images) + self.logit_scale * images @ self.weight

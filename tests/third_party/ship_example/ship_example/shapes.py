@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ship.datasets import SPLITS, DatasetScan, Picture, Split
+from ship.datasets import SPLITS, DatasetScan, ImageFile, Split
 
 COLOURS = ("red", "green", "blue", "orange", "black", "grey", "pink", "purple")
 
@@ -16,16 +16,16 @@ class Shapes:
     template = "a drawing of a {} square."
 
     def scan(self, name, data_root) -> DatasetScan:
-        """Names, labels and pictures: six a class in each split."""
+        """Names, labels and images: six a class in each split."""
         rng = np.random.default_rng(0)
         labels = np.arange(len(COLOURS)).repeat(6)
         splits = {}
         for split in SPLITS:
-            pictures = tuple(
-                Picture(f"{split}/{i}.png", drawn(COLOURS[label], rng))
+            images = tuple(
+                ImageFile(f"{split}/{i}.png", drawn(COLOURS[label], rng))
                 for i, label in enumerate(labels)
             )
-            splits[split] = Split(pictures, labels)
+            splits[split] = Split(images, labels)
         return DatasetScan(COLOURS, splits)
 
 
