@@ -51,7 +51,7 @@ class Command(TyperCommand):
         return _plain(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands with the errors and the --help of `Command`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

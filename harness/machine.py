@@ -73,7 +73,7 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
 
     Yields:
         Identity of the lock: host name, boot ID and file. A driver that finds the identity of its
-        lock in a lease knows that the holder is dead, because the driver has the lock now. The file
+        lock in a lease knows that the owner is dead, because the driver has the lock now. The file
         is included because two containers may have the same kernel and host name, and because two
         hosts may share /tmp. "" if files cannot be locked.
 

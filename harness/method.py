@@ -99,7 +99,7 @@ def extract(*args: Any) -> "FeatureSet":
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodFunctions:
     """The functions of ship that a study calls. Tests replace them by an analytic method.
 
     Attributes:

@@ -247,7 +247,7 @@ class Worker:
 class ShipTrainable(tune.Trainable):
     """Adapter of Worker to Ray Tune.
 
-    harness.tuning.endings decides about trials whose process dies. The sweep creates a subclass
+    harness.tuning.retries decides about trials whose process dies. The sweep creates a subclass
     with the attributes that its workers share.
 
     Attributes:

@@ -214,8 +214,8 @@ class Table:
         place: Places that show the table. "page": everywhere; "files": not in the terminal, which
             has the answer and the tables behind it; "csv": only in CSV files.
         kind: Kind of the rows: "levels" of the only factor, "effects" of one among several factors,
-            "settings" (configurations), "methods" over datasets, or factors with their "ranks"; ""
-            for tables that compare nothing.
+            "configurations" (configurations), "methods" over datasets, or factors with their
+            "ranks"; "" for tables that compare nothing.
         metric: Metric of the differences.
     """
 
@@ -227,7 +227,7 @@ class Table:
     labels: int = 1
     shown: int | None = None
     place: Literal["page", "files", "csv"] = "page"
-    kind: Literal["levels", "effects", "settings", "methods", "ranks", ""] = ""
+    kind: Literal["levels", "effects", "configurations", "methods", "ranks", ""] = ""
     metric: str = ""
 
     @property

@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from harness.store import RIVALS
+from harness.store import COMPETING
 from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
 from reports.stats import Compared, Estimate
 
-_TEXTS = ["table", "kind", "line", "control", "dataset", "metric", "verdict", "flags"]
+_TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
-_COUNTS += ["pairs_more_low", "pairs_more_high", "epoch_min", "epoch_max"]
-_VERSUS = tuple(versus(control) for control in RIVALS)
+_COUNTS += ["more_seeds_low", "more_seeds_high", "epoch_min", "epoch_max"]
+_VERSUS = tuple(versus(control) for control in COMPETING)
 _TEXTS += [f"{name}_at" for name in _VERSUS]
 _COUNTS += [f"{name}_n" for name in _VERSUS]
 _TYPES = {
@@ -24,10 +24,10 @@ _TYPES = {
     **dict.fromkeys(("is_baseline", "is_unchanged", "is_constant"), pl.Boolean),
 }
 _NAMES = (
-    "table kind line control is_baseline dataset metric n failed pruned missing mean low high"
+    "table kind row control is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p beyond_p within_p detectable verdict pairs_more_low"
-    " pairs_more_high is_unchanged is_constant"
+    " classes_high p holm_p beyond_p within_p mde verdict more_seeds_low"
+    " more_seeds_high is_unchanged is_constant"
     " epoch epoch_min epoch_max flags"
 )
 _OF_VERSUS = ("", "_low", "_high", "_n", "_at")
@@ -56,7 +56,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     about: dict[str, Any] = {
         "table": table.name,
         "kind": "control" if line.control else table.kind,
-        "line": line.name,
+        "row": line.name,
         "control": line.control or None,
         "is_baseline": line.baseline,
         "failed": line.counts.failed,
@@ -101,8 +101,8 @@ def _comparison_fields(comparison: Compared) -> dict[str, Any]:
         if comparison.classes
         else {}
     )
-    if comparison.pairs_more:
-        over["pairs_more_low"], over["pairs_more_high"] = comparison.pairs_more
+    if comparison.more_seeds:
+        over["more_seeds_low"], over["more_seeds_high"] = comparison.more_seeds
     values["is_constant"] = comparison.is_constant
     return (
         values

@@ -198,7 +198,7 @@ class LoadedStudy:
     def __repr__(self) -> str:
         """Return the study's name with its number of configurations and rows."""
         configurations = len(self._report.study.configurations)
-        return f"<study {self.name}: {configurations} settings, {len(self.rows)} rows>"
+        return f"<study {self.name}: {configurations} configurations, {len(self.rows)} rows>"
 
     def _repr_html_(self) -> str:
         main = self.table()._repr_html_()

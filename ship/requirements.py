@@ -179,7 +179,7 @@ def lacking(
             missing[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
 
     look("train", seen, "train", "training images of every seen class")
-    why = "for the arm real_images (controls: false leaves it out)" if shown else ""
+    why = "for the control real_images (controls: false leaves it out)" if shown else ""
     if config.shows_unseen:
         why = "when {} is {}".format(*config.shows_unseen)
     if why:

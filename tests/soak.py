@@ -117,7 +117,7 @@ def check(bench: Bench, trials: int) -> None:
     assert states["COMPLETE"] == trials, states
     assert set(states) <= {"COMPLETE", "INTERRUPTED"}, states
     constants = soak_study(trials).base
-    for run in bench.ledger().runs:
+    for run in bench.history().runs:
         for seed, value in run.objective.items():
             weight = {"kl_weight": float(run.assignment["generator.kl_weight"])}
             generator = constants.generator.model_copy(update=weight)

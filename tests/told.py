@@ -13,15 +13,15 @@ def told(test: str, name: str) -> Any:
     return YAML(typ="safe").load((Path(test).parent / name).read_text("utf-8"))
 
 
-def put(holder: Any, place: str, value: Any) -> None:
+def put(owner: Any, place: str, value: Any) -> None:
     """Replace what stands at keys, attributes and numbers with dots between."""
     *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
     for step in steps:
-        holder = getattr(holder, step) if hasattr(holder, str(step)) else holder[step]
-    if isinstance(holder, list | dict):
-        holder[last] = value
+        owner = getattr(owner, step) if hasattr(owner, str(step)) else owner[step]
+    if isinstance(owner, list | dict):
+        owner[last] = value
     else:
-        setattr(holder, str(last), value)
+        setattr(owner, str(last), value)
 
 
 def some_quick(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:

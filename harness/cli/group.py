@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.command import Command, Group, refuse
+from harness.command import Command, CommandGroup, refuse
 
 
 class SweepCommand(Command):
@@ -20,7 +20,7 @@ class SweepCommand(Command):
             return super().invoke(ctx)
 
 
-class SweepGroup(Group):
+class SweepGroup(CommandGroup):
     """The main command `ship-sweep --space FILE`, and its subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

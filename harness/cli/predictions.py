@@ -128,9 +128,9 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
-    subject = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
-    fault = "several settings" if best else "no finished setting"
-    way_out = f"name one by setting (--config) KEY=VALUE (choices: {choices or 'none'})"
+    subject = f"configuration {' '.join(assignments)} names" if assignments else "selection prefers"
+    fault = "several configurations" if best else "no finished configuration"
+    way_out = f"select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
     raise UserError(f"study {study.name}: {subject} {fault}; {way_out}")
 
 
@@ -154,10 +154,10 @@ def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], s
     """
     names = tables.short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
-    overrides, faults = parse_overrides(assignments, "setting")
+    overrides, faults = parse_overrides(assignments, "config")
     rule, choices = f"must be a factor of {study.name}", tuple(names.values())
     unknown = [override.path for override in overrides if override.path not in keys]
-    faults += [Fault(path, rule, choices=choices).line("setting") for path in unknown]
+    faults += [Fault(path, rule, choices=choices).line("config") for path in unknown]
     levels = {
         keys[override.path]: override.value for override in overrides if override.path in keys
     }
@@ -166,7 +166,7 @@ def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], s
         if factor.key not in levels:
             rule = f"must name a level of {names[factor.key]}, as each has classes of its own"
             choices = tuple(map(level_text, tables.ordered_levels(study, factor)))
-            faults.append(Fault("setting", rule, choices=choices).text)
+            faults.append(Fault("config", rule, choices=choices).text)
     if faults:
         raise ConfigError(faults)
     return levels, {factor.key for factor in class_factors}

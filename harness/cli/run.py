@@ -87,7 +87,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     from harness.cli.detectable import detectable_lines  # loads polars
 
     plan = harness.study.plan_study(study, **asked)
-    notes = [*plan.notes, *detectable_lines(study, plan.ledger.logged)]
+    notes = [*plan.notes, *detectable_lines(study, plan.history.logged)]
     _print_plan(study.name, plan, notes, here=address is None)
     if plan.finished:
         return
@@ -113,7 +113,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
     """
     estimate = plan.estimate
     time = Column("time" if estimate else "", justify="right", no_wrap=True)
-    columns = ("setting", Column("state", no_wrap=True), "seeds to run", time)
+    columns = ("configuration", Column("state", no_wrap=True), "seeds to run", time)
     seconds_by_key = estimate.seconds if estimate else {}
     times = {key: duration(seconds) for key, seconds in seconds_by_key.items()}
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
@@ -127,7 +127,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     lines = []
     if plan.proposals:
-        lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
+        lines.append(f"{plan.proposals} more configurations to be proposed by the sampler")
     if estimate is not None:
         compute = f"about {duration(estimate.compute)} of computing"
         trials_at_once = count(estimate.at_once, "trial")
@@ -191,7 +191,7 @@ class FinalReport:
         Raises:
             ReportError: The report cannot be made. `show` tries again.
         """
-        logged = outcome.ledger.logged
+        logged = outcome.history.logged
         self._prepared = pages.prepare(outcome.experiment, outcome.tracking_uri, logged)
         return self._prepared.publication
 

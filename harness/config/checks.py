@@ -2,7 +2,7 @@
 
 The checks find levels that make no valid trial, options that nothing reads, and unmet requirements
 of samplers and protocols. Each check inspects the typed study or the trials that it spans, and
-returns all of its faults. Requirements on datasets and backbones are in harness.config.needs.
+returns all of its faults. Datasets and backbones are checked in harness.config.requirements.
 """
 
 import random
@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be
 from harness.config.mapping import sound_part
-from harness.config.needs import dataset_choices, unknown_dataset
+from harness.config.requirements import dataset_choices, unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
@@ -138,7 +138,7 @@ def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     yield from _folder_faults(study)
     space_faults = list(_space_faults(study.space))
     active_keys = {key for assignment, _ in spanned.settings for key in assignment}
-    rule = "must be met by some setting: its conditions exclude each other"
+    rule = "must be met by some configuration: its conditions exclude each other"
     yield from space_faults or (
         Fault(f"space.{key}.when", rule) for key in study.space if key not in active_keys
     )
@@ -243,12 +243,14 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.n_trials is None:
-            yield Fault("n_trials", f"must be given: how many settings {sampler} is to try")
+            yield Fault(
+                "n_trials", f"must be given: the number of configurations that {sampler} tries"
+            )
     elif endless:
         rule = "must have levels, step or choices under sampler grid"
         yield from (Fault(f"space.{key}", rule) for key in endless)
     elif study.n_trials is None and any(islice(assignments(space), MAX_GRID, None)):
-        rule = f"must span at most {MAX_GRID} settings under sampler grid, unless n_trials is given"
+        rule = f"must span at most {MAX_GRID} configurations under sampler grid without n_trials"
         yield Fault("space", rule)
 
 

@@ -71,7 +71,7 @@ def load_study(
         tree = {"name": source.stem, **read_yaml(source, label)}
     # imported here, because workers do not need the dataset code that these import
     from harness.config.checks import Spanned, study_faults
-    from harness.config.needs import Needs
+    from harness.config.requirements import Needs
 
     parsed, invalid_lines = parse_overrides(overrides)
     tree, blocked_lines = apply_overrides(tree, parsed)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.command import USER_MISTAKE, Command, Group, refuse, start
+from harness.command import USER_MISTAKE, Command, CommandGroup, refuse, start
 
 _EPILOG = (
     "Exit codes: 0 the command succeeded; 2 a mistake in the command or the data; 130 interrupted; "
@@ -21,7 +21,7 @@ _EPILOG = (
 
 app = typer.Typer(
     name="ship-data",
-    cls=Group,
+    cls=CommandGroup,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

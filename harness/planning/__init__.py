@@ -7,7 +7,7 @@ the cache.
 
 from harness.planning.changes import (
     ReusedRun,
-    TableChanges,
+    StaleRows,
     compare,
     find_reusable_runs,
     once_adopted,

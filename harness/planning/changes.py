@@ -10,8 +10,8 @@ from harness.planning.configurations import ConfigurationMaker, plugins_text
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.store import (
+    COMPETING,
     LOAD,
-    RIVALS,
     Cost,
     RunHistory,
     RunRecord,
@@ -27,7 +27,7 @@ from harness.wording import count, duration
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
-    "Use accept_changes (--accept-changes) to rerun their settings, or name=ANOTHER to start "
+    "Use accept_changes (--accept-changes) to rerun their configurations, or name=ANOTHER to start "
     "another study. With the old values they return to the table"
 )
 MAX_SHOWN = 12
@@ -37,7 +37,7 @@ Rows = dict[tuple[str, int], float]
 
 
 @dataclass
-class TableChanges:
+class StaleRows:
     """Finished rows that leave the table of an edited study.
 
     Attributes:
@@ -70,8 +70,8 @@ class TableChanges:
 
 
 def _rows_text(rows: Rows) -> str:
-    """Return text such as "6 finished rows of 3 settings (3.4 min of computing)"."""
-    configurations = count(len({key for key, _ in rows}), "setting")
+    """Return text such as "6 finished rows of 3 configurations (3.4 min of computing)"."""
+    configurations = count(len({key for key, _ in rows}), "configuration")
     time = duration(sum(rows.values()))
     return f"{count(len(rows), 'finished row')} of {configurations} ({time} of computing)"
 
@@ -80,7 +80,7 @@ class StudyChanged(UserError):
     """Finished rows would leave the table of a study that has changed."""
 
 
-def refuse_changes(changes: TableChanges, source: str) -> None:
+def refuse_changes(changes: StaleRows, source: str) -> None:
     """Raise an error if finished rows would leave the table because the study changed.
 
     Args:
@@ -95,8 +95,8 @@ def refuse_changes(changes: TableChanges, source: str) -> None:
 
 
 def compare(
-    maker: ConfigurationMaker, plan: Plan, ledger: RunHistory, stored: StudyRecord
-) -> TableChanges:
+    maker: ConfigurationMaker, plan: Plan, history: RunHistory, stored: StudyRecord
+) -> StaleRows:
     """Find the finished rows of the stored table that the present study no longer requests.
 
     A row is `removed` if the YAML no longer asks for its level. It is `changed` if the YAML still
@@ -105,10 +105,10 @@ def compare(
     Args:
         maker: Maker of the present study's configurations.
         plan: Plan of the present study.
-        ledger: Run history of the study.
+        history: Run history of the study.
         stored: The study as it was last run. Rows that were not in its table are ignored.
     """
-    changes, study = TableChanges(), maker.study
+    changes, study = StaleRows(), maker.study
     planned_keys = {
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
@@ -133,14 +133,14 @@ def compare(
         kept = {key: value for key, value in run.assignment.items() if key not in removed_factors}
         try:
             if run.control:
-                is_wanted = controls and run.control in RIVALS
+                is_wanted = controls and run.control in COMPETING
                 return control_at(study, run.control, kept) if is_wanted else None
             return resolve(study, kept | baseline(study, kept))
         except ValueError:  # the level is not valid with the study's constants
             return study.base
 
     stored_keys = {configuration.key for configuration in stored.configurations}
-    for key, runs in ledger.by_key.items():
+    for key, runs in history.by_key.items():
         stored_seeds = stored.seeds if key in stored_keys else ()
         planned_seeds = study.seeds if key in planned_keys else ()
         leaving = {
@@ -252,7 +252,7 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: i
 
 def once_adopted(
     study: StudyConfig,
-    ledger: RunHistory,
+    history: RunHistory,
     found: Sequence[ReusedRun],
     fingerprints: Fingerprints,
     retry_before: int = 0,
@@ -264,17 +264,17 @@ def once_adopted(
 
     Args:
         study: The study.
-        ledger: Run history of the study.
+        history: Run history of the study.
         found: Results to reuse.
         fingerprints: Fingerprints of its data and weights.
         retry_before: See `make_plan`.
     """
-    rows = list(ledger.runs)
+    rows = list(history.runs)
     for reused in found:
         row, work = reused.known, reused.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)
         rows.append(replace(row, seeds=work.seeds, seconds=seconds))
-    extended = replace(ledger, runs=tuple(rows))
+    extended = replace(history, runs=tuple(rows))
     return extended, make_plan(study, extended, fingerprints, retry_before)
 
 

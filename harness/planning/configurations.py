@@ -188,20 +188,20 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     return distinct([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
-def proposed_configurations(ledger: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
+def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
     """Return the configurations that a sampler proposed before, in the order they began.
 
     Interrupted configurations come last, and are dropped if `n_trials` is reached without them.
 
     Args:
-        ledger: Run history of the study.
+        history: Run history of the study.
         maker: Maker of the configurations of a tpe or random study.
     """
     configurations: dict[bool, list[Configuration]] = {
         False: [],
         True: [],
     }  # by whether it was interrupted
-    for run in ledger.runs:
+    for run in history.runs:
         if not run.control and run.assignment and (configuration := maker.still(run)):
             configurations[run.state is State.INTERRUPTED].append(configuration)
     ended = distinct(configurations[False])

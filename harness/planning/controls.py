@@ -12,7 +12,7 @@ from statistics import fmean
 
 from harness.config import baseline, control_at
 from harness.planning.configurations import Configuration, ConfigurationMaker
-from harness.store import RIVALS, RunHistory, State, control_levels, level_id
+from harness.store import COMPETING, RunHistory, State, control_levels, level_id
 
 _DATASET = "dataset"
 _SAME_SCORE = 1e-9  # relative difference below which two selection scores are equal
@@ -36,13 +36,13 @@ def plan_controls(
     if not study.controls:
         return []
     start, controls = baseline(study), dict[str, Configuration]()
-    names = {_name(control, control_levels(control, start)) for control in RIVALS}
+    names = {_name(control, control_levels(control, start)) for control in COMPETING}
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
             continue
         if configuration.assignment.get(_DATASET) != start.get(_DATASET):
             continue
-        for control in RIVALS:
+        for control in COMPETING:
             levels = control_levels(control, configuration.assignment)
             if (name := _name(control, levels)) in names:
                 continue
@@ -62,7 +62,7 @@ def _name(control: str, levels: Mapping[str, object]) -> str:
 def sampled_controls(
     maker: ConfigurationMaker,
     configurations: Sequence[Configuration],
-    ledger: RunHistory,
+    history: RunHistory,
     *,
     is_ended: bool,
 ) -> list[Configuration]:
@@ -75,57 +75,57 @@ def sampled_controls(
     Args:
         maker: Maker of the study's configurations.
         configurations: Configurations that were proposed so far.
-        ledger: Run history of the study.
+        history: Run history of the study.
         is_ended: Whether no configuration is left to propose or to run.
     """
-    best = best_by_selection(maker, configurations, ledger) if is_ended else []
+    best = best_by_selection(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
-    finished = _finished_controls(configurations, ledger)
+    finished = _finished_controls(configurations, history)
     compared = [
         configuration
         for configuration in configurations
         if any(
             _name(name, control_levels(name, configuration.assignment)) in finished
-            for name in RIVALS
+            for name in COMPETING
         )
     ]
     return [
         control
         for control in plan_controls(maker, [*best, *compared])
-        if control.key in best_keys or ledger.state(control.key) is State.COMPLETE
+        if control.key in best_keys or history.state(control.key) is State.COMPLETE
     ]
 
 
-def _finished_controls(configurations: Iterable[Configuration], ledger: RunHistory) -> set[str]:
+def _finished_controls(configurations: Iterable[Configuration], history: RunHistory) -> set[str]:
     """Return the names of finished controls, and of configurations that equal a control."""
     names = {
         _name(run.control, run.assignment)
-        for run in ledger.runs
-        if run.control in RIVALS and run.state is State.COMPLETE
+        for run in history.runs
+        if run.control in COMPETING and run.state is State.COMPLETE
     }
     for configuration in configurations:
         generator = configuration.trial.generator.model_dump()
-        for name, control in RIVALS.items():
+        for name, control in COMPETING.items():
             if control.replaced["generator"].items() <= generator.items():
                 names.add(_name(name, control_levels(name, configuration.assignment)))
     return names
 
 
 def best_by_selection(
-    maker: ConfigurationMaker, configurations: Iterable[Configuration], ledger: RunHistory
+    maker: ConfigurationMaker, configurations: Iterable[Configuration], history: RunHistory
 ) -> list[Configuration]:
     """Return the configurations with the best mean selection score. Ties are all returned.
 
-    The reports' headline is about the same configurations (reports.tables.preferred).
+    The reports' headline is about the same configurations (reports.tables.best_config).
 
     Args:
         maker: Maker of the study's configurations.
         configurations: Configurations of the study's space.
-        ledger: Run history of the study.
+        history: Run history of the study.
     """
     scores: list[tuple[float, Configuration]] = []
     for configuration in configurations:
-        objectives = ledger.objectives(configuration.key)
+        objectives = history.objectives(configuration.key)
         if values := [objectives[seed] for seed in maker.study.seeds if seed in objectives]:
             scores.append((fmean(values), configuration))
     best = max((score for score, _ in scores), default=0.0)

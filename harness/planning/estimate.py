@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from harness.config import StudyConfig
-from harness.planning.plan import Estimate, Plan
+from harness.planning.plan import Plan, TimeEstimate
 from harness.resources import machine_resources, slots
 from harness.store import RunRecord, Tag
 
 
-def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> Estimate | None:
+def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> TimeEstimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
     A configuration takes as long as its finished trials did. A configuration without one takes the
@@ -41,7 +41,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
     places = slots(study.resources, machine_resources(), study.max_concurrent_trials)
-    return Estimate(
+    return TimeEstimate(
         seconds={
             work.configuration.key: seconds_by_key.get(work.configuration.key, seconds)
             * len(work.seeds)

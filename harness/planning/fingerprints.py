@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.method import Method
+from harness.method import MethodFunctions
 from ship.architectures import split_name
 from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, repository_of
 from ship.whole_file import read_whole, write_whole
@@ -35,7 +35,7 @@ class Fingerprints:
             folders.
     """
 
-    method: Method
+    method: MethodFunctions
     data_root: Path | None
     cache_dir: Path
     reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

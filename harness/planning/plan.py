@@ -80,7 +80,7 @@ class PlanRow(Work):
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """Time of the work that is left, without the extraction of features.
 
     It is an upper bound if the scheduler may stop trials early.
@@ -129,15 +129,15 @@ class Plan:
         estimate: Estimate of the time (harness.planning.estimate). None unless details were
             requested and a trial has finished.
         notes: Further lines of a dry run.
-        ledger: Runs of the study as they were read for the plan of a dry run.
+        history: Runs of the study as they were read for the plan of a dry run.
     """
 
     rows: tuple[PlanRow, ...]
     duplicate_controls: tuple[Configuration, ...]
     proposals: int
-    estimate: Estimate | None = None
+    estimate: TimeEstimate | None = None
     notes: tuple[str, ...] = ()
-    ledger: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
+    history: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def configurations(self) -> tuple[Configuration, ...]:
@@ -156,7 +156,7 @@ class Plan:
 
 
 def make_plan(
-    study: StudyConfig, ledger: RunHistory, fingerprints: Fingerprints, retry_before: int = 0
+    study: StudyConfig, history: RunHistory, fingerprints: Fingerprints, retry_before: int = 0
 ) -> Plan:
     """Compute what is left to run. Reads its arguments and changes nothing.
 
@@ -170,7 +170,7 @@ def make_plan(
 
     Args:
         study: The study as defined by the YAML.
-        ledger: Run history of the study.
+        history: Run history of the study.
         fingerprints: Fingerprints of its data and weights, from which keys are computed.
         retry_before: Retry non-finite seeds whose runs began before this time, in milliseconds
             since the epoch. Defaults to none.
@@ -182,28 +182,28 @@ def make_plan(
         ValueError: A backbone or dataset cannot be read.
     """
     maker, proposals = ConfigurationMaker(study, fingerprints), 0
-    every_arm = maker.controls()
+    all_controls = maker.controls()
     if study.sampler == "grid":
         known = enumerate_configurations(maker)
-        every_arm += plan_controls(maker, known)
+        all_controls += plan_controls(maker, known)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        known = _joined(proposed_configurations(ledger, maker), every_arm, maker)
+        known = _joined(proposed_configurations(history, maker), all_controls, maker)
         proposals = _proposals(maker, known)
         is_left = any(
-            _row(study, ledger, configuration, retry_before).seeds for configuration in known
+            _row(study, history, configuration, retry_before).seeds for configuration in known
         )
         is_ended = not proposals and not is_left
-        matched = sampled_controls(maker, known, ledger, is_ended=is_ended)
-        known, every_arm = _joined(known, matched, maker), [*every_arm, *matched]
+        matched = sampled_controls(maker, known, history, is_ended=is_ended)
+        known, all_controls = _joined(known, matched, maker), [*all_controls, *matched]
     keys = {configuration.key for configuration in known}
-    controls = distinct([control for control in every_arm if control.key not in keys])
+    controls = distinct([control for control in all_controls if control.key not in keys])
     return Plan(
         rows=tuple(
-            _row(study, ledger, configuration, retry_before)
+            _row(study, history, configuration, retry_before)
             for configuration in (*controls, *known)
         ),
-        duplicate_controls=tuple(control for control in every_arm if control not in controls),
+        duplicate_controls=tuple(control for control in all_controls if control not in controls),
         proposals=proposals,
     )
 
@@ -238,11 +238,11 @@ def study_prunes(study: StudyConfig) -> bool:
 
 
 def _row(
-    study: StudyConfig, ledger: RunHistory, configuration: Configuration, retry_before: int
+    study: StudyConfig, history: RunHistory, configuration: Configuration, retry_before: int
 ) -> PlanRow:
     """Return the plan's row of a configuration: its finished seeds and those still to run."""
-    seeds, runs = study.seeds, ledger.of(configuration.key)
-    state = ledger.state(configuration.key)
+    seeds, runs = study.seeds, history.of(configuration.key)
+    state = history.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: runs[seed] for seed in seeds if seed in runs}
     failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
@@ -290,7 +290,7 @@ class StudyOutcome:
             was none to show.
         failed_seeds: Total number of failed seeds.
         partly: Configurations with both failed and finished seeds.
-        ledger: Runs of the study as they were last read, for its report.
+        history: Runs of the study as they were last read, for its report.
     """
 
     done: int
@@ -305,7 +305,7 @@ class StudyOutcome:
     unpublished: str = ""
     failed_seeds: int = 0
     partly: int = 0
-    ledger: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
+    history: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def reportable(self) -> bool:

@@ -27,7 +27,15 @@ from harness.resources import at_once, check_room
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, ImageDataset, ImageFile, UndecodableError
-from ship.features import Done, Features, Layout, Shard, encode_images, encode_split, undecodable
+from ship.features import (
+    Done,
+    Features,
+    Parallelism,
+    Shard,
+    encode_images,
+    encode_split,
+    undecodable,
+)
 from ship.plugins import carried, load_carried
 from ship.registry import Origin
 
@@ -47,7 +55,7 @@ LoadBackbone = Callable[[str, str], FrozenCLIP]
 """Function of a backbone's name and a torch device."""
 
 
-class Encoder:
+class EncodeActor:
     """Ray actor that encodes shards on its node."""
 
     def __init__(
@@ -64,7 +72,7 @@ class Encoder:
         node_id = ray.get_runtime_context().get_node_id()
         (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == node_id)
         threads = decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
-        self._layout = Layout.for_device(torch.device(device), threads)
+        self._layout = Parallelism.for_device(torch.device(device), threads)
         self._clip: FrozenCLIP | None = None
         self._split = ""
         self._images: Sequence[ImageFile] = ()
@@ -230,7 +238,7 @@ class ClusterEncoder(ExitStack):
 
     def _start_actors(self) -> None:
         """Start as many actors as fit. Those that have not started in time are killed."""
-        kind: Any = ray.remote(Encoder).options(
+        kind: Any = ray.remote(EncodeActor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
         arguments = self._resources, self._load_backbone, self._device, carried(), code_version()

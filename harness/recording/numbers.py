@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.planning import Configuration, Fingerprints, plugins_text
-from harness.store import FLAG, PROTOCOLS, Protocol, Tag, interval_metrics, split_seed
+from harness.store import FLAG, PROTOCOLS, ProtocolMetrics, Tag, interval_metrics, split_seed
 from harness.wording import count
 from ship.plugins import installed_version
 from ship.trial_config import RESULTS_VERSION
@@ -35,7 +35,7 @@ def final_metrics(
     Args:
         numbers: Numbers of each seed, the objective and the costs, by their names in the store.
         seeds: Seeds of the run.
-        protocol: Protocol of the run. It determines the metrics that have intervals.
+        protocol: ProtocolMetrics of the run. It determines the metrics that have intervals.
     """
     tested = _over_seeds(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
@@ -48,7 +48,7 @@ def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> s
     Args:
         metrics: Final metrics of the run.
         n_seeds: Number of its seeds.
-        protocol: Protocol of the run, whose default metric is shown.
+        protocol: ProtocolMetrics of the run, whose default metric is shown.
 
     Returns:
         The mean, and half of the 95% interval if there is one. Without a mean, an empty text.
@@ -77,7 +77,9 @@ def _over_seeds(
     }
 
 
-def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dict[str, float]:
+def _intervals(
+    tested: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
+) -> dict[str, float]:
     """Return the 95% intervals over the run's seeds, computed as in tables.
 
     They are of the protocol's default metric and its halves. A metric without an interval is left

@@ -16,13 +16,13 @@ from harness.store import (
     MAX_BYTES,
     MAX_TAG,
     REPORT,
-    Changes,
     ConfigurationRecord,
     FactorRecord,
     Kind,
     Publication,
     Run,
     RunHistory,
+    RunUpdate,
     State,
     Store,
     Tag,
@@ -102,7 +102,7 @@ class StudyRun:
 
     def begin(self) -> None:
         """Mark the study's run as RUNNING, with the present code and package versions."""
-        self.store.write(Changes(run=self.run_id, tags=source_tags(), state=State.RUNNING))
+        self.store.write(RunUpdate(run=self.run_id, tags=source_tags(), state=State.RUNNING))
         self.tags[Tag.STATE] = State.RUNNING
 
     def want(self, configuration: Configuration) -> None:
@@ -119,17 +119,17 @@ class StudyRun:
     def end(self, state: State) -> None:
         """Set the final state of the study's run, unless the store has that state already."""
         if self.tags.get(Tag.STATE) != state:
-            self.store.write(Changes(run=self.run_id, state=state))
+            self.store.write(RunUpdate(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def place_runs(self, ledger: RunHistory, plan: Plan) -> bool:
+    def place_runs(self, history: RunHistory, plan: Plan) -> bool:
         """Update the control and assignment tags of old runs to the present study.
 
         The run of a control may have become a run of the study's space. If a factor was added, its
         baseline is added to the assignments of older runs.
 
         Args:
-            ledger: Run history of the study.
+            history: Run history of the study.
             plan: Plan with the study's present configurations.
 
         Returns:
@@ -140,10 +140,10 @@ class StudyRun:
             for configuration in plan.configurations
         }
         has_changed = False
-        for run in ledger.runs:
+        for run in history.runs:
             changed = _changed(tags_by_key.get(run.config_key, {}), run.logged.tags)
             if changed:
-                self.store.write(Changes(run=run.logged.run_id, tags=changed))
+                self.store.write(RunUpdate(run=run.logged.run_id, tags=changed))
                 has_changed = True
         return has_changed
 
@@ -154,7 +154,7 @@ class StudyRun:
         """Write the tags that changed. If any did, write the other fields of Changes, too."""
         changed = _changed(tags, self.tags)
         if changed:
-            self.store.write(Changes(run=self.run_id, tags=changed, **fields))
+            self.store.write(RunUpdate(run=self.run_id, tags=changed, **fields))
             self.tags |= changed
 
 
@@ -225,7 +225,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
         for name, value in run.data.metrics.items()
         if name.startswith(HEADLINE) and not math.isnan(value)
     }
-    changes = Changes(
+    changes = RunUpdate(
         run=run_id,
         metrics=points({**withdrawn, **made.metrics}),
         params={name: text for name, text in made.params.items() if name not in stored},
@@ -236,7 +236,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
     for name, content in made.files().items():
         if len(content) <= MAX_BYTES:
-            store.write(Changes(run=run_id, files={f"{REPORT}/{name}": content}))
+            store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True
 
@@ -258,7 +258,7 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
         if run.run_id in differences:
             note += f"{_AGAINST}{differences[run.run_id]}"
         if note != stored:
-            store.write(Changes(run=run.run_id, tags={Tag.RUN_NOTE: note}))
+            store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
 def _note(publication: Publication, stored: Mapping[str, str]) -> str:

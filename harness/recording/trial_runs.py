@@ -19,11 +19,11 @@ from harness.store import (
     OBJECTIVE,
     SEED_TABLE,
     TRAINED,
-    Changes,
     Cost,
     Failure,
     Kind,
     Point,
+    RunUpdate,
     State,
     Tag,
     is_metric,
@@ -95,7 +95,7 @@ class TrialRecorder:
         """
         self.record.want(work.configuration)
         run = self._create_run(work, tags or {})
-        self.record.store.write(Changes(run=run, params=params(work.configuration.trial)))
+        self.record.store.write(RunUpdate(run=run, params=params(work.configuration.trial)))
         self._open[trial_id] = _Open(run, work)
 
     def epochs(
@@ -119,7 +119,7 @@ class TrialRecorder:
         run.points += points(load, run.step)
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
-            self.record.store.write(Changes(run=run.run, metrics=run.points))
+            self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
             run.flushed = moment
 
@@ -146,7 +146,7 @@ class TrialRecorder:
             lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
             run_id, texts = self._create_run(work, lost), params(work.configuration.trial)
-            self.record.store.write(Changes(run=run_id, params=texts, state=State.FAIL))
+            self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
@@ -157,7 +157,7 @@ class TrialRecorder:
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():
             # in separate requests, so that only one file is repeated if an answer is lost
-            self.record.store.write(Changes(run=run.run, files={name: content}))
+            self.record.store.write(RunUpdate(run=run.run, files={name: content}))
         final["files"].clear()  # Tune keeps every trial's last result until the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
         tags[Tag.RUN_NOTE] = summary_line(metrics, len(seeds), protocol)
@@ -188,7 +188,7 @@ class TrialRecorder:
 
     def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
-        self.record.store.write(Changes(run=run.run, metrics=run.points, tags=tags, state=state))
+        self.record.store.write(RunUpdate(run=run.run, metrics=run.points, tags=tags, state=state))
         del self._open[trial_id]
 
     def _create_run(self, work: Work, tags: Mapping[str, str]) -> str:

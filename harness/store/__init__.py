@@ -20,8 +20,8 @@ from harness.store.changes import (
     INTERRUPTED,
     MAX_BYTES,
     MAX_TAG,
-    Changes,
     Point,
+    RunUpdate,
     now,
     param_text,
     params,
@@ -29,7 +29,7 @@ from harness.store.changes import (
     points,
     split_tag,
 )
-from harness.store.controls import ALONE, CONTROLS, RIVALS, control_levels, level_id
+from harness.store.controls import ALONE, COMPETING, CONTROLS, control_levels, level_id
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.history import (
     RunHistory,
@@ -44,7 +44,7 @@ from harness.store.history import (
 )
 from harness.store.lease import StudyLost, Timing
 from harness.store.open import Store, find_store, open_store, quieten, store_uri
-from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, ProtocolMetrics
 from harness.store.runs import (
     Run,
     checked,
@@ -100,4 +100,4 @@ from harness.store.seed_table import (
     with_seed_tables,
 )
 from harness.store.study_record import ConfigurationRecord, FactorRecord, StudyRecord, planned_tags
-from harness.store.study_store import STORE_TIMEOUT, StudyStore, own_study
+from harness.store.study_store import STORE_TIMEOUT, StudyStore, locked_study

@@ -51,7 +51,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Changes:
+class RunUpdate:
     """A write to one run. The fields are written in their order, so the state is written last.
 
     Attributes:
@@ -80,7 +80,7 @@ def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
-def send(client: "MlflowClient", changes: Changes) -> None:
+def send(client: "MlflowClient", changes: RunUpdate) -> None:
     """Write changes to their run.
 
     Args:
@@ -182,7 +182,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
         if state is State.RUNNING:
             state = State.INTERRUPTED
             reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        send(client, Changes(run=run_id, tags=reason_tags, state=state))
+        send(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
     return len(dead)
 
 

@@ -30,7 +30,7 @@ class Control(NamedTuple):
 
 
 # Controls that a method has to beat, tested in this order.
-RIVALS: Final[Mapping[str, Control]] = {
+COMPETING: Final[Mapping[str, Control]] = {
     "no_synthetic": Control({"generator": {"name": "none"}}, ("generator", "synthetic")),
     "text_feature": Control({"generator": {"name": "gaussian_text", "scale": 0.0}}, ("generator",)),
 }
@@ -41,10 +41,10 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
     """Return the part of an assignment that a control reads.
 
     Args:
-        control: Name of one of RIVALS.
+        control: Name of one of COMPETING.
         assignment: Levels of factors by dotted name.
     """
-    unread = RIVALS[control].unread
+    unread = COMPETING[control].unread
     return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
 
 

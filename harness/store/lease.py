@@ -1,6 +1,6 @@
 """A lease that allows one driver per study among all hosts that share a store.
 
-The lease is a tag of the study's experiment. It contains the holder and a counter that the holder
+The lease is a tag of the study's experiment. It contains the owner and a counter that the owner
 increases with every heartbeat. Clocks of different hosts are never compared: a driver that finds a
 lease watches the counter by its own clock, and takes the lease over once the counter has not
 changed for `expiry` seconds.
@@ -41,14 +41,14 @@ LOOK_SECONDS = 1.0  # between two reads of another driver's lease
 class StudyBusy(UserError):
     """Another process runs the same study."""
 
-    def __init__(self, study: str, holder: "Holder | str | None") -> None:
+    def __init__(self, study: str, owner: "LeaseOwner | str | None") -> None:
         """Create the error.
 
         Args:
             study: Name of the study.
-            holder: Driver that runs it. None if it is not known.
+            owner: Driver that runs it. None if it is not known.
         """
-        who = holder or "another driver"
+        who = owner or "another driver"
         super().__init__(f"study {study!r} is being run by {who} on the same store")
 
 
@@ -81,15 +81,15 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Holder of a lease, as its tag describes it.
+class LeaseOwner:
+    """Owner of a lease, as its tag describes it.
 
     Attributes:
         token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process.
         place: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
-        beat: Number of times that the holder has written the tag.
+        beat: Number of times that the owner has written the tag.
     """
 
     token: str
@@ -102,13 +102,13 @@ class Holder:
         return f"process {self.pid} on host {self.host}" if self.host else "another driver"
 
 
-def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
-    """Return the holder of the lease of a study's experiment, or None if it is free."""
+def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
+    """Return the owner of the lease of a study's experiment, or None if it is free."""
     tag = str(client.get_experiment(experiment_id).tags.get(Tag.LOCK, ""))
     try:
-        return Holder(**json.loads(tag)) if tag else None
+        return LeaseOwner(**json.loads(tag)) if tag else None
     except (ValueError, TypeError):
-        return Holder(tag)
+        return LeaseOwner(tag)
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Lease:
     client: "MlflowClient"
     experiment_id: str
     study: str
-    me: Holder
+    me: LeaseOwner
     timing: Timing
     say: Callable[[str], None]
 
@@ -139,16 +139,16 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
-        """Take the lease if it is free or its holder is dead. Repeating the call is harmless.
+        """Take the lease if it is free or its owner is dead. Repeating the call is harmless.
 
         Raises:
             StudyBusy: Another driver holds the lease. The message names its host and process.
         """
-        holder = self._read()
-        # This process has the file lock, so an earlier holder of the same lock is dead.
-        is_dead = holder and holder.place and holder.place == self.me.place
-        if holder and not is_dead and not self._is_me(holder):
-            self._watch(holder)
+        owner = self._read()
+        # This process has the file lock, so an earlier owner of the same lock is dead.
+        is_dead = owner and owner.place and owner.place == self.me.place
+        if owner and not is_dead and not self._is_me(owner):
+            self._watch(owner)
         self._claimed = self.timing.now()
         self._write()
 
@@ -163,9 +163,9 @@ class Lease:
         timing.sleep(max(0.0, self._claimed + timing.claim_pause - timing.now()))
         while is_late:
             start = timing.now()
-            holder = self._read()
-            if not self._is_me(holder):
-                self._lost = self._lost or self._loss(holder)
+            owner = self._read()
+            if not self._is_me(owner):
+                self._lost = self._lost or self._loss(owner)
                 raise self._lost
             if self._stop.is_set():
                 return
@@ -174,12 +174,12 @@ class Lease:
         self._write()
         self._renewed = max(self._renewed, start)
 
-    def _loss(self, holder: Holder | None) -> "StudyBusy | StudyLost":
+    def _loss(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
         """Return the error to raise: the lease was never confirmed, or it was lost later."""
         if self._renewed < self._claimed:
-            return StudyBusy(self.study, holder)
+            return StudyBusy(self.study, owner)
         return StudyLost(
-            f"study {self.study!r} is not this process's any more: {holder or 'somebody'} has "
+            f"study {self.study!r} is not this process's any more: {owner or 'somebody'} has "
             f"taken it over; nothing more is written here, and what the store has is kept"
         )
 
@@ -244,15 +244,15 @@ class Lease:
             except Exception:  # the store does not answer; MLflow may raise anything
                 continue
 
-    def _watch(self, holder: Holder) -> None:
+    def _watch(self, owner: LeaseOwner) -> None:
         """Wait until another driver's lease was released or has expired.
 
         Raises:
-            StudyBusy: The lease was renewed, so its holder is alive.
+            StudyBusy: The lease was renewed, so its owner is alive.
         """
         timing, start = self.timing, self.timing.now()
         self.say(
-            f"study {self.study!r} is held by {holder}: waiting to see whether it still runs, "
+            f"study {self.study!r} is held by {owner}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
         )
         while True:
@@ -266,17 +266,17 @@ class Lease:
                 continue
             if current is None:
                 return
-            if current != holder:
+            if current != owner:
                 raise StudyBusy(self.study, current)
             if checked_at - start >= timing.expiry:
-                self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
+                self.say(f"{owner} has not been heard of for {timing.expiry:g} s: taken over")
                 return
 
-    def _is_me(self, holder: Holder | None) -> bool:
-        return holder is not None and holder.token == self.me.token
+    def _is_me(self, owner: LeaseOwner | None) -> bool:
+        return owner is not None and owner.token == self.me.token
 
-    def _read(self) -> Holder | None:
-        return read_holder(self.client, self.experiment_id)
+    def _read(self) -> LeaseOwner | None:
+        return read_owner(self.client, self.experiment_id)
 
     def _write(self) -> None:
         self.me = replace(self.me, beat=self.me.beat + 1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
-from harness.store.changes import MAX_TAG, Changes, now, plain, runs_of, send, weight
+from harness.store.changes import MAX_TAG, RunUpdate, now, plain, runs_of, send, weight
 from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
 from harness.store.schema import Tag
 
@@ -59,7 +59,7 @@ class Store:
     uri: str
     client: "MlflowClient"
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: RunUpdate) -> None:
         """Write changes to their run.
 
         Raises:

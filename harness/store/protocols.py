@@ -5,7 +5,7 @@ from typing import Final
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ProtocolMetrics:
     """Test metrics of a protocol, and how tables show them.
 
     Attributes:
@@ -56,7 +56,7 @@ _IN_THE_OPEN: Final = {
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }
-_GENERALIZED: Final = Protocol(
+_GENERALIZED: Final = ProtocolMetrics(
     headings=_ONE_SOFTMAX,
     required=("seen", "unseen", "harmonic_mean"),
     shown=("seen", "unseen", "harmonic_mean", "calibrated_harmonic_mean", "ausuc"),
@@ -73,8 +73,8 @@ _GENERALIZED: Final = Protocol(
     unseen="unseen",
 )
 
-PROTOCOLS: Final[dict[str, Protocol]] = {
-    "base_to_new": Protocol(
+PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
+    "base_to_new": ProtocolMetrics(
         headings={
             "base": "Base",
             "new": "New",
@@ -100,7 +100,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         meanings=_IN_THE_OPEN,
         unseen="new",
     ),
-    "few_shot": Protocol(
+    "few_shot": ProtocolMetrics(
         headings={"accuracy": "Acc."},
         required=("accuracy",),
         shown=("accuracy",),
@@ -108,7 +108,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         note="Acc.: test images of all classes",
     ),
     # One more column per target, accuracy/TARGET: see reports.study.
-    "cross_dataset": Protocol(
+    "cross_dataset": ProtocolMetrics(
         headings={"accuracy": "Average", "source": "Source"},
         required=("accuracy",),
         shown=("accuracy", "source"),

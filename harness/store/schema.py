@@ -101,7 +101,7 @@ class Tag(StrEnum):
     FAILURE = "ship.failure"
     FLAGS = "ship.flags"
 
-    # an experiment: holder of the study's lease
+    # an experiment: owner of the study's lease
     LOCK = "ship.lock"
 
     # MLflow's own

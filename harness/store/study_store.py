@@ -15,7 +15,7 @@ import tenacity
 from harness.machine import environment, locked
 from harness.store.changes import LEFT, close_dead_runs
 from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, again, store_errors
-from harness.store.lease import Holder, Lease, StudyBusy, Timing, fenced, read_holder
+from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fenced, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
 
@@ -91,7 +91,7 @@ class StudyStore(Store):
 
 
 @contextmanager
-def own_study(
+def locked_study(
     uri: str,
     name: str,
     timing: Timing,
@@ -128,12 +128,12 @@ def own_study(
         try:
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
-            holder = store.read(lambda client: read_holder(client, experiment_id))
-            is_local = holder is not None and holder.host == socket.gethostname()
+            owner = store.read(lambda client: read_owner(client, experiment_id))
+            is_local = owner is not None and owner.host == socket.gethostname()
             raise StudyBusy(
-                name, holder if is_local else "another process of this machine"
+                name, owner if is_local else "another process of this machine"
             ) from error
-        me = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
+        me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)
         with store_errors(uri):

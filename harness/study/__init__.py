@@ -6,4 +6,4 @@ These functions are the Python API; the command line calls them, too.
 
 from harness.study.features import prefetch
 from harness.study.run import run_study
-from harness.study.standing import plan_study, typed_study
+from harness.study.state import plan_study, typed_study

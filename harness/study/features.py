@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.config import Factor, Resources, StudyConfig, assignments, levels, load_study, resolve
 from harness.device import why_no_gpu
 from harness.messages import Need, needs_of
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import machine_resources, resolved_resources
@@ -34,7 +34,7 @@ NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
 
 def fingerprints_of(
     study: StudyConfig,
-    method: Method | None,
+    method: MethodFunctions | None,
     data_root: Path | str | None,
     cache_dir: Path | str | None,
 ) -> Fingerprints:
@@ -47,7 +47,7 @@ def fingerprints_of(
         cache_dir: Cache folder. Defaults to the one of `cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
-    return Fingerprints(method or Method(), root, cache_folder(cache_dir), study.reading)
+    return Fingerprints(method or MethodFunctions(), root, cache_folder(cache_dir), study.reading)
 
 
 def cache_folder(given: Path | str | None) -> Path:
@@ -164,7 +164,7 @@ def prepare_features(
 
 
 def encoder_here(
-    study: StudyConfig, method: Method, *, verbose: bool
+    study: StudyConfig, method: MethodFunctions, *, verbose: bool
 ) -> "AbstractContextManager[Encode | None]":
     """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
 

@@ -14,7 +14,7 @@ from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, address_fault
 from harness.machine import environment, remove_left
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
 from harness.recording import StudyRun, TrialRecorder, describe_runs, record_reused
@@ -22,8 +22,8 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.standing import Standing, read_standing, source_of, typed_study
-from harness.study.trials import Options, Trials
+from harness.study.state import StudyState, read_state, source_of, typed_study
+from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
 RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -44,7 +44,7 @@ def run_study(
     reuse: bool = True,
     accept_changes: bool = False,
     retry_non_finite: bool = False,
-    method: Method | None = None,
+    method: MethodFunctions | None = None,
     console: Console | None = None,
     store_timeout: float = store.STORE_TIMEOUT,
     timing: Timing | None = None,
@@ -111,7 +111,7 @@ def run_study(
 
     with (
         Interrupts() as interrupts,
-        store.own_study(
+        store.locked_study(
             uri,
             study.name,
             timing or Timing(),
@@ -124,17 +124,17 @@ def run_study(
         if verbose:
             store.quieten(logging.INFO)
         place = study_storage(checkpoints, study_store)
-        execution = Execution(study, study_store, prints, place, options, interrupts)
-        outcome = execution.bring_about()
+        runner = StudyRunner(study, study_store, prints, place, options, interrupts)
+        outcome = runner.run()
         if interrupts.requested:  # a signal that came as the sweep ended was only noted
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
-        return replace(outcome, unpublished=_show(execution, publish, outcome))
+        return replace(outcome, unpublished=_show(runner, publish, outcome))
 
 
 @dataclass
-class Execution:
+class StudyRunner:
     """One run of a study by a driver.
 
     Attributes:
@@ -154,7 +154,7 @@ class Execution:
     options: Options
     interrupts: Interrupts
 
-    def bring_about(self) -> StudyOutcome:
+    def run(self) -> StudyOutcome:
         """Run what is left of the study, and return its outcome.
 
         Raises:
@@ -163,27 +163,27 @@ class Execution:
         """
         ran = False
         try:
-            standing = self._read_standing()
+            state = self._read_standing()
             if not self.options.accept_changes:
-                refuse_changes(standing.changes(), source_of(self.study))
-            finished_runs = standing.elsewhere() if self.options.reuse else []
-            reusable_runs = planning.find_reusable_runs(self.study, standing.plan, finished_runs)
-            n_seeds_left = sum(len(work.seeds) for work in standing.plan.work)
+                refuse_changes(state.changes(), source_of(self.study))
+            finished_runs = state.find_reusable_runs() if self.options.reuse else []
+            reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
+            n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
-            if n_seeds_left > reusable or standing.plan.proposals:
+            if n_seeds_left > reusable or state.plan.proposals:
                 self._check_places()
             if self.store.close_dead_runs():
-                standing = standing.again()
+                state = state.refresh()
             self.record = StudyRun.create(self.store, self.store.experiment_id, self.study)
-            self.record.describe(self.study, standing.plan)
-            has_changed = self.record.place_runs(standing.ledger, standing.plan)
-            if standing.plan.finished:
-                standing = standing.again() if has_changed else standing  # for its report
-                outcome = self._outcome(standing)
+            self.record.describe(self.study, state.plan)
+            has_changed = self.record.place_runs(state.history, state.plan)
+            if state.plan.finished:
+                state = state.refresh() if has_changed else state  # for its report
+                outcome = self._outcome(state)
                 self.record.end(outcome.state)
                 return outcome
             ran = True
-            outcome = self._run_on_record(standing, reusable_runs)
+            outcome = self._run_on_record(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
             # The signal may have stopped Ray, too, whose errors then hide the real cause.
             if self.interrupts.failure is not None:
@@ -195,22 +195,22 @@ class Execution:
             self.storage.forget()
         return outcome
 
-    def _read_standing(self) -> Standing:
+    def _read_standing(self) -> StudyState:
         """Read the study's state from the store.
 
         Raises:
             StoreError: The store cannot be read.
         """
         retry_before = self.options.retry_before
-        return read_standing(self.study, self.fingerprints, self.store, retry_before)
+        return read_state(self.study, self.fingerprints, self.store, retry_before)
 
     def _interrupted(self, *, ran: bool) -> StudyOutcome:
         """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
         try:
             # the signal may have come between a run's first write and the code that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
-            standing = self._read_standing()
-            return replace(self._outcome(standing), interrupted=True, ran=ran)
+            state = self._read_standing()
+            return replace(self._outcome(state), interrupted=True, ran=ran)
         except store.StoreAway:  # the next driver closes the open runs
             raise KeyboardInterrupt from None
 
@@ -224,9 +224,9 @@ class Execution:
         if self.study.checkpoint_every is not None:
             self.storage.check()
 
-    def _outcome(self, standing: Standing) -> StudyOutcome:
+    def _outcome(self, state: StudyState) -> StudyOutcome:
         """Return the study's outcome, which counts the configurations of its present plan."""
-        plan = standing.plan
+        plan = state.plan
         return StudyOutcome(
             done=sum(row.state == "done" for row in plan.rows),
             failed=sum(bool(row.reason) for row in plan.rows),
@@ -237,10 +237,10 @@ class Execution:
             final=plan.finished,
             failed_seeds=sum(len(row.failed) for row in plan.rows),
             partly=sum(bool(row.reason and row.done) for row in plan.rows),
-            ledger=standing.ledger,
+            history=state.history,
         )
 
-    def _run_on_record(self, standing: Standing, reusable_runs: list[ReusedRun]) -> StudyOutcome:
+    def _run_on_record(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
         The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
@@ -248,11 +248,11 @@ class Execution:
         self.record.begin()
         try:
             if reusable_runs:
-                standing = self._record_reused(standing, reusable_runs)
-            ran = not standing.plan.finished
+                state = self._record_reused(state, reusable_runs)
+            ran = not state.plan.finished
             if ran:
-                standing = self._run_controls(self._run_trials(standing), standing.plan)
-            outcome = replace(self._outcome(standing), ran=ran)
+                state = self._run_controls(self._run_trials(state), state.plan)
+            outcome = replace(self._outcome(state), ran=ran)
         except BaseException:
             # The run may belong to another driver by now. Otherwise the next driver closes it.
             with suppress(store.StudyLost, store.StoreAway):
@@ -261,29 +261,29 @@ class Execution:
         self.record.end(outcome.state)
         return outcome
 
-    def _run_trials(self, standing: Standing) -> Standing:
+    def _run_trials(self, state: StudyState) -> StudyState:
         """Run the trials that are left, and return the study's state afterwards."""
-        Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
-        return standing.again()
+        TrialRunner(state, self.record, self.storage, self.options, self.interrupts).run()
+        return state.refresh()
 
-    def _run_controls(self, standing: Standing, before: Plan) -> Standing:
+    def _run_controls(self, state: StudyState, before: Plan) -> StudyState:
         """Run the controls at the levels of the best configuration, known once a sampler has ended.
 
         Args:
-            standing: Present state of the study.
+            state: Present state of the study.
             before: Plan that has just run. Its failed trials are left to the next run.
 
         Returns:
             The study's state afterwards.
         """
-        plan = standing.plan
+        plan = state.plan
         planned = {configuration.key for configuration in before.configurations}
         candidates = (*plan.configurations, *plan.duplicate_controls)
         controls = {
             configuration.key for configuration in candidates if configuration.control
         } - planned
         if not controls or self.interrupts.requested:
-            return standing
+            return state
         self.record.describe(self.study, plan)
         rows = tuple(
             row if row.configuration.key in controls else replace(row, seeds=())
@@ -291,10 +291,10 @@ class Execution:
         )
         controls_plan = replace(plan, rows=rows, proposals=0)
         if controls_plan.finished:
-            return standing
-        return self._run_trials(replace(standing, plan=controls_plan))
+            return state
+        return self._run_trials(replace(state, plan=controls_plan))
 
-    def _record_reused(self, standing: Standing, reusable_runs: list[ReusedRun]) -> Standing:
+    def _record_reused(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyState:
         """Reuse results of other studies, and return the study's state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
@@ -302,10 +302,10 @@ class Execution:
             self.options.say(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
             self._check_places()
-        return standing.again()
+        return state.refresh()
 
 
-def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
+def _show(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
     """Show the report at the study's runs in MLflow. Return why that failed, or "".
 
     A failure does not change the study. MLflow's own retries are on, as in ship-report: the
@@ -313,10 +313,10 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     """
     try:
         with environment(RETRIES, over=True):
-            publication = store.again(execution.store.uri, lambda: publish(outcome))
+            publication = store.again(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
-                show_report(execution.store, execution.record.run_id, publication)
-                describe_runs(execution.store, outcome.ledger.logged, publication.differences)
+                show_report(runner.store, runner.record.run_id, publication)
+                describe_runs(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""

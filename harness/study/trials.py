@@ -14,7 +14,7 @@ from harness.progress import View, line_printer
 from harness.recording import StudyRun, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
-from harness.study.standing import Standing
+from harness.study.state import StudyState
 
 if TYPE_CHECKING:
     from ship.features import Encode
@@ -48,25 +48,25 @@ class Options:
 
 
 @dataclass
-class Trials:
+class TrialRunner:
     """Runner of a study's trials. Its methods import Ray, which takes two seconds.
 
     Attributes:
-        standing: State of the study, with the work that is left.
+        state: State of the study, with the work that is left.
         record: Record of the study's own MLflow run.
         storage: Storage of the study's checkpoints.
         options: Options of the run.
         interrupts: Signals that stop the study.
     """
 
-    standing: Standing
+    state: StudyState
     record: StudyRun
     storage: Storage
     options: Options
     interrupts: Interrupts
 
     def __post_init__(self) -> None:
-        self._study, self._prints = self.standing.study, self.standing.fingerprints
+        self._study, self._prints = self.state.study, self.state.fingerprints
 
     def run(self) -> None:
         """Run the plan in this process, on this machine, or on a running cluster."""
@@ -74,7 +74,7 @@ class Trials:
 
         address = self.options.address
         try:
-            check_plugins(self._study, self.standing.plan)
+            check_plugins(self._study, self.state.plan)
             if address is not None:
                 self._on_cluster(address)
             elif self.options.in_process:
@@ -115,7 +115,7 @@ class Trials:
             self._run_distributed(features, owned)
 
     def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
-        needs = needed(self._study, self.standing.plan)
+        needs = needed(self._study, self.state.plan)
         return prepare_features(needs, self._prints, self.options.console, encode)
 
     def _run_distributed(self, features: Mapping[Need, Any], owned: bool) -> None:
@@ -131,13 +131,13 @@ class Trials:
             features: Features of the trials. In a session these are references to its object store.
             owned: Whether this process opened the session, and closes it at the end.
         """
-        plan = self.standing.plan
+        plan = self.state.plan
         if plan.finished:
             return
         from harness import tuning
         from harness.ray import cluster_resources, kill_worker
 
-        study, storage, ledger = self._study, self.storage, self.standing.ledger
+        study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
         available = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
@@ -158,7 +158,7 @@ class Trials:
             return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._prints)
-        searcher = tuning.StudySearcher(study, plan, ledger, maker, at_once)
+        searcher = tuning.StudySearcher(study, plan, history, maker, at_once)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
@@ -169,7 +169,7 @@ class Trials:
             forget=lambda work: storage.forget(
                 checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
-            failed_before=ledger.failed,
+            failed_before=history.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune

@@ -26,7 +26,7 @@ from harness.planning import (
 )
 from harness.ray import death_of
 from harness.store import Failure, RunHistory, State, seed_metric
-from harness.tuning.endings import Attempt
+from harness.tuning.retries import Attempt
 
 # repeated proposals of known configurations after which the sampler counts as exhausted
 MAX_REPEATS = 50
@@ -175,7 +175,7 @@ class StudySearcher(Searcher):
         self,
         study: StudyConfig,
         plan: Plan,
-        ledger: RunHistory,
+        history: RunHistory,
         make: ConfigurationMaker,
         at_once: Callable[[], int],
     ) -> None:
@@ -184,13 +184,13 @@ class StudySearcher(Searcher):
         Args:
             study: The study.
             plan: Work and proposals that are left.
-            ledger: Run history of the study.
+            history: Run history of the study.
             make: Maker of the study's configurations.
             at_once: Function that returns the maximum number of concurrent trials. It grows when
                 nodes join the cluster.
         """
         super().__init__()
-        self._study, self._ledger, self.at_once = study, ledger, at_once
+        self._study, self._ledger, self.at_once = study, history, at_once
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
@@ -203,8 +203,8 @@ class StudySearcher(Searcher):
         self._spare = iter(enumerate_configurations(make) if plan.proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
-            if state := ledger.state(key):
-                values, lost = ledger.objectives(key), ledger.non_finite(key)
+            if state := history.state(key):
+                values, lost = history.objectives(key), history.non_finite(key)
                 self._outcomes[key] = scored(state, values, study.seeds, lost)
         known = [
             (configuration, self._outcomes[configuration.key])

@@ -17,7 +17,7 @@ from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.machine import scratch
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.ray import death_of, error_text, memory_kills_as_worker_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
@@ -120,7 +120,7 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
             callbacks=[monitor],
             resources_per_trial={"cpu": resources.cpus, "gpu": resources.gpus or 0},
             reuse_actors=True,
-            max_failures=0,  # the searcher decides about retries (endings.py)
+            max_failures=0,  # the searcher decides about retries (retries.py)
             raise_on_failed_trial=False,
             storage_path=str(results),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -176,7 +176,9 @@ def sweep_in_process(
             raise ClusterError("the GPU takes nothing more from this process; run it again")
 
 
-def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> dict[str, Any]:
+def worker_arguments(
+    study: StudyConfig, method: MethodFunctions, storage: Storage
+) -> dict[str, Any]:
     """Return the arguments of a study's workers, without the features.
 
     Args:

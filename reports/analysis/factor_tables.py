@@ -98,7 +98,7 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     columns = [
         Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
         Column("share", "% of importance", share),
-        Column("settings", "settings", lambda effect: Quantity(count, 0)),
+        Column("configurations", "configurations", lambda effect: Quantity(count, 0)),
     ]
     notes = [
         f"PED-ANOVA (Optuna): a factor has a large share if its values in the {best_count(count)}"
@@ -151,7 +151,9 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
         Column("mean", heading(study.protocol, metric), mean),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
-        Column("settings", "settings", lambda cell: Quantity(cell["settings"], 0)),
+        Column(
+            "configurations", "configurations", lambda cell: Quantity(cell["configurations"], 0)
+        ),
     ]
     lines = [
         {**cell, "factor": pair.factors[0], "other": pair.factors[1]}

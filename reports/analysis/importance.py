@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.analysis import variance
 from reports.analysis.contrasts import Term, grid_model
-from reports.analysis.layout import Layout, Unavailable, Varied, layout
+from reports.analysis.layout import Design, Unavailable, Varied, layout
 from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
 from reports.stats import Estimate, holm, is_rounding, scale_of
@@ -36,7 +36,7 @@ class Effect:
         cells: Means of a pair with a test, one per combination of two levels that a configuration
             has. Keys: first, second (the levels as text, in the study's order), mean, low, high
             (over seeds; low and high are None if seeds do not differ), n (number of seeds), and
-            settings (number of configurations in the mean).
+            configurations (number of configurations in the mean).
     """
 
     factors: tuple[str, ...]
@@ -62,7 +62,7 @@ class Importance:
             one seed, and in a sampled study.
     """
 
-    over: Layout
+    over: Design
     factors: tuple[Effect, ...]
     pairs: tuple[Effect, ...]
     rest: Estimate | None = None
@@ -101,14 +101,14 @@ def importance(study: Study, metric: str) -> Importance:
     """
     finished = layout(study, metric)
     if is_rounding(np.ptp(finished.values, axis=0), scale_of(finished.values)):
-        raise Unavailable("no setting differs from another under any seed")
+        raise Unavailable("no configuration differs from another under any seed")
     if len(finished.factors) < 2:
-        only = f"only {finished.factors[0].factor.key} varies among finished settings"
+        only = f"only {finished.factors[0].factor.key} varies among finished configurations"
         raise Unavailable(f"{only}: there are no shares to compare")
     return (_sampled_importance if finished.sampled else _grid_importance)(finished)
 
 
-def _sampled_importance(finished: Layout) -> Importance:
+def _sampled_importance(finished: Design) -> Importance:
     """Return the importance of a sampled study's factors."""
     shares, count = ped_anova(finished), len(finished.configurations)
     keys = sorted(
@@ -120,7 +120,7 @@ def _sampled_importance(finished: Layout) -> Importance:
     )
 
 
-def _grid_importance(finished: Layout) -> Importance:
+def _grid_importance(finished: Design) -> Importance:
     """Return the importance of the factors and pairs of a grid."""
     if len(finished.seeds) < 2:
         raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
@@ -154,7 +154,7 @@ def _grid_importance(finished: Layout) -> Importance:
     return Importance(finished, effects(1), effects(2), left, variance.noise(total))
 
 
-def _grid_test(finished: Layout, term: Term) -> _Test:
+def _grid_test(finished: Design, term: Term) -> _Test:
     """Test a term of a grid; the result has no p if the term is confounded."""
     is_confounded = len(term.factors) == 1 and finished.lacking > 0
     if not term.freedom or is_confounded:
@@ -163,7 +163,7 @@ def _grid_test(finished: Layout, term: Term) -> _Test:
     return _Test(test.p, test.statistic, test.freedom)
 
 
-def _cell_means(finished: Layout, first: Varied, second: Varied) -> list[dict[str, Any]]:
+def _cell_means(finished: Design, first: Varied, second: Varied) -> list[dict[str, Any]]:
     """Return the means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
@@ -171,5 +171,5 @@ def _cell_means(finished: Layout, first: Varied, second: Varied) -> list[dict[st
         if is_cell.any():
             estimate = interval_of(finished.metric, finished.values[is_cell].mean(axis=0).tolist())
             at = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
-            cells.append({**at, **asdict(estimate), "settings": int(is_cell.sum())})
+            cells.append({**at, **asdict(estimate), "configurations": int(is_cell.sum())})
     return cells

@@ -61,7 +61,7 @@ class Varied:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Design:
     """A study's S finished configurations under the same R seeds, with the factors that vary.
 
     Attributes:
@@ -91,7 +91,7 @@ class Layout:
         return self.study.sampler != "grid"
 
 
-def layout(study: Study, metric: str) -> Layout:
+def layout(study: Study, metric: str) -> Design:
     """Return a large part of a study in which every configuration finished under every seed.
 
     While a trial is missing, a configuration or a seed is left out: the configuration that lacks
@@ -110,7 +110,7 @@ def layout(study: Study, metric: str) -> Layout:
     column = f"test/{metric}"
     finished = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
     if finished.is_empty():
-        raise Unavailable("no setting has finished")
+        raise Unavailable("no configuration has finished")
     seeds = sorted(finished["seed"].unique().to_list())
     wide = finished.pivot("seed", index="config_key", values=column)
     keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
@@ -122,10 +122,10 @@ def layout(study: Study, metric: str) -> Layout:
     left_out = _left_out_text(len(by_key), len(rows), len(finished), kept.size)
     factors = tuple(_varied_factors(part, configurations))
     if not factors:
-        raise Unavailable("no factor varies among finished settings")
+        raise Unavailable("no factor varies among finished configurations")
     under = tuple(seeds[i] for i in used)
     lacking = len(by_key) - len(rows)
-    return Layout(part, metric, configurations, under, kept, left_out, lacking, factors)
+    return Design(part, metric, configurations, under, kept, left_out, lacking, factors)
 
 
 def subject(study: Study, metric: str) -> Study:
@@ -160,8 +160,8 @@ def incomparable(study: Study) -> str:
     """
     rule = tables.selection_rules(study)
     if tables.on_test(rule):
-        return "selection looks at test images in some of its settings"
-    return "its settings are selected on different images" if "+" in rule else ""
+        return "selection looks at test images in some of its configurations"
+    return "its configurations are selected on different images" if "+" in rule else ""
 
 
 def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord]) -> list[Varied]:
@@ -195,7 +195,7 @@ def _left_out_text(wanted: int, kept: int, finished: int, used: int) -> str:
     """Return a description of the configurations and finished trials that a layout leaves out."""
     lines = []
     if kept < wanted:
-        lines.append(f"{wanted - kept} of {wanted} settings did not finish under these seeds")
+        lines.append(f"{wanted - kept} of {wanted} configurations did not finish under these seeds")
     if used < finished:
         lines.append(f"{finished - used} of {finished} finished trials are not used")
     return "; ".join(lines)

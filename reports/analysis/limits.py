@@ -14,10 +14,10 @@ from reports.stats import compare_paired, most_by_guessing
 from reports.study import Study, heading
 from reports.tables import (
     Group,
-    arms_dataset,
     baseline_setting,
     configuration_groups,
     control_groups,
+    controls_dataset,
     datasets,
     decimals_of,
     effect_of,
@@ -251,4 +251,4 @@ def _controls(study: Study) -> Mapping[str, Group]:
 
 def _place(study: Study) -> str:
     """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
-    return f"on {arms_dataset(study)}, " if datasets(study) else ""
+    return f"on {controls_dataset(study)}, " if datasets(study) else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.layout import Layout, Unavailable, Varied
+from reports.analysis.layout import Design, Unavailable, Varied
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
@@ -27,7 +27,7 @@ def best_count(configurations: int) -> int:
     return max(_MIN_BEST, math.ceil(_BEST_SHARE * configurations))
 
 
-def ped_anova(layout: Layout) -> dict[str, float]:
+def ped_anova(layout: Design) -> dict[str, float]:
     """Return the share of each factor in percent, by factor key.
 
     A factor has a large share if its values in the best configurations differ from those in all
@@ -48,21 +48,21 @@ def ped_anova(layout: Layout) -> dict[str, float]:
 
     count = len(layout.configurations)
     if count < MIN_CONFIGURATIONS:
-        raise Unavailable(f"{count} finished settings are too few")
+        raise Unavailable(f"{count} finished configurations are too few")
     means = np.sort(layout.values.mean(axis=1))
     if 2 * (means >= means[-best_count(count)]).sum() > count:
-        raise Unavailable("more than half of the settings tie for the best")
+        raise Unavailable("more than half of the configurations tie for the best")
     with _quiet_optuna():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=best_count(count) / count)
         search = _optuna_study(layout)
         parts = get_param_importances(search, evaluator=evaluator, normalize=False)
     total = sum(parts.values())
     if not 0 < total < math.inf:
-        raise Unavailable("the best settings have the values of all")
+        raise Unavailable("the best configurations have the values of all")
     return {key: 100 * part / total for key, part in parts.items()}
 
 
-def _optuna_study(layout: Layout) -> Any:
+def _optuna_study(layout: Design) -> Any:
     """Return an in-memory Optuna study with a trial per configuration."""
     import optuna
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.analysis.layout import Layout, Varied
+from reports.analysis.layout import Design, Varied
 from reports.cells import level_text
 from reports.formatting import number
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
@@ -165,7 +165,7 @@ def _find_noisiest(squares: Array, freedom: Array, rest: Array, of_rest: Array) 
     return Noisy(int(tested[least]), min(1.0, len(tested) * float(p[least])))
 
 
-def uneven_noise(layout: Layout) -> Iterator[str]:
+def uneven_noise(layout: Design) -> Iterator[str]:
     """Yield descriptions of uneven noise among a study's configurations.
 
     Args:
@@ -199,7 +199,7 @@ class _Part(NamedTuple):
     p: float
 
 
-def _noisy_parts(layout: Layout, kept: Sequence[int]) -> list[_Part]:
+def _noisy_parts(layout: Design, kept: Sequence[int]) -> list[_Part]:
     """Return the noisiest configuration, and the noisiest level of each factor.
 
     Args:
@@ -224,7 +224,7 @@ def _noisy_parts(layout: Layout, kept: Sequence[int]) -> list[_Part]:
     return parts
 
 
-def _setting_text(layout: Layout, row: int) -> str:
+def _setting_text(layout: Design, row: int) -> str:
     """Return a configuration as text."""
     assignment = layout.configurations[row].assignment
     return ", ".join(_level_name(key, level) for key, level in assignment.items())

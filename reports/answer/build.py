@@ -68,7 +68,7 @@ def _findings(
     """
     head, names = metric_name(study, metric), tables.short_names(study)
     # selection scores of different rules cannot be compared
-    if any(table.kind == "settings" for table in whole) and not incomparable(study):
+    if any(table.kind == "configurations" for table in whole) and not incomparable(study):
         for finding in best_configuration(study, metric):
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in whole:

@@ -39,7 +39,7 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         name = metric_name(study, whole[0].metric)
         yield f"The baseline has no {name}: nothing is compared with it."
     lacking = tables.all_rows(study).counts.absent()
-    lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
+    lacking += [f"{study.untried} configurations not tried yet"] if study.untried else []
     if lacking:
         yield f"Not answered in full: of {len(study.rows)} rows, {', '.join(lacking)}."
     seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
@@ -75,7 +75,7 @@ def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
     for table in compared:
         for row in table.rows:
             comparison = row.compared
-            if comparison and (row.control or table.kind != "settings"):
+            if comparison and (row.control or table.kind != "configurations"):
                 yield comparison.difference.n
 
 

@@ -70,7 +70,7 @@ def difference_text(comparison: Compared) -> str:
     parts = [
         value,
         verdict_p_text(comparison),
-        _further_text(comparison.pairs_more) if comparison.pairs_more else "",
+        _further_text(comparison.more_seeds) if comparison.more_seeds else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.store import ALONE, CONTROLS, RIVALS
+from harness.store import ALONE, COMPETING, CONTROLS
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
@@ -41,8 +41,8 @@ def controls_finding(
     head = metric_name(study, metric)
     base = table.baseline
     comparisons = {row.control: row.compared for row in table.rows if row.control and row.compared}
-    rivals = [control for control in RIVALS if control in comparisons]
-    if base is None or base.control or not rivals:
+    competing = [control for control in COMPETING if control in comparisons]
+    if base is None or base.control or not competing:
         return None
     if known:
         comparisons = {
@@ -51,9 +51,9 @@ def controls_finding(
         }
     # the controls ran on one dataset, whose table contains them
     over = tables.datasets(study)
-    home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
+    home = tables.one_dataset(study, tables.controls_dataset(study)) if over else study
     family = tables.first_family(home, metric)
-    of_baseline = {control: reversed_difference(comparisons[control]) for control in rivals}
+    of_baseline = {control: reversed_difference(comparisons[control]) for control in competing}
     parts = []
     for control, comparison in of_baseline.items():
         other_metrics = others_text(study, metric, partial(_baseline_difference, family, control))
@@ -77,7 +77,7 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
 
     Args:
         family: Family of the first table, of the dataset that the controls ran on.
-        control: One of RIVALS.
+        control: One of COMPETING.
         metric: Test metric, which may differ from that of the family.
     """
     control_group = next((group for group in family.groups if group.control == control), None)
@@ -92,7 +92,7 @@ def _comparison_text(control: str, comparison: Compared, other_metrics: str) -> 
     """Return, for example, "higher than the fine-tuner alone (+1.2 ± 0.1)".
 
     Args:
-        control: One of RIVALS.
+        control: One of COMPETING.
         comparison: Comparison of the baseline with it.
         other_metrics: Differences in other metrics as text; "" if there are none.
     """

@@ -25,7 +25,7 @@ from reports.formatting import cell_text, listed
 from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_beyond_chance
 from reports.study import Study
 
-BEST = "best setting by selection"  # the subject of a finding
+BEST = "best configuration by selection"  # the subject of a finding
 _MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, even if significant
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
@@ -39,7 +39,7 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
         known: Limits that keep levels from a verdict.
     """
     comparisons = [(row.level, row.compared) for row in table.own if row.compared]
-    if table.kind in ("", "settings") or table.baseline is None or not comparisons:
+    if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
     barring = [limit for limit in known if limit.concerns(factor)]
@@ -129,7 +129,7 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     finished = sum(
         bool(s.known(f"test/{table.metric}")) for s in tables.configuration_groups(study)
     )
-    texts = [f"{finished} of {wanted} settings finished."]
+    texts = [f"{finished} of {wanted} configurations finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     texts += filter(None, [_trials_text(study)])
     return Finding("factors, varied together", None, " ".join(texts))
@@ -142,9 +142,9 @@ def _rank_phrase(association: Association, head: str) -> str:
         return "Nothing can be said, as nothing differs, of"
     # with this few configurations, even the most extreme order is not significant
     if not is_beyond_chance(association.least):
-        return "Nothing can be said, for want of settings, of"
+        return "Nothing can be said, for want of configurations, of"
     if association.p is None:
-        return "Not tested, as settings were not drawn at random:"
+        return "Not tested, as configurations were not drawn at random:"
     beyond = is_beyond_chance(association.p)
     return f"{head} goes with" if beyond else f"{head} does not go beyond chance with"
 
@@ -185,7 +185,7 @@ def importance_findings(
         shares.append(f"{who} explains {share.mean:.0f}%{ends} ({p_words(effect.holm)})")
     if shares:
         text = (
-            f"Of the variance of {head} between settings, {listed(shares)}. Brackets: 95% interval"
-            " of the share, over seeds; p: of no effect, over seeds."
+            f"Of the variance of {head} between configurations, {listed(shares)}. Brackets: 95%"
+            " interval of the share, over seeds; p: of no effect, over seeds."
         )
         yield Finding("importance", None, text)

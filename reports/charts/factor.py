@@ -79,7 +79,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     if numeric and len(means) > 1:
         layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
     layers += _mark_layers(study, apart, means, encoding, {field: title}, head)
-    dot = "a setting's mean over seeds" if scattered else "a seed"
+    dot = "a configuration's mean over seeds" if scattered else "a seed"
     caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{some}"
     if means:
         decimals = tables.decimals_of(study, metric)
@@ -91,7 +91,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         caption += f" Lines: {', '.join(line.words for line in lines)}."
     beside = ""
     if len(study.factors) > 1:
-        beside = "each dot one setting" if scattered else "mean over the other factors"
+        beside = "each dot one configuration" if scattered else "mean over the other factors"
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
 
 

@@ -12,7 +12,7 @@ from reports.formatting import DASH, p_text
 from reports.report import Report
 from reports.study import Study, heading
 
-TOGETHER, TRAINING, SETTINGS = "together", "training", "settings"  # sections
+TOGETHER, TRAINING, CONFIGURATIONS = "together", "training", "configurations"  # sections
 MAX_CURVES = 60  # configurations with a curve, best selection scores first
 MIN_POINTS = 4  # configurations in a scatter plot
 # quality measures of the class means that have a chart, with the titles of their axes
@@ -58,12 +58,12 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     values.sort(key=lambda value: -value["share"])
     y = vega.steps("effect", None, values, axis={})
     unit = f"% of the variance of {head}"
-    caption = f"Share of the variance of {head} between settings, 95% over seeds"
+    caption = f"Share of the variance of {head} between configurations, 95% over seeds"
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     if importance.over.sampled:
         count = len(importance.over.configurations)
-        unit = f"% of importance for {head}, {count} settings"
-        caption = f"Importance for {head} by PED-ANOVA over {count} settings, without a test"
+        unit = f"% of importance for {head}, {count} configurations"
+        caption = f"Importance for {head} by PED-ANOVA over {count} configurations, without a test"
         tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
     x = vega.number("share", unit, {"domain": [0, 100]})
     kind = vega.named("kind", ["factor", "pair"] if importance.pairs else ["factor"])
@@ -93,7 +93,12 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     y = vega.number("y", f"selection {head} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
     at: Spec = {"x": x, "y": y, "color": vega.named("label", labels), "detail": {"field": "key"}}
-    fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
+    fields = {
+        "label": "configuration",
+        "state": "state",
+        "step": "epoch",
+        "y*": f"selection {head}",
+    }
     lines = {**at, "tooltip": vega.tips(fields)}
     layers = [
         *vega.intervals(values, at, kind="area", opacity=0.16),
@@ -101,10 +106,10 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     ]
     best = f" The {MAX_CURVES} best by selection." if len(keys) > MAX_CURVES else ""
     if len(labels) > vega.MAX_NAMED:
-        best += " From dark to light: from the best setting by selection to the last."
+        best += " From dark to light: from the best configuration by selection to the last."
     caption = (
-        f"Selection {head} while training, the mean over a run's seeds; a band where a setting has"
-        f" several runs.{best}"
+        f"Selection {head} while training, the mean over a run's seeds; a band where a"
+        f" configuration has several runs.{best}"
     )
     last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
@@ -119,20 +124,22 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
-    drawn, some = vega.thinned(plain, "other settings")
+    drawn, some = vega.thinned(plain, "other configurations")
     at = {
         "x": vega.number("seconds", "seconds a seed", {"type": "log", "nice": False, "padding": 8}),
         "y": vega.number("y", vega.test_title(study, metric)),
         "color": vega.named("kind", kinds, "by selection score"),
     }
-    tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
-    layers = vega.points_with_intervals([*drawn, *best], at, tooltip, name="settings", size=45)
-    caption = (
-        f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
-        " interval. Marked: no other setting has as good a selection score for as few seconds."
-        + some
+    tooltip = vega.interval_tips({"label": "configuration", "seconds*": "seconds", "y*": head})
+    layers = vega.points_with_intervals(
+        [*drawn, *best], at, tooltip, name="configurations", size=45
     )
-    place, title = (SETTINGS, "cost"), f"Cost against {head}"
+    caption = (
+        f"Each point is a configuration: wall seconds of a seed against its mean test {head} with"
+        " its 95% interval. Marked: no other configuration has as good a selection score for as few"
+        " seconds." + some
+    )
+    place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers)
 
 
@@ -150,17 +157,17 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
                 values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < MIN_POINTS:
             continue
-        values, some = vega.thinned(values, "settings")
+        values, some = vega.thinned(values, "configurations")
         encoding = {
             "x": vega.number("x", short, {"padding": 8}),
             "y": vega.number("y", vega.test_title(study, metric)),
-            "tooltip": vega.tips({"label": "setting", "x*": short, "y*": head}, 3),
+            "tooltip": vega.tips({"label": "configuration", "x*": short, "y*": head}, 3),
         }
         caption = (
-            f"Each point is a setting with synthesized features: test {head} against {short},"
+            f"Each point is a configuration with synthesized features: test {head} against {short},"
             " means over seeds. That they go together need not mean that one makes the other."
             + some
         )
-        place, title = (SETTINGS, f"quality-{measure.metric}"), f"{head} against {short}"
-        layers = [vega.points(encoding, name="settings", size=45, color=vega.MEAN)]
+        place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {short}"
+        layers = [vega.points(encoding, name="configurations", size=45, color=vega.MEAN)]
         yield vega.chart(study, place, title, caption, layers, values=values)

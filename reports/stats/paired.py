@@ -53,7 +53,7 @@ class Compared:
             pair.
         p: Two-sided p of this difference, without correction.
         holm_p: p corrected over the family; None if there is no test, or if all differences are 0.
-        detectable: Smallest difference that a test with this many pairs detects; None if unknown.
+        mde: Smallest difference that a test with this many pairs detects; None if unknown.
         verdict: Verdict against the smallest effect of interest; None if there is no such effect,
             or if the difference is the same under each seed.
         effect: Smallest effect of interest; None without one.
@@ -61,7 +61,7 @@ class Compared:
             family.
         within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
             two one-sided tests. The verdict requires 2.5%.
-        pairs_more: Fewest and most further pairs that settle the verdict with 80% power (see
+        more_seeds: Fewest and most further pairs that settle the verdict with 80% power (see
             further_pairs). None if it is settled, or if the standard deviation is unknown.
         classes: Interval of the difference over other test classes, if known.
         n_classes: Number of classes behind that interval; of two halves, the smaller number.
@@ -75,12 +75,12 @@ class Compared:
     std: float | None = None
     p: float | None = None
     holm_p: float | None = None
-    detectable: float | None = None
+    mde: float | None = None
     verdict: Verdict | None = None
     effect: float | None = None
     beyond_p: float | None = None
     within_p: float | None = None
-    pairs_more: tuple[int, int] | None = None
+    more_seeds: tuple[int, int] | None = None
     classes: Estimate | None = None
     n_classes: int = 0
     is_unchanged: bool = False
@@ -182,7 +182,7 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
         replace(
             comparison,
             holm_p=p,
-            detectable=minimum_detectable(comparison.std, comparison.difference.n, tests),
+            mde=minimum_detectable(comparison.std, comparison.difference.n, tests),
         )
         for comparison, p in zip(family, corrected, strict=True)
     ]
@@ -209,7 +209,7 @@ def _add_verdict(comparison: Compared, p: float | None, effect: float, family: i
         return replace(tested, verdict=Verdict.EQUIVALENT)
     n, mean = comparison.difference.n, abs(comparison.difference.mean)
     more = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
-    return replace(tested, verdict=Verdict.INCONCLUSIVE, pairs_more=more)
+    return replace(tested, verdict=Verdict.INCONCLUSIVE, more_seeds=more)
 
 
 def _beyond_p(comparison: Compared, effect: float) -> float | None:

@@ -17,7 +17,7 @@ from harness.store import (
     ConfigurationRecord,
     FactorRecord,
     Kind,
-    Protocol,
+    ProtocolMetrics,
     Run,
     RunFiles,
     RunRecord,
@@ -75,7 +75,7 @@ class Study:
     rows: pl.DataFrame
     factors: tuple[FactorRecord, ...]
     configurations: tuple[ConfigurationRecord, ...]
-    protocol: Protocol
+    protocol: ProtocolMetrics
     objective: str
     sampler: str
     constants: dict[str, str]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.store import CONTROLS, DEFAULT_PROTOCOL, PROTOCOLS, TARGET, Protocol, Run, Tag
+from harness.store import CONTROLS, DEFAULT_PROTOCOL, PROTOCOLS, TARGET, ProtocolMetrics, Run, Tag
 from reports.errors import ReportError
 
 _TARGETS = TypeAdapter(tuple[str, ...])
@@ -22,7 +22,7 @@ def in_words(assignment: Mapping[str, Any], control: str) -> str:
     return f"{name} ({levels})" if levels else name
 
 
-def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
+def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetrics:
     """Return the protocol of a study. For cross_dataset it has a column per target dataset.
 
     Args:
@@ -56,7 +56,7 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
     )
 
 
-def heading(protocol: Protocol, metric: str) -> str:
+def heading(protocol: ProtocolMetrics, metric: str) -> str:
     """Return the column heading of a metric; selection metrics may belong to another protocol."""
     known = (protocol, *PROTOCOLS.values())
     return next((p.headings[metric] for p in known if metric in p.headings), metric)

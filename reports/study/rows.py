@@ -158,7 +158,7 @@ def wanted_rows(
         elif previous == MISSING or (previous and outranks(state, previous)):
             kept[place] = row
     if twice:
-        warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
+        warnings.append(f"{len(twice)} (configuration, seed) finished more than once: first kept")
     return list(kept.values()), len(stale)
 
 

@@ -4,6 +4,13 @@ This package decides which rows enter a mean, what is compared with what, and wh
 needs. It knows no output format.
 """
 
+from reports.tables.best_config import (
+    by_preference,
+    headline,
+    preferred,
+    selection_rules,
+    tied_first,
+)
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.descriptions import run_differences
@@ -45,17 +52,10 @@ from reports.tables.notes import on_test, plain_table
 from reports.tables.over_classes import right_answers
 from reports.tables.pooling import (
     DATASET,
-    arms_dataset,
     averaged,
     class_factors,
+    controls_dataset,
     datasets,
     one_dataset,
-)
-from reports.tables.preferred import (
-    by_preference,
-    headline,
-    preferred,
-    selection_rules,
-    tied_first,
 )
 from reports.tables.published import published_table

@@ -58,7 +58,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     head, order = heading(study.protocol, metric), "least Holm p of any order"
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
-        Column("n", "settings", lambda line: Quantity(line.ranked.n, 0)),
+        Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
         Column("rho", f"Spearman ρ with {head}", lambda line: known(Ranged, line.ranked.rho)),
     ]
     if is_random:
@@ -169,7 +169,12 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     head = heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda line: Text(line.name), "left"),
-        Column("settings", "settings", lambda line: Quantity(line.configurations, 0), drop=2),
+        Column(
+            "configurations",
+            "configurations",
+            lambda line: Quantity(line.configurations, 0),
+            drop=2,
+        ),
         Column("n", "seeds", lambda line: Quantity(len(line.seeds), 0)),
         Column("rho", f"ρ with {head}", lambda line: Ranged(line.rho)),
         Column(
@@ -180,11 +185,12 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("p", "Holm p", lambda line: known(PValue, line.p), drop=1),
     ]
     note = (
-        f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
+        f"each seed alone, over its configurations with synthesized features. ρ: Spearman's, of the"
         f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
-        " standard deviation of the measure between settings. Both: mean over seeds with its 95%"
-        f" t-interval; p: t-test of the slope, Holm over the measures. Other settings may go"
-        f" otherwise, and a measure may go with {head} because both follow a third"
+        " standard deviation of the measure between configurations. Both: mean over seeds with its"
+        f" 95% t-interval; p: t-test of the slope, Holm over the measures. Other"
+        f" configurations may go otherwise, and a measure may go with {head} because both follow"
+        " a third"
     )
     title = f"{head} against the quality of synthesized features"
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]

@@ -27,7 +27,6 @@ from reports.cells import (
 from reports.stats import Compared
 from reports.study import Study, heading
 from reports.tables.associations import rank_table, response_tables
-from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, chosen_by, control_groups
@@ -35,12 +34,13 @@ from reports.tables.metric import decimals_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
     DATASET,
-    arms_dataset,
     averaged,
     beside_dataset,
+    controls_dataset,
     datasets,
     one_dataset,
 )
+from reports.tables.selection_tables import quality_tables, selection_tables
 
 # With more datasets than this, the tables of single datasets are not shown in the terminal.
 MAX_DATASETS = 3
@@ -89,10 +89,10 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
     is_controlled = any(control.control == ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
-        varies = table.kind in ("methods", "settings") or table.name.endswith(tuple(read))
+        varies = table.kind in ("methods", "configurations") or table.name.endswith(tuple(read))
         lacks = versus(ALONE) not in {column.key for column in table.columns}
         if read and is_controlled and varies and lacks:
-            home = arms_dataset(study)
+            home = controls_dataset(study)
             column = f"vs {CONTROLS[ALONE][0]}"
             why = f"no column {column}: controls run on {home} only, whose table has it"
             table = dataclasses.replace(table, notes=(*table.notes, why))
@@ -129,7 +129,7 @@ def comparison_table(family: Family) -> Table:
     finished on each of them. If these are not all datasets of the study, the average shows their
     number. The controls ran on one dataset and have no average.
     """
-    kind = {"settings": " by selection objective", "effects": ", main effects"}
+    kind = {"configurations": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"
     epochs = _epoch_columns(family)
     differences = [*_difference_columns(family), *_control_columns(family)]
@@ -190,11 +190,9 @@ def _difference_columns(family: Family) -> Iterator[Column]:
         "pairs", "pairs", of(lambda comparison: Quantity(comparison.difference.n, 0)), drop=2
     )
     yield Column("p", "Holm p", of(lambda comparison: known(PValue, comparison.holm_p)))
-    detectable = of(
-        lambda comparison: known(Quantity, comparison.detectable, decimals=comparison.decimals)
-    )
+    mde = of(lambda comparison: known(Quantity, comparison.mde, decimals=comparison.decimals))
     drop = _DATASETS_DROP if family.kind == "methods" else 5
-    yield Column("detectable", "MDE", detectable, drop=drop)
+    yield Column("mde", "MDE", mde, drop=drop)
 
 
 def _control_columns(family: Family) -> Iterator[Column]:

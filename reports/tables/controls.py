@@ -19,7 +19,7 @@ from reports.tables.metric import decimals_of
 
 
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
-    """Return the control at the levels of each configuration of a study, by setting key.
+    """Return the control at the levels of each configuration of a study, by configuration key.
 
     Configurations without such a control, and those that equal the control, are left out. Each
     group's value is the levels of the factors that the control reads.
@@ -65,7 +65,7 @@ def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> 
 
     Args:
         study: The study, of one dataset.
-        controls: The controls by setting key; see controls_by_configuration.
+        controls: The controls by configuration key; see controls_by_configuration.
         group: Group of the row.
     """
     names = short_names(study)
@@ -88,7 +88,7 @@ def compare_with_control(
     Args:
         study: The study, of one dataset.
         metric: Name of a test metric.
-        controls: The controls by setting key; see controls_by_configuration.
+        controls: The controls by configuration key; see controls_by_configuration.
         groups: Groups of the configurations.
 
     Returns:

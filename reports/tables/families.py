@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from harness.store import ALONE, APART, RIVALS, FactorRecord, Run, level_id
+from harness.store import ALONE, APART, COMPETING, FactorRecord, Run, level_id
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
@@ -36,15 +36,15 @@ from reports.tables.over_classes import (
     has_answers,
 )
 from reports.tables.pooling import (
-    arms_dataset,
     averaged,
     beside_dataset,
+    controls_dataset,
     datasets,
     method_groups,
     on_common,
 )
 
-Kind = Literal["levels", "effects", "settings", "methods"]
+Kind = Literal["levels", "effects", "configurations", "methods"]
 TOP = 10  # configurations of a sampled study on a page
 MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
 # metric by seed, of a row and of its baseline
@@ -64,7 +64,7 @@ class Family:
         study: Study of the groups.
         metric: Metric that is compared.
         kind: Kind of the groups, apart from the controls.
-        name: Name of the table: the key of a factor, "settings" or "datasets".
+        name: Name of the table: the key of a factor, "configurations" or "datasets".
         labels: Columns that name a group.
         groups: The groups, including controls.
         baseline: Group that others are compared with; None for no comparison.
@@ -99,21 +99,21 @@ class Family:
 
     @cached_property
     def controls(self) -> dict[str, Mapping[str, Group]]:
-        """Controls by setting key, for each control that reads a factor of the table.
+        """Controls by configuration key, for each control that reads a factor of the table.
 
         If a control reads none, all rows share the control at the baseline, which has its own row.
         """
         by_control: dict[str, Mapping[str, Group]] = {}
-        for control in RIVALS:
+        for control in COMPETING:
             read = levels_of_control(self.study, control)
-            if self.name in read or (self.kind == "settings" and read):
+            if self.name in read or (self.kind == "configurations" and read):
                 by_control[control] = controls_by_configuration(self.study, control)
         return {control: controls for control, controls in by_control.items() if controls}
 
     @property
     def shown(self) -> int | None:
         """Number of configurations, the best ones, on a page; None for all rows."""
-        if self.kind != "settings":
+        if self.kind != "configurations":
             return None
         return MAX_CONFIGURATIONS if self.study.sampler == "grid" else TOP
 
@@ -266,7 +266,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         for group, pair in _pair_with_baseline(baseline, groups).items()
         if _on_same_classes(*pair)
     }
-    yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
+    yield Family(study, metric, "configurations", "configurations", labels, groups, baseline, pairs)
     for factor in levelled if study.sampler == "grid" else ():
         yield level_family(study, factor, metric)
 
@@ -320,7 +320,7 @@ def method_family(study: Study, metric: str) -> Family:
         study: Study over several datasets.
         metric: Test metric of its protocol.
     """
-    method_rows, home = method_groups(study), arms_dataset(study)
+    method_rows, home = method_groups(study), controls_dataset(study)
     controls = [
         dataclasses.replace(control, parts={home: control}) for control in control_groups(study)
     ]

@@ -311,7 +311,7 @@ def short_names(study: Study) -> dict[str, str]:
 def factor_labels(study: Study) -> list[Column]:
     """Return the columns that name a configuration: one per factor, or one without factors."""
     names = [Column(key, name, align="left") for key, name in short_names(study).items()]
-    return names or [Column("setting", "setting", align="left")]
+    return names or [Column("configuration", "configuration", align="left")]
 
 
 def spelled(group: Group, columns: Sequence[Column]) -> str:
@@ -322,5 +322,5 @@ def spelled(group: Group, columns: Sequence[Column]) -> str:
     return ", ".join(
         f"{column.heading} {label.text}"
         for column, label in named
-        if column.key != "setting" and label.text != DASH
+        if column.key != "configuration" and label.text != DASH
     )

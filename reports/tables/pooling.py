@@ -36,7 +36,7 @@ def beside_dataset(study: Study) -> tuple[FactorRecord, ...]:
     return tuple(factor for factor in study.factors if factor.key != DATASET)
 
 
-def arms_dataset(study: Study) -> str:
+def controls_dataset(study: Study) -> str:
     """Return the dataset that the controls ran on: the factor's baseline, else its first level."""
     named = [level_text(factor.baseline) for factor in study.factors if factor.key == DATASET]
     names = datasets(study)
@@ -80,11 +80,11 @@ def methods(study: Study) -> list[ConfigurationRecord]:
 
 def one_dataset(study: Study, dataset: str) -> Study:
     """Return the part of a study that ran on one dataset, with the controls if they ran there."""
-    with_arms = dataset == arms_dataset(study)
+    has_controls = dataset == controls_dataset(study)
     configurations = [
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
         for s in study.configurations
-        if (with_arms if s.control else level_text(s.assignment.get(DATASET)) == dataset)
+        if (has_controls if s.control else level_text(s.assignment.get(DATASET)) == dataset)
     ]
     return dataclasses.replace(
         study,

@@ -30,8 +30,8 @@ from ship.datasets.base import (
 )
 from ship.datasets.content import DigestMemory, fingerprint
 from ship.datasets.folders import SUFFIXES, ImageNet
-from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published, is_inside
-from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
+from ship.datasets.image_folder import PLAIN_FOLDER, PREFIX, ImageFolder
+from ship.datasets.layouts import PHOTO, Aircraft, CoOpDataset, Published, is_inside
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
 from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, in_one_line
@@ -94,16 +94,20 @@ _V2: Final = "imagenetv2-matched-frequency-format-val"
 
 # folder, images, number of images in train, val and test, classes, template; layout-specific fields
 PUBLISHED: Final[Mapping[str, Published]] = {
-    "caltech101": CoOp("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
+    "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
                        "Caltech101"),
-    "oxford_pets": CoOp("oxford_pets", "images", (2944, 736, 3669), 37, _PET, "OxfordPets"),
-    "stanford_cars": CoOp("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO, "StanfordCars"),
-    "flowers102": CoOp("oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER, "OxfordFlowers"),
-    "food101": CoOp("food-101", "images", (50500, 20200, 30300), 101, _FOOD, "Food101"),
-    "sun397": CoOp("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO, "SUN397"),
-    "dtd": CoOp("dtd", "images", (2820, 1128, 1692), 47, "{} texture.", "DescribableTextures"),
-    "eurosat": CoOp("eurosat", "2750", (13500, 5400, 8100), 10, _EUROSAT, "EuroSAT"),
-    "ucf101": CoOp("ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION, "UCF101"),
+    "oxford_pets": CoOpDataset("oxford_pets", "images", (2944, 736, 3669), 37, _PET, "OxfordPets"),
+    "stanford_cars": CoOpDataset("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO,
+                                 "StanfordCars"),
+    "flowers102": CoOpDataset("oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER,
+                              "OxfordFlowers"),
+    "food101": CoOpDataset("food-101", "images", (50500, 20200, 30300), 101, _FOOD, "Food101"),
+    "sun397": CoOpDataset("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO, "SUN397"),
+    "dtd": CoOpDataset("dtd", "images", (2820, 1128, 1692), 47, "{} texture.",
+                       "DescribableTextures"),
+    "eurosat": CoOpDataset("eurosat", "2750", (13500, 5400, 8100), 10, _EUROSAT, "EuroSAT"),
+    "ucf101": CoOpDataset("ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION,
+                          "UCF101"),
     "fgvc_aircraft": Aircraft("fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
     "imagenet": ImageNet("imagenet", "images", (1281167, 0, 50000), 1000),
     "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target="numbered"),

@@ -211,7 +211,7 @@ def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class CoOp(Published):
+class CoOpDataset(Published):
     """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
 
     Attributes:

@@ -7,7 +7,7 @@ its last complete shard.
 from ship.features.encode import (
     Done,
     Features,
-    Layout,
+    Parallelism,
     Shard,
     encode_images,
     encode_split,
@@ -16,6 +16,6 @@ from ship.features.encode import (
 from ship.features.extract import Encode, count_missing, extract_features
 
 __all__ = [
-    "Done", "Encode", "Features", "Layout", "Shard", "count_missing", "encode_images",
+    "Done", "Encode", "Features", "Parallelism", "Shard", "count_missing", "encode_images",
     "encode_split", "extract_features", "undecodable",
 ]  # fmt: skip

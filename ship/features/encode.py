@@ -42,7 +42,7 @@ Done = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Parallelism:
     """Parallelism of extraction: each thread decodes and encodes separate batches.
 
     On a CPU, batches of about 8 views on one core each are faster than large batches on all cores:
@@ -63,8 +63,8 @@ class Layout:
     at_device: int | None = None
 
     @classmethod
-    def for_device(cls, device: torch.device, cores: int | None = None) -> "Layout":
-        """Return the layout for a device.
+    def for_device(cls, device: torch.device, cores: int | None = None) -> "Parallelism":
+        """Return the parallelism for a device.
 
         Args:
             device: Device of the backbone.
@@ -118,7 +118,7 @@ def encode_split(
         DatasetError: Images cannot be decoded; lists all such images of the split.
     """
     images = dataset.splits[split].images
-    layout = Layout.for_device(clip.device)
+    layout = Parallelism.for_device(clip.device)
     try:
         yield from encode_images(clip, images, views, shards, layout, done)
     except UndecodableError as why:
@@ -130,7 +130,7 @@ def encode_images(
     images: Sequence[ImageFile],
     views: int,
     shards: Sequence[Shard],
-    layout: Layout,
+    layout: Parallelism,
     done: Done = lambda views: None,
 ) -> Generator[tuple[Shard, Features], None, None]:
     """Decode, augment and encode shards of images of any split.

@@ -7,7 +7,7 @@
 The package exports the names that a method's code needs.
 """
 
-from ship.methods.contract import (
+from ship.methods.base import (
     Choice,
     Draw,
     Features,

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, class_prompts
-from ship.methods.contract import Rng
+from ship.methods.base import Rng
 from ship.methods.stack import batched_over_seeds, plus_product
 from ship.settings import NamePosition
 

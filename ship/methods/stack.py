@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils._pytree import tree_map
 
 from ship.clip import FrozenCLIP
-from ship.methods.contract import Method, Rng
+from ship.methods.base import Method, Rng
 from ship.seeds import BatchStream, SeedOptimizer, SeedRng, to_device
 from ship.state import Part, State, capture, require_tensor, strip_prefix
 from ship.tasks import SeedTask, Task

@@ -33,7 +33,7 @@ Subject = TypeVar("Subject")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of one check.
 
     Attributes:
@@ -81,7 +81,7 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
 
 def findings(
     checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Yield the result of each check on each subject.
 
     All requirements depend on the first one. If it fails, no further checks are run.
@@ -102,7 +102,7 @@ def findings(
                 raise
             except BaseException as error:  # a plugin may raise anything
                 fault = in_one_line(error)
-            yield Finding(prefix + promise, fault)
+            yield CheckResult(prefix + promise, fault)
             if fault and promise == first:
                 return
 
@@ -182,7 +182,7 @@ def _drop_images(features: FeatureSet) -> FeatureSet:
 
 
 @dataclass(frozen=True)
-class Run:
+class BenchRun:
     """A trained method with its metrics and outputs.
 
     Attributes:
@@ -217,7 +217,7 @@ class MethodSubject:
         return self.bench.task(self.bench.seeds)
 
     @cached_property
-    def run(self) -> Run:
+    def run(self) -> BenchRun:
         """Run of all seeds, shared by checks that do not change it."""
         return self.fresh(self.task, self.bench.seeds)
 
@@ -237,14 +237,14 @@ class MethodSubject:
             synthesizer = Synthesizer(SyntheticConfig(), generator.sample, task, seeds)
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
-    def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
+    def fresh(self, task: Task, seeds: Sequence[int]) -> BenchRun:
         """Build and train a method, and compute its outputs."""
         method, epochs = self.build(task, seeds), []
         for _ in range(method.epochs):
             epochs.append(method.train_epoch())
             if getattr(method, "finished", False):
                 break
-        return Run(method, epochs, self.answers(method, task, seeds))
+        return BenchRun(method, epochs, self.answers(method, task, seeds))
 
     def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outputs of a method, with the same noise in every call."""

@@ -17,7 +17,7 @@ from ship.state import capture, restore
 from ship.tasks import no_images
 from ship.testing.bench import (
     Bench,
-    Finding,
+    CheckResult,
     MethodSubject,
     findings,
     packaged_bench,
@@ -40,7 +40,7 @@ other images changes logits by more than ten times the tolerance.
 
 def check_generator(
     name: str, settings: Mapping[str, Any] | None = None, bench: Bench | None = None
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Check that a generator meets all requirements.
 
     Args:
@@ -60,7 +60,7 @@ def check_generator(
 
 def check_finetuner(
     name: str, settings: Mapping[str, Any] | None = None, bench: Bench | None = None
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Check that a fine-tuner meets all requirements, without and with synthetic features.
 
     Args:
@@ -241,7 +241,7 @@ class DatasetSubject:
         return scan_dataset(self.name, self.data_root)
 
 
-def check_dataset(name: str, data_root: Path | None = None) -> Iterator[Finding]:
+def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckResult]:
     """Check that a dataset meets all requirements. No image is encoded.
 
     Args:

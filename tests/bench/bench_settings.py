@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import StudyConfig, load_study
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning import Fingerprints
 from harness.store import open_store, read_history
 from tests.bench.idle_method import idle_method
@@ -48,7 +48,7 @@ class Measured:
 
     new: `ship-sweep --dry-run` where nothing has run.
     finished: the same where everything has.
-    ledger: reading the runs alone.
+    history: reading the runs alone.
     report: `ship-report`. report_processor: its seconds of the processor.
     """
 
@@ -57,7 +57,7 @@ class Measured:
     new_mib: float
     finished: float
     finished_mib: float
-    ledger: float
+    history: float
     report: float
     report_processor: float
     report_mib: float
@@ -69,13 +69,13 @@ def measure(configurations: int, folder: Path) -> Measured:
     space = space_file(configurations, folder)
     sweep = [SWEEP, "--space", str(space), "--dry-run"]
     new, _, new_mib = command(sweep, folder)
-    ledger = fill(load_study(space), folder)
+    history = fill(load_study(space), folder)
     finished, _, finished_mib = command(sweep, folder)
     shown = command([REPORT, "large"], folder)
     page = folder / "large-report" / "large.html"
     page_mb = page.stat().st_size / 1e6
     return Measured(
-        configurations, new, new_mib, finished, finished_mib, ledger, *shown, page_mb=page_mb
+        configurations, new, new_mib, finished, finished_mib, history, *shown, page_mb=page_mb
     )
 
 
@@ -118,7 +118,7 @@ def peak_mib(pid: int) -> float | None:
 
 def fill(study: StudyConfig, folder: Path) -> float:
     """Give each setting a finished run; the seconds that reading them all takes."""
-    prints = Fingerprints(Method(), None, folder / "cache")
+    prints = Fingerprints(MethodFunctions(), None, folder / "cache")
     store = open_store(f"sqlite:///{folder}/mlflow.db")
     experiment = store.create_experiment(study.name)
     plan, recorder = recording(store, experiment, study, prints)
@@ -126,8 +126,8 @@ def fill(study: StudyConfig, folder: Path) -> float:
     for work in plan.work:
         write_trial(recorder, work, run_trial)
     began = time.monotonic()
-    ledger = read_history(store.client, experiment, study.objective)
-    assert len(ledger.runs) == len(plan.configurations)
+    history = read_history(store.client, experiment, study.objective)
+    assert len(history.runs) == len(plan.configurations)
     return time.monotonic() - began
 
 

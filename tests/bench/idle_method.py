@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from harness.method import Method
+from harness.method import MethodFunctions
 from ship.state import Checkpoint
 from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 from tests.harness.fakes import SIX, AnalyticRun, FakeClip, make_method, truth
@@ -55,7 +55,7 @@ def _epochs(
     yield EpochMetrics("test", epochs, 1.0, test, (correct_predictions,))
 
 
-def idle_method(log: Path, epochs: int) -> Method:
+def idle_method(log: Path, epochs: int) -> MethodFunctions:
     """The method; `log` has a line for each trial that is over.
 
     Args:

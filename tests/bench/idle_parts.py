@@ -66,11 +66,11 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         folder: for fingerprints.
     """
     prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
-    study, ledger = idle_study(known), RunHistory()
+    study, history = idle_study(known), RunHistory()
     if sampler != "grid":
-        every = make_plan(study, ledger, prints).configurations
+        every = make_plan(study, history, prints).configurations
         seeds = tuple(range(SEEDS))
-        ledger = RunHistory(
+        history = RunHistory(
             tuple(
                 run_of(one, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100))
                 for place, one in enumerate(every)
@@ -78,9 +78,9 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         )
         study = sampled_study(sampler, known + asked)
     make = ConfigurationMaker(study, prints)
-    plan = make_plan(study, ledger, prints)
+    plan = make_plan(study, history, prints)
     began = time.process_time()
-    searcher = StudySearcher(study, plan, ledger, make, lambda: asked)
+    searcher = StudySearcher(study, plan, history, make, lambda: asked)
     start = time.process_time() - began
     suggest = complete = 0.0
     for number in range(asked):

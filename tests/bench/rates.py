@@ -108,7 +108,7 @@ def second_looks(seeds: int, studies: int, seed: int) -> list[float]:
         drawn = EFFECT + rng.normal(0, math.sqrt(2) * SD, seeds)
         (first,) = compared(np.array([np.zeros(seeds), drawn]), EFFECT)
         decided[study] = first.verdict is Verdict.HIGHER
-        for place, more in enumerate(first.pairs_more or (), start=1):
+        for place, more in enumerate(first.more_seeds or (), start=1):
             longer = np.append(drawn, EFFECT + rng.normal(0, math.sqrt(2) * SD, more))
             (second,) = compared(np.array([np.zeros(len(longer)), longer]), EFFECT)
             decided[study, place] = second.verdict is Verdict.HIGHER

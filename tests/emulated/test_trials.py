@@ -17,7 +17,7 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.datasets import Split, load_dataset
 from ship.features import extract_features
-from ship.features.encode import Layout
+from ship.features.encode import Parallelism
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.requirements import PROTOCOLS
@@ -143,7 +143,7 @@ def test_extraction_gives_the_cpus_features(
     for split in SIZES:
         one, other = getattr(host, split), getattr(found, split)
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
-    per_batch = Layout.for_device(torch.device(device.name)).views_per_batch
+    per_batch = Parallelism.for_device(torch.device(device.name)).views_per_batch
     batches = -(-2 * SIZES["train"] // per_batch) + 2
     assert counts.n_syncs == 2 * batches
     assert counts.sent == 4 * 3 * 32 * 32 * (2 * SIZES["train"] + SIZES["val"] + SIZES["test"])

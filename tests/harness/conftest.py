@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan
 from harness.store.history import RunHistory, read_history
 from harness.store.lease import Timing
 from harness.store.open import Store, open_store
 from harness.study.run import StudyOutcome, run_study
-from harness.study.standing import plan_study
+from harness.study.state import plan_study
 from tests.harness import fakes
 
 OnCluster = Callable[[str], tuple[dict[str, Any], str]]
@@ -157,7 +157,7 @@ class Bench:
     reuse: bool = True
 
     @property
-    def method(self) -> Method:
+    def method(self) -> MethodFunctions:
         """The analytic method as it behaves now."""
         return fakes.make_method(self.log, self.behave)
 
@@ -210,13 +210,13 @@ class Bench:
         (found,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
         return found
 
-    def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
+    def history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """The ledger."""
         store = self.store()
         return read_history(store.client, str(store.experiment(name)), objective)
 
     def lines(self) -> list[str]:
-        """The (setting, seed)s that were run, in order."""
+        """The (configuration, seed)s that were run, in order."""
         return fakes.trial_lines(self.log)
 
     def states(self) -> list[str]:
@@ -224,12 +224,12 @@ class Bench:
         return sorted(run.data.tags["ship.state"] for run in self.trials())
 
     def check_invariants(self, name: str = "small") -> None:
-        """One row per (setting, seed), nothing RUNNING, no number without COMPLETE."""
+        """One row per (configuration, seed), nothing RUNNING, no number without COMPLETE."""
         rows: dict[tuple[str, int], str] = {}
         for run in self.runs(name):
             assert run.info.status != "RUNNING"
             assert run.data.tags["ship.state"] != "RUNNING"
-        for run in self.ledger(name).runs:
+        for run in self.history(name).runs:
             if run.state == "COMPLETE":
                 for seed in run.seeds:
                     assert (run.config_key, seed) not in rows

@@ -77,7 +77,7 @@ def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
 
 
 def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
-    """Act when the method has begun so many (setting, seed) pairs."""
+    """Act when the method has begun so many (configuration, seed) pairs."""
 
     def watch() -> None:
         while len(trial_lines(log)) < lines:

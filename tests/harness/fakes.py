@@ -15,7 +15,7 @@ from PIL import Image
 
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
-from harness.method import Method
+from harness.method import MethodFunctions
 from ship.state import Checkpoint
 from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 
@@ -177,12 +177,12 @@ def draw_images(folder: Path) -> None:
         Image.new("RGB", (40, 40), (30 * label, 8 * place, 100)).save(path)
 
 
-def make_method(log: Path, behave: Behaviour | None = None) -> Method:
-    """The analytic method; it writes a line to `log` for each (setting, seed) it runs.
+def make_method(log: Path, behave: Behaviour | None = None) -> MethodFunctions:
+    """The analytic method; it writes a line to `log` for each (configuration, seed) it runs.
 
     behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
     """
-    return Method(
+    return MethodFunctions(
         partial(run_analytic, log, behave),
         FakeClip,
         fake_images,
@@ -204,7 +204,7 @@ def make_study(**keys: Any) -> StudyConfig:
 
 
 def trial_lines(log: Path) -> list[str]:
-    """The (setting, seed) lines that a method has logged, in order."""
+    """The (configuration, seed) lines that a method has logged, in order."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [line for line in lines if " seed " in line]
 

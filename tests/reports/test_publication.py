@@ -78,7 +78,7 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
         results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
         builder.trial({"f0": level}, results, selected=scores(50.0))
     found = headline(builder.study(), METRIC)
-    assert found is not None and found.configuration == "2 tied settings: f0 0; f0 1"
+    assert found is not None and found.configuration == "2 tied configurations: f0 0; f0 1"
     assert found.estimate.mean == pytest.approx(63.0)
     assert found.beside["baseline"].mean == pytest.approx(2.0)
 

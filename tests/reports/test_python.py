@@ -24,7 +24,7 @@ def test_rows_are_those_of_the_store(study: Any) -> None:
     """One row for each setting and seed, the metrics and the factor among the columns."""
     assert len(study.rows) == 45
     assert {"generator.n_ctx", "seed", "state", "test/harmonic_mean"} <= set(study.rows.columns)
-    assert repr(study) == "<study prompt_len: 9 settings, 45 rows>"
+    assert repr(study) == "<study prompt_len: 9 configurations, 45 rows>"
 
 
 def test_the_answer_is_text_and_html(study: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import harness.resources
 import harness.study
 from harness.planning.configurations import Configuration
-from harness.planning.plan import Estimate, PlanRow
+from harness.planning.plan import PlanRow, TimeEstimate
 from harness.store import RunHistory
 from ship.trial_config import TrialConfig
 from tests.harness.cli.conftest import invoke
@@ -22,7 +22,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Puts a plan in place; the studies that are planned."""
 
     def put(**keys: Any) -> list[Any]:
-        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": (), "ledger": RunHistory()}
+        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": (), "history": RunHistory()}
         plan = SimpleNamespace(**{**empty, "finished": False, **keys})
         studies: list[Any] = []
         monkeypatch.setattr(
@@ -45,7 +45,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         PlanRow(Configuration("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
         PlanRow(Configuration("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
-    left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, 12)
+    left = TimeEstimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
     planned(rows=rows, proposals=3, estimate=left, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()
@@ -55,7 +55,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         ["n_ctx=4", "to", "run", "0,", "1", "1.5", "min"],
     ]
     assert lines[5:-1] == [
-        "3 more settings to be proposed by the sampler",
+        "3 more configurations to be proposed by the sampler",
         "estimated time left for trials: about 1.0 h on this machine, 2 trials at once "
         "(about 2.0 h of computing); from 12 finished trials",
         "x.yaml: the study has changed:",

@@ -15,7 +15,7 @@ import reports.cli
 from harness.cli import predictions
 from harness.device import why_no_gpu
 from harness.errors import UserError
-from harness.planning.changes import WAYS_OUT, TableChanges, refuse_changes
+from harness.planning.changes import WAYS_OUT, StaleRows, refuse_changes
 from harness.removed import REMOVED
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
@@ -54,7 +54,7 @@ def test_the_report_is_made_once(calls: dict[str, Any], publishes: bool) -> None
     assert calls["published"] == ("publication" if publishes else None)
 
 
-ENDINGS = told(__file__, "endings.yaml")
+ENDINGS = told(__file__, "outcomes.yaml")
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))
@@ -146,7 +146,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     """Exit code 2, and what to do about it; --accept-changes runs it."""
 
     def run_study(*_: Any, accept_changes: bool, **__: Any) -> StudyOutcome:
-        changes = TableChanges(differences={"shots: 2 -> 4": None})
+        changes = StaleRows(differences={"shots: 2 -> 4": None})
         changes.changed["a", 0] = 90.0
         if not accept_changes:
             refuse_changes(changes, "small.yaml")

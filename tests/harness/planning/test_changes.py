@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import TableChanges
+from harness.planning.changes import StaleRows
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRun, configuration_tags
 from harness.store import PROTOCOLS, seed_metric
-from harness.store.changes import Changes, params, points
+from harness.store.changes import RunUpdate, params, points
 from harness.store.open import Store
-from harness.study.standing import read_standing
+from harness.study.state import read_state
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -34,7 +34,7 @@ class History:
     def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
         experiment = self.store.create_experiment("small")
-        plan = read_standing(study, self.prints, self.store).plan
+        plan = read_state(study, self.prints, self.store).plan
         record = StudyRun.create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
@@ -53,11 +53,11 @@ class History:
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
         metrics = points({"trial/seconds": 10.0 * len(seeds), **tested})
-        self.store.write(Changes(run=run, params=params(configuration.trial), metrics=metrics))
+        self.store.write(RunUpdate(run=run, params=params(configuration.trial), metrics=metrics))
 
-    def changes(self, study: StudyConfig) -> TableChanges:
+    def changes(self, study: StudyConfig) -> StaleRows:
         """What a run of the study would leave out of the table."""
-        return read_standing(study, self.prints, self.store).changes()
+        return read_state(study, self.prints, self.store).changes()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def history(store: Store, prints: Fingerprints) -> History:
     return History(store, prints)
 
 
-def counts(changes: TableChanges) -> tuple[int, int]:
+def counts(changes: StaleRows) -> tuple[int, int]:
     """Rows that changed, and rows that were removed."""
     return len(changes.changed), len(changes.removed)
 
@@ -101,7 +101,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     for value in (0.002, 0.2):
         record.want(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))
-    record.describe(study, read_standing(study, history.prints, history.store).plan)
+    record.describe(study, read_state(study, history.prints, history.store).plan)
     assert counts(history.changes(study)) == (0, 0)
     assert counts(history.changes(make_study(space=space, shots=4, **keys))) == (2, 0)
     narrow = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}
@@ -144,8 +144,8 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
 
 def test_what_has_changed_and_what_it_costs() -> None:
     """A line for each difference; the rows and their time are told behind them."""
-    changes = TableChanges(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
+    changes = StaleRows(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
     changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
     head, first, _, rows, _ = changes.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")
-    assert rows.startswith("3 finished rows of 2 settings (1.0 min of computing) would leave the t")
+    assert rows.startswith("3 finished rows of 2 configurations (1.0 min of computing) would leave")

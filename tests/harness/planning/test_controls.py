@@ -59,8 +59,8 @@ def test_a_best_configuration_at_the_baseline_needs_no_other_control(
 ) -> None:
     """Where what a control reads is at the baseline, the baseline's controls are its own."""
     study = sampled()
-    ledger = RunHistory((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
-    assert at_other_levels(make_plan(study, ledger, prints)) == {}
+    history = RunHistory((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
+    assert at_other_levels(make_plan(study, history, prints)) == {}
 
 
 def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:

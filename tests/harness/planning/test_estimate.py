@@ -8,7 +8,7 @@ import pytest
 from harness.config.study_config import StudyConfig
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import BETWEEN_TRIALS, START, Estimate, make_plan
+from harness.planning.plan import BETWEEN_TRIALS, START, TimeEstimate, make_plan
 from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -23,7 +23,7 @@ def prints(tmp_path: Path) -> Fingerprints:
     return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
-def estimate_of(study: StudyConfig, prints: Fingerprints, *runs: RunRecord) -> Estimate | None:
+def estimate_of(study: StudyConfig, prints: Fingerprints, *runs: RunRecord) -> TimeEstimate | None:
     """The estimate of what is left of a study with some runs."""
     return estimate_time(study, make_plan(study, RunHistory(runs), prints), runs)
 
@@ -86,5 +86,5 @@ SCHEDULES = told(__file__, "schedules.yaml")
 def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
     trials = {str(place): seconds for place, seconds in enumerate(case["trials"])}
-    found = Estimate(trials, tuple(case.get("proposals", ())), case["at_once"], 0)
+    found = TimeEstimate(trials, tuple(case.get("proposals", ())), case["at_once"], 0)
     assert found.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)

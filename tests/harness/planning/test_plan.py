@@ -53,8 +53,10 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
 ) -> None:
     """Its rows in order, and how many settings a sampler still proposes."""
     study = make_study(**case["study"])
-    ledger = RunHistory(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
-    plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
+    history = RunHistory(
+        tuple(run_told(case["study"], prints, run) for run in case.get("runs", []))
+    )
+    plan = make_plan(study, history, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
     assert plan.proposals == case.get("proposals", 0)
     assert [control.control for control in plan.duplicate_controls] == case.get(

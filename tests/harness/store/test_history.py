@@ -1,4 +1,4 @@
-"""The ledger: one row a (setting, seed), whatever the runs were."""
+"""The ledger: one row a (configuration, seed), whatever the runs were."""
 
 import math
 import sqlite3
@@ -41,18 +41,18 @@ runs = st.lists(
 
 
 @given(runs)
-def test_a_row_is_the_best_that_happened_to_its_seed(history: list[RunRecord]) -> None:
+def test_a_row_is_the_best_that_happened_to_its_seed(records: list[RunRecord]) -> None:
     """COMPLETE before PRUNED before FAIL, and nothing for runs that did not end.
 
-    A setting's value is over all of its finished seeds.
+    A configuration's value is over all of its finished seeds.
     """
-    ledger = RunHistory(tuple(history))
+    history = RunHistory(tuple(records))
     for key in "ab":
-        done = {seed for seed, run in ledger.of(key).items() if run.state is State.COMPLETE}
-        assert set(ledger.objectives(key)) == done
+        done = {seed for seed, run in history.of(key).items() if run.state is State.COMPLETE}
+        assert set(history.objectives(key)) == done
         for seed in range(4):
-            states = {r.state for r in history if r.config_key == key and seed in r.seeds}
-            row = ledger.of(key).get(seed)
+            states = {r.state for r in records if r.config_key == key and seed in r.seeds}
+            row = history.of(key).get(seed)
             best = next(
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
             )

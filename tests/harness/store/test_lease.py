@@ -12,13 +12,13 @@ from mlflow.exceptions import MlflowException
 
 from harness.store import Tag
 from harness.store.lease import (
-    Holder,
     Lease,
+    LeaseOwner,
     StudyBusy,
     StudyLost,
     Timing,
     fenced,
-    read_holder,
+    read_owner,
 )
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
@@ -58,7 +58,7 @@ class Hosts:
 
     def lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
         """A driver's lease, not claimed yet."""
-        me = Holder(
+        me = LeaseOwner(
             f"token of {host} {pid}", host, pid, f"place of {host}" if place is None else place
         )
         return Lease(
@@ -153,7 +153,7 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
     first, look = hosts.held("a"), Lease._read
     looks = []
 
-    def suspended(lease: Lease) -> Holder | None:
+    def suspended(lease: Lease) -> LeaseOwner | None:
         found = look(lease)
         if lease is first and not looks:
             looks.append(found)
@@ -168,7 +168,7 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
 
 def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
     """The one that wrote last reads its own token; the other reads that, and gives way."""
-    other = json.dumps(vars(Holder("other", "b", 8, "")))
+    other = json.dumps(vars(LeaseOwner("other", "b", 8, "")))
 
     def write() -> None:
         hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other)
@@ -198,7 +198,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
     lease = hosts.held("a")
     looks: list[str] = []
     monkeypatch.setattr(
-        "harness.store.lease.read_holder", lambda *_: looks.append("look") or lease.me
+        "harness.store.lease.read_owner", lambda *_: looks.append("look") or lease.me
     )
     lease.check()
     assert looks == []
@@ -232,19 +232,19 @@ def test_a_store_that_is_away_does_not_end_a_study(
     lease = hosts.held("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
-    taker = Holder("x", "b", 8, "")
+    taker = LeaseOwner("x", "b", 8, "")
     looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
 
-    def read(client: Any, experiment: str) -> Holder | None:
+    def read(client: Any, experiment: str) -> LeaseOwner | None:
         found = next(looks, "there")
         if found == "away":
             raise ConnectionError("no route to host")
         if found == "taken":
             beats.append(json.loads(hosts.tag)["beat"])
             client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(taker)))
-        return read_holder(client, experiment)
+        return read_owner(client, experiment)
 
-    monkeypatch.setattr("harness.store.lease.read_holder", read)
+    monkeypatch.setattr("harness.store.lease.read_owner", read)
     lease.start(lambda loss: (told.append(loss), lost.set()))
     assert lost.wait(10) and beats == [2 + 3]
     lease.release()

@@ -19,7 +19,7 @@ from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, joined_tag
 from harness.store import open as tracking
-from harness.store.changes import MAX_TAG, Changes, close_dead_runs, points, split_tag
+from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
 from harness.store.open import Store, find_store, open_store
@@ -39,7 +39,7 @@ def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/mlflow.db")
     run = store.client.create_run(store.create_experiment("small")).info.run_id
-    store.write(Changes(run=run, files={"x": b"1"}))
+    store.write(RunUpdate(run=run, files={"x": b"1"}))
     assert (folder / "mlflow.db").stat().st_size > 0
     assert len([file for file in folder.rglob("x") if file.is_file()]) == 1
 
@@ -156,7 +156,7 @@ def test_many_metrics_and_tags_are_written_in_pieces(
 
     monkeypatch.setattr(inner, "log_batch", noted)
     all_of_it = {"metrics": points(metrics), "tags": tags, "params": tags}
-    store.write(Changes(run=run, state=State.COMPLETE, **all_of_it))
+    store.write(RunUpdate(run=run, state=State.COMPLETE, **all_of_it))
     assert sum(count for count, _ in requests) == 2001
     assert not requests[-1][0] and requests[-1][1][-1] == "ship.state"
     data = store.client.get_run(run).data

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.store import State, Tag
 from harness.store import study_store as module
-from harness.store.changes import Changes, Point, close_dead_runs
+from harness.store.changes import Point, RunUpdate, close_dead_runs
 from harness.store.errors import StoreAway, StoreError
 from harness.store.study_store import StudyStore
 from tests.harness.flaky import FakeStore, FlakyClient, study_store
@@ -41,7 +41,7 @@ def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, .
             "file": {"files": {f"a/{tick}": bytes([tick])}},
             "state": {"tags": {"why": str(tick)}, "state": list(State)[choice]},
         }
-        store.write(Changes(run=runs[choice % len(runs)], **changes[kind]))
+        store.write(RunUpdate(run=runs[choice % len(runs)], **changes[kind]))
     return fake.plain()
 
 
@@ -63,7 +63,7 @@ def test_a_text_that_a_database_refuses_is_written_plainly() -> None:
     fake = FakeStore()
     store = study_store(fake)
     run_id = store.create_run("7", "first", {"t": "a\0"})
-    store.write(Changes(run=run_id, params={"p": "ä\n\0", "q": "b\udcff.jpg"}))
+    store.write(RunUpdate(run=run_id, params={"p": "ä\n\0", "q": "b\udcff.jpg"}))
     (run,) = fake.runs.values()
     assert run.tags["t"] == "a\\0"
     assert run.params == {"p": "ä\n\\0", "q": "b?.jpg"}
@@ -73,7 +73,7 @@ def test_the_wait_is_announced_once() -> None:
     """One line when the store is gone, one when it is back."""
     lines: list[str] = []
     store = study_store(FakeStore(), *["before"] * 6, lines=lines)
-    store.write(Changes(run=store.create_run("7", "first", {})))
+    store.write(RunUpdate(run=store.create_run("7", "first", {})))
     assert lines == [
         "http://***@server:5000: the MLflow store does not answer (Connection refused): waiting "
         "up to 10.0 min for it; trials go on to their next report",
@@ -102,7 +102,7 @@ def test_a_store_that_stays_away_ends_the_study() -> None:
     """The line has no password; what is still written at the study's end does not wait again."""
     store, lines, run_id = away(timeout=0.2)
     with pytest.raises(StoreAway) as raised:
-        store.write(Changes(run=run_id, state=State.COMPLETE))
+        store.write(RunUpdate(run=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
         "http://***@server:5000: the MLflow store does not answer (Connection refused): waited "
         "<1 s for it. Run the same command to resume"
@@ -111,11 +111,11 @@ def test_a_store_that_stays_away_ends_the_study() -> None:
     calls = len(store.client.calls)  # type: ignore[attr-defined]
     for _ in range(2):
         with pytest.raises(StoreAway):
-            store.write(Changes(run=run_id, state=State.INTERRUPTED))
+            store.write(RunUpdate(run=run_id, state=State.INTERRUPTED))
     assert len(store.client.calls) - calls == 2  # type: ignore[attr-defined]
     store.client.fates = iter(["before"])  # type: ignore[attr-defined]
     store.timeout = 600.0
-    store.write(Changes(run=run_id, state=State.INTERRUPTED))
+    store.write(RunUpdate(run=run_id, state=State.INTERRUPTED))
 
 
 def test_a_study_that_is_stopped_does_not_wait() -> None:
@@ -123,7 +123,7 @@ def test_a_study_that_is_stopped_does_not_wait() -> None:
     began = time.monotonic()
     store, lines, run_id = away(stopped=lambda: time.monotonic() - began > 0.2)
     with pytest.raises(StoreAway):
-        store.write(Changes(run=run_id, state=State.COMPLETE))
+        store.write(RunUpdate(run=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1
 
@@ -135,7 +135,7 @@ def test_a_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
     store = study_store(FakeStore(), "ok", "refused", lines=lines)
     run_id = store.create_run("7", "first", {})
     with pytest.raises(StoreError, match="no such thing"):
-        store.write(Changes(run=run_id, **changes))
+        store.write(RunUpdate(run=run_id, **changes))
     assert not lines
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_of_this_machine_is_not_waited_for(monkeypatch: pytest.Monke
     run_id = store.create_run("7", "first", {})
     monkeypatch.setattr(store.client, "log_artifact", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        store.write(Changes(run=run_id, files={"one": b"content"}))
+        store.write(RunUpdate(run=run_id, files={"one": b"content"}))
 
 
 def test_a_request_that_arrives_late_makes_no_second_run() -> None:
@@ -161,10 +161,10 @@ def test_a_request_that_arrives_late_makes_no_second_run() -> None:
     for params in ({}, {"p": "1"}):
         store = study_store(fake)
         run_id = store.create_run("7", "first", {})
-        store.write(Changes(run=run_id, params=params))
+        store.write(RunUpdate(run=run_id, params=params))
         store.client.create_run("7", 0, dict(fake.runs[run_id].tags), "first")
         if not params:
-            store.write(Changes(run=run_id, state=State.COMPLETE))
+            store.write(RunUpdate(run=run_id, state=State.COMPLETE))
         assert len(fake.runs) == 2
         store.close_dead_runs()
         assert list(fake.runs) == [run_id]

@@ -80,7 +80,7 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
     assert (outcome.done, outcome.failed, outcome.missing) == (2, 0, 0)
     trained = study.rows.group_by("generator").agg((pl.col("selection_epoch") > 0).mean())
     assert trained["selection_epoch"].min() > 0.5
-    (real,) = study.estimates.filter(line="generator real", metric=study.metric).to_dicts()
+    (real,) = study.estimates.filter(row="generator real", metric=study.metric).to_dicts()
     assert real["difference_low"] > 0
     assert real["difference"] > 3
 

@@ -10,12 +10,12 @@ from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning.changes import StudyChanged
 from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
-from harness.study.standing import cost_lines, plan_study, prompt_lines
+from harness.study.state import cost_lines, plan_study, prompt_lines
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
@@ -35,7 +35,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     edited, before = make_study(shots=4), contents(bench)
     shown = bench.plan(edited)
     assert [row.state for row in shown.rows] == ["to run"] * 3
-    assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
+    assert "shots: 16 -> 4\n6 finished rows of 3 configurations" in shown.notes[0]
     with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
         bench.run(edited)
     assert contents(bench) == before
@@ -108,7 +108,7 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     """
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
     images = FakeImages("mine", "d", "", names, "a {}.")
-    method = Method(load_dataset=lambda *_: images)
+    method = MethodFunctions(load_dataset=lambda *_: images)
     configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
     own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
     rows = tuple(

@@ -10,7 +10,7 @@ import torch
 
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
 from reports.render import csv_text, markdown
@@ -51,7 +51,7 @@ def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest:
         yield replace(item, per_seed=metrics, failed=failed)
 
 
-def with_bad(bench: Bench, *bad: int) -> Method:
+def with_bad(bench: Bench, *bad: int) -> MethodFunctions:
     """The method of a bench, whose numbers are NaN under some seeds of one setting."""
     own = bench.method.run_trial
     return replace(bench.method, run_trial=lambda *given: losing(bad, own, *given))
@@ -159,7 +159,7 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
     given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    method = replace(Method(), **given)
+    method = replace(MethodFunctions(), **given)
     space = {"generator.kl_weight": [0.001]}
     keys = {
         "shots": 2,

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.errors import ClusterError
-from harness.method import Method
+from harness.method import MethodFunctions
 from ship.trial_config import EpochMetrics, NonFiniteLoss, TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
@@ -68,7 +68,7 @@ ACTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def struck(bench: Bench, case: Mapping[str, Any]) -> Method:
+def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
     """The method of a bench, with a case's fault in it."""
     plain, happened = bench.method, mark(bench)
     own = plain.run_trial

@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
 from harness.messages import Need
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.history import RunHistory
@@ -135,7 +135,7 @@ def test_a_start_reads_no_image_that_an_earlier_one_has_read(
     monkeypatch.setattr(ImageFile, "read", read)
     monkeypatch.setattr(ImageFolder, "scan", scan)
     monkeypatch.setattr(content, "_FRESH_NS", -(10**18))
-    method = replace(Method(), load_backbone=lambda name, device: FakeEncoder(name))
+    method = replace(MethodFunctions(), load_backbone=lambda name, device: FakeEncoder(name))
     name = "image_folder:few"
 
     def start() -> tuple[int, int]:
@@ -164,7 +164,9 @@ def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> Non
     }
     few = replace(images, splits=splits)
     method = replace(
-        Method(), load_backbone=lambda name, device: FakeEncoder(name), load_dataset=lambda *_: few
+        MethodFunctions(),
+        load_backbone=lambda name, device: FakeEncoder(name),
+        load_dataset=lambda *_: few,
     )
     prints = Fingerprints(method, None, tmp_path / "cache")
     study = make_study()

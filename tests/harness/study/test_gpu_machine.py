@@ -11,7 +11,7 @@ from harness import resources as machine
 from harness.config import Resources
 from harness.ray.session import ALLOCATOR, worker_environment
 from harness.study import features
-from harness.study.trials import Trials
+from harness.study.trials import TrialRunner
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
 
@@ -37,7 +37,7 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(harness.ray, "ray_session", session)
     monkeypatch.setattr(harness.ray, "cluster_resources", lambda: there)
-    monkeypatch.setattr(Trials, "_run_distributed", lambda *_: None)
+    monkeypatch.setattr(TrialRunner, "_run_distributed", lambda *_: None)
     method = replace(bench.method, load_backbone=load)
     study = make_study(resources={"gpus": 0.5})
     assert bench.run(study, method=method, in_process=False).missing == 3

@@ -11,7 +11,7 @@ from PIL import Image
 import harness
 import reports
 from harness.config import load_plugins
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.planning.changes import StudyChanged
 from ship.plugins import PluginError
 from ship.trial import TrainedError
@@ -49,7 +49,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
     constants = {"dataset": "shapes", "shots": 2, "augmentations": 0, "generator": "none"}
     asked = make_study(space=space, save_models=True, **constants)
-    assert ray_bench.run(asked, method=Method()).complete
+    assert ray_bench.run(asked, method=MethodFunctions()).complete
     ray_bench.check_invariants()
     with_plugin, built_in = ray_bench.trials()
     assert "finetuner nearest_mean: sha256:" in with_plugin.data.tags["ship.plugins"]
@@ -61,7 +61,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     assert loaded.logits(torch.ones(3, 256)).isfinite().all()
     table = reports.load_study("small", ray_bench.uri)
     assert len(table.rows) == 4
-    assert ray_bench.run(asked, method=Method()).done == 2
+    assert ray_bench.run(asked, method=MethodFunctions()).done == 2
     assert len(ray_bench.trials()) == 2
 
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
@@ -69,12 +69,12 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     with pytest.raises(
         StudyChanged, match=r"plugins: finetuner nearest_mean: sha256:\w{64}.* -> finetuner nearest"
     ):
-        ray_bench.run(asked, method=Method())
+        ray_bench.run(asked, method=MethodFunctions())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     wanted = ["finetuner=nearest_mean"]
     with pytest.raises(TrainedError, match=r"with finetuner nearest_mean of 'sha256:\w{64}"):
         harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
-    assert ray_bench.run(asked, method=Method(), accept_changes=True).complete
+    assert ray_bench.run(asked, method=MethodFunctions(), accept_changes=True).complete
     assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
     first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
@@ -93,7 +93,7 @@ def lazy(folder: Path, module: str) -> Path:
     return path
 
 
-def without_features(bench: Bench) -> Method:
+def without_features(bench: Bench) -> MethodFunctions:
     """The method of a bench, which must not come to its features."""
 
     def extract(*_: Any) -> Any:

@@ -72,8 +72,8 @@ def test_a_report_of_known_runs_is_the_report(
         report = FinalReport()
         outcome = bench.run(make_study(space=space), publish=report.publication)
         report.show(outcome)
-        made = prepare("small", bench.uri, outcome.ledger.logged).report
-        assert outcome.ledger.logged and made.study.rows.equals(
+        made = prepare("small", bench.uri, outcome.history.logged).report
+        assert outcome.history.logged and made.study.rows.equals(
             prepare("small", bench.uri).report.study.rows
         )
         assert report._prepared is not None

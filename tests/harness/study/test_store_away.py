@@ -20,6 +20,8 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
 from tests.harness.same_table import assert_same_table
 
+pytestmark = pytest.mark.faults  # each waits for seconds, as a driver does
+
 Calm = Callable[[StudyConfig], str]
 REQUESTS = (
     "create_run",

@@ -52,7 +52,7 @@ from collections import namedtuple
 from pathlib import Path
 from harness.cli.run import FinalReport
 from harness.config.load import load_study
-from harness.method import Method
+from harness.method import MethodFunctions
 from harness.store import Timing
 from harness.study import run_study
 
@@ -71,7 +71,7 @@ outcome = run_study(
     data_root=None,
     tracking_uri=uri,
     cache_dir=Path(cache),
-    method=Method(load_dataset=lambda name, *_: Images(f"images-of-{name}", "")),
+    method=MethodFunctions(load_dataset=lambda name, *_: Images(f"images-of-{name}", "")),
     publish=closing.publication,
     timing=Timing(sleep=waits),
 )
@@ -213,7 +213,7 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
     assert not bench.run(make_study(n_trials=3, **keys)).ran
     outcome = bench.run(make_study(n_trials=6, **keys))
     assert (outcome.done, outcome.missing) == (6, 0)
-    assert len({run.config_key for run in bench.ledger().runs}) == 6
+    assert len({run.config_key for run in bench.history().runs}) == 6
     assert len(json.loads(bench.parent().data.tags["ship.planned"])) == 6
 
 
@@ -228,8 +228,8 @@ def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench)
         "controls": True,
     }
     outcome = bench.run(make_study(n_trials=1, **keys))
-    controls = [run for run in bench.ledger().runs if run.control and run.assignment]
-    (best,) = [run for run in bench.ledger().runs if not run.control]
+    controls = [run for run in bench.history().runs if run.control and run.assignment]
+    (best,) = [run for run in bench.history().runs if not run.control]
     assert [run.control for run in controls] == ["no_synthetic", "text_feature"]
     assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
     assert (outcome.done, outcome.complete) == (7, True)
@@ -285,7 +285,7 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
 
     plain = bench.method
     with monkeypatch.context() as patch:
-        patch.setattr(study_run.Execution, "_outcome", away)
+        patch.setattr(study_run.StudyRunner, "_outcome", away)
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.store.changes import Changes, points
+from harness.store.changes import RunUpdate, points
 from tests.harness import driver
 from tests.harness.conftest import Bench
 from tests.harness.fakes import sleepy
@@ -160,6 +160,6 @@ def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, 
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
             made = [point._replace(timestamp=7) for point in points(values, step)]
             texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
-            store.write(Changes(run=run_id, metrics=made, **texts))
+            store.write(RunUpdate(run=run_id, metrics=made, **texts))
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))

@@ -15,7 +15,7 @@ from PIL import Image
 import harness
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.method import Method
+from harness.method import MethodFunctions
 from reports.study.load import load_records
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
@@ -51,7 +51,7 @@ def study(**keys: Any) -> StudyConfig:
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
     """The study, run with ship's method on these features."""
     given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    return bench.run(asked, method=replace(Method(), **given))
+    return bench.run(asked, method=replace(MethodFunctions(), **given))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
@@ -151,7 +151,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
     for wrong, told in (
-        ({"config": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
+        ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "no images here"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
@@ -181,11 +181,15 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     crossed.write(uri)
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
-    none_named = "setting must name a level of dataset, as each has .*: emoji, photos"
+    none_named = "config must name a level of dataset, as each has .*: emoji, photos"
     for study, asked, told in (
         ("over", [], none_named),
-        ("over", ["n_ctx=1", "x=2"], f"^setting: x must be a factor of over .*\n{none_named}"),
-        ("over", ["dataset=moji"], "no finished setting; .*choices: dataset emoji, n_ctx 2; "),
+        ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
+        (
+            "over",
+            ["dataset=moji"],
+            "no finished configuration; .*choices: dataset emoji, n_ctx 2; ",
+        ),
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.store.lease import read_holder
+from harness.store.lease import read_owner
 from tests.harness.conftest import Bench
 from tests.harness.study.drivers import HERE, Driver, check_order, wait_for
 
@@ -47,7 +47,7 @@ def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     first.process.terminate()
     check_order(first, bench)
     store = bench.store()
-    assert read_holder(store.client, str(store.experiment("small"))) is None
+    assert read_owner(store.client, str(store.experiment("small"))) is None
 
 
 @pytest.mark.faults

@@ -41,13 +41,13 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
 
 
 def searcher_of(
-    study: StudyConfig, prints: Fingerprints, ledger: RunHistory = EMPTY
+    study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = ConfigurationMaker(study, prints)
-    plan = make_plan(study, ledger, prints)
+    plan = make_plan(study, history, prints)
     room = study.max_concurrent_trials or 10_000
-    return StudySearcher(study, plan, ledger, make, lambda: room)
+    return StudySearcher(study, plan, history, make, lambda: room)
 
 
 def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:

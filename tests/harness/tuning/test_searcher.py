@@ -16,7 +16,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.store import Failure, State
 from harness.store.history import RunHistory
-from harness.tuning.endings import Attempt
+from harness.tuning.retries import Attempt
 from harness.tuning.sweep import StudyScheduler
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
@@ -112,7 +112,7 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
         make({"generator.kl_weight": value / 10}) for value in range(1, 7)
     )
     failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
-    ledger = RunHistory(
+    history = RunHistory(
         (
             run_of(good, (0, 1, 2, 7)),
             run_of(pruned, (0, 1, 2), state=State.PRUNED, objective={}),
@@ -124,7 +124,7 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
             run_of(more, (0, 1), objective={0: 10.0, 1: 20.0}),
         )
     )
-    searcher = searcher_of(study, prints, ledger)
+    searcher = searcher_of(study, prints, history)
     at_once = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
@@ -149,9 +149,9 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
     assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
-    ledger = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
+    history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
-    searcher = searcher_of(longer, prints, ledger)
+    searcher = searcher_of(longer, prints, history)
     more = drive(searcher)
     assert len(optuna_trials(searcher)) == 8  # no known one was proposed again
     assert len(more) == 4
@@ -190,8 +190,8 @@ def test_a_finite_space_is_emptied_without_repeats(
     assert len(told) > configurations
     truths = [truth(make(values_of(study, trial)).trial, 0) for trial in told]
     assert [trial.value for trial in told] == truths
-    ledger = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
-    assert make_plan(study, ledger, prints).finished
+    history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
+    assert make_plan(study, history, prints).finished
 
 
 def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
@@ -212,7 +212,7 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
     assert modeled.keys() == space.keys()
 
 
-class Trials:
+class TrialRunner:
     """Trials by name, each with its work, under successive halving by two."""
 
     def __init__(self, given: dict[str, Work]) -> None:
@@ -242,7 +242,7 @@ def found(prints: Fingerprints) -> list[Work]:
 
 def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
     """At each rung for itself, and with the evaluation and the value for people."""
-    trials = Trials(dict(zip("abcd", found, strict=False)))
+    trials = TrialRunner(dict(zip("abcd", found, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
@@ -258,7 +258,7 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
 
 def test_a_stopped_value_counts_once(found: list[Work]) -> None:
     """Tune tells of a stopped trial's end, too; counted twice, low values would spare others."""
-    trials = Trials(dict(zip("abc", found, strict=False)))
+    trials = TrialRunner(dict(zip("abc", found, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
@@ -267,7 +267,7 @@ def test_a_stopped_value_counts_once(found: list[Work]) -> None:
 def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:
     """It has passed its rung; those that came since are no reason to stop it there."""
     first, *others = found
-    trials = Trials({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
+    trials = TrialRunner({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     for name, value in (("0", 70.0), ("1", 80.0), ("2", 90.0)):
         assert trials.report(name, 1, value) == TrialScheduler.CONTINUE

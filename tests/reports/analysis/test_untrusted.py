@@ -31,7 +31,7 @@ MANY = [({"a": float(i), "b.c": i % 3}, [50.0 + i, 51.0, 49.0 - i]) for i in ran
 
 
 def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
-    """A study with these settings and their H under each seed."""
+    """A study with these configurations and their H under each seed."""
     factors = [
         {"key": key, "levels": None, "log": log, "baseline": 1} for key in ("a", "b.c", "<i>")
     ]
@@ -68,10 +68,10 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
     [
         (importance, grid((3, 1), nothing), "only f0 varies"),
         (importance, grid((3, 3), nothing, 1), "one finished seed"),
-        (importance, drawn(4, 8, nothing), "8 finished settings are too few"),
+        (importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
     ],
 )
 def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> None:
-    """Too little of a study is said: factors, seeds, settings."""
+    """Too little of a study is said: factors, seeds, configurations."""
     with pytest.raises(Unavailable, match=why):
         analyse(builder.study(), METRIC)

@@ -37,7 +37,7 @@ UNEVEN = ": no interval or verdict allows for losses that few seeds have."
 def check(known: Known, answer: Answer, found: Claims) -> None:
     """Add what an answer claims to what others did."""
     for finding in answer.findings:
-        if finding.subject == "best setting by selection":
+        if finding.subject == "best configuration by selection":
             best(known, finding.text, found)
         elif finding.subject == "importance":
             pass  # read below, in studies without one, too
@@ -113,7 +113,7 @@ def _by_seed(known: Known, key: str, level: Any, base: Any) -> float:
 
 
 def best(known: Known, text: str, found: Claims) -> None:
-    """The settings with the highest mean selection score, all of them, and their results."""
+    """The configurations with the highest mean selection score, all of them, and their results."""
     means = {
         place: tuple(sum(own[i] for own in seeds.values()) / len(seeds) for i in (0, 1))
         for (control, place), seeds in known.results.items()
@@ -164,13 +164,13 @@ def _matters(known: Known, name: str) -> bool:
 
 
 def ranks(known: Known, text: str, found: Claims) -> None:
-    """Of settings without ties: the least p is 2 of n! orders, times the number of factors."""
+    """Without ties the least p is 2 of n! orders, times the number of factors."""
     said = parsed(text, "ranks", found)
     finished = sum(not control for control, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
     configurations = (str(finished), str(known.builder.n_trials))
     if "over" not in said or said["over"].group("n", "m") != configurations:
-        found.facts.append(f"{finished} settings finished: {text}")
+        found.facts.append(f"{finished} configurations finished: {text}")
     if (least >= 0.05) != ("silent" in said) or ("silent" in said and len(said) > 2):
         found.facts.append(f"the least Holm p is {least:.3f}: {text}")
 
@@ -242,7 +242,7 @@ def _shared(known: Known) -> Iterator[int]:
 
 
 def _lacking(known: Known) -> Iterator[str]:
-    """How many seeds of settings and arms have not finished, by what became of them."""
+    """How many seeds of configurations and arms have not finished, by what became of them."""
     ends = []
     for entry in known.builder.wanted or ():
         own = [r for r in known.builder.runs if r.tags["ship.config_key"] == entry["config_key"]]

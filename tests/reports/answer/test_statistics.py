@@ -27,7 +27,7 @@ def test_under_tpe_no_factor_is_tested() -> None:
     """TPE moves factors together, so that ranks call one without an effect: they describe."""
     report = make_report(sampled("tpe").study())
     (text,) = [one.text for one in report.answer.findings if "varied together" in one.subject]
-    assert "Not tested, as settings were not drawn at random: x0 (ρ " in text
+    assert "Not tested, as configurations were not drawn at random: x0 (ρ " in text
     assert "goes with" not in text and "Holm p" not in text
     assert "importance" not in {one.subject for one in report.answer.findings}
     for name in ("ranks", "importance"):

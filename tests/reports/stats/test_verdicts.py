@@ -48,7 +48,7 @@ def test_a_difference_alone_is_judged_by_its_interval(
     """Beyond the effect, within it, or across one of its bounds."""
     (found,) = judge([difference(mean, half)], 1.0)
     assert found is not None and found.verdict is verdict
-    assert (found.pairs_more is None) == (verdict is not Verdict.INCONCLUSIVE)
+    assert (found.more_seeds is None) == (verdict is not Verdict.INCONCLUSIVE)
 
 
 def test_a_family_needs_more_to_decide() -> None:
@@ -89,8 +89,8 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
     ratios = []
     for n in (3, 5, 20):
         (found,) = judge([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
-        assert found.pairs_more is not None
-        fewest, most = found.pairs_more
+        assert found.more_seeds is not None
+        fewest, most = found.more_seeds
         ratios.append((n + most) / (n + fewest))
     assert ratios[0] > ratios[1] > ratios[2] > 1.2
 
@@ -110,7 +110,7 @@ def test_a_verdict_has_its_own_p() -> None:
 def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
     """A constant difference says nothing of its noise, and needs no more seeds."""
     constant, zero = judge([paired([3.0] * 6), paired([0.0] * 6)], 1.0)
-    assert constant.is_constant and constant.verdict is None and constant.pairs_more is None
+    assert constant.is_constant and constant.verdict is None and constant.more_seeds is None
     assert not zero.is_constant
 
 
@@ -119,7 +119,7 @@ def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
     values = np.random.default_rng(3).normal(1.0, 0.5, 6)
     (alone,) = judge([paired(values)], 1.0)
     among, *same = judge([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
-    assert among.holm_p == alone.holm_p and among.detectable == alone.detectable
+    assert among.holm_p == alone.holm_p and among.mde == alone.mde
     assert [one.holm_p for one in same] == [None] * 5
 
 
@@ -140,13 +140,13 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
     (alone,) = judge([near], 1.0)
     among, *_ = judge([near, *[difference(0.1, 0.5)] * 7], 1.0)
     assert (
-        alone.pairs_more is not None
-        and among.pairs_more is not None
-        and among.pairs_more[0] > alone.pairs_more[0]
+        alone.more_seeds is not None
+        and among.more_seeds is not None
+        and among.more_seeds[0] > alone.more_seeds[0]
     )
 
 
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
     (found,) = judge([difference(1.0, 0.5)], 1.0)
-    assert found.pairs_more == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)
+    assert found.more_seeds == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)

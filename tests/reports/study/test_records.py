@@ -1,4 +1,4 @@
-"""From a store's runs, read by plain SQL or MLflow's client, to one row per (setting, seed)."""
+"""From a store's runs, read by SQL or MLflow's client, to one row per (configuration, seed)."""
 
 import math
 import sys

@@ -117,7 +117,9 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     columns = {column.key: column for column in effects.columns}
     assert columns["vs_text_feature"].csv_only and not columns["vs_no_synthetic"].csv_only
     assert "vs_no_synthetic" not in {column.key for column in tables[N_CTX].columns}
-    assert all("vs_no_synthetic" not in row.cells for row in tables["settings"].rows if row.control)
+    assert all(
+        "vs_no_synthetic" not in row.cells for row in tables["configurations"].rows if row.control
+    )
 
 
 def test_over_datasets_the_tables_say_where_the_controls_are() -> None:

@@ -50,7 +50,7 @@ def test_programs_get_epochs_and_flags_as_numbers() -> None:
     row = dict(zip(head.split(","), first.split(","), strict=True))
     assert (row["epoch"], row["epoch_min"], row["epoch_max"]) == ("10", "0", "35")
     assert row["flags"] == "last_epoch 1/5; untrained 1/5"
-    frame = estimates([table]).filter(line="n_ctx 4", metric="harmonic_mean")
+    frame = estimates([table]).filter(row="n_ctx 4", metric="harmonic_mean")
     assert frame.select("epoch", "epoch_min", "epoch_max").rows() == [(0.0, 0, 35)]
     assert frame["flags"].to_list() == ["last_epoch 1/5; saturated 1/5; untrained 3/5"]
     assert "& 10 (0--35) &" in latex([table])

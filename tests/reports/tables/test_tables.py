@@ -47,7 +47,7 @@ def test_a_table_is_one_family() -> None:
     assert [cells["p"].p for cells in found] == pytest.approx(holm(raw))
     for cells, value in zip(found, values, strict=True):
         expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
-        assert cells["detectable"].number == pytest.approx(expected)
+        assert cells["mde"].number == pytest.approx(expected)
     assert any("Holm-corrected over the table (comparisons: 8)" in note for note in table.notes)
 
 

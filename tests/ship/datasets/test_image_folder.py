@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ship.datasets import ImageFolder, load_dataset, scan_dataset
-from ship.datasets.own import fixed_split
+from ship.datasets.image_folder import fixed_split
 from tests.ship.datasets.conftest import save_image
 
 

@@ -12,13 +12,13 @@ from ship.datasets import DATASETS, ImageFile, Split, scan_dataset
 from ship.plugins import DatasetPlugin
 from ship.registry import Origin, PluginError
 from ship.testing import Bench, check_dataset, check_finetuner, check_generator
-from ship.testing.bench import Finding
+from ship.testing.bench import CheckResult
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
 
 pytestmark = pytest.mark.usefixtures("example")
 
 
-def failing(found: list[Finding]) -> dict[str, str]:
+def failing(found: list[CheckResult]) -> dict[str, str]:
     """What is not kept, and why."""
     return {one.promise: one.fault for one in found if not one.holds}
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
     found = spoil("nearest_mean", __init__=raising)
     promise = "without synthetic features, it can be built, trained and asked"
     assert found == {promise: "RuntimeError: no luck"}
-    assert str(Finding(*found.popitem())) == f"FAILS  {promise}: RuntimeError: no luck"
+    assert str(CheckResult(*found.popitem())) == f"FAILS  {promise}: RuntimeError: no luck"
 
 
 def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,14 +137,14 @@ def test_a_file_that_was_cut_or_flipped_is_named(
 def changed(said: Any, path: list[int], value: Any) -> Any:
     """A JSON in which the value at a path is another."""
     root = {"": copy.deepcopy(said)}
-    holder, key = root, ""
+    owner, key = root, ""
     for number in path:
-        inner: Any = holder[key]
+        inner: Any = owner[key]
         if not isinstance(inner, dict | list) or not inner:
             break
-        holder = inner
+        owner = inner
         key = list(inner)[number % len(inner)] if isinstance(inner, dict) else number % len(inner)
-    holder[key] = value
+    owner[key] = value
     return root[""]
 
 

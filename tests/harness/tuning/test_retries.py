@@ -14,8 +14,8 @@ from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.ray import Death, death_of, internals
 from harness.store import Failure, State
-from harness.tuning.endings import Attempt
 from harness.tuning.monitor import Monitor
+from harness.tuning.retries import Attempt
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
 from tests.told import told

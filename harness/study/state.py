@@ -9,8 +9,8 @@ from typing import Any
 from harness import planning, store
 from harness.config import StudyConfig, listed, load_plugins, load_study
 from harness.errors import ConfigError
-from harness.method import Method
-from harness.planning import Fingerprints, Plan, TableChanges
+from harness.method import MethodFunctions
+from harness.planning import Fingerprints, Plan, StaleRows
 from harness.resources import machine_resources, resolved_resources
 from harness.store import (
     RunHistory,
@@ -33,14 +33,14 @@ _DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyState:
     """State of a study: the request, the store's content, and the work left.
 
     Attributes:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
         store: Open store. None if there is none yet.
-        ledger: Runs of the study in the store, and the study as its own run describes it.
+        history: Runs of the study in the store, and the study as its own run describes it.
         plan: Work that is left.
         retry_before: See `planning.make_plan`.
     """
@@ -48,24 +48,24 @@ class Standing:
     study: StudyConfig
     fingerprints: Fingerprints
     store: Store | None
-    ledger: RunHistory
+    history: RunHistory
     plan: Plan
     retry_before: int = 0
 
-    def again(self) -> "Standing":
+    def refresh(self) -> "StudyState":
         """Return the study's present state, read again from the store.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return read_standing(self.study, self.fingerprints, self.store, self.retry_before)
+        return read_state(self.study, self.fingerprints, self.store, self.retry_before)
 
-    def changes(self) -> TableChanges:
+    def changes(self) -> StaleRows:
         """Return the finished rows that would leave the table, and why."""
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
-        return planning.compare(maker, self.plan, self.ledger, self.ledger.study)
+        return planning.compare(maker, self.plan, self.history, self.history.study)
 
-    def elsewhere(self) -> list[RunRecord]:
+    def find_reusable_runs(self) -> list[RunRecord]:
         """Return finished runs of other studies for the configurations that the plan would run.
 
         Raises:
@@ -78,9 +78,9 @@ class Standing:
         return opened.read(lambda client: store.read_finished(client, name, keys, trained=trained))
 
 
-def read_standing(
+def read_state(
     study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, retry_before: int = 0
-) -> Standing:
+) -> StudyState:
     """Read a study's state from the store.
 
     Args:
@@ -92,16 +92,16 @@ def read_standing(
     Raises:
         StoreError: The store cannot be read.
     """
-    ledger, experiment_id = RunHistory(), None
+    history, experiment_id = RunHistory(), None
     if isinstance(opened, StudyStore):
         experiment_id = opened.experiment_id
     elif opened is not None:
         experiment_id = opened.experiment(study.name)
     if opened is not None and experiment_id is not None:
         query = experiment_id, study.objective
-        ledger = opened.read(lambda client: store.read_history(client, *query))
-    plan = planning.make_plan(study, ledger, fingerprints, retry_before)
-    return Standing(study, fingerprints, opened, ledger, plan, retry_before)
+        history = opened.read(lambda client: store.read_history(client, *query))
+    plan = planning.make_plan(study, history, fingerprints, retry_before)
+    return StudyState(study, fingerprints, opened, history, plan, retry_before)
 
 
 def source_of(study: StudyConfig) -> str:
@@ -140,7 +140,7 @@ def plan_study(
     tracking_uri: str | None = None,
     reuse: bool = True,
     retry_non_finite: bool = False,
-    method: Method | None = None,
+    method: MethodFunctions | None = None,
     details: bool = True,
 ) -> Plan:
     """Return what `run_study` would do next and how long it would take, without running it.
@@ -162,31 +162,31 @@ def plan_study(
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     retry_before = store.now() if retry_non_finite else 0
-    standing = read_standing(study, prints, store.find_store(uri), retry_before)
-    notes = standing.changes().notes(source_of(study)) + failed_lines(standing)
-    finished_runs = standing.elsewhere() if reuse else []
-    reused = planning.find_reusable_runs(study, standing.plan, finished_runs)
+    state = read_state(study, prints, store.find_store(uri), retry_before)
+    notes = state.changes().notes(source_of(study)) + failed_lines(state)
+    finished_runs = state.find_reusable_runs() if reuse else []
+    reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
-        ledger, plan = planning.once_adopted(study, standing.ledger, reused, prints, retry_before)
-        standing = replace(standing, ledger=ledger, plan=plan)
+        history, plan = planning.once_adopted(study, state.history, reused, prints, retry_before)
+        state = replace(state, history=history, plan=plan)
         notes += planning.reuse_lines(reused)
     if study.backbone_defaults:
         notes.append(defaults_line(study))
-    plan = standing.plan
+    plan = state.plan
     if plan.proposals and study.controls and control_levels("text_feature", study.space):
-        notes.append("controls at the levels of the best setting run after the last proposal")
+        notes.append("controls at the levels of the best configuration run after the last proposal")
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)
         notes += cost_lines(study, plan)
         notes += prompt_lines(study, plan, prints)
-        plan = _with_time(standing, finished_runs)
-    return replace(plan, notes=tuple(notes), ledger=standing.ledger)
+        plan = _with_time(state, finished_runs)
+    return replace(plan, notes=tuple(notes), history=state.history)
 
 
-def failed_lines(standing: Standing) -> list[str]:
+def failed_lines(state: StudyState) -> list[str]:
     """Return the lines of a dry run about seeds that failed with a non-finite number."""
-    rows, ledger = standing.plan.rows, standing.ledger
-    lost = [{*row.failed} & ledger.non_finite(row.configuration.key) for row in rows]
+    rows, history = state.plan.rows, state.history
+    lost = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
     seeds, configurations = sum(map(len, lost)), sum(map(bool, lost))
     if not seeds:
         return []
@@ -194,23 +194,23 @@ def failed_lines(standing: Standing) -> list[str]:
         f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed, a number not "
         "finite"
     )
-    advice = "run again" if standing.retry_before else "--retry-non-finite runs them again"
+    advice = "run again" if state.retry_before else "--retry-non-finite runs them again"
     return [f"{failed}: {advice}"]
 
 
-def _with_time(standing: Standing, known: Sequence[RunRecord]) -> Plan:
+def _with_time(state: StudyState, known: Sequence[RunRecord]) -> Plan:
     """Return the study's plan with an estimate of its time, if any trial has finished.
 
     Args:
-        standing: State of the study.
+        state: State of the study.
         known: Finished runs of the plan's configurations in other studies.
     """
-    study, plan = standing.study, standing.plan
-    ledger = standing.ledger
+    study, plan = state.study, state.plan
+    history = state.history
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
-    runs = [*ledger.runs, *(run for run in known if run.config_key not in ledger.by_key)]
+    runs = [*history.runs, *(run for run in known if run.config_key not in history.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.store import RIVALS
+from harness.store import COMPETING
 from reports.formatting import listed
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
@@ -100,13 +100,13 @@ def headline(study: Study, metric: str) -> Headline | None:
     compared: dict[str, Compared | None] = {}
     if baseline is not None:
         compared["baseline"] = compare_paired(values, baseline.seeds(column))
-    for control in RIVALS:
+    for control in COMPETING:
         controls = controls_by_configuration(whole, control)
         if all(group.value.key in controls for group in best):
             compared[control] = compare_with_control(whole, metric, controls, best)
     beside = {name: comparison.difference for name, comparison in compared.items() if comparison}
     named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
-    configuration = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
+    configuration = f"{len(best)} tied configurations: {named}" if len(best) > 1 else named
     return Headline(configuration, interval_of(metric, [*values.values()]), beside)
 
 
