@@ -64,14 +64,14 @@ class Report:
         return tuple(table for table in self.tables if table.kind)
 
     @property
-    def beside(self) -> tuple[Table, ...]:
+    def other_tables(self) -> tuple[Table, ...]:
         """The tables of what selection chose and of feature quality."""
         return tuple(table for table in self.tables if not table.kind)
 
     @property
     def every_table(self) -> tuple[Table, ...]:
         """All tables, the most important first."""
-        return (*self.main, *self.together, *self.beside)
+        return (*self.main, *self.together, *self.other_tables)
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:

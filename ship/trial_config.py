@@ -287,7 +287,7 @@ class EpochMetrics:
         stage: Stage of the trial.
         epoch: Epoch within the stage, from 1. 0 is before any training.
         progress: Completed fraction of the trial's planned work, 0 to 1.
-        per_replica: Metric name -> one value per seed, in the trial's order; None for failed seeds.
+        per_seed: Metric name -> one value per seed, in the trial's order; None for failed seeds.
             Stages that train have a loss. Stage "selection" has the protocol's OBJECTIVES (base_val
             and few_val: SEEN_OBJECTIVES) at evaluated epochs; the first one is epoch 0, the
             untrained fine-tuner. Stage "test" has the test metrics, selection_epoch, each selection

@@ -16,6 +16,26 @@ EMPTY_NAMES = frozenset(
 # A line of a docstring that is a clause without a noun: "Of a run", "What it holds".
 CLAUSE = re.compile(r"\s*(Of|Whose|That of|What) ")
 
+# Words of an earlier private language, and what replaced them.
+DENIED = {
+    r"pictures?(?!/)": "image",
+    r"replicas?": "seed, or trial",
+    r"anew": "again",
+    r"beside": "next to, in addition to",
+    r"whoever|nobody|somebody": "a role: driver, worker, user, server",
+    r"one's own": "custom",
+    r"(has|have) come to": "is, results in",
+    r"must come without": "cannot be combined with",
+    r"of no axis": "scalar",
+    r"(reference )?arms?": "control",
+    r"rivals?": "competing",
+    r"(images|seconds|epochs) a (class|seed|trial|run|step|epoch)": "per",
+}
+DENIED_WORD = re.compile(rf"\b({'|'.join(DENIED)})\b", re.IGNORECASE)
+# Texts that need such a word: the column of a file, and Kubernetes' own key.
+ALLOWED = {"picture", "replicas"}
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+
 
 def empty_names(tree: ast.AST) -> Iterator[str]:
     """Yield the variables whose names do not say what they hold; fields of classes are none."""
@@ -57,6 +77,34 @@ def test_docstrings_are_sentences() -> None:
         for path in SOURCES
         for line in clauses(ast.parse(path.read_text("utf-8")))
     ]
+
+
+def denied_words(path: Path) -> Iterator[str]:
+    """Yield the denied words of a page, or of the texts and docstrings of a source."""
+    content = path.read_text("utf-8")
+    if path.suffix == ".py":
+        nodes = [node for node in ast.walk(ast.parse(content)) if isinstance(node, ast.Constant)]
+        texts = [node.value for node in nodes if isinstance(node.value, str)]
+    else:
+        texts = [content]
+    for text in texts:
+        if text not in ALLOWED:
+            yield from (f"{path.name}: {match[0]}" for match in DENIED_WORD.finditer(text))
+
+
+def test_messages_and_pages_have_the_words_of_the_field() -> None:
+    """No message, docstring or page has a word of DENIED."""
+    paths = [*SOURCES, *PAGES]
+    assert not [word for path in paths for word in denied_words(path)]
+
+
+def test_denied_words_are_noticed(tmp_path: Path) -> None:
+    """In a docstring, in a message and on a page."""
+    source, page = tmp_path / "a.py", tmp_path / "a.md"
+    source.write_text('"""Pictures."""\nerror = f"{x} beside levels"\nreplicas = 2\n')
+    page.write_text("4 images a class, as whoever runs it has.")
+    words = [word for path in (source, page) for word in denied_words(path)]
+    assert words == ["a.py: Pictures", "a.py: beside", "a.md: images a class", "a.md: whoever"]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,8 @@ def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], s
     class_factors = tables.class_factors(study)
     for factor in class_factors:
         if factor.key not in levels:
-            rule = f"must name a level of {names[factor.key]}, as each has classes of its own"
+            short = names[factor.key]
+            rule = f"must name a level of {short}, because its levels have different classes"
             choices = tuple(map(level_text, tables.ordered_levels(study, factor)))
             faults.append(Fault("config", rule, choices=choices).text)
     if faults:

@@ -180,7 +180,7 @@ def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
         if "dataset" in study.space or not study.base.dataset.startswith(PREFIX):
             yield Fault(key, "must be left out unless dataset is one image_folder:NAME", value)
         elif study.split and key != "split":
-            yield Fault(key, "must be left out beside split, which says it", value)
+            yield Fault(key, "cannot be combined with split, which defines it", value)
 
 
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:

@@ -212,7 +212,7 @@ def factor_faults(factor: Factor) -> list[Fault]:
         faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeated]
         for name in ("low", "high", "log", "step", "levels"):
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
-                faults.append(Fault(name, "must be left out beside choices", value))
+                faults.append(Fault(name, "cannot be combined with choices", value))
         return faults
     if low is None or high is None:
         ends = {"low": low, "high": high}
@@ -225,7 +225,7 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("low", factor.log and low <= 0, "must be > 0 when log is true"),
         ("step", step is not None and step <= 0, "must be > 0"),
         ("step", step and factor.log, "must be left out when log is true (use levels)"),
-        ("step", step and factor.levels, "must be left out beside levels"),
+        ("step", step and factor.levels, "cannot be combined with levels"),
         ("step", parts >= MAX_LEVELS, f"must give at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
     )

@@ -179,8 +179,8 @@ class Lease:
         if self._renewed < self._claimed:
             return StudyBusy(self.study, owner)
         return StudyLost(
-            f"study {self.study!r} is not this process's any more: {owner or 'somebody'} has "
-            f"taken it over; nothing more is written here, and what the store has is kept"
+            f"study {self.study!r} was taken over by {owner or 'another process'}. Nothing more is "
+            f"written here; results in the store are kept"
         )
 
     def check(self) -> None:

@@ -123,7 +123,7 @@ def typed_study(
     overrides = listed("overrides", overrides, str, "seeds=3")
     plugins = listed("plugins", plugins, (str, Path), "my_method.py")
     if isinstance(space, StudyConfig) and overrides:
-        raise ConfigError([f"overrides must be left out beside a study, got {overrides!r}"])
+        raise ConfigError([f"overrides cannot be combined with a StudyConfig, got {overrides!r}"])
     load_plugins(plugins)
     if isinstance(space, StudyConfig):
         return space

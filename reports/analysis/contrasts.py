@@ -83,8 +83,8 @@ def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
     terms = []
     for term in columns:
         adjusted_for = [c for key, c in columns.items() if key != term and len(key) <= len(term)]
-        beside = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
-        left = columns[term] - beside @ (beside.T @ columns[term])
+        nuisance = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
+        left = columns[term] - nuisance @ (nuisance.T @ columns[term])
         largest = float(np.linalg.norm(columns[term], axis=0).max())
         terms.append(Term(term, _orthonormal_basis(left, largest)))
     return Model(tuple(terms), _orthonormal_basis(np.hstack([constant, *columns.values()])))

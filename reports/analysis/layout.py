@@ -148,7 +148,7 @@ def subject(study: Study, metric: str) -> Study:
         raise Unavailable("no method is wanted on every dataset")
     apart = [factor.key for factor in part.factors if factor.key in APART]
     if apart:
-        raise Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
+        raise Unavailable(f"the levels of {apart[0]} are tested on different classes")
     return part
 
 

@@ -80,12 +80,14 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         return
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(headline.estimate, decimals=decimals))
-    name = next((name for name in (ALONE, *headline.beside) if name in headline.beside), "")
+    name = next(
+        (name for name in (ALONE, *headline.differences) if name in headline.differences), ""
+    )
     if name:
-        beside = headline.beside[name]
-        gain = cell_text(Value(beside, signed=True, decimals=decimals))
+        difference = headline.differences[name]
+        gain = cell_text(Value(difference, signed=True, decimals=decimals))
         than = _control_text(study, name) if name in CONTROLS else "the baseline"
-        same = beside.mean == 0 and beside.low is None
+        same = difference.mean == 0 and difference.low is None
         text += f", as {than}" if same else f", {gain} against {than}"
         if name in CONTROLS:
             other_metrics = others_text(study, metric, partial(_best_difference, study, name))
@@ -106,7 +108,7 @@ def _control_text(study: Study, name: str) -> str:
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
     """Return the best configuration's difference to a control in a metric, if there is one."""
     headline = tables.headline(study, metric)
-    return headline.beside.get(name) if headline else None
+    return headline.differences.get(name) if headline else None
 
 
 def ranks_finding(table: Table, head: str, study: Study) -> Finding:

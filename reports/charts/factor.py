@@ -89,10 +89,10 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
             caption += " Arrow heads: the interval goes beyond the frame."
     if lines:
         caption += f" Lines: {', '.join(line.words for line in lines)}."
-    beside = ""
+    subtitle = ""
     if len(study.factors) > 1:
-        beside = "each dot one configuration" if scattered else "mean over the other factors"
-    yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
+        subtitle = "each dot one configuration" if scattered else "mean over the other factors"
+    yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
 def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Chart]:
@@ -125,7 +125,7 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
     if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)
-    yield vega.chart(study, place, title, caption, layers, beside="each method by itself")
+    yield vega.chart(study, place, title, caption, layers, subtitle="each method by itself")
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:

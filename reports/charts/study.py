@@ -111,7 +111,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         f"Selection {head} while training, the mean over a run's seeds; a band where a"
         f" configuration has several runs.{best}"
     )
-    last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
+    last: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
 
 
@@ -126,7 +126,9 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
     drawn, some = vega.thinned(plain, "other configurations")
     at = {
-        "x": vega.number("seconds", "seconds a seed", {"type": "log", "nice": False, "padding": 8}),
+        "x": vega.number(
+            "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
+        ),
         "y": vega.number("y", vega.test_title(study, metric)),
         "color": vega.named("kind", kinds, "by selection score"),
     }

@@ -51,7 +51,7 @@ def chart(
     layers: Iterable[Spec],
     *,
     height: int = HEIGHT,
-    beside: str = "",
+    subtitle: str = "",
     **more: Any,
 ) -> Chart:
     """Return a chart with the study's name and its warnings above the plot.
@@ -63,13 +63,13 @@ def chart(
         caption: Caption of the chart.
         layers: Layers of the plot.
         height: Height of the plot in pixels.
-        beside: Text for the end of the first line above the plot.
+        subtitle: Text for the end of the first line above the plot.
         more: Other properties of the specification. `values` is the data that the layers share.
     """
     scope = [study.scope] if study.pooled else []
     warnings = ["selected on test"] if on_test(chosen_by(study.rows["selection"].to_list())) else []
     warnings += ["demonstration backbone"] if study.demonstration else []
-    lines = [[study.name, *scope, beside], warnings]
+    lines = [[study.name, *scope, subtitle], warnings]
     title_lines = [" · ".join(filter(None, line)) for line in lines if line]
     data = {"data": {"values": more.pop("values")}} if "values" in more else {}
     spec = {"title": title_lines, "height": height, **data, **more, "layer": list(layers)}

@@ -196,8 +196,10 @@ def make_publication(report: Report) -> Publication:
     """
     study = report.study
     best = headline(study, report.metric)
-    beside = {f"vs_{name}": estimate for name, estimate in best.beside.items()} if best else {}
-    named = {"best": best.estimate, **beside} if best else {}
+    differences = (
+        {f"vs_{name}": estimate for name, estimate in best.differences.items()} if best else {}
+    )
+    named = {"best": best.estimate, **differences} if best else {}
     metrics: dict[str, float] = {}
     for name, estimate in named.items():
         key = f"{HEADLINE}{name}/{report.metric}"

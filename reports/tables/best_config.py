@@ -64,14 +64,15 @@ class Headline:
         configuration: The configuration as text; "" without factors. All tied configurations are
             listed.
         estimate: The metric over seeds; for tied configurations, of their mean under each seed.
-        beside: Mean difference to "baseline" and to each control, by name, over the seeds that both
-            finished; positive if the configuration is better. The control has the configuration's
-            levels of all factors that it reads. Without a finished one there is no difference.
+        differences: Mean difference to "baseline" and to each control, by name, over the seeds that
+            both finished; positive if the configuration is better. The control has the
+            configuration's levels of all factors that it reads. Without a finished one there is no
+            difference.
     """
 
     configuration: str
     estimate: Estimate
-    beside: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
 
 
 def headline(study: Study, metric: str) -> Headline | None:
@@ -104,10 +105,12 @@ def headline(study: Study, metric: str) -> Headline | None:
         controls = controls_by_configuration(whole, control)
         if all(group.value.key in controls for group in best):
             compared[control] = compare_with_control(whole, metric, controls, best)
-    beside = {name: comparison.difference for name, comparison in compared.items() if comparison}
+    differences = {
+        name: comparison.difference for name, comparison in compared.items() if comparison
+    }
     named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
     configuration = f"{len(best)} tied configurations: {named}" if len(best) > 1 else named
-    return Headline(configuration, interval_of(metric, [*values.values()]), beside)
+    return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 
 
 def _mean_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -35,9 +35,9 @@ from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
     DATASET,
     averaged,
-    beside_dataset,
     controls_dataset,
     datasets,
+    factors_without_dataset,
     one_dataset,
 )
 from reports.tables.selection_tables import quality_tables, selection_tables
@@ -102,7 +102,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the table of methods over datasets, those of the averages, and one per dataset."""
     yield comparison_table(method_family(study, metric))
-    other_factors = beside_dataset(study)
+    other_factors = factors_without_dataset(study)
     if not other_factors:
         yield from _setting_tables(study, metric)
         return

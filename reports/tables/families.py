@@ -37,9 +37,9 @@ from reports.tables.over_classes import (
 )
 from reports.tables.pooling import (
     averaged,
-    beside_dataset,
     controls_dataset,
     datasets,
+    factors_without_dataset,
     method_groups,
     on_common,
 )
@@ -324,15 +324,15 @@ def method_family(study: Study, metric: str) -> Family:
     controls = [
         dataclasses.replace(control, parts={home: control}) for control in control_groups(study)
     ]
-    beside = dataclasses.replace(study, factors=beside_dataset(study))
-    baseline = baseline_setting(beside, method_rows) if beside.factors else None
+    without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
+    baseline = baseline_setting(without_dataset, method_rows) if without_dataset.factors else None
     both = {
         group: on_common(study, *pair)
         for group, pair in _pair_with_baseline(baseline, method_rows).items()
     }
     pairs = {group: pair for group, pair in both.items() if pair}
     cells = {key: name for group in method_rows for name, key in group.value.parts.items()}
-    labels, groups = factor_labels(beside), [*method_rows, *controls]
+    labels, groups = factor_labels(without_dataset), [*method_rows, *controls]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
 
 

@@ -20,7 +20,7 @@ class Measure:
     Attributes:
         metric: Name of the metric, without the prefix of quality metrics.
         heading: Heading of the column.
-        beside: Second metric that is shown after the first, mostly that of the real features.
+        reference: Second metric that is shown after the first, mostly that of the real features.
         drop: Order in which a narrow terminal drops the column; see Column.
         meaning: Explanation for the note; "" if another measure's note covers it.
         percent: Whether the metric and the second metric are percentages.
@@ -28,7 +28,7 @@ class Measure:
 
     metric: str
     heading: str
-    beside: str = ""
+    reference: str = ""
     drop: int = 0
     meaning: str = ""
     percent: bool = False
@@ -78,7 +78,7 @@ MEASURES = (
 
 
 # Measures that are percentages.
-_PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.beside)}
+_PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.reference)}
 
 
 def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:

@@ -31,7 +31,7 @@ def datasets(study: Study) -> list[str]:
     return names if len(names) > 1 else []
 
 
-def beside_dataset(study: Study) -> tuple[FactorRecord, ...]:
+def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
     """Return the factors of a study other than the dataset."""
     return tuple(factor for factor in study.factors if factor.key != DATASET)
 
@@ -89,7 +89,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
     return dataclasses.replace(
         study,
         rows=rows_of(study, [configuration.key for configuration in configurations]),
-        factors=beside_dataset(study),
+        factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
         left_out=0,  # counted over all datasets, as are the adopted ones
@@ -118,7 +118,7 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     if not whole:
         return None
     rows = [row for method in whole for row in _average_rows(study, method)]
-    factors = beside_dataset(study)
+    factors = factors_without_dataset(study)
     return dataclasses.replace(
         study,
         rows=frame(rows, factors, whole, tuple(study.protocol.headings)),
@@ -193,12 +193,12 @@ def method_groups(study: Study) -> list[Group]:
     Args:
         study: Study over several datasets.
     """
-    beside = dataclasses.replace(study, factors=beside_dataset(study))
+    without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
     named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     alone = " + ".join(name for name in named if name not in ("", "none", "null"))
     groups = []
     for method in methods(study):
-        labels = labels_of(beside, method.assignment, alone or "constants")
+        labels = labels_of(without_dataset, method.assignment, alone or "constants")
         parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)
         rows = _average_rows(study, _restrict_method(method, group.present or parts))

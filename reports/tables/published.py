@@ -104,7 +104,7 @@ def published_table(study: Study) -> Table:
         if lines
         else "nothing here can be compared with them"
     )
-    title = "published beside measured"
+    title = "published next to measured"
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 

@@ -89,10 +89,10 @@ class _Measured:
         suffix = f"(n {len(values)})" if len(values) < self.n[group] else ""
         return Value(estimate, decimals=self.decimals[name], suffix=suffix)
 
-    def beside(self, measure: Measure, group: Group) -> Cell | None:
+    def value_and_reference(self, measure: Measure, group: Group) -> Cell | None:
         """Return the mean of a measure, followed by that of the real features if it is known."""
         value, real = (
-            self.mean(f"{_TEST}{name}", group) for name in (measure.metric, measure.beside)
+            self.mean(f"{_TEST}{name}", group) for name in (measure.metric, measure.reference)
         )
         if value is None or real is None:
             return value
@@ -133,10 +133,15 @@ def quality_tables(study: Study) -> list[Table]:
     for measure in shown:
         drop = 0 if measure.metric == study.protocol.telling else measure.drop
         columns.append(
-            Column(measure.metric, measure.heading, partial(quality.beside, measure), drop=drop)
+            Column(
+                measure.metric,
+                measure.heading,
+                partial(quality.value_and_reference, measure),
+                drop=drop,
+            )
         )
     # only in CSV files: measures of the real features, errors, and measures of pseudo-new classes
-    hidden = {f"{_TEST}{name}": name for name in (*(m.beside for m in MEASURES), *_ERRORS)}
+    hidden = {f"{_TEST}{name}": name for name in (*(m.reference for m in MEASURES), *_ERRORS)}
     pseudo = [name for name in decimals if not name.startswith(_TEST)]
     hidden |= {name: f"pseudo_new_{name.partition(QUALITY)[2]}" for name in pseudo}
     for name in filter(decimals.__contains__, hidden):

@@ -73,7 +73,7 @@ def _unreadable(path: str, error: Exception) -> str:
         "is cut off or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
         # the loaded object has no items, or its items have no shape
         "holds something else than weights by their names": isinstance(error, AttributeError),
-        "is no checkpoint, or holds Python objects beside tensors, which are not loaded": (
+        "is not a checkpoint, or contains Python objects, which are not loaded": (
             isinstance(error, pickle.UnpicklingError)
         ),
         "is no safetensors file, or is cut off": path.endswith(".safetensors"),

@@ -107,7 +107,7 @@ class ZeroShotConfig(FinetunerSettings):
         """Return why a key is ignored: it concerns training, selection or unused templates."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
-            return f"finetuner zero_shot has sentences of its own ({source})"
+            return f"finetuner zero_shot uses its own sentences ({source})"
         is_read = key.partition(".")[0] in _ZERO_SHOT_TAKES
         return None if is_read else "finetuner zero_shot trains nothing"
 

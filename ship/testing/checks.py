@@ -207,7 +207,7 @@ METHOD_CHECKS: Final[Checks] = {
     "all its answers are there, in finite numbers": _check_finite,
     "an epoch reports one finite number a seed": _check_metrics,
     "the same seeds give the same numbers, whatever torch's own seed is": _check_determinism,
-    "a seed beside others gives the numbers that it gives alone": _check_solo_runs,
+    "a seed gives the same numbers with and without other seeds": _check_solo_runs,
     "a run that was stopped goes on to the bit": _check_resumes,
     "what it has learned (parameters, persistent buffers) is all that it answers from": _check_load,
     "CLIP's weights and the task's features are only read": _check_inputs,

@@ -316,7 +316,7 @@ def _read_manifest(path: Path) -> TrainedManifest:
     for name, now in identities(settings.generator.name, settings.finetuner.name).items():
         if (then := manifest.plugins.get(name, now)) != now:
             fault = f"was trained with {name} of {then[:100]!r}, this one is {now!r}, and its"
-            raise refusal(path, f"{fault} answers would be others", "give that one, or train anew")
+            raise refusal(path, f"{fault} answers would be others", "use that one, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
         raise refusal(path, "names a task that it does not have")
@@ -336,7 +336,7 @@ def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
         sound = value.dtype in _FLOATS and bool(value.isfinite().all())
         if not sound and value.dtype != torch.int64:
             fault = f"{name[:100]!r} is not of finite numbers"
-            raise refusal(path, fault, "fetch it again, or train anew")
+            raise refusal(path, fault, "fetch it again, or train again")
     return tensors
 
 

@@ -28,7 +28,7 @@ from tests.harness.fakes import make_study
         ),
         (
             (load_study({"name": "x", "space": {"shots": [1, 2]}}), ["seeds=3"]),
-            "overrides must be left out beside a study, got ['seeds=3']",
+            "overrides cannot be combined with a StudyConfig, got ['seeds=3']",
         ),
         (
             ("prompt_len", Path("seeds=3")),

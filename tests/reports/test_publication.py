@@ -80,7 +80,7 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     found = headline(builder.study(), METRIC)
     assert found is not None and found.configuration == "2 tied configurations: f0 0; f0 1"
     assert found.estimate.mean == pytest.approx(63.0)
-    assert found.beside["baseline"].mean == pytest.approx(2.0)
+    assert found.differences["baseline"].mean == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("change", ["a number", "a word", "the metric", "a setting", "a run"])

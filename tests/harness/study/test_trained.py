@@ -181,7 +181,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     crossed.write(uri)
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
-    none_named = "config must name a level of dataset, as each has .*: emoji, photos"
+    none_named = "config must name a level of dataset, because its levels have .*: emoji, photos"
     for study, asked, told in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),

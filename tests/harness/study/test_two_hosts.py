@@ -69,7 +69,7 @@ def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: 
     first.process.send_signal(signal.SIGCONT)
     code, output = first.end()
     assert code == 3, output
-    assert "study 'small' is not this process's any more" in output
+    assert "study 'small' was taken over by" in output
     assert "Traceback" not in output
     wait_for(lambda: not first.survivors(), 20)
     assert snapshot(bench) == before

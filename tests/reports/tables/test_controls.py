@@ -25,9 +25,9 @@ ALONE, TEXT = ([62.0, 64.3, 66.1], [61.0, 63.3, 65.6])  # at lr 0.01
 BEST, OTHER = ([61.8, 64.0, 66.0], [61.2, 63.0, 65.4])  # at lr 0.01, n_ctx 4 and 1
 
 
-def gain(new: Sequence[float], beside: Sequence[float]) -> float:
+def gain(new: Sequence[float], differences: Sequence[float]) -> float:
     """Return the mean difference in H of two lists of seeds."""
-    pairs = zip(new, beside, strict=True)
+    pairs = zip(new, differences, strict=True)
     return fmean(scores(one)[H] - scores(other)[H] for one, other in pairs)
 
 
@@ -69,9 +69,9 @@ def test_the_headline_compares_like_with_like() -> None:
     study = listed("tuned").study()
     found = headline(study, H)
     assert found is not None
-    assert found.beside["no_synthetic"].mean == pytest.approx(gain(BEST, ALONE))
-    assert found.beside["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
-    assert found.beside["baseline"].mean > 6
+    assert found.differences["no_synthetic"].mean == pytest.approx(gain(BEST, ALONE))
+    assert found.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
+    assert found.differences["baseline"].mean > 6
 
 
 def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
@@ -79,7 +79,7 @@ def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     study = without(listed("tuned"), "no_synthetic", at_levels=True)
     found = headline(study, H)
     assert found is not None
-    assert sorted(found.beside) == ["baseline", "text_feature"]
+    assert sorted(found.differences) == ["baseline", "text_feature"]
     report = make_report(study)
     assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
     best = report.answer.findings[0].text

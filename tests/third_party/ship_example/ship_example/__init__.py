@@ -16,11 +16,11 @@ class ResidualTextConfig(GeneratorSettings):
     noise: float = Field(0.1, ge=0, description="std of the noise per dimension")
     lr: float = Field(0.01, gt=0, description="AdamW's learning rate")
     epochs: int = Field(20, ge=1, description="passes over the images")
-    batch_size: int = Field(256, ge=1, description="images a step")
+    batch_size: int = Field(256, ge=1, description="images per step")
 
 
 class RidgeConfig(FinetunerSettings):
-    """Ridge regression of the classes on features, beside the zero-shot classifier."""
+    """Ridge regression of the classes on features, added to the zero-shot classifier."""
 
     method = "ship_example.methods:Ridge"
     name: Literal["ridge"] = "ridge"
