@@ -6,6 +6,7 @@ from pathlib import Path
 FILES = {
     "slurm": "slurm.sbatch",
     "kuberay": "kuberay-rayjob.yaml",
+    "docker": "Dockerfile",
     "readme": "README.md",
 }
 FOLDER = Path(__file__).parent
