@@ -2,9 +2,11 @@
 
 import json
 import math
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 
 from harness.planning import Configuration, Fingerprints, plugins_text
@@ -113,6 +115,13 @@ def provenance_tags(configuration: Configuration, fingerprints: Fingerprints) ->
         **({Tag.PLUGINS: plugins} if plugins else {}),
         Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }
+
+
+@cache
+def environment_text() -> str:
+    """Return the driver's Python version and installed packages, in pip's format."""
+    packages = {f"{item.name}=={item.version}" for item in distributions()}
+    return "\n".join([f"# Python {platform.python_version()}", *sorted(packages), ""])
 
 
 @cache

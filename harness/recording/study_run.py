@@ -9,12 +9,13 @@ from typing import Any
 
 from harness.config import StudyConfig, levels, resolved_yaml
 from harness.planning import Configuration, Plan
-from harness.recording.numbers import source_tags
+from harness.recording.numbers import environment_text, source_tags
 from harness.store import (
     HEADLINE,
     LONG_TAGS,
     MAX_BYTES,
     MAX_TAG,
+    PROTOCOLS,
     REPORT,
     ConfigurationRecord,
     FactorRecord,
@@ -35,6 +36,7 @@ from harness.store import (
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
+ENVIRONMENT_ARTIFACT = "environment.txt"  # all installed packages
 _AGAINST = "; against the baseline: "  # after a run's own result, in its description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
@@ -75,6 +77,10 @@ class StudyRun:
         }
         if study.description:
             tags[Tag.RUN_NOTE] = study.description  # until a report takes its place
+        metric = f"test/{PROTOCOLS[study.base.protocol].default}"
+        store.set_experiment_tags(
+            experiment_id, {Tag.PRIMARY_METRIC: metric, Tag.PRIMARY_IS_GREATER_BETTER: "True"}
+        )
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, run_id, tags)
 
@@ -102,7 +108,9 @@ class StudyRun:
 
     def begin(self) -> None:
         """Mark the study's run as RUNNING, with the present code and package versions."""
-        self.store.write(RunUpdate(run=self.run_id, tags=source_tags(), state=State.RUNNING))
+        files = {ENVIRONMENT_ARTIFACT: environment_text().encode()}
+        update = RunUpdate(run=self.run_id, files=files, tags=source_tags(), state=State.RUNNING)
+        self.store.write(update)
         self.tags[Tag.STATE] = State.RUNNING
 
     def want(self, configuration: Configuration) -> None:
@@ -232,8 +240,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
         tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
     )
     answer = _cut(plain(made.answer), MAX_EXPERIMENT_TAG)
-    experiment_id = run.info.experiment_id
-    store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
+    store.set_experiment_tags(run.info.experiment_id, {Tag.RUN_NOTE: answer})
     for name, content in made.files().items():
         if len(content) <= MAX_BYTES:
             store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))

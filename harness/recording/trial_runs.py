@@ -95,7 +95,10 @@ class TrialRecorder:
         """
         self.record.want(work.configuration)
         run = self._create_run(work, tags or {})
-        self.record.store.write(RunUpdate(run=run, params=params(work.configuration.trial)))
+        config = work.configuration.trial
+        names = (config.dataset, *config.targets)
+        datasets = {name: self.fingerprints.dataset(name) for name in names}
+        self.record.store.write(RunUpdate(run=run, params=params(config), datasets=datasets))
         self._open[trial_id] = _Open(run, work)
 
     def epochs(

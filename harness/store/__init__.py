@@ -46,6 +46,7 @@ from harness.store.lease import StudyLost, Timing
 from harness.store.open import Store, find_store, open_store, quieten, store_uri
 from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, ProtocolMetrics
 from harness.store.runs import (
+    ML_VIEW,
     Run,
     checked,
     quiet_client,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ship.trial_config import TrialConfig
 
 # Maximum length in characters. MLflow truncates longer values.
-MAX_TAG, MAX_PARAM = 8000, 6000
+MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
 MAX_METRICS = 800  # that fit into one request with the maximum of params and tags
 # Maximum size in bytes of a run's file, which the driver keeps in memory. The largest file of a
 # trained model fits.
@@ -60,6 +60,7 @@ class RunUpdate:
         metrics: Points of metrics.
         params: Texts by name, truncated to MAX_PARAM characters.
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
+        datasets: Fingerprint of each dataset by name. MLflow lists them as the run's inputs.
         state: New state of the run. None keeps the present one.
         at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
             the state is a final one.
@@ -70,6 +71,7 @@ class RunUpdate:
     metrics: Sequence[Point] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
     at: int = field(default_factory=now)
 
@@ -105,10 +107,24 @@ def send(client: "MlflowClient", changes: RunUpdate) -> None:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
     marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
+    if changes.datasets:
+        client.log_inputs(run_id, datasets=_dataset_inputs(changes.datasets))
     if changes.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif changes.state:
         client.set_terminated(run_id, status=RUN_STATUS[changes.state], end_time=changes.at)
+
+
+def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
+    """Return the inputs of a run for MLflow: name and digest of each dataset."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+    context = InputTag(MLFLOW_DATASET_CONTEXT, "training and test")
+    return [
+        DatasetInput(Dataset(name, digest[:MAX_DIGEST], "ship-sweep", name), [context])
+        for name, digest in datasets.items()
+    ]
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:

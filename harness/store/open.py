@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,9 +71,6 @@ class Store:
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
         """Return the result of `ask`, which reads from the store. Reads are retried.
 
-        `ask` may also make an idempotent write that Changes cannot express, such as an experiment's
-        tag.
-
         Raises:
             StoreError: The store refuses, or does not answer.
         """
@@ -81,6 +79,15 @@ class Store:
             return again(self.uri, call) if name.startswith(READS) else call()
 
         return self.call(lambda: ask(wrapped(self.client, patiently)))
+
+    def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an experiment.
+
+        Raises:
+            StoreError: The store refuses a tag, or does not answer.
+        """
+        for name, text in tags.items():
+            self.call(partial(self.client.set_experiment_tag, experiment_id, name, text))
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.

@@ -18,6 +18,8 @@ from harness.store.schema import MAX_STUDIES, Kind, Tag
 PAGE = 100  # runs per request; each may have a thousand metrics
 # Address of the UI that `mlflow ui` serves for a store in a file or database.
 LOCAL_UI = "http://127.0.0.1:5000"
+# By default MLflow 3 opens its view for language models, which does not have the charts of a run.
+ML_VIEW = "?workflowType=machine_learning"
 
 
 @dataclass(frozen=True)
@@ -246,4 +248,4 @@ def run_address(runs: str, run_id: str) -> str:
         run_id: MLflow's ID of the run, or "". It is untrusted input.
     """
     is_valid = runs and re.fullmatch(r"[\w-]+", run_id)
-    return f"{runs}{run_id}" if is_valid else ""
+    return f"{runs}{run_id}{ML_VIEW}" if is_valid else ""

@@ -110,6 +110,9 @@ class Tag(StrEnum):
     SOURCE_NAME = "mlflow.source.name"
     SOURCE_TYPE = "mlflow.source.type"
     SOURCE_COMMIT = "mlflow.source.git.commit"
+    # of an experiment: the metric that MLflow's charts begin with
+    PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
+    PRIMARY_IS_GREATER_BETTER = "mlflow.experiment.primaryMetric.greaterIsBetter"
 
 
 LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.PLANNED)

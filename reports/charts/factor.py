@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import FactorRecord, run_address
+from harness.store import ML_VIEW, FactorRecord, run_address
 from reports import tables
 from reports.analysis import interval_values
 from reports.cells import level_text
@@ -233,8 +233,9 @@ def _mark_layers(
     more: Spec = {}
     if any("run" in dot for dot in dots):
         # the common prefix of all addresses is stored once
-        begin = json.dumps(study.runs_address)
-        more["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
+        begin, end = json.dumps(study.runs_address), json.dumps(ML_VIEW)
+        address = f"datum.run ? {begin} + datum.run + {end} : ''"
+        more["transform"] = [{"calculate": address, "as": "href"}]
         encoding["href"] = {"field": "href"}
         mark["cursor"] = "pointer"
     yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}

@@ -94,6 +94,10 @@ class FlakyClient:
 
         self._call("log_batch", take)
 
+    def log_inputs(self, run_id: str, datasets: Any) -> None:
+        """Accept the datasets of a run."""
+        self._call("log_inputs", lambda: self._run(run_id))
+
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str = "") -> None:
         """Keep a file of a run."""
         content = Path(local_path).read_bytes()

@@ -30,6 +30,7 @@ REQUESTS = (
     "get_run",
     "log_artifact",
     "log_batch",
+    "log_inputs",
     "search_runs",
     "set_experiment_tag",
     "set_terminated",

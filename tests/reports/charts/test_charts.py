@@ -122,7 +122,10 @@ def values(chart: Chart, name: str) -> list[dict[str, Any]]:
 def test_a_run_s_address(uri: str, base: str) -> None:
     """Of MLflow's UI, without a secret of the store's address; none of an id that is no id."""
     runs = runs_address(uri, "7")
-    assert run_address(runs, "ab12") == f"{base}/#/experiments/7/runs/ab12"
+    assert (
+        run_address(runs, "ab12")
+        == f"{base}/#/experiments/7/runs/ab12?workflowType=machine_learning"
+    )
     assert run_address(runs, "javascript:alert(1)") == run_address("", "ab12") == ""
 
 

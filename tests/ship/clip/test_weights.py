@@ -119,8 +119,8 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
     ("name", "content", "words"),
     [
         *told(__file__, "files.yaml"),
-        ("w.pt", pickle.dumps({"a": len}, 4), "is no checkpoint, or holds Python objects"),
-        ("w.pt", {"a": len}, "is no checkpoint, or holds Python objects beside tensors"),
+        ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains Python objects"),
+        ("w.pt", {"a": len}, "is not a checkpoint, or contains Python objects"),
         ("w.pt", {"epoch": 3}, "holds something else than weights by their names"),
         ("w.pt", torch.ones(3), "holds something else than weights by their names"),
         ("w.pt", {"ln_final.weight": torch.ones(3)}, "is not of tiny: "),

@@ -139,7 +139,7 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("nearest_mean", "it can be built", {"inference_grid": ()}),
     ("nearest_mean", "in finite numbers", {"logits": lambda _, sound, *x: sound * torch.inf}),
     ("nearest_mean", "one finite number a seed", {"loss": lambda _, sound, *x: sound + torch.inf}),
-    ("nearest_mean", "gives alone", {"__init__": holding, "logits": shifted}),
+    ("nearest_mean", "with and without", {"__init__": holding, "logits": shifted}),
     ("nearest_mean", "all that it answers from", {"__init__": unkept, "logits": shifted}),
     ("nearest_mean", "its choices differ", {"inference_grid": ({}, {})}),
     ("nearest_mean", "the epochs of its settings", {"__init__": still}),
@@ -153,7 +153,7 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
         "one finite number a seed",
         {"loss": lambda _, sound, *x: {"loss": sound["loss"], "each": sound["loss"].expand(2)}},
     ),
-    ("residual_text", "gives alone", {"__init__": holding, "sample": moved}),
+    ("residual_text", "with and without", {"__init__": holding, "sample": moved}),
     ("residual_text", "all that it answers from", {"__init__": unkept, "sample": moved}),
     ("residual_text", "of unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
 ]
