@@ -126,6 +126,9 @@ class ClusterEncoder(ExitStack):
 
     Actors with GPUs encode everything: the driver may have no GPU, and if it has one, its memory is
     needed by trials.
+
+    Attributes:
+        device: torch device that encodes.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class ClusterEncoder(ExitStack):
         """
         super().__init__()
         self._resources, self._load_backbone = resources, load_backbone
-        self._device = accelerator if resources.gpus else "cpu"
+        self.device = accelerator if resources.gpus else "cpu"
         self._session = session
         self._most_at_once = MAX_CONCURRENT if resources.gpus else 1
         self._is_open = False
@@ -241,7 +244,7 @@ class ClusterEncoder(ExitStack):
         kind: Any = ray.remote(EncodeActor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        arguments = self._resources, self._load_backbone, self._device, carried(), code_version()
+        arguments = self._resources, self._load_backbone, self.device, carried(), code_version()
         n_actors = max(1, at_once(self._resources, cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor

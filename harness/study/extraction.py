@@ -34,6 +34,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
                 clips[need.backbone] = method.load_backbone(need.backbone, "cpu")
             clip = clips[need.backbone]
             clip.image_precision = need.image_precision
+            clip.image_device = method.accelerator if on_gpus else "cpu"
             classes = classes_of(configs, images)
             missing = _missing(clip, need, images, classes, fingerprints)
             if missing:

@@ -23,6 +23,7 @@ from ship.subsets import studied_labels
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
+    from harness.ray import ClusterEncoder
     from ship.features import Encode
 
 # Keys that features depend on, and keys that decide which classes' features are read.
@@ -133,6 +134,7 @@ def prepare_features(
     fingerprints: Fingerprints,
     console: Console,
     encode: "Encode | None" = None,
+    device: str = "cpu",
 ) -> dict[Need, Any]:
     """Extract each feature set, or read it from the cache.
 
@@ -141,6 +143,7 @@ def prepare_features(
         fingerprints: Loads the datasets and remembers the fingerprints of the backbones.
         console: Console that shows the progress.
         encode: Function that encodes images. Defaults to this machine's CPU cores.
+        device: Kind of device on which it encodes them.
 
     Raises:
         ValueError: A backbone or a dataset cannot be loaded.
@@ -153,7 +156,7 @@ def prepare_features(
         clip = method.load_backbone(backbone, "cpu")
         fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
-            clip.image_precision = need.image_precision
+            clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.images(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
                 classes = classes_of(needs[need], images)
@@ -165,7 +168,7 @@ def prepare_features(
 
 def encoder_here(
     study: StudyConfig, method: MethodFunctions, *, verbose: bool
-) -> "AbstractContextManager[Encode | None]":
+) -> "AbstractContextManager[ClusterEncoder | None]":
     """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
 
     The actors have a separate Ray session. It starts with the first split to encode and ends with
@@ -255,9 +258,10 @@ def fetch_features(
     say, reason = line_printer(console), why_no_gpu()
     if reason is not None:
         if resolved_resources(study.resources, machine_resources()).gpus:
-            say(f"torch cannot use a GPU here ({reason.rstrip('.')}): the CPU extracts features")
+            fault = f"torch cannot use a GPU here ({reason.rstrip('.')})"
+            say(f"{fault}: the CPU extracts features. Trials with GPUs extract them again")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed(study)
     with encoder_here(study, prints.method, verbose=verbose) as encode:
-        prepare_features(needs, prints, console, encode)
+        prepare_features(needs, prints, console, encode, encode.device if encode else "cpu")
     say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")

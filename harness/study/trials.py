@@ -17,7 +17,7 @@ from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
 
 if TYPE_CHECKING:
-    from ship.features import Encode
+    from harness.ray import ClusterEncoder
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,10 @@ class TrialRunner:
                 features = self._extract(encode)
             self._run_distributed(features, owned)
 
-    def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
-        needs = needed(self._study, self.state.plan)
-        return prepare_features(needs, self._prints, self.options.console, encode)
+    def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
+        needs, console = needed(self._study, self.state.plan), self.options.console
+        device = encode.device if encode else "cpu"
+        return prepare_features(needs, self._prints, console, encode, device)
 
     def _run_distributed(self, features: Mapping[Need, Any], owned: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""

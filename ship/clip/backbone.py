@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +43,8 @@ class FrozenCLIP:
         std: Standard deviation per channel of the same normalization.
         image_precision: Precision of the image tower's products; may be changed at any time.
             Features are always float32.
+        image_device: Kind of device that encodes the images, "cpu" or "cuda". May be set by a
+            process that has other processes encode them.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class FrozenCLIP:
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.image_precision: ImagePrecision = "fp32"
+        self.image_device = self.device.type
         self.tokenizer = tokenizer
         self._settings = dict(self._model.visual.preprocess_cfg)
         wanted = PreprocessCfg(**self._settings)
@@ -111,8 +114,15 @@ class FrozenCLIP:
 
     @property
     def preprocess_id(self) -> str:
-        """Description of the preprocessing and precision of images, for cache keys."""
-        reduced = {} if self.image_precision == "fp32" else {"precision": self.image_precision}
+        """Description of how images are encoded, for cache keys.
+
+        It has the precision and the kind of device, since features of a CPU and a GPU differ.
+        """
+        reduced: dict[str, str] = {}
+        if self.image_precision != "fp32":
+            reduced["precision"] = self.image_precision
+        if self.image_device != "cpu":
+            reduced["device"] = self.image_device
         return json.dumps({**self._settings, **reduced}, sort_keys=True, default=str)
 
     @property
@@ -139,9 +149,13 @@ class FrozenCLIP:
     def encode_images(
         self, images: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of preprocessed images."""
+        """Return unit-norm features of preprocessed images.
+
+        On CUDA, products and convolutions of precision fp32 do not use TensorFloat-32, which torch
+        allows for convolutions by default.
+        """
         kind, reduced = self.device.type, self.image_precision == "bf16"
-        with torch.autocast(kind, torch.bfloat16) if reduced else nullcontext():
+        with torch.autocast(kind, torch.bfloat16) if reduced else without_tf32():
             features: Tensor = self._model.encode_image(images.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
@@ -151,6 +165,22 @@ class FrozenCLIP:
         ids = torch.as_tensor(self.tokenizer(list(texts))).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute products and convolutions on CUDA in float32 inside the context.
+
+    torch's settings are global to the process and restored on exit.
+    """
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None) -> TextTower:

@@ -71,6 +71,30 @@ def test_images_in_bfloat16(clip: FrozenCLIP) -> None:
     assert torch.equal(tiny.encode_images(images), exact) and tiny.preprocess_id == plain
 
 
+def test_the_cache_key_has_the_kind_of_device() -> None:
+    """Features of a GPU are not read from a CPU's cache, and have no key of their own on a CPU."""
+    tiny = build_clip()
+    on_cpu = tiny.preprocess_id
+    tiny.image_device = "cuda"
+    assert tiny.preprocess_id != on_cpu and '"device": "cuda"' in tiny.preprocess_id
+
+
+def test_images_are_encoded_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32 no product and no convolution may use TensorFloat-32; torch's settings come back."""
+    tiny = build_clip()
+    encode_image, during = tiny._model.encode_image, []
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        during.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return encode_image(images)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(tiny._model, "encode_image", encode)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    tiny.encode_images(torch.zeros(1, 3, 32, 32))
+    assert during == [("highest", False)]
+    assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
 CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}
 
 
