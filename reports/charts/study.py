@@ -7,6 +7,7 @@ from reports import analysis, tables
 from reports.analysis import Importance, interval_values
 from reports.charts import vega
 from reports.charts.factor import factor_charts
+from reports.charts.tradeoff import tradeoff_chart
 from reports.charts.vega import Chart, Spec
 from reports.formatting import DASH, p_text
 from reports.report import Report
@@ -35,6 +36,7 @@ def study_charts(report: Report) -> list[Chart]:
         charts += _importance_chart(part, report.importance)
     charts += _curves_chart(study)
     if part:
+        charts += tradeoff_chart(part, metric, (CONFIGURATIONS, "tradeoff"))
         charts += _cost_chart(part, metric)
         charts += _quality_charts(part, metric)
     return charts

@@ -1,0 +1,149 @@
+"""The chart of a harmonic mean's two halves against each other, such as Base and New."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from reports import tables
+from reports.charts import vega
+from reports.charts.vega import Chart, Spec
+from reports.study import Study, heading
+
+MIN_LINES, STEPS = 3, 40  # lines of equal H, and points on each
+MIN_LINE = 8  # shorter lines in the corners of the plot are left out
+KINDS = ("control", "other", "best")
+_LEGEND = {
+    "control": "control",
+    "other": "configuration",
+    "best": "configuration that no other one beats in both",
+}
+
+
+def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterator[Chart]:
+    """Yield the chart of the two halves of a harmonic mean; none for other metrics.
+
+    Args:
+        study: Study of the chart.
+        metric: Test metric.
+        place: Section and name of the chart.
+    """
+    halves = study.protocol.halves.get(metric)
+    points = _points(study, halves) if halves else []
+    if not halves or len(points) < 2:
+        return
+    head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
+    drawn, note = vega.thinned(points, "configurations and controls")
+    kinds = [_LEGEND[kind] for kind in KINDS]
+    at: Spec = {
+        "x": _axis("x", f"test {x_head} (%)", points),
+        "y": _axis("y", f"test {y_head} (%)", points),
+    }
+    tips = {"label": "configuration", "x*": x_head, "y*": y_head, "h*": head}
+    encoding = {
+        **at,
+        "color": vega.named("kind", kinds, None),
+        "shape": {"field": "kind", "type": "nominal", "scale": {"domain": kinds}, "legend": None},
+        "tooltip": vega.tips(tips),
+    }
+    lines = [*_lines_of_equal_mean(at["x"]["scale"]["domain"], at["y"]["scale"]["domain"])]
+    line_encoding = {**at, "detail": {"field": "h"}, "tooltip": vega.tips({"h*": head})}
+    gray: Spec = {"color": "#999", "strokeWidth": 0.7}
+    line_text = {**at, "text": {"field": "h", "format": "~g"}}
+    layers = [
+        vega.layer("line", line_encoding, name="equal", values=lines, **gray),
+        _text(line_text, _first_points(lines), align="left", color="#777"),
+        vega.points(encoding, name="configurations", values=drawn, size=35),
+        *_control_names(at, drawn),
+    ]
+    caption = (
+        f"Test {x_head} against {y_head}, means over seeds. Gray lines: equal {head}, "
+        f"{_levels_text(lines)}.{note}"
+    )
+    yield vega.chart(study, place, f"{y_head} against {x_head}", caption, layers, height=220)
+
+
+def _text(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
+    """Return a layer of small texts above and next to their points."""
+    dx = 4 if align == "left" else -4
+    look: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
+    return vega.layer("text", encoding, values=values, **look)
+
+
+def _first_points(lines: Sequence[Spec]) -> list[Spec]:
+    """Return the leftmost point of each line."""
+    return list({line["h"]: line for line in reversed(lines)}.values())
+
+
+def _control_names(at: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
+    """Yield layers with the names of controls, on the side where the plot has more room."""
+    low, high = at["x"]["scale"]["domain"]
+    controls = [point for point in points if point["kind"] == _LEGEND["control"]]
+    for align in ("left", "right"):
+        values = [p for p in controls if (2 * p["x"] < low + high) == (align == "left")]
+        encoding = {**at, "text": {"field": "label"}}
+        yield _text(encoding, values, align=align, color=vega.COLOURS[0])
+
+
+def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
+    """Return the column headings of two metrics."""
+    first, second = (heading(study.protocol, half) for half in halves)
+    return first, second
+
+
+def _points(study: Study, halves: tuple[str, str]) -> list[Spec]:
+    """Return a point per finished configuration and control; controls come last."""
+    labels = tables.factor_labels(study)
+    points: list[Spec] = []
+    for group in (*tables.configuration_groups(study), *tables.control_groups(study)):
+        x, y = (group.estimate(f"test/{half}") for half in halves)
+        if x and y and x.mean + y.mean > 0:
+            h = 2 * x.mean * y.mean / (x.mean + y.mean)
+            kind = "control" if group.control else "other"
+            text = tables.spelled(group, labels)
+            points.append({"label": text, "x": x.mean, "y": y.mean, "h": h, "kind": kind})
+    for point in points:
+        if point["kind"] == "other" and not _is_dominated(point, points):
+            point["kind"] = "best"
+    return [{**point, "kind": _LEGEND[point["kind"]]} for point in points]
+
+
+def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
+    """Return True if another configuration is at least as good in both halves, better in one."""
+    return any(
+        other["kind"] != "control"
+        and other["x"] >= point["x"]
+        and other["y"] >= point["y"]
+        and (other["x"], other["y"]) != (point["x"], point["y"])
+        for other in points
+    )
+
+
+def _axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
+    """Return an axis that extends past the points by a tenth of their range, and one point."""
+    values = [point[field] for point in points]
+    margin = 1.0 + 0.1 * (max(values) - min(values))
+    domain = [max(0.0, min(values) - margin), min(100.0, max(values) + margin)]
+    return vega.number(field, title, {"domain": domain, "nice": False})
+
+
+def _lines_of_equal_mean(xs: Sequence[float], ys: Sequence[float]) -> Iterator[Spec]:
+    """Yield points of the lines y = hx / (2x - h) inside a frame, for round values of h."""
+    low, high = (2 * x * y / (x + y) for x, y in zip(xs, ys, strict=True))
+    step = 10.0 ** math.floor(math.log10(high - low))
+    while (high - low) / step < MIN_LINES:
+        step /= 2
+    for multiple in range(math.ceil(low / step), math.floor(high / step) + 1):
+        h = multiple * step
+        points: list[Spec] = []
+        for index in range(STEPS + 1):
+            x = xs[0] + (xs[1] - xs[0]) * index / STEPS
+            y = h * x / (2 * x - h) if 2 * x > h else math.inf
+            if ys[0] <= y <= ys[1]:
+                points.append({"x": round(x, 4), "y": round(y, 4), "h": h})
+        if len(points) >= MIN_LINE:
+            yield from points
+
+
+def _levels_text(lines: Sequence[Spec]) -> str:
+    """Return the values of the lines as text."""
+    levels = sorted({line["h"] for line in lines})
+    return ", ".join(f"{level:g}" for level in levels)
