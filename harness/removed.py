@@ -57,6 +57,9 @@ REMOVED = {
         "share, set resources.gpus, e.g. 0.25."
     ),
     "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
+    "precision: fp16": (
+        "precision: fp16 was removed, because its gradients overflow without a loss scale. Use bf16."
+    ),
     "synthetic.draw": (
         "synthetic.draw was replaced by synthetic.resample: false for fixed, true for fresh."
     ),

@@ -17,7 +17,7 @@ from ship.pocket import BPE_PATH, MODEL_DIR
 from ship.whole_file import read_whole
 
 # Precision of the text tower's frozen blocks.
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 ImagePrecision = Literal["fp32", "bf16"]
 
 # Settings of a text tower with which open_clip builds other blocks than CLIP's.

@@ -61,7 +61,7 @@ class FrozenCLIP:
         config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
         self.fingerprint = fingerprint(self._model, config, read_with)
         # fp32 and tf32 leave the weights unchanged
-        reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        reduced = torch.bfloat16 if precision == "bf16" else None
         self.text = build_tower(self._model, tokenizer, reduced)
         self.text_width, self.context_length = self.text.width, self.text.context_length
         self.name = name
@@ -96,7 +96,8 @@ class FrozenCLIP:
         Args:
             name: Name of the backbone.
             device: Device of the weights.
-            precision: Precision of the text blocks. fp16 is meant for GPUs and slow on CPUs.
+            precision: Precision of the text blocks. There is no fp16, whose gradients overflow
+                without a loss scale.
 
         Raises:
             BackboneError: The model or tag does not exist, its text tower does not accept prompt

@@ -21,11 +21,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# Gradients inside a half-precision tower are scaled by this factor and unscaled when they leave:
-# CLIP's are so small that some would underflow in float16. A power of two changes nothing but
-# underflow. bfloat16 has the range of float32 and needs no scaling.
-HALF_GRADIENT_SCALE = 256.0
-
 # A block of the transformer, and its keys and values of SOT, (2, 1, heads, 1, head width), if the
 # input does not include SOT; None if it does.
 Block: TypeAlias = tuple[Any, Tensor | None]
@@ -58,7 +53,6 @@ class TextTower(ABC):
         self._dtype = dtype or self._positions.dtype
         if dtype is not None:
             self._tower.transformer.to(dtype)
-        self._gradient_scale = HALF_GRADIENT_SCALE if dtype == torch.float16 else 1.0
         self._blocks: list[Block] = [(it, None) for it in self._tower.transformer.resblocks]
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
@@ -140,12 +134,11 @@ class TextTower(ABC):
 
     def _enter(self, hidden: Tensor) -> Tensor:
         """Cast the input of the blocks to their precision."""
-        return _scale_gradient(hidden, 1 / self._gradient_scale).to(self._dtype)
+        return hidden.to(self._dtype)
 
     def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
         """Return unit-norm text features of the last outputs, in the weights' precision."""
-        outputs = _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
-        pooled = self._tower.ln_final(outputs)
+        pooled = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
         if projection is not None:
             pooled = (
@@ -181,13 +174,6 @@ def finished(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     x = x + block.ls_1(block.attn.out_proj(mixed))
     output: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
     return output
-
-
-def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """Return x, with a hook that multiplies its gradient by a factor."""
-    if factor != 1 and x.requires_grad:
-        x.register_hook(lambda gradient: gradient * factor)
-    return x
 
 
 def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
