@@ -58,7 +58,7 @@ REMOVED = {
     ),
     "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
     "precision: fp16": (
-        "precision: fp16 was removed, because its gradients overflow without a loss scale. Use bf16."
+        "precision: fp16 was removed: its gradients overflow without a loss scale. Use bf16."
     ),
     "synthetic.draw": (
         "synthetic.draw was replaced by synthetic.resample: false for fixed, true for fresh."
