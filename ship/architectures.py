@@ -160,7 +160,7 @@ def text_settings(name: str) -> Any:
     try:
         return CLIPTextCfg(**settings)
     except TypeError as error:  # a repository may have keys of another release
-        reason = f"open_clip refuses its text_cfg: {error}"
+        reason = f"open_clip rejects its text_cfg: {error}"
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
 

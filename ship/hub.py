@@ -109,10 +109,9 @@ def _unreachable(what: str, error: Exception) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
-        f"{what} not in {HF_HUB_CACHE}, and the hub does not answer "
-        f"({first_line(error).rstrip('.')}). On a machine with a network, ship-sweep "
-        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
-        "has to be one that this machine sees"
+        f"{what} not in {HF_HUB_CACHE}, and the hub does not respond "
+        f"({first_line(error).rstrip('.')}). On a machine with a network, run ship-sweep "
+        "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read"
     )
 
 
@@ -126,7 +125,7 @@ def _refusal(repository: str, error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
-        return f"{repository} is gated: accept its terms on the hub and run 'hf auth login'"
+        return f"{repository} is gated. Accept its terms on the hub and run 'hf auth login'"
     if isinstance(error, RepositoryNotFoundError):
-        return f"the Hugging Face Hub has no public model {repository}"
+        return f"the Hugging Face Hub has no public model {repository}. Check its name"
     return f"{repository} cannot be downloaded: {first_line(error)}"

@@ -37,8 +37,8 @@ def require_tokenizers() -> None:
         TokenizerError: It is not. The message has the command that installs it.
     """
     if find_spec("tokenizers") is None:
-        advice = "pip install tokenizers, which is the extra 'tokenizers' of ship-sweep"
-        raise TokenizerError(f"its tokenizer needs the library tokenizers: {advice}")
+        advice = "pip install tokenizers (the extra 'tokenizers' of ship-sweep)"
+        raise TokenizerError(f"its tokenizer requires the library tokenizers: {advice}")
 
 
 class HubTokenizer:
@@ -83,11 +83,11 @@ class HubTokenizer:
         try:
             self._tokenizer: Any = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing more specific
-            raise TokenizerError(f"{file} is no tokenizer of Hugging Face: {error}") from error
+            raise TokenizerError(f"{file} is not a tokenizer of Hugging Face: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         if "left" in (config.get("padding_side"), config.get("truncation_side")):
-            raise TokenizerError(f"{file} is of a tokenizer that pads or truncates on the left")
+            raise TokenizerError(f"{file} pads or truncates on the left, which is not supported")
         self._clean = get_clean_fn(clean)
         self.context_length = context_length
         self.sot_token_id, self.eot_token_id = self._ends(file)
@@ -120,12 +120,12 @@ class HubTokenizer:
         encoded = self._tokenizer.encode("a")
         is_special, ids = list(encoded.special_tokens_mask), list(encoded.ids)
         if 0 not in is_special:
-            raise TokenizerError(f"{file} encodes no text")
+            raise TokenizerError(f"{file} encodes the text 'a' as no token")
         first, last = is_special.index(0), len(ids) - is_special[::-1].index(0)
         before, after = ids[:first], ids[last:]
         if len(before) > 1 or len(after) != 1:
-            rule = "one token after a text and at most one before it"
-            raise TokenizerError(f"{file} must put {rule}, got {len(after)} and {len(before)}")
+            rule = "add one token after a text and at most one before it"
+            raise TokenizerError(f"{file} must {rule}, got {len(after)} and {len(before)}")
         return (before or [None])[0], after[0]
 
     def _pad(self, file: Path, config: Mapping[str, Any]) -> int:
@@ -156,9 +156,10 @@ def load_hub_tokenizer(
     """
     require_tokenizers()
     if unknown := set(options) - {"clean", "strip_sep_token"}:
-        raise TokenizerError(f"its tokenizer has options of transformers: {', '.join(unknown)}")
-    if options.get("clean", "whitespace") not in _CLEANING:
-        raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}")
+        names = ", ".join(unknown)
+        raise TokenizerError(f"its tokenizer has options that only transformers supports: {names}")
+    if (clean := options.get("clean", "whitespace")) not in _CLEANING:
+        raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}, got {clean}")
     paths = [Path(hub_file(repository, [name], "its tokenizer is")) for name in _FILES]
     try:
         config = json.loads(read_whole(paths[1], _MAX_BYTES))

@@ -93,15 +93,17 @@ def load_carried(origins: Iterable[Origin]) -> None:
         placed = [(table, value) for value in defined for table in _tables() if table.takes(value)]
         if not placed:
             raise PluginError(
-                f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
-                f"FinetunerSettings, or a DatasetPlugin)"
+                f"{origin.said}: contains no plugin. Define a subclass of GeneratorSettings or "
+                "FinetunerSettings, or a DatasetPlugin, at its top level"
             )
         first: dict[tuple[str, str], Any] = {}
         for table, plugin in placed:  # check all before adding any
             table.refuse(plugin, origin)
             what = table.noun, name_of(plugin)
             if first.setdefault(what, plugin) is not plugin:
-                raise PluginError(f"{origin.said}: has two plugins called {' '.join(what)}")
+                raise PluginError(
+                    f"{origin.said}: two plugins are named {' '.join(what)}. Rename one"
+                )
         for table, plugin in placed:
             table.add(plugin, origin)
 
@@ -150,7 +152,9 @@ def require_builders(planned: Mapping[str, str]) -> None:
         entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
         if entry is None or origin is None or origin.identity != identity:
             actual = origin.identity if origin else "not loaded"
-            raise PluginError(f"{plugin} is {actual}, and was planned as {identity}")
+            raise PluginError(
+                f"{plugin}: expected {identity}, got {actual}. Install the same on all nodes"
+            )
         imported(entry.load_method, f"{origin.said}: {plugin}")
 
 
@@ -226,7 +230,7 @@ def _module_origin(name: str) -> Origin:
     if not folders and getattr(module, "__file__", None):
         files = [(Path(str(module.__file__)).parent, Path(str(module.__file__)))]
     if not files:
-        raise PluginError(f"{label} comes from no Python file")
+        raise PluginError(f"{label} has no Python file to identify it by. Name another module")
     digest = hashlib.sha256()
     for folder, file in files:
         content = file.read_bytes()

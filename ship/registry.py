@@ -113,27 +113,24 @@ class Registry(UserDict[str, Entry]):
         name = name_of(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.said}: a {self.noun} must have a name of letters, digits and "
-                f"underscores (of settings: the default of `name`), got {name!r}"
+                f"{origin.said}: invalid name of a {self.noun}, got {name!r}. Use letters, digits "
+                "and underscores (in a settings class: the default of `name`)"
             )
         what = f"{origin.said}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
             for needed in ("template", "scan"):
                 if not hasattr(plugin.spec, needed):
-                    raise PluginError(f"{what} has no {needed}")
+                    raise PluginError(f"{what} has no attribute {needed}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
-                f"{what}: its settings must say `method`, a class of ship.methods or where one "
-                f"stands, 'module:class', got {plugin.method!r}"
+                f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
+                "of ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
-            raise PluginError(
-                f"{what} has the name of a built-in {self.noun}; give it another one, or leave it "
-                "out"
-            )
+            raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
         other = self.origins.get(name, origin).said
         if other != origin.said:
-            raise PluginError(f"{what} has the name of one of {other}; use one of the two")
+            raise PluginError(f"{what} is already defined by {other}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.

@@ -93,21 +93,21 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
-        yield Requirement("selection", f"must not look at test images {when}")
+        yield Requirement("selection", f"must not use test images {when}")
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
         yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
     if trial.shows_unseen and not rules.new_classes:
         key, what = trial.shows_unseen
         yield Requirement(key, f"must not be {what} {when}, which has no new classes' images")
     if trial.targets and not rules.targets:
-        yield Requirement("targets", "must be left out unless protocol is cross_dataset")
+        yield Requirement("targets", "requires protocol cross_dataset")
     elif rules.targets and not trial.targets:
-        yield Requirement("targets", f"must be given {when}: a list of datasets")
+        yield Requirement("targets", f"must be a list of datasets {when}")
     elif trial.dataset in trial.targets:
-        text = "must be another dataset than the one that is trained on"
+        text = "must differ from the dataset that is trained on"
         yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
     if trial.unseen_class is not None and not rules.unseen_class:
-        yield Requirement("unseen_class", "must be left out unless protocol is single_unseen")
+        yield Requirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
         yield from _check_objective(trial)
 
@@ -118,10 +118,10 @@ def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
-        text = "must be left out where selection is none, which measures nothing"
+        text = "cannot be combined with selection none, which evaluates no epoch"
         yield Requirement("objective", text)
     elif selection in SEEN_SELECTIONS and objective != seen_only:
-        text = f"must be {seen_only} where selection is {selection}, which sees no new classes"
+        text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
         yield Requirement("objective", text)
     elif objective not in known:
         text = f"must be a metric of protocol {trial.protocol}"
@@ -165,7 +165,7 @@ def lacking(
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
-        return {"classes": f"must have at least 2 classes: {features.dataset} has {n_classes}"}
+        return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
 
     def look(
@@ -176,10 +176,10 @@ def lacking(
         lacks = len(without) > 0 and (not enough or len(without) == len(classes))
         if lacks and kind not in missing:
             names = some(repr(features.class_names[label]) for label in without)
-            missing[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
+            missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
     look("train", seen, "train", "training images of every seen class")
-    why = "for the control real_images (controls: false leaves it out)" if shown else ""
+    why = "for the control real_images (controls: false skips it)" if shown else ""
     if config.shows_unseen:
         why = "when {} is {}".format(*config.shows_unseen)
     if why:
@@ -188,12 +188,14 @@ def lacking(
     reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
-        missing["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
+        missing["val"] = (
+            f"must have at least 2 seen classes when selection is pseudo_new, but {has}"
+        )
     elif reason:
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
-        other = "selection: none, which needs none" if by_selection else "no early_stopping"
-        look("val", seen, "val", what, f". Use {other}", enough=True)
+        other = "Use selection: none" if by_selection else "Remove generator.early_stopping"
+        look("val", seen, "val", what, f". {other}", enough=True)
     if pseudo_new and len(seen) >= 2:
         without = np.setdiff1d(seen, features.val_labels)
         torn = [
@@ -203,9 +205,9 @@ def lacking(
             if np.isin(group, without).all()
         ]
         if torn:
-            why = f"{reason} (not so for seeds {some(torn)})"
-            both = f"validation images of classes on both sides when {why}"
-            look("val", seen, "val", both, ". Use selection: base_val, or none, which needs none")
+            why = f"{reason} (not met by seeds {some(torn)})"
+            both = f"validation images of seen and of pseudo-new classes when {why}"
+            look("val", seen, "val", both, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
         look("test", seen, "test", "test images of seen classes", enough=True)
         look("test", unseen, "test", "test images of unseen classes", enough=True)

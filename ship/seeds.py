@@ -274,7 +274,11 @@ class SeedOptimizer:
                 raise CheckpointError(f"the optimizer has no parameter {place}")
             parameter = parameters[int(place)]
             if value.ndim and value.shape != parameter.shape:
-                raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
+                expected = f"shape {[*parameter.shape]}"
+                got = [*value.shape]
+                raise CheckpointError(
+                    f"{name} of parameter {place} must have {expected}, got {got}"
+                )
             # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
             self._inner.state[parameter][name] = value.to(device, copy=True)

@@ -178,7 +178,7 @@ class SeedTask:
         """
         if self.fixed is None:
             raise ValueError(
-                'a fine-tuner whose training_data is "stream" has no rows when it is built'
+                'fixed_rows requires training_data "fixed" or "custom", got training_data "stream"'
             )
         return self.fixed
 

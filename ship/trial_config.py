@@ -162,13 +162,15 @@ class TrialConfig(Settings):
         generator, finetuner = self.generator.name, self.finetuner.name
         learned = finetuner in _LEARN_ALL_WORDS and generator in ("none", "vae")
         if key == "templates" and learned:
-            return f"finetuner {finetuner} reads no written prompts, nor does generator {generator}"
+            return (
+                f"neither finetuner {finetuner} nor generator {generator} uses hand-written prompts"
+            )
         if key == "synthetic.real_share" and self.generator.name == "real":
-            return "generator real has nothing but real images"
+            return "generator real returns only real images"
         if key == "quality":
-            return "it is whether synthetic features are judged, and moves no accuracy"
+            return "it only turns the measurement of feature quality on or off"
         if key == "eval_every" and self.selection in ("none", "authors"):
-            return f"selection {self.selection} looks at no epoch but the last"
+            return f"selection {self.selection} evaluates only the last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
         resampled = key == "synthetic.per_class" and self.synthetic.resample

@@ -102,9 +102,9 @@ def class_prompts(
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
     if same := _same_names(class_names, rows):
-        rule = f"class names that are the same to backbone {clip.name!r}"
+        rule = f"class names with the same tokens for backbone {clip.name!r}"
         if any(len(rows[class_names.index(names[0])]) == room for names in same):
-            rule += f", as n_ctx {n_ctx} leaves {room - 1} tokens for a name"
+            rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
         raise ValueError(f"{rule}: {'; '.join(map(', '.join, same))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)

@@ -70,7 +70,7 @@ def check_backbone_name(name: str) -> None:
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
         raise BackboneError(f"{rule}, got {name!r} ({hint})")
     if refused := drivable(architecture):
-        rule = "must be a backbone that prompts can drive"
+        rule = "must be a backbone whose text tower accepts prompt embeddings"
         raise BackboneError(f"{rule}, got {name!r} ({refused})")
     if text_settings(architecture).hf_tokenizer_name:
         try:
@@ -88,7 +88,7 @@ def check_backbone_name(name: str) -> None:
         rule = f"must be {plain}:{pretrained}"
         hint = "whose weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
-        hint = f"{pretrained} is a folder: name the checkpoint file in it"
+        hint = f"{pretrained} is a folder; name the checkpoint file in it"
     elif _is_path(pretrained):
         hint = f"no such file: {pretrained}"
     else:
@@ -127,7 +127,7 @@ def _check_eot(model: nn.Module, tokenizer: Any) -> None:
     """
     (pool_type, eos), eot = pooling(model), tokenizer.eot_token_id
     if pool_type == "eos" and eos != eot:
-        raise ValueError(f"its text tower pools at token {eos}, and its tokenizer's EOT is {eot}")
+        raise ValueError(f"its text tower pools at token {eos}, but its tokenizer's EOT is {eot}")
 
 
 def _created(name: str) -> nn.Module:
@@ -195,8 +195,8 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     except HfHubHTTPError:
         pass  # the hub responds; open_clip may find the weights in another file
     except HubError as error:
-        advice = f"a file may stand in the tag's place, too: {architecture}:FILE"
-        raise HubError(f"{error}; {advice}") from error
+        advice = f"Or use a checkpoint file instead of the tag: {architecture}:FILE"
+        raise HubError(f"{error}. {advice}") from error
     return str(download_pretrained(entry))
 
 

@@ -86,7 +86,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
         if self.prompt == "global" and (of_posterior or leaf in ("latent_dim", "generator_hidden")):
             return "prompt global has no latent code"
         if self.prompt == "noise" and of_posterior:
-            return "prompt noise has no code of the image"
+            return "prompt noise has no posterior"
         return None
 
 
@@ -184,4 +184,4 @@ class NoGeneratorConfig(GeneratorSettings):
     def unread_reason(self, key: str) -> str | None:
         """Return why a key is ignored: there are no synthetic features."""
         ignored = key.startswith("synthetic.")
-        return "generator none makes no synthetic features" if ignored else None
+        return "generator none produces no synthetic features" if ignored else None

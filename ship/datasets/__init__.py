@@ -63,7 +63,7 @@ class PackagedDataset:
             table = pl.read_parquet(content, columns=columns)
         except (pl.exceptions.PolarsError, OSError) as why:
             what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
-            raise DatasetError(f"dataset {name}: {what}; install ship-sweep again") from why
+            raise DatasetError(f"dataset {name}: {what}. Reinstall ship-sweep") from why
         names = sorted(table["class_name"].unique().to_list())
         splits = {}
         for split in SPLITS:
@@ -180,7 +180,7 @@ def load_dataset(
 def scan_dataset(
     name: str, data_root: Path | None = None, folder: ImageFolder = PLAIN_FOLDER
 ) -> DatasetScan:
-    """DatasetScan a dataset on disk, with its faults and its differences from the published one.
+    """Scan a dataset on disk, with its faults and its differences from the published one.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.

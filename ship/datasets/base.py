@@ -83,11 +83,11 @@ class ImageFile:
                 MAX_IMAGE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than {MAX_IMAGE} pixels are too many"
+        what = f"more than the maximum of {MAX_IMAGE} pixels"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
-                    what = "floating-point values have no scale: save it with 8 bits a channel"
+                    what = "floating-point values have no scale; save it with 8 bits per channel"
                 elif image.width * image.height <= MAX_IMAGE:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -286,8 +286,8 @@ class Faults(list[str]):
         for pieces, same in sorted(alike.items()):
             if len(same) > 1 or not pieces:
                 name = clean_class_name(same[0][0])
-                many = f"stands for {number(same, 'class')}: {some(shown for _, shown in same)}"
-                self.append(f"{where}: class name {name!r}, as CLIP reads it, {many}")
+                classes = f"{number(same, 'class')}: {some(shown for _, shown in same)}"
+                self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
     def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
         """Add class names that have control characters, are too long, or are equal if truncated.
@@ -304,10 +304,10 @@ class Faults(list[str]):
         odd = [name for name in names if has_control(name)]
         long = [name for name in names if len(name) > MAX_LETTERS]
         self.tell(where, "class name", odd, "with control characters")
-        self.tell(where, "class name", long, "of absurd length")
+        self.tell(where, "class name", long, f"longer than {MAX_LETTERS} characters")
         if odd or long:
             return
-        cut = f"that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} tokens"
+        cut = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
         for same in cut_alike(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
             self.tell(where, "class name", same, cut)
 

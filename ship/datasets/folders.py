@@ -106,7 +106,7 @@ class ImageNet(Published):
         names = directories_in(folder)
         files_of = {name: _images(folder / name) for name in names if name in expected}
         strange = [name for name in names if expected and name not in files_of]
-        faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
+        faults.tell(folder, "folder", strange, f"not listed in {CLASS_NAMES}")
         missing = [] if self.target == "part" else [name for name in expected if name not in names]
         faults.tell(folder, "class", missing, "without a folder")
         empty = [name for name, files in files_of.items() if not files]

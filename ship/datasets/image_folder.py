@@ -21,12 +21,12 @@ _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Suffixes of images that Pillow can read only with a plugin."""
 _ASIDE: Final = {
-    "class folder": "with images in several folders below it, all taken for one class",
-    "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
-    "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
-    "class": "without an image in val, left out of selection (selection: none needs no val)",
-    "link": "not followed, to the dataset's own folder or one that holds it",
-    "path": "passed over, which are hidden, met again, or no image by their ending",
+    "class folder": "with images in several subfolders, all read as one class",
+    "folder": "next to train, val and test, ignored (remove it, or move it into these three)",
+    "file": "ignored, in a format that Pillow cannot read (save as JPEG or PNG)",
+    "class": "without an image in val, ignored by selection (selection: none needs no val)",
+    "link": "not followed, to the dataset's folder or one of its parents",
+    "path": "skipped: hidden, read before, or without the suffix of an image",
 }
 """Noun -> text for the parts of a folder that are not used as they are.
 
@@ -78,7 +78,7 @@ class ImageFolder:
         plain = tuple(called[directory] for directory in directories)
         lists = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
         both = [path.name for path in lists if len(lists) > 1]
-        faults.tell(folder, "list", both, "of class names, where one is enough")
+        faults.tell(folder, "list", both, "of class names, but only one is allowed")
         if lists and reader.directories:
             called |= read_class_names(lists[0], reader.directories, faults)
         names = tuple(called[directory] for directory in directories)
@@ -89,7 +89,7 @@ class ImageFolder:
         odd, notes = Faults(), Faults()
         if self.class_names is None:
             near = _nearly_name_files(folder)
-            odd.tell(folder, "file", near, f"not read as class names (call it {_CALLED})")
+            odd.tell(folder, "file", near, f"not read as class names (rename it to {_CALLED})")
         for noun, what in _ASIDE.items():
             lines = notes if noun == "path" else odd
             lines.tell(folder, noun, sorted(reader.aside[noun]), what)
@@ -104,7 +104,7 @@ class ImageFolder:
         return Found(scan, folder, folder, rows).checked(faults)
 
     def _as_listed(self, folder: Path, path: Path) -> DatasetScan:
-        """DatasetScan the folder by a split file, ignoring its directories."""
+        """Scan the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
         sound = not faults  # otherwise the index of a name may not be its label
@@ -119,7 +119,7 @@ class ImageFolder:
                 continue
             faults.tell(path, "class", lacking if sound else (), f"without an image in {split}")
         unread = [file.name for file in _name_files(folder)]
-        odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
+        odd.tell(folder, "list", unread, f"of class names ignored: {path} has the names")
         where = f"as in {path}"
         scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=where)
         checked = Found(scan, folder, path, rows).checked(faults)
@@ -160,7 +160,7 @@ class _Reader:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.faults = folder, seed, Faults()
         by = f" and split_seed {seed}" if seed else ""
-        self.split = f"50/20/30 per cent of each class, by a hash of the paths{by}"
+        self.split = f"50/20/30 percent of each class, by a hash of the paths{by}"
         self.directories: list[str] = []
         self.aside: dict[str, list[str]] = defaultdict(list)
 
@@ -174,8 +174,8 @@ class _Reader:
             # a folder with some of train, val and test and nothing else is an incomplete split
             alike = self._misnamed_splits(names) if extra else names
         if alike:
-            rule = "there must be three, called train, val (which may be empty) and test"
-            self.faults.append(f"{self.folder}: {some(alike)} look like splits: {rule}")
+            rule = "name them train, val (may be empty) and test"
+            self.faults.append(f"{self.folder}: {some(alike)} look like splits; {rule}")
             return []
         images = {
             (split, directory): self._images(f"{split}/{directory}".lstrip("/"))
@@ -186,7 +186,8 @@ class _Reader:
         if has_splits:
             self.split = "as in the folders train, val and test"
             if self.seed:
-                self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
+                rule = "split_seed cannot be combined with the folders train, val and test"
+                self.faults.append(f"{self.folder}: {rule}, got {self.seed}")
             self.aside["folder"] += extra
             for split in SPLITS:
                 lacking = [name for name in self.directories if not images.get((split, name))]

@@ -74,7 +74,7 @@ class Found:
         faults.tell(self.images, "image path", sorted(outside), "outside of the folder")
         _look_at(files, self.images, faults)
         if (n := len(self.scan.class_names)) < 2 and not faults:
-            faults.append(f"{self.where}: must have at least 2 classes, has {n}")
+            faults.append(f"{self.where}: must have at least 2 classes, got {n}")
         splits = {}
         for split in SPLITS:
             pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
@@ -147,7 +147,7 @@ def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
     """
     if data_root is None:
         places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
-        raise DatasetError(f"dataset {name} needs a data root: the folder that holds {places}")
+        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {places}")
     if not data_root.is_dir():
         raise DatasetError(f"dataset {name}: no such data root: {data_root}")
     return data_root
@@ -199,8 +199,8 @@ class Published(ABC):
             return scan
         where = content.where.relative_to(root)
         unlike = (
-            f"dataset {name}: {where} holds {_size(*actual)}, the published one "
-            f"{_size(*published)}: accuracies on it cannot be compared with published ones"
+            f"dataset {name}: {where} has {_size(*actual)}, but the published dataset has "
+            f"{_size(*published)}: accuracies are not comparable with published ones"
         )
         return replace(scan, unlike=(unlike,))
 

@@ -84,7 +84,7 @@ def _read_descriptions(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequen
     try:
         descriptions = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: is no JSON: {error}") from error
+        raise ValueError(f"{name}: is not JSON: {error}") from error
     is_valid = isinstance(descriptions, dict) and all(
         isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
         for texts in descriptions.values()

@@ -59,8 +59,8 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         counts = [len(images.labels) for images in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
-                "generator.early_stopping needs validation images of the seen classes, "
-                f"there are none for seeds {without} (null: no early stopping)"
+                "generator.early_stopping requires validation images of the seen classes, "
+                f"but seeds {without} have none. Set it to null to train all epochs"
             )
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
@@ -136,8 +136,9 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """
         values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
         if not isinstance(values, dict) or "loss" not in values:
-            name = type(self.prototype).__name__
-            raise TypeError(f"{name}.{loss} must be numbers by name, 'loss' among them")
+            name, got = type(self.prototype).__name__, type(values).__name__
+            got = f"keys {list(values)}" if isinstance(values, dict) else got
+            raise TypeError(f"{name}.{loss} must return a dict with the key 'loss', got {got}")
         optimizer.zero_grad()
         # The sum over seeds gives each seed the gradient of its own mean loss.
         values["loss"].sum().backward()

@@ -309,7 +309,7 @@ class KnnGaussian(Generator):
         views, config = self.views, self.config
         real = views[views.any(dim=1)].cpu().double()  # without the zeros of padding
         if not len(real):
-            raise ValueError("there are no views")
+            raise ValueError("requires at least one training image, got 0")
         text = self.text.cpu().double()
         means = neighbour_means(real, text, config.neighbours, config.text_copies)
         return {"means": means.to(self.text)}

@@ -84,7 +84,10 @@ class Method(nn.Module):
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         if "forward" in vars(cls):
-            raise TypeError(f"{cls.__name__}.forward is what a method is called through: rename it")
+            raise TypeError(
+                f"{cls.__name__}.forward cannot be overridden: functions are called through it. "
+                "Rename your function"
+            )
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         """Build the method of one seed, before its first epoch.

@@ -4,8 +4,8 @@ A function *batched over seeds* is written with a leading seed axis and called f
 seed. Under vmap it is called once, with the tensors of all seeds. It can therefore save work across
 seeds (packing, grouping by length, fused kernels), and autograd records its operations directly
 instead of vmap's decomposition. It only relies on torch's public vmap rule of
-`torch.autograd.Function`, whose
-forward is never run. Gradients are computed outside of vmap: backward of the sum of the losses.
+`torch.autograd.Function`, whose forward is never run. Gradients are computed outside of vmap:
+backward of the sum of the losses.
 
 `BatchedTraining` is the training loop that generators and fine-tuners share.
 """
@@ -73,7 +73,7 @@ class _BatchedOverSeeds(torch.autograd.Function):
     @staticmethod
     def forward(*_: Any) -> Tensor:
         raise RuntimeError(
-            "a function batched over seeds was called under another transform than vmap"
+            "a function batched over seeds supports no other transform than torch.vmap"
         )
 
     @staticmethod
@@ -254,11 +254,12 @@ def _require_alike(first: nn.Module, second: nn.Module) -> None:
     """
     modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
     if list(modules) != list(counterparts):
-        raise ValueError(f"modules differ by seed: {sorted(set(modules) ^ set(counterparts))}")
+        raise ValueError(f"modules differ between seeds: {sorted({*modules} ^ {*counterparts})}")
     for name, module in modules.items():
         for key, value in vars(module).items():
             if key not in _TORCHS_OWN and _differ(value, vars(counterparts[name]).get(key)):
-                raise ValueError(f"{name}.{key} differs by seed: register_buffer it".lstrip("."))
+                fault = f"{name}.{key} differs between seeds. Store it with register_buffer"
+                raise ValueError(fault.lstrip("."))
 
 
 def _differ(first: Any, second: Any) -> bool:
@@ -282,7 +283,8 @@ def _require_distinct(method: nn.Module) -> None:
     names = {id(value): name for name, value in method.named_parameters()}
     for name, value in method.named_parameters(remove_duplicate=False):
         if names[id(value)] != name:
-            raise ValueError(f"{names[id(value)]} and {name} are one parameter: give it one name")
+            fault = f"{names[id(value)]} and {name} are the same parameter"
+            raise ValueError(f"{fault}. Register it under one name")
 
 
 def _drop_values(module: nn.Module) -> None:
@@ -366,5 +368,5 @@ def require_settings(config: Any, *names: str) -> None:
     """
     if lacking := [name for name in names if not hasattr(config, name)]:
         raise TypeError(
-            f"{config.name} is trained, so that its settings must have {' and '.join(lacking)}"
+            f"settings of {config.name} must have {' and '.join(lacking)}, which training requires"
         )

@@ -37,34 +37,44 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        promise: Requirement, in words.
+        requirement: Requirement, in words.
         fault: Reason why the requirement is not met. "" if it is met.
     """
 
-    promise: str
+    requirement: str
     fault: str
 
     @property
-    def holds(self) -> bool:
-        """Whether the requirement is met."""
+    def passed(self) -> bool:
+        """Whether the method or dataset meets the requirement."""
         return not self.fault
 
     def __str__(self) -> str:
-        return f"holds  {self.promise}" if self.holds else f"FAILS  {self.promise}: {self.fault}"
+        return (
+            f"passed  {self.requirement}"
+            if self.passed
+            else f"FAILED  {self.requirement}: {self.fault}"
+        )
 
 
-class BrokenError(Exception):
+class CheckError(Exception):
     """A requirement is not met; the message is the reason."""
 
 
 def require(kept: bool, fault: str) -> None:
-    """Raise BrokenError with the fault unless a requirement is met."""
+    """Raise CheckError with the fault unless a requirement is met."""
     if not kept:
-        raise BrokenError(fault)
+        raise CheckError(fault)
+
+
+def require_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
+    """Raise CheckError if a tensor has another shape. `what` is its name in the message."""
+    actual = list(value.shape)
+    require(actual == list(shape), f"{what} must have shape {list(shape)}, got {actual}")
 
 
 def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise BrokenError if two tensors differ.
+    """Raise CheckError if two tensors differ.
 
     Args:
         ours: Tensor of the subject.
@@ -72,14 +82,14 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
         what: Name of the tensors in the message.
         tolerance: Maximum absolute difference. 0 requires bitwise equality.
     """
-    require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")
+    require_shape(what, ours, theirs.shape)
     differences = (ours.double() - theirs.double()).abs()
     # NaN counts as a difference, also from NaN
     same = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
-    require(same, f"{what}: up to {float(differences.max()):.3g} apart")
+    require(same, f"{what} differ by up to {float(differences.max()):.3g}")
 
 
-def findings(
+def run_checks(
     checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
 ) -> Iterator[CheckResult]:
     """Yield the result of each check on each subject.
@@ -92,18 +102,18 @@ def findings(
     """
     first, *_ = checks
     for prefix, subject in subjects.items():
-        for promise, check in checks.items():
+        for requirement, check in checks.items():
             fault = ""
             try:
                 check(subject)
-            except BrokenError as error:
+            except CheckError as error:
                 fault = str(error)
             except EXITS:
                 raise
             except BaseException as error:  # a plugin may raise anything
                 fault = in_one_line(error)
-            yield CheckResult(prefix + promise, fault)
-            if fault and promise == first:
+            yield CheckResult(prefix + requirement, fault)
+            if fault and requirement == first:
                 return
 
 
@@ -253,7 +263,7 @@ class MethodSubject:
         return [made.logits(self.bench.images, choice) for choice in made.inference_grid]
 
     def require_same(self, made: Any, what: str) -> None:
-        """Raise BrokenError unless the outputs of all seeds are bitwise those of `run`."""
+        """Raise CheckError unless the outputs of all seeds are bitwise those of `run`."""
         ours = self.answers(made, self.task, self.bench.seeds)
         for mine, theirs in zip(ours, self.run.answers, strict=True):
             require_equal(mine, theirs, f"{self.answer} {what}", 0)

@@ -105,7 +105,7 @@ def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> Froz
     """
     manifest, name = kept.said, kept.said.settings.backbone
     if clip is None:
-        way_out = "load it yourself and give it as clip=FrozenCLIP.load(...)"
+        way_out = "load it yourself and pass clip=FrozenCLIP.load(...)"
         if not _may_load(name):
             fault = f"its backbone {name[:200]!r} has no published weights"
             raise refusal(kept.path, fault, way_out)
@@ -116,15 +116,15 @@ def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> Froz
         clip.image_precision = manifest.settings.image_precision
     weights, precision = manifest.backbone_fingerprint, manifest.settings.precision
     if clip.fingerprint != weights:
-        actual = f"and this one is {clip.name!r} of fingerprint {clip.fingerprint!r}"
-        expected = f"backbone {name[:200]!r} of fingerprint {weights[:32]!r}"
-        fault = f"was trained with {expected}, {actual}"
+        actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
+        expected = f"backbone {name[:200]!r} with fingerprint {weights[:32]!r}"
+        fault = f"was trained with {expected}, got {actual}"
         raise refusal(kept.path, fault, "load the weights that it was trained with")
     if clip.precision != precision:
-        fault = f"was trained in precision {precision}, and the backbone is loaded in "
+        fault = f"was trained in precision {precision}, got a backbone in "
         raise refusal(kept.path, fault + clip.precision, f"load it in {precision}")
     if clip.image_precision != (wanted := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {wanted}, and the backbone has "
+        fault = f"was trained in image_precision {wanted}, got a backbone in "
         raise refusal(kept.path, fault + clip.image_precision, f"set it to {wanted}")
     return clip
 
@@ -185,7 +185,7 @@ class TrainedModel:
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), strip_prefix(kept.tensors, f"models.{place}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
-            raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
+            raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
             self._generator(())  # reject a generator that does not fit when loading
 
@@ -213,8 +213,8 @@ class TrainedModel:
             ValueError: The backbone cannot distinguish the names, or per_class is below 1.
         """
         if not self._kept.said.generator_kept:
-            fault = f"generator {self.config.generator.name} has nothing to sample from"
-            raise refusal(self._kept.path, fault, "its run has logits alone")
+            fault = f"contains no state of generator {self.config.generator.name}"
+            raise refusal(self._kept.path, fault, "only logits and predictions are available")
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         wanted = self.class_names if class_names is None else tuple(class_names)
@@ -297,7 +297,7 @@ class TrainedModel:
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
-            raise CheckpointError(f"generator {config.name} has nothing to keep")
+            raise CheckpointError(f"generator {config.name} has no state to load")
         restore(learned, strip_prefix(self._kept.tensors, "generator"))
         return generator, task
 
@@ -357,11 +357,11 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
         text = kept.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
         wanted = (len(task.class_names), clip.feature_dim)
         if text.shape != wanted or not text.is_floating_point():
-            fault = f"text features of task {number} are {[*text.shape]}, not {[*wanted]}"
+            fault = f"text features of task {number} must be {[*wanted]}, got {[*text.shape]}"
             raise refusal(kept.path, fault)
     available = sum(value.numel() for value in kept.tensors.values())
     if _count_weights(kept, clip) > available:
-        fault = f"the settings are of more weights than the {available} numbers that it has"
+        fault = f"its settings need more weights than the {available} numbers that it has"
         raise refusal(kept.path, fault)
     groups = (kept.said.settings.generator, kept.said.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):

@@ -86,7 +86,7 @@ def run_trial(
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     keeps = torch.tensor(keep)
     if resume is not None and not keeps.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        raise CheckpointError(f"keep was {not keep} where the trial stopped, and now is {keep}")
+        raise CheckpointError(f"keep must be {not keep} as in the checkpoint, got {keep}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.

@@ -223,12 +223,12 @@ def _notes(
 ) -> Iterator[str]:
     """Yield what is not saved, and why."""
     if generator is None:
-        yield f"generator {config.generator.name} has nothing to keep"
+        yield f"generator {config.generator.name} has no state to save"
     if not any(finetuners):
-        reason = "its logits are given by the backbone and the names of the classes"
-        yield f"finetuner {config.finetuner.name} has nothing to keep: {reason}"
+        reason = "its logits depend only on the backbone and the class names"
+        yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
     if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not kept"
+        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not saved"
 
 
 class TrainedError(ValueError):
@@ -282,11 +282,11 @@ def read_kept(place: Path, seed: int | None) -> KeptSeed:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
         raise refusal(folder / MANIFEST, f"has no {field} {wanted}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
-        raise refusal(place, f"is of seed {entry.seed}, not {seed}", "name the folder")
+        raise refusal(place, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     path = folder / entry.file
     if not entry.blake2b:
-        fault = f"was not kept, as it has {entry.bytes} bytes, of {MAX_TENSORS} at most"
-        raise refusal(path, fault, "a smaller setting has files")
+        fault = f"was not saved: its {entry.bytes} bytes exceed the maximum of {MAX_TENSORS}"
+        raise refusal(path, fault, "use a smaller configuration")
     return KeptSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
 
 
@@ -301,41 +301,41 @@ def _read_manifest(path: Path) -> TrainedManifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
-        way_out = "it must be as ship-sweep wrote it: fetch it again"
+        way_out = "fetch it again"
         fault = f"{where}: {first['msg']}"
         if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
-            fault = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
+            fault = f"{where}: unknown name {first['ctx']['tag'][:50]!r}"
             way_out = "if a plugin defines it, add --plugin FILE or MODULE"
         raise refusal(path, fault, way_out) from None
     if manifest.results_version != RESULTS_VERSION:
-        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of its time"
-        version = manifest.results_version
-        fault = f"is of results version {version}, this is {RESULTS_VERSION}, and its"
-        raise refusal(path, f"{fault} numbers would be others", f"load it with ship-sweep {wrote}")
+        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
+        expected = f"results version {manifest.results_version}"
+        fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
+        raise refusal(path, fault, f"load it with ship-sweep {wrote}")
     settings = manifest.settings
     for name, now in identities(settings.generator.name, settings.finetuner.name).items():
         if (then := manifest.plugins.get(name, now)) != now:
-            fault = f"was trained with {name} of {then[:100]!r}, this one is {now!r}, and its"
-            raise refusal(path, f"{fault} answers would be others", "use that one, or train again")
+            fault = f"was trained with {name} of {then[:100]!r}, got {now!r}"
+            raise refusal(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
-        raise refusal(path, "names a task that it does not have")
+        raise refusal(path, "refers to a task that it does not have")
     return manifest
 
 
 def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
     data = _read_content(path, MAX_TENSORS)
     if digest(data) != wanted:
-        fault = f"is not the file that {MANIFEST} is about, or is damaged"
+        fault = f"does not match {MANIFEST}, or is damaged"
         raise refusal(path, fault, "fetch both again")
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise refusal(path, f"is no safetensors file: {str(error)[:200]}") from error
+        raise refusal(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
         sound = value.dtype in _FLOATS and bool(value.isfinite().all())
         if not sound and value.dtype != torch.int64:
-            fault = f"{name[:100]!r} is not of finite numbers"
+            fault = f"{name[:100]!r} has values that are not finite, or of another type"
             raise refusal(path, fault, "fetch it again, or train again")
     return tensors
 
@@ -344,5 +344,5 @@ def _read_content(path: Path, most: int) -> bytes:
     try:
         return read_whole(path, most)
     except ValueError as error:
-        way_out = "name the folder `trained` of a run whose study has save_models: true"
+        way_out = "use the folder `trained` of a run whose study has save_models: true"
         raise TrainedError(f"{error}; {way_out}") from error

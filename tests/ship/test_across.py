@@ -192,7 +192,7 @@ def test_zero_shot_accuracy_by_hand(across: Across, targets: Targets) -> None:
 
 def test_what_has_no_meaning_is_refused(across: Across, targets: Targets) -> None:
     """Selection on targets, and no target."""
-    with pytest.raises(ValueError, match="must not look at test images"):
+    with pytest.raises(ValueError, match="must not use test images"):
         across.run(targets, selection="test")
     with pytest.raises(ValueError, match="needs targets"):
         across.run({})

@@ -112,16 +112,20 @@ class Generating(GeneratorSettings):
 
 
 FAULTS = [
-    (Short, Plain, "short is trained, so that its settings must have batch_size"),
-    (Whole, Tied, "weight and other are one parameter"),
-    (Whole, Numbered, "mean differs by seed: register_buffer it"),
-    (Whole, Counted, "mean differs by seed: register_buffer it"),
+    (Short, Plain, "settings of short must have batch_size, which training requires"),
+    (Whole, Tied, "weight and other are the same parameter"),
+    (Whole, Numbered, "mean differs between seeds. Store it with register_buffer"),
+    (Whole, Counted, "mean differs between seeds. Store it with register_buffer"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
     (Whole, Many, "Many.loss must return a scalar tensor"),
-    (Whole, Single, "method must be a ship.methods.Finetuner"),
-    (Whole, nn.Linear, "method must be a ship.methods.Finetuner"),
-    (Generating, Single, "Single.loss must be numbers by name, 'loss' among them"),
-    (Generating, Plain, "generator generating: its method must be a ship.methods.Generator"),
+    (Whole, Single, "method must be a subclass of ship.methods.Finetuner"),
+    (Whole, nn.Linear, "method must be a subclass of ship.methods.Finetuner"),
+    (Generating, Single, "Single.loss must return a dict with the key 'loss', got Tensor"),
+    (
+        Generating,
+        Plain,
+        "generating: its method must be a subclass of ship.methods.Generator",
+    ),
 ]
 
 

@@ -150,8 +150,8 @@ def test_any_changed_file_of_a_package_changes_its_identity(
     ("name", "fault"),
     [
         ("no_such_module", "module no_such_module cannot be imported: ModuleNotFoundError"),
-        ("json", "module json: has no plugin at its top level"),
-        ("sys", "module sys comes from no Python file"),
+        ("json", "module json: contains no plugin"),
+        ("sys", "module sys has no Python file"),
         ("no_such_file.py", r"file no_such_file\.py: cannot be read: No such file"),
     ],
 )

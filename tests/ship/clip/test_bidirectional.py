@@ -110,7 +110,9 @@ def test_names_that_differ_in_what_a_tokenizer_drops_are_refused(
     """SigLIP reads neither case nor punctuation; the message names the classes."""
     clip = random_tower(monkeypatch, "ViT-B-16-SigLIP", **SHRUNKEN)
     class_prompts(clip, ["a dog", "A Dog", "a photo"], 4)  # the same to CLIP: for the dataset
-    with pytest.raises(ValueError, match=r"same to backbone 'ViT-B-16-SigLIP:random': dog, dog!$"):
+    with pytest.raises(
+        ValueError, match=r"same tokens for backbone 'ViT-B-16-SigLIP:random': dog, dog!$"
+    ):
         class_prompts(clip, ["a", "dog", "dog!"], 4)
 
 
@@ -184,5 +186,5 @@ def test_what_follows_eot_is_padding(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_tower_that_pools_at_another_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """open_clip's eos_id has to be the tokenizer's EOT."""
-    with pytest.raises(ValueError, match="pools at token 9, and its tokenizer's EOT is 2"):
+    with pytest.raises(ValueError, match="pools at token 9, but its tokenizer's EOT is 2"):
         random_tower(monkeypatch, "ViT-H-14-worldwide", **SHRUNKEN, eos_id=9)

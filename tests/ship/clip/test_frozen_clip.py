@@ -35,7 +35,7 @@ def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
 @pytest.mark.parametrize(("name", "reason"), NAMES["undrivable"].items())
 def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
     """The name, and what stands in the way, before any weights are looked for."""
-    with pytest.raises(BackboneError, match="that prompts can drive") as caught:
+    with pytest.raises(BackboneError, match="whose text tower accepts prompt embeddings") as caught:
         FrozenCLIP.load(name)
     assert name in str(caught.value) and reason in str(caught.value)
 

@@ -103,9 +103,9 @@ def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: 
         FrozenCLIP.load("tiny:openai")
     assert str(caught.value) == (
         f"backbone 'tiny:openai' could not be loaded: its weights are not in {cache}, and the hub "
-        "does not answer (Name or service not known). On a machine with a network, ship-sweep "
-        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
-        "has to be one that this machine sees; a file may stand in the tag's place, too: tiny:FILE"
+        "does not respond (Name or service not known). On a machine with a network, run ship-sweep "
+        "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read. "
+        "Or use a checkpoint file instead of the tag: tiny:FILE"
     )
     assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
 

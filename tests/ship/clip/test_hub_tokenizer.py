@@ -74,7 +74,7 @@ def test_identity_changes_with_the_file_and_what_is_done_to_texts(tmp_path: Path
     assert all(tokenizer.identity != first.identity for tokenizer in others)
 
 
-INSTALL = "needs the library tokenizers: pip install tokenizers, which is the extra 'tokenizers'"
+INSTALL = r"requires the library tokenizers: pip install tokenizers \(the extra 'tokenizers'"
 
 
 def test_the_missing_extra_is_one_line_with_the_command(
@@ -107,7 +107,7 @@ def template(*after: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "config", "message"),
     [
-        ({"model": {"type": "?"}}, {}, "is no tokenizer of Hugging Face"),
+        ({"model": {"type": "?"}}, {}, "is not a tokenizer of Hugging Face"),
         (template(), {}, "one token after a text and at most one before it, got 0 and 0"),
         (template("</s>", "</s>"), {}, "got 2 and 0"),
         ({}, {"padding_side": "left"}, "pads or truncates on the left"),
@@ -129,7 +129,7 @@ def test_a_tokenizer_of_another_form_is_one_line(
     [
         ("[1]", {}, "tokenizer_config.json must be a mapping"),
         ("{", {}, "tokenizer_config.json is not JSON"),
-        ("{}", {"language": "fra_Latn"}, "options of transformers: language"),
+        ("{}", {"language": "fra_Latn"}, "options that only transformers supports: language"),
         ("{}", {"clean": "wash"}, "clean must be whitespace or lower or canonicalize"),
     ],
 )

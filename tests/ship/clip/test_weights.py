@@ -119,11 +119,11 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
     ("name", "content", "words"),
     [
         *told(__file__, "files.yaml"),
-        ("w.pt", pickle.dumps({"a": len}, 4), "is no checkpoint, or holds Python objects"),
-        ("w.pt", {"a": len}, "is no checkpoint, or holds Python objects beside tensors"),
-        ("w.pt", {"epoch": 3}, "holds something else than weights by their names"),
-        ("w.pt", torch.ones(3), "holds something else than weights by their names"),
-        ("w.pt", {"ln_final.weight": torch.ones(3)}, "is not of tiny: "),
+        ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains Python objects"),
+        ("w.pt", {"a": len}, "is not a checkpoint, or contains Python objects"),
+        ("w.pt", {"epoch": 3}, "does not map names to weights"),
+        ("w.pt", torch.ones(3), "does not map names to weights"),
+        ("w.pt", {"ln_final.weight": torch.ones(3)}, "does not fit tiny: "),
     ],
 )
 def test_wrong_file_is_one_whole_line(
@@ -140,7 +140,7 @@ def test_wrong_file_is_one_whole_line(
         FrozenCLIP.load(f"tiny:{path}")
     line = str(caught.value)
     assert f"{path} {words}" in line and "\n" not in line and len(line) < 300 + 2 * len(str(path))
-    assert line.endswith("; a state_dict of tiny in a .pt or .safetensors file would do")
+    assert line.endswith(". Use a .pt or .safetensors file with a state_dict of tiny")
     assert capfd.readouterr() == ("", "")
 
 
@@ -156,14 +156,14 @@ def test_weights_of_another_architecture_name_it(
         with pytest.raises(BackboneError) as caught:
             FrozenCLIP.load(f"tiny:{path}")
         assert str(caught.value).endswith(
-            f"{path} has the weights of another architecture; write other:{path}"
+            f"{path} has the weights of another architecture. Use other:{path}"
         )
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("tiny:{}", "{} is a folder: name the checkpoint file in it"),
+        ("tiny:{}", "{} is a folder; name the checkpoint file in it"),
         ("tiny:{}/none.pt", "no such file: {}/none.pt"),
         ("{}/w.pt", "a file needs the architecture whose weights it has: ViT-B-16:{}/w.pt"),
     ],

@@ -80,7 +80,7 @@ def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
 def test_an_image_of_floating_point_values_is_refused() -> None:
     """Pillow would open values of 0 to 1 black; TIFF files hold such images."""
     data = encoded(Image.new("F", (4, 4), 0.5), "TIFF")
-    with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale: save"):
+    with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale; save"):
         ImageFile("x", data).open()
 
 
@@ -168,4 +168,4 @@ def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenize
         found = Faults()
         found.tell_odd_names("x", ["dog", *names], TEMPLATE)
         assert len(found) == (not fine)
-        assert all("cuts a prompt after 77 tokens: " in fault for fault in found)
+        assert all("truncates prompts to 77 tokens: " in fault for fault in found)

@@ -68,7 +68,7 @@ def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
     assert all(p.name.startswith("val/") for p in dataset.splits["val"].images)
     scan = scan_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
-    fault = "is split by its folders, not by a split_seed"
+    fault = "split_seed cannot be combined with the folders train, val and test, got 3"
     assert scan.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
 
 
@@ -85,7 +85,7 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     found = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
     assert found == {split: [row[0] for row in part] for split, part in listed.items()}
     assert dataset.warnings == (
-        f"{folder_root / 'pets'}: 1 list of class names not read: {path} has its own: "
+        f"{folder_root / 'pets'}: 1 list of class names ignored: {path} has the names: "
         "class_names.txt",
     )
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
@@ -114,11 +114,13 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
     scan = scan_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
     assert scan.notes == (
-        f"{where}4 paths passed over, which are hidden, met again, or no image by their ending: "
+        f"{where}4 paths skipped: hidden, read before, or without the suffix of an image: "
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
-    line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
-    names = "as class names (call it class_names.csv or class_names.txt): Classnames.txt"
+    line = (
+        "1 file ignored, in a format that Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
+    )
+    names = "as class names (rename it to class_names.csv or class_names.txt): Classnames.txt"
     assert scan.warnings == (f"{where}1 file not read {names}", where + line)
     assert sum(len(split) for split in scan.splits.values()) == 14
     load_dataset("image_folder:pets", folder_root)
@@ -142,7 +144,7 @@ def test_links_that_lead_upward_are_not_followed(
         (away / "pets/dog" / name).symlink_to(target)
     scan = scan_dataset("image_folder:pets", folder_root)
     assert scan.warnings == (
-        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's own folder or one that "
-        "holds it: dog/disk, dog/own, dog/root, dog/top",
+        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's folder or one of its "
+        "parents: dog/disk, dog/own, dog/root, dog/top",
     )
     assert sum(len(split) for split in scan.splits.values()) == 13

@@ -48,7 +48,7 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
     path = tmp_path / "photos.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match="; install ship-sweep again") as caught:
+    with pytest.raises(DatasetError, match="Reinstall ship-sweep") as caught:
         PackagedDataset(path, "picture", "photographs").scan("photos", None)
     assert str(path) in str(caught.value)
 

@@ -55,12 +55,12 @@ def half(path: Path) -> None:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-4]), "incomplete"),
         (lambda path: path.write_bytes(b"\xff" * 8 + b"[" * (1 << 22)), "header"),
-        (lambda path: write_features(path, "another key", ARRAY), "something else"),
-        (lambda path: write_features(path, KEY, ARRAY[1:]), r"its shape is \(6, 3, 5\)"),
-        (other, "its type int32"),
+        (lambda path: write_features(path, "another key", ARRAY), "other data"),
+        (lambda path: write_features(path, KEY, ARRAY[1:]), r"shape \(6, 3, 5\)"),
+        (other, "type int32"),
         (half, "bfloat16"),
-        (fold, "it is no file"),
-        (pipe, "it is no file"),
+        (fold, "not a regular file"),
+        (pipe, "not a regular file"),
     ],
     ids=[
         "cut",
@@ -81,7 +81,7 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
     said = record.getMessage()
-    assert str(path) in said and "extracting again" in said
+    assert str(path) in said and "extracting them again" in said
     assert why.replace("\\", "") in said.lower()
     if damage is not fold:
         assert read_features(path, KEY, ROWS) is None  # there is none: that is no fault

@@ -110,7 +110,7 @@ def test_what_decides_the_numbers_is_in_the_key(
 
 def test_features_that_are_not_finite_are_refused(dataset: ImageDataset, cache_dir: Path) -> None:
     """Overflow in a backbone does not reach the cache."""
-    with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
+    with pytest.raises(ValueError, match="backbone fake returned non-finite features"):
         extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
     assert not list(cache_dir.glob("*"))
 

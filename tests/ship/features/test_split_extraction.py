@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_costs_warnings_alone(
         found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
     assert digest(found) == digest(plain)
     assert not found.train.flags.writeable
-    assert len([r for r in caplog.records if "cannot be kept" in r.message]) == 3
+    assert len([r for r in caplog.records if "cannot be cached" in r.message]) == 3
 
 
 def test_damaged_and_swapped_shards_are_encoded_anew(

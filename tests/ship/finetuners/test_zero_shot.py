@@ -118,14 +118,14 @@ def test_another_content_is_another_setting(file: Path) -> None:
     assert ZeroShotConfig.model_validate(old.model_dump()) == old
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
     assert config(file).model_dump() != old.model_dump()
-    with pytest.raises(ValueError, match="is not the file that the study began with"):
+    with pytest.raises(ValueError, match="has changed since the study began"):
         described(old, WORDS)
     assert described(config(file), WORDS)[0] == ["Another one."]
 
 
 @pytest.mark.parametrize(
     "case",
-    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is no JSON"}],
+    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is not JSON"}],
     ids=lambda case: case["says"],
 )
 def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def test_faults_of_the_setting_are_told(
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ValidationError, match=r"No such file|must be a regular file"):
             config(path)
-    with pytest.raises(ValidationError, match="random_words needs descriptions"):
+    with pytest.raises(ValidationError, match="random_words requires descriptions"):
         ZeroShotConfig(random_words=1)
     monkeypatch.setattr("ship.configs.finetuners.MAX_BYTES", 10)
     with pytest.raises(ValidationError, match="has more than 10 bytes"):

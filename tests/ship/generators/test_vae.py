@@ -150,7 +150,7 @@ def test_early_stopping_without_validation_images_is_refused(
     first, *others = task.held_out()
     none = [Images(own.features[:0], own.labels[:0]) for own in others]
     without = replace(task, held_out=lambda: [first, *none])
-    with pytest.raises(ValueError, match=r"early_stopping needs validation images.*\[2, 7\]"):
+    with pytest.raises(ValueError, match=r"early_stopping requires validation images.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)
 

@@ -35,9 +35,9 @@ PLUGINS: dict[str, tuple[str, None]] = {
 def test_generators(case: str, example: None, bench: Bench) -> None:
     """Every promise."""
     name, settings = {**CASES, **PLUGINS}[case]
-    found = list(check_generator(name, settings, bench))
-    assert len(found) == len(GENERATOR_CHECKS)
-    assert [str(one) for one in found if not one.holds] == []
+    results = list(check_generator(name, settings, bench))
+    assert len(results) == len(GENERATOR_CHECKS)
+    assert [str(result) for result in results if not result.passed] == []
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_generators(case: str, example: None, bench: Bench) -> None:
 def test_finetuners(case: str, example: None, bench: Bench) -> None:
     """Every promise, without and with synthetic features."""
     name, settings = {**FINETUNER_CASES, **PLUGINS}[case]
-    found = list(check_finetuner(name, settings, bench))
-    assert len(found) == 2 * len(FINETUNER_CHECKS)
-    assert [str(one) for one in found if not one.holds] == []
+    results = list(check_finetuner(name, settings, bench))
+    assert len(results) == 2 * len(FINETUNER_CHECKS)
+    assert [str(result) for result in results if not result.passed] == []
 
 
 def test_every_method_has_a_case() -> None:

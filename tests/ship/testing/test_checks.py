@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("example")
 
 def failing(found: list[CheckResult]) -> dict[str, str]:
     """What is not kept, and why."""
-    return {one.promise: one.fault for one in found if not one.holds}
+    return {result.requirement: result.fault for result in found if not result.passed}
 
 
 # of each method that is spoiled, its check
@@ -131,31 +131,47 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
         for name in SOUND
         for promise, members in (
             ("it can be built", {"__init__": raising}),
-            ("the same seeds give the same numbers", {"__init__": noisy}),
-            ("goes on to the bit", {"loss": counting}),
-            ("are only read", {"__init__": writing}),
+            ("the same seeds give the same results", {"__init__": noisy}),
+            ("a resumed run", {"loss": counting}),
+            ("does not modify", {"__init__": writing}),
         )
     ),
     ("nearest_mean", "it can be built", {"inference_grid": ()}),
-    ("nearest_mean", "in finite numbers", {"logits": lambda _, sound, *x: sound * torch.inf}),
-    ("nearest_mean", "one finite number a seed", {"loss": lambda _, sound, *x: sound + torch.inf}),
-    ("nearest_mean", "gives alone", {"__init__": holding, "logits": shifted}),
-    ("nearest_mean", "all that it answers from", {"__init__": unkept, "logits": shifted}),
-    ("nearest_mean", "its choices differ", {"inference_grid": ({}, {})}),
-    ("nearest_mean", "the epochs of its settings", {"__init__": still}),
-    ("nearest_mean", "that it has alone", {"logits": lambda _, sound, *x: sound - sound.mean(0)}),
-    ("nearest_mean", "in any order", {"logits": later_is_better}),
-    ("nearest_mean", "can be put back", {"loss": counting, "logits": counted}),
-    ("nearest_mean", "are not learned from", {"logits": learning}),
-    ("residual_text", "in finite numbers", {"sample": lambda _, sound, *x: sound[:, :5]}),
+    (
+        "nearest_mean",
+        "finite and have the right shape",
+        {"logits": lambda _, sound, *x: sound * torch.inf},
+    ),
+    (
+        "nearest_mean",
+        "one finite number per seed",
+        {"loss": lambda _, sound, *x: sound + torch.inf},
+    ),
+    ("nearest_mean", "with and without other seeds", {"__init__": holding, "logits": shifted}),
+    ("nearest_mean", "only on its saved state", {"__init__": unkept, "logits": shifted}),
+    ("nearest_mean", "options are distinct", {"inference_grid": ({}, {})}),
+    ("nearest_mean", "epochs are those of its settings", {"__init__": still}),
+    (
+        "nearest_mean",
+        "the logits of an image",
+        {"logits": lambda _, sound, *x: sound - sound.mean(0)},
+    ),
+    ("nearest_mean", "not depend on the other images", {"logits": later_is_better}),
+    ("nearest_mean", "can be restored", {"loss": counting, "logits": counted}),
+    ("nearest_mean", "evaluation changes nothing", {"logits": learning}),
     (
         "residual_text",
-        "one finite number a seed",
+        "finite and have the right shape",
+        {"sample": lambda _, sound, *x: sound[:, :5]},
+    ),
+    (
+        "residual_text",
+        "one finite number per seed",
         {"loss": lambda _, sound, *x: {"loss": sound["loss"], "each": sound["loss"].expand(2)}},
     ),
-    ("residual_text", "gives alone", {"__init__": holding, "sample": moved}),
-    ("residual_text", "all that it answers from", {"__init__": unkept, "sample": moved}),
-    ("residual_text", "of unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
+    ("residual_text", "with and without other seeds", {"__init__": holding, "sample": moved}),
+    ("residual_text", "only on its saved state", {"__init__": unkept, "sample": moved}),
+    ("residual_text", "unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
 ]
 
 
@@ -178,9 +194,9 @@ def test_every_promise_has_a_mutant() -> None:
 def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
     """Somebody else's exception is a finding in one line, and the end of the checks."""
     found = spoil("nearest_mean", __init__=raising)
-    promise = "without synthetic features, it can be built, trained and asked"
+    promise = "without synthetic features, it can be built, trained and evaluated"
     assert found == {promise: "RuntimeError: no luck"}
-    assert str(CheckResult(*found.popitem())) == f"FAILS  {promise}: RuntimeError: no luck"
+    assert str(CheckResult(*found.popitem())) == f"FAILED  {promise}: RuntimeError: no luck"
 
 
 def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +219,7 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
 
     DATASETS.add(DatasetPlugin("spoiled", Spoiled()), Origin("file x", "sha256:0"))
     found = failing(list(check_dataset("spoiled")))
-    for promise in ("one place for a class name", "a label of a class", "can be decoded"):
+    for promise in ("one {} for a class name", "a valid label", "can be decoded"):
         assert any(promise in said for said in found), found
 
 

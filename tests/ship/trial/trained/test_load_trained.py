@@ -60,7 +60,7 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
         assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
             assert value == last.per_seed[f"selection_{key}"][seed_index]
-        noted = any("finetuner zero_shot has nothing to keep" in note for note in loaded.notes)
+        noted = any("finetuner zero_shot has no state to save" in note for note in loaded.notes)
         assert noted == (finetuner["name"] == "zero_shot")
 
 
@@ -96,8 +96,8 @@ def test_every_generator_makes_the_features_of_the_trial(
     kept(tmp_path, config(generator=generator), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
     if name in NOT_KEPT:
-        assert loaded.notes == (f"generator {name} has nothing to keep",)
-        with pytest.raises(TrainedError, match=f"generator {name} has nothing to sample from"):
+        assert loaded.notes == (f"generator {name} has no state to save",)
+        with pytest.raises(TrainedError, match=f"contains no state of generator {name}"):
             loaded.features()
         return
     names, expected = made[-1]  # the last one judged is the one that was tested
@@ -183,5 +183,5 @@ def test_images_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
     pocket = FrozenCLIP.load("pocket")
     folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
     assert ship.load_trained(folder).clip.image_precision == "bf16"
-    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* has fp32; set it"):
+    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set it"):
         ship.load_trained(folder, clip=pocket)

@@ -123,6 +123,6 @@ def test_a_checkpoint_of_a_trial_that_kept_otherwise_is_refused(
     stopped = run_trial(setting, [0, 3], features, clip, keep=before)
     next(item for item in stopped if item.stage == "selection")
     stop = stopped.checkpoint()
-    with pytest.raises(CheckpointError, match=f"keep was {before}"):
+    with pytest.raises(CheckpointError, match=f"keep must be {before}"):
         run_trial(setting, [0, 3], features, clip, resume=stop, keep=not before)
     assert next(run_trial(setting, [0, 3], features, clip, resume=stop, keep=before))

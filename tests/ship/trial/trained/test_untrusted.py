@@ -130,7 +130,7 @@ def test_a_file_that_was_cut_or_flipped_is_named(
     use(write(tmp_path, said, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
-        with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
+        with pytest.raises(TrainedError, match=r"does not match trained\.json"):
             ship.load_trained(write(tmp_path, whole[MANIFEST], seed), clip=clip)
 
 
