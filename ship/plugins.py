@@ -1,14 +1,7 @@
-"""Custom generators, fine-tuners and datasets: the classes of a plugin, and how it is loaded.
+"""Plugins: custom generators, fine-tuners and datasets.
 
-Example:
-    from ship.plugins import FinetunerSettings
-
-    class RidgeConfig(FinetunerSettings):
-        method = "ship_example.methods:Ridge"
-        name: Literal["ridge"] = "ridge"
-        l2: float = Field(1.0, gt=0, description="weight of the penalty")
-
-load_plugin loads the plugins of a file or of an importable module.
+A plugin is a subclass of FinetunerSettings or GeneratorSettings, or a DatasetPlugin. load_plugin
+registers all plugins of a file or of an importable module.
 """
 
 import hashlib

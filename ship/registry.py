@@ -32,7 +32,15 @@ class DatasetPlugin(NamedTuple):
 
     Attributes:
         name: Name of the dataset in a YAML.
-        spec: A ship.datasets.DatasetSpec, which has a template and surveys the files on disk.
+        spec: A ship.datasets.DatasetSpec: an object with a `template` and a method `scan`.
+
+    Example:
+        >>> from ship.datasets import DatasetScan
+        >>> class Shapes:
+        ...     template = "a drawing of a {} square."
+        ...     def scan(self, name, data_root):
+        ...         return DatasetScan(class_names=("red", "blue"))
+        >>> shapes = DatasetPlugin("shapes", Shapes())
     """
 
     name: str

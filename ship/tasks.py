@@ -131,6 +131,15 @@ class FixedRows:
         labels: Indices into the task's classes, (n,).
         weights: Weight of each row's loss, (n,): `synthetic.loss_weight` for synthetic features, 1
             for images.
+
+    Example:
+        >>> rows = FixedRows(
+        ...     features=torch.eye(4, 8).unsqueeze(1),  # four features of size 8, without views
+        ...     labels=torch.tensor([0, 0, 1, 1]),
+        ...     weights=torch.tensor([0.5, 0.5, 1.0, 1.0]),  # two synthetic features, two images
+        ... )
+        >>> rows.features[:, 0].shape
+        torch.Size([4, 8])
     """
 
     features: Float[Tensor, "n view feature"]
@@ -157,6 +166,19 @@ class SeedTask:
         synthetic: Whether there are synthetic features of the classes without images.
         fixed: Training rows of a fine-tuner whose `training_data` is "fixed" or "custom". None if
             its training_data is "stream".
+
+    Example:
+        >>> task = SeedTask(
+        ...     class_names=("cat", "dog"),
+        ...     text_features=torch.eye(2, 8),
+        ...     seen=torch.tensor([True, False]),  # "dog" has no images
+        ...     features=torch.eye(3, 8).unsqueeze(1),  # three images, without augmented views
+        ...     labels=torch.tensor([0, 0, 0]),
+        ...     shots=3,
+        ...     logit_scale=100.0,
+        ... )
+        >>> task.features[:, 0].mean(0).shape  # the mean image feature of "cat"
+        torch.Size([8])
     """
 
     class_names: tuple[str, ...]

@@ -43,6 +43,12 @@ class FrozenCLIP:
         std: Standard deviation per channel of the same normalization.
         image_precision: Precision of the image tower's products; may be changed at any time.
             Features are always float32.
+
+    Example:
+        >>> clip = FrozenCLIP.load("pocket")
+        >>> features = clip.encode_texts(["a photo of a cat.", "a photo of a dog."])
+        >>> features.shape == (2, clip.feature_dim)
+        True
     """
 
     def __init__(
@@ -95,6 +101,9 @@ class FrozenCLIP:
             device: Device of the weights.
             precision: Precision of the text blocks. fp16 is meant for GPUs and slow on CPUs.
 
+        Returns:
+            The backbone.
+
         Raises:
             BackboneError: The model or tag does not exist, its text tower does not accept prompt
                 embeddings, or the weights cannot be loaded.
@@ -139,7 +148,11 @@ class FrozenCLIP:
     def encode_images(
         self, images: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of preprocessed images."""
+        """Return unit-norm features of preprocessed images, float32, on the backbone's device.
+
+        Args:
+            images: Results of `preprocess`, stacked, on any device.
+        """
         kind, reduced = self.device.type, self.image_precision == "bf16"
         with torch.autocast(kind, torch.bfloat16) if reduced else nullcontext():
             features: Tensor = self._model.encode_image(images.to(self.device))
@@ -147,7 +160,11 @@ class FrozenCLIP:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of complete sentences."""
+        """Return unit-norm features of complete sentences, on the backbone's device.
+
+        Args:
+            texts: Sentences. Tokens beyond `context_length` are ignored.
+        """
         ids = torch.as_tensor(self.tokenizer(list(texts))).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)

@@ -1,4 +1,4 @@
-"""Base of all datasets: images, splits, surveys, faults and class names."""
+"""Base of all datasets: images, splits, scans, faults and class names."""
 
 import html
 import io
@@ -66,17 +66,30 @@ class ImageFile:
     Attributes:
         name: Name for messages: a path relative to the dataset, or the name of an icon.
         source: Path of the file, or its content.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> Image.new("L", (32, 16)).save(buffer, "PNG")
+        >>> image = ImageFile("gray.png", buffer.getvalue()).open()
+        >>> image.mode, image.size
+        ('RGB', (32, 16))
     """
 
     name: str
     source: Path | bytes
 
     def read(self) -> bytes:
-        """Return the encoded bytes."""
+        """Return the encoded bytes of the image.
+
+        Raises:
+            OSError: The file is missing or unreadable.
+        """
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def open(self) -> Image.Image:
-        """Decode to RGB with transparency over white. EXIF orientation is ignored, as in CoOp.
+        """Decode the image and return it as RGB, with transparency over white.
+
+        The EXIF orientation is ignored, as in CoOp.
 
         Raises:
             UndecodableError: The image cannot be read, has floating-point values, or has more than
@@ -99,7 +112,17 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labeled images; labels[i] is the label of images[i]."""
+    """Labeled images.
+
+    Attributes:
+        images: The images.
+        labels: Label of each image, an index into the dataset's class names.
+
+    Example:
+        >>> images = (ImageFile("a.png", Path("a.png")), ImageFile("b.png", Path("b.png")))
+        >>> len(Split(images, labels=np.array([0, 1])))
+        2
+    """
 
     images: tuple[ImageFile, ...]
     labels: Int64[np.ndarray, " n"]
@@ -131,6 +154,13 @@ class DatasetScan:
         own_split: Description of the split of a custom image folder, "" for a published split.
         folder_names: Class names from the folders by label, if a file gives the classes other
             names; otherwise empty.
+
+    Example:
+        >>> image = ImageFile("cat/1.png", Path("cat/1.png"))
+        >>> splits = {name: Split((image,), labels=np.array([0])) for name in SPLITS}
+        >>> scan = DatasetScan(class_names=("cat", "dog"), splits=splits)
+        >>> scan.faults
+        ()
     """
 
     class_names: tuple[str, ...] = ()

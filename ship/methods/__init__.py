@@ -1,6 +1,6 @@
 """Methods written for one seed, as in their papers, and run for all seeds at once.
 
-- `contract`: the base classes of a method.
+- `base`: the base classes of a method.
 - `stack`: seeds stacked under `torch.func.vmap`, and functions called once for all seeds.
 - `prompts`: prompts that go through the text tower.
 

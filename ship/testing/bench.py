@@ -39,6 +39,10 @@ class CheckResult:
     Attributes:
         requirement: Requirement, in words.
         fault: Reason why the requirement is not met. "" if it is met.
+
+    Example:
+        >>> print(CheckResult("samples have unit norm", fault="norms differ by up to 0.3"))
+        FAILED  samples have unit norm: norms differ by up to 0.3
     """
 
     requirement: str

@@ -54,6 +54,10 @@ def check_generator(
 
     Raises:
         KeyError: There is no generator of that name.
+
+    Example:
+        >>> print(next(check_generator("gaussian_text")))
+        passed  it can be built, trained and evaluated
     """
     subject = MethodSubject(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
     return run_checks(GENERATOR_CHECKS, {"": subject})
@@ -74,6 +78,10 @@ def check_finetuner(
 
     Raises:
         KeyError: There is no fine-tuner of that name.
+
+    Example:
+        >>> print(next(check_finetuner("zero_shot")))
+        passed  without synthetic features, it can be built, trained and evaluated
     """
     config, bench = _quick_settings(FINETUNERS[name], settings), bench or packaged_bench()
     subjects = {
@@ -252,10 +260,15 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
 
     Args:
         name: Name of the dataset in a YAML.
-        data_root: Folder that contains the datasets' folders.
+        data_root: Folder that contains the datasets' folders. Defaults to none, which packaged
+            datasets and some plugins do not need.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
+
+    Example:
+        >>> all(result.passed for result in check_dataset("photos"))
+        True
     """
     return run_checks(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
 

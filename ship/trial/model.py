@@ -68,6 +68,11 @@ def load_trained(
     Raises:
         TrainedError: The files are missing, damaged, or of another version or backbone. The message
             is one line that says what to do.
+
+    Example:
+        >>> load_trained("trained", seed=0)
+        TrainedModel(clip_adapter with generator gaussian_text, 4 base and 4 new classes of photos,
+        seed 0)
     """
     kept = read_kept(Path(place), seed)
     backbone = _load_backbone(kept, clip, device)
@@ -155,6 +160,15 @@ class TrainedModel:
         class_names: Names of both, in the order of the logits.
         clip: Backbone.
         notes: What was not saved, and why.
+
+    Example:
+        >>> model = load_trained("trained", seed=0)
+        >>> names, probabilities = model.predict(["first.jpg", "second.jpg"])
+        >>> probabilities.shape == (2, len(model.class_names))
+        True
+        >>> features, labels = model.features(["axolotl", "zeppelin"], per_class=50)
+        >>> len(features)
+        100
     """
 
     def __init__(self, kept: KeptSeed, clip: FrozenCLIP, target: str | None = None) -> None:
@@ -257,6 +271,9 @@ class TrainedModel:
             images: n unit-norm features of the backbone, (n, feature), or n images in any form
                 that `encode` accepts.
 
+        Returns:
+            Scores (n, n_cls), whose softmax are the probabilities.
+
         Raises:
             ValueError: The features do not have the backbone's size.
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
@@ -274,6 +291,9 @@ class TrainedModel:
 
         Args:
             images: n features or images in any form that `logits` accepts.
+
+        Returns:
+            Name of each image's most probable class, and the probabilities (n, n_cls).
 
         Raises:
             ValueError: The features do not have the backbone's size.
