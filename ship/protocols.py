@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import spoken
+from ship.datasets.base import split_pieces
 from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Images, Task, TaskMaker
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
@@ -213,10 +213,10 @@ class _Class(NamedTuple):
 
 
 def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
-    names = [spoken(name) for name in features.class_names]
+    names = [split_pieces(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
     templates = config.templates_for(features.dataset, features.template)
-    sentences = written(templates, features.class_names)
+    sentences = fill_templates(templates, features.class_names)
     classes = zip(keys, features.class_names, sentences, strict=True)
     return [_Class(key, name, tuple(texts)) for key, name, texts in classes]
 

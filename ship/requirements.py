@@ -96,8 +96,8 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
         yield Requirement("selection", f"must not use test images {when}")
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
         yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
-    if trial.shows_unseen and not rules.new_classes:
-        key, what = trial.shows_unseen
+    if trial.unseen_images_key and not rules.new_classes:
+        key, what = trial.unseen_images_key
         yield Requirement(key, f"must not be {what} {when}, which has no new classes' images")
     if trial.targets and not rules.targets:
         yield Requirement("targets", "requires protocol cross_dataset")
@@ -140,13 +140,15 @@ def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> 
         ValueError: Lists all unmet requirements.
     """
     unmet = [f"{key} {text}" for key, text, _ in requirements(config)]
-    unmet = unmet or [f"dataset {text}" for text in lacking(config, features, seeds).values()]
+    unmet = unmet or [
+        f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
+    ]
     if unmet:
         raise ValueError("; ".join(unmet))
 
 
-def lacking(
-    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, shown: bool = False
+def find_missing_data(
+    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, real_images: bool = False
 ) -> dict[str, str]:
     """Return what a dataset lacks for a trial.
 
@@ -154,12 +156,12 @@ def lacking(
         config: Configuration of the trial, which meets requirements().
         features: Labels and class names of all classes of the dataset.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
-        shown: Whether the control with real images (real_images) runs with the trial.
+        real_images: Whether the control with real images runs with the trial.
 
     Returns:
         Kind of the missing images or classes -> text for a message, "must have ...".
     """
-    from ship.datasets.base import some  # it imports Pillow
+    from ship.datasets.base import shorten_list  # it imports Pillow
 
     features = studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
@@ -168,22 +170,22 @@ def lacking(
         return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
 
-    def look(
+    def require_images(
         kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
     ) -> None:
         """Require images of all classes in a split, or of any class if one is enough."""
         without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
         lacks = len(without) > 0 and (not enough or len(without) == len(classes))
         if lacks and kind not in missing:
-            names = some(repr(features.class_names[label]) for label in without)
+            names = shorten_list(repr(features.class_names[label]) for label in without)
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
-    look("train", seen, "train", "training images of every seen class")
-    why = "for the control real_images (controls: false skips it)" if shown else ""
-    if config.shows_unseen:
-        why = "when {} is {}".format(*config.shows_unseen)
+    require_images("train", seen, "train", "training images of every seen class")
+    why = "for the control real_images (controls: false skips it)" if real_images else ""
+    if config.unseen_images_key:
+        why = "when {} is {}".format(*config.unseen_images_key)
     if why:
-        look("real", unseen, "train", f"training images of every unseen class {why}")
+        require_images("real", unseen, "train", f"training images of every unseen class {why}")
     pseudo_new = config.selection == "pseudo_new"
     reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
@@ -195,22 +197,22 @@ def lacking(
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
         other = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        look("val", seen, "val", what, f". {other}", enough=True)
+        require_images("val", seen, "val", what, f". {other}", enough=True)
     if pseudo_new and len(seen) >= 2:
         without = np.setdiff1d(seen, features.val_labels)
-        torn = [
+        unmet = [
             seed
             for seed in seeds
             for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
             if np.isin(group, without).all()
         ]
-        if torn:
-            why = f"{reason} (not met by seeds {some(torn)})"
+        if unmet:
+            why = f"{reason} (not met by seeds {shorten_list(unmet)})"
             both = f"validation images of seen and of pseudo-new classes when {why}"
-            look("val", seen, "val", both, ". Use selection: base_val or none")
+            require_images("val", seen, "val", both, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        look("test", seen, "test", "test images of seen classes", enough=True)
-        look("test", unseen, "test", "test images of unseen classes", enough=True)
+        require_images("test", seen, "test", "test images of seen classes", enough=True)
+        require_images("test", unseen, "test", "test images of unseen classes", enough=True)
     return missing
 
 

@@ -86,7 +86,7 @@ def strip_prefix(state: Mapping[str, Tensor], name: str) -> State:
     return {"": state[name], **inner} if name in state else inner
 
 
-def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
+def add_prefix(name: str, state: Mapping[str, Tensor]) -> State:
     """Prepend `name` and a dot to each name of a state; the inverse of strip_prefix()."""
     return {f"{name}.{key}": value for key, value in state.items()}
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ship.clip import FrozenCLIP, class_features
 from ship.seeds import SeedRng, gather_rows, random_views, to_device
 from ship.subsets import FeatureSet, Ids, few_shot_indices
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import TrialConfig
 
 # CoOp keeps min(shots, 4) validation images per class (github.com/KaiyangZhou/CoOp, datasets/).
@@ -103,7 +103,9 @@ class Task:
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
-def no_images(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> dict[str, Any]:
+def placeholder_images(
+    text_features: Float[Tensor, "n_cls feature"], n_seeds: int
+) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
     They are two different artificial images of the first class: a scale or a covariance cannot be
@@ -319,7 +321,7 @@ class TaskMaker:
         unseen = [np.setdiff1d(np.arange(n_classes), classes) for classes in seen]
         names = features.class_names[:n_classes]
         templates = self.config.templates_for(features.dataset, features.template)
-        sentences = [*written(templates, names), *(texts for _, texts in others)]
+        sentences = [*fill_templates(templates, names), *(texts for _, texts in others)]
         return Task(
             class_names=(*names, *(name for name, _ in others)),
             text_features=self.encode(sentences),

@@ -15,7 +15,7 @@ from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
-from ship.templates import OWN, sound_template, spelled_out
+from ship.templates import OWN, expand_templates, validate_template
 
 # Incremented by hand whenever a code change alters the results of a configuration.
 # Results of different versions are never pooled.
@@ -116,7 +116,7 @@ class TrialConfig(Settings):
     evaluated"""
     quality: bool = True
     """compare synthetic features with real ones"""
-    templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
+    templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (OWN,)
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
     authors; authors: those of the fine-tuner's code"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
@@ -127,7 +127,7 @@ class TrialConfig(Settings):
     """use of synthetic features"""
 
     @property
-    def shows_unseen(self) -> tuple[str, str] | None:
+    def unseen_images_key(self) -> tuple[str, str] | None:
         """The key and value that use real training images of unseen classes, or None."""
         if self.generator.name == "real":
             return "generator", "real"
@@ -185,12 +185,12 @@ class TrialConfig(Settings):
             dataset: Name of the dataset.
             own: Template that comes with the dataset.
         """
-        templates = spelled_out(self.templates, self.finetuner.name, dataset)
+        templates = expand_templates(self.templates, self.finetuner.name, dataset)
         return tuple(dict.fromkeys(own if template == OWN else template for template in templates))
 
     @field_validator("targets", "templates", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _to_tuple(cls, value: Any) -> Any:
         """Convert a YAML list to a tuple; a single name becomes a tuple of one."""
         if isinstance(value, str):
             return (value,)
@@ -198,21 +198,21 @@ class TrialConfig(Settings):
 
     @field_validator("targets", "templates")
     @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("must be distinct")
         return value
 
     @field_validator("templates")
     @classmethod
-    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must have at least one sentence or name")
         return value
 
     @field_validator("generator", "finetuner", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
+    def _expand_name(cls, value: Any) -> Any:
         """Expand `finetuner: coop` to `finetuner: {name: coop}` with its defaults."""
         return {"name": value} if isinstance(value, str) else value
 
@@ -251,14 +251,14 @@ class NonFiniteLoss(ValueError):
     """
 
     def __init__(self, failed: Mapping[int, str]) -> None:
-        super().__init__(joined_reasons(failed, "seed indices"))
+        super().__init__(join_reasons(failed, "seed indices"))
         self.failed = dict(failed)
 
     def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[dict[int, str]]]:
         return type(self), (self.failed,)
 
 
-def joined_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
+def join_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
     """Return one text with each reason once, followed by the numbers that it applies to.
 
     Args:
@@ -320,7 +320,7 @@ class EpochMetrics:
             if bad:
                 raise NonFiniteLoss(dict.fromkeys(bad, reason))
 
-    def living(self, name: str) -> list[float]:
+    def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_seed[name] if value is not None]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.architectures import padding_id
 from ship.clip.backbone import FrozenCLIP
-from ship.datasets.base import spoken
+from ship.datasets.base import split_pieces
 from ship.settings import NamePosition
 
 
@@ -138,7 +138,7 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
     for name, row in zip(class_names, rows, strict=True):
         by_row.setdefault(tuple(row), {})[name] = None
     repeated = (names for names in by_row.values() if len(names) > 1)
-    groups = (tuple({spoken(name): name for name in names}.values()) for names in repeated)
+    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in repeated)
     return [names for names in groups if len(names) > 1][:5]
 
 

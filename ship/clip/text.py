@@ -35,7 +35,7 @@ class TextTower(ABC):
     """The frozen text transformer of an open_clip model.
 
     Args:
-        model: An open_clip model whose architecture is drivable (ship.architectures), already on
+        model: An open_clip model that ship.architectures.find_unsupported accepts, already on
             its final device.
         dtype: Data type to which the text blocks are cast in place. Defaults to no cast.
 
@@ -115,22 +115,22 @@ class TextTower(ABC):
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
                 blocks have SOT. None stands for the tower's own kind of attention.
         """
-        hidden = self._through(blocks[:-1], hidden, mask)
-        mixed = self._attended(blocks[-1], hidden, mask)
+        hidden = self._apply_blocks(blocks[:-1], hidden, mask)
+        mixed = self._attend(blocks[-1], hidden, mask)
         # only the output at these positions is needed
-        return finished(blocks[-1][0], _at(hidden, places), _at(mixed, places))
+        return finish_block(blocks[-1][0], _at(hidden, places), _at(mixed, places))
 
-    def _through(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at all positions."""
         for block in blocks:
-            hidden = finished(block[0], hidden, self._attended(block, hidden, mask))
+            hidden = finish_block(block[0], hidden, self._attend(block, hidden, mask))
         return hidden
 
-    def _attended(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
         self.passed += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
-        q, k, v = heads(layer, hidden)
+        q, k, v = project_heads(layer, hidden)
         if sot is not None:
             sot = sot.expand(-1, len(hidden), -1, -1, -1)
             k, v = torch.cat([sot[0], k], dim=-2), torch.cat([sot[1], v], dim=-2)
@@ -167,7 +167,9 @@ def pooling(model: nn.Module) -> tuple[str, int]:
     return module.pool_type, module.eos_id
 
 
-def heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n heads t head"]:
+def project_heads(
+    block: Any, hidden: Float[Tensor, "n t width"]
+) -> Float[Tensor, "3 n heads t head"]:
     """Return the queries, keys and values of a block's attention."""
     attention = block.attn
     packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
@@ -176,7 +178,7 @@ def heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n 
     return separated
 
 
-def finished(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     """Apply a block's output projection, residuals and MLP to its input and attention output."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
     output: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))

@@ -12,8 +12,8 @@ from torch import nn
 
 from ship.architectures import (
     BackboneError,
-    drivable,
     find_config,
+    find_unsupported,
     load_tokenizer,
     split_name,
     text_settings,
@@ -69,7 +69,7 @@ def check_backbone_name(name: str) -> None:
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
         raise BackboneError(f"{rule}, got {name!r} ({hint})")
-    if refused := drivable(architecture):
+    if refused := find_unsupported(architecture):
         rule = "must be a backbone whose text tower accepts prompt embeddings"
         raise BackboneError(f"{rule}, got {name!r} ({refused})")
     if text_settings(architecture).hf_tokenizer_name:
@@ -109,7 +109,7 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
             known, what to do.
     """
     try:
-        model, tokenizer = _created(name), load_tokenizer(name)
+        model, tokenizer = _create_model(name), load_tokenizer(name)
         _check_eot(model, tokenizer)
         return model, tokenizer
     except BackboneError:
@@ -130,7 +130,7 @@ def _check_eot(model: nn.Module, tokenizer: Any) -> None:
         raise ValueError(f"its text tower pools at token {eos}, but its tokenizer's EOT is {eot}")
 
 
-def _created(name: str) -> nn.Module:
+def _create_model(name: str) -> nn.Module:
     from open_clip import create_model
     from open_clip.pretrained import get_pretrained_cfg
 

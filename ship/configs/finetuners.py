@@ -78,7 +78,7 @@ class ZeroShotConfig(FinetunerSettings):
 
     @field_validator("descriptions")
     @classmethod
-    def _sealed(cls, value: str | None) -> str | None:
+    def _append_digest(cls, value: str | None) -> str | None:
         """Append the file's digest, so that a file with other content is another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
@@ -86,12 +86,12 @@ class ZeroShotConfig(FinetunerSettings):
         return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"
 
     @model_validator(mode="after")
-    def _words_of_something(self) -> "ZeroShotConfig":
+    def _require_descriptions(self) -> "ZeroShotConfig":
         if self.random_words is not None and self.descriptions is None:
             raise ValueError("random_words requires descriptions, whose lengths it copies")
         return self
 
-    def described(self) -> tuple[str, bytes]:
+    def read_descriptions(self) -> tuple[str, bytes]:
         """Return the path of the file of descriptions, without the digest, and its content.
 
         Raises:

@@ -69,7 +69,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     """number of learned context vectors; 0: the bias is added to the class name's tokens"""
 
     @model_validator(mode="after")
-    def _carries_something(self) -> "PromptVAEConfig":
+    def _require_learned_prompt(self) -> "PromptVAEConfig":
         """Reject a prompt without contexts that adds nothing to the name's tokens."""
         if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")

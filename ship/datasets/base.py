@@ -16,7 +16,7 @@ import regex
 from jaxtyping import Int64
 from PIL import Image
 
-from ship.templates import has_control, sentence
+from ship.templates import fill_template, has_control_characters
 
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
@@ -243,7 +243,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def some(items: Iterable[object], shown: int = 5) -> str:
+def shorten_list(items: Iterable[object], shown: int = 5) -> str:
     """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
 
     Items with line breaks or unprintable characters are shown by their repr.
@@ -259,7 +259,7 @@ def _shown(text: str, width: int = 200) -> str:
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
 
-def number(items: Sized, noun: str) -> str:
+def count_noun(items: Sized, noun: str) -> str:
     """Return a count with a noun: "1 image", "2 missing classes", "2 images of zero bytes"."""
     if len(items) == 1:
         return f"1 {noun}"
@@ -271,7 +271,7 @@ def number(items: Sized, noun: str) -> str:
 class Faults(list[str]):
     """Faults of a dataset, one line each. Readers append to it."""
 
-    def tell(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
+    def add(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
         """Add "WHERE: 2 NOUNS WHAT: a, b" if there are items.
 
         Args:
@@ -282,7 +282,9 @@ class Faults(list[str]):
         """
         items = list(items)
         if items:
-            self.append(f"{where}: {number(items, noun)}{what and ' '}{what}: {some(items)}")
+            self.append(
+                f"{where}: {count_noun(items, noun)}{what and ' '}{what}: {shorten_list(items)}"
+            )
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
@@ -300,10 +302,10 @@ class Faults(list[str]):
         except ValueError as why:
             self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
 
-    def tell_same_names(
+    def add_same_names(
         self, where: object, names: Sequence[str], called: Sequence[str] | None = None
     ) -> None:
-        """Add class names that are empty, or that have the same token IDs for CLIP (see `spoken`).
+        """Add class names that are empty, or have the same token IDs for CLIP (see split_pieces).
 
         Args:
             where: File that contains the names.
@@ -312,14 +314,14 @@ class Faults(list[str]):
         """
         alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name, shown in zip(names, called or names, strict=True):
-            alike[spoken(name)].append((name, shown))
+            alike[split_pieces(name)].append((name, shown))
         for pieces, same in sorted(alike.items()):
             if len(same) > 1 or not pieces:
                 name = clean_class_name(same[0][0])
-                classes = f"{number(same, 'class')}: {some(shown for _, shown in same)}"
+                classes = f"{count_noun(same, 'class')}: {shorten_list(shown for _, shown in same)}"
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
-    def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
+    def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
         """Add class names that have control characters, are too long, or are equal if truncated.
 
         CLIP reads at most CONTEXT_LENGTH tokens. Names are compared in the dataset's template with
@@ -331,15 +333,15 @@ class Faults(list[str]):
             names: Cleaned class names by label.
             template: Prompt with one {} for a class name.
         """
-        odd = [name for name in names if has_control(name)]
+        odd = [name for name in names if has_control_characters(name)]
         long = [name for name in names if len(name) > MAX_LETTERS]
-        self.tell(where, "class name", odd, "with control characters")
-        self.tell(where, "class name", long, f"longer than {MAX_LETTERS} characters")
+        self.add(where, "class name", odd, "with control characters")
+        self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
         if odd or long:
             return
         cut = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
-        for same in cut_alike(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
-            self.tell(where, "class name", same, cut)
+        for same in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
+            self.add(where, "class name", same, cut)
 
 
 def _clip_tokenizer() -> Any:
@@ -348,7 +350,7 @@ def _clip_tokenizer() -> Any:
     return SimpleTokenizer()
 
 
-def cut_alike(
+def group_truncated(
     names: Sequence[str],
     templates: Sequence[str],
     context_length: int,
@@ -370,14 +372,14 @@ def cut_alike(
     kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
-        pieces = spoken(name)
+        pieces = split_pieces(name)
         beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:kept]][pieces] = name
     alike = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
     if not alike:
         return []
     encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
     for name in alike:
-        tokens = tuple(tuple(encode(sentence(text, name))[:room]) for text in templates)
+        tokens = tuple(tuple(encode(fill_template(text, name))[:room]) for text in templates)
         prompts[tokens].append(name)
     return [same for same in prompts.values() if len(same) > 1]
 
@@ -387,7 +389,7 @@ def clean_class_name(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
-def spoken(name: str) -> str:
+def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
     Two names have the same token IDs if and only if the results are equal, for any vocabulary: a

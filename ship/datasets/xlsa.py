@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Int64
 
-from ship.datasets.base import DatasetScan, Faults, clean_class_name, some
-from ship.datasets.layouts import Found, Published, by_hash, slashed
+from ship.datasets.base import DatasetScan, Faults, clean_class_name, shorten_list
+from ship.datasets.layouts import Listing, Published, format_counts, sort_by_hash
 from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
@@ -79,28 +79,28 @@ class Xlsa(Published):
         """Folder of the images, relative to the data root; not below the folder of the lists."""
         return self.images
 
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read both files."""
         folder, image_dir = data_root / self.folder, data_root / self.image_dir
         images = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
         if faults:
-            return Found(DatasetScan(), image_dir, folder)
+            return Listing(DatasetScan(), image_dir, folder)
         files, labels = images.texts("image_files"), images.indices("labels")
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.tell(official.path, "image", listed[times > 1] + 1, f"twice in {some(LOCS)}")
+        faults.add(official.path, "image", listed[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
-            return Found(DatasetScan(), image_dir, folder)
+            return Listing(DatasetScan(), image_dir, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
         paths = [_tail(file, self.below) for file in files]
         outside = [file for file, path in zip(files, paths, strict=True) if not path]
-        faults.tell(folder, "image_file", outside, f"outside of a folder {self.below!r}")
+        faults.add(folder, "image_file", outside, f"outside of a folder {self.below!r}")
         trainval, test_seen, test_unseen = (
             [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
         )
@@ -112,7 +112,7 @@ class Xlsa(Published):
         note = f"{folder}: split of {version} (the files do not contain its version, 1 or 2)"
         class_names = tuple(names[old] for old in order)
         scan = DatasetScan(class_names, notes=(note,), n_seen=len(seen), split_version=version)
-        return Found(scan, image_dir, folder, rows, tuple(map(len, locs.values())))
+        return Listing(scan, image_dir, folder, rows, tuple(map(len, locs.values())))
 
     def _class_names(
         self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults
@@ -124,7 +124,7 @@ class Xlsa(Published):
         else:
             where, raw = official.path, official.texts(_NAMES)
         names = [xlsa_class_name(name) for name in raw]
-        faults.tell_same_names(where, names)
+        faults.add_same_names(where, names)
         n_labels = int(labels.max()) + 1 if len(labels) else 0
         if names and n_labels > len(names):
             faults.append(f"{where}: has {len(names)} class names, but labels go up to {n_labels}")
@@ -160,7 +160,7 @@ def _seen_classes(
         "without images": {*range(len(names))} - seen - test_seen - unseen,
     }
     for what, bad in wrong.items():
-        faults.tell(where, "class", sorted(names[label] for label in bad), what)
+        faults.add(where, "class", sorted(names[label] for label in bad), what)
     return seen
 
 
@@ -177,7 +177,7 @@ def _held_out(paths: Sequence[str], labels: Ids, trainval: Sequence[int]) -> set
     for i in trainval:
         of_class[labels[i]].append(paths[i])
     n_val = {label: max(1, round(0.1 * len(ps))) for label, ps in of_class.items() if len(ps) > 1}
-    return {path for label, n in n_val.items() for path in by_hash(of_class[label])[:n]}
+    return {path for label, n in n_val.items() for path in sort_by_hash(of_class[label])[:n]}
 
 
 def _split_version(locs: Mapping[str, Ids]) -> str:
@@ -218,13 +218,13 @@ class _MatFile:
         value, where = self.variables.get(name), f"{self.path}: {name}"
         if not isinstance(value, np.ndarray) or not 0 < value.size == max(value.shape):
             shape = value.shape if isinstance(value, np.ndarray) else ()
-            what = f"an array of {slashed(shape)}" if shape else "none"
+            what = f"an array of {format_counts(shape)}" if shape else "none"
             self._faults.append(f"{where} must be a vector of numbers, got {what}")
             return np.empty(0, dtype=np.int64)
         flat = value.ravel().astype(np.float64)
         bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
         if bad.size:
-            values = some(f"{number:.9g}" for number in bad)
+            values = shorten_list(f"{number:.9g}" for number in bad)
             self._faults.append(f"{where} must be integers from 1 to {highest}, got {values}")
             return np.empty(0, dtype=np.int64)
         return flat.astype(np.int64) - 1
@@ -235,7 +235,7 @@ class _MatFile:
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
         if bad or not texts:
-            what = f"empty {some(bad)}" if bad else "none, or an empty one"
+            what = f"empty {shorten_list(bad)}" if bad else "none, or an empty one"
             self._faults.append(f"{self.path}: {name} must be a cell array of texts, got {what}")
         return [] if bad else texts
 

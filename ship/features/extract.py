@@ -22,8 +22,8 @@ from ship.features.encode import (
     Done,
     Features,
     Shard,
-    cut,
     encode_split,
+    split_range,
 )
 from ship.subsets import FeatureSet
 from ship.whole_file import write_whole
@@ -254,7 +254,7 @@ def shards_of(images: int, views: int) -> list[Shard]:
         images: Number of images in the split.
         views: Number of augmented views per image, in addition to the image itself.
     """
-    return cut(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
+    return split_range(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
 
 
 def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:

@@ -97,9 +97,9 @@ class BatchedFinetuner(BatchedTraining):
         if self.prototype.training_data == "custom":
             with torch.no_grad():
                 return {"loss": self.stack("epoch")}
-        return self._pass()
+        return self._train_pass()
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         self._optimizer.zero_grad()
         loss: Tensor | float = 0.0
         for part in self._losses(*self._batch(step)):

@@ -55,13 +55,13 @@ class Prompts:
         """
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
-            return self._encoded(ctx, class_ids, on_names)
+            return self._encode(ctx, class_ids, on_names)
         contexts = ctx.split(step, dim=1)
         added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
         chunks = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
-        return torch.cat([self._encoded(*chunk) for chunk in chunks], dim=1)
+        return torch.cat([self._encode(*chunk) for chunk in chunks], dim=1)
 
-    def _encoded(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
+    def _encode(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
         flat = None if on_names is None else on_names.flatten(0, 1)
         prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)

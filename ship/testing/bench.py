@@ -16,12 +16,12 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
-from ship.registry import EXITS, in_one_line
+from ship.registry import EXITS, format_error
 from ship.seeds import SeedRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
 from ship.tasks import Task
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)
@@ -115,7 +115,7 @@ def run_checks(
             except EXITS:
                 raise
             except BaseException as error:  # a plugin may raise anything
-                fault = in_one_line(error)
+                fault = format_error(error)
             yield CheckResult(prefix + requirement, fault)
             if fault and requirement == first:
                 return
@@ -164,7 +164,7 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Make image features from noisy copies of class text features. They are read-only."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    centres = class_features(clip, written([template], CLASSES)).cpu().numpy()
+    centres = class_features(clip, fill_templates([template], CLASSES)).cpu().numpy()
     splits: dict[str, Any] = {}
     for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)

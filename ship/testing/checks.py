@@ -14,7 +14,7 @@ from torch import Tensor
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
 from ship.state import capture, restore
-from ship.tasks import no_images
+from ship.tasks import placeholder_images
 from ship.testing.bench import (
     Bench,
     CheckResult,
@@ -150,7 +150,7 @@ def _check_resumes(subject: MethodSubject) -> None:
 
 def _check_load(subject: MethodSubject) -> None:
     task = subject.task
-    blank = replace(task, **no_images(task.text_features, task.n_seeds))
+    blank = replace(task, **placeholder_images(task.text_features, task.n_seeds))
     again = subject.build(blank, subject.bench.seeds)
     restore(again.learned() or {}, capture(subject.run.made.learned() or {}))
     subject.require_same(again, "of a method that was loaded")

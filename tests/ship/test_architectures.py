@@ -8,7 +8,7 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
-from ship.architectures import BackboneError, architectures, drivable, text_settings
+from ship.architectures import BackboneError, architectures, find_unsupported, text_settings
 from ship.clip import FrozenCLIP
 
 CONFIGS: dict[str, Any] = {
@@ -41,8 +41,8 @@ def test_drivable_is_what_the_built_tower_says() -> None:
     """For every architecture of open_clip whose text tower is not Hugging Face's."""
     assert len(OWN_TOWERS) > 100
     for name in OWN_TOWERS:
-        assert drivable(name) == built_reason(name), name
-    assert sum(drivable(name) is None for name in CONFIGS) >= 130
+        assert find_unsupported(name) == built_reason(name), name
+    assert sum(find_unsupported(name) is None for name in CONFIGS) >= 130
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_settings_that_no_packaged_architecture_has(
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
     monkeypatch.setitem(CONFIGS, "added", config)
-    assert reason in (drivable("added") or "")
-    assert drivable("added") == built_reason("added")
+    assert reason in (find_unsupported("added") or "")
+    assert find_unsupported("added") == built_reason("added")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_tokenizers_whose_end_is_not_what_is_pooled_at(
     """Only CLIP's own tokenizer has EOT as its largest ID."""
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
-    assert reason in (drivable("added") or "")
+    assert reason in (find_unsupported("added") or "")
 
 
 def test_siglip_names_its_tokenizer() -> None:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ship.distances import (
-    LabelledSet,
-    compared,
-    even_draw,
+    LabeledSet,
+    draw_evenly,
     frechet,
     manifold_metrics,
     mmd,
+    select_shared_classes,
     squared_distances,
 )
 
@@ -174,23 +174,23 @@ def test_equals_brute_force(n: int, m: int, k: int) -> None:
 def test_only_shared_classes_are_compared() -> None:
     """Classes of one set alone drop out of both, and of the text features; ids are renumbered."""
     text = unit(6, 4)
-    made = LabelledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
-    real = LabelledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
-    ours, theirs, texts = compared(made, real, text, generator())
+    made = LabeledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
+    real = LabeledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
+    ours, theirs, texts = select_shared_classes(made, real, text, generator())
     torch.testing.assert_close(texts, text[[3, 5]])
     assert ours.labels.tolist() == [1, 0, 1]
     torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
     assert theirs.labels.tolist() == [1, 0, 0, 0]
     torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
-    apart = LabelledSet(real.features, torch.full((5,), 2))
-    assert len(compared(made, apart, text, generator())[2]) == 0
+    apart = LabeledSet(real.features, torch.full((5,), 2))
+    assert len(select_shared_classes(made, apart, text, generator())[2]) == 0
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
 def test_even_draw(labels: list[int], size: int, seed: int) -> None:
     """Distinct rows, as many as asked for; no class is short while another has more to give."""
     ids = torch.tensor(labels)
-    kept = even_draw(ids, size, generator(seed))
+    kept = draw_evenly(ids, size, generator(seed))
     assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == min(size, len(ids))
     before, after = ids.bincount(minlength=5), ids[kept].bincount(minlength=5)
     short = after < before

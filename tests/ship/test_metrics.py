@@ -41,7 +41,7 @@ def test_images_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
     drawn = torch.Generator().manual_seed(0)
     logits = 9 * torch.randn(2, 7, 4, generator=drawn)
     labels, seen = torch.tensor([0, 1, 2, 3, 3, 0, 1]), torch.cat([SEEN, SEEN.flip(1)])
-    names = ("correct", "own_correct", "margin", "likeness", "confidence")
+    names = ("correct", "group_correct", "margin", "seen_log_odds", "confidence")
     together = Predictions(logits, labels, seen)
     whole = [getattr(together, name) for name in names]
     monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
@@ -151,11 +151,11 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
     images = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         whole = [math.exp(value) for value in row]
-        likeness = max(whole[c] for c in base_classes) / sum(whole)
+        seen_log_odds = max(whole[c] for c in base_classes) / sum(whole)
         own = base_classes if label in base_classes else new_classes
         answer = max(own, key=lambda c, row=row: row[c])
         confidence = whole[answer] / sum(whole[c] for c in own)
-        images.append((label in base_classes, likeness, answer == label, confidence))
+        images.append((label in base_classes, seen_log_odds, answer == label, confidence))
     pairs = [(b, n) for b in images if b[0] for n in images if not n[0]]
     errors = {}
     for kind in (True, False):

@@ -8,7 +8,7 @@ import pytest
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
-from ship.plugins import PluginError, carried, identities, load_carried, load_plugin
+from ship.plugins import PluginError, load_origins, load_plugin, loaded_origins, plugin_identities
 from ship.trial_config import TrialConfig
 from tests.told import told
 
@@ -40,23 +40,23 @@ def test_a_files_plugins_join_the_tables() -> None:
     """All of them, with the file's hash as what they are, whatever the file is called."""
     load_plugin(FILE)
     trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
-    found = identities("noisy_text", "nearest_mean", ["emoji"])
+    found = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
     assert trial.finetuner.name == "nearest_mean"
     assert set(found) == {"generator noisy_text", "finetuner nearest_mean"}
     (what,) = set(found.values())
     assert what.startswith("sha256:") and len(what) == 71
-    assert identities("vae", "coop", ["emoji"]) == {}
+    assert plugin_identities("vae", "coop", ["emoji"]) == {}
 
 
 def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
     """Another identity, and the new settings: nothing of the old module is used."""
     path = written(tmp_path, width=1)
     load_plugin(path)
-    before = identities("none", "own")
+    before = plugin_identities("none", "own")
     load_plugin(written(tmp_path, width=2))
-    assert identities("none", "own") != before
+    assert plugin_identities("none", "own") != before
     assert TrialConfig.model_validate({"finetuner": "own"}).finetuner.width == 2  # type: ignore[attr-defined]
-    assert len(carried()) == 1
+    assert len(loaded_origins()) == 1
 
 
 @pytest.mark.parametrize("case", told(__file__, "plugin_files.yaml"), ids=str)
@@ -101,15 +101,15 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_modules_plugins_join_the_tables() -> None:
     """Those that it imports from its own submodules, too; workers import it by its name."""
     load_plugin("ship_example")
-    found = identities("residual_text", "ridge", ["shapes"])
+    found = plugin_identities("residual_text", "ridge", ["shapes"])
     assert set(found) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
     (identity,) = set(found.values())
     assert identity.startswith("sha256:") and len(identity) == 71
-    (origin,) = carried()
+    (origin,) = loaded_origins()
     assert (origin.said, origin.content) == ("module ship_example", None)
     FINETUNERS.clear(), FINETUNERS.origins.clear()
-    load_carried(pickle.loads(pickle.dumps(carried())))
-    assert identities("none", "ridge") == {"finetuner ridge": identity}
+    load_origins(pickle.loads(pickle.dumps(loaded_origins())))
+    assert plugin_identities("none", "ridge") == {"finetuner ridge": identity}
 
 
 def test_an_installed_modules_identity_is_its_version(
@@ -123,7 +123,7 @@ def test_an_installed_modules_identity_is_its_version(
     (about / "top_level.txt").write_text("of_a_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     load_plugin("of_a_package")
-    assert identities("none", "own") == {"finetuner own": "theirs 1.2"}
+    assert plugin_identities("none", "own") == {"finetuner own": "theirs 1.2"}
 
 
 @pytest.mark.parametrize("changed", ["__init__.py", "inner/methods.py"])

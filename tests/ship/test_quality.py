@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.distances import LabelledSet
+from ship.distances import LabeledSet
 from ship.protocols import EvalSet, build_protocol
 from ship.quality import (
     cosines_of_means,
     cross_accuracies,
     diversity,
     effective_rank,
-    flags,
-    judge_exam,
+    flag_faults,
+    measure_eval_set,
     measure_quality,
 )
 from ship.seeds import SeedRng
@@ -38,7 +38,7 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 def test_cosines_equal_a_loop_over_classes() -> None:
     """Means by hand, with numpy, of five classes whose features share their centres."""
     centres = unit(5, 8)
-    real, made = (LabelledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
+    real, made = (LabeledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
     found = cosines_of_means(made, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
@@ -53,9 +53,9 @@ def test_cosines_equal_a_loop_over_classes() -> None:
 def test_accuracies_tell_the_directions_apart() -> None:
     """Synthetic features of one class that lie at another class are counted, each way its own."""
     axes = torch.eye(3, dtype=torch.float64)
-    real = LabelledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
+    real = LabeledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
     # class 0's one feature is right; of class 1's three, two lie at 2; class 2's one is right
-    made = LabelledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
+    made = LabeledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
     accuracies = cross_accuracies(made, real)
     assert accuracies["real_to_synthetic"] == pytest.approx(60)
     assert accuracies["synthetic_to_real"] == 100
@@ -69,7 +69,7 @@ def test_diversity_equals_a_loop_over_pairs() -> None:
         rows = features[labels == c]
         pairs = [1 - float(a @ b) for a, b in itertools.combinations(rows, 2)]
         means.append(sum(pairs) / len(pairs))
-    assert diversity(LabelledSet(features, labels)) == pytest.approx(sum(means) / 2)
+    assert diversity(LabeledSet(features, labels)) == pytest.approx(sum(means) / 2)
 
 
 @pytest.mark.parametrize(("per_class", "d"), [(4, 30), (20, 6)])
@@ -80,7 +80,7 @@ def test_effective_rank_equals_the_singular_values(per_class: int, d: int) -> No
     energy = torch.linalg.svdvals(centred) ** 2
     p = (energy / energy.sum())[energy > 1e-20]
     expected = float((-(p * p.log()).sum()).exp())
-    assert effective_rank(LabelledSet(features, labels)) == pytest.approx(expected)
+    assert effective_rank(LabeledSet(features, labels)) == pytest.approx(expected)
 
 
 def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, torch.Tensor]:
@@ -125,7 +125,7 @@ def test_a_planted_fault_raises_its_flag_alone(flag: str, spread: float, shift: 
     moved = torch.nn.functional.normalize(features + shift * unit(1, 12, seed=5), dim=1)
     made = measured([made_by(0), (moved, labels)], [real_of(0), real_of(1)], [0, 1])
     expected = {"diversity_collapse": [0, 0], "mean_gap": [0, 0], flag: [0, 1]}
-    assert {name: value.tolist() for name, value in flags(made).items()} == expected
+    assert {name: value.tolist() for name, value in flag_faults(made).items()} == expected
 
 
 def test_undefined_metrics_are_left_out_for_all() -> None:
@@ -134,7 +134,7 @@ def test_undefined_metrics_are_left_out_for_all() -> None:
     made = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
     spread = {"real_diversity", "effective_rank", "real_effective_rank"}
     assert set(made) == METRICS - spread
-    assert set(flags(made)) == {"mean_gap"}
+    assert set(flag_faults(made)) == {"mean_gap"}
 
 
 def test_total_collapse_is_finite() -> None:
@@ -143,7 +143,7 @@ def test_total_collapse_is_finite() -> None:
     one = features[:1].expand(60, -1).requires_grad_()
     made = measured([(one, labels)], [real_of(0)], [0])
     assert set(made) == METRICS and all(value.isfinite().all() for value in made.values())
-    assert flags(made)["diversity_collapse"].item() == 1
+    assert flag_faults(made)["diversity_collapse"].item() == 1
     assert not any(value.requires_grad for value in made.values())
 
 
@@ -189,7 +189,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
         right, wrong, text = (
             Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
-        made = judge_exam(right.sample, eval_set, SEEDS)
+        made = measure_eval_set(right.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_images"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
@@ -197,10 +197,10 @@ def test_what_a_generator_gives_is_recognised_or_not(
         (asked,) = right.asked
         for seed_index, ids in enumerate(asked):
             assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
-        made = judge_exam(wrong.sample, eval_set, SEEDS)
+        made = measure_eval_set(wrong.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_images"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = judge_exam(text.sample, eval_set, SEEDS)
+        made = measure_eval_set(text.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
@@ -212,14 +212,14 @@ def test_a_seed_with_features_that_are_not_finite_spoils_no_other(
     """It has NaN in every metric, and the other seed what it has beside a sound one."""
     for eval_set in eval_sets(clip, features):
         means = class_means(eval_set)
-        whole = judge_exam(Table(means).sample, eval_set, SEEDS)
+        whole = measure_eval_set(Table(means).sample, eval_set, SEEDS)
 
         def spoilt(class_ids: Tensor, rng: SeedRng, means: Tensor = means) -> Tensor:
             made = means[class_ids].clone()
             made[0, -1, 0] = torch.nan
             return made
 
-        made = judge_exam(spoilt, eval_set, SEEDS)
+        made = measure_eval_set(spoilt, eval_set, SEEDS)
         assert made.keys() == whole.keys()
         for name, value in made.items():
             assert bool(value[0].isnan()) and value[1] == whole[name][1], name

@@ -7,12 +7,12 @@ import open_clip
 import pytest
 import torch
 
-from ship.architectures import drivable
+from ship.architectures import find_unsupported
 from ship.clip import class_prompts
 from tests.ship.hub_tokenizers import hub_tokenizers as hub_tokenizers
 from tests.ship.towers import TEXTS, open_clips, random_tower
 
-DRIVABLE = [name for name in open_clip.list_models() if drivable(name) is None]
+DRIVABLE = [name for name in open_clip.list_models() if find_unsupported(name) is None]
 # Of unit-norm features in single precision; the deepest towers have 32 blocks.
 TOLERANCE = 1e-6
 NAMES = ["dog", "a photo", "very last 24 balloons"]

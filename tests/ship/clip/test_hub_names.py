@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from harness.planning.fingerprints import _stamp
-from ship.architectures import BackboneError, as_read
+from ship.architectures import BackboneError, truncate_texts
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.trial.model import _may_load
 from tests.ship.clip.test_weights import CONFIG
@@ -114,7 +114,7 @@ def test_a_repository_gives_what_open_clip_makes_of_it(hub: Hub) -> None:
         seen = model.encode_image(pixels, normalize=True)
     torch.testing.assert_close(clip.encode_texts(texts), expected)
     torch.testing.assert_close(clip.encode_images(pixels), seen)
-    assert as_read(NAME, ["A  Cat."]) == ["a cat ."]
+    assert truncate_texts(NAME, ["A  Cat."]) == ["a cat ."]
 
 
 def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
@@ -133,7 +133,7 @@ def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
     torch.testing.assert_close(clip.encode_texts(texts), expected)
     hub.error = OSError("no route")
     assert FrozenCLIP.load("hf-hub:org/siglip").fingerprint == clip.fingerprint
-    assert as_read("hf-hub:org/siglip", texts) == ["a photo of a dog", "dog"]
+    assert truncate_texts("hf-hub:org/siglip", texts) == ["a photo of a dog", "dog"]
 
 
 def test_weights_are_downloaded_once(hub: Hub) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ship.architectures import BackboneError, as_read, load_tokenizer
+from ship.architectures import BackboneError, load_tokenizer, truncate_texts
 from ship.clip import check_backbone_name
 from ship.hub_tokenizer import HubTokenizer, TokenizerError, load_hub_tokenizer
 from tests.ship.hub_tokenizers import hub_tokenizers as hub_tokenizers
@@ -62,8 +62,8 @@ def test_an_architectures_tokenizer(hub_tokenizers: None) -> None:
     """The name in its configuration is looked for on the hub, with its context and options."""
     tokenizer = load_tokenizer("ViT-B-16-SigLIP2:webli")
     assert isinstance(tokenizer, HubTokenizer) and tokenizer.context_length == 64
-    assert as_read("ViT-B-16-SigLIP2:webli", ["a Photo of a dog."]) == ["a photo of a dog"]
-    assert as_read("ViT-SO400M-14-SigLIP", ["a dog " * 20]) == ["a dog " * 7 + "a"]
+    assert truncate_texts("ViT-B-16-SigLIP2:webli", ["a Photo of a dog."]) == ["a photo of a dog"]
+    assert truncate_texts("ViT-SO400M-14-SigLIP", ["a dog " * 20]) == ["a dog " * 7 + "a"]
 
 
 def test_identity_changes_with_the_file_and_what_is_done_to_texts(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from ship.datasets.base import (
     ImageFile,
     UndecodableError,
     clean_class_name,
-    spoken,
+    split_pieces,
 )
 from ship.datasets.xlsa import xlsa_class_name
-from ship.templates import AUTHORS, sentence, sound_template
+from ship.templates import AUTHORS, fill_template, validate_template
 from tests.told import told
 
 
@@ -120,7 +120,7 @@ def test_the_authors_templates_are_of_what_there_is() -> None:
     """Of fine-tuners and datasets by name; none repeats what the dataset brings with it."""
     for (finetuner, dataset), found in AUTHORS.items():
         assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
-        assert [sound_template(one).count("{}") for one in found] == [1] * len(found)
+        assert [validate_template(one).count("{}") for one in found] == [1] * len(found)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
@@ -139,10 +139,10 @@ def test_names_are_the_same_when_their_token_ids_are(
     """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
     for tokenizer in (clip, pocket):
         for text in ("{}", TEMPLATE):
-            ids = [tokenizer.encode(sentence(text, clean_class_name(n))) for n in (one, other)]
+            ids = [tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (one, other)]
             assert (ids[0] == ids[1]) == same
     found = Faults()
-    found.tell_same_names("x", ["fox", one, other])
+    found.add_same_names("x", ["fox", one, other])
     assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
 
 
@@ -152,7 +152,7 @@ def test_pieces_and_token_ids_tell_the_same_names_apart(
 ) -> None:
     """Whatever the two names are."""
     ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
-    assert (spoken(one) == spoken(other)) == (ids[0] == ids[1])
+    assert (split_pieces(one) == split_pieces(other)) == (ids[0] == ids[1])
 
 
 def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenizer) -> None:
@@ -163,9 +163,9 @@ def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenize
     room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
     for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
         names = [said + end for end in ("big", "small")]
-        ids = clip([sentence(TEMPLATE, name) for name in names])
+        ids = clip([fill_template(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
         found = Faults()
-        found.tell_odd_names("x", ["dog", *names], TEMPLATE)
+        found.add_odd_names("x", ["dog", *names], TEMPLATE)
         assert len(found) == (not fine)
         assert all("truncates prompts to 77 tokens: " in fault for fault in found)

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from ship.datasets import DatasetError, ImageFile, load_dataset, scan_dataset
 from ship.datasets import content as module
-from ship.datasets.content import DigestMemory, copy_faults, pixel_hash
+from ship.datasets.content import DigestCache, copy_faults, pixel_hash
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import save_image
 
@@ -162,9 +162,9 @@ def test_an_image_that_was_just_written_is_not_remembered(
         assert len(reads()) == 12
 
 
-def remembering(folder: Path, root: str = "x") -> DigestMemory:
+def remembering(folder: Path, root: str = "x") -> DigestCache:
     """A memory to which no file is fresh."""
-    return DigestMemory(folder / "digests", root, now=lambda: 2**62)
+    return DigestCache(folder / "digests", root, now=lambda: 2**62)
 
 
 @given(damage=DAMAGE)

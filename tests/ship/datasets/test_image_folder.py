@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ship.datasets import ImageFolder, load_dataset, scan_dataset
-from ship.datasets.image_folder import fixed_split
+from ship.datasets.image_folder import split_by_hash
 from tests.ship.datasets.conftest import save_image
 
 
@@ -47,13 +47,13 @@ def test_a_file_names_the_classes(folder_root: Path, file: str, text: str) -> No
 def test_the_fixed_split_depends_on_paths_alone() -> None:
     """The order of listing does not matter, and a class's split ignores other classes."""
     paths = [f"dog/{i}.png" for i in range(20)]
-    assert fixed_split(paths) == fixed_split(paths[::-1])
-    sizes = {n: {k: len(v) for k, v in fixed_split(paths[:n]).items()} for n in (3, 4, 20)}
+    assert split_by_hash(paths) == split_by_hash(paths[::-1])
+    sizes = {n: {k: len(v) for k, v in split_by_hash(paths[:n]).items()} for n in (3, 4, 20)}
     assert sizes[3] == {"val": 1, "test": 1, "train": 1}
     assert sizes[4] == {"val": 1, "test": 1, "train": 2}
     assert sizes[20] == {"val": 4, "test": 6, "train": 10}
-    drawn = [fixed_split(paths, seed) for seed in (0, 1, 2)]
-    assert drawn[0] == fixed_split(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
+    drawn = [split_by_hash(paths, seed) for seed in (0, 1, 2)]
+    assert drawn[0] == split_by_hash(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
     assert {name: len(own) for name, own in drawn[1].items()} == sizes[20]
 
 

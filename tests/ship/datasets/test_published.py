@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ship.datasets import DATASETS, PUBLISHED, SPLITS, load_dataset
-from ship.datasets.folders import used_part
+from ship.datasets.folders import select_images
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
 from tests.told import told
@@ -67,10 +67,10 @@ def test_of_an_imagenet_class_64_and_10_are_used(n: int, train: int, val: int) -
     The order of listing does not matter.
     """
     paths = [f"train/{A}/{i}.JPEG" for i in range(n)]
-    parts = used_part(paths)
+    parts = select_images(paths)
     assert {split: len(part) for split, part in parts.items()} == {"train": train, "val": val}
     assert len({*parts["train"], *parts["val"]}) == train + val
-    assert used_part(paths[::-1]) == parts
+    assert select_images(paths[::-1]) == parts
 
 
 def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> None:

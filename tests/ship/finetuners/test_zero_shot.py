@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.zero_shot import described
+from ship.finetuners.zero_shot import class_descriptions
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
 from tests.damage import DAMAGE, Damage, damaged
@@ -96,7 +96,7 @@ def test_a_class_is_the_mean_of_its_descriptions(
 
 def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> None:
     """The n-th description of each class begins the same row of words; a seed makes other rows."""
-    made = described(config(file, random_words=3), WORDS)
+    made = class_descriptions(config(file, random_words=3), WORDS)
     pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
     pool |= {"Some", "zebra", "words."}
     rows: list[list[str]] = [[], []]
@@ -108,8 +108,8 @@ def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> No
             row += words[len(row) :]
     assert [len(own) for own in made] == [len(own) for own in WRITTEN.values()]
     assert rows[0] != rows[1][: len(rows[0])]
-    assert described(config(file, random_words=3), WORDS) == made
-    assert described(config(file, random_words=4), WORDS) != made
+    assert class_descriptions(config(file, random_words=3), WORDS) == made
+    assert class_descriptions(config(file, random_words=4), WORDS) != made
 
 
 def test_another_content_is_another_setting(file: Path) -> None:
@@ -119,8 +119,8 @@ def test_another_content_is_another_setting(file: Path) -> None:
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
     assert config(file).model_dump() != old.model_dump()
     with pytest.raises(ValueError, match="has changed since the study began"):
-        described(old, WORDS)
-    assert described(config(file), WORDS)[0] == ["Another one."]
+        class_descriptions(old, WORDS)
+    assert class_descriptions(config(file), WORDS)[0] == ["Another one."]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None
     content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=f"faulty.json: {case['says']}"):
-        described(config(path), WORDS)
+        class_descriptions(config(path), WORDS)
 
 
 @given(damage=DAMAGE)
@@ -143,7 +143,7 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> Non
     path = tmp_path / "damaged.json"
     path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
     try:
-        assert len(described(config(path), WORDS)) == 8
+        assert len(class_descriptions(config(path), WORDS)) == 8
     except ValueError as error:
         assert "damaged.json" in str(error)
 

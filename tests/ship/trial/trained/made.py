@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship import quality as judge
+from ship import quality
 from ship.clip import FrozenCLIP
 from ship.generators import Sample
 from ship.protocols import EvalSet
@@ -77,16 +77,16 @@ def noise(seeds: Sequence[int]) -> SeedRng:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
     """Names of the judged classes, and what the tested generator made of them, after each trial."""
     made: list[tuple[tuple[str, ...], Tensor]] = []
-    judge_exam = judge.judge_exam
+    measure_eval_set = quality.measure_eval_set
 
     def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = eval_set.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
         made.append((names, sample(labels, noise(seeds))))
-        return judge_exam(sample, eval_set, seeds)
+        return measure_eval_set(sample, eval_set, seeds)
 
-    monkeypatch.setattr(judge, "judge_exam", watching)
+    monkeypatch.setattr(quality, "measure_eval_set", watching)
     return made
 
 
