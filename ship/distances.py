@@ -18,7 +18,7 @@ ROUND_OFF = 1e-12
 BOOTSTRAP_DRAWS = 200
 
 # Number of neighbors within a ball: 5 as in Naeem et al. (sec. 4), fewer for smaller sets.
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 # A ball's radius is reduced by this fraction, so that round-off does not decide whether the
 # neighbor on its edge is inside. It is outside, as in both papers' code: identical sets then have
@@ -160,11 +160,11 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     shift = mu_x - mu_y
     value = float(shift.square().sum() + a.square().sum() + b.square().sum() - 2 * s.sum())
 
-    def variance(centred: Tensor, shift: Tensor, basis: Tensor | None, vectors: Tensor) -> Tensor:
-        n = len(centred)
+    def variance(centered: Tensor, shift: Tensor, basis: Tensor | None, vectors: Tensor) -> Tensor:
+        n = len(centered)
         vectors = vectors if basis is None else basis @ vectors
-        influence: Tensor = 2 * math.sqrt(n - 1) * centred @ shift
-        influence = influence + (n - 1) * centred.square().sum(dim=1)
+        influence: Tensor = 2 * math.sqrt(n - 1) * centered @ shift
+        influence = influence + (n - 1) * centered.square().sum(dim=1)
         spread: Tensor = (influence - (n - 1) * vectors.square() @ s).var() / n
         return spread
 
@@ -221,8 +221,8 @@ def mmd(
     pairs = squared[upper[0], upper[1]]
     middle = pairs.median()
     if middle <= ROUND_OFF:
-        apart = pairs[pairs > ROUND_OFF]
-        middle = apart.median() if len(apart) else torch.ones_like(middle)
+        distinct = pairs[pairs > ROUND_OFF]
+        middle = distinct.median() if len(distinct) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
     value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
     drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
@@ -274,7 +274,7 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
         n: Number of real rows, at least 2. At least 2 synthetic rows follow.
     """
     m = len(squared) - n
-    k = min(NEIGHBOURS, n - 1, m - 1)
+    k = min(NEIGHBORS, n - 1, m - 1)
     between = squared[:n, n:]
     in_real: Bool[Tensor, "n m"] = between < _radii(squared[:n, :n], k).unsqueeze(1)
     in_synthetic: Bool[Tensor, "n m"] = between < _radii(squared[n:, n:], k).unsqueeze(0)

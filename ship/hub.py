@@ -1,7 +1,7 @@
 """Files of repositories on the Hugging Face Hub.
 
 Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
-and takes most of a minute to fail without a network. Imports no torch.
+and fails only after most of a minute without a network. Imports no torch.
 """
 
 import re
@@ -52,7 +52,7 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
     Args:
         repository: ORG/MODEL.
         names: Names of the files, in the order in which they are tried.
-        what: Name of the file in messages, e.g. "its weights are".
+        what: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
         HubError: The hub does not respond, or has no such file. The message says what to do.
@@ -82,7 +82,7 @@ def request_metadata(repository: str, name: str, what: str) -> None:
     Args:
         repository: ORG/MODEL.
         name: Name of the file.
-        what: Name of the file in messages, e.g. "its weights are".
+        what: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
         HubError: The hub does not respond. The message says what to do.
@@ -103,7 +103,7 @@ def _unreachable(what: str, error: Exception) -> str:
     """Return the message for a file that is not cached while the hub does not respond.
 
     Args:
-        what: Name of the file, e.g. "its weights are".
+        what: Subject and verb of the message, e.g. "its weights are".
         error: Exception of the request.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -121,7 +121,7 @@ def first_line(error: Exception) -> str:
 
 
 def _refusal(repository: str, error: Exception) -> str:
-    """Return the message for a repository whose files the hub does not give."""
+    """Return the message for a repository whose files the hub refuses to send."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError

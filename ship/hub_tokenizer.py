@@ -20,7 +20,7 @@ from ship.whole_file import read_whole
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json")
 # Padding of the families whose configuration relies on transformers' defaults: BERT and XLM-R.
 _USUAL_PADS: Final = ("[PAD]", "<pad>")
-# open_clip's names of what is done to a text first.
+# open_clip's names of the ways to clean a text before it is tokenized.
 _CLEANING: Final = ("whitespace", "lower", "canonicalize")
 # SigLIP 2's vocabulary of 256,000 tokens has 34 MB.
 _MAX_BYTES: Final = 200_000_000
@@ -51,7 +51,7 @@ class HubTokenizer:
         eot_token_id: ID of the token after a text.
         pad_token_id: ID that fills a row up to the context length. May equal eot_token_id.
         context_length: Number of tokens in a row.
-        identity: What determines its output, for fingerprints.
+        identity: Properties that determine its output, for fingerprints.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class HubTokenizer:
             file: Path of its tokenizer.json.
             config: Content of its tokenizer_config.json.
             context_length: Number of tokens in a row.
-            clean: open_clip's name of what is done to a text first: "whitespace", "lower", or
+            clean: open_clip's name of how a text is cleaned first: "whitespace", "lower", or
                 "canonicalize", which also removes punctuation.
             strip_sep_token: Whether BERT's end token is replaced by token 0.
 
         Raises:
-            TokenizerError: The library `tokenizers` is missing, or the file is of another form.
+            TokenizerError: The library `tokenizers` is missing, or the file has another format.
         """
         require_tokenizers()
         from open_clip.tokenizer import get_clean_fn

@@ -75,10 +75,10 @@ class Predictions:
 
         It sorts images like that class's probability, which rounds to 1 if the softmax is sharp.
         """
-        barred = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
+        offsets = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
         def remaining(logits: Tensor, rows: slice) -> Tensor:
-            likeliest = (logits + barred).argmax(-1, keepdim=True)
+            likeliest = (logits + offsets).argmax(-1, keepdim=True)
             return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
 
         return self._seen_largest.double() - self._each(remaining).double()
@@ -113,30 +113,30 @@ class Predictions:
     def _unseen_largest(self) -> Float[Tensor, "seed n"]:
         return self._among(~self.seen, torch.amax)
 
-    def _among(self, classes: Bool[Tensor, "_ n_cls"], of: Callable[..., Tensor]) -> Tensor:
+    def _among(self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]) -> Tensor:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
             classes: Mask of the classes, for each seed or for all.
-            of: torch.amax or torch.argmax.
+            function: torch.amax or torch.argmax.
         """
         # adding -inf to the other logits is faster than selecting
-        barred = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-        return self._each(lambda logits, rows: of(logits + barred, -1))
+        offsets = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
+        return self._each(lambda logits, rows: function(logits + offsets, -1))
 
-    def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def _each(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:
-            of: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
+            function: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
                 (seed, m).
         """
         n_seeds, n, n_cls = self.logits.shape
         size = max(1, AT_ONCE // max(1, n_seeds * n_cls))
         if n <= size:
-            return of(self.logits, slice(0, n))
+            return function(self.logits, slice(0, n))
         parts = [slice(start, start + size) for start in range(0, n, size)]
-        return torch.cat([of(self.logits[:, rows], rows) for rows in parts], dim=1)
+        return torch.cat([function(self.logits[:, rows], rows) for rows in parts], dim=1)
 
 
 def percent(

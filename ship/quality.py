@@ -339,11 +339,11 @@ def effective_rank(rows: LabeledSet) -> float:
     (one direction) to the number of dimensions, or of features minus classes; it is 0 if there is
     no spread at all. It grows with the number of features: compare sets of equal size.
     """
-    centred = rows.features - rows.means[rows.labels]
-    if float(centred.square().sum()) <= NO_SPREAD * len(centred):
+    centered = rows.features - rows.means[rows.labels]
+    if float(centered.square().sum()) <= NO_SPREAD * len(centered):
         return 0.0
     # both matrices of products have the same non-zero eigenvalues: use the smaller one
-    wide = len(centred) < centred.shape[1]
-    products = centred @ centred.T if wide else centred.T @ centred
+    wide = len(centered) < centered.shape[1]
+    products = centered @ centered.T if wide else centered.T @ centered
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)
     return float(torch.special.entr(spectrum / spectrum.sum()).sum().exp())

@@ -85,7 +85,7 @@ class Registry(UserDict[str, Entry]):
         Args:
             noun: Kind of the entries in messages, e.g. "generator".
             kind: Class of the plugins: a base class of settings, or DatasetPlugin.
-            builtin: Candidates that come with ship. Those that are no such plugin are skipped.
+            builtin: Candidates that come with ship. Objects that are no plugins are skipped.
         """
         self.noun, self.kind = noun, kind
         plugins = [candidate for candidate in builtin if self.accepts(candidate)]
@@ -100,12 +100,12 @@ class Registry(UserDict[str, Entry]):
     def accepts(self, candidate: Any) -> bool:
         """Return True if an object is a plugin for this registry, valid or not.
 
-        A settings class without name and method is not: it may be a base class of others.
+        A settings class without name and method is not a plugin, but a base class of others.
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
-        meant = plugin_name(candidate) or candidate.method is not None
-        return issubclass(candidate, self.kind) and bool(meant)
+        is_plugin = plugin_name(candidate) or candidate.method is not None
+        return issubclass(candidate, self.kind) and bool(is_plugin)
 
     def require_valid(self, plugin: Plugin, origin: Origin) -> None:
         """Raise an error if a plugin cannot be registered.
@@ -219,7 +219,7 @@ def import_plugin(load: Callable[[], Any], what: str) -> Any:
 
 
 def _settings_fault(error: PydanticUserError) -> str:
-    """Return the fault of a settings class, as text that continues a message after the origin."""
+    """Return the fault of a settings class. The text follows the origin in a message."""
     attribute = re.search(r"`(\w+) = ", error.message)
     if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {format_error(error)}"

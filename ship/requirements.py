@@ -128,7 +128,7 @@ def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
         yield Requirement("objective", text, known)
 
 
-def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
+def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
     """Raise an error if a trial does not meet its protocol's requirements.
 
     Args:

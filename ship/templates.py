@@ -1,6 +1,6 @@
-"""Templates: sentences with one {} for a class name, named sets of them, those of authors' code.
+"""Templates: sentences with one {} for a class name, and named sets of them.
 
-A class's text feature is the mean of its sentences' (arXiv:2103.00020, sec. 3.1.4).
+A class's text feature is the mean of its sentences' features (arXiv:2103.00020, sec. 3.1.4).
 """
 
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
 
-OWN: Final = "dataset"
+DATASET_TEMPLATE: Final = "dataset"
 """Name of the template that comes with a dataset."""
 ENSEMBLE: Final = (
     "itap of a {}.",
@@ -21,7 +21,7 @@ ENSEMBLE: Final = (
 )
 """Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
 better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
-NAMES: Final = (OWN, "ensemble", "authors")
+NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
 MAX_LETTERS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -84,7 +84,7 @@ def expand_templates(templates: Sequence[str], finetuner: str, dataset: str) -> 
     """
     for template in templates:
         if template == "authors":
-            yield from AUTHORS.get((finetuner, dataset), (OWN,))
+            yield from AUTHORS.get((finetuner, dataset), (DATASET_TEMPLATE,))
         elif template == "ensemble":
             yield from ENSEMBLE
         else:

@@ -15,7 +15,7 @@ from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
-from ship.templates import OWN, expand_templates, validate_template
+from ship.templates import DATASET_TEMPLATE, expand_templates, validate_template
 
 # Incremented by hand whenever a code change alters the results of a configuration.
 # Results of different versions are never pooled.
@@ -61,8 +61,8 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "authors"})
 """Selections that use the test images."""
 
 
-_LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
-"""Fine-tuners that use no hand-written prompt; the others start from one or stay near it."""
+_WITHOUT_TEMPLATES: Final = ("coop", "cocoop", "coop_dept")
+"""Fine-tuners that use no hand-written prompt. All others use one in their start or loss."""
 
 
 class SyntheticConfig(Settings):
@@ -82,7 +82,7 @@ class SyntheticConfig(Settings):
 
 
 class TrialConfig(Settings):
-    """One parameter assignment. Together with a seed it determines a result."""
+    """Configuration of a trial. Together with a seed it determines a result."""
 
     backbone: str = "pocket"
     """pocket, an open_clip NAME:PRETRAINED, or hf-hub:ORG/MODEL"""
@@ -116,7 +116,7 @@ class TrialConfig(Settings):
     evaluated"""
     quality: bool = True
     """compare synthetic features with real ones"""
-    templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (OWN,)
+    templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
     authors; authors: those of the fine-tuner's code"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
@@ -160,7 +160,7 @@ class TrialConfig(Settings):
             if reason := part.unread_reason(key):
                 return reason
         generator, finetuner = self.generator.name, self.finetuner.name
-        learned = finetuner in _LEARN_ALL_WORDS and generator in ("none", "vae")
+        learned = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
         if key == "templates" and learned:
             return (
                 f"neither finetuner {finetuner} nor generator {generator} uses hand-written prompts"
@@ -178,7 +178,7 @@ class TrialConfig(Settings):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
-    def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
+    def templates_for(self, dataset: str, own: str = DATASET_TEMPLATE) -> tuple[str, ...]:
         """Return the distinct templates for one of the trial's datasets.
 
         Args:
@@ -186,7 +186,11 @@ class TrialConfig(Settings):
             own: Template that comes with the dataset.
         """
         templates = expand_templates(self.templates, self.finetuner.name, dataset)
-        return tuple(dict.fromkeys(own if template == OWN else template for template in templates))
+        return tuple(
+            dict.fromkeys(
+                own if template == DATASET_TEMPLATE else template for template in templates
+            )
+        )
 
     @field_validator("targets", "templates", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from ship.datasets import DATASETS
 from ship.datasets.base import count_noun, group_truncated, shorten_list
 from ship.requirements import PROTOCOLS, find_missing_data, requirements
 from ship.subsets import bare_features
-from ship.templates import OWN
+from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
 
 # Fields of a trial that determine the classes and images it needs, in addition to early stopping.
@@ -69,7 +69,7 @@ class Needs:
         for key, name in names_by_key.items():
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
-                is_default = trial.templates == (OWN,)
+                is_default = trial.templates == (DATASET_TEMPLATE,)
                 if is_default:
                     yield Fault(key, alike)
                 else:
@@ -81,7 +81,9 @@ class Needs:
         if isinstance(scan, list):
             return ""
         default = DATASETS.get(name, datasets.ImageFolder).template
-        sentences = [default if template == OWN else template for template in templates]
+        sentences = [
+            default if template == DATASET_TEMPLATE else template for template in templates
+        ]
         same = group_truncated(
             scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
         )

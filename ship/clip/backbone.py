@@ -30,8 +30,8 @@ class FrozenCLIP:
             With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
             bits of mantissa); on a CPU it equals fp32.
         fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
-            and configurations. Includes what matters of the tokenizer, if it is not CLIP's or the
-            text tower reads padding.
+            and configurations. Includes properties of the tokenizer, unless it is CLIP's and the
+            text tower does not read padding.
         text: Text tower, which accepts prompt embeddings.
         tokenizer: open_clip's BPE tokenizer, or ship.hub_tokenizer.HubTokenizer.
         feature_dim: Size of image and text features (the text width may differ).
@@ -74,9 +74,9 @@ class FrozenCLIP:
         self.image_precision: ImagePrecision = "fp32"
         self.tokenizer = tokenizer
         self._settings = dict(self._model.visual.preprocess_cfg)
-        wanted = PreprocessCfg(**self._settings)
+        preprocessing = PreprocessCfg(**self._settings)
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
-            wanted, is_train=False
+            preprocessing, is_train=False
         )
         self.mean: tuple[float, ...] = tuple(self._settings["mean"])
         self.std: tuple[float, ...] = tuple(self._settings["std"])
@@ -184,7 +184,7 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
 
 
 def _tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
-    """Return what a fingerprint has to contain of a tokenizer.
+    """Return the properties of a tokenizer that belong in a fingerprint.
 
     CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
     """

@@ -1,4 +1,4 @@
-"""Causal text towers, as CLIP's: what follows a token does not matter to it.
+"""Causal text towers, like CLIP's: a token does not attend to later tokens.
 
 Exact optimizations, tested against open_clip's encode_text:
 
@@ -6,8 +6,8 @@ Exact optimizations, tested against open_clip's encode_text:
 - Classes that share a context are packed into few sequences, each with one copy of the context
   (ship.clip.packing). A mask separates them, and none is padded. The positions of tokens are
   computed on the host, from the names' lengths only.
-- On an accelerator no value is read on the host, and a kernel launch costs more than a padded
-  token: prompts with separate contexts run in one batch. On a CPU they run in groups of similar
+- Prompts with separate contexts run in one batch on an accelerator, where a kernel launch costs
+  more than a padded token and no value is read on the host. On a CPU they run in groups of similar
   length, without SOT. SOT is the same in all prompts and attends only to itself, so that its keys
   and values are constants of each block. Using them costs two launches per block and gains nothing
   for long sequences.

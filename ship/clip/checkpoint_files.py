@@ -1,4 +1,4 @@
-"""Checkpoint files: TorchScript archives, and explanations of what is wrong with a file."""
+"""Checkpoint files: TorchScript archives, and the diagnosis of broken files."""
 
 import pickle
 import zipfile
@@ -63,9 +63,9 @@ def loading_fault(name: str, why: Exception) -> str:
 
 
 def _unreadable(path: str, error: Exception) -> str:
-    """Return what is wrong with a file that cannot be read as a checkpoint."""
+    """Return the fault of a file that cannot be read as a checkpoint."""
     with Path(path).open("rb") as file:
-        head = file.read(512)  # enough to tell text from a checkpoint
+        head = file.read(512)  # enough to distinguish text from a checkpoint
     printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
     faults = {
         "is empty": not head,
@@ -78,7 +78,8 @@ def _unreadable(path: str, error: Exception) -> str:
         ),
         "is not a safetensors file, or is truncated": path.endswith(".safetensors"),
     }
-    return next((fault for fault, so in faults.items() if so), "is not a PyTorch checkpoint")
+    applicable = (fault for fault, applies in faults.items() if applies)
+    return next(applicable, "is not a PyTorch checkpoint")
 
 
 def _difference(actual: Shapes, expected: Shapes) -> str:
@@ -89,8 +90,8 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
     parts += [f"{len(more)} are unknown ({more[0]})"] if more else []
     if odd:
-        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
-        parts.append(f"{len(odd)} have another shape ({odd[0]}: got {mine}, not {its})")
+        got, size = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
+        parts.append(f"{len(odd)} have another shape ({odd[0]}: got {got}, not {size})")
     return ", ".join(parts)
 
 

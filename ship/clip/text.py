@@ -4,8 +4,8 @@ Weights are frozen, so that gradients are computed for the prompts only. A TextT
 that all kinds share: the blocks, their precision, and the features of their last outputs. Its
 subclasses decide which positions are computed for a prompt, and where features are read off:
 
-- ship.clip.causal: CLIP's own kind, where a token ignores what follows it.
-- ship.clip.bidirectional: towers without a mask, where every position matters.
+- ship.clip.causal: CLIP's own kind, where a token does not attend to later ones.
+- ship.clip.bidirectional: towers without a mask, where all positions attend to each other.
 
 The last block computes its output at the positions of features only. With reduced precision only
 the blocks are cast, once. Embeddings, positions, the last norm and the projection keep the
@@ -44,8 +44,8 @@ class TextTower(ABC):
         width: Size of a token embedding, which may differ from the feature size.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         depth: Number of blocks of the transformer.
-        padding_factor: How many times as many positions a prompt has as in a causal tower, roughly.
-            Those who bound the number of prompts at once divide by it.
+        padding_factor: Approximate number of positions per prompt, relative to a causal tower.
+            Limits on the number of prompts per pass are divided by it.
         passed: Number of token positions processed so far, counted once per block (a measure of
             cost, not a state).
     """
@@ -59,7 +59,7 @@ class TextTower(ABC):
         if dtype is not None:
             self._tower.transformer.to(dtype)
         self._gradient_scale = HALF_GRADIENT_SCALE if dtype == torch.float16 else 1.0
-        self._blocks: list[Block] = [(it, None) for it in self._tower.transformer.resblocks]
+        self._blocks: list[Block] = [(block, None) for block in self._tower.transformer.resblocks]
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.padding_factor = 1
@@ -160,9 +160,9 @@ def text_module(model: nn.Module) -> Any:
 
 
 def pooling(model: nn.Module) -> tuple[str, int]:
-    """Return where a model's text tower reads features off: open_clip's pool_type and eos_id."""
+    """Return the pooling of a model's text tower, as open_clip's pool_type and eos_id."""
     module = text_module(model)
-    if not hasattr(model, "text"):  # CLIP has the parts of its text tower under names of its own
+    if not hasattr(model, "text"):  # class CLIP names these attributes differently
         return module.text_pool_type, module.text_eos_id
     return module.pool_type, module.eos_id
 

@@ -35,7 +35,7 @@ from ship.pocket import MODEL_DIR
 RANDOM: Final = "random"
 # Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
 # QuickGELU.
-_DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
+_LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
     nn.LayerNorm: ("eps",),
     nn.BatchNorm2d: ("eps",),
@@ -45,7 +45,7 @@ _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.SiLU: (),
 }
 # The same for a text tower; CLIP and CustomTextCLIP's tower use different names for the pooling.
-_TOWER: Final = ("context_length", "text_pool_type", "pool_type")
+_TOWER_SETTINGS: Final = ("context_length", "text_pool_type", "pool_type")
 
 
 def check_backbone_name(name: str) -> None:
@@ -214,7 +214,7 @@ def fingerprint(
     Args:
         model: A CLIP of open_clip.
         config: open_clip's configuration of its architecture, if there is one.
-        tokenizer: What else determines how it reads texts. Defaults to nothing.
+        tokenizer: Properties of the tokenizer that affect the token IDs. Defaults to none.
 
     Returns:
         32 hex digits.
@@ -224,11 +224,11 @@ def fingerprint(
     tower = text_module(model)
     described = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
-        "tower": {name: getattr(tower, name, None) for name in _TOWER},
+        "tower": {name: getattr(tower, name, None) for name in _TOWER_SETTINGS},
         "layers": [
             [name, kind.__name__, *(getattr(layer, setting) for setting in settings)]
             for name, layer in model.named_modules()
-            for kind, settings in {**_DECIDING, QuickGELU: ()}.items()
+            for kind, settings in {**_LAYER_SETTINGS, QuickGELU: ()}.items()
             if isinstance(layer, kind)
         ],
         **({"tokenizer": tokenizer} if tokenizer else {}),

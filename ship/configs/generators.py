@@ -162,8 +162,8 @@ class KnnGaussianConfig(GeneratorSettings):
 class RealImagesConfig(GeneratorSettings):
     """Upper bound: real training images of the new classes, `shots` per class.
 
-    A dose degrades them in a known way. A study of doses therefore shows which quality metrics
-    change with accuracy, whereas studies of methods only show correlations.
+    `mean_shift` and `spread_scale` degrade them in a known way. A study of these therefore shows
+    which quality metrics change with accuracy; studies of methods only show correlations.
     """
 
     method = "ship.generators.source:RealImages"

@@ -35,7 +35,7 @@ _UNUSED: Final = {
     "link": "not followed, to the dataset's folder or one of its parents",
     "path": "skipped: hidden, read before, or without the suffix of an image",
 }
-"""Noun -> text for the parts of a folder that are not used as they are.
+"""Noun -> description of the parts of a folder that are ignored or read in an unusual way.
 
 All are warnings, except for the last, which is a note.
 """
@@ -161,7 +161,7 @@ class _Reader:
         faults: Faults of the folder.
         split: Description of the split.
         directories: Names of the class directories, after listed().
-        aside: Noun of _ASIDE -> paths that are not used as they are.
+        unused: Noun of _UNUSED -> paths.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:

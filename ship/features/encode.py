@@ -181,7 +181,7 @@ def encode_images(
         torch.set_num_threads(cores_before)
 
 
-def decoding_error(dataset: ImageDataset, split: str, found: str) -> DatasetError:
+def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
     """Create the error for a split with an image that cannot be decoded.
 
     The whole split is decoded to list all such images, so that the user can fix them at once.
@@ -189,7 +189,7 @@ def decoding_error(dataset: ImageDataset, split: str, found: str) -> DatasetErro
     Args:
         dataset: Dataset with the split.
         split: Name of the split.
-        found: Name of an image that cannot be decoded.
+        image: Name of an image that cannot be decoded.
     """
 
     def fault(image: ImageFile) -> str:
@@ -200,7 +200,7 @@ def decoding_error(dataset: ImageDataset, split: str, found: str) -> DatasetErro
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [found]
+        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
     images = count_noun(bad, f"image of {split}")
     return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad)}")
 

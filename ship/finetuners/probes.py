@@ -146,7 +146,7 @@ def zero_shot_confidence(
 
     Args:
         task: Task with the training images.
-        allowed: Mask of the classes in the softmax. Other classes get 0. None means all classes,
+        class_mask: Mask of the classes in the softmax. Other classes get 0. None means all classes,
             and classes without images then get the mean of the others.
     """
     sums, numbers = task.features.new_zeros(2, len(task.class_names))

@@ -110,7 +110,7 @@ class PromptTuned(Finetuner):
         return self.logit_scale * images @ self.text_features().T
 
     def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
-        """Return KgCoOp's L_kg: squared distance to each class's written prompt, mean over allowed.
+        """Return KgCoOp's L_kg: mean over class_mask of squared distances to the written prompts.
 
         Args:
             learned: Text features of the learned prompts, unit norm, so that a class's distance is

@@ -1,4 +1,4 @@
-"""Fit a generator that is written for one seed for all seeds at once, and sample from it."""
+"""Fit a generator, which is written for one seed, for all seeds at once, and sample from it."""
 
 import math
 from collections.abc import Mapping, Sequence

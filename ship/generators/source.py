@@ -73,9 +73,9 @@ class FeatureSource:
 class RealImages(FeatureSource):
     """Features of real training images of the new classes, the upper bound of any generator.
 
-    With dose d and spread s, a feature x of a class with mean m (over its images in all views)
-    becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a random unit
-    vector.
+    With mean_shift d and spread_scale s, a feature x of a class with mean m (over its images in all
+    views) becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a
+    random unit vector.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Critic(nn.Module):
 
 
 def _affine(layer: Linear, x: Tensor) -> Tensor:
-    """Apply the layer with plain operators, as torch.func.grad cannot go through its fold."""
+    """Apply a layer with plain operators: torch.func.grad does not support batched_over_seeds."""
     return x @ layer.weight + layer.bias
 
 

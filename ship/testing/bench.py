@@ -27,7 +27,7 @@ from ship.trial_config import SyntheticConfig, TrialConfig
 SEEDS: Final = (7, 2, 0)
 CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee"
 TOLERANCE: Final = 1e-8
-_FEW: Final = {0: 3, 1: 6, 2: 2, 3: 5}
+_FEWER_IMAGES: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
 Subject = TypeVar("Subject")
 
@@ -164,12 +164,12 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Make image features from noisy copies of class text features. They are read-only."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    centres = class_features(clip, fill_templates([template], CLASSES)).cpu().numpy()
+    centers = class_features(clip, fill_templates([template], CLASSES)).cpu().numpy()
     splits: dict[str, Any] = {}
     for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)
-        x = centres[labels].reshape(len(labels), *[1] * len(views), -1)
-        x = x + 0.15 * rng.standard_normal((len(labels), *views, centres.shape[1]))
+        x = centers[labels].reshape(len(labels), *[1] * len(views), -1)
+        x = x + 0.15 * rng.standard_normal((len(labels), *views, centers.shape[1]))
         x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
         x.flags.writeable = False
         splits |= {split: x, f"{split}_labels": labels}
@@ -188,7 +188,9 @@ def _drop_images(features: FeatureSet) -> FeatureSet:
     labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))
     kept = {
-        "train": np.concatenate([np.flatnonzero(labels == c)[: _FEW.get(c, 6)] for c in classes]),
+        "train": np.concatenate(
+            [np.flatnonzero(labels == c)[: _FEWER_IMAGES.get(c, 6)] for c in classes]
+        ),
         "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
     }
     both = [(name, kept[split]) for split in kept for name in (split, f"{split}_labels")]
@@ -200,15 +202,15 @@ class BenchRun:
     """A trained method with its metrics and outputs.
 
     Attributes:
-        made: The trained method of all seeds.
+        method: The trained method of all seeds.
         epochs: Metrics of each epoch.
-        answers: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
+        outputs: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
             images under each choice; for a generator, two samples of each unseen class.
     """
 
-    made: Any
+    method: Any
     epochs: list[dict[str, Tensor]]
-    answers: list[Tensor]
+    outputs: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -233,10 +235,10 @@ class MethodSubject:
     @cached_property
     def run(self) -> BenchRun:
         """Run of all seeds, shared by checks that do not change it."""
-        return self.fresh(self.task, self.bench.seeds)
+        return self.train(self.task, self.bench.seeds)
 
     @property
-    def answer(self) -> str:
+    def output_name(self) -> str:
         """Name of the outputs in messages."""
         return "samples" if isinstance(self.config, GeneratorSettings) else "logits"
 
@@ -251,23 +253,23 @@ class MethodSubject:
             synthesizer = Synthesizer(SyntheticConfig(), generator.sample, task, seeds)
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
-    def fresh(self, task: Task, seeds: Sequence[int]) -> BenchRun:
+    def train(self, task: Task, seeds: Sequence[int]) -> BenchRun:
         """Build and train a method, and compute its outputs."""
         method, epochs = self.build(task, seeds), []
         for _ in range(method.epochs):
             epochs.append(method.train_epoch())
             if getattr(method, "finished", False):
                 break
-        return BenchRun(method, epochs, self.answers(method, task, seeds))
+        return BenchRun(method, epochs, self.outputs(method, task, seeds))
 
-    def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
+    def outputs(self, method: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
-            return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
-        return [made.logits(self.bench.images, choice) for choice in made.inference_grid]
+            return [method.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
+        return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
-    def require_same(self, made: Any, what: str) -> None:
+    def require_same(self, method: Any, what: str) -> None:
         """Raise CheckError unless the outputs of all seeds are bitwise those of `run`."""
-        ours = self.answers(made, self.task, self.bench.seeds)
-        for mine, theirs in zip(ours, self.run.answers, strict=True):
-            require_equal(mine, theirs, f"{self.answer} {what}", 0)
+        ours = self.outputs(method, self.task, self.bench.seeds)
+        for mine, theirs in zip(ours, self.run.outputs, strict=True):
+            require_equal(mine, theirs, f"{self.output_name} {what}", 0)

@@ -28,7 +28,7 @@ from ship.testing.bench import (
 
 EPOCHS: Final = 3
 """Maximum number of epochs under default settings."""
-LOOKED_AT: Final = 20
+DECODED_PER_SPLIT: Final = 20
 """Number of images per split of a dataset that are decoded."""
 ROUNDING: Final = 1e-5
 """Tolerance for another order of summation, as a fraction of the largest logit.
@@ -100,17 +100,17 @@ def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> An
 
 
 def _check_runs(subject: MethodSubject) -> None:
-    require(bool(subject.run.answers), "inference_grid is empty. Use ({},) if there are no options")
+    require(bool(subject.run.outputs), "inference_grid is empty. Use ({},) if there are no options")
 
 
 def _check_finite(subject: MethodSubject) -> None:
     task = subject.task
-    for answer in subject.run.answers:
+    for output in subject.run.outputs:
         shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
-        if subject.answer == "logits":
+        if subject.output_name == "logits":
             shape = [task.n_seeds, len(subject.bench.images), len(task.class_names)]
-        require_shape(subject.answer, answer, shape)
-        require(bool(answer.isfinite().all()), f"some {subject.answer} are not finite")
+        require_shape(subject.output_name, output, shape)
+        require(bool(output.isfinite().all()), f"some {subject.output_name} are not finite")
 
 
 def _check_metrics(subject: MethodSubject) -> None:
@@ -123,19 +123,20 @@ def _check_metrics(subject: MethodSubject) -> None:
 def _check_determinism(subject: MethodSubject) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        again = subject.fresh(subject.task, subject.bench.seeds)
-        subject.require_same(again.made, "of a second run")
+        again = subject.train(subject.task, subject.bench.seeds)
+        subject.require_same(again.method, "of a second run")
 
 
 def _check_solo_runs(subject: MethodSubject) -> None:
     for seed_index, seed in enumerate(subject.bench.seeds):
-        solo = subject.fresh(subject.bench.task([seed]), [seed])
+        solo = subject.train(subject.bench.task([seed]), [seed])
         # In its solo run a seed that has stopped early has fewer epochs.
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
             for name, value in theirs.items():
                 require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
-        for together, alone in zip(subject.run.answers, solo.answers, strict=True):
-            require_equal(together[seed_index], alone[0], f"{subject.answer} of seed {seed}")
+        what = f"{subject.output_name} of seed {seed} with and without other seeds"
+        for output, solo_output in zip(subject.run.outputs, solo.outputs, strict=True):
+            require_equal(output[seed_index], solo_output[0], what)
 
 
 def _check_resumes(subject: MethodSubject) -> None:
@@ -152,7 +153,7 @@ def _check_load(subject: MethodSubject) -> None:
     task = subject.task
     blank = replace(task, **placeholder_images(task.text_features, task.n_seeds))
     again = subject.build(blank, subject.bench.seeds)
-    restore(again.learned() or {}, capture(subject.run.made.learned() or {}))
+    restore(again.learned() or {}, capture(subject.run.method.learned() or {}))
     subject.require_same(again, "of a method that was loaded")
 
 
@@ -161,18 +162,18 @@ def _check_inputs(subject: MethodSubject) -> None:
     tensors = {f"task.{name}": x for name, x in vars(task).items() if isinstance(x, Tensor)}
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in tensors.items()}
-    subject.fresh(task, subject.bench.seeds)
+    subject.train(task, subject.bench.seeds)
     changed = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
     require(not changed, f"the method has modified {', '.join(changed[:5])}")
 
 
 def _check_unit_norm(subject: MethodSubject) -> None:
-    (norms,) = (samples.norm(dim=-1) for samples in subject.run.answers)
+    (norms,) = (samples.norm(dim=-1) for samples in subject.run.outputs)
     require_equal(norms, torch.ones_like(norms), "norms of the samples and 1", 1e-5)
 
 
 def _check_settings(subject: MethodSubject) -> None:
-    method, planned = subject.run.made, getattr(subject.config, "epochs", 0)
+    method, planned = subject.run.method, getattr(subject.config, "epochs", 0)
     distinct = {tuple(sorted(choice.items())) for choice in method.inference_grid}
     require(len(distinct) == len(method.inference_grid), "inference_grid has duplicate options")
     epochs = method.epochs
@@ -180,8 +181,8 @@ def _check_settings(subject: MethodSubject) -> None:
 
 
 def _check_independence(subject: MethodSubject) -> None:
-    images, finetuner = subject.bench.images, subject.run.made
-    for choice, whole in zip(finetuner.inference_grid, subject.run.answers, strict=True):
+    images, finetuner = subject.bench.images, subject.run.method
+    for choice, whole in zip(finetuner.inference_grid, subject.run.outputs, strict=True):
         tolerance = ROUNDING * float(whole.abs().max())
         turned = finetuner.logits(images.flip(0), choice).flip(1)
         require_equal(turned, whole, "logits of the images in reverse order", tolerance)
@@ -202,8 +203,8 @@ def _check_restores(subject: MethodSubject) -> None:
         later.train_epoch()
     later.load_state_dict(state)
     methods = (later, early)
-    answers = (subject.answers(method, subject.task, subject.bench.seeds) for method in methods)
-    for ours, theirs in zip(*answers, strict=True):
+    outputs = (subject.outputs(method, subject.task, subject.bench.seeds) for method in methods)
+    for ours, theirs in zip(*outputs, strict=True):
         require_equal(ours, theirs, "logits of a restored epoch", 0)
 
 
@@ -305,7 +306,7 @@ def _check_labels(subject: DatasetSubject) -> None:
 
 def _check_decodable(subject: DatasetSubject) -> None:
     for name, split in subject.scan.splits.items():
-        step = max(1, math.ceil(len(split) / LOOKED_AT))
+        step = max(1, math.ceil(len(split) / DECODED_PER_SPLIT))
         for image in split.images[::step]:
             require(
                 type(image) is ImageFile,

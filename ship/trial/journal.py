@@ -1,6 +1,6 @@
 """The progress of a trial: reported metrics, current state, failed seeds and checkpoints.
 
-A seed whose numbers are not finite has failed. The other seeds go on. The failed seed's state is
+A seed with a non-finite number has failed. The other seeds continue. The failed seed's state is
 replaced by a copy of another seed's, because some functions raise for all seeds if one has a NaN.
 Metrics of the copy are not reported.
 """
@@ -19,11 +19,11 @@ from ship.trial_config import CorrectPredictions, EpochMetrics, NonFiniteLoss, S
 
 
 class Journal:
-    """The reports of a trial and, for a resumed trial, the work that is already done.
+    """The reports of a trial, and the state to resume it from.
 
     Attributes:
         trained: Files of the tested models by name. None before the test, or if they are not saved.
-        failed: For each failed seed's index, what was not finite, with stage and epoch.
+        failed: Index of each failed seed -> name, stage and epoch of the non-finite value.
     """
 
     def __init__(

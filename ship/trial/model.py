@@ -159,7 +159,7 @@ class TrainedModel:
         new: Names of the classes without training images.
         class_names: Names of both, in the order of the logits.
         clip: Backbone.
-        notes: What was not saved, and why.
+        notes: Parts that are not saved, and why.
 
     Example:
         >>> model = load_trained("trained", seed=0)

@@ -39,7 +39,7 @@ _FLOATS: Final = (torch.float32, torch.float64)
 
 Name = Annotated[str, Field(max_length=1000)]
 Names = Annotated[tuple[Name, ...], Field(max_length=100_000)]
-Place = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0)]
 NonEmpty = Field(min_length=1, max_length=1000)
 
 
@@ -69,7 +69,7 @@ class ModelEntry(Settings):
     """
 
     target: Name
-    task: Place
+    task: Index
 
 
 class SeedEntry(Settings):
@@ -114,7 +114,7 @@ class TrainedManifest(Settings):
         generator_kept: Whether the files contain a generator.
         models: Fine-tuners that were tested.
         seeds: Entry of each seed.
-        notes: What is not saved and why, for readers.
+        notes: Parts that are not saved, and why.
         versions: Versions of the packages that wrote the files.
         plugins: Identities of the plugins that the configuration uses.
     """
@@ -126,7 +126,7 @@ class TrainedManifest(Settings):
     dataset_fingerprint: Name
     template: Name
     tasks: Annotated[tuple[TaskEntry, ...], NonEmpty]
-    generator_task: Place
+    generator_task: Index
     generator_kept: bool
     models: Annotated[tuple[ModelEntry, ...], NonEmpty]
     seeds: Annotated[tuple[SeedEntry, ...], NonEmpty]
@@ -221,7 +221,7 @@ def _notes(
     finetuners: Sequence[State],
     seeds: Sequence[SeedEntry],
 ) -> Iterator[str]:
-    """Yield what is not saved, and why."""
+    """Yield one line per part that is not saved, with the reason."""
     if generator is None:
         yield f"generator {config.generator.name} has no state to save"
     if not any(finetuners):
@@ -236,11 +236,11 @@ class TrainedError(ValueError):
 
 
 def trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
-    """Make the error of a file.
+    """Return the error for a file.
 
     Args:
         path: Path of the file.
-        fault: Fault of the file, which continues a sentence that starts with the path.
+        fault: Fault of the file, which follows the path in the message.
         way_out: What to do.
     """
     return TrainedError(f"{path}: {fault}; {advice}")

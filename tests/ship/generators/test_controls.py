@@ -14,8 +14,8 @@ from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     GaussianText,
     modality_shift,
-    neighbour_means,
-    neighbour_precision,
+    neighbor_means,
+    neighbor_precision,
     shrunk_cholesky,
     within_class_rows,
 )
@@ -58,9 +58,9 @@ def test_features_are_drawn_around_a_mean(
             factor = shrunk_cholesky(rows, settings["shrinkage"])
         else:
             views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
-            precision = neighbour_precision(views, text[~task.seen[r]], 9, around_text=around)
+            precision = neighbor_precision(views, text[~task.seen[r]], 9, around_text=around)
             factor = torch.linalg.cholesky(torch.linalg.inv(precision))
-            means = neighbour_means(views, text, 9, settings.get("text_copies", 16))
+            means = neighbor_means(views, text, 9, settings.get("text_copies", 16))
         x = means[ids[r]] + noise[r] @ factor.T
         torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 

@@ -16,8 +16,8 @@ from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     KnnGaussian,
     modality_shift,
-    neighbour_means,
-    neighbour_precision,
+    neighbor_means,
+    neighbor_precision,
     shrunk_cholesky,
     within_class_rows,
 )
@@ -117,9 +117,9 @@ def test_moments_by_hand(monkeypatch: pytest.MonkeyPatch, k: int, around_text: b
         total = max(len(near) - 1, 1) * s + np.trace(s) * np.eye(8)
         precisions.append(8 * np.linalg.inv(total))
     views, names = torch.from_numpy(x), torch.from_numpy(text)
-    found = neighbour_precision(views, names, k, around_text=around_text).numpy()
+    found = neighbor_precision(views, names, k, around_text=around_text).numpy()
     np.testing.assert_allclose(found, np.mean(precisions, axis=0), atol=1e-11)
-    np.testing.assert_allclose(neighbour_means(views, names, k, 3).numpy(), means, atol=1e-14)
+    np.testing.assert_allclose(neighbor_means(views, names, k, 3).numpy(), means, atol=1e-14)
 
 
 def test_where_all_classes_are_seen_all_of_them_have_a_part(

@@ -83,7 +83,7 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
     task = bench.task(seeds)
     seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
     order = [*(unseen if synthetic else reversed(unseen)), *reversed(seen)]
-    plain, moved = (subject.fresh(t, seeds).answers for t in (task, reordered(task, order)))
+    plain, moved = (subject.train(t, seeds).outputs for t in (task, reordered(task, order)))
     for ours, theirs in zip(moved, plain, strict=True):
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
