@@ -56,10 +56,10 @@ class Forgetful(torch.autograd.Function):
         (lambda: torch.randn(4, device="gpu", generator=torch.Generator()), RuntimeError),
     ],
 )
-def test_what_cuda_refuses_is_refused(
+def test_operations_that_cuda_rejects_raise_errors(
     device: EmulatedDevice, mixed: Callable[[], object], error: type[Exception]
 ) -> None:
-    """Tensors of two devices, numpy of the device's memory, and a generator of the host."""
+    """Tensors of two devices, numpy of device memory, and generators of the host."""
     with pytest.raises(error):
         mixed()
 
@@ -86,10 +86,10 @@ def test_what_cuda_refuses_is_refused(
         (lambda: attention(2, 3, 5, 8, mask=on(torch.zeros(5, 5))), 7, 4),  # its mask is padded
     ],
 )
-def test_launches_and_waits(
+def test_launches_and_waits_are_counted(
     device: EmulatedDevice, call: Callable[[], object], launches: int, waits: int
 ) -> None:
-    """Also within inference mode, where composite operators arrive whole."""
+    """Also in inference mode, where composite operators arrive as one."""
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode(), device.counting() as counts:
             call()

@@ -100,10 +100,10 @@ TRIALS = [*methods(), *inference_grid(), *protocols()]
 
 
 @pytest.mark.parametrize("settings", some_quick(TRIALS, TRIALS[::9]), ids=str)
-def test_a_trial_on_the_device_is_that_on_the_cpu(
+def test_trial_on_the_device_equals_the_cpu(
     settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """So is one that goes on from a checkpoint."""
+    """A resumed trial is equal, too."""
     defaults = {"generator": small("generator", "vae"), "finetuner": small("finetuner", "coop")}
     config = TrialConfig(**{"shots": 2, **defaults, **settings})
     targets = dict.fromkeys(config.targets, features)
@@ -127,10 +127,10 @@ def test_a_trial_on_the_device_is_that_on_the_cpu(
 SIZES = {"train": 70, "val": 3, "test": 5}  # in training more than one batch has
 
 
-def test_extraction_gives_the_cpus_features(
+def test_extraction_on_the_device_equals_the_cpu(
     tmp_path: Path, device: EmulatedDevice, host_clip: FrozenCLIP, device_clip: FrozenCLIP
 ) -> None:
-    """Views too. The host waits twice for each batch: images in, features out."""
+    """Views are included; the host waits twice per batch."""
     whole = load_dataset("emoji")
     few = {
         name: Split(split.images[: SIZES[name]], split.labels[: SIZES[name]])

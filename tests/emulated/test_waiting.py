@@ -54,8 +54,10 @@ def setting(settings: Callable[[str], Configuration]) -> Configuration:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
-def test_no_generator_waits(device: EmulatedDevice, setting: Configuration, case: str) -> None:
-    """An epoch, and what is sampled after it."""
+def test_generators_do_not_wait_for_the_device(
+    device: EmulatedDevice, setting: Configuration, case: str
+) -> None:
+    """In an epoch, and in sampling after it."""
     generator = build(case, setting.task, setting.clip, SEEDS)
     generator.train_epoch()
     with device.counting() as counts:
@@ -65,8 +67,10 @@ def test_no_generator_waits(device: EmulatedDevice, setting: Configuration, case
 
 
 @pytest.mark.parametrize("name", list(FAST))
-def test_no_finetuner_waits(device: EmulatedDevice, setting: Configuration, name: str) -> None:
-    """An epoch with fresh synthetic features in each step."""
+def test_finetuners_do_not_wait_for_the_device(
+    device: EmulatedDevice, setting: Configuration, name: str
+) -> None:
+    """In an epoch with new synthetic features in each step."""
     finetuner = setting.finetuner(name)
     finetuner.train_epoch()
     with device.counting() as counts:
@@ -76,10 +80,10 @@ def test_no_finetuner_waits(device: EmulatedDevice, setting: Configuration, name
 
 @pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
 @pytest.mark.parametrize("name", list(FINETUNERS))
-def test_an_evaluation_waits_once(
+def test_evaluation_waits_once(
     device: EmulatedDevice, settings: Callable[[str], Configuration], name: str, protocol: str
 ) -> None:
-    """However many choices there are at inference; stacking sorts its margins on the host."""
+    """However many inference options there are; calibration sorts on the host."""
     setting = settings(protocol)
     finetuner = setting.finetuner(name)
     evaluate_choices(finetuner, setting.eval_set, setting.protocol)
@@ -90,8 +94,8 @@ def test_an_evaluation_waits_once(
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
 
 
-def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:
-    """Types and shapes survive; what is on the host already is left alone."""
+def test_to_cpu_copies_all_tensors_at_once(device: EmulatedDevice) -> None:
+    """Types and shapes are unchanged, and host tensors are not copied."""
     host = torch.tensor([7, 8])
     values = {
         "flag": torch.tensor([True, False]).to(device.name),

@@ -130,7 +130,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("settings", "method", "told"), FAULTS, ids=lambda x: str(x)[-40:])
-def test_a_fault_is_told(
+def test_faulty_method_is_reported_with_advice(
     settings: Any,
     method: Any,
     told: str,
@@ -138,7 +138,7 @@ def test_a_fault_is_told(
     features: FeatureSet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As it is built, or in its first epoch."""
+    """When it is built, or in its first epoch."""
     monkeypatch.setattr(settings, "method", method)
     task = final_task(clip64, features, SEEDS, shots=3)
     with pytest.raises((TypeError, ValueError, RuntimeError), match=told):

@@ -17,13 +17,13 @@ SEEN = torch.tensor([[True, True, False, False]])
 
 
 def test_harmonic_mean() -> None:
-    """H of equal parts is that part, of a zero is zero."""
+    """H of equal values is that value, and H with a zero is 0."""
     made = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
     assert made.tolist() == [60.0, 0.0, 0.0]
 
 
-def test_score_tells_the_protocols_apart() -> None:
-    """Base-to-new decides within each half; joint lets the halves compete."""
+def test_score_separates_base_to_new_from_joint() -> None:
+    """Base-to-new classifies within each group; joint metrics use all classes."""
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
     made = {
@@ -36,8 +36,8 @@ def test_score_tells_the_protocols_apart() -> None:
     assert made["joint_harmonic_mean"] == 0
 
 
-def test_images_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are looked at in one go, to the bit; one bad logit is its replica's."""
+def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are bitwise equal; a non-finite logit affects only its seed."""
     drawn = torch.Generator().manual_seed(0)
     logits = 9 * torch.randn(2, 7, 4, generator=drawn)
     labels, seen = torch.tensor([0, 1, 2, 3, 3, 0, 1]), torch.cat([SEEN, SEEN.flip(1)])
@@ -82,11 +82,8 @@ def case() -> Case:
     return logits + 0.8 * seen[:, None], labels, seen
 
 
-def test_scores_and_the_best_constant(case: Case) -> None:
-    """Per-class averages of the argmax; no constant of a fine sweep has a better H.
-
-    And the area under S over U of a finer one, trapezoid by trapezoid.
-    """
+def test_calibration_and_ausuc_equal_a_fine_sweep(case: Case) -> None:
+    """No constant of the sweep has a better H; the area is a trapezoid sum."""
     logits, labels, seen = case
     made = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
     for r in range(2):
@@ -105,8 +102,8 @@ def test_scores_and_the_best_constant(case: Case) -> None:
         assert found["ausuc"] == pytest.approx(area, abs=0.05)
 
 
-def test_a_given_constant_is_used(case: Case) -> None:
-    """On test images the constant is selection's, one a replica."""
+def test_given_calibration_constant_is_used(case: Case) -> None:
+    """On test images the constant is that of selection, one per seed."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
     made = score_one_softmax(Predictions(*map(torch.tensor, case)), False, torch.tensor(constants))
@@ -116,8 +113,8 @@ def test_a_given_constant_is_used(case: Case) -> None:
     assert made["calibration"].tolist() == pytest.approx(constants)
 
 
-def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
-    """Of -4, -1 and 2: an image of an unseen class that is wrong under all leaves H at 0."""
+def test_tied_calibration_constants_choose_the_nearest_to_0() -> None:
+    """Of -4, -1 and 2 it is -1."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
     assert score_one_softmax(Predictions(logits, labels, seen), False)["calibration"].tolist() == [
@@ -175,8 +172,8 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30), sharp=st.sampled_from([0.1, 1.0, 8.0]))
-def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
-    """Each replica has its own logits and its own base classes."""
+def test_open_world_metrics_equal_their_definitions(seed: int, n: int, sharp: float) -> None:
+    """For each seed with its own logits and base classes."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
@@ -187,7 +184,7 @@ def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
         assert {k: v[seed_index].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
 
 
-def test_a_tie_of_two_correct_images_counts_half() -> None:
-    """All logits equal, so that classes 0 and 2 are answered: one pair of four is all correct."""
+def test_ties_count_half_in_openworld_auc() -> None:
+    """With equal logits one pair of four is entirely correct."""
     made = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
     assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 12.5

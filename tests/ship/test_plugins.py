@@ -36,8 +36,8 @@ def written(
     return path
 
 
-def test_a_files_plugins_join_the_tables() -> None:
-    """All of them, with the file's hash as what they are, whatever the file is called."""
+def test_plugins_of_a_file_are_registered() -> None:
+    """All of them, identified by the file's hash, whatever the file is called."""
     load_plugin(FILE)
     trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
     found = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
@@ -48,8 +48,8 @@ def test_a_files_plugins_join_the_tables() -> None:
     assert plugin_identities("vae", "coop", ["emoji"]) == {}
 
 
-def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
-    """Another identity, and the new settings: nothing of the old module is used."""
+def test_edited_file_replaces_its_plugins(tmp_path: Path) -> None:
+    """It has another identity and the new settings."""
     path = written(tmp_path, width=1)
     load_plugin(path)
     before = plugin_identities("none", "own")
@@ -60,8 +60,8 @@ def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", told(__file__, "plugin_files.yaml"), ids=str)
-def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None:
-    """One line that names the file and the fault; nothing joins, and it can be mended."""
+def test_unusable_plugin_files_are_one_line(tmp_path: Path, case: dict[str, str]) -> None:
+    """The line has the file and the fault; nothing is registered."""
     path = written(tmp_path, case.get("name", "own"), method=case.get("method", "Made"))
     if "content" in case:
         path.write_text(case["content"], "utf-8")
@@ -74,8 +74,8 @@ def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None
 
 
 @pytest.mark.timeout(20)  # whoever opens a pipe waits for a writer
-def test_what_is_no_file_to_be_run(tmp_path: Path) -> None:
-    """Nothing there, a pipe that nobody writes to, a folder, a device; one that is too large."""
+def test_paths_that_are_no_regular_files_are_rejected(tmp_path: Path) -> None:
+    """Missing files, pipes, folders, devices and too large files."""
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "large.py").write_text("#" * (1 << 20) + "\n")
     for path, said in {
@@ -98,24 +98,24 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_a_modules_plugins_join_the_tables() -> None:
-    """Those that it imports from its own submodules, too; workers import it by its name."""
+def test_plugins_of_a_module_are_registered() -> None:
+    """Those of its submodules, too; workers import the module by name."""
     load_plugin("ship_example")
     found = plugin_identities("residual_text", "ridge", ["shapes"])
     assert set(found) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
     (identity,) = set(found.values())
     assert identity.startswith("sha256:") and len(identity) == 71
     (origin,) = loaded_origins()
-    assert (origin.said, origin.content) == ("module ship_example", None)
+    assert (origin.label, origin.content) == ("module ship_example", None)
     FINETUNERS.clear(), FINETUNERS.origins.clear()
     load_origins(pickle.loads(pickle.dumps(loaded_origins())))
     assert plugin_identities("none", "ridge") == {"finetuner ridge": identity}
 
 
-def test_an_installed_modules_identity_is_its_version(
+def test_identity_of_an_installed_module_is_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The version of its distribution decides, whatever its files contain."""
+    """The contents of its files do not matter."""
     written(tmp_path, file="of_a_package.py")
     about = tmp_path / "theirs-1.2.dist-info"
     about.mkdir()
@@ -127,10 +127,10 @@ def test_an_installed_modules_identity_is_its_version(
 
 
 @pytest.mark.parametrize("changed", ["__init__.py", "inner/methods.py"])
-def test_any_changed_file_of_a_package_changes_its_identity(
+def test_any_changed_file_changes_a_packages_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    """A package without a version is known by all of its Python files."""
+    """A package without a version is identified by its Python files."""
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
     for name in (f"before_{len(changed)}", f"after_{len(changed)}"):
@@ -155,8 +155,8 @@ def test_any_changed_file_of_a_package_changes_its_identity(
         ("no_such_file.py", r"file no_such_file\.py: cannot be read: No such file"),
     ],
 )
-def test_modules_that_cannot_be_used(name: str, fault: str) -> None:
-    """One line that names the module and the fault; what ends in .py is a file."""
+def test_unusable_plugin_modules_are_one_line(name: str, fault: str) -> None:
+    """The line has the module and the fault; a name ending in .py is a file."""
     with pytest.raises(PluginError, match=fault) as caught:
         load_plugin(name)
     assert "\n" not in str(caught.value)

@@ -35,8 +35,8 @@ METRICS = {
 Rows = tuple[torch.Tensor, torch.Tensor]
 
 
-def test_cosines_equal_a_loop_over_classes() -> None:
-    """Means by hand, with numpy, of five classes whose features share their centres."""
+def test_cosines_of_means_equal_a_loop_over_classes() -> None:
+    """Means are computed by numpy."""
     centres = unit(5, 8)
     real, made = (LabeledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
@@ -50,8 +50,8 @@ def test_cosines_equal_a_loop_over_classes() -> None:
     assert found == pytest.approx({k: np.mean(v) for k, v in expected.items()})
 
 
-def test_accuracies_tell_the_directions_apart() -> None:
-    """Synthetic features of one class that lie at another class are counted, each way its own."""
+def test_cross_accuracies_differ_by_direction() -> None:
+    """Misplaced synthetic features count differently in each direction."""
     axes = torch.eye(3, dtype=torch.float64)
     real = LabeledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
     # class 0's one feature is right; of class 1's three, two lie at 2; class 2's one is right
@@ -62,7 +62,7 @@ def test_accuracies_tell_the_directions_apart() -> None:
 
 
 def test_diversity_equals_a_loop_over_pairs() -> None:
-    """Mean over classes of the mean over pairs; a class with one image does not count."""
+    """Classes with one image do not count."""
     features, labels = unit(9, 5), torch.tensor([0, 0, 0, 0, 1, 2, 2, 2, 0])
     means = []
     for c in (0, 2):
@@ -73,8 +73,8 @@ def test_diversity_equals_a_loop_over_pairs() -> None:
 
 
 @pytest.mark.parametrize(("per_class", "d"), [(4, 30), (20, 6)])
-def test_effective_rank_equals_the_singular_values(per_class: int, d: int) -> None:
-    """The entropy of the squared singular values of the centred rows, whichever side is longer."""
+def test_effective_rank_equals_the_entropy_of_singular_values(per_class: int, d: int) -> None:
+    """For more rows than columns and vice versa."""
     features, labels = clustered(unit(3, d), per_class)
     centred = torch.cat([features[labels == c] - features[labels == c].mean(0) for c in range(3)])
     energy = torch.linalg.svdvals(centred) ** 2
@@ -105,8 +105,8 @@ def real_of(seed: int) -> Rows:
     return clustered(CENTRES, 8 + seed, seed=200 + seed)
 
 
-def test_replicas_are_independent() -> None:
-    """A replica has the values that it has alone, drawn ones included."""
+def test_quality_of_a_seed_does_not_depend_on_other_seeds() -> None:
+    """Metrics with random draws are also equal."""
     seeds = [3, 5, 8]
     fused = measured([made_by(s) for s in seeds], [real_of(s) for s in seeds], seeds)
     for row, seed in enumerate(seeds):
@@ -119,8 +119,8 @@ def test_replicas_are_independent() -> None:
 @pytest.mark.parametrize(
     ("flag", "spread", "shift"), [("diversity_collapse", 0.05, 0.0), ("mean_gap", 0.5, 1.5)]
 )
-def test_a_planted_fault_raises_its_flag_alone(flag: str, spread: float, shift: float) -> None:
-    """Nearly one feature a class, at the right place, or all moved alike; in one replica of two."""
+def test_each_planted_fault_raises_only_its_flag(flag: str, spread: float, shift: float) -> None:
+    """In one seed of two."""
     features, labels = made_by(1, spread)
     moved = torch.nn.functional.normalize(features + shift * unit(1, 12, seed=5), dim=1)
     made = measured([made_by(0), (moved, labels)], [real_of(0), real_of(1)], [0, 1])
@@ -128,8 +128,8 @@ def test_a_planted_fault_raises_its_flag_alone(flag: str, spread: float, shift: 
     assert {name: value.tolist() for name, value in flag_faults(made).items()} == expected
 
 
-def test_undefined_metrics_are_left_out_for_all() -> None:
-    """One image a class in one replica: no real spread to compare with, in any replica."""
+def test_undefined_metrics_are_omitted_for_all_seeds() -> None:
+    """One image per class in one seed leaves no real spread to compare with."""
     single = real_of(1)[0][::9], real_of(1)[1][::9]
     made = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
     spread = {"real_diversity", "effective_rank", "real_effective_rank"}
@@ -137,8 +137,8 @@ def test_undefined_metrics_are_left_out_for_all() -> None:
     assert set(flag_faults(made)) == {"mean_gap"}
 
 
-def test_total_collapse_is_finite() -> None:
-    """One vector for everything is measured and flagged, not divided by zero; no gradient stays."""
+def test_collapsed_features_have_finite_metrics_and_a_flag() -> None:
+    """One vector for all classes is measured without division by zero or gradients."""
     features, labels = made_by(0)
     one = features[:1].expand(60, -1).requires_grad_()
     made = measured([(one, labels)], [real_of(0)], [0])
@@ -176,14 +176,8 @@ def class_means(eval_set: EvalSet) -> Tensor:
     return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
-def test_what_a_generator_gives_is_recognised_or_not(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """The class mean lies at itself, and has no diversity; its neighbour's mean is flagged.
-
-    Only classes without images are asked for: each seed's pseudo-new ones in selection, new ones
-    in the test. The zero-shot classifier takes its own rows for what they are.
-    """
+def test_measure_eval_set_recognizes_class_means(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Only classes without images are synthesized; other means are flagged."""
     for eval_set in eval_sets(clip, features):
         means = class_means(eval_set)
         right, wrong, text = (
@@ -206,10 +200,8 @@ def test_what_a_generator_gives_is_recognised_or_not(
         assert bool((gap.abs() < 1e-6).all())
 
 
-def test_a_seed_with_features_that_are_not_finite_spoils_no_other(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """It has NaN in every metric, and the other seed what it has beside a sound one."""
+def test_non_finite_features_affect_only_their_seed(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """That seed has NaN in all metrics."""
     for eval_set in eval_sets(clip, features):
         means = class_means(eval_set)
         whole = measure_eval_set(Table(means).sample, eval_set, SEEDS)

@@ -34,8 +34,8 @@ def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple
     return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_seed
 
 
-def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Images of all eight classes, validation images of all, and no retraining."""
+def test_few_shot_trains_on_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """All classes have training and validation images, and nothing is retrained."""
     made = plan(clip, features, protocol="few_shot", selection="base_val")
     task = made.selection.task
     assert bool(task.seen.all()) and task.counts == (16, 16) and made.generator_task is None
@@ -46,8 +46,8 @@ def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> No
     }  # fmt: skip
 
 
-def test_an_official_split_decides_who_is_seen(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Three of eight classes are seen; the final task shows images of these alone."""
+def test_official_split_defines_the_seen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The final task has only images of the seen classes."""
     for name in ("generalized_zero_shot", "base_to_new"):
         made = plan(clip, replace(features, n_seen=3), protocol=name)
         final = made.finals[0][0].task
@@ -55,8 +55,10 @@ def test_an_official_split_decides_who_is_seen(clip: FrozenCLIP, features: Featu
         assert made.selection.task.class_names == WORDS[:3]
 
 
-def test_generalized_zero_shot_metrics(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """S, U, H, calibrated ones and the area; the constant is the one that selection chose."""
+def test_generalized_zero_shot_uses_selections_constant(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """S, U, H, calibrated metrics and the area are reported."""
     made = last(clip, features, protocol="generalized_zero_shot")
     assert set(OBJECTIVES["generalized_zero_shot"]) <= set(made)
     assert made["calibration"] == made["selection_calibration"]
@@ -66,8 +68,8 @@ def test_generalized_zero_shot_metrics(clip: FrozenCLIP, features: FeatureSet) -
         assert not any(name.startswith("calibrat") for name in without)
 
 
-def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """All others are seen under their own images; selection never hears of the unseen one."""
+def test_single_unseen_puts_the_class_last(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """All other classes are seen, and selection uses no image of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
     made = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
     final = made.finals[0][0].task
@@ -80,8 +82,8 @@ def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: Fe
     assert {"unseen", "quality/recognised_by_images", "quality/frechet"} <= set(metrics)
 
 
-def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """max_classes counts it in, wherever the dataset has it; without a name it is the last kept."""
+def test_max_classes_keeps_the_unseen_class(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Without unseen_class it is the last class that is kept."""
     keys = {"protocol": "single_unseen", "max_classes": 4}
     with pytest.raises(ValueError, match=r"unseen_class must be .* got 'dogs' \(nearest: dog"):
         studied_classes(TrialConfig(unseen_class="dogs", **keys), features)
@@ -92,8 +94,8 @@ def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSe
     assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
 
 
-def test_null_shots_are_all_images(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """With unequal classes an epoch has as many steps as images, not as the largest class."""
+def test_null_shots_uses_all_images(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """An epoch has as many steps as the images fill, not as the largest class."""
     first = np.unique(features.train_labels, return_index=True)[1]
     keep = features.train_labels >= 3
     keep[first] = True

@@ -86,10 +86,10 @@ def keep(cache: Path, repository: str, name: str) -> Path:
         ("named", "someone/named", "epoch_9.pth"),
     ],
 )
-def test_what_is_in_the_cache_is_loaded_without_a_network(
+def test_cached_weights_are_loaded_without_requests(
     cache: Path, asked: list[str], tag: str, repository: str, name: str
 ) -> None:
-    """Whichever of its files is there; nobody is asked."""
+    """Weights in any of the hub's files are loaded from the cache without a request."""
     keep(cache, repository, name)
     clip = FrozenCLIP.load(f"tiny:{tag}")
     assert asked == []
@@ -97,8 +97,8 @@ def test_what_is_in_the_cache_is_loaded_without_a_network(
         assert torch.equal(clip._model.state_dict()[key], value)
 
 
-def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: list[str]) -> None:
-    """The hub is asked once; a download, which would take most of a minute, is not tried."""
+def test_unreachable_hub_is_one_line_with_advice(cache: Path, asked: list[str]) -> None:
+    """The hub is asked once, no download is tried, and the message says what to do."""
     with pytest.raises(BackboneError) as caught:
         FrozenCLIP.load("tiny:openai")
     assert str(caught.value) == (
@@ -110,8 +110,8 @@ def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: 
     assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
 
 
-def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
-    """For every kind of it that a pretrained tag of open_clip has: as open_clip itself sets it."""
+def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[str]) -> None:
+    """Each kind of preprocessing of a pretrained tag is set as by open_clip."""
     path = keep(cache, "someone/tiny", "open_clip_model.safetensors")
     entries = [get_pretrained_cfg(*name.split(":")) for name in backbones()[1:]]
     places = ("url", "hf_hub")
@@ -152,8 +152,8 @@ except BackboneError as error:
 
 
 @pytest.mark.slow
-def test_offline_nodes_load_what_is_cached_and_name_what_is_not(cache: Path) -> None:
-    """With HF_HUB_OFFLINE=1, as compute nodes have it; no request is sent."""
+def test_offline_mode_loads_cached_files_and_names_missing_ones(cache: Path) -> None:
+    """With HF_HUB_OFFLINE=1 no request is sent; missing files are named."""
     keep(cache, "someone/cached", "open_clip_model.safetensors")
     environment = {
         **os.environ,

@@ -99,8 +99,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     return made
 
 
-def test_a_repository_gives_what_open_clip_makes_of_it(hub: Hub) -> None:
-    """Features of images and texts, with the activation and preprocessing of its configuration."""
+def test_repository_equals_open_clips_model(hub: Hub) -> None:
+    """Features, activation and preprocessing equal those of open_clip's model."""
     model, _, preprocess = open_clip.create_model_and_transforms(NAME)
     tokenizer, texts = open_clip.get_tokenizer(NAME), ["a photo of a cat.", "dog"]
     image = Image.effect_noise((40, 50), 90).convert("RGB")
@@ -117,8 +117,8 @@ def test_a_repository_gives_what_open_clip_makes_of_it(hub: Hub) -> None:
     assert truncate_texts(NAME, ["A  Cat."]) == ["a cat ."]
 
 
-def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
-    """In the form of SigLIP's; its tokenizer is in another repository, and is cached, too."""
+def test_repository_with_a_hugging_face_tokenizer(hub: Hub) -> None:
+    """The tokenizer is read from its own repository and cached, too."""
     text = {**CONFIG["text_cfg"], "hf_tokenizer_name": "org/tokens", "no_causal_mask": True}
     text |= {"pool_type": "last", "tokenizer_kwargs": {"clean": "canonicalize"}}
     config = {**CONFIG, "text_cfg": text, "custom_text": True, "init_logit_bias": -10}
@@ -137,7 +137,7 @@ def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
 
 
 def test_weights_are_downloaded_once(hub: Hub) -> None:
-    """A cached repository is loaded without any request; older names of files are found, too."""
+    """A cached repository needs no request; older file names work, too."""
     FrozenCLIP.load(NAME)
     assert hub.requests == ["open_clip_config.json", "open_clip_model.safetensors"]
     hub.error = OSError("Name or service not known")
@@ -149,8 +149,8 @@ def test_weights_are_downloaded_once(hub: Hub) -> None:
     assert hub.requests[3:] == ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
-def test_the_fingerprint_is_that_of_the_weights(hub: Hub) -> None:
-    """It does not depend on where weights come from, and the cached one on the file."""
+def test_fingerprint_depends_on_weights_not_on_their_location(hub: Hub) -> None:
+    """Equal weights from the hub and from a file have one fingerprint."""
     path = hub.folder / "org/tiny-clip/open_clip_model.safetensors"
     before = _stamp(NAME)
     clip = FrozenCLIP.load(NAME)
@@ -163,8 +163,8 @@ def test_the_fingerprint_is_that_of_the_weights(hub: Hub) -> None:
     assert _stamp(NAME) == _stamp(NAME) != before
 
 
-def test_a_trained_model_loads_only_repositories_that_are_cached(hub: Hub) -> None:
-    """Its file is untrusted: it cannot start a download."""
+def test_trained_models_load_only_cached_repositories(hub: Hub) -> None:
+    """A file of a trained model is untrusted input and cannot start a download."""
     assert not _may_load(NAME)
     FrozenCLIP.load(NAME)
     assert _may_load(NAME) and not _may_load("hf-hub:../../etc/x")
@@ -215,10 +215,10 @@ NEWER = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "rotary": True}}
         (failing(RepositoryNotFoundError("404", response=Mock())), "no public model org/tiny-clip"),
     ],
 )
-def test_a_repository_that_cannot_be_used_is_one_line(
+def test_unusable_repository_is_one_line(
     hub: Hub, prepare: Callable[[Hub], str], message: str
 ) -> None:
-    """The name or the repository, and the reason."""
+    """The message has the name or the repository, and the reason."""
     name = prepare(hub)
     with pytest.raises(BackboneError, match=message) as caught:
         FrozenCLIP.load(name)

@@ -71,21 +71,21 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
-    """Grey, palette, 16-bit and transparent images open as RGB, transparency over white."""
+def test_every_image_mode_is_decoded_to_rgb_over_white(mode: str) -> None:
+    """Gray, palette, 16-bit and transparent images open as RGB, transparency over white."""
     data, expected = MODES[mode]
     assert first_pixel(data) == pytest.approx(expected, abs=int(mode == "cmyk"))  # a JPEG
 
 
-def test_an_image_of_floating_point_values_is_refused() -> None:
-    """Pillow would open values of 0 to 1 black; TIFF files hold such images."""
+def test_floating_point_images_are_rejected() -> None:
+    """Pillow would open values between 0 and 1 as black."""
     data = encoded(Image.new("F", (4, 4), 0.5), "TIFF")
     with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale; save"):
         ImageFile("x", data).open()
 
 
 def test_dataset_error_survives_pickling() -> None:
-    """Its faults stay a list when a worker hands it to the driver."""
+    """The list of faults is unchanged when a worker sends the error to the driver."""
     error = pickle.loads(pickle.dumps(DatasetError("a", "b")))  # noqa: S301
     assert error.faults == ("a", "b")
     assert str(error) == "a\nb"
@@ -111,21 +111,21 @@ def pocket() -> SimpleTokenizer:
 
 
 @pytest.mark.parametrize(("name", "meant"), NAMES["datasets"].items())
-def test_a_dataset_is_found_by_its_name_elsewhere(name: str, meant: str | None) -> None:
-    """Names of papers, folders and torchvision lead to ours, however hyphenated; others to none."""
+def test_other_names_of_datasets_are_recognized(name: str, meant: str | None) -> None:
+    """Names in papers, folders and torchvision lead to a dataset; other names to none."""
     assert nearest_dataset(name) == meant
 
 
-def test_the_authors_templates_are_of_what_there_is() -> None:
-    """Of fine-tuners and datasets by name; none repeats what the dataset brings with it."""
+def test_authors_templates_name_existing_methods_and_datasets() -> None:
+    """No entry names an unknown method or repeats the dataset's own template."""
     for (finetuner, dataset), found in AUTHORS.items():
         assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
         assert [validate_template(one).count("{}") for one in found] == [1] * len(found)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
-def test_class_names_of_xlsa17_become_words(written: str, words: str) -> None:
-    """Plus signs, underscores, numbers in front and SUN's letters go; other digits stay."""
+def test_xlsa17_class_names_become_words(written: str, words: str) -> None:
+    """Plus signs, underscores, leading numbers and SUN's letters are removed."""
     assert xlsa_class_name(written) == words
 
 
@@ -133,10 +133,10 @@ def test_class_names_of_xlsa17_become_words(written: str, words: str) -> None:
     ("one", "other", "same"),
     [(*pair, kind == "same") for kind in ("same", "apart") for pair in NAMES[kind]],
 )
-def test_names_are_the_same_when_their_token_ids_are(
+def test_names_are_equal_if_their_token_ids_are(
     clip: SimpleTokenizer, pocket: SimpleTokenizer, one: str, other: str, same: bool
 ) -> None:
-    """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
+    """In both vocabularies and in prompts; the fault has both names."""
     for tokenizer in (clip, pocket):
         for text in ("{}", TEMPLATE):
             ids = [tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (one, other)]
@@ -147,19 +147,16 @@ def test_names_are_the_same_when_their_token_ids_are(
 
 
 @given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
-def test_pieces_and_token_ids_tell_the_same_names_apart(
+def test_pieces_differ_if_and_only_if_token_ids_differ(
     clip: SimpleTokenizer, one: str, other: str
 ) -> None:
-    """Whatever the two names are."""
+    """split_pieces and CLIP's tokenizer distinguish the same names."""
     ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
     assert (split_pieces(one) == split_pieces(other)) == (ids[0] == ids[1])
 
 
-def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenizer) -> None:
-    """The last token that is read keeps two names apart, the next one does not.
-
-    Of signs that CLIP has no word for, and no space between, some twenty fill the prompt.
-    """
+def test_names_that_differ_only_after_truncation_are_a_fault(clip: SimpleTokenizer) -> None:
+    """Names must differ within the tokens that CLIP reads."""
     room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
     for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
         names = [said + end for end in ("big", "small")]

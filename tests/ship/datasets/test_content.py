@@ -20,8 +20,8 @@ from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import save_image
 
 
-def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
-    """The first five are shown; a name that stands in both splits is another check's to tell."""
+def test_copies_are_reported_for_each_pair_of_splits() -> None:
+    """The first five pairs are listed; equal names are reported by another check."""
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
     assert copy_faults("x", {"train": many, "val": {}, "test": copies}, {}) == [
@@ -39,8 +39,8 @@ def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
     assert not copy_faults("x", {"train": one, "val": {}, "test": one}, {})
 
 
-def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
-    """Another format and a comment make no difference; one pixel and the shape do."""
+def test_pixel_hash_ignores_format_and_metadata(tmp_path: Path) -> None:
+    """Another lossless format has the same hash; a pixel or shape changes it."""
     save_image(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png")
     comment = PngImagePlugin.PngInfo()
@@ -58,8 +58,8 @@ def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
     assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 4
 
 
-def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
-    """The file's bytes are hashed anyway; both names stand in the line, which has no other."""
+def test_copies_across_splits_of_a_custom_folder_are_a_fault(folder_root: Path) -> None:
+    """The line has both names of the copied image."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
     train, test = splits["train"].images[0].name, splits["test"].images[0].name
     shutil.copy(folder_root / "pets" / train, folder_root / "pets" / test)
@@ -71,8 +71,8 @@ def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
     )
 
 
-def test_an_image_under_two_classes_is_refused(folder_root: Path) -> None:
-    """Both paths stand in the line, whichever splits they are in."""
+def test_image_in_two_classes_is_a_fault(folder_root: Path) -> None:
+    """The line has both paths, whichever splits they are in."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
     dog = splits["train"].images[0].name
     lion = next(p.name for p in splits["train"].images if p.name.startswith("sea"))
@@ -83,10 +83,10 @@ def test_an_image_under_two_classes_is_refused(folder_root: Path) -> None:
     assert caught.value.faults == (f"{where}: 1 image under two classes: {dog} = {lion}",)
 
 
-def test_a_published_split_with_copies_is_used_with_a_warning(
+def test_copies_in_a_published_split_only_cause_a_warning(
     coop_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without them its figures could not be compared with others'."""
+    """Changing the split would make results incomparable with published ones."""
     images = coop_root / "caltech-101/101_ObjectCategories"
     shutil.copy(images / "sea_horse/train0.jpg", images / "sea_horse/test1.jpg")
     load_dataset("caltech101", coop_root)
@@ -134,10 +134,10 @@ def disguised(path: Path) -> None:
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("change", [lambda path: save_image(path, 77, (20, 20)), disguised])
-def test_a_changed_image_is_read_again(
+def test_only_the_changed_image_is_read_again(
     coop_root: Path, tmp_path: Path, reads: Counted, change: Callable[[Path], None]
 ) -> None:
-    """It alone, once; the fingerprint is that of the new content."""
+    """The fingerprint follows the new content."""
     memory = tmp_path / "digests"
     first = load_dataset("caltech101", coop_root, memory)
     image = first.splits["train"].images[1]
@@ -153,10 +153,10 @@ def test_a_changed_image_is_read_again(
     assert reads() == []
 
 
-def test_an_image_that_was_just_written_is_not_remembered(
+def test_digest_of_a_just_written_image_is_not_cached(
     coop_root: Path, tmp_path: Path, reads: Counted
 ) -> None:
-    """On a disk that counts seconds, a change in the same second could not be seen."""
+    """A coarse clock would hide another change within the same second."""
     for _ in range(2):
         load_dataset("caltech101", coop_root, tmp_path / "digests")
         assert len(reads()) == 12
@@ -168,10 +168,10 @@ def remembering(folder: Path, root: str = "x") -> DigestCache:
 
 
 @given(damage=DAMAGE)
-def test_a_damaged_memory_gives_no_other_digest(
+def test_damaged_digest_cache_is_ignored(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
-    """Other bytes, or fewer: the file is read."""
+    """Damaged or truncated caches cause the files to be read again."""
     folder = tmp_path_factory.mktemp("memory")
     save_image(folder / "a.png")
     image = ImageFile("a.png", folder / "a.png")
@@ -179,7 +179,7 @@ def test_a_damaged_memory_gives_no_other_digest(
     def digest() -> bytes:
         memory = remembering(folder)
         found = memory.digest(image)
-        memory.keep()
+        memory.save()
         return found
 
     expected = digest()

@@ -121,7 +121,7 @@ def said(root: Path, case: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['tree']}: {case['case']}")
 def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
-    """It names the file and what is wrong in it; no other line is added."""
+    """The line has the file and the fault, and there are no other lines."""
     LAYOUTS[case["tree"]](tmp_path)
     spoil(tmp_path, case)
     lines = said(tmp_path, case)

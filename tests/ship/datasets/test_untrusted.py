@@ -34,8 +34,8 @@ def png(side: int) -> bytes:
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_460, 20_000, 2_000_000])
-def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
-    """Pillow would only warn of the first; the user is told which image, and why."""
+def test_image_with_too_many_pixels_is_not_decoded(side: int, coop_root: Path) -> None:
+    """The message has the image and the limit."""
     assert side**2 > MAX_IMAGE
     with pytest.raises(UndecodableError, match="more than the maximum of"):
         ImageFile("bomb", png(side)).open()
@@ -47,8 +47,8 @@ def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
     assert "more than the maximum of" in text
 
 
-def test_an_image_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript, which Pillow hands to Ghostscript, is no image here, whatever it is called."""
+def test_postscript_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would start Ghostscript, whatever the file is called."""
     Image.init()
     assert "EPS" in Image.OPEN
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
@@ -127,8 +127,8 @@ def look(name: str, root: Path, images: str, path: Path, content: bytes) -> None
 @example([(("test", 0, 0), "\ud800")])
 @example([(("test", 0, 0), "./sea_horse/train0.jpg")])
 @given(edits=_EDITS)
-def test_split_files(root: Path, edits: list[Any]) -> None:
-    """JSON values in the place of rows, of what is in them, or of whole splits of CoOp's file."""
+def test_random_split_files_are_datasets_or_faults(root: Path, edits: list[Any]) -> None:
+    """Random JSON in CoOp's file gives a dataset inside its folder or faults."""
     path = root / "caltech-101" / SPLIT_FILE
     document = json.loads(path.read_text("utf-8"))
     for (split, row, field), value in edits:
@@ -144,15 +144,15 @@ def test_split_files(root: Path, edits: list[Any]) -> None:
 
 
 @given(name=st.sampled_from(["res101.mat", "att_splits.mat"]), damage=DAMAGE)
-def test_mat_files(root: Path, name: str, damage: Damage) -> None:
-    """xlsa17's files with other bytes, or cut."""
+def test_random_matlab_files_are_datasets_or_faults(root: Path, name: str, damage: Damage) -> None:
+    """Changed or truncated files of xlsa17 give a dataset or faults."""
     path = root / "xlsa17/data/CUB" / name
     look("cub", root, "CUB_200_2011/images", path, damaged(path.read_bytes(), damage))
 
 
 @given(lines=_LINES)
-def test_lists_of_lines(root: Path, lines: list[str]) -> None:
-    """Whatever the lists of FGVC-Aircraft, ImageNet and one's own class names hold."""
+def test_random_lists_are_datasets_or_faults(root: Path, lines: list[str]) -> None:
+    """Random lists of FGVC-Aircraft, ImageNet and class names give a dataset or faults."""
     content = "\n".join(lines).encode("utf-8", "surrogatepass")
     for name in ("variants.txt", "images_variant_val.txt"):
         path = root / "fgvc_aircraft" / name

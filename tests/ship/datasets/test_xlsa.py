@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
-    """Labels follow the seen names sorted, then the unseen; each image keeps its class."""
+    """Labels follow sorted seen names, then unseen ones; images keep their class."""
     expected, first = CLASSES[name]
     LAYOUTS[name](tmp_path)
     dataset = load_dataset(name, tmp_path)
@@ -41,8 +41,8 @@ def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
     assert unseen == [p.name for p in dataset.splits["test"].images[2:]]
 
 
-def test_val_is_a_tenth_of_each_class(root: Path) -> None:
-    """30 images give 3, 4 give one, a single one none; other classes do not matter."""
+def test_xlsa_val_is_a_tenth_of_each_class(root: Path) -> None:
+    """30 images give 3, 4 give one, and a single one gives none."""
     found = mats(NAMES, FOLDERS, PREFIX)
     found.image_files += [f"{PREFIX}zebra/more{i}.jpg" for i in range(26)]
     found.labels += [1] * 26
@@ -66,8 +66,8 @@ def test_val_is_a_tenth_of_each_class(root: Path) -> None:
     assert held_out[0] == held_out[1]
 
 
-def test_the_split_version_tells_splits_apart(root: Path) -> None:
-    """Counts and a hash that another split changes, and another order of the lists does not."""
+def test_split_version_distinguishes_splits(root: Path) -> None:
+    """Counts and hash change with the split, not with the order of the lists."""
     before = load_dataset("awa2", root)
     assert before.split_version.startswith("trainval 8, test_seen 2, test_unseen 2, sha256 ")
     found = mats(NAMES, FOLDERS, PREFIX)

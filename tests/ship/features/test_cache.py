@@ -73,10 +73,10 @@ def half(path: Path) -> None:
         "a pipe",
     ],
 )
-def test_what_is_not_sound_is_named_removed_and_written_anew(
+def test_invalid_cache_file_is_reported_removed_and_rewritten(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], why: str
 ) -> None:
-    """In one line."""
+    """One warning has the file and the fault."""
     damage(path)
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
@@ -92,8 +92,10 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
 
 @example(damage=([], 0), appended=b"")
 @given(damage=DAMAGE, appended=st.binary(max_size=40))
-def test_no_damage_gives_another_array(path: Path, damage: Damage, appended: bytes) -> None:
-    """Flipped bytes anywhere, a cut, and what is put behind it; without any it is the array."""
+def test_damaged_cache_file_never_returns_another_array(
+    path: Path, damage: Damage, appended: bytes
+) -> None:
+    """Flipped bytes, truncation and appended bytes give the array or None."""
     assert write_features(path, KEY, ARRAY)
     sound = path.read_bytes()
     for changed in (damaged(sound, damage), damaged(sound, damage) + appended):

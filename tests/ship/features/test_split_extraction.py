@@ -31,20 +31,20 @@ from tests.ship.features.encoders import (
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
 
 
-def test_shards_change_no_bit(
+def test_shards_equal_a_single_pass(
     streamed: ImageDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A split in three shards has the features of one in a single pass."""
+    """A split in three shards has bitwise the features of one pass."""
     monkeypatch.setattr(ship.features.extract, "_VIEWS", 100_000)
     whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(shard_files(tmp_path)) == 3
 
 
-def test_shards_without_a_wanted_class_are_not_extracted(
+def test_shards_without_requested_classes_are_not_extracted(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
-    """Features of a class are the same to the bit, and later calls share the extracted shards."""
+    """Features are bitwise equal, and later calls share the shards."""
     labels = {split: np.arange(n) // SHARD for split, n in SIZES.items()}
     splits = {split: replace(part, labels=labels[split]) for split, part in streamed.splits.items()}
     classes = replace(streamed, class_names=("a", "b", "c"), splits=splits)
@@ -60,10 +60,10 @@ def test_shards_without_a_wanted_class_are_not_extracted(
     assert count_missing(encoder, classes, VIEWS, tmp_path) == {}
 
 
-def test_an_interrupt_loses_no_whole_shard(
+def test_interrupted_extraction_keeps_complete_shards(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
-    """The next call encodes the rest alone, and counts the others as done."""
+    """The next call encodes only the rest, and counts the others as done."""
     interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     assert len(shard_files(tmp_path)) == 2
     encoder, calls = SlowEncoder(), []
@@ -77,8 +77,8 @@ def test_an_interrupt_loses_no_whole_shard(
     assert sorted(shard_files(tmp_path)) == sorted(tmp_path.iterdir())
 
 
-def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
-    """All bad ones are named though they are shards apart; whole shards wait for a second try."""
+def test_undecodable_images_are_all_named(tmp_path: Path) -> None:
+    """All of them are named across shards; complete shards are cached."""
     (tmp_path / "images").mkdir()
     dataset = streamed_dataset(tmp_path / "images")
     good = {}
@@ -99,10 +99,10 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     assert encoder.encoded == (SHARD + 45) * 4 + REST
 
 
-def test_a_cache_that_cannot_be_written_costs_warnings_alone(
+def test_unwritable_cache_only_causes_warnings(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The features come from memory, read-only; shards after the first one are not tried."""
+    """Features come from memory; later shards are not written."""
     (tmp_path / "file").write_text("x")
     with caplog.at_level(logging.WARNING):
         found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
@@ -111,10 +111,10 @@ def test_a_cache_that_cannot_be_written_costs_warnings_alone(
     assert len([r for r in caplog.records if "cannot be cached" in r.message]) == 3
 
 
-def test_damaged_and_swapped_shards_are_encoded_anew(
+def test_damaged_and_swapped_shards_are_encoded_again(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One has a flipped bit, another its neighbour's content; each is named, in one line."""
+    """A flipped bit and a shard of another name are each one line."""
     interrupted(streamed, tmp_path, (2 * SHARD + 10) * 4)
     first, second = shard_files(tmp_path)
     content = bytearray(first.read_bytes())
@@ -131,8 +131,8 @@ def test_damaged_and_swapped_shards_are_encoded_anew(
 
 
 @pytest.mark.faults
-def test_two_processes_may_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
-    """Both get the same features, whoever is faster."""
+def test_two_processes_can_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
+    """Both return the same features."""
     for other in (0.0, 0.01):
         cache = tmp_path / str(other)
         processes = [

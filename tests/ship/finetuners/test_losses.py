@@ -196,18 +196,18 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Rows, Weights], float]]] =
 }
 
 
-def test_every_loss_is_written_out() -> None:
-    """But for what has none, and lp_plus_plus, which takes no batches and has a test of its own."""
+def test_every_trained_finetuner_has_a_formula() -> None:
+    """Exceptions are untrained fine-tuners and lp_plus_plus, which has another test."""
     others = {"zero_shot", "tip_adapter", "gda", "lp_plus_plus"}
     assert {name for name, _, _ in CASES.values()} | others == set(FINETUNERS)
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_loss_and_gradient_are_those_of_the_formula(
+def test_loss_and_gradient_equal_the_formula(
     case: str, synthetic: bool, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Over the classes seen, which differ between replicas; or over all of them, weighted."""
+    """Over the seen classes, which differ between seeds, or over all classes with weights."""
     name, settings, formula = CASES[case]
     task = selection_task(clip64, features, SEEDS, shots=3)
     assert not torch.equal(task.seen[0], task.seen[1])

@@ -45,10 +45,10 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_training_is_the_authors_optimizer_at_their_rates(
+def test_training_steps_equal_the_authors_optimizer(
     name: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """Three steps on all images, whose views are alike; DePT's head at 6.5 times the rate."""
+    """Three steps on all images; DePT's head has 6.5 times the rate."""
     still = replace(task, features=task.features[:, :, :1].expand_as(task.features))
     settings = {"lr": RATE, "epochs": 3, "batch_size": 256}
     ours, theirs = (built(name, settings, still, clip64) for _ in range(2))
@@ -70,10 +70,10 @@ def test_training_is_the_authors_optimizer_at_their_rates(
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 7])
 @pytest.mark.parametrize("name", ["coop", "tcp", "clip_adapter", "clap"])
-def test_with_drop_last_an_epoch_has_as_many_steps_as_dassls(
+def test_drop_last_has_dassls_number_of_steps(
     name: str, batch_size: int, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """Of six images; its DataManager drops the last batch unless that is the only one."""
+    """The last incomplete batch is dropped unless it is the only one."""
     settings = {"batch_size": batch_size, "epochs": 1}
     rows = range(task.n_nominal)
     dropping = DataLoader(rows, batch_size, drop_last=len(rows) >= batch_size)  # type: ignore[arg-type]
@@ -88,10 +88,10 @@ def test_with_drop_last_an_epoch_has_as_many_steps_as_dassls(
 
 
 @pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
-def test_without_what_it_adds_a_method_is_its_rival(
+def test_method_without_its_addition_equals_the_simpler_method(
     name: str, settings: dict[str, Any], rival: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """From the same start and on the same batches, with synthetic features."""
+    """From the same start and batches, with synthetic features."""
     shared: dict[str, Any] = {"lr": RATE, "epochs": 4, "batch_size": 4}
     if "coop" in rival:
         shared |= {"n_ctx": 3, "ctx_init": None, "optimizer": "dassl"}
@@ -102,10 +102,10 @@ def test_without_what_it_adds_a_method_is_its_rival(
 
 
 @pytest.mark.parametrize(("name", "choice"), TOLD["zero_shot"])
-def test_before_training_or_left_out_it_is_zero_shot(
+def test_untrained_or_unweighted_adapters_equal_zero_shot(
     name: str, choice: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
-    """What begins at the text features, and what is added to them with no weight."""
+    """Methods that start at the text features, or have weight 0, give zero-shot logits."""
     x = task.features[0, :, 0]
     made = built(name, {}, task, clip64, 0.5).logits(x, choice)
     torch.testing.assert_close(
@@ -114,10 +114,10 @@ def test_before_training_or_left_out_it_is_zero_shot(
 
 
 @pytest.mark.parametrize(("name", "first"), TOLD["first"])
-def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
+def test_inference_grid_starts_with_the_settings_and_contains_zero(
     name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
-    """What is set comes first, so that it wins a tie."""
+    """The configured options come first, so that they win a tie."""
     fixed = built(name, {**first, "tune_on_validation": False}, task, clip64)
     assert fixed.inference_grid == (first,)
     searched = built(name, {**first, "tune_on_validation": True}, task, clip64)
@@ -129,13 +129,10 @@ def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
     ("name", "part"),
     [("clip_adapter", "down"), ("cocoop", "reduce.weight"), ("tcp", "net.reduce.weight")],
 )
-def test_a_bottleneck_has_a_unit_at_least(
+def test_bottleneck_has_at_least_one_unit(
     name: str, part: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """As many as the size of a feature, 16, divided by the reduction; seeds start otherwise.
-
-    Nets of prompts start as torch's linear layers: uniform within n_in^-1/2, biases too.
-    """
+    """Units are feature size / reduction; prompt nets start as torch's linear layers."""
     for reduction, hidden in ((64, 1), (2, 8)):
         made = built(name, {"reduction": reduction}, task, clip64)
         assert made.learned()[part].shape == (2, 16, hidden)
@@ -176,12 +173,10 @@ def rows_losses(logits: Array, y: Array, allowed: Array, share: Array) -> tuple[
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
-def test_eleven_steps_by_hand(clip64: FrozenCLIP, features: FeatureSet, synthetic: bool) -> None:
-    """Momentum on w; alpha moves in the tenth step alone.
-
-    alpha starts at 20 times the cosine of images to the text of their own class, by class. The
-    rates are a quarter of 4 / lambda_max and of 1 / (4 max).
-    """
+def test_lp_plus_plus_equals_eleven_steps_by_hand(
+    clip64: FrozenCLIP, features: FeatureSet, synthetic: bool
+) -> None:
+    """w has momentum; alpha changes only in the tenth step. Both rates follow the paper."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     settings = {"alpha_scale": 20.0, "lr_scale": 0.25}
     probe = built("lp_plus_plus", settings, task, clip64, 0.5 if synthetic else None)

@@ -42,8 +42,8 @@ def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
-def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
-    """On every view of every image, LDA's decision function up to a constant per image."""
+def test_gda_equals_scikit_learns_lda(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
+    """Decision functions agree up to a constant per image, over all views."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
     x = task.unseen()[0].features[:, 0]
     made = terms(gda, task, x)
@@ -55,8 +55,8 @@ def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -
         np.testing.assert_allclose(centred(made[r, :, :4]), expected, atol=1e-8)
 
 
-def test_weights_are_repetitions(task: Task) -> None:
-    """A row of weight 3 counts as three rows do, in classes of any size."""
+def test_row_weights_equal_repetitions(task: Task) -> None:
+    """A row of weight 3 counts as three equal rows."""
     x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one image
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
     rows = Rows(x, y, times.double(), 4)
@@ -90,8 +90,8 @@ def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
     return x, task.labels[seed_index, :n].numpy().repeat(views)
 
 
-def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:
-    """With `ks`, the precision is d ((N - 1) S + tr(S) I)^-1, every view a row (eq. 4)."""
+def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLIP) -> None:
+    """The precision is d ((N - 1) S + tr(S) I)^-1 over all views (eq. 4)."""
     gda = built("gda", {}, task, clip64)
     test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
@@ -106,8 +106,8 @@ def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenC
     )
 
 
-def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
-    """Base: pinv of the mean class covariance. New: the 64 nearest views and 16 texts a class."""
+def test_gda_pinv_equals_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
+    """Base: pinv of the mean covariance; new: 64 nearest views and 16 text copies."""
     gda = built("gda", {"precision": "pinv"}, task, clip64)
     test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
@@ -129,7 +129,7 @@ def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: Froz
     np.testing.assert_allclose(made[:, 4:], centred(new), atol=1e-8)
 
 
-def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCLIP) -> None:
+def test_gda_zero_shot_keeps_logits_of_new_classes(task: Task, clip64: FrozenCLIP) -> None:
     """Their terms are 0, as are the mean terms of the seen classes."""
     gda = built("gda", {"new_classes": "zero_shot"}, task, clip64)
     made = terms(gda, task, task.features[0, :, 0])
@@ -137,8 +137,8 @@ def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCL
     torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
 
 
-def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None:
-    """Where nothing scatters, the terms are d (mu^T x - |mu|^2 / 2), the nearest mean's."""
+def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP) -> None:
+    """Without scatter the terms are d (mu^T x - |mu|^2 / 2)."""
     task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=1)
     for shrinkage in (None, 0.5):
         gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
@@ -149,8 +149,8 @@ def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None
         np.testing.assert_allclose(centred(made), centred(expected), atol=1e-9)
 
 
-def test_single_precision_loses_little(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:
-    """The closed form is worked out in double: single precision's logits agree to 1e-3."""
+def test_gda_in_single_precision_is_close_to_double(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:
+    """The closed form is computed in double precision; logits agree to 1e-3."""
     made = []
     for backbone, dtype in ((clip, torch.float32), (clip64, torch.float64)):
         task = final_task(backbone, build_features(clip), SEEDS, shots=3)
@@ -163,13 +163,10 @@ def test_single_precision_loses_little(clip: FrozenCLIP, clip64: FrozenCLIP) -> 
 
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
 @pytest.mark.parametrize("weight", [None, 1.0, 0.25])
-def test_logits_are_zero_shots_and_the_caches(
+def test_tip_adapter_adds_cache_logits_to_zero_shot(
     name: str, weight: float | None, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Keys are means over views, then normalised; whatever a synthetic feature weighs, one is one.
-
-    Without synthetic features new classes have no key.
-    """
+    """Keys are normalized means over views; each synthetic feature is one key."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     tip = built(name, {}, task, clip64, weight)
     made = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()

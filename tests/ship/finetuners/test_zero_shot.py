@@ -38,10 +38,10 @@ OWN = "a photo of a {}, a type of toy."
         ("ensemble", ENSEMBLE),
     ],
 )
-def test_classes_are_the_normalised_mean_of_unit_norm_features(
+def test_zero_shot_features_are_normalized_means_over_templates(
     templates: str, sentences: tuple[str, ...], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Of the dataset's own template, of one for all datasets, or of seven."""
+    """For the dataset's template, a single template and the ensemble."""
     assert len(set(sentences)) in (1, 7)
     task = final_task(clip64, features, SEEDS)
     own = clip64.encode_texts([OWN.format(name) for name in WORDS])
@@ -77,10 +77,10 @@ def config(file: Path, **more: Any) -> ZeroShotConfig:
     return ZeroShotConfig(descriptions=str(file), **more)
 
 
-def test_a_class_is_the_mean_of_its_descriptions(
+def test_zero_shot_features_are_means_over_descriptions(
     file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In passes of three sentences; names are found in any case."""
+    """Sentences are encoded in chunks; names are matched in any case."""
     monkeypatch.setattr("ship.clip.sentences._AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
     zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
@@ -94,8 +94,8 @@ def test_a_class_is_the_mean_of_its_descriptions(
     torch.testing.assert_close(zero_shot.logits(x, {})[1], logits, atol=1e-9, rtol=0)
 
 
-def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> None:
-    """The n-th description of each class begins the same row of words; a seed makes other rows."""
+def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path) -> None:
+    """All classes share the words of their n-th description; the seed selects them."""
     made = class_descriptions(config(file, random_words=3), WORDS)
     pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
     pool |= {"Some", "zebra", "words."}
@@ -112,8 +112,8 @@ def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> No
     assert class_descriptions(config(file, random_words=4), WORDS) != made
 
 
-def test_another_content_is_another_setting(file: Path) -> None:
-    """The digest is part of the setting; a file that changed since is not taken."""
+def test_descriptions_with_other_content_are_another_configuration(file: Path) -> None:
+    """The digest is part of the settings; a file that changed later is rejected."""
     old = config(file)
     assert ZeroShotConfig.model_validate(old.model_dump()) == old
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
@@ -128,8 +128,8 @@ def test_another_content_is_another_setting(file: Path) -> None:
     [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is not JSON"}],
     ids=lambda case: case["says"],
 )
-def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None:
-    """One line with the file's name."""
+def test_faulty_descriptions_file_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
+    """The line has the name of the file."""
     path = tmp_path / "faulty.json"
     content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
@@ -138,8 +138,8 @@ def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None
 
 
 @given(damage=DAMAGE)
-def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> None:
-    """Bytes changed at random, or cut off."""
+def test_damaged_descriptions_raise_only_value_errors(tmp_path: Path, damage: Damage) -> None:
+    """Random bytes and truncated files."""
     path = tmp_path / "damaged.json"
     path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
     try:
@@ -148,10 +148,10 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> Non
         assert "damaged.json" in str(error)
 
 
-def test_faults_of_the_setting_are_told(
+def test_faulty_description_settings_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    """No file, a folder, too large a file, random words of nothing."""
+    """Missing, too large and non-regular files, and random_words without descriptions."""
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ValidationError, match=r"No such file|must be a regular file"):
             config(path)
@@ -162,10 +162,10 @@ def test_faults_of_the_setting_are_told(
         config(file)
 
 
-def test_what_is_kept_needs_the_file_no_more(
+def test_saved_descriptions_need_no_file(
     tmp_path: Path, file: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Loaded after the file has gone, it gives the answers of the trial."""
+    """A loaded model gives the logits of the trial without the file."""
     setting = trial(selection="none", generator={"name": "none"}, finetuner=config(file))
     last = kept(tmp_path, setting, SEEDS, features, clip)
     file.unlink()

@@ -31,14 +31,10 @@ SEEDS = [0, 1]
 
 
 @pytest.mark.parametrize(("name", "settings"), told(__file__, "formulas.yaml")["gaussians"])
-def test_features_are_drawn_around_a_mean(
+def test_gaussian_samples_have_the_fitted_mean_and_factor(
     name: str, settings: dict[str, Any], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """normalise(mean + L e), e the noise; each replica and class with its own moments.
-
-    Those are of un-augmented images, by test_gaussians; the covariance of the nearest neighbours
-    is the inverse of their precision over new classes.
-    """
+    """normalize(mean + L e) with the noise e and the moments of each seed and class."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
     ids = task.synthesized_ids.repeat(1, 2)
@@ -65,10 +61,10 @@ def test_features_are_drawn_around_a_mean(
         torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 
 
-def test_real_images_come_all_before_any_comes_again(
+def test_real_images_repeat_only_after_all_were_used(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """A view of each image of the few-shot draw: once among as many as shots, then twice."""
+    """Each sample is a view of a few-shot image."""
     task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
     generator = RealImages(RealImagesConfig(), task, clip, SEEDS)
     for times in (1, 2):
@@ -82,8 +78,10 @@ def test_real_images_come_all_before_any_comes_again(
                 assert bool((own == row).all(1).any())
 
 
-def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
+def test_synthesizer_adds_features_of_unseen_classes(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Real rows are unchanged; a fixed set has per_class features, by default shots."""
     task = selection_task(clip, features, SEEDS)
     generator = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator.sample, task, SEEDS)
@@ -99,10 +97,10 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
 
 
 @pytest.mark.parametrize(("share", "n_real"), [(0.25, {1}), (0.3, {1, 2}), (0.5, {2}), (1, {4})])
-def test_a_share_of_each_class_is_real(
+def test_mixed_source_has_the_configured_share_of_real_images(
     clip: FrozenCLIP, features: FeatureSet, share: float, n_real: set[int]
 ) -> None:
-    """Of four features a class as many as the share says, rounded up or down; the rest are made."""
+    """Of four features per class, share * 4 are real, rounded up or down."""
     task = selection_task(clip, features, SEEDS)
     made = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     mixed = MixedWithReal(made, share, task, clip, SEEDS)
@@ -123,13 +121,10 @@ def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
     return RealImages(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
 
 
-def test_a_dose_moves_the_means_and_leaves_the_deviations(
+def test_mean_shift_and_spread_scale_equal_the_formula(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over images and views.
-
-    a is the text feature, or one random direction for each replica and class.
-    """
+    """(1 - d) m + d a + s (x - m) with the mean m over images and views."""
     task = final_task(clip, features, SEEDS)
     plain = dosed(task, clip)
     assert torch.equal(

@@ -77,11 +77,10 @@ VAES: dict[str, tuple[str, dict[str, Any]]] = told(__file__, "formulas.yaml")["v
 
 
 @pytest.mark.parametrize("case", VAES)
-def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Squared error and KL, each of whose dimensions costs free_bits at least.
-
-    Where z is noise, or there is none, there is no KL.
-    """
+def test_vae_loss_and_gradient_equal_the_formula(
+    case: str, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Squared error and KL with free bits; no KL if z is noise or absent."""
     name, settings = VAES[case]
     prompt = case if case in get_args(PromptMode) else "instance_bias"
     shown = {} if name == "mlp_vae" else {"prompt": prompt}
@@ -141,10 +140,8 @@ def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
     return affine(w, "score", a * slope)[:, 0], inner @ w["hidden.weight"][: x.shape[1]].T
 
 
-def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
-    clip64: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Wasserstein estimate, and the gradient penalty between pairs (arXiv:1704.00028)."""
+def test_critic_loss_equals_the_formula(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Wasserstein estimate and gradient penalty (arXiv:1704.00028)."""
     made = wgan(clip64, features)
     parameters, _ = networks(made)
     scatter(parameters, 0.4)
@@ -168,10 +165,10 @@ def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 @pytest.mark.parametrize("prompt", ["instance_bias", "instance_tokens"])
-def test_the_generator_pleases_the_critic_and_the_classifier(
+def test_wgan_generator_loss_equals_the_formula(
     prompt: str, weight: float, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """-E[D(G(z))], and cross-entropy over the seen half (arXiv:1712.00981)."""
+    """-E[D(G(z))] and cross-entropy over the seen classes (arXiv:1712.00981)."""
     made = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
     judging, parameters = networks(made)
     scatter(judging, 0.4), scatter(parameters, 0.3)
@@ -191,8 +188,8 @@ def test_the_generator_pleases_the_critic_and_the_classifier(
     check_loss(found["loss"], parameters, by_hand)
 
 
-def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Replayed step by step with streams and optimizers of the test's own: the same weights."""
+def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Replayed step by step with separate streams and optimizers."""
     made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
     task, metrics = made._task, made.train_epoch()
     batches = BatchStream(task.counts, 5, SEEDS, "wgan/batches")

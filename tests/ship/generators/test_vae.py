@@ -39,8 +39,8 @@ def build(
     return made
 
 
-def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> None:
-    """A comparison of the two is one of decoders."""
+def test_both_vaes_start_from_the_same_encoder(clip64: FrozenCLIP, task: Task) -> None:
+    """A comparison of the two compares only decoders."""
     ours, theirs = (
         strip_prefix(build(clip64, task, name=name).stack.trained, "encoder")
         for name in ("vae", "mlp_vae")
@@ -49,11 +49,8 @@ def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> Non
     torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
-def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: Task) -> None:
-    """From 0 in the first epoch, which is that of kl_weight 0 to the bit, to kl_weight behind it.
-
-    The loss has the free bits, the curve of the KL has not: here every dimension is below them.
-    """
+def test_kl_weight_grows_linearly_during_warm_up(clip64: FrozenCLIP, task: Task) -> None:
+    """It is 0 in the first epoch; the reported KL has no free bits."""
     settings = {"kl_weight": 0.8, "free_bits": 0.5}
     warm, free = build(clip64, task, **settings, kl_warmup=4), build(clip64, task, kl_weight=0.0)
     for epoch, weight in enumerate([0, 0.2, 0.4, 0.6, 0.8, 0.8], 1):
@@ -68,10 +65,8 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
     assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
-def test_active_units_are_counted_over_each_replicas_own_images(
-    clip64: FrozenCLIP, task: Task
-) -> None:
-    """Variance of the posterior mean over un-augmented images > 0.01, by numpy; no padding."""
+def test_active_units_are_counted_over_each_seeds_images(clip64: FrozenCLIP, task: Task) -> None:
+    """Variance of the posterior mean over un-augmented images > 0.01, without padding."""
     vae = build(clip64, task, latent_dim=30, lr=1e-12, weight_decay=0.0)
     with torch.no_grad():
         for value in vae.stack.trained.values():
@@ -103,13 +98,10 @@ def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
 
 
 @pytest.mark.parametrize(("patience", "warmup"), [(1, 0), (3, 0), (1, 4)])
-def test_early_stopping_keeps_the_best_epoch_of_each_replica(
+def test_early_stopping_keeps_the_best_epoch_of_each_seed(
     patience: int, warmup: int, clip64: FrozenCLIP, features: FeatureSet, task: Task
 ) -> None:
-    """Against runs of one seed without it that are watched from outside.
-
-    From its last epoch on a replica has what it keeps, and reports it, while others still train.
-    """
+    """Equal to watched runs of one seed; a stopped seed reports its best epoch."""
     settings = {**EARLY, "kl_warmup": warmup}
     fused = build(clip64, task, **settings, early_stopping=patience)
     curve, held = [], []
@@ -143,10 +135,10 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
     assert len(curve) == max(lengths) > min(lengths)
 
 
-def test_early_stopping_without_validation_images_is_refused(
+def test_early_stopping_without_validation_images_is_rejected(
     clip64: FrozenCLIP, task: Task
 ) -> None:
-    """The message says what is needed and which seeds lack it."""
+    """The message has the requirement and the seeds."""
     first, *others = task.held_out()
     none = [Images(own.features[:0], own.labels[:0]) for own in others]
     without = replace(task, held_out=lambda: [first, *none])
@@ -156,10 +148,10 @@ def test_early_stopping_without_validation_images_is_refused(
 
 
 @pytest.mark.parametrize(("settings", "sentence"), told(__file__, "formulas.yaml")["fixed"])
-def test_a_fixed_prompt_is_its_words(
+def test_fixed_prompt_samples_are_the_sentences_features(
     settings: dict[str, Any], sentence: str, clip64: FrozenCLIP, task: Task
 ) -> None:
-    """Nothing to fit; samples are CLIP's own features of the sentence, as long as its words."""
+    """Nothing is fitted, and n_ctx follows from the words."""
     vae = build(clip64, task, name="vae", prompt="fixed", **settings)
     assert vae.epochs == 0 and vae.finished and vae.train_epoch() == {}
     ids = torch.tensor([[2, 0, 2], [1, 3, 0], [3, 3, 1]])
@@ -168,8 +160,8 @@ def test_a_fixed_prompt_is_its_words(
     torch.testing.assert_close(made, expected[ids], atol=1e-12, rtol=0)
 
 
-def test_contexts_must_fit_and_carry_what_is_learned(clip64: FrozenCLIP, task: Task) -> None:
-    """The message has the largest n_ctx; one vector a context is nothing without contexts."""
+def test_unsuitable_n_ctx_is_rejected(clip64: FrozenCLIP, task: Task) -> None:
+    """The message has the largest n_ctx; instance_tokens needs at least one context."""
     with pytest.raises(ValueError, match="n_ctx must be at most 21"):
         build(clip64, task, name="vae", n_ctx=22)
     for prompt in ("instance_tokens", "global"):

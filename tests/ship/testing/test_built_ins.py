@@ -32,8 +32,8 @@ PLUGINS: dict[str, tuple[str, None]] = {
 @pytest.mark.parametrize(
     "case", some_quick([*CASES, "residual_text", "noisy_text"], ("vae", "wgan", "noisy_text"))
 )
-def test_generators(case: str, example: None, bench: Bench) -> None:
-    """Every promise."""
+def test_every_generator_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
+    """All checks of ship.testing pass."""
     name, settings = {**CASES, **PLUGINS}[case]
     results = list(check_generator(name, settings, bench))
     assert len(results) == len(GENERATOR_CHECKS)
@@ -43,16 +43,16 @@ def test_generators(case: str, example: None, bench: Bench) -> None:
 @pytest.mark.parametrize(
     "case", some_quick([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean"))
 )
-def test_finetuners(case: str, example: None, bench: Bench) -> None:
-    """Every promise, without and with synthetic features."""
+def test_every_finetuner_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
+    """All checks pass without and with synthetic features."""
     name, settings = {**FINETUNER_CASES, **PLUGINS}[case]
     results = list(check_finetuner(name, settings, bench))
     assert len(results) == 2 * len(FINETUNER_CHECKS)
     assert [str(result) for result in results if not result.passed] == []
 
 
-def test_every_method_has_a_case() -> None:
-    """An entry of a table cannot be left out."""
+def test_every_method_has_a_test_case() -> None:
+    """A registered method cannot be omitted."""
     built = {name for name, entry in GENERATORS.items() if entry.method is not None}
     assert {name for name, _ in CASES.values()} == built
 
@@ -73,10 +73,10 @@ def reordered(task: Task, order: Sequence[int]) -> Task:
 @pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", list(FINETUNER_CASES))
-def test_a_class_has_the_same_logits_wherever_it_stands(
+def test_logits_do_not_depend_on_the_order_of_classes(
     case: str, synthetic: bool, bench: Bench
 ) -> None:
-    """On one seed's task; unseen classes keep their order where each has its synthetic noise."""
+    """On one seed's task; unseen classes keep their order if their noise depends on it."""
     name, settings = FINETUNER_CASES[case]
     subject = MethodSubject(FINETUNERS[name](**settings), bench, synthetic)
     seeds = bench.seeds[:1]
@@ -94,10 +94,10 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
     "name",
     sorted(set(FINETUNERS) - {"zero_shot", "tip_adapter", "tip_adapter_f"}),
 )
-def test_synthetic_features_of_no_weight_change_nothing(
+def test_synthetic_features_of_weight_0_change_nothing(
     name: str, clip64: FrozenCLIP, bench: Bench
 ) -> None:
-    """Where images of all classes are there, the run tends to the one without synthesis."""
+    """If all classes have images, the run converges to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
     made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
     plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in made)
@@ -107,7 +107,7 @@ def test_synthetic_features_of_no_weight_change_nothing(
 
 @pytest.mark.parametrize("name", ["vae", "mlp_vae"])
 def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: Bench) -> None:
-    """By a fifth in a few epochs, of every replica."""
+    """By a fifth within a few epochs, for every seed."""
     task = final_task(clip64, bench.features, SEEDS, shots=3)
     settings = {**CASES[name][1], "kl_weight": 1e-3, "epochs": 15, "batch_size": 256}
     vae = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
@@ -131,11 +131,8 @@ class Permuted(SeedRng):
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
-    """Not its place's in the batch; other noise makes others.
-
-    Real images are the exception: a class's come in turn, so that all come before any again.
-    """
+def test_sample_depends_only_on_class_and_noise(case: str, bench: Bench) -> None:
+    """The position in the batch does not matter, except for real images."""
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)

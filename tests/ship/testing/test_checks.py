@@ -176,31 +176,33 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "promise", "members"), MUTANTS)
-def test_a_method_that_breaks_a_promise_is_found(
+def test_method_that_violates_a_requirement_fails_its_check(
     name: str, promise: str, members: dict[str, Any], spoil: Spoil
 ) -> None:
-    """It is that promise that fails, with a reason."""
+    """That check fails with a reason."""
     found = spoil(name, **members)
     assert any(promise in said and why for said, why in found.items()), found
 
 
-def test_every_promise_has_a_mutant() -> None:
-    """A clause that nothing breaks would say nothing."""
+def test_every_requirement_has_a_violating_method() -> None:
+    """A check that nothing fails would be useless."""
     for name, checks in (("nearest_mean", FINETUNER_CHECKS), ("residual_text", GENERATOR_CHECKS)):
         broken = [promise for own, promise, _ in MUTANTS if own == name]
         assert [said for said in checks if not any(part in said for part in broken)] == []
 
 
-def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
-    """Somebody else's exception is a finding in one line, and the end of the checks."""
+def test_method_that_cannot_be_built_has_one_result(spoil: Spoil) -> None:
+    """The exception of a plugin is one line, and no further checks run."""
     found = spoil("nearest_mean", __init__=raising)
     promise = "without synthetic features, it can be built, trained and evaluated"
     assert found == {promise: "RuntimeError: no luck"}
     assert str(CheckResult(*found.popitem())) == f"FAILED  {promise}: RuntimeError: no luck"
 
 
-def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels that no class has, a template without a place, images that cannot be decoded."""
+def test_dataset_that_violates_requirements_fails_its_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unknown labels, a template without {} and undecodable images."""
     emoji = DATASETS["emoji"]
 
     class Spoiled:
@@ -224,8 +226,8 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("own_tables")
-def test_a_dataset_that_raises_is_one_line() -> None:
-    """It names the file of the plugin, what was raised, and where."""
+def test_exception_of_a_dataset_plugin_is_one_line() -> None:
+    """The line has the file of the plugin, the exception and its location."""
 
     class Raising:
         template = "a photo of a {}."

@@ -130,7 +130,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("changes", "kind", "when", "reason"), some_quick(CASES, CASES[:5:2]), ids=str
 )
-def test_the_other_seeds_end_as_without_the_failed_one(
+def test_other_seeds_are_unaffected_by_a_failed_one(
     clip64: FrozenCLIP,
     spoil: Spoil,
     changes: dict[str, Any],
@@ -138,7 +138,7 @@ def test_the_other_seeds_end_as_without_the_failed_one(
     when: dict[str, Any],
     reason: str,
 ) -> None:
-    """Every number of every epoch; the failed seed has none from then on, and a reason."""
+    """The failed seed has no further numbers, but a reason."""
     alone, _ = run(clip64, changes, OTHERS)
     spoil(kind, **when)
     made, _ = run(clip64, changes, SEEDS)
@@ -166,10 +166,10 @@ def test_the_other_seeds_end_as_without_the_failed_one(
 
 
 @pytest.mark.parametrize("kind", [BatchedFinetuner, BatchedGenerator])
-def test_a_trial_without_a_seed_left_ends(
+def test_trial_ends_when_all_seeds_have_failed(
     clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type
 ) -> None:
-    """The error has every seed's reason, be it of an earlier epoch."""
+    """The error has the reason of every seed, including earlier ones."""
     spoil(kind, 1, places=(0, 2))
     spoil(kind, 2, places=(1,))
     with pytest.raises(NonFiniteLoss) as raised:
@@ -188,10 +188,10 @@ def test_a_trial_without_a_seed_left_ends(
         ({**ACROSS, "selection": "none"}, BatchedFinetuner, 0),
     ],
 )
-def test_a_resumed_trial_remembers_its_failed_seeds(
+def test_resumed_trial_keeps_its_failed_seeds(
     clip: FrozenCLIP, spoil: Spoil, changes: dict[str, Any], kind: type, nth: int
 ) -> None:
-    """Stopped behind any epoch after the failure, it ends to the bit as if it had not been."""
+    """It is bitwise equal to an uninterrupted trial."""
     setting, features = config(**changes), build_features(clip)
     targets = dict.fromkeys(setting.targets, features)
     spoil(kind, 1, nth=nth)

@@ -74,21 +74,21 @@ def check_stops(
 
 
 @pytest.mark.parametrize("changes", some_quick(TOLD["resumed"], TOLD["resumed"][3:6]), ids=str)
-def test_a_resumed_trial_equals_an_uninterrupted_one(
+def test_resumed_trial_equals_an_uninterrupted_one(
     clip: FrozenCLIP, changes: dict[str, Any]
 ) -> None:
-    """Every number of every epoch, to the bit, wherever it stopped; in float32 as studies run."""
+    """Every number is bitwise equal, in float32 as in studies."""
     check_stops(config(changes), clip)
 
 
-def test_it_may_stop_anywhere(clip: FrozenCLIP) -> None:
-    """Behind every epoch of every stage."""
+def test_trial_can_be_resumed_after_every_epoch(clip: FrozenCLIP) -> None:
+    """In every stage."""
     stages = check_stops(config({}), clip, lambda item: True)
     assert stages == set(get_args(Stage)) - {"test"}
 
 
-def test_a_checkpoint_can_be_taken_of_a_resumed_trial(clip: FrozenCLIP) -> None:
-    """Stopped twice; and none is given while old epochs are said again."""
+def test_resumed_trial_can_be_stopped_again(clip: FrozenCLIP) -> None:
+    """There is no checkpoint while old epochs are repeated."""
     setting = config({})
     whole = list(start(setting, clip))
     run = start(setting, clip)
@@ -124,14 +124,14 @@ def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoin
     ],
     ids=str,
 )
-def test_a_checkpoint_of_another_trial_is_refused(clip: FrozenCLIP, other: dict[str, Any]) -> None:
+def test_checkpoint_of_another_trial_is_rejected(clip: FrozenCLIP, other: dict[str, Any]) -> None:
     """Before anything is reported."""
     with pytest.raises(CheckpointError):
         next(start(config(other), clip, stopped(clip, {}, 5)))
 
 
-def test_a_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal checkpoints are equal files; another torch, which may add otherwise, reads none."""
+def test_checkpoint_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal checkpoints have equal bytes; another version of torch rejects them."""
     noted = replace(stopped(clip, {}, 4), notes={"trial": "a", "seconds": 1.5})
     data = noted.to_bytes()
     found = Checkpoint.from_bytes(data)
@@ -143,8 +143,8 @@ def test_a_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatc
         Checkpoint.from_bytes(data)
 
 
-def test_a_damaged_file_is_refused(clip: FrozenCLIP) -> None:
-    """One byte changed, at a few hundred places, or cut short as a full disk leaves it."""
+def test_damaged_checkpoint_is_rejected(clip: FrozenCLIP) -> None:
+    """One changed byte at some hundred positions, or a truncated file."""
     data = stopped(clip, {"generator": "none", "finetuner": {"name": "clip_adapter"}}, 1).to_bytes()
     places = {*range(200), *range(200, len(data), max(1, len(data) // 100))}
     flipped = (data[:p] + bytes([data[p] ^ 1 << p % 8]) + data[p + 1 :] for p in places)
@@ -202,8 +202,8 @@ def check_freed(run: Iterator[EpochMetrics], alive: Alive) -> None:
 
 
 @pytest.mark.parametrize("changes", some_quick(WATCHED, WATCHED[2:3]), ids=str)
-def test_selection_is_freed_before_retraining(
+def test_selections_objects_are_freed_before_retraining(
     changes: dict[str, Any], clip: FrozenCLIP, alive: Alive
 ) -> None:
-    """Whatever is trained in either."""
+    """For all protocols and selections."""
     check_freed(start(config(changes), clip), alive)

@@ -46,10 +46,10 @@ KEPT = [
 @pytest.mark.parametrize(
     ("case", "generator"), some_quick(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
 )
-def test_every_fine_tuner_gives_the_answers_of_the_test(
+def test_loaded_finetuner_gives_the_tested_predictions(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
-    """Each seed's, image by image, with the alpha, beta or ratio that selection chose."""
+    """For each seed and image, with the selected inference options."""
     finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
     last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
@@ -64,10 +64,10 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
         assert noted == (finetuner["name"] == "zero_shot")
 
 
-def test_of_one_seed_logits_are_the_same_to_the_bit(
+def test_loaded_logits_of_a_solo_run_are_bitwise_equal(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside other replicas a batched product may round otherwise; alone it does not."""
+    """Batched products of several seeds may round differently."""
     seen: list[torch.Tensor] = []
     answers = EvalSet.predictions
     monkeypatch.setattr(
@@ -83,14 +83,14 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
 
 
 @pytest.mark.parametrize("case", some_quick(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
-def test_every_generator_makes_the_features_of_the_trial(
+def test_loaded_generator_gives_the_trials_features(
     tmp_path: Path,
     clip: FrozenCLIP,
     features: FeatureSet,
     case: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the same noise, to the bit where a seed was trained alone."""
+    """From the same noise, bitwise if the seed was trained in a solo run."""
     made = watched(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
     kept(tmp_path, config(generator=generator), [3], features, clip)
@@ -118,10 +118,10 @@ def test_every_generator_makes_the_features_of_the_trial(
         assert not torch.equal(found, loaded.features(asked, 4, rng=2)[0])
 
 
-def test_classes_that_a_trial_has_never_seen_have_its_templates(
+def test_new_classes_use_the_trials_templates(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Their text feature is the mean of the same sentences, as a generator without noise shows."""
+    """Their text feature is the mean over the trial's sentences."""
     noiseless = {"name": "gaussian_text", "scale": 0.0}
     setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
     kept(tmp_path, setting, [3], features, clip)
@@ -130,8 +130,10 @@ def test_classes_that_a_trial_has_never_seen_have_its_templates(
     assert torch.allclose(found, class_features(clip, [said]), atol=1e-6)
 
 
-def test_logits_of_images(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """PIL images, preprocessed ones, their features and files give the same, also clear ones."""
+def test_logits_accept_images_files_and_features(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """All forms give the same logits, also with transparency."""
     loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
@@ -155,8 +157,10 @@ def test_logits_of_images(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
         loaded.logits(torch.zeros(3, 5))
 
 
-def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """What was trained in double precision is loaded in it."""
+def test_model_trained_in_double_precision_is_loaded_in_it(
+    tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Its logits are in double precision."""
     last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
     loaded = ship.load_trained(tmp_path, clip=clip64)
     logits = loaded.logits(images(features))
@@ -164,8 +168,8 @@ def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: Fe
     assert answers(logits, last, 0) == {"own": True, "all": True}
 
 
-def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
-    """Without a backbone at hand, the file's name of it is enough."""
+def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
+    """The name in the file is sufficient."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
@@ -176,8 +180,8 @@ def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
     assert isinstance(loaded.config, TrialConfig)
 
 
-def test_images_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
-    """In the precision of its image tower; a backbone at hand must have it."""
+def test_images_are_encoded_with_the_trials_image_precision(tmp_path: Path) -> None:
+    """A given backbone with another precision is rejected."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")

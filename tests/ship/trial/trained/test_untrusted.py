@@ -56,10 +56,10 @@ def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("mistake", told(__file__, "mistakes.yaml"), ids=str)
-def test_each_refusal_says_why(
+def test_unusable_trained_files_are_one_line(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
 ) -> None:
-    """In one line that names the file."""
+    """The line has the file and the reason."""
     folder = write(tmp_path, *edited(sound, mistake["put"]))
     with pytest.raises(TrainedError) as refused:
         ship.load_trained(folder, clip=clip)
@@ -68,8 +68,8 @@ def test_each_refusal_says_why(
     assert mistake["words"] in str(refused.value)
 
 
-def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
-    """It could be an archive, which torch would run."""
+def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
+    """It could be an archive, whose code torch would execute."""
     (tmp_path / "evil.pt").write_bytes(b"x")
     backbone = f"ViT-B-32:{tmp_path / 'evil.pt'}"
     folder = write(tmp_path, *edited(sound, {"settings.backbone": backbone}))
@@ -77,10 +77,10 @@ def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, so
         ship.load_trained(folder)
 
 
-def test_a_file_that_is_too_large_is_not_read(
+def test_too_large_trained_file_is_not_read(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is in it."""
+    """Whatever it contains."""
     folder = write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
     monkeypatch.setattr(trained, "MAX_TENSORS", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
@@ -121,10 +121,10 @@ def fitting(sound: Sound, name: str, data: bytes) -> bytes:
 
 
 @given(damage=DAMAGE, behind=st.binary(max_size=9))
-def test_a_file_that_was_cut_or_flipped_is_named(
+def test_damaged_trained_files_are_rejected(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, damage: Damage, behind: bytes
 ) -> None:
-    """Either one; no other numbers come of it, also where the digest fits."""
+    """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
     said, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
     use(write(tmp_path, said, whole[SEED]), clip)
@@ -149,10 +149,10 @@ def changed(said: Any, path: list[int], value: Any) -> Any:
 
 
 @given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
-def test_whatever_trained_json_says(
+def test_random_manifests_are_models_or_errors(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
-    """One value is any other, under a right checksum: an error, or a model of the file's size."""
+    """One changed value gives an error, or a model of the file's size."""
     said = changed(manifest(sound, name), path, value)
     use(write(tmp_path, add_checksum(said), sound[name][SEED]), clip)
 
@@ -172,10 +172,10 @@ def other(value: Tensor) -> list[Tensor]:
 
 
 @given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
-def test_whatever_the_tensors_are(
+def test_random_tensors_are_models_or_errors(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
 ) -> None:
-    """One is another, or is missing: they fit what is built, or are refused."""
+    """A changed or missing tensor fits the model or is rejected."""
     tensors = safetensors.torch.load(sound[name][SEED])
     key = sorted(tensors)[which % len(tensors)]
     choices = other(tensors.pop(key))
