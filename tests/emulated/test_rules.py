@@ -1,4 +1,4 @@
-"""The emulated device keeps CUDA's rules, and counts what CUDA would launch and wait for."""
+"""The emulated device follows CUDA's rules, and counts launches and waits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,23 +12,23 @@ from tests.emulated import EmulatedDevice, MixedDevicesError
 
 
 def on(x: Tensor) -> Tensor:
-    """The tensor on the device."""
+    """Return the tensor on the device."""
     return x.to("gpu")
 
 
 def numbers() -> Tensor:
-    """0, 1, 2, 3 on the device."""
+    """Return 0, 1, 2, 3 on the device."""
     return on(torch.arange(4.0))
 
 
 def attention(*shape: int, mask: Tensor | None = None) -> Tensor:
-    """Of ones on the device."""
+    """Compute attention of ones on the device."""
     parts = (on(torch.ones(shape)) for _ in range(3))
     return F.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=mask is None)
 
 
 class Forgetful(torch.autograd.Function):
-    """Its backward pass, which runs in a thread of its own, has a tensor of the host."""
+    """A function whose backward pass, in another thread, uses a host tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

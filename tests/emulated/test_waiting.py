@@ -1,4 +1,4 @@
-"""Training never makes the host wait for the device, and an evaluation does so once."""
+"""Training never makes the host wait for the device, and an evaluation waits once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -23,7 +23,7 @@ SEEDS = [0, 4]
 
 
 class Configuration:
-    """The tiny CLIP on the device, and what a protocol makes of it."""
+    """The tiny CLIP on the device, with the tasks and evaluation sets of a protocol."""
 
     def __init__(self, clip: FrozenCLIP, features: FeatureSet, protocol: str) -> None:
         self.clip = clip
@@ -34,7 +34,7 @@ class Configuration:
         self.task = self.eval_set.task
 
     def finetuner(self, name: str) -> Any:
-        """A fine-tuner with synthetic features of a VAE."""
+        """Build a fine-tuner with synthetic features of a VAE."""
         sample = build("vae", self.task, self.clip, SEEDS).sample
         synthesizer = Synthesizer(SyntheticConfig(), sample, self.task, SEEDS)
         settings: Any = FINETUNERS[name](name=name, **FAST.get(name, {}))
@@ -43,13 +43,13 @@ class Configuration:
 
 @pytest.fixture(scope="module")
 def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Configuration]:
-    """Each protocol's, made once."""
+    """The configurations of all protocols, built once."""
     return cache(lambda protocol: Configuration(device_clip, features, protocol))
 
 
 @pytest.fixture
 def setting(settings: Callable[[str], Configuration]) -> Configuration:
-    """Base-to-new."""
+    """The configuration of base_to_new."""
     return settings("base_to_new")
 
 

@@ -1,4 +1,4 @@
-"""Cross-dataset transfer: classes of source and targets, and what selection may not see."""
+"""Cross-dataset transfer: classes of source and targets, and data of selection."""
 
 import os
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.ship.trial.cases import COOP
 
 @pytest.fixture
 def targets(features: FeatureSet) -> dict[str, FeatureSet]:
-    """Two targets with test images alone; "wolf" is in both, "dog" and "bee" are the source's."""
+    """Two targets with test images only; "wolf" is in both, "dog" and "bee" in the source."""
     named = {"pets": ("wolf", "dog", "bee"), "farm": ("cow", "wolf")}
     return {
         name: replace(
@@ -65,7 +65,7 @@ class Across:
 
 @pytest.fixture
 def across(clip: FrozenCLIP, features: FeatureSet) -> Across:
-    """From the tiny dataset."""
+    """Trials on the tiny dataset."""
     return Across(clip, features)
 
 

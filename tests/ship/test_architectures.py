@@ -1,4 +1,4 @@
-"""What configurations say of backbones, against what is built from them."""
+"""Properties from configurations equal those of built backbones."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ OWN_TOWERS = [name for name in CONFIGS if "hf_model_name" not in CONFIGS[name]["
 
 
 def built_reason(name: str) -> str | None:
-    """Why the text tower that open_clip builds, shortened to one block, cannot be driven."""
+    """Return why the tower that open_clip builds, cut to one block, is unsupported."""
     config = CONFIGS[name]
     with torch.device("meta"):
         tower = _build_text_tower(

@@ -1,7 +1,4 @@
-"""Distances against independent derivations and redraws; k-NN metrics against every pair.
-
-And which features are compared.
-"""
+"""Distances equal independent derivations and redraws; k-NN metrics equal brute force."""
 
 import math
 
@@ -45,12 +42,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
-    """Normal rows around one point."""
+    """Draw normal rows around one point."""
     return shift + scale * torch.randn(n, d, generator=generator(seed), dtype=torch.float64)
 
 
 def mmd_of(x: torch.Tensor, y: torch.Tensor, seed: int = 0) -> tuple[float, float]:
-    """The discrepancy and its error, from the features themselves."""
+    """Compute the discrepancy and its error from features."""
     return mmd(squared_distances(torch.cat([x, y])), len(x), generator(seed))
 
 
@@ -143,12 +140,12 @@ def test_mmd_without_distances_is_finite(n: int) -> None:
 
 
 def metrics_of(real: torch.Tensor, made: torch.Tensor) -> dict[str, float]:
-    """The metrics, from the features themselves."""
+    """Compute the metrics from features."""
     return manifold_metrics(squared_distances(torch.cat([real, made])), len(real))
 
 
 def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dict[str, float]:
-    """The definitions, point by point."""
+    """Compute the metrics point by point."""
 
     def radius(points: list[list[float]], i: int) -> float:
         return sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]

@@ -1,4 +1,4 @@
-"""What logits answer, and metrics against sweeps and definitions written out pair by pair."""
+"""Predictions, and metrics against sweeps and pairwise definitions."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyP
 def stacked(
     logits: np.ndarray, labels: np.ndarray, seen: np.ndarray, constant: float
 ) -> tuple[float, float]:
-    """S and U: per class, the share of images that the shifted argmax gets right; percent."""
+    """Compute S and U by the shifted argmax, averaged over classes, in percent."""
     shifted = logits - constant * seen
     correct = shifted.argmax(1) == labels
     groups = []
@@ -74,7 +74,7 @@ Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture
 def case() -> Case:
-    """Two replicas, seven classes of unequal size, seen logits favoured; class 6 has no image."""
+    """Two seeds, seven classes of unequal size, favored seen logits; class 6 has no image."""
     rng = np.random.default_rng(3)
     labels = rng.choice(6, size=60, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
     seen = np.array([[1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1, 0]], dtype=bool)
@@ -126,7 +126,7 @@ ImageFile = tuple[bool, float, bool, float]  # whether base, likeness, whether r
 
 
 def moved_where_wrong(images: list[ImageFile]) -> tuple[list[float], list[float]]:
-    """Likenesses of base and new images as OpenworldAUC's authors change them.
+    """Change scores of wrong images as OpenworldAUC's authors do.
 
     A wrong base image is put below all others, a wrong new image above them: in no pair of
     theirs does the base image look more like one.
@@ -136,13 +136,13 @@ def moved_where_wrong(images: list[ImageFile]) -> tuple[list[float], list[float]
 
 
 def roc_auc(positive: list[float], negative: list[float]) -> float:
-    """P(a positive score is above a negative one), ties half."""
+    """Return P(a positive score is above a negative one); ties count half."""
     pairs = [(p, n) for p in positive for n in negative]
     return sum((p > n) + (p == n) / 2 for p, n in pairs) / len(pairs)
 
 
 def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
-    """One replica's metrics, in percent, from loops over images and pairs."""
+    """Compute one seed's metrics in percent by loops over images and pairs."""
     base_classes = [c for c in range(len(seen)) if seen[c]]
     new_classes = [c for c in range(len(seen)) if not seen[c]]
     images = []

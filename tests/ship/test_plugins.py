@@ -1,4 +1,4 @@
-"""Plugins in a single file, and those of a module."""
+"""Plugins of files and of modules."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ class Config(FinetunerSettings):
 def written(
     folder: Path, name: str = "own", width: int = 1, file: str = "own.py", method: str = "Made"
 ) -> Path:
-    """A file with a fine-tuner."""
+    """Write a file with a fine-tuner."""
     path = folder / file
     path.write_text(SETTINGS.format(name=name, width=width, method=method), "utf-8")
     return path
@@ -73,7 +73,7 @@ def test_unusable_plugin_files_are_one_line(tmp_path: Path, case: dict[str, str]
     load_plugin(written(tmp_path))
 
 
-@pytest.mark.timeout(20)  # whoever opens a pipe waits for a writer
+@pytest.mark.timeout(20)  # opening a pipe waits for a writer
 def test_paths_that_are_no_regular_files_are_rejected(tmp_path: Path) -> None:
     """Missing files, pipes, folders, devices and too large files."""
     os.mkfifo(tmp_path / "pipe.py")

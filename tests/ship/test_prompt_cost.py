@@ -1,4 +1,4 @@
-"""What prompts cost in text towers with and without a causal mask."""
+"""Cost of prompts in text towers with and without a causal mask."""
 
 import pytest
 

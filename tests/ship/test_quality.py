@@ -1,4 +1,4 @@
-"""What is told of synthetic features and their classes, planted faults, and the judge."""
+"""Quality metrics, flags for planted faults, and measure_eval_set."""
 
 import itertools
 
@@ -84,7 +84,7 @@ def test_effective_rank_equals_the_entropy_of_singular_values(per_class: int, d:
 
 
 def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, torch.Tensor]:
-    """measure_quality of a list of replicas."""
+    """Call measure_quality with lists of seeds."""
     return measure_quality(
         torch.stack([features for features, _ in made]),
         torch.stack([labels for _, labels in made]),
@@ -96,12 +96,12 @@ def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, 
 
 
 def made_by(seed: int, spread: float = 0.5) -> Rows:
-    """Synthetic features of a seed."""
+    """Draw synthetic features of a seed."""
     return clustered(CENTRES, 10, spread, seed=100 + seed)
 
 
 def real_of(seed: int) -> Rows:
-    """Real features of a seed; their number differs."""
+    """Draw real features of a seed; their number depends on the seed."""
     return clustered(CENTRES, 8 + seed, seed=200 + seed)
 
 
@@ -151,7 +151,7 @@ SEEDS = [0, 1]
 
 
 class Table:
-    """Gives the same feature for a class each time, and notes what it was asked for."""
+    """A generator with one feature per class, which records the requested classes."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -164,13 +164,13 @@ class Table:
 
 
 def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
-    """The evaluation set of selection and that of the test."""
+    """The evaluation sets of selection and of the test."""
     made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
     return [made.selection, made.finals[0][0]]
 
 
 def class_means(eval_set: EvalSet) -> Tensor:
-    """The mean of each class's images, a class at a time."""
+    """Return the mean of each class's images."""
     labels, n_cls = eval_set.images.labels, len(eval_set.task.class_names)
     rows = [eval_set.images.features[labels == c].mean(0) for c in range(n_cls)]
     return torch.nn.functional.normalize(torch.stack(rows), dim=-1)

@@ -1,4 +1,4 @@
-"""Randomness and shapes of fused replicas, and learning rates over the epochs."""
+"""Random streams, batches and learning rates of seeds that are trained together."""
 
 from typing import Any, cast
 

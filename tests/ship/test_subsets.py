@@ -73,7 +73,7 @@ def test_pseudo_new_classes_depend_on_the_seed_only() -> None:
 
 
 def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
-    """n classes with one image each in every split; a feature is its class's number."""
+    """n classes with one image per split; a feature is the number of its class."""
     labels = np.arange(n)
     features = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
     return FeatureSet(

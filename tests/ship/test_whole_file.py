@@ -1,4 +1,4 @@
-"""ship.whole_file: what a write leaves, whole or cut off."""
+"""Atomic writes: complete files, temporary files and permissions."""
 
 import os
 import time

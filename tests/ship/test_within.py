@@ -1,6 +1,6 @@
-"""Protocols within one dataset: who is seen, and what is measured.
+"""Protocols within one dataset: seen classes and metrics.
 
-What is refused, tests/harness/config has as tables.
+tests/harness/config has tables of rejected configurations.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from tests.ship.trial.cases import COOP
 def plan(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int] = (0, 1), **keys: Any
 ) -> Protocol:
-    """The protocol that a setting asks for."""
+    """Return the protocol of a configuration."""
     config = TrialConfig(**{"shots": 2, **keys})
     return build_protocol(config, seeds, features, {}, clip, torch.float32)
 
 
 def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple[float, ...]]:
-    """The test metrics of a trial without a trained generator."""
+    """Return the test metrics of a trial without a trained generator."""
     keys = {"shots": 2, "generator": "gaussian_base", "finetuner": COOP, "eval_every": 2, **keys}
     return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_seed
 

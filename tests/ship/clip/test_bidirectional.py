@@ -1,4 +1,4 @@
-"""Towers without a causal mask, and tokenizers without SOT, against open_clip's encode_text."""
+"""Towers without a causal mask, and tokenizers without SOT, equal open_clip's encode_text."""
 
 from typing import Any
 
@@ -34,12 +34,12 @@ def clip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fro
 
 
 def words(clip: FrozenCLIP, text: str) -> Tensor:
-    """Embedded tokens of a text, without start and end."""
+    """Return the embedded tokens of a text, without start and end."""
     return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
 
 
 def close(made: Tensor, expected: Tensor) -> None:
-    """Features are equal up to rounding in double precision."""
+    """Return True if features are equal up to rounding in double precision."""
     torch.testing.assert_close(made, expected, atol=1e-12, rtol=0)
 
 
@@ -119,7 +119,7 @@ def test_names_with_equal_tokens_are_rejected(
 
 
 def by_blocks(clip: FrozenCLIP, ids: Tensor, depth: int, start: int, tokens: Tensor) -> Tensor:
-    """Features by open_clip's own blocks, with tokens in the place of others from a depth on."""
+    """Compute features by open_clip's blocks, with some tokens replaced from a depth on."""
     tower: Any = text_module(clip._model)
     hidden = tower.token_embedding(ids) + tower.positional_embedding
     for place, block in enumerate(tower.transformer.resblocks):

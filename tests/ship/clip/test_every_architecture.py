@@ -1,4 +1,4 @@
-"""Every architecture of open_clip whose text tower can be driven, at its real size."""
+"""Every supported architecture of open_clip, at its real size."""
 
 import gc
 import math

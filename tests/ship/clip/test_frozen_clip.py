@@ -1,8 +1,4 @@
-"""Loading backbones and refusing names that cannot be had; fingerprints; TensorFloat-32.
-
-Whatever moves a backbone's features, and nothing else, moves its fingerprint. TensorFloat-32 is
-switched on for the trials that ask for it, and for nothing else.
-"""
+"""Backbones are loaded, unusable names are rejected, and fingerprints follow the weights."""
 
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -114,7 +110,7 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
 def products(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """What a backbone's training would run in there."""
+    """Return the precision of products in which a trial on this device runs."""
     clip: Any = SimpleNamespace(device=device, precision=precision)
     return FrozenCLIP.arithmetic(clip)
 

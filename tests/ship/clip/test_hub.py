@@ -1,4 +1,4 @@
-"""Weights of pretrained tags: from the hub's cache without a network, or one line that helps."""
+"""Weights of pretrained tags are read from the hub's cache, or the error is one line."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the hub was asked for; it is not reached."""
+    """Requests to the hub, which is not reached."""
     urls: list[str] = []
 
     def ask(url: str, *, timeout: float) -> None:
@@ -55,7 +55,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def model() -> torch.nn.Module:
-    """Of the tiny architecture, always the same."""
+    """Create a model of the tiny architecture, always the same."""
     torch.manual_seed(0)
     made: torch.nn.Module = open_clip.create_model(
         "tiny", load_weights=False, force_quick_gelu=True
@@ -64,7 +64,7 @@ def model() -> torch.nn.Module:
 
 
 def keep(cache: Path, repository: str, name: str) -> Path:
-    """Weights in the cache as the hub's own library lays them out."""
+    """Write weights into the cache as the hub's library does."""
     below = cache / f"models--{repository.replace('/', '--')}"
     (below / "refs").mkdir(parents=True, exist_ok=True)
     (below / "refs" / "main").write_text("c0ffee")
@@ -132,7 +132,7 @@ def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[
     assert len(found) > 1 and asked == []
 
 
-# Run in a process of its own: the hub's library reads HF_HUB_OFFLINE when it is imported.
+# Run in a separate process: the hub's library reads HF_HUB_OFFLINE when it is imported.
 OFFLINE = """
 import sys
 import open_clip

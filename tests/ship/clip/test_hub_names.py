@@ -1,6 +1,6 @@
-"""Backbones of the Hugging Face Hub, hf-hub:ORG/MODEL, against open_clip's own, with a stand-in.
+"""Backbones hf-hub:ORG/MODEL equal open_clip's.
 
-The stand-in has repositories as folders, and copies from them into the hub's cache.
+A fake hub has repositories as folders, and copies their files into the hub's cache.
 """
 
 import json
@@ -26,7 +26,7 @@ from ship.trial.model import _may_load
 from tests.ship.clip.test_weights import CONFIG
 from tests.ship.hub_tokenizers import write_tokenizer
 
-# Older releases have no own class for files that the hub lacks.
+# Older releases have no separate class for missing files.
 MissingFile: Any = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 
 NAME = "hf-hub:org/tiny-clip"
@@ -171,13 +171,13 @@ def test_trained_models_load_only_cached_repositories(hub: Hub) -> None:
 
 
 def no_weights(hub: Hub) -> str:
-    """A repository that has a configuration only."""
+    """Create a repository that has only a configuration."""
     hub.add("hf-hub:org/empty", {"model_cfg": CONFIG}, None)
     return "hf-hub:org/empty"
 
 
 def configured(config: Any) -> Callable[[Hub], str]:
-    """A repository with a configuration."""
+    """Create a repository with a configuration."""
 
     def add(hub: Hub) -> str:
         hub.add("hf-hub:org/other", config, None)
@@ -187,7 +187,7 @@ def configured(config: Any) -> Callable[[Hub], str]:
 
 
 def failing(error: Exception) -> Callable[[Hub], str]:
-    """Requests that fail."""
+    """Let all requests fail with an error."""
 
     def fail(hub: Hub) -> str:
         hub.error = error

@@ -1,6 +1,6 @@
-"""Tokenizers of Hugging Face, made tiny, without the library that open_clip reads them with.
+"""Tiny tokenizers of Hugging Face, read without transformers.
 
-The expected rows are those that open_clip's HFTokenizer gives with transformers 5.
+The expected rows are those of open_clip's HFTokenizer with transformers 5.
 """
 
 import json
@@ -86,7 +86,7 @@ def test_missing_tokenizers_library_is_one_line_with_the_command(
         check_backbone_name("ViT-B-16-SigLIP:webli")
     with pytest.raises(TokenizerError, match=INSTALL):
         read(tmp_path, "siglip")
-    check_backbone_name("MobileCLIP2-S0:dfndr2b")  # has CLIP's own tokenizer
+    check_backbone_name("MobileCLIP2-S0:dfndr2b")  # has CLIP's tokenizer
 
 
 def changed(path: Path, **changes: Any) -> Path:
@@ -96,7 +96,7 @@ def changed(path: Path, **changes: Any) -> Path:
 
 
 def template(*after: str) -> dict[str, Any]:
-    """What a tokenizer file says of the special tokens after a text."""
+    """Return the part of a tokenizer file that defines the special tokens of a text."""
     pieces = [{"Sequence": {"id": "A", "type_id": 0}}]
     pieces += [{"SpecialToken": {"id": token, "type_id": 0}} for token in after]
     ids = {token: {"id": token, "ids": [1], "tokens": [token]} for token in after}

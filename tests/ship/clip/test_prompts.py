@@ -1,4 +1,4 @@
-"""Prompts token by token, and against open_clip's own encoding of the written-out sentence."""
+"""Prompts are assembled token by token, and equal open_clip's encoding of the sentence."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ everywhere = pytest.mark.parametrize("position", list(SENTENCES))
 
 
 def words(clip: FrozenCLIP, text: str) -> torch.Tensor:
-    """Embedded tokens of a text, without SOT and EOT."""
+    """Return the embedded tokens of a text, without SOT and EOT."""
     return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
 
 

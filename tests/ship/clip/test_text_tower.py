@@ -1,4 +1,4 @@
-"""The text tower against open_clip's own encode_text and blocks."""
+"""The text tower equals open_clip's encode_text and blocks."""
 
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ TEXTS = [
 
 
 def names_of(n: int) -> list[str]:
-    """Names of one to seven words."""
+    """Return names of one to seven words."""
     return [f"{'very ' * (i % 7)}red fire truck" for i in range(n)]
 
 
@@ -124,7 +124,7 @@ def test_supported_tower_settings_equal_open_clip(changes: dict[str, Any]) -> No
 
 
 def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenCLIP:
-    """The tiny CLIP with text blocks of less precision."""
+    """Return the tiny CLIP with text blocks of lower precision."""
     clip = build_clip(dtype)
     return FrozenCLIP("tiny", clip._model, clip.tokenizer, precision=precision)
 

@@ -1,4 +1,4 @@
-"""Pretrained tags and checkpoint files: the weights' own activation, and broken files."""
+"""Pretrained tags and checkpoint files: their activation, and broken files."""
 
 import pickle
 import warnings
@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A tiny architecture, with and without QuickGELU, and one file that both tags stand for."""
+    """A tiny architecture with and without QuickGELU, and one file for both tags."""
     path = tmp_path / "weights.pt"
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     quick = {**CONFIG, "quick_gelu": True}
@@ -43,7 +43,7 @@ def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def activations(clip: FrozenCLIP) -> set[type[nn.Module]]:
-    """Kinds of activation in both towers."""
+    """Return the kinds of activation in both towers."""
     return {type(m) for m in clip._model.modules() if isinstance(m, nn.GELU | QuickGELU)}
 
 
@@ -92,7 +92,7 @@ def test_checkpoint_has_the_activation_of_the_named_architecture(weights: Path) 
 
 
 def archive(model: nn.Module, path: Path, *, openai: bool) -> None:
-    """Save weights as a TorchScript archive; that of OpenAI has the model's sizes beside them."""
+    """Save weights as a TorchScript archive; OpenAI's also contains the model's sizes."""
     sizes = {"input_resolution": 32, "context_length": 12, "vocab_size": 49408}
     for key, value in sizes.items() if openai else ():
         vars(model).pop(key, None)

@@ -1,7 +1,4 @@
-"""Images of every mode, the error that lists faults, and names.
-
-Names of datasets from elsewhere, and class names that CLIP cannot tell apart.
-"""
+"""Images of every mode, the error with all faults, and names of datasets and classes."""
 
 import io
 import pickle
@@ -31,21 +28,21 @@ from tests.told import told
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """An image file's bytes."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def first_pixel(data: bytes) -> tuple[int, ...]:
-    """The top left pixel after opening as RGB."""
+    """Return the top left pixel of an image opened as RGB."""
     image = ImageFile("x", data).open()
     assert image.mode == "RGB"
     return image.getpixel((0, 0))
 
 
 def palette(transparency: object) -> bytes:
-    """A red palette image."""
+    """Return a red palette image."""
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     return encoded(image, transparency=transparency)
@@ -93,7 +90,7 @@ def test_dataset_error_survives_pickling() -> None:
 
 NAMES = told(__file__, "names.yaml")
 TEMPLATE = "a photo of a {}."
-LETTERS = "aAbé2 _-.'(&;<|"  # what makes pieces, ends them, or makes no difference
+LETTERS = "aAbé2 _-.'(&;<|"  # letters that start, continue or end pieces, or are ignored
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +101,7 @@ def clip() -> SimpleTokenizer:
 
 @pytest.fixture(scope="module")
 def pocket() -> SimpleTokenizer:
-    """The packaged one, with fewer words."""
+    """The tokenizer of the packaged backbone, with a smaller vocabulary."""
     tokenizer = load_tokenizer("pocket")
     assert isinstance(tokenizer, SimpleTokenizer)
     return tokenizer

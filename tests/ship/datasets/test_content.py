@@ -1,7 +1,4 @@
-"""What images hold: those that stand in two splits, and the hashes of files that are kept.
-
-Who is read again, and what is not believed.
-"""
+"""Copies of images in several splits or classes, and the cache of file digests."""
 
 import logging
 import os
@@ -101,7 +98,7 @@ Counted = Callable[[], list[str]]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    """Gives the names of the images that were read since it was asked last."""
+    """A function that returns the names of images read since its last call."""
     names: list[str] = []
     plain = ImageFile.read
 
@@ -120,12 +117,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that has just been written is remembered, too: the disk here counts in nanoseconds."""
+    """Digests of files that were just written are cached, too."""
     monkeypatch.setattr(module, "_FRESH_NS", -(10**18))
 
 
 def disguised(path: Path) -> None:
-    """Another file of the same size, with the same mtime."""
+    """Replace a file by another of the same size and mtime."""
     before, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -163,7 +160,7 @@ def test_digest_of_a_just_written_image_is_not_cached(
 
 
 def remembering(folder: Path, root: str = "x") -> DigestCache:
-    """A memory to which no file is fresh."""
+    """Return a digest cache for which no file is too recent."""
     return DigestCache(folder / "digests", root, now=lambda: 2**62)
 
 

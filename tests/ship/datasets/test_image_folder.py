@@ -1,4 +1,4 @@
-"""One's own folder: the fixed split, given splits, and what is passed over."""
+"""Custom image folders: the hashed split, given splits, and skipped files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The MATLAB reader: SciPy's on sound files, and an error of one line at worst on others."""
+"""The MATLAB reader equals SciPy's on sound files, and reports others in one line."""
 
 import struct
 import zlib
@@ -15,30 +15,30 @@ from tests.ship.datasets.trees import cells
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file goes."""
+    """Path of the MATLAB file."""
     return tmp_path / "x.mat"
 
 
 def element(kind: int, content: bytes) -> bytes:
-    """A tagged element, padded to 8 bytes."""
+    """Return a tagged element, padded to 8 bytes."""
     return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
 
 
 def matrix(name: str, code: int, shape: tuple[int, ...], data: bytes) -> bytes:
-    """A variable."""
+    """Return a variable."""
     flags = element(6, struct.pack("<II", code, 0))
     sizes = element(5, struct.pack(f"<{len(shape)}i", *shape))
     return element(14, flags + sizes + element(1, name.encode()) + data)
 
 
 def packed(variable: bytes) -> bytes:
-    """A variable that is compressed."""
+    """Return a compressed variable."""
     content = zlib.compress(variable)
     return struct.pack("<II", 15, len(content)) + content
 
 
 def write(path: Path, *variables: bytes) -> None:
-    """A file of variables."""
+    """Write a file of variables."""
     path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\0\1IM" + b"".join(variables))
 
 

@@ -1,8 +1,4 @@
-"""The packaged images and model: the files themselves, and what ship reads of them.
-
-They were made once (ship/pocket/NOTICE) and do not change: results that are on record hang on each
-byte of them.
-"""
+"""The packaged images and model, which never change: published results depend on their bytes."""
 
 import hashlib
 from pathlib import Path

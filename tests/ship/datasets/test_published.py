@@ -1,7 +1,4 @@
-"""What sound trees become: CoOp's split files, FGVC-Aircraft's lists, ImageNet's folders.
-
-And what holds for every layout.
-"""
+"""Labels, splits and fingerprints of CoOp's, FGVC-Aircraft's and ImageNet's layouts."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Files of a dataset that somebody else has made: what they may not do.
+"""Files of a dataset are untrusted input.
 
-Lists and MATLAB files of any content are a dataset inside its folder, or DatasetError.
+Lists and MATLAB files of any content give a dataset inside its folder, or a DatasetError.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.ship.datasets.trees import LAYOUTS, WNIDS
 
 
 def png(side: int) -> bytes:
-    """A PNG of this size, nearly all of whose pixels are missing."""
+    """Return a PNG of this size with nearly all pixels missing."""
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     found = b"\x89PNG\r\n\x1a\n"
     for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
@@ -93,7 +93,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(name: str, root: Path, images: Path) -> None:
-    """The answer is a dataset whose images are its own, or faults of one line each."""
+    """Check for a dataset whose images are its own, or faults of one line each."""
     try:
         dataset = load_dataset(name, root)
     except DatasetError as error:
@@ -114,7 +114,7 @@ def check(name: str, root: Path, images: Path) -> None:
 
 
 def look(name: str, root: Path, images: str, path: Path, content: bytes) -> None:
-    """Check while a file holds something else."""
+    """Check while a file has another content."""
     sound = path.read_bytes()
     path.write_bytes(content)
     try:

@@ -1,4 +1,4 @@
-"""The cache of arrays: whole files or none, and a damaged one is extracted again."""
+"""Cached arrays are complete or absent, and damaged ones are extracted again."""
 
 import os
 from collections.abc import Callable
@@ -22,31 +22,31 @@ ROWS = (7, 3)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that holds ARRAY."""
+    """Path of a file that contains ARRAY."""
     path = tmp_path / "not" / "there yet" / "x.0-7.safetensors"
     assert write_features(path, KEY, ARRAY)
     return path
 
 
 def fold(path: Path) -> None:
-    """A folder in the file's place."""
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
 def pipe(path: Path) -> None:
-    """A pipe in its place, from which nobody would ever read to the end."""
+    """Replace the file by a pipe without a writer."""
     path.unlink()
     os.mkfifo(path)
 
 
 def other(path: Path) -> None:
-    """Its key and checksum, above integers."""
+    """Write integers with the expected key and checksum."""
     save_file({"features": np.zeros((7, 3, 5), dtype=np.int32)}, path, {"key": KEY})
 
 
 def half(path: Path) -> None:
-    """Of a type that numpy does not know."""
+    """Write a type that numpy does not have."""
     path.write_bytes(safetensors.torch.save({"features": torch.zeros(7, 3, 5).bfloat16()}))
 
 
@@ -84,7 +84,7 @@ def test_invalid_cache_file_is_reported_removed_and_rewritten(
     assert str(path) in said and "extracting them again" in said
     assert why.replace("\\", "") in said.lower()
     if damage is not fold:
-        assert read_features(path, KEY, ROWS) is None  # there is none: that is no fault
+        assert read_features(path, KEY, ROWS) is None  # a missing file is no fault
         assert len(caplog.records) == 1
         assert write_features(path, KEY, ARRAY)
         assert np.array_equal(read_features(path, KEY, ROWS), ARRAY)  # type: ignore[arg-type]

@@ -1,8 +1,4 @@
-"""Augmented views, and the threads that decode and encode them.
-
-Views are seeded per image, and cut by torchvision's rule. Many threads decode, and few encode
-where memory is the device's.
-"""
+"""Augmented views are seeded per image and cropped by torchvision's rule."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Extraction of whole datasets with a fake encoder: rows, splits, keys, and the feature set."""
+"""Extraction of whole datasets with a fake encoder: rows, splits, keys and the feature set."""
 
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Extraction that is interrupted, killed or disturbed goes on from whole shards, to the bit."""
+"""Interrupted or disturbed extraction resumes from complete shards, bit by bit."""
 
 import logging
 import subprocess
@@ -28,7 +28,7 @@ from tests.ship.features.encoders import (
     streamed_dataset,
 )
 
-REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
+REST = SIZES["val"] + SIZES["test"]  # views of other splits
 
 
 def test_shards_equal_a_single_pass(

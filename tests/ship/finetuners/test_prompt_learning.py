@@ -1,4 +1,4 @@
-"""Learned prompts: what they start as, what they cost, and what DePT's head may change."""
+"""Learned prompts: their start, their cost, and the effect of DePT's head."""
 
 from typing import Any
 
@@ -19,19 +19,19 @@ EVERY_KIND = [(kind, place) for kind in (False, True) for place in ("end", "midd
 
 @pytest.fixture
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Four classes seen, four not."""
+    """Four seen and four unseen classes."""
     return final_task(clip64, features, SEEDS, shots=3)
 
 
 def text_features(finetuner: Any) -> torch.Tensor:
-    """The classifier that learned prompts make, (seed, n_cls, feature)."""
+    """Return the text features of learned prompts, (seed, n_cls, feature)."""
     made: torch.Tensor = finetuner.stack("text_features")
     return made
 
 
 @pytest.fixture
 def images(features: FeatureSet) -> torch.Tensor:
-    """Of the test."""
+    """Return the features of the test images."""
     return torch.tensor(features.test, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""How fine-tuners are trained: their start, their steps, and those of LP++ by hand."""
+"""Training of fine-tuners: start, optimizer steps, and LP++ by hand."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,7 +40,7 @@ STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Two of four classes have three images in three views; replicas differ in which."""
+    """Two of four classes have three images in three views; seeds differ in the classes."""
     return selection_task(clip64, features, [7, 2], shots=3)
 
 
@@ -147,14 +147,14 @@ def test_bottleneck_has_at_least_one_unit(
 def rows(
     probe: BatchedFinetuner, task: Task, r: int, *, synthetic: bool
 ) -> tuple[Array, Array, Array]:
-    """Views of one replica, their labels, and what each counts as."""
+    """Return the views of one seed, their labels and weights."""
     n = task.counts[r]
     x = task.features[r, :n].reshape(3 * n, -1).numpy()
     y = task.labels[r, :n].numpy().repeat(3)
     share = np.full(3 * n, 1 / 3)
     if not synthetic:
         return x, y, share
-    # the fixed set stands in front: three features of each of two classes, at half the weight
+    # the fixed set comes first: three features of each of two classes, at half the weight
     made = probe.stack.state["features"][r, :18].numpy()
     labels = task.synthesized_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
@@ -165,7 +165,7 @@ def rows(
 
 
 def rows_losses(logits: Array, y: Array, allowed: Array, share: Array) -> tuple[Array, Array]:
-    """Losses of the rows, and the gradient at their logits."""
+    """Return the losses of rows, and their gradient with respect to the logits."""
     odds = np.exp(logits) * allowed
     p = odds / odds.sum(1, keepdims=True)
     share = share / share.sum()

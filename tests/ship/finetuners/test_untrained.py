@@ -1,7 +1,6 @@
-"""Classifiers that are worked out: GDA's discriminant, and the cache of Tip-Adapter.
+"""Closed-form classifiers: GDA's discriminant and Tip-Adapter's cache.
 
-GDA is equal to scikit-learn's LDA and to the authors' closed forms, of seen and of new classes.
-The loss of Tip-Adapter-F is in test_losses.
+GDA equals scikit-learn's LDA and the authors' closed forms. Tip-Adapter-F's loss is in test_losses.
 """
 
 from dataclasses import replace
@@ -31,13 +30,13 @@ def task(clip64: FrozenCLIP) -> Task:
 
 
 def centred(scores: np.ndarray | Tensor) -> np.ndarray:
-    """Scores (n, n_cls) without each image's own constant."""
+    """Subtract each image's mean score, (n, n_cls)."""
     scores = np.asarray(scores)
     return scores - scores.mean(1, keepdims=True)
 
 
 def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
-    """What the discriminant adds to the zero-shot logits at alpha 1, (seed, n, n_cls)."""
+    """Return the discriminant at alpha 1, without zero-shot logits, (seed, n, n_cls)."""
     return gda.logits(x, {"alpha": 1.0}) - task.logit_scale * x @ task.text_features.T
 
 
@@ -64,7 +63,7 @@ def test_row_weights_equal_repetitions(task: Task) -> None:
     repeated = x.repeat_interleave(times, dim=0).numpy()
     labels = y.repeat_interleave(times).numpy()
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
-    # pooled by rows as LDA does under the rows' own priors, which the classifier then leaves out
+    # pooled over rows as in LDA with the rows' priors, which the classifier ignores
     expected = lda.decision_function(x.numpy()) - np.log(lda.priors_)
     np.testing.assert_allclose(centred(x @ weight.T + bias), centred(expected), atol=1e-8)
     apart = Rows(x.repeat_interleave(times, dim=0), torch.from_numpy(labels), torch.ones(17), 4)
@@ -84,7 +83,7 @@ def by_hand(means: np.ndarray, precision: np.ndarray, x: np.ndarray) -> np.ndarr
 
 
 def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """All views of a replica's images, and the class of each."""
+    """Return all views of a seed's images, and their labels."""
     n, views = task.counts[seed_index], task.features.shape[2]
     x = task.features[seed_index, :n].reshape(n * views, -1).numpy()
     return x, task.labels[seed_index, :n].numpy().repeat(views)

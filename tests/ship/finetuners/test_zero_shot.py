@@ -1,7 +1,4 @@
-"""Zero-shot CLIP of templates and of descriptions in a file, against open_clip's own encode_text.
-
-Random words in the descriptions' place, and faults of the file.
-"""
+"""Zero-shot CLIP with templates, descriptions and random words, and faults of the file."""
 
 import dataclasses
 import json
@@ -66,14 +63,14 @@ WRITTEN = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Descriptions of all classes, one or two of each, and of one that there is not."""
+    """Descriptions of all classes, one or two per class, and of an unknown class."""
     path = tmp_path / "written.json"
     path.write_text(json.dumps({**WRITTEN, "unicorn": ["Some zebra words."]}))
     return path
 
 
 def config(file: Path, **more: Any) -> ZeroShotConfig:
-    """Settings with the file."""
+    """Return settings with the file."""
     return ZeroShotConfig(descriptions=str(file), **more)
 
 

@@ -1,4 +1,4 @@
-"""The controls: a text feature is a text feature, Gaussians have the moments they should."""
+"""Controls: Gaussian samples have the fitted moments, and real images are real."""
 
 from dataclasses import replace
 from typing import Any
@@ -115,7 +115,7 @@ def test_mixed_source_has_the_configured_share_of_real_images(
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
-    """Six features of each replica's first new class, from its images in the same views."""
+    """Sample six features of each seed's first new class, from the same views."""
     config = RealImagesConfig.model_validate({"name": "real", **settings})
     ids = task.synthesized_ids[:, :1].repeat(1, 6)
     return RealImages(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))

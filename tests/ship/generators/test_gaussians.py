@@ -1,7 +1,4 @@
-"""Moments of few-shot features, and of the nearest images, against numpy and scikit-learn.
-
-That what is drawn has these moments, test_controls says.
-"""
+"""Moments of few-shot features and of neighbors equal numpy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -31,7 +28,7 @@ TEXT = torch.nn.functional.normalize(
 
 
 def images(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Correlated features around class centres, classes mixed up; the last class has none."""
+    """Draw correlated features around class centers; the last class has none."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     mix = rng.standard_normal((8, 8))

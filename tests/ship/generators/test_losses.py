@@ -1,4 +1,4 @@
-"""What the VAEs and the WGAN minimise, and its gradients, against the papers' formulas."""
+"""Losses and gradients of the VAEs and the WGAN equal the papers' formulas."""
 
 from typing import Any, get_args
 
@@ -36,12 +36,12 @@ WGAN_HIDDEN: dict[str, Any] = {**HIDDEN, "critic_hidden": 24}
 
 
 def affine(w: Weights, layer: str, x: Array) -> Array:
-    """One layer of a network."""
+    """Apply one layer."""
     return x @ w[f"{layer}.weight"] + w[f"{layer}.bias"]
 
 
 def relu(x: Array) -> Array:
-    """Nothing below 0."""
+    """Clamp at 0."""
     return np.maximum(x, 0)
 
 
@@ -61,7 +61,7 @@ def prompted(
 
 
 def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
-    """Mean and ln sigma^2 of q(z|x); without dimensions where there is no encoder."""
+    """Return mean and ln sigma^2 of q(z|x); empty without an encoder."""
     if "encoder.mean.weight" not in w:
         return np.zeros((len(x), 0)), np.zeros((len(x), 0))
     hidden = relu(affine(w, "encoder.hidden", x))
@@ -69,7 +69,7 @@ def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
 
 
 def nats(mean: Array, log_var: Array) -> Array:
-    """KL to N(0, 1) of each dimension, averaged over the rows."""
+    """Return the KL to N(0, 1) of each dimension, averaged over the rows."""
     return 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
 
 
@@ -117,23 +117,23 @@ def test_vae_loss_and_gradient_equal_the_formula(
 
 
 def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> BatchedWGAN:
-    """Of two replicas."""
+    """A WGAN of two seeds."""
     config = WGANConfig(**{**WGAN_HIDDEN, **settings})
     return BatchedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
 
 
 def texts_of(made: BatchedWGAN) -> Tensor:
-    """Zero-shot text features of the classes."""
+    """Return the zero-shot text features of the classes."""
     return made._task.text_features
 
 
 def networks(made: BatchedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What its critic and its generator are trained in, by name."""
+    """Return the trained parameters of critic and generator by name."""
     return strip_prefix(made.stack.trained, "critic"), strip_prefix(made.stack.trained, "generator")
 
 
 def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
-    """The critic's, by LeakyReLU(0.2) units of feature and text; its gradient at the features."""
+    """Return the critic's score and its gradient with respect to the features."""
     a = affine(w, "hidden", np.concatenate([x, text], axis=1))
     slope = np.where(a > 0, 1.0, 0.2)
     inner = slope * w["score.weight"][:, 0]

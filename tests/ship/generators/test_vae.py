@@ -1,4 +1,4 @@
-"""How VAEs are trained: their start, KL weight by epoch, active units, early stopping; prompts."""
+"""Training of VAEs: start, KL weight, active units, early stopping and prompts."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,14 +26,14 @@ SEEDS = [0, 2, 7]
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Replicas that differ in seen classes and in how many images they have."""
+    """Seeds that differ in seen classes and in their numbers of images."""
     return uneven_task(clip64, features, SEEDS)
 
 
 def build(
     clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, name: str = "mlp_vae", **settings: Any
 ) -> BatchedGenerator:
-    """The VAE with the MLP decoder, which is fast; what is tested here is the same for both."""
+    """Build the VAE with the MLP decoder, which is faster; both are trained alike."""
     made = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
     assert isinstance(made, BatchedGenerator)
     return made
@@ -85,7 +85,7 @@ EARLY = {"lr": 0.1, "epochs": 12}
 
 
 def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
-    """The held-out ELBO of a solo run, from the real rows alone."""
+    """Compute the held-out ELBO of a solo run, from the rows without padding."""
     (images,) = task.held_out()
     x = images.features[None]
     noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)

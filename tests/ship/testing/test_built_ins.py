@@ -1,6 +1,6 @@
-"""The project's own methods, and the example of a plugin, keep the contract of ship.testing.
+"""The built-in methods and the example plugin meet all requirements of ship.testing.
 
-Behind that, what the project promises of its own methods alone.
+Further tests are of requirements on built-in methods only.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def test_every_method_has_a_test_case() -> None:
 
 
 def reordered(task: Task, order: Sequence[int]) -> Task:
-    """The same task with its class `order[i]` at place i; images keep their rows."""
+    """Return the same task with class `order[i]` at position i."""
     places = torch.tensor(order)
     place_of = places.argsort()
     return replace(
@@ -117,7 +117,7 @@ def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: 
 
 
 class Permuted(SeedRng):
-    """The same draws, given to the rows of a batch in another order."""
+    """The same draws for the rows of a batch in another order."""
 
     def __init__(self, seeds: tuple[int, ...], order: Tensor) -> None:
         super().__init__(seeds, "testing/noise", dtype=torch.float64)

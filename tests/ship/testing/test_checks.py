@@ -1,4 +1,4 @@
-"""The public checks: they pass what is sound, and say in words what is not."""
+"""The public checks accept sound methods and datasets, and explain faults of others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("example")
 
 
 def failing(found: list[CheckResult]) -> dict[str, str]:
-    """What is not kept, and why."""
+    """Return the failed requirements and their faults."""
     return {result.requirement: result.fault for result in found if not result.passed}
 
 
@@ -57,45 +57,45 @@ def raising(*_: Any) -> Any:
 
 
 def writing(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Writes to the features of its task."""
+    """Modifies the features of its task."""
     task.features.mul_(1.5)
 
 
 def noisy(made: Any, *_: Any) -> None:
-    """Begins where torch's own stream says."""
+    """Draws from torch's global stream."""
     for value in made.parameters():
         value.data += 0.1 * torch.randn_like(value)
 
 
 def still(made: Any, *_: Any) -> None:
-    """Has nothing to train, whatever its settings say."""
+    """Trains nothing, whatever its settings are."""
     made.requires_grad_(False)
 
 
 def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
-    """Scores by what was taken from images, too."""
+    """Adds a value from training images to the logits."""
     return logits + (x @ made.centre())[:, None]
 
 
 def moved(made: Any, samples: Any, *_: Any) -> Any:
-    """Samples by what was taken from images, too."""
+    """Adds a value from training images to the samples."""
     return unit(samples + made.centre())
 
 
 def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Has what it takes from images in no buffer, and so one seed's for all."""
+    """Stores a value from images as a plain attribute."""
     mean = task.features.mean((0, 1))
     made.centre = lambda: mean
 
 
 def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Takes from images what is not kept."""
+    """Stores a value from images in a buffer that is not saved."""
     made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
     made.centre = lambda: made.mean
 
 
 def counting(made: Any, sound: Any, *_: Any) -> Any:
-    """Counts its steps, in nothing that is put back, and takes ever longer ones."""
+    """Counts steps outside of its state, and increases their size."""
     made.steps = getattr(made, "steps", 0) + 1
     if isinstance(sound, dict):
         return {name: made.steps * value for name, value in sound.items()}
@@ -103,24 +103,24 @@ def counting(made: Any, sound: Any, *_: Any) -> Any:
 
 
 def counted(made: Any, logits: Any, *_: Any) -> Any:
-    """Scores by how many steps there were."""
+    """Adds the number of steps to the logits."""
     return logits * (1 + getattr(made, "steps", 0))
 
 
 def learning(made: Any, logits: Any, x: Any, _: Any) -> Any:
-    """Learns from what it is asked about."""
+    """Learns from the images that it classifies."""
     made.prototypes.add_(x.mean())
     return logits
 
 
 def later_is_better(_: Any, logits: Any, x: Any, choice: Any) -> Any:
-    """An image scores the more highly the later it comes, but for the last one."""
+    """Scores an image by its position in the batch."""
     place = torch.arange(len(x)).unsqueeze(1)
     return logits + place * (place < len(x) - 1)
 
 
 def unit(x: Any) -> Any:
-    """Along the last axis."""
+    """Normalize along the last axis."""
     return torch.nn.functional.normalize(x, dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Trials in which one seed's numbers become NaN: it fails alone, and the others do not notice."""
+"""A seed with NaN fails, and does not affect the other seeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ Spoil = Callable[..., None]
 
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
-    """Make parameters NaN: of some places, in an epoch, of the n-th object that is trained."""
+    """Set parameters of some seeds to NaN in an epoch of the n-th trained object."""
 
     def arrange(
         kind: type,
@@ -67,7 +67,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 def run(
     clip: FrozenCLIP, changes: dict[str, Any], seeds: list[int], keep: bool = False
 ) -> tuple[list[EpochMetrics], Any]:
-    """A whole trial in double precision, and the run itself."""
+    """Run a whole trial in double precision; return its metrics and the run."""
     setting, features = config(**changes), build_features(clip)
     targets = dict.fromkeys(setting.targets, features)
     trial = run_trial(setting, seeds, features, clip, targets, dtype=torch.float64, keep=keep)
@@ -77,8 +77,7 @@ def run(
 GENERATED = {"generator": TOLD["wgan"]}
 ACROSS = {"protocol": "cross_dataset", "targets": ["here", "there"]}
 PATIENT = {"generator": TOLD["patient"]}
-# what is spoilt, in which epoch of which object (of selection: 0) -> the stage and the epoch that
-# are named, and what was not finite
+# damaged part, epoch and object (0: of selection) -> stage, epoch and name in the reason
 CASES = [
     ({}, BatchedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
     ({}, BatchedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),

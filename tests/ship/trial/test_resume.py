@@ -1,4 +1,4 @@
-"""Trials that stop after any epoch and go on, to the bit; one stage's objects in memory."""
+"""Trials resume after any epoch, bit by bit, and free the objects of earlier stages."""
 
 import gc
 from collections import Counter
@@ -32,7 +32,7 @@ VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
 
 
 def config(changes: dict[str, Any]) -> TrialConfig:
-    """A trial that is shorter still."""
+    """Return a trial that is even shorter."""
     found = short(**changes)
     trained = "epochs" in type(found.finetuner).model_fields
     update = {"epochs": 3, "batch_size": 5} if trained else {}
@@ -42,7 +42,7 @@ def config(changes: dict[str, Any]) -> TrialConfig:
 def start(
     setting: TrialConfig, clip: FrozenCLIP, resume: Checkpoint | None = None
 ) -> Iterator[EpochMetrics]:
-    """The trial from its beginning or from a checkpoint."""
+    """Start the trial, or resume it from a checkpoint."""
     features = feature_set(clip)
     targets = dict.fromkeys(setting.targets, features)
     return run_trial(setting, SEEDS, features, clip, targets, resume=resume)
@@ -50,7 +50,7 @@ def start(
 
 @cache
 def feature_set(clip: FrozenCLIP) -> FeatureSet:
-    """Read-only, so shared."""
+    """Return read-only features, which tests share."""
     return build_features(clip)
 
 
@@ -59,7 +59,7 @@ def check_stops(
     clip: FrozenCLIP,
     here: Callable[[EpochMetrics], bool] = lambda item: item.epoch in (0, 2, 4),
 ) -> set[str]:
-    """Stop behind each such epoch in turn and go on; returns the stages that were stopped in."""
+    """Stop after each such epoch and resume; return the stages that were stopped in."""
     run = start(setting, clip)
     whole, stops = [], []
     for item in run:
@@ -106,7 +106,7 @@ def test_resumed_trial_can_be_stopped_again(clip: FrozenCLIP) -> None:
 
 
 def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoint:
-    """A checkpoint behind so many epochs."""
+    """Return the checkpoint after a number of epochs."""
     run = start(config(changes), clip)
     for _ in range(epochs):
         next(run)
@@ -168,7 +168,7 @@ Alive = Callable[[], tuple[int, int]]
 
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
-    """How many generators and fine-tuners that were made since are still there."""
+    """A function that counts generators and fine-tuners that still exist."""
     made: WeakSet[Any] = WeakSet()
 
     def note(kind: type) -> None:
@@ -189,7 +189,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
 
 
 def check_freed(run: Iterator[EpochMetrics], alive: Alive) -> None:
-    """No generator or fine-tuner of selection is alive once the trial has begun to retrain."""
+    """Check that no object of selection exists once the trial retrains."""
     gc.collect()
     assert alive() == (0, 0)
     most = {"selection": (1, 1), "final_generator": (1, 0), "final": (1, 1)}

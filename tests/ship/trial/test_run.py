@@ -1,4 +1,4 @@
-"""Whole trials on the tiny CLIP: fusing, selection, what is reported, what is refused."""
+"""Whole trials on the tiny CLIP: stages, metrics, seeds and rejected input."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def test_seed_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -
     features = build_features(clip64)
     fused = list(run_trial(setting, [7, 2, 0], features, clip64, dtype=torch.float64))
     solo = list(run_trial(setting, [2], features, clip64, dtype=torch.float64))
-    # another seed may choose a later epoch, so that the fused trial retrains for longer
+    # another seed may choose a later epoch, so that the trial of all seeds retrains for longer
     of_solo = {(m.stage, m.epoch): m for m in solo}
     compared = 0
     for m in fused:

@@ -1,4 +1,4 @@
-"""What selection looks at, what it chooses, and what it says of its choice."""
+"""Selection: its images, its choice, and its flags."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ SEEDS = [0, 1, 2]
 
 
 def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: float | None) -> int:
-    """Find the last epoch within the tolerance of the best one; None: the first best one."""
+    """Return the last epoch within the tolerance of the best, or the first best one."""
     evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
     values = [m.per_seed[metric][seed] for m in evaluated]
     if tolerance is None:
@@ -194,7 +194,7 @@ def test_choice_at_the_grid_edge_raises_a_flag() -> None:
 def updated(
     best: BestCheckpoint, values: Sequence[Sequence[float]], first: int = 0
 ) -> BestCheckpoint:
-    """Evaluate epochs of such values, a list per epoch with a value per seed."""
+    """Evaluate epochs with these values, one list per epoch and one value per seed."""
     for epoch, row in enumerate(values, first):
         value = torch.tensor(row)
         best.update(epoch, torch.zeros(len(row), dtype=torch.long), {"base": value}, {"w": value})
@@ -239,7 +239,7 @@ def test_trial_reports_untrained_and_saturated_flags(
 
 
 def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
-    """Noise in place of all test images, and of the new classes' others."""
+    """Replace test images, and other images of new classes, by noise."""
 
     def replaced(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
         noise = rng.normal(size=held.shape).astype(held.dtype)

@@ -1,4 +1,4 @@
-"""What is loaded answers as what was tested, for every generator, fine-tuner and protocol."""
+"""Loaded models give the tested predictions, for every generator, fine-tuner and protocol."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ FINE_TUNED: dict[str, dict[str, Any]] = {
 
 KEPT = [
     *((case, "vae") for case in FINE_TUNED),
-    # those whose features become what they keep
+    # methods whose saved state consists of features
     *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
 ]
 
@@ -105,7 +105,7 @@ def test_loaded_generator_gives_the_trials_features(
     assert torch.equal(found, expected[0])
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
-    # classes that the trial has never seen have features of their own, near their name's
+    # new classes have separate features, close to those of their name
     asked = ("zeppelin", "dog", "zeppelin")
     found, labels = loaded.features(asked, 4, rng=1)
     assert torch.allclose(found.norm(dim=-1), torch.ones(12), atol=1e-5)

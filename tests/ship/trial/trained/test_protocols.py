@@ -1,4 +1,4 @@
-"""What is kept under each protocol and selection, of fused and of resumed trials."""
+"""Saved models under each protocol and selection, of several seeds and of resumed trials."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,4 @@
-"""Files of a trained setting that were cut, flipped or written by others: an error, or a model.
-
-What is refused, and in which words.
-"""
+"""Damaged or forged files of a trained model give an error or a model."""
 
 import copy
 import json
@@ -48,7 +45,7 @@ def manifest(sound: Sound, name: str) -> Any:
 
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Files in whose trained.json something else stands at some places."""
+    """Return files with edited values of trained.json."""
     said = manifest(sound, "coop")
     for where, value in edits.items():
         put(said, where, "x" * 1001 if value == "LONG" else value)
@@ -102,7 +99,7 @@ PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 
 
 def use(tmp_path: Path, clip: FrozenCLIP) -> None:
-    """A model that works, or one line that says what is wrong with which file."""
+    """Load and use a model; an error must be one line with the file and the fault."""
     try:
         loaded = ship.load_trained(tmp_path, clip=clip)
         assert loaded.logits(torch.eye(2, clip.feature_dim)).shape == (2, len(loaded.class_names))
@@ -114,7 +111,7 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
 
 
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
-    """A trained.json with the digest of a seed's file."""
+    """Return trained.json with the digest of a seed's file."""
     said = manifest(sound, name)
     said["seeds"][0]["blake2b"] = digest(data)
     return add_checksum(said)
@@ -135,7 +132,7 @@ def test_damaged_trained_files_are_rejected(
 
 
 def changed(said: Any, path: list[int], value: Any) -> Any:
-    """A JSON in which the value at a path is another."""
+    """Return JSON in which the value at a path is replaced."""
     root = {"": copy.deepcopy(said)}
     owner, key = root, ""
     for number in path:
@@ -158,7 +155,7 @@ def test_random_manifests_are_models_or_errors(
 
 
 def other(value: Tensor) -> list[Tensor]:
-    """A tensor of another shape, kind or content."""
+    """Return a tensor of another shape, type or content."""
     return [
         value.reshape(-1),
         value[:, :0],
