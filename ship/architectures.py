@@ -56,7 +56,7 @@ class Architecture:
 def split_name(backbone: str) -> tuple[str, str]:
     """Split a backbone's name into its architecture and its pretrained weights.
 
-    "hf-hub:ORG/MODEL" stands for both: it is returned as the architecture, with "" as the weights.
+    "hf-hub:ORG/MODEL" names both: it is returned as the architecture, with "" as the weights.
     """
     if repository_of(backbone) is not None:
         return backbone, ""

@@ -24,7 +24,7 @@ from ship.seeds import SeedRng
 MIN_FOR_ERROR = 5
 
 # Mean squared distance to the class mean below which a set has no spread: unit-norm features in
-# single precision differ by about 1e-14 by round-off alone.
+# single precision differ by about 1e-14 because of round-off.
 NO_SPREAD = 1e-12
 
 # Diversity is half a mean squared distance: below this fraction, distances between features of a
@@ -92,7 +92,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
     rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
-    if not all(bool(shown.any()) for shown in rows):
+    if not all(bool(mask.any()) for mask in rows):
         return {}
     # computed from the whole evaluation set, so that a seed's number does not depend on the other
     # seeds
@@ -137,7 +137,7 @@ def _recognised(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
-    known: Bool[Tensor, " n_cls"] | None,
+    available: Bool[Tensor, " n_cls"] | None,
 ) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
@@ -145,9 +145,9 @@ def _recognised(
     """
     scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
-    if known is not None:
-        scores = scores.masked_fill(~known, -torch.inf)
-        counted = known[labels]
+    if available is not None:
+        scores = scores.masked_fill(~available, -torch.inf)
+        counted = available[labels]
     correct = (scores.argmax(-1) == labels) & counted
     return (100 * correct.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 

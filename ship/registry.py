@@ -51,10 +51,10 @@ Plugin = type[NamedSettings] | DatasetPlugin
 
 
 class Origin(NamedTuple):
-    """Where a plugin comes from.
+    """Origin of a plugin: a file or a module.
 
     Attributes:
-        said: Text for messages: "module ship_example" or "file my_method.py". The file may be on
+        label: Text for messages: "module ship_example" or "file my_method.py". The file may be on
             another machine.
         identity: Version of the code for keys and tags: "ship-example 0.1" or "sha256:" and 64
             digits.
@@ -112,7 +112,7 @@ class Registry(UserDict[str, Entry]):
 
         Args:
             plugin: The plugin to check.
-            origin: Where it comes from.
+            origin: Origin of the plugin.
 
         Raises:
             PluginError: The plugin lacks a required attribute, or its name is invalid or already
@@ -145,7 +145,7 @@ class Registry(UserDict[str, Entry]):
 
         Args:
             plugin: The plugin to register.
-            origin: Where it comes from.
+            origin: Origin of the plugin.
 
         Raises:
             PluginError: The plugin cannot be registered (see refuse).
@@ -177,7 +177,7 @@ class OneOf:
     def _validated(self, value: Any, info: Any) -> Any:
         name = value.get("name") if isinstance(value, dict) else None
         if isinstance(name, str) and name not in self.table:
-            names = ", ".join(f"'{known}'" for known in self.table)
+            names = ", ".join(f"'{key}'" for key in self.table)
             raise PydanticCustomError(
                 "union_tag_invalid",
                 "Input tag '{tag}' found using 'name' does not match any of the expected tags: "

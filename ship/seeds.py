@@ -1,7 +1,7 @@
 """The seeds of a trial, trained together along a leading dimension of every tensor.
 
 AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
-the same steps as it would alone. Only randomness could leak between seeds; it is implemented here,
+the same steps as in a solo run. Only randomness could leak between seeds; it is implemented here,
 with separate random streams for each seed.
 
 Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
@@ -184,7 +184,7 @@ def random_views(
 
 
 class SeedOptimizer:
-    """A torch optimizer over stacked parameters. Each seed takes the same steps as alone.
+    """A torch optimizer over stacked parameters. Each seed takes the same steps as in a solo run.
 
     Supports elementwise optimizers only (SGD, Adam, AdamW).
     """

@@ -291,7 +291,7 @@ class TaskMaker:
         self,
         n_classes: int,
         seen: Sequence[Ids],
-        others: Sequence[tuple[str, Sequence[str]]] = (),
+        extra_classes: Sequence[tuple[str, Sequence[str]]] = (),
         *,
         augment: bool = False,
     ) -> Task:
@@ -300,8 +300,8 @@ class TaskMaker:
         Args:
             n_classes: Number of classes of the dataset to use.
             seen: Labels of each seed's seen classes.
-            others: Additional classes without images, as (class name, sentences for the zero-shot
-                classifier). They are numbered after the dataset's classes.
+            extra_classes: Additional classes without images, as (class name, sentences for the
+                zero-shot classifier). They are numbered after the dataset's classes.
             augment: Whether synthetic features are added to the seen classes.
         """
         features, labels = self.features, self.features.train_labels
@@ -310,29 +310,29 @@ class TaskMaker:
         # all seeds have epochs of the same length, whichever classes they see
         mean_count = float(np.minimum(counts[self.seen], shots).mean())
 
-        def drawn(seed: int, classes: Ids) -> Images:
+        def draw_images(seed: int, classes: Ids) -> Images:
             rows = few_shot_indices(labels, shots, seed, classes)
             rows = rows[np.argsort(labels[rows], kind="stable")]
             return self.images(features.train[rows], labels[rows])
 
-        shown = list(map(drawn, self.seeds, seen))
-        n_cls = n_classes + len(others)
+        few_shot = list(map(draw_images, self.seeds, seen))
+        n_cls = n_classes + len(extra_classes)
         is_seen = np.stack([np.isin(np.arange(n_cls), classes) for classes in seen])
         unseen = [np.setdiff1d(np.arange(n_classes), classes) for classes in seen]
         names = features.class_names[:n_classes]
         templates = self.config.templates_for(features.dataset, features.template)
-        sentences = [*fill_templates(templates, names), *(texts for _, texts in others)]
+        sentences = [*fill_templates(templates, names), *(texts for _, texts in extra_classes)]
         return Task(
-            class_names=(*names, *(name for name, _ in others)),
+            class_names=(*names, *(name for name, _ in extra_classes)),
             text_features=self.encode(sentences),
             seen=torch.tensor(is_seen, device=self.clip.device),
-            features=pad_sequence([part.features for part in shown], batch_first=True),
-            labels=pad_sequence([part.labels for part in shown], batch_first=True),
-            counts=tuple(len(part.labels) for part in shown),
+            features=pad_sequence([part.features for part in few_shot], batch_first=True),
+            labels=pad_sequence([part.labels for part in few_shot], batch_first=True),
+            counts=tuple(len(part.labels) for part in few_shot),
             n_nominal=max(1, round(len(seen[0]) * mean_count)),
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,
-            unseen=lambda: list(map(drawn, self.seeds, unseen)),
+            unseen=lambda: list(map(draw_images, self.seeds, unseen)),
             held_out=lambda: list(map(self.validation, seen)),
             augment=augment,
         )

@@ -67,7 +67,7 @@ class CausalTower(TextTower):
         tokens: Float[Tensor, "seed c m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "seed c feature"]:
-        """See TextTower. Classes are packed behind their shared context."""
+        """See TextTower. Classes are packed after their shared context."""
         (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
         contexts = self._enter(prefix + self._positions[:p])
         packing = self._packing(p, tuple(lengths))

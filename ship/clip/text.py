@@ -113,7 +113,7 @@ class TextTower(ABC):
             hidden: Input, (n, t, width).
             places: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
-                blocks have SOT. None stands for the tower's own kind of attention.
+                blocks have SOT. None means the attention of the tower's kind.
         """
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)

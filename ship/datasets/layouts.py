@@ -66,11 +66,13 @@ class Listing:
         for split, path, label in self.rows:
             if path in files:
                 uses[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
-        leaked = [path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1]
-        torn = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
+        in_two_splits = [
+            path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1
+        ]
+        ambiguous = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
         outside = {repr(path) for _, path, _ in self.rows if path not in files}
-        faults.add(self.where, "image", sorted(leaked), "in more than one split")
-        faults.add(self.where, "image", sorted(torn), "under two labels")
+        faults.add(self.where, "image", sorted(in_two_splits), "in more than one split")
+        faults.add(self.where, "image", sorted(ambiguous), "under two labels")
         faults.add(self.images, "image path", sorted(outside), "outside of the folder")
         _check_files(files, self.images, faults)
         if (n := len(self.scan.class_names)) < 2 and not faults:

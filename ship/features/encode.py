@@ -53,8 +53,8 @@ class Parallelism:
         threads: Number of threads.
         cores_each: Number of cores per thread.
         views_per_batch: Number of views in a batch.
-        at_device: Maximum number of threads that encode at once, because each batch takes device
-            memory. Defaults to all.
+        max_on_device: Maximum number of threads that encode at once, because each batch needs
+            device memory. Defaults to all.
     """
 
     threads: int

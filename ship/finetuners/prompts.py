@@ -55,7 +55,7 @@ MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
 TCP_EPSILON: Final = 1e-3
-# Prompts per pass through the text tower; more only if one image alone has more prompts. It bounds
+# Prompts per pass through the text tower; more only if a single image has more prompts. It bounds
 # memory at inference, and also in training, where each part has its own backward pass: about
 # 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
 PROMPTS_AT_ONCE: Final = 1024

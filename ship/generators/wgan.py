@@ -81,7 +81,7 @@ class WGAN(Generator):
         class_ids: Int[Tensor, " n"],
         mix: Float[Tensor, " n"],
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(made)]).
+        """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(synthetic)]).
 
         The difference is the Wasserstein estimate. The penalty is the mean of (||d D / d x|| - 1)^2
         at interpolates x. These are inside the unit sphere, not on it, as f-CLSWGAN's are between
@@ -89,7 +89,7 @@ class WGAN(Generator):
 
         Args:
             real: Features of images.
-            made: Synthetic features of the same classes.
+            synthetic: Synthetic features of the same classes.
             class_ids: Class of each pair, an index into the task's classes.
             mix: Share of the real feature in each interpolate, uniform in [0, 1).
         """
@@ -106,7 +106,7 @@ class WGAN(Generator):
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the generator's loss, -E[D(made)] + classification_weight * cross-entropy.
+        """Return the generator's loss, -E[D(synthetic)] + classification_weight * cross-entropy.
 
         The cross-entropy is that of CLIP's zero-shot classifier over the seen classes.
         """

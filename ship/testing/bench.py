@@ -65,9 +65,9 @@ class CheckError(Exception):
     """A requirement is not met; the message is the reason."""
 
 
-def require(kept: bool, fault: str) -> None:
+def require(is_met: bool, fault: str) -> None:
     """Raise CheckError with the fault unless a requirement is met."""
-    if not kept:
+    if not is_met:
         raise CheckError(fault)
 
 

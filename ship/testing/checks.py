@@ -187,9 +187,9 @@ def _check_independence(subject: MethodSubject) -> None:
         turned = finetuner.logits(images.flip(0), choice).flip(1)
         require_equal(turned, whole, "logits of the images in reverse order", tolerance)
         for place in (0, len(images) - 1):
-            alone = finetuner.logits(images[place, None], choice)[:, 0]
+            solo_logits = finetuner.logits(images[place, None], choice)[:, 0]
             require_equal(
-                alone,
+                solo_logits,
                 whole[:, place],
                 f"logits of image {place} with and without other images",
                 tolerance,

@@ -38,7 +38,7 @@ class Journal:
         Args:
             planned: Number of epochs that the trial plans to report.
             n_seeds: Number of seeds of the trial.
-            always: Parts that exist throughout the trial, by name.
+            permanent: Parts that exist throughout the trial, by name.
             resume: Checkpoint to resume from. Defaults to a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
@@ -73,17 +73,17 @@ class Journal:
             NonFiniteLoss: No seed is left.
         """
         on_cpu = to_cpu(metrics)
-        lost: dict[int, str] = {}
+        newly_failed: dict[int, str] = {}
         for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
             for place in (~values.isfinite()).nonzero().flatten().tolist():
                 if place not in self.failed:
-                    lost.setdefault(place, reason)
-        if lost:
-            self.failed = dict(sorted({**self.failed, **lost}.items()))
+                    newly_failed.setdefault(place, reason)
+        if newly_failed:
+            self.failed = dict(sorted({**self.failed, **newly_failed}.items()))
             if not self.active_seeds:
                 raise NonFiniteLoss(self.failed)
-            self._replace(sorted(lost))
+            self._replace(sorted(newly_failed))
         if not self.failed:
             return on_cpu
         places = list(self.failed)

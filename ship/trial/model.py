@@ -332,7 +332,7 @@ def _build_task(saved: SavedSeed, place: int, clip: FrozenCLIP, wanted: Sequence
     """Build a task of one seed, without images.
 
     Args:
-        kept: Files of the seed.
+        saved: Files of the seed.
         place: Index of the task in the file.
         clip: Backbone, which encodes new class names.
         wanted: Names of classes. Those that the task does not have are added as unseen classes.

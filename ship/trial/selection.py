@@ -235,9 +235,9 @@ def _score_eval_set(
 
 
 def _fetch_scores(scored: State) -> State:
-    """Copy the result of `_score_exam` to the CPU at once, with NaN where a logit was not finite.
+    """Copy the result of `_score_eval_set` to the CPU, with NaN for non-finite logits.
 
-    Without it argmax would predict a class for a NaN.
+    Otherwise argmax would predict a class for a NaN.
     """
     scores = to_cpu(scored)
     finite = scores.pop(_FINITE)

@@ -241,7 +241,7 @@ def trained_error(path: Path, fault: str, advice: str = "fetch it again") -> Tra
     Args:
         path: Path of the file.
         fault: Fault of the file, which follows the path in the message.
-        way_out: What to do.
+        advice: What to do.
     """
     return TrainedError(f"{path}: {fault}; {advice}")
 
@@ -251,7 +251,7 @@ class SavedSeed(NamedTuple):
 
     Attributes:
         path: Path of the tensor file.
-        said: Content of trained.json.
+        manifest: Content of trained.json.
         seed: Entry of the seed in trained.json.
         tensors: Tensors by name, on the CPU. Floating-point values are finite.
     """

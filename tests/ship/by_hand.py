@@ -119,5 +119,5 @@ def text_features(
     own = None if inner is None else (*inner[:2], torch.from_numpy(inner[2]))
     with torch.no_grad():
         whole, eot = prompts(clip, torch.from_numpy(ctx.copy()), names, position, added)
-        found: Array = tower(clip, whole, eot, own).numpy()  # type: ignore[arg-type]
-    return found
+        result: Array = tower(clip, whole, eot, own).numpy()  # type: ignore[arg-type]
+    return result

@@ -57,8 +57,10 @@ def clip64() -> FrozenCLIP:
 
 def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
     """Make noisy copies of class text features, read-only like cached image features."""
-    made = made_up_features(clip)
-    return replace(made, dataset="tiny", dataset_fingerprint="d", train=made.train[:, : 1 + views])
+    actual = made_up_features(clip)
+    return replace(
+        actual, dataset="tiny", dataset_fingerprint="d", train=actual.train[:, : 1 + views]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -77,10 +77,10 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
     across: Across, targets: Targets, more: tuple[str, ...]
 ) -> None:
     """Shared names are one class; each dataset uses its own templates."""
-    made = across.plan(targets, templates=("dataset", *more))
-    assert made.generator_task is not None
-    assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
-    pets, farm = made.finals
+    actual = across.plan(targets, templates=("dataset", *more))
+    assert actual.generator_task is not None
+    assert actual.generator_task.class_names == (*WORDS, "wolf", "cow")
+    pets, farm = actual.finals
     assert pets[0].task.class_names == (*WORDS, "wolf")
     assert farm[0].task.class_names == (*WORDS, "cow", "wolf")
     assert farm[0].task.generator_ids is not None and farm[0].task.generator_ids.tolist() == [
@@ -88,13 +88,13 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
         9,
         8,
     ]
-    source = made.generator_task.features
-    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in made.finals)
+    source = actual.generator_task.features
+    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in actual.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert pets[0].images.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
     assert pets[0].competing is not None
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
-    assert all(bool(f[0].task.seen[:, :8].all()) for f in made.finals)
+    assert all(bool(f[0].task.seen[:, :8].all()) for f in actual.finals)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
         written = [[one.format(name) for name in names] for one in ("an image of a {}.", *more)]
         mean = torch.stack([across.clip.encode_texts(own) for own in written]).mean(0)
@@ -102,7 +102,7 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
         torch.testing.assert_close(final[0].task.text_features[places], expected)
     own = [[one.format(WORDS[0]) for one in ("a photo of a {}.", *more)]]
     expected = class_features(across.clip, own)
-    torch.testing.assert_close(made.generator_task.text_features[:1], expected)
+    torch.testing.assert_close(actual.generator_task.text_features[:1], expected)
 
 
 def test_equal_names_within_a_dataset_are_separate_classes(
@@ -138,8 +138,8 @@ def test_target_with_only_source_classes_gets_no_synthetic_features(
     """Its trial runs."""
     own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
     assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
-    made = across.run(own, targets=["farm"])[-1].per_seed
-    assert "accuracy/farm" in made and "quality/frechet" not in made
+    actual = across.run(own, targets=["farm"])[-1].per_seed
+    assert "accuracy/farm" in actual and "quality/frechet" not in actual
 
 
 def test_quality_averages_over_targets_with_unseen_classes(
@@ -155,10 +155,10 @@ def test_quality_averages_over_targets_with_unseen_classes(
 
 def test_base_val_trains_with_the_targets_class_names(across: Across, targets: Targets) -> None:
     """Selection and final training have the same task; images are the source's."""
-    made = across.plan(targets, selection="base_val")
-    assert made.selection is not None
-    assert made.selection.task.class_names[8:] == ("wolf", "cow")
-    assert int(made.selection.images.labels.max()) < 8
+    actual = across.plan(targets, selection="base_val")
+    assert actual.selection is not None
+    assert actual.selection.task.class_names[8:] == ("wolf", "cow")
+    assert int(actual.selection.images.labels.max()) < 8
     assert "selection_base" in across.run(targets, selection="base_val")[-1].per_seed
 
 
@@ -167,11 +167,11 @@ def test_target_images_do_not_affect_selection(across: Across, targets: Targets)
     turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
     first, second = across.run(targets), across.run(turned)
     assert first[:-1] == second[:-1] and first[-1] != second[-1]
-    made = first[-1].per_seed
-    assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(made)
+    actual = first[-1].per_seed
+    assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(actual)
     for seed in range(2):
-        each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
-        assert made["accuracy"][seed] == pytest.approx(sum(each) / 2)
+        each = [actual[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
+        assert actual["accuracy"][seed] == pytest.approx(sum(each) / 2)
 
 
 def zero_shot(clip: FrozenCLIP, target: FeatureSet) -> float:
@@ -185,9 +185,9 @@ def test_zero_shot_accuracy_of_targets_equals_their_classifiers(
     across: Across, targets: Targets
 ) -> None:
     """The fine-tuner zero_shot uses each target's text features."""
-    made = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_seed
+    actual = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_seed
     for name, target in targets.items():
-        assert made[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
+        assert actual[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
 
 
 def test_cross_dataset_without_targets_or_with_test_selection_is_rejected(
@@ -212,9 +212,9 @@ def test_emoji_transfers_to_caltech101(tmp_path: Path) -> None:
     target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
     setting = config(targets=["caltech101"], max_classes=60, augmentations=0, finetuner="zero_shot")
-    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
-    assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
-    assert made["quality/recognised_by_text"][0] > 50
+    actual = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
+    assert actual["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
+    assert actual["quality/recognised_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, augmentations=0, generator="none")
-    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
-    assert all(30 < value < 70 for value in made["accuracy/caltech101"])
+    actual = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
+    assert all(30 < value < 70 for value in actual["accuracy/caltech101"])

@@ -143,7 +143,7 @@ def test_faulty_method_is_reported_with_advice(
     task = final_task(clip64, features, SEEDS, shots=3)
     with pytest.raises((TypeError, ValueError, RuntimeError), match=told):
         if settings is Generating:
-            made: Any = build_generator(settings(), task, clip64, SEEDS)
+            actual: Any = build_generator(settings(), task, clip64, SEEDS)
         else:
-            made = build_finetuner(settings(), task, None, clip64, SEEDS)
-        made.train_epoch()
+            actual = build_finetuner(settings(), task, None, clip64, SEEDS)
+        actual.train_epoch()

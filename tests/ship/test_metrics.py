@@ -18,22 +18,22 @@ SEEN = torch.tensor([[True, True, False, False]])
 
 def test_harmonic_mean() -> None:
     """H of equal values is that value, and H with a zero is 0."""
-    made = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
-    assert made.tolist() == [60.0, 0.0, 0.0]
+    actual = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
+    assert actual.tolist() == [60.0, 0.0, 0.0]
 
 
 def test_score_separates_base_to_new_from_joint() -> None:
     """Base-to-new classifies within each group; joint metrics use all classes."""
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
-    made = {
+    actual = {
         name: value.item()
         for name, value in score(Predictions(logits, labels, SEEN), False).items()
     }
-    assert (made["base"], made["new"]) == (100, 50)
-    assert made["harmonic_mean"] == pytest.approx(200 / 3)
-    assert (made["joint_base"], made["joint_new"]) == (50, 0)
-    assert made["joint_harmonic_mean"] == 0
+    assert (actual["base"], actual["new"]) == (100, 50)
+    assert actual["harmonic_mean"] == pytest.approx(200 / 3)
+    assert (actual["joint_base"], actual["joint_new"]) == (50, 0)
+    assert actual["joint_harmonic_mean"] == 0
 
 
 def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,32 +85,34 @@ def case() -> Case:
 def test_calibration_and_ausuc_equal_a_fine_sweep(case: Case) -> None:
     """No constant of the sweep has a better H; the area is a trapezoid sum."""
     logits, labels, seen = case
-    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
+    actual = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
     for r in range(2):
-        found = {name: float(value[r]) for name, value in made.items()}
+        result = {name: float(value[r]) for name, value in actual.items()}
         s, u = stacked(logits[r], labels, seen[r], 0.0)
-        assert (found["seen"], found["unseen"]) == pytest.approx((s, u))
-        assert found["harmonic_mean"] == pytest.approx(h(s, u))
-        s, u = stacked(logits[r], labels, seen[r], found["calibration"])
-        assert (found["calibrated_seen"], found["calibrated_unseen"]) == pytest.approx((s, u))
+        assert (result["seen"], result["unseen"]) == pytest.approx((s, u))
+        assert result["harmonic_mean"] == pytest.approx(h(s, u))
+        s, u = stacked(logits[r], labels, seen[r], result["calibration"])
+        assert (result["calibrated_seen"], result["calibrated_unseen"]) == pytest.approx((s, u))
         points = [stacked(logits[r], labels, seen[r], c) for c in np.linspace(-12, 12, 24001)]
         best = max(h(*point) for point in points)
-        assert found["calibrated_harmonic_mean"] == pytest.approx(max(best, h(s, u)))
-        assert h(s, u) >= best - 1e-9 > found["harmonic_mean"]
+        assert result["calibrated_harmonic_mean"] == pytest.approx(max(best, h(s, u)))
+        assert h(s, u) >= best - 1e-9 > result["harmonic_mean"]
         s_curve, u_curve = np.array(points).T
         area = scipy.integrate.trapezoid(s_curve, u_curve) / 100
-        assert found["ausuc"] == pytest.approx(area, abs=0.05)
+        assert result["ausuc"] == pytest.approx(area, abs=0.05)
 
 
 def test_given_calibration_constant_is_used(case: Case) -> None:
     """On test images the constant is that of selection, one per seed."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False, torch.tensor(constants))
+    actual = score_one_softmax(
+        Predictions(*map(torch.tensor, case)), False, torch.tensor(constants)
+    )
     for r, constant in enumerate(constants):
         s, u = stacked(logits[r], labels, seen[r], constant)
-        assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
-    assert made["calibration"].tolist() == pytest.approx(constants)
+        assert actual["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
+    assert actual["calibration"].tolist() == pytest.approx(constants)
 
 
 def test_tied_calibration_constants_choose_the_nearest_to_0() -> None:
@@ -178,13 +180,15 @@ def test_open_world_metrics_equal_their_definitions(seed: int, n: int, sharp: fl
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
     seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
-    made = open_world(Predictions(logits, labels, seen))
+    actual = open_world(Predictions(logits, labels, seen))
     for seed_index in range(2):
         wanted = told_by_hand(logits[seed_index], labels, seen[seed_index])
-        assert {k: v[seed_index].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
+        assert {k: v[seed_index].item() for k, v in actual.items()} == pytest.approx(
+            wanted, abs=1e-9
+        )
 
 
 def test_ties_count_half_in_openworld_auc() -> None:
     """With equal logits one pair of four is entirely correct."""
-    made = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
-    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 12.5
+    actual = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
+    assert actual["auroc"].item() == 50 and actual["openworld_auc"].item() == 12.5

@@ -40,10 +40,10 @@ def test_plugins_of_a_file_are_registered() -> None:
     """All of them, identified by the file's hash, whatever the file is called."""
     load_plugin(FILE)
     trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
-    found = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
+    result = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
     assert trial.finetuner.name == "nearest_mean"
-    assert set(found) == {"generator noisy_text", "finetuner nearest_mean"}
-    (what,) = set(found.values())
+    assert set(result) == {"generator noisy_text", "finetuner nearest_mean"}
+    (what,) = set(result.values())
     assert what.startswith("sha256:") and len(what) == 71
     assert plugin_identities("vae", "coop", ["emoji"]) == {}
 
@@ -101,9 +101,9 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plugins_of_a_module_are_registered() -> None:
     """Those of its submodules, too; workers import the module by name."""
     load_plugin("ship_example")
-    found = plugin_identities("residual_text", "ridge", ["shapes"])
-    assert set(found) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
-    (identity,) = set(found.values())
+    result = plugin_identities("residual_text", "ridge", ["shapes"])
+    assert set(result) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
+    (identity,) = set(result.values())
     assert identity.startswith("sha256:") and len(identity) == 71
     (origin,) = loaded_origins()
     assert (origin.label, origin.content) == ("module ship_example", None)

@@ -40,14 +40,14 @@ def test_cosines_of_means_equal_a_loop_over_classes() -> None:
     centres = unit(5, 8)
     real, made = (LabeledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
-    found = cosines_of_means(made, real, texts)
+    result = cosines_of_means(made, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
     for c, text in enumerate(texts.numpy()):
         truth, mean = (own.features[own.labels == c].numpy().mean(axis=0) for own in (real, made))
         for name, pair in zip(expected, ((mean, truth), (mean, text), (text, truth)), strict=True):
             cosine = np.dot(*pair) / np.prod([np.linalg.norm(vector) for vector in pair])
             expected[name].append(float(cosine))
-    assert found == pytest.approx({k: np.mean(v) for k, v in expected.items()})
+    assert result == pytest.approx({k: np.mean(v) for k, v in expected.items()})
 
 
 def test_cross_accuracies_differ_by_direction() -> None:

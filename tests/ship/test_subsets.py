@@ -13,10 +13,10 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10,
 
 def test_few_shot_draw_has_sorted_shots_per_class() -> None:
     """Small classes contribute all of their images."""
-    found = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
-    assert found.dtype == np.int64
-    assert np.all(np.diff(found) > 0)
-    assert np.bincount(LABELS[found], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
+    result = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
+    assert result.dtype == np.int64
+    assert np.all(np.diff(result) > 0)
+    assert np.bincount(LABELS[result], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
 
 
 @given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))

@@ -36,10 +36,10 @@ def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple
 
 def test_few_shot_trains_on_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
     """All classes have training and validation images, and nothing is retrained."""
-    made = plan(clip, features, protocol="few_shot", selection="base_val")
-    task = made.selection.task
-    assert bool(task.seen.all()) and task.counts == (16, 16) and made.generator_task is None
-    assert made.selection.images.labels.unique().tolist() == list(range(8))
+    actual = plan(clip, features, protocol="few_shot", selection="base_val")
+    task = actual.selection.task
+    assert bool(task.seen.all()) and task.counts == (16, 16) and actual.generator_task is None
+    assert actual.selection.images.labels.unique().tolist() == list(range(8))
     assert torch.equal(task.synthesized_ids[0], torch.arange(8))
     assert set(last(clip, features, protocol="few_shot", selection="base_val")) >= {
         "accuracy", "selection_accuracy", "selection_epoch",
@@ -49,19 +49,19 @@ def test_few_shot_trains_on_every_class(clip: FrozenCLIP, features: FeatureSet) 
 def test_official_split_defines_the_seen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
     """The final task has only images of the seen classes."""
     for name in ("generalized_zero_shot", "base_to_new"):
-        made = plan(clip, replace(features, n_seen=3), protocol=name)
-        final = made.finals[0][0].task
+        actual = plan(clip, replace(features, n_seen=3), protocol=name)
+        final = actual.finals[0][0].task
         assert final.seen.sum(1).tolist() == [3, 3] and int(final.labels.max()) == 2
-        assert made.selection.task.class_names == WORDS[:3]
+        assert actual.selection.task.class_names == WORDS[:3]
 
 
 def test_generalized_zero_shot_uses_selections_constant(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """S, U, H, calibrated metrics and the area are reported."""
-    made = last(clip, features, protocol="generalized_zero_shot")
-    assert set(OBJECTIVES["generalized_zero_shot"]) <= set(made)
-    assert made["calibration"] == made["selection_calibration"]
+    actual = last(clip, features, protocol="generalized_zero_shot")
+    assert set(OBJECTIVES["generalized_zero_shot"]) <= set(actual)
+    assert actual["calibration"] == actual["selection_calibration"]
     for rule in ("base_val", "none"):  # a constant chosen on the test images would be a leak
         without = last(clip, features, protocol="generalized_zero_shot", selection=rule)
         assert ("selection_seen" in without) == (rule == "base_val") and "ausuc" in without
@@ -71,12 +71,12 @@ def test_generalized_zero_shot_uses_selections_constant(
 def test_single_unseen_puts_the_class_last(clip: FrozenCLIP, features: FeatureSet) -> None:
     """All other classes are seen, and selection uses no image of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
-    made = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
-    final = made.finals[0][0].task
-    assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
+    actual = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
+    final = actual.finals[0][0].task
+    assert final.class_names[-1] == "dog" and "dog" not in actual.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
     dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
-    eval_set = made.finals[0][0].images
+    eval_set = actual.finals[0][0].images
     assert torch.equal(eval_set.features[eval_set.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
     assert {"unseen", "quality/recognised_by_images", "quality/frechet"} <= set(metrics)

@@ -33,10 +33,10 @@ def test_features_equal_encode_text_for_every_architecture(
     parts = class_prompts(clip, NAMES, len(ids))
     prefix = parts.prefix(clip.text.embed(torch.tensor([ids])))
     with torch.no_grad():
-        made = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)[0]
+        actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)[0]
     sentences = open_clips(clip, [f"a photo of a {class_name}." for class_name in NAMES])
-    assert (made - sentences).abs().max() < TOLERANCE
-    assert math.isclose(float(made.norm(dim=-1).mean()), 1, rel_tol=1e-5)
+    assert (actual - sentences).abs().max() < TOLERANCE
+    assert math.isclose(float(actual.norm(dim=-1).mean()), 1, rel_tol=1e-5)
     del clip, parts, prefix
     gc.collect()
 

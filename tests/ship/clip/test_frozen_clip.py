@@ -73,8 +73,8 @@ CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}
 @pytest.fixture
 def model() -> CLIP:
     """The tiny CLIP's model."""
-    found: CLIP = build_clip()._model
-    return found
+    result: CLIP = build_clip()._model
+    return result
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def model() -> torch.nn.Module:
     """Create a model of the tiny architecture, always the same."""
     torch.manual_seed(0)
-    made: torch.nn.Module = open_clip.create_model(
+    actual: torch.nn.Module = open_clip.create_model(
         "tiny", load_weights=False, force_quick_gelu=True
     )
-    return made
+    return actual
 
 
 def keep(cache: Path, repository: str, name: str) -> Path:
@@ -117,7 +117,7 @@ def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[
     places = ("url", "hf_hub")
     kinds = {json.dumps({k: v for k, v in e.items() if k not in places}) for e in entries}
     assert len(kinds) > 3
-    found = set()
+    result = set()
     for kind in kinds:
         entry = {**json.loads(kind), "file": str(path)}
         open_clip.pretrained._PRETRAINED["tiny"]["there"] = entry
@@ -128,8 +128,8 @@ def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[
         open_clip.pretrained._PRETRAINED["tiny"]["there"] = {**entry, "hf_hub": "someone/tiny/"}
         clip = FrozenCLIP.load("tiny:there")
         assert json.loads(clip.preprocess_id) == json.loads(json.dumps(expected, default=str))
-        found.add(clip.preprocess_id)
-    assert len(found) > 1 and asked == []
+        result.add(clip.preprocess_id)
+    assert len(result) > 1 and asked == []
 
 
 # Run in a separate process: the hub's library reads HF_HUB_OFFLINE when it is imported.

@@ -88,15 +88,15 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """A stand-in of the hub with the repository NAME, and an empty cache."""
-    made = Hub(tmp_path / "hub", tmp_path / "cache")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(made.cache))
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", made.metadata)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", made.download)
-    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", made.download)
+    actual = Hub(tmp_path / "hub", tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(actual.cache))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", actual.metadata)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", actual.download)
+    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", actual.download)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     config = {"model_cfg": {**CONFIG, "quick_gelu": True}, "preprocess_cfg": PREPROCESSING}
-    made.add(NAME, config, "open_clip_model.safetensors")
-    return made
+    actual.add(NAME, config, "open_clip_model.safetensors")
+    return actual
 
 
 def test_repository_equals_open_clips_model(hub: Hub) -> None:

@@ -38,8 +38,8 @@ def test_text_tower_equals_encode_text(name: str) -> None:
     torch.testing.assert_close(clip.encode_texts(TEXTS), whole, atol=1e-5, rtol=0)
     eot = (ids == clip.tokenizer.eot_token_id).int().argmax(1)
     embedded = clip.text.embed(ids)
-    made = clip.text.encode_shared(embedded[:2, :5], embedded[:, 5:], (eot - 4).tolist())
-    torch.testing.assert_close(made, expected.expand(2, -1, -1), atol=1e-5, rtol=0)
+    actual = clip.text.encode_shared(embedded[:2, :5], embedded[:, 5:], (eot - 4).tolist())
+    torch.testing.assert_close(actual, expected.expand(2, -1, -1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_every_path_through_the_tower_equals_open_clips_blocks(
     else:
         plain = text.encode_shared(parts.prefix(leaves[0]), parts.names, parts.host_lengths)
         assert (packed - plain).abs().max() > 1e-3
-    for made in ways:
-        torch.testing.assert_close(made, expected, atol=1e-10, rtol=0)
-        loss = (made * target.flatten(0, 1)).sum()
-        found = torch.autograd.grad(loss, leaves, retain_graph=True)
-        if made is expected:
-            gradients = found
-        torch.testing.assert_close(found, gradients, atol=1e-8, rtol=0)
+    for actual in ways:
+        torch.testing.assert_close(actual, expected, atol=1e-10, rtol=0)
+        loss = (actual * target.flatten(0, 1)).sum()
+        result = torch.autograd.grad(loss, leaves, retain_graph=True)
+        if actual is expected:
+            gradients = result
+        torch.testing.assert_close(result, gradients, atol=1e-8, rtol=0)
 
 
 def test_constant_keys_and_values_of_sot_change_only_rounding() -> None:
@@ -91,9 +91,9 @@ def test_constant_keys_and_values_of_sot_change_only_rounding() -> None:
     prompts, eot = parts.assemble(ctx, torch.arange(9))
     ways = [text._encode_batch(prompts, eot), text._encode_without_sot(prompts, eot)]
     target = torch.randn(ways[0].shape, generator=rng)
-    expected, found = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
-    assert (found[0] - expected[0]).abs().max() < 1e-6
-    assert (found[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
+    expected, result = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
+    assert (result[0] - expected[0]).abs().max() < 1e-6
+    assert (result[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_supported_tower_settings_equal_open_clip(changes: dict[str, Any]) -> No
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
     tower = CausalTower(model.requires_grad_(False), int(ids[0, 0]))
-    made = tower.encode(tower.embed(ids), ids.argmax(1))
-    torch.testing.assert_close(made, normalize(expected, dim=-1))
+    actual = tower.encode(tower.embed(ids), ids.argmax(1))
+    torch.testing.assert_close(actual, normalize(expected, dim=-1))
 
 
 def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenCLIP:
@@ -135,7 +135,7 @@ def test_reduced_precision_is_close_to_float32(clip: FrozenCLIP, precision: Prec
     rng = torch.Generator().manual_seed(0)
     leaves = [torch.randn(s, generator=rng).requires_grad_() for s in ((2, 4, 24), (2, 9, 4, 24))]
     target = 1e-6 * torch.randn(16, generator=rng)
-    made = []
+    actual = []
     for backbone in (clip, reduced(precision)):
         parts, ids = class_prompts(backbone, names_of(9), 4), backbone.tokenizer(TEXTS)
         shared = (parts.prefix(leaves[0]), parts.names, parts.host_lengths)
@@ -145,8 +145,8 @@ def test_reduced_precision_is_close_to_float32(clip: FrozenCLIP, precision: Prec
             (backbone.text.encode_shared(*shared), leaves[:1]),
             (backbone.text.encode_shared(*shared, leaves[1], 2), leaves),
         ]
-        made.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
-    for (exact, exactly), (features, gradients) in zip(*made, strict=True):
+        actual.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
+    for (exact, exactly), (features, gradients) in zip(*actual, strict=True):
         assert features.dtype == torch.float32 and not torch.equal(features, exact)
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(features.shape[:-1]))
         assert (features * exact).sum(-1).min() > 1 - 1e-2

@@ -115,9 +115,9 @@ def test_other_names_of_datasets_are_recognized(name: str, meant: str | None) ->
 
 def test_authors_templates_name_existing_methods_and_datasets() -> None:
     """No entry names an unknown method or repeats the dataset's own template."""
-    for (finetuner, dataset), found in AUTHORS.items():
-        assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
-        assert [validate_template(one).count("{}") for one in found] == [1] * len(found)
+    for (finetuner, dataset), result in AUTHORS.items():
+        assert finetuner in FINETUNERS and result != (DATASETS[dataset].template,)
+        assert [validate_template(one).count("{}") for one in result] == [1] * len(result)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
@@ -138,9 +138,9 @@ def test_names_are_equal_if_their_token_ids_are(
         for text in ("{}", TEMPLATE):
             ids = [tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (one, other)]
             assert (ids[0] == ids[1]) == same
-    found = Faults()
-    found.add_same_names("x", ["fox", one, other])
-    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
+    result = Faults()
+    result.add_same_names("x", ["fox", one, other])
+    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in result] == [True] * same
 
 
 @given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
@@ -159,7 +159,7 @@ def test_names_that_differ_only_after_truncation_are_a_fault(clip: SimpleTokeniz
         names = [said + end for end in ("big", "small")]
         ids = clip([fill_template(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
-        found = Faults()
-        found.add_odd_names("x", ["dog", *names], TEMPLATE)
-        assert len(found) == (not fine)
-        assert all("truncates prompts to 77 tokens: " in fault for fault in found)
+        result = Faults()
+        result.add_odd_names("x", ["dog", *names], TEMPLATE)
+        assert len(result) == (not fine)
+        assert all("truncates prompts to 77 tokens: " in fault for fault in result)

@@ -107,9 +107,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
         return plain(image)
 
     def since() -> list[str]:
-        found = sorted(names)
+        result = sorted(names)
         names.clear()
-        return found
+        return result
 
     monkeypatch.setattr(ImageFile, "read", counted)
     return since
@@ -141,10 +141,10 @@ def test_only_the_changed_image_is_read_again(
     assert isinstance(image.source, Path)
     change(image.source)
     reads()
-    found = load_dataset("caltech101", coop_root, memory)
+    result = load_dataset("caltech101", coop_root, memory)
     assert reads() == [image.name]
-    assert found.fingerprint == load_dataset("caltech101", coop_root).fingerprint
-    assert found.fingerprint != first.fingerprint
+    assert result.fingerprint == load_dataset("caltech101", coop_root).fingerprint
+    assert result.fingerprint != first.fingerprint
     reads()
     load_dataset("caltech101", coop_root, memory)
     assert reads() == []
@@ -175,9 +175,9 @@ def test_damaged_digest_cache_is_ignored(
 
     def digest() -> bytes:
         memory = remembering(folder)
-        found = memory.digest(image)
+        result = memory.digest(image)
         memory.save()
-        return found
+        return result
 
     expected = digest()
     (file,) = (folder / "digests").iterdir()

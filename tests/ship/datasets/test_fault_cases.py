@@ -65,12 +65,12 @@ def split_edited(root: Path, edits: dict[str, Any]) -> None:
 def mats_edited(root: Path, edits: dict[str, Any]) -> None:
     """Edit values of AWA2's MATLAB files. PREFIX is the authors' image folder."""
     folder, _, *rest = XLSA["awa2"]
-    found = mats(*rest)
+    result = mats(*rest)
     for place, value in edits.items():
         if isinstance(value, str):
             value = value.replace("PREFIX", rest[-1])
-        put(found, place, np.array(value["array"]) if isinstance(value, dict) else value)
-    found.save(root / "xlsa17/data" / folder)
+        put(result, place, np.array(value["array"]) if isinstance(value, dict) else value)
+    result.save(root / "xlsa17/data" / folder)
 
 
 ONE: dict[str, Callable[[Path], None]] = {

@@ -82,8 +82,8 @@ def test_split_file_defines_classes_and_splits(folder_root: Path) -> None:
     own = ImageFolder(split=str(path))
     dataset = load_dataset("image_folder:pets", folder_root, folder=own)
     assert (dataset.class_names, dataset.split_version) == (("small", "large"), "mine.json")
-    found = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
-    assert found == {split: [row[0] for row in part] for split, part in listed.items()}
+    result = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
+    assert result == {split: [row[0] for row in part] for split, part in listed.items()}
     assert dataset.warnings == (
         f"{folder_root / 'pets'}: 1 list of class names ignored: {path} has the names: "
         "class_names.txt",

@@ -51,9 +51,9 @@ def test_matlab_numbers_equal_scipys(path: Path, dtype: str, compressed: bool) -
         {"other": np.ones(9), "x": np.arange(6).reshape(2, 3).astype(dtype)},
         do_compression=compressed,
     )
-    found = read_mat(path, ["x"])
-    assert list(found) == ["x"]
-    assert np.array_equal(found["x"], loadmat(path)["x"])
+    result = read_mat(path, ["x"])
+    assert list(result) == ["x"]
+    assert np.array_equal(result["x"], loadmat(path)["x"])
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -143,7 +143,7 @@ def test_sound_tree_loads_in_every_layout(
         assert split.labels.dtype == np.int64
         assert len(split.labels) == len(split.images)
     assert images[0].open().size == (40, 32)
-    assert any("café" in found.lower() for found in dataset.class_names)
+    assert any("café" in result.lower() for result in dataset.class_names)
 
     spec = DATASETS.get(name)
     assert ("not comparable with published" in caplog.text) == (spec is not None)

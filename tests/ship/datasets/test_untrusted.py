@@ -25,11 +25,11 @@ from tests.ship.datasets.trees import LAYOUTS, WNIDS
 def png(side: int) -> bytes:
     """Return a PNG of this size with nearly all pixels missing."""
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    found = b"\x89PNG\r\n\x1a\n"
+    result = b"\x89PNG\r\n\x1a\n"
     for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
         check = struct.pack(">I", zlib.crc32(kind + data))
-        found += struct.pack(">I", len(data)) + kind + data + check
-    return found
+        result += struct.pack(">I", len(data)) + kind + data + check
+    return result
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")

@@ -114,9 +114,9 @@ def column(values: Any) -> Any:
 
 def cells(texts: list[str]) -> np.ndarray:
     """Return a cell array of texts."""
-    found = np.empty((len(texts), 1), dtype=object)
-    found[:, 0] = texts
-    return found
+    result = np.empty((len(texts), 1), dtype=object)
+    result[:, 0] = texts
+    return result
 
 
 def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
@@ -140,9 +140,9 @@ def xlsa_tree(name: str) -> Callable[[Path], None]:
     dataset, images, names, folders, prefix = XLSA[name]
 
     def make(root: Path) -> None:
-        found = mats(names, folders, prefix)
-        found.save(root / "xlsa17/data" / dataset)
-        for i, path in enumerate(found.image_files):
+        result = mats(names, folders, prefix)
+        result.save(root / "xlsa17/data" / dataset)
+        for i, path in enumerate(result.image_files):
             save_image(root / images / path.removeprefix(prefix), i)
         if names is None:
             flowers = json.dumps({"1": "rose", "2": "café", "3": "lily"})

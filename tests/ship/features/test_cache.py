@@ -100,6 +100,6 @@ def test_damaged_cache_file_never_returns_another_array(
     sound = path.read_bytes()
     for changed in (damaged(sound, damage), damaged(sound, damage) + appended):
         path.write_bytes(changed)
-        found = read_features(path, KEY, ROWS)
-        assert (found is not None) is (changed == sound)
-        assert found is None or np.array_equal(found, ARRAY)
+        result = read_features(path, KEY, ROWS)
+        assert (result is not None) is (changed == sound)
+        assert result is None or np.array_equal(result, ARRAY)

@@ -48,10 +48,10 @@ def test_view_0_is_the_test_image_and_others_are_crops(
 ) -> None:
     """All views have the order of the split."""
     encoder = FakeEncoder()
-    found = extract_features(encoder, dataset, 2, cache_dir)
-    assert found.train.shape == (11, 3, 12)
-    assert found.val.shape == (3, 12)
-    assert found.test.shape == (5, 12)
+    result = extract_features(encoder, dataset, 2, cache_dir)
+    assert result.train.shape == (11, 3, 12)
+    assert result.val.shape == (3, 12)
+    assert result.test.shape == (5, 12)
     for i, file in enumerate(dataset.splits["train"].images):
         image = file.open()
         expected = [preprocess(image)]
@@ -59,11 +59,11 @@ def test_view_0_is_the_test_image_and_others_are_crops(
             pixels = augmented_view(image, (SIZE, SIZE), i, view).astype(np.float32)
             expected.append(torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25))
         features = encoder.encode_images(torch.stack(expected)).numpy()
-        np.testing.assert_allclose(found.train[i], features, atol=1e-6)
+        np.testing.assert_allclose(result.train[i], features, atol=1e-6)
     last = preprocess(dataset.splits["test"].images[-1].open())
-    np.testing.assert_allclose(found.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
-    assert found.test_labels.tolist() == [0, 1, 2, 0, 1]
-    assert (found.dataset, found.backbone_fingerprint) == ("noise", "f0")
+    np.testing.assert_allclose(result.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
+    assert result.test_labels.tolist() == [0, 1, 2, 0, 1]
+    assert (result.dataset, result.backbone_fingerprint) == ("noise", "f0")
 
 
 def test_cached_features_are_not_encoded_again(dataset: ImageDataset, cache_dir: Path) -> None:
@@ -118,10 +118,10 @@ def test_extraction_equals_encode_images(
     clip: FrozenCLIP, dataset: ImageDataset, cache_dir: Path
 ) -> None:
     """FrozenCLIP's features equal those of one plain call and have unit norm."""
-    found = extract_features(clip, dataset, 1, cache_dir)
+    result = extract_features(clip, dataset, 1, cache_dir)
     images = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].images])
-    np.testing.assert_allclose(found.test, clip.encode_images(images).numpy(), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found.train, axis=2), 1, atol=1e-5)
+    np.testing.assert_allclose(result.test, clip.encode_images(images).numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(result.train, axis=2), 1, atol=1e-5)
 
 
 def test_feature_arrays_are_pickled_without_copies(dataset: ImageDataset, cache_dir: Path) -> None:
@@ -132,8 +132,8 @@ def test_feature_arrays_are_pickled_without_copies(dataset: ImageDataset, cache_
     body = pickle.dumps(inside_vmap, protocol=5, buffer_callback=buffers.append)
     assert len(buffers) == 6
     assert len(body) < 2000
-    found: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
-    assert np.shares_memory(found.train, inside_vmap.train)
+    result: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
+    assert np.shares_memory(result.train, inside_vmap.train)
 
 
 def small(name: str, root: Path) -> ImageDataset:

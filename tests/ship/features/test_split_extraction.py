@@ -50,10 +50,10 @@ def test_shards_without_requested_classes_are_not_extracted(
     classes = replace(streamed, class_names=("a", "b", "c"), splits=splits)
     encoder = SlowEncoder()
     assert count_missing(encoder, classes, VIEWS, tmp_path, classes=[1]) == {"train": SHARD}
-    found = extract_features(encoder, classes, VIEWS, tmp_path, classes=[1])
-    assert np.array_equal(found.train, plain.train[SHARD : 2 * SHARD])
-    assert found.train_labels.tolist() == [1] * SHARD and found.class_names == ("a", "b", "c")
-    assert not len(found.val) and not len(found.test_labels)
+    result = extract_features(encoder, classes, VIEWS, tmp_path, classes=[1])
+    assert np.array_equal(result.train, plain.train[SHARD : 2 * SHARD])
+    assert result.train_labels.tolist() == [1] * SHARD and result.class_names == ("a", "b", "c")
+    assert not len(result.val) and not len(result.test_labels)
     assert encoder.encoded == SHARD * (1 + VIEWS)
     assert digest(extract_features(encoder, classes, VIEWS, tmp_path)) == digest(plain)
     assert encoder.encoded == SIZES["train"] * (1 + VIEWS) + REST
@@ -67,13 +67,13 @@ def test_interrupted_extraction_keeps_complete_shards(
     interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     assert len(shard_files(tmp_path)) == 2
     encoder, calls = SlowEncoder(), []
-    found = extract_features(encoder, streamed, VIEWS, tmp_path, lambda *at: calls.append(at))
+    result = extract_features(encoder, streamed, VIEWS, tmp_path, lambda *at: calls.append(at))
     assert encoder.encoded == 45 * 4 + REST
     total = SIZES["train"] * 4 + REST
     assert calls[0] == (2 * SHARD * 4, total)
     assert calls[-1] == (total, total)
-    assert digest(found) == digest(plain)
-    assert not found.train.flags.writeable
+    assert digest(result) == digest(plain)
+    assert not result.train.flags.writeable
     assert sorted(shard_files(tmp_path)) == sorted(tmp_path.iterdir())
 
 
@@ -105,9 +105,9 @@ def test_unwritable_cache_only_causes_warnings(
     """Features come from memory; later shards are not written."""
     (tmp_path / "file").write_text("x")
     with caplog.at_level(logging.WARNING):
-        found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
-    assert digest(found) == digest(plain)
-    assert not found.train.flags.writeable
+        result = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
+    assert digest(result) == digest(plain)
+    assert not result.train.flags.writeable
     assert len([r for r in caplog.records if "cannot be cached" in r.message]) == 3
 
 

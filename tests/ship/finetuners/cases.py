@@ -39,8 +39,8 @@ def built(
     synthetic: float | None = None,
 ) -> Any:
     """Build a fine-tuner. `synthetic` is the weight of synthetic features, or None."""
-    made = None if synthetic is None else synthesizer(task, clip, synthetic)
-    return build_finetuner(FINETUNERS[name](**settings), task, made, clip, SEEDS)
+    actual = None if synthetic is None else synthesizer(task, clip, synthetic)
+    return build_finetuner(FINETUNERS[name](**settings), task, actual, clip, SEEDS)
 
 
 def trained(finetuner: BatchedFinetuner) -> Any:

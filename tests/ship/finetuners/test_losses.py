@@ -162,12 +162,12 @@ def clap(rows: Rows, w: Weights) -> float:
 def tip_adapter_f(rows: Rows, w: Weights) -> float:
     """Zero-shot and cache logits (arXiv:2207.09519, eq. 4); weights divided by their mean."""
     task, r = rows.task, rows.seed_index
-    made = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
-    values = np.eye(len(rows.text))[[*made, *task.labels[r].tolist()]]
+    actual = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
+    values = np.eye(len(rows.text))[[*actual, *task.labels[r].tolist()]]
     affinity = np.exp(-3.0 * (1 - rows.x @ w["cache.keys"].T))
     loss = rows.loss(task.logit_scale * rows.x @ rows.text.T + 2.0 * affinity @ values)
     n = task.counts[r]
-    return loss * rows.weights.mean() / ((n + 0.5 * len(made)) / (n + len(made)))
+    return loss * rows.weights.mean() / ((n + 0.5 * len(actual)) / (n + len(actual)))
 
 
 CONTEXTS = {"n_ctx": 3, "ctx_init": None}

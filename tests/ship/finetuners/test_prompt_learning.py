@@ -25,8 +25,8 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
 
 def text_features(finetuner: Any) -> torch.Tensor:
     """Return the text features of learned prompts, (seed, n_cls, feature)."""
-    made: torch.Tensor = finetuner.stack("text_features")
-    return made
+    actual: torch.Tensor = finetuner.stack("text_features")
+    return actual
 
 
 @pytest.fixture
@@ -69,15 +69,15 @@ def test_cocoop_in_parts_equals_a_single_pass(
 
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
-        made = built("cocoop", settings, task, clip64, 0.5)
-        encode = made.prototype.prompts._shared
+        actual = built("cocoop", settings, task, clip64, 0.5)
+        encode = actual.prototype.prompts._shared
 
         def watched(ctx: torch.Tensor, *inner: Any) -> torch.Tensor:
             sizes.append(8 * len(ctx))
             return encode(ctx, *inner)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(made.prototype.prompts, "_shared", watched)
-        return trained(made).state_dict(), made.logits(few, {})
+        monkeypatch.setattr(actual.prototype.prompts, "_shared", watched)
+        return trained(actual).state_dict(), actual.logits(few, {})
 
     whole = run()
     sizes.clear()
@@ -93,7 +93,7 @@ def test_dept_fuses_logits_of_base_classes_only(
     task = selection_task(clip64, features, SEEDS, shots=3)
     dept = built("coop_dept", {"head_weight": 0.6}, task, clip64)
     scatter(dept.learned(), 0.3)
-    found, seen = dept.logits(images, {}), task.seen
+    result, seen = dept.logits(images, {}), task.seen
     prompt = task.logit_scale * images @ text_features(dept).detach().transpose(1, 2)
     for r in range(2):
         w = {name: value[r] for name, value in dept.state_dict().items()}
@@ -101,9 +101,9 @@ def test_dept_fuses_logits_of_base_classes_only(
         head = (scale * 10 * images + bias) @ w["head.weight"] + w["head.bias"]
         base = seen[r].nonzero()[:, 0]
         fused = (0.4 * prompt[r] + 0.6 * head)[:, base]
-        torch.testing.assert_close(found[r][:, base].softmax(1), fused.softmax(1))
-        torch.testing.assert_close(found[r][:, ~seen[r]], prompt[r][:, ~seen[r]])
-        mass, of_prompt = (z[r].softmax(1)[:, base].sum(1) for z in (found, prompt))
+        torch.testing.assert_close(result[r][:, base].softmax(1), fused.softmax(1))
+        torch.testing.assert_close(result[r][:, ~seen[r]], prompt[r][:, ~seen[r]])
+        mass, of_prompt = (z[r].softmax(1)[:, base].sum(1) for z in (result, prompt))
         torch.testing.assert_close(mass, of_prompt)
         assert bool((fused.argmax(1) != prompt[r][:, base].argmax(1)).any())
 

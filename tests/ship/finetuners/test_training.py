@@ -80,11 +80,11 @@ def test_drop_last_has_dassls_number_of_steps(
     finetuners = [
         built(name, {**settings, "drop_last": drops}, task, clip64) for drops in (True, False)
     ]
-    found = [finetuner.steps for finetuner in finetuners]
-    assert found == [len(dropping), len(DataLoader(rows, batch_size))]  # type: ignore[arg-type]
+    result = [finetuner.steps for finetuner in finetuners]
+    assert result == [len(dropping), len(DataLoader(rows, batch_size))]  # type: ignore[arg-type]
     for finetuner in finetuners:
         finetuner.train_epoch()
-    assert [int(finetuner._done) for finetuner in finetuners] == found
+    assert [int(finetuner._done) for finetuner in finetuners] == result
 
 
 @pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
@@ -107,9 +107,9 @@ def test_untrained_or_unweighted_adapters_equal_zero_shot(
 ) -> None:
     """Methods that start at the text features, or have weight 0, give zero-shot logits."""
     x = task.features[0, :, 0]
-    made = built(name, {}, task, clip64, 0.5).logits(x, choice)
+    actual = built(name, {}, task, clip64, 0.5).logits(x, choice)
     torch.testing.assert_close(
-        made, (task.logit_scale * x @ task.text_features.T).expand(2, -1, -1)
+        actual, (task.logit_scale * x @ task.text_features.T).expand(2, -1, -1)
     )
 
 
@@ -134,9 +134,9 @@ def test_bottleneck_has_at_least_one_unit(
 ) -> None:
     """Units are feature size / reduction; prompt nets start as torch's linear layers."""
     for reduction, hidden in ((64, 1), (2, 8)):
-        made = built(name, {"reduction": reduction}, task, clip64)
-        assert made.learned()[part].shape == (2, 16, hidden)
-    start, net = made.state_dict(), part.removesuffix("reduce.weight")
+        actual = built(name, {"reduction": reduction}, task, clip64)
+        assert actual.learned()[part].shape == (2, 16, hidden)
+    start, net = actual.state_dict(), part.removesuffix("reduce.weight")
     assert not torch.equal(*start[part])
     for layer, n_in in (("reduce", 16), ("expand", 8)) if net != part else ():
         for value in (start[f"{net}{layer}.weight"], start[f"{net}{layer}.bias"]):
@@ -155,10 +155,10 @@ def rows(
     if not synthetic:
         return x, y, share
     # the fixed set comes first: three features of each of two classes, at half the weight
-    made = probe.stack.state["features"][r, :18].numpy()
+    actual = probe.stack.state["features"][r, :18].numpy()
     labels = task.synthesized_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
-        np.concatenate([made, x]),
+        np.concatenate([actual, x]),
         np.concatenate([labels, y]),
         np.concatenate([np.full(18, 0.5 / 3), share]),
     )

@@ -45,13 +45,13 @@ def test_gda_equals_scikit_learns_lda(task: Task, clip64: FrozenCLIP, shrinkage:
     """Decision functions agree up to a constant per image, over all views."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
     x = task.unseen()[0].features[:, 0]
-    made = terms(gda, task, x)
+    actual = terms(gda, task, x)
     for r in range(len(SEEDS)):
         lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4)
         lda.fit(task.features[r].flatten(0, 1).numpy(), task.labels[r].repeat_interleave(3).numpy())
         expected = centred(lda.decision_function(x.numpy()))
         assert np.abs(expected).max() > 1
-        np.testing.assert_allclose(centred(made[r, :, :4]), expected, atol=1e-8)
+        np.testing.assert_allclose(centred(actual[r, :, :4]), expected, atol=1e-8)
 
 
 def test_row_weights_equal_repetitions(task: Task) -> None:
@@ -99,9 +99,9 @@ def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLI
     n, d = x.shape
     cov = residuals.T @ residuals / (n - 1)
     precision = d * np.linalg.inv((n - 1) * cov + np.trace(cov) * np.eye(d))
-    made = terms(gda, task, test)[1, :, :4]
+    actual = terms(gda, task, test)[1, :, :4]
     np.testing.assert_allclose(
-        centred(made), centred(by_hand(means, precision, test.numpy())), atol=1e-9
+        centred(actual), centred(by_hand(means, precision, test.numpy())), atol=1e-9
     )
 
 
@@ -122,18 +122,18 @@ def test_gda_pinv_equals_the_authors_base_to_new_code(task: Task, clip64: Frozen
         s = (x - t).T @ (x - t) / (k - 1)
         precisions.append(d * np.linalg.pinv((k - 1) * s + np.trace(s) * np.eye(d)))
     new = by_hand(new_means, np.mean(precisions, axis=0), test.numpy())
-    made = terms(gda, task, test)[1]
+    actual = terms(gda, task, test)[1]
     assert min(np.abs(centred(scores)).max() for scores in (base, new)) > 0.1
-    np.testing.assert_allclose(made[:, :4], centred(base), atol=1e-8)
-    np.testing.assert_allclose(made[:, 4:], centred(new), atol=1e-8)
+    np.testing.assert_allclose(actual[:, :4], centred(base), atol=1e-8)
+    np.testing.assert_allclose(actual[:, 4:], centred(new), atol=1e-8)
 
 
 def test_gda_zero_shot_keeps_logits_of_new_classes(task: Task, clip64: FrozenCLIP) -> None:
     """Their terms are 0, as are the mean terms of the seen classes."""
     gda = built("gda", {"new_classes": "zero_shot"}, task, clip64)
-    made = terms(gda, task, task.features[0, :, 0])
-    assert bool((made[:, :, 4:] == 0).all()) and bool((made[:, :, :4] != 0).all())
-    torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
+    actual = terms(gda, task, task.features[0, :, 0])
+    assert bool((actual[:, :, 4:] == 0).all()) and bool((actual[:, :, :4] != 0).all())
+    torch.testing.assert_close(actual[:, :, :4].mean(2), torch.zeros_like(actual[:, :, 0]))
 
 
 def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP) -> None:
@@ -144,20 +144,20 @@ def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP
         x = task.unseen()[0].features[:, 0]
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
-        made = terms(gda, task, x)[0, :, :4]
-        np.testing.assert_allclose(centred(made), centred(expected), atol=1e-9)
+        actual = terms(gda, task, x)[0, :, :4]
+        np.testing.assert_allclose(centred(actual), centred(expected), atol=1e-9)
 
 
 def test_gda_in_single_precision_is_close_to_double(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:
     """The closed form is computed in double precision; logits agree to 1e-3."""
-    made = []
+    actual = []
     for backbone, dtype in ((clip, torch.float32), (clip64, torch.float64)):
         task = final_task(backbone, build_features(clip), SEEDS, shots=3)
         gda = built("gda", {"shrinkage": 1e-4}, task, backbone)
         x = torch.tensor(build_features(clip).test, dtype=dtype)
-        made.append(terms(gda, task, x).double())
-    assert float(made[1].abs().max()) > 10
-    torch.testing.assert_close(made[0], made[1], atol=1e-3, rtol=1e-4)
+        actual.append(terms(gda, task, x).double())
+    assert float(actual[1].abs().max()) > 10
+    torch.testing.assert_close(actual[0], actual[1], atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
@@ -168,14 +168,14 @@ def test_tip_adapter_adds_cache_logits_to_zero_shot(
     """Keys are normalized means over views; each synthetic feature is one key."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     tip = built(name, {}, task, clip64, weight)
-    made = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
+    actual = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
     x = task.unseen()[0].features[:, 0]
-    found = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
+    result = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
     for r in range(2):
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()
-        if made is not None:
-            keys = np.concatenate([made[r], keys])
+        if actual is not None:
+            keys = np.concatenate([actual[r], keys])
             labels = [*task.synthesized_ids[r].repeat_interleave(3).tolist(), *labels]
         cached = 2 * np.exp(-3 * (1 - x.numpy() @ keys.T)) @ np.eye(4)[labels]
         zero_shot = (task.logit_scale * x @ task.text_features.T).numpy()
-        np.testing.assert_allclose(found[r].numpy(), zero_shot + cached, atol=1e-10)
+        np.testing.assert_allclose(result[r].numpy(), zero_shot + cached, atol=1e-10)

@@ -51,8 +51,8 @@ def test_zero_shot_features_are_normalized_means_over_templates(
         mean = mean + text / text.norm(dim=1, keepdim=True)
     x = torch.tensor(features.test, dtype=torch.float64)
     expected = clip64.logit_scale * x @ torch.nn.functional.normalize(mean, dim=1).T
-    made = built("zero_shot", {"templates": templates}, task, clip64).logits(x, {})
-    torch.testing.assert_close(made, expected.expand(2, -1, -1), atol=1e-9, rtol=0)
+    actual = built("zero_shot", {"templates": templates}, task, clip64).logits(x, {})
+    torch.testing.assert_close(actual, expected.expand(2, -1, -1), atol=1e-9, rtol=0)
 
 
 WRITTEN = {
@@ -93,20 +93,20 @@ def test_zero_shot_features_are_means_over_descriptions(
 
 def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path) -> None:
     """All classes share the words of their n-th description; the seed selects them."""
-    made = class_descriptions(config(file, random_words=3), WORDS)
+    actual = class_descriptions(config(file, random_words=3), WORDS)
     pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
     pool |= {"Some", "zebra", "words."}
     rows: list[list[str]] = [[], []]
-    for name, own in zip(WORDS, made, strict=True):
+    for name, own in zip(WORDS, actual, strict=True):
         for row, text, was in zip(rows, own, WRITTEN[name.upper()], strict=False):
             head, words = text.split(", ", 1)[0], text.split(", ", 1)[1].split()
             assert head == f"a photo of a {name}" and len(words) == len(was.split())
             assert set(words) <= pool and words[: len(row)] == row[: len(words)]
             row += words[len(row) :]
-    assert [len(own) for own in made] == [len(own) for own in WRITTEN.values()]
+    assert [len(own) for own in actual] == [len(own) for own in WRITTEN.values()]
     assert rows[0] != rows[1][: len(rows[0])]
-    assert class_descriptions(config(file, random_words=3), WORDS) == made
-    assert class_descriptions(config(file, random_words=4), WORDS) != made
+    assert class_descriptions(config(file, random_words=3), WORDS) == actual
+    assert class_descriptions(config(file, random_words=4), WORDS) != actual
 
 
 def test_descriptions_with_other_content_are_another_configuration(file: Path) -> None:

@@ -25,9 +25,9 @@ WITHOUT_NOISE = ("vae/global", "vae/fixed")
 def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> FeatureSource:
     """Build a case's generator, not fitted."""
     name, settings = CASES[case]
-    made = build_generator(GENERATORS[name](**settings), task, clip, seeds)
-    assert made is not None
-    return made
+    actual = build_generator(GENERATORS[name](**settings), task, clip, seeds)
+    assert actual is not None
+    return actual
 
 
 def fit(generator: FeatureSource) -> list[dict[str, Tensor]]:

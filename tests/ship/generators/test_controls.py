@@ -38,7 +38,7 @@ def test_gaussian_samples_have_the_fitted_mean_and_factor(
     task = selection_task(clip64, features, SEEDS, shots=3)
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
     ids = task.synthesized_ids.repeat(1, 2)
-    made, noise = (
+    actual, noise = (
         draw(SeedRng(SEEDS, "n", dtype=torch.float64))
         for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
     )
@@ -58,7 +58,7 @@ def test_gaussian_samples_have_the_fitted_mean_and_factor(
             factor = torch.linalg.cholesky(torch.linalg.inv(precision))
             means = neighbor_means(views, text, 9, settings.get("text_copies", 16))
         x = means[ids[r]] + noise[r] @ factor.T
-        torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
+        torch.testing.assert_close(actual[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 
 
 def test_real_images_repeat_only_after_all_were_used(
@@ -69,11 +69,11 @@ def test_real_images_repeat_only_after_all_were_used(
     generator = RealImages(RealImagesConfig(), task, clip, SEEDS)
     for times in (1, 2):
         ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
-        made = generator.sample(ids, SeedRng(SEEDS, "n"))
+        actual = generator.sample(ids, SeedRng(SEEDS, "n"))
         for r in range(2):
-            rows, counts = made[r].unique(dim=0, return_counts=True)
+            rows, counts = actual[r].unique(dim=0, return_counts=True)
             assert len(rows) == 6 and counts.tolist() == [times] * 6
-            for row, label in zip(made[r], ids[r].tolist(), strict=True):
+            for row, label in zip(actual[r], ids[r].tolist(), strict=True):
                 own = torch.tensor(features.train[features.train_labels == label, 0])
                 assert bool((own == row).all(1).any())
 
@@ -102,12 +102,12 @@ def test_mixed_source_has_the_configured_share_of_real_images(
 ) -> None:
     """Of four features per class, share * 4 are real, rounded up or down."""
     task = selection_task(clip, features, SEEDS)
-    made = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
-    mixed = MixedWithReal(made, share, task, clip, SEEDS)
+    actual = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
+    mixed = MixedWithReal(actual, share, task, clip, SEEDS)
     ids = task.synthesized_ids.repeat_interleave(4, dim=1)
-    found, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, made))
+    result, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, actual))
     real = torch.tensor(features.train).flatten(0, 1)
-    for own, others, classes in zip(found, alone, ids, strict=True):
+    for own, others, classes in zip(result, alone, ids, strict=True):
         is_made = (own == others).all(1)
         is_real = (own[:, None] == real).all(2).any(1)
         assert torch.equal(is_made, ~is_real)
@@ -131,15 +131,17 @@ def test_mean_shift_and_spread_scale_equal_the_formula(
         plain, dosed(task, clip, mean_shift=0.0, spread_scale=1.0, shift_target="noise")
     )
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
-        found = dosed(task, clip, mean_shift=dose, spread_scale=spread)
+        result = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for seed_index in range(2):
             label = int(task.synthesized_ids[seed_index, 0])
             images = task.unseen()[seed_index]
             mean = images.features[images.labels == label].flatten(0, 1).mean(0)
-            made = (1 - dose) * mean + dose * task.text_features[label]
-            made = made + spread * (plain[seed_index] - mean)
-            torch.testing.assert_close(found[seed_index], made / made.norm(dim=-1, keepdim=True))
+            actual = (1 - dose) * mean + dose * task.text_features[label]
+            actual = actual + spread * (plain[seed_index] - mean)
+            torch.testing.assert_close(
+                result[seed_index], actual / actual.norm(dim=-1, keepdim=True)
+            )
     noise = dosed(task, clip, mean_shift=1.0, spread_scale=0.0, shift_target="noise")
     assert torch.equal(noise[:, :1].expand_as(noise), noise)
     assert not torch.allclose(noise[0], noise[1])
-    assert not torch.allclose(noise[0], found[0], atol=0.3)
+    assert not torch.allclose(noise[0], result[0], atol=0.3)

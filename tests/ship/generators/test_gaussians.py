@@ -116,8 +116,8 @@ def test_neighbor_moments_equal_numpy(
         total = max(len(near) - 1, 1) * s + np.trace(s) * np.eye(8)
         precisions.append(8 * np.linalg.inv(total))
     views, names = torch.from_numpy(x), torch.from_numpy(text)
-    found = neighbor_precision(views, names, k, around_text=around_text).numpy()
-    np.testing.assert_allclose(found, np.mean(precisions, axis=0), atol=1e-11)
+    result = neighbor_precision(views, names, k, around_text=around_text).numpy()
+    np.testing.assert_allclose(result, np.mean(precisions, axis=0), atol=1e-11)
     np.testing.assert_allclose(neighbor_means(views, names, k, 3).numpy(), means, atol=1e-14)
 
 
@@ -127,5 +127,5 @@ def test_knn_gaussian_uses_all_classes_if_all_are_seen(
     """As in few_shot, where features of seen classes are synthesized."""
     few = all_seen(final_task(clip, features, SEEDS, shots=3))
     generator = BatchedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
-    made = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
-    assert made.shape == (2, 4, 16) and bool(made.isfinite().all())
+    actual = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
+    assert actual.shape == (2, 4, 16) and bool(actual.isfinite().all())

@@ -93,7 +93,7 @@ def test_vae_loss_and_gradient_equal_the_formula(
     x = unit_rows(rng, 2, N, 16)
     noise = rng.standard_normal((2, N, vae.prototype.noise_size))
     given = torch.from_numpy(noise) if prompt != "global" else None
-    found = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
+    result = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
     kl_weight, free_bits = vae.prototype.config.kl_weight, vae.prototype.config.free_bits
 
     def by_hand(r: int, w: Weights) -> float:
@@ -107,10 +107,10 @@ def test_vae_loss_and_gradient_equal_the_formula(
         price = np.maximum(nats(mean, log_var), free_bits).sum()
         return float(((made - x[r]) ** 2).sum() / N + kl_weight * price)
 
-    check_loss(found["loss"], parameters, by_hand)
+    check_loss(result["loss"], parameters, by_hand)
     for r in range(2 if encoded else 0):
         each = nats(*posterior({k: v.detach()[r].numpy() for k, v in parameters.items()}, x[r]))
-        assert found["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
+        assert result["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
         assert not free_bits or ((each < free_bits).any() and (each > free_bits).any())
     told = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
     assert vae.train_epoch().keys() == told
@@ -149,7 +149,7 @@ def test_critic_loss_equals_the_formula(clip64: FrozenCLIP, features: FeatureSet
     real, fake = unit_rows(rng, 2, N, 16), unit_rows(rng, 2, N, 16)
     mix, texts = rng.random((2, N)), texts_of(made).numpy()[IDS]
     given = map(torch.from_numpy, (real, fake, IDS, mix))
-    found = made.stack("critic_loss", *given)
+    result = made.stack("critic_loss", *given)
 
     def by_hand(r: int, w: Weights) -> float:
         between = mix[r][:, None] * real[r] + (1 - mix[r][:, None]) * fake[r]
@@ -160,7 +160,7 @@ def test_critic_loss_equals_the_formula(clip64: FrozenCLIP, features: FeatureSet
     # the score's bias moves neither term
     moved = {name: value for name, value in parameters.items() if name != "score.bias"}
     bias = parameters["score.bias"].detach().numpy()
-    check_loss(found["loss"], moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]}))
+    check_loss(result["loss"], moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]}))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
@@ -184,8 +184,8 @@ def test_wgan_generator_loss_equals_the_formula(
         return float(weight * by_class - score(own, x, texts[IDS[r]])[0].mean())
 
     ids, noise = torch.from_numpy(IDS), torch.from_numpy(z)
-    found = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
-    check_loss(found["loss"], parameters, by_hand)
+    result = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
+    check_loss(result["loss"], parameters, by_hand)
 
 
 def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
@@ -200,21 +200,21 @@ def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet)
     critic_step, generator_step = (
         torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)
     )
-    found = []
+    result = []
     for step in range(2):  # 8 images in batches of 5
         for number in (2 * step, 2 * step + 1):
             real, ids = task.batch(batches.at(number), views.at(number))
             fake = twin.stack("sample", ids, noise.at(number).normal(5, 6)).detach()
             mix = mixes.at(number).integers(2**24, 5).double() / 2**24
-            found.append(twin.stack("critic_loss", real, fake, ids, mix))
+            result.append(twin.stack("critic_loss", real, fake, ids, mix))
             critic_step.zero_grad()
-            found[-1]["loss"].sum().backward()
+            result[-1]["loss"].sum().backward()
             critic_step.step()
         generator_step.zero_grad()
         z = pleasing.at(step).normal(5, 6)
         twin.stack("loss", real, ids, z, shared=(1,))["loss"].sum().backward()
         generator_step.step()
     for ours, theirs in (("critic_loss", "loss"), ("wasserstein", "wasserstein")):
-        mean = torch.stack([one[theirs] for one in found]).mean(0).detach()
+        mean = torch.stack([one[theirs] for one in result]).mean(0).detach()
         torch.testing.assert_close(metrics[ours], mean)
     torch.testing.assert_close(made.stack.trained, twin.stack.trained, atol=1e-12, rtol=0)

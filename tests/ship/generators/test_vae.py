@@ -34,9 +34,9 @@ def build(
     clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, name: str = "mlp_vae", **settings: Any
 ) -> BatchedGenerator:
     """Build the VAE with the MLP decoder, which is faster; both are trained alike."""
-    made = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
-    assert isinstance(made, BatchedGenerator)
-    return made
+    actual = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
+    assert isinstance(actual, BatchedGenerator)
+    return actual
 
 
 def test_both_vaes_start_from_the_same_encoder(clip64: FrozenCLIP, task: Task) -> None:
@@ -71,12 +71,12 @@ def test_active_units_are_counted_over_each_seeds_images(clip64: FrozenCLIP, tas
     with torch.no_grad():
         for value in vae.stack.trained.values():
             value.copy_(0.4 * SeedRng(SEEDS, "w", dtype=value.dtype).normal(*value.shape[1:]))
-    found = vae.train_epoch()["active_units"]
+    result = vae.train_epoch()["active_units"]
     expected = []
     for r, count in enumerate(task.counts):
         means = vae.stack("encoder", task.features[:, :, 0])[0][r, :count].detach().numpy()
         expected.append(int((means.var(0) > 0.01).sum()))
-    assert found.tolist() == expected and 0 < min(expected) < max(expected) < 30
+    assert result.tolist() == expected and 0 < min(expected) < max(expected) < 30
     fresh = build(clip64, task, lr=1e-12).train_epoch()["active_units"]
     assert fresh.tolist() == [0, 0, 0]  # weights of N(0, 0.02) hardly move the mean
 
@@ -91,10 +91,10 @@ def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
     noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
     z = mean + noise * (0.5 * log_var).exp()
-    made = vae.stack("decoder", z, images.labels[None])
+    actual = vae.stack("decoder", z, images.labels[None])
     kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
-    found: float = (((made - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
-    return found  # kl_weight is 1
+    result: float = (((actual - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
+    return result  # kl_weight is 1
 
 
 @pytest.mark.parametrize(("patience", "warmup"), [(1, 0), (3, 0), (1, 4)])
@@ -156,8 +156,8 @@ def test_fixed_prompt_samples_are_the_sentences_features(
     assert vae.epochs == 0 and vae.finished and vae.train_epoch() == {}
     ids = torch.tensor([[2, 0, 2], [1, 3, 0], [3, 3, 1]])
     expected = clip64.encode_texts([sentence.format(name) for name in task.class_names])
-    made = vae.sample(ids, SeedRng(SEEDS, "noise"))
-    torch.testing.assert_close(made, expected[ids], atol=1e-12, rtol=0)
+    actual = vae.sample(ids, SeedRng(SEEDS, "noise"))
+    torch.testing.assert_close(actual, expected[ids], atol=1e-12, rtol=0)
 
 
 def test_unsuitable_n_ctx_is_rejected(clip64: FrozenCLIP, task: Task) -> None:

@@ -99,8 +99,8 @@ def test_synthetic_features_of_weight_0_change_nothing(
 ) -> None:
     """If all classes have images, the run converges to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
-    made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
-    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in made)
+    actual = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
+    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in actual)
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 
@@ -137,10 +137,10 @@ def test_sample_depends_only_on_class_and_noise(case: str, bench: Bench) -> None
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)
     ids = task.synthesized_ids.repeat(1, 2)
-    made = generator.sample(ids, bench.noise(bench.seeds))
+    actual = generator.sample(ids, bench.noise(bench.seeds))
     other = generator.sample(ids, bench.noise(bench.seeds, "other"))
-    assert torch.equal(other, made) == (case in WITHOUT_NOISE)
+    assert torch.equal(other, actual) == (case in WITHOUT_NOISE)
     if case != "real":
         order = torch.tensor([2, 0, 3, 1])
         moved = generator.sample(ids[:, order], Permuted(bench.seeds, order))
-        torch.testing.assert_close(moved, made[:, order], atol=1e-12, rtol=0)
+        torch.testing.assert_close(moved, actual[:, order], atol=1e-12, rtol=0)

@@ -140,22 +140,22 @@ def test_other_seeds_are_unaffected_by_a_failed_one(
     """The failed seed has no further numbers, but a reason."""
     alone, _ = run(clip64, changes, OTHERS)
     spoil(kind, **when)
-    made, _ = run(clip64, changes, SEEDS)
-    last = made[-1]
+    actual, _ = run(clip64, changes, SEEDS)
+    last = actual[-1]
     assert list(last.failed) == [PLACE] and reason in last.failed[PLACE]
-    first = next(item for item in made if item.failed)
+    first = next(item for item in actual if item.failed)
     assert f"stage {first.stage}, epoch {first.epoch}" in last.failed[PLACE] or "weights" in reason
-    by_epoch = {(item.stage, item.epoch): item for item in made}
+    by_epoch = {(item.stage, item.epoch): item for item in actual}
     # the failed seed may have chosen a later epoch than the others
-    stages = [[item.stage for item in items if item.stage != "final"] for items in (made, alone)]
+    stages = [[item.stage for item in items if item.stage != "final"] for items in (actual, alone)]
     assert stages[0] == stages[1]
     for item in alone:
         own = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
         assert own.per_seed.keys() == item.per_seed.keys()
         for name, values in item.per_seed.items():
-            found = own.per_seed[name]
-            assert (found[PLACE] is None) == (PLACE in own.failed)
-            others = [value for place, value in enumerate(found) if place != PLACE]
+            result = own.per_seed[name]
+            assert (result[PLACE] is None) == (PLACE in own.failed)
+            others = [value for place, value in enumerate(result) if place != PLACE]
             assert others == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
     for eval_set, clean in zip(
         last.correct_predictions, alone[-1].correct_predictions, strict=True

@@ -33,10 +33,10 @@ VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
 
 def config(changes: dict[str, Any]) -> TrialConfig:
     """Return a trial that is even shorter."""
-    found = short(**changes)
-    trained = "epochs" in type(found.finetuner).model_fields
+    result = short(**changes)
+    trained = "epochs" in type(result.finetuner).model_fields
     update = {"epochs": 3, "batch_size": 5} if trained else {}
-    return found.model_copy(update={"finetuner": found.finetuner.model_copy(update=update)})
+    return result.model_copy(update={"finetuner": result.finetuner.model_copy(update=update)})
 
 
 def start(
@@ -110,9 +110,9 @@ def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoin
     run = start(config(changes), clip)
     for _ in range(epochs):
         next(run)
-    found = run.checkpoint()  # type: ignore[attr-defined]
-    assert isinstance(found, Checkpoint)
-    return found
+    result = run.checkpoint()  # type: ignore[attr-defined]
+    assert isinstance(result, Checkpoint)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_checkpoint_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.M
     """Equal checkpoints have equal bytes; another version of torch rejects them."""
     noted = replace(stopped(clip, {}, 4), notes={"trial": "a", "seconds": 1.5})
     data = noted.to_bytes()
-    found = Checkpoint.from_bytes(data)
-    assert found.notes == {"trial": "a", "seconds": 1.5}
-    assert found.epochs == noted.epochs
-    assert found.to_bytes() == data
+    result = Checkpoint.from_bytes(data)
+    assert result.notes == {"trial": "a", "seconds": 1.5}
+    assert result.epochs == noted.epochs
+    assert result.to_bytes() == data
     monkeypatch.setattr(torch, "__version__", "1.0")
     with pytest.raises(CheckpointError, match="torch"):
         Checkpoint.from_bytes(data)
@@ -169,11 +169,11 @@ Alive = Callable[[], tuple[int, int]]
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
     """A function that counts generators and fine-tuners that still exist."""
-    made: WeakSet[Any] = WeakSet()
+    actual: WeakSet[Any] = WeakSet()
 
     def note(kind: type) -> None:
         def noted(self: Any, *args: Any, begin: Any = kind.__init__, **rest: Any) -> None:
-            made.add(self)
+            actual.add(self)
             begin(self, *args, **rest)
 
         monkeypatch.setattr(kind, "__init__", noted)
@@ -182,7 +182,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
         note(kind)
 
     def counted() -> tuple[int, int]:
-        n = Counter(type(held) for held in made)
+        n = Counter(type(held) for held in actual)
         return n[BatchedGenerator] + n[BatchedWGAN], n[CoOp] + n[TipAdapterF]
 
     return counted

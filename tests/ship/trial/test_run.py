@@ -43,13 +43,13 @@ def test_stages_come_in_order_and_end_with_the_test(
     clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]
 ) -> None:
     """Test metrics come once, and progress never decreases."""
-    made = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
-    assert list(dict.fromkeys(m.stage for m in made)) == stages
-    assert [m.stage for m in made].count("test") == 1
-    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_seed[name])
-    progress = [m.progress for m in made]
+    actual = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
+    assert list(dict.fromkeys(m.stage for m in actual)) == stages
+    assert [m.stage for m in actual].count("test") == 1
+    assert all(0 <= value <= 100 for name in PERCENT for value in actual[-1].per_seed[name])
+    progress = [m.progress for m in actual]
     assert progress == sorted(progress) and progress[-1] == 1
-    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
+    evaluated = [m.epoch for m in actual if m.stage == "selection" and "base" in m.per_seed]
     assert evaluated == ([] if selection == "none" else [0, 2, 4])
 
 
@@ -98,8 +98,8 @@ def test_seed_cannot_fail_after_its_chosen_epoch(
 ) -> None:
     """It is trained further only because of other seeds."""
     setting = config(eval_every=1, finetuner={**COOP, "lr": 2.0})
-    made = list(run_trial(setting, [0, 1, 2], features, clip))
-    chosen = made[-1].per_seed["selection_epoch"]
+    actual = list(run_trial(setting, [0, 1, 2], features, clip))
+    chosen = actual[-1].per_seed["selection_epoch"]
     last = max(chosen)
     assert min(chosen) < last
     done = [0]
@@ -114,4 +114,4 @@ def test_seed_cannot_fail_after_its_chosen_epoch(
     monkeypatch.setattr("ship.finetuners.BatchedFinetuner", Diverging)
     again = list(run_trial(setting, [0, 1, 2], features, clip))
     assert done[0] == COOP["epochs"] + last
-    assert again[-1] == made[-1]
+    assert again[-1] == actual[-1]

@@ -182,9 +182,9 @@ def test_choice_at_the_grid_edge_raises_a_flag() -> None:
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
     ]
     best.tensors["choice"] = torch.tensor(places)
-    found = best.flags(choices, last=4)
-    assert found["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
-    assert found["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
+    result = best.flags(choices, last=4)
+    assert result["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
+    assert result["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
     assert best.flags([{"alpha": 1.0}], last=0) == {}
     ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
     best.tensors["choice"] = torch.tensor([0, 1, 2, 0, 1])

@@ -59,14 +59,14 @@ def answers(
     """Return, by kind, whether logits give exactly the correct predictions of a report."""
     held = last.correct_predictions[eval_set]
     labels, seen = torch.tensor(held.class_ids), torch.tensor(held.seen)
-    found = {}
+    result = {}
     for kind, rows in held.correct.items():
         bits = np.unpackbits(np.frombuffer(rows[seed_index], dtype=np.uint8), count=len(labels))
         among = logits.clone()
         if kind == "own":
             among[seen[labels].unsqueeze(1) != seen] = -torch.inf
-        found[kind] = bool((among.argmax(-1) == labels).numpy().tolist() == bits.tolist())
-    return found
+        result[kind] = bool((among.argmax(-1) == labels).numpy().tolist() == bits.tolist())
+    return result
 
 
 def noise(seeds: Sequence[int]) -> SeedRng:
@@ -76,18 +76,18 @@ def noise(seeds: Sequence[int]) -> SeedRng:
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
     """Record the classes and samples of each trial's tested generator."""
-    made: list[tuple[tuple[str, ...], Tensor]] = []
+    actual: list[tuple[tuple[str, ...], Tensor]] = []
     measure_eval_set = quality.measure_eval_set
 
     def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = eval_set.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
-        made.append((names, sample(labels, noise(seeds))))
+        actual.append((names, sample(labels, noise(seeds))))
         return measure_eval_set(sample, eval_set, seeds)
 
     monkeypatch.setattr(quality, "measure_eval_set", watching)
-    return made
+    return actual
 
 
 class Sound(dict[str, dict[str, bytes]]):

@@ -51,8 +51,8 @@ def test_loaded_finetuner_gives_the_tested_predictions(
 ) -> None:
     """For each seed and image, with the selected inference options."""
     finetuner = FINE_TUNED[case]
-    made = {"name": generator, **MADE.get(generator, {})}
-    last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
+    actual = {"name": generator, **MADE.get(generator, {})}
+    last = kept(tmp_path, config(finetuner=finetuner, generator=actual), [0, 3], features, clip)
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(images(features))
@@ -91,7 +91,7 @@ def test_loaded_generator_gives_the_trials_features(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the same noise, bitwise if the seed was trained in a solo run."""
-    made = watched(monkeypatch)
+    actual = watched(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
     kept(tmp_path, config(generator=generator), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
@@ -100,22 +100,22 @@ def test_loaded_generator_gives_the_trials_features(
         with pytest.raises(TrainedError, match=f"contains no state of generator {name}"):
             loaded.features()
         return
-    names, expected = made[-1]  # the last one judged is the one that was tested
-    found, labels = loaded.features(names, PER_CLASS, noise([3]))
-    assert torch.equal(found, expected[0])
+    names, expected = actual[-1]  # the last one judged is the one that was tested
+    result, labels = loaded.features(names, PER_CLASS, noise([3]))
+    assert torch.equal(result, expected[0])
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
     # new classes have separate features, close to those of their name
     asked = ("zeppelin", "dog", "zeppelin")
-    found, labels = loaded.features(asked, 4, rng=1)
-    assert torch.allclose(found.norm(dim=-1), torch.ones(12), atol=1e-5)
+    result, labels = loaded.features(asked, 4, rng=1)
+    assert torch.allclose(result.norm(dim=-1), torch.ones(12), atol=1e-5)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert torch.equal(found, loaded.features(asked, 4, rng=1)[0])
+    assert torch.equal(result, loaded.features(asked, 4, rng=1)[0])
     alone, _ = loaded.features(("dog",), 12, rng=1)
-    assert not torch.allclose(found[:4], alone[:4], atol=1e-4)
-    assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
+    assert not torch.allclose(result[:4], alone[:4], atol=1e-4)
+    assert torch.allclose(result[4:8], alone[4:8], atol=1e-5)
     if case not in ("global", "fixed", "no noise"):
-        assert not torch.equal(found, loaded.features(asked, 4, rng=2)[0])
+        assert not torch.equal(result, loaded.features(asked, 4, rng=2)[0])
 
 
 def test_new_classes_use_the_trials_templates(
@@ -125,9 +125,9 @@ def test_new_classes_use_the_trials_templates(
     noiseless = {"name": "gaussian_text", "scale": 0.0}
     setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
     kept(tmp_path, setting, [3], features, clip)
-    found, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
+    result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
     said = ["a photo of a zeppelin.", "a zeppelin in a video game."]
-    assert torch.allclose(found, class_features(clip, [said]), atol=1e-6)
+    assert torch.allclose(result, class_features(clip, [said]), atol=1e-6)
 
 
 def test_logits_accept_images_files_and_features(
@@ -138,10 +138,10 @@ def test_logits_accept_images_files_and_features(
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
     prepared = torch.stack([clip.preprocess(image) for image in drawn])
-    found = loaded.logits(drawn)
-    assert found.shape == (3, len(features.class_names))
-    assert torch.equal(found, loaded.logits(prepared))
-    assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
+    result = loaded.logits(drawn)
+    assert result.shape == (3, len(features.class_names))
+    assert torch.equal(result, loaded.logits(prepared))
+    assert torch.equal(result, loaded.logits(clip.encode_images(prepared)))
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, image in zip(paths, drawn, strict=True):
         image.save(path)
@@ -149,8 +149,8 @@ def test_logits_accept_images_files_and_features(
     clear.save(tmp_path / "clear.png")
     assert torch.equal(loaded.logits([clear]), loaded.logits([tmp_path / "clear.png"]))
     named = loaded.predict(paths)
-    assert torch.equal(named.probabilities, found.softmax(-1))
-    assert named.names == tuple(loaded.class_names[i] for i in found.argmax(-1).tolist())
+    assert torch.equal(named.probabilities, result.softmax(-1))
+    assert named.names == tuple(loaded.class_names[i] for i in result.argmax(-1).tolist())
     assert repr(loaded).startswith(f"TrainedModel({loaded.config.finetuner.name} with generator ")
     assert loaded.logits([]).shape == (0, len(features.class_names))
     with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
@@ -173,8 +173,8 @@ def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
-    made = build_features(pocket)
-    folder = small(tmp_path / "trained", made, pocket)
+    actual = build_features(pocket)
+    folder = small(tmp_path / "trained", actual, pocket)
     loaded = ship.load_trained(folder / "seed_3.safetensors")
     assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
     assert isinstance(loaded.config, TrialConfig)

@@ -30,13 +30,13 @@ def sound(
     tmp_path_factory: pytest.TempPathFactory, clip: FrozenCLIP, features: FeatureSet
 ) -> Sound:
     """Files of a short trial, for some fine-tuners."""
-    found = Sound()
+    result = Sound()
     for name in FINETUNERS:
         folder = tmp_path_factory.mktemp(name) / "trained"
         finetuner = {"name": name, **FAST.get(name, {})}
         small(folder, features, clip, finetuner=finetuner)
-        found[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
-    return found
+        result[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
+    return result
 
 
 def manifest(sound: Sound, name: str) -> Any:
