@@ -26,13 +26,13 @@ from harness.store import (
 )
 from harness.wording import one_line
 from ship.architectures import ImagePrecision
-from ship.plugins import identities
+from ship.plugins import plugin_identities
 from ship.trial_config import (
     CorrectPredictions,
     EpochMetrics,
     NonFiniteLoss,
     TrialConfig,
-    joined_reasons,
+    join_reasons,
 )
 
 # Keys of a result. The first two are for the scheduler: the number of evaluations and the last
@@ -92,7 +92,7 @@ def trial_spec(
         "may_stop": may_stop,
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
-        "plugins": identities(config.generator.name, config.finetuner.name),
+        "plugins": plugin_identities(config.generator.name, config.finetuner.name),
         "code": code_version(),
     }
     return {"spec": json.dumps(spec)}
@@ -107,7 +107,9 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
         item: Metrics of the epoch.
         seeds: Seeds of the trial, to include the values of each seed. Defaults to means only.
     """
-    metrics = {stage_metric(item.stage, name): fmean(item.living(name)) for name in item.per_seed}
+    metrics = {
+        stage_metric(item.stage, name): fmean(item.active_values(name)) for name in item.per_seed
+    }
     for name, values in item.per_seed.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
@@ -139,7 +141,7 @@ def final_numbers(
         raise RuntimeError("the trial ended without test metrics")
     indices = [index for index in range(len(seeds)) if index not in tested.failed]
     # All metrics of each seed's selected epoch, if every one has them. Epoch 0 has no loss.
-    epochs = tested.living("selection_epoch") if "selection_epoch" in tested.per_seed else []
+    epochs = tested.active_values("selection_epoch") if "selection_epoch" in tested.per_seed else []
     rows = [by_epoch.get(int(epoch), {}) for epoch in epochs]
     values: dict[str, Sequence[float | None]] = {
         f"selection/{name}": [row[name][index] for index, row in zip(indices, rows, strict=True)]
@@ -147,7 +149,7 @@ def final_numbers(
         if all(name in row for row in rows)
     }
     for name in tested.per_seed:
-        living = tested.living(name)
+        living = tested.active_values(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
             values[name] = living
@@ -183,7 +185,7 @@ def failure(
             seeds[index]: reason if "stage" in reason else f"{reason} {where}"
             for index, reason in error.failed.items()
         }
-        return {"failure": Failure.NON_FINITE, "reason": joined_reasons(reasons)}
+        return {"failure": Failure.NON_FINITE, "reason": join_reasons(reasons)}
     reason = f"{type(error).__name__}: {one_line(error)} ({where})"
     if not out_of_memory(error):
         return {"failure": Failure.ERROR, "reason": reason}

@@ -19,7 +19,7 @@ from harness.checkpoints import Checkpoints, Notes, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
 from harness.method import RunTrial, check_code
 from harness.store import CORRECT_FILE, TRAINED, Cost
-from ship.plugins import PluginError, load_carried, require_builders
+from ship.plugins import PluginError, load_origins, require_plugins
 from ship.registry import EXITS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
@@ -158,9 +158,9 @@ class Worker:
                 or refuses the config.
         """
         check_code(self._spec["code"])
-        load_carried(self.plugins)
+        load_origins(self.plugins)
         try:
-            require_builders(self._spec["plugins"])
+            require_plugins(self._spec["plugins"])
             return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
         except (PluginError, ValidationError) as error:  # this node has another version
             raise ValueError(f"on this node: {' '.join(str(error).split())}") from error
@@ -180,7 +180,7 @@ class Worker:
                     evaluations -= 1  # epoch 0 is before the training
                 if self._spec["may_stop"] and evaluations:
                     result[messages.EVALUATIONS] = evaluations
-                    result[messages.LAST_VALUE] = fmean(item.living(self._objective))
+                    result[messages.LAST_VALUE] = fmean(item.active_values(self._objective))
                     return
             if time.monotonic() >= deadline:
                 return

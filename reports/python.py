@@ -38,10 +38,8 @@ def load_study(
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
 
     Example:
-        >>> study = load_study("prompt_len", "runs/mlflow.db")
-        >>> print(study.answer())
-        >>> study.table().frame
-        >>> study.figure("generator.n_ctx").save("n_ctx.pdf")
+        >>> study = load_study("prompt_len", "mlflow.db")
+        >>> answer, table = study.answer(), study.table().frame
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):

@@ -56,7 +56,7 @@ class Architecture:
 def split_name(backbone: str) -> tuple[str, str]:
     """Split a backbone's name into its architecture and its pretrained weights.
 
-    "hf-hub:ORG/MODEL" stands for both: it is returned as the architecture, with "" as the weights.
+    "hf-hub:ORG/MODEL" names both: it is returned as the architecture, with "" as the weights.
     """
     if repository_of(backbone) is not None:
         return backbone, ""
@@ -78,13 +78,13 @@ def architectures() -> list[Architecture]:
             text_width=text.width,
             context_length=text.context_length,
             tags=tags,
-            refused=drivable(name),
+            refused=find_unsupported(name),
         )
         rows.append(row)
     return rows
 
 
-def drivable(architecture: str) -> str | None:
+def find_unsupported(architecture: str) -> str | None:
     """Return the reason why a text tower does not accept prompt embeddings.
 
     This is the only check: ship.clip.text relies on it without inspecting the tower.
@@ -106,10 +106,10 @@ def drivable(architecture: str) -> str | None:
         return "its text blocks are CustomResidualAttentionBlock, not CLIP's own"
     if text.tokenizer_mode:
         return f"its tokenizer adds tokens of its mode {text.tokenizer_mode!r}"
-    return _undrivable_pooling(text)
+    return _find_unsupported_pooling(text)
 
 
-def _undrivable_pooling(text: Any) -> str | None:
+def _find_unsupported_pooling(text: Any) -> str | None:
     """Return the reason why a text tower's pooling is not supported, or None if it is."""
     if text.pool_type == "last" and text.no_causal_mask:
         return None
@@ -160,7 +160,7 @@ def text_settings(name: str) -> Any:
     try:
         return CLIPTextCfg(**settings)
     except TypeError as error:  # a repository may have keys of another release
-        reason = f"open_clip refuses its text_cfg: {error}"
+        reason = f"open_clip rejects its text_cfg: {error}"
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
 
@@ -199,12 +199,12 @@ def padding_id(tokenizer: Any) -> int:
     return int(getattr(tokenizer, "pad_token_id", 0))
 
 
-def n_special(tokenizer: Any) -> int:
+def count_special_tokens(tokenizer: Any) -> int:
     """Return the number of tokens of a prompt that are its start or end."""
     return 1 if tokenizer.sot_token_id is None else 2
 
 
-def as_read(name: str, texts: Sequence[str]) -> list[str]:
+def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
     """Return the part of each text that a backbone's text tower reads, as decoded tokens.
 
     Args:
@@ -212,7 +212,7 @@ def as_read(name: str, texts: Sequence[str]) -> list[str]:
         texts: Complete prompts.
     """
     tokenizer = load_tokenizer(name)
-    most = text_settings(name).context_length - n_special(tokenizer)
+    most = text_settings(name).context_length - count_special_tokens(tokenizer)
     return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
 
 

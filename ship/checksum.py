@@ -41,5 +41,5 @@ def check_content(file: bytes) -> bytes:
         raise ValueError("does not begin with its checksum: it was changed after it was written")
     body = b"{" + rest.removeprefix(_TAIL)
     if digest(body).encode() != file[start:end]:
-        raise ValueError("does not have the content it was written with: its checksum differs")
+        raise ValueError("does not match its checksum: it was changed after it was written")
     return body

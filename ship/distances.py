@@ -18,7 +18,7 @@ ROUND_OFF = 1e-12
 BOOTSTRAP_DRAWS = 200
 
 # Number of neighbors within a ball: 5 as in Naeem et al. (sec. 4), fewer for smaller sets.
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 # A ball's radius is reduced by this fraction, so that round-off does not decide whether the
 # neighbor on its edge is inside. It is outside, as in both papers' code: identical sets then have
@@ -27,7 +27,7 @@ EDGE = 1e-9
 
 
 @dataclass(frozen=True)
-class LabelledSet:
+class LabeledSet:
     """Features and their classes, numbered from 0. Every class has at least one feature."""
 
     features: Float[Tensor, "n feature"]
@@ -45,40 +45,40 @@ class LabelledSet:
         sums = self.features.new_zeros(len(counts), self.features.shape[1])
         return sums.index_add_(0, self.labels, self.features) / counts.unsqueeze(1)
 
-    def rows(self, keep: Tensor) -> "LabelledSet":
+    def rows(self, keep: Tensor) -> "LabeledSet":
         """Return a subset.
 
         Args:
             keep: Mask or indices of the rows, on any device (subsets are drawn on the CPU).
         """
         keep = keep.to(self.labels.device)
-        return LabelledSet(self.features[keep], self.labels[keep])
+        return LabeledSet(self.features[keep], self.labels[keep])
 
 
-def compared(
-    made: LabelledSet,
-    real: LabelledSet,
+def select_shared_classes(
+    synthetic: LabeledSet,
+    real: LabeledSet,
     text: Float[Tensor, "n_universe feature"],
     generator: torch.Generator,
-) -> tuple[LabelledSet, LabelledSet, Float[Tensor, "n_cls feature"]]:
+) -> tuple[LabeledSet, LabeledSet, Float[Tensor, "n_cls feature"]]:
     """Restrict both sets and the text features to the classes that both sets have.
 
     Labels are renumbered from 0 in ascending order. Sets larger than MAX_FEATURES are subsampled
     evenly over their classes, on the CPU.
     """
-    counts = [part.labels.bincount(minlength=len(text)) for part in (made, real)]
+    counts = [part.labels.bincount(minlength=len(text)) for part in (synthetic, real)]
     shared = (counts[0] > 0) & (counts[1] > 0)
     number = shared.cumsum(0) - 1
 
-    def restricted(whole: LabelledSet) -> LabelledSet:
+    def restricted(whole: LabeledSet) -> LabeledSet:
         part = whole.rows(shared[whole.labels])
-        numbered = LabelledSet(part.features, number[part.labels])
-        return numbered.rows(even_draw(numbered.labels, MAX_FEATURES, generator))
+        numbered = LabeledSet(part.features, number[part.labels])
+        return numbered.rows(draw_evenly(numbered.labels, MAX_FEATURES, generator))
 
-    return restricted(made), restricted(real), text[shared]
+    return restricted(synthetic), restricted(real), text[shared]
 
 
-def even_draw(
+def draw_evenly(
     labels: Int[Tensor, " n"], size: int, generator: torch.Generator
 ) -> Int[Tensor, " k"]:
     """Draw at most `size` rows, as evenly over the classes as their counts allow.
@@ -114,20 +114,20 @@ def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> 
     return rank
 
 
-def matched(
-    made: LabelledSet, real: LabelledSet, generator: torch.Generator
-) -> tuple[LabelledSet, LabelledSet]:
+def balance_classes(
+    synthetic: LabeledSet, real: LabeledSet, generator: torch.Generator
+) -> tuple[LabeledSet, LabeledSet]:
     """Subsample both sets to equal numbers of features per class, for size-dependent measures.
 
     Draws are made on the CPU. Classes with fewer than two features in either set are dropped.
     """
-    limit = torch.minimum(made.counts, real.counts)
+    limit = torch.minimum(synthetic.counts, real.counts)
     limit = torch.where(limit < 2, 0, limit)
 
-    def cut(whole: LabelledSet) -> LabelledSet:
+    def cut(whole: LabeledSet) -> LabeledSet:
         return whole.rows(rank_within_class(whole.labels, generator) < limit[whole.labels].cpu())
 
-    return cut(made), cut(real)
+    return cut(synthetic), cut(real)
 
 
 def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tuple[float, float]:
@@ -160,11 +160,11 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     shift = mu_x - mu_y
     value = float(shift.square().sum() + a.square().sum() + b.square().sum() - 2 * s.sum())
 
-    def variance(centred: Tensor, shift: Tensor, basis: Tensor | None, vectors: Tensor) -> Tensor:
-        n = len(centred)
+    def variance(centered: Tensor, shift: Tensor, basis: Tensor | None, vectors: Tensor) -> Tensor:
+        n = len(centered)
         vectors = vectors if basis is None else basis @ vectors
-        influence: Tensor = 2 * math.sqrt(n - 1) * centred @ shift
-        influence = influence + (n - 1) * centred.square().sum(dim=1)
+        influence: Tensor = 2 * math.sqrt(n - 1) * centered @ shift
+        influence = influence + (n - 1) * centered.square().sum(dim=1)
         spread: Tensor = (influence - (n - 1) * vectors.square() @ s).var() / n
         return spread
 
@@ -221,8 +221,8 @@ def mmd(
     pairs = squared[upper[0], upper[1]]
     middle = pairs.median()
     if middle <= ROUND_OFF:
-        apart = pairs[pairs > ROUND_OFF]
-        middle = apart.median() if len(apart) else torch.ones_like(middle)
+        distinct = pairs[pairs > ROUND_OFF]
+        middle = distinct.median() if len(distinct) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
     value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
     drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
@@ -274,7 +274,7 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
         n: Number of real rows, at least 2. At least 2 synthetic rows follow.
     """
     m = len(squared) - n
-    k = min(NEIGHBOURS, n - 1, m - 1)
+    k = min(NEIGHBORS, n - 1, m - 1)
     between = squared[:n, n:]
     in_real: Bool[Tensor, "n m"] = between < _radii(squared[:n, :n], k).unsqueeze(1)
     in_synthetic: Bool[Tensor, "n m"] = between < _radii(squared[n:, n:], k).unsqueeze(0)

@@ -1,7 +1,7 @@
 """Files of repositories on the Hugging Face Hub.
 
 Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
-and takes most of a minute to fail without a network. Imports no torch.
+and fails only after most of a minute without a network. Imports no torch.
 """
 
 import re
@@ -52,7 +52,7 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
     Args:
         repository: ORG/MODEL.
         names: Names of the files, in the order in which they are tried.
-        what: Name of the file in messages, e.g. "its weights are".
+        what: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
         HubError: The hub does not respond, or has no such file. The message says what to do.
@@ -82,7 +82,7 @@ def request_metadata(repository: str, name: str, what: str) -> None:
     Args:
         repository: ORG/MODEL.
         name: Name of the file.
-        what: Name of the file in messages, e.g. "its weights are".
+        what: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
         HubError: The hub does not respond. The message says what to do.
@@ -103,16 +103,15 @@ def _unreachable(what: str, error: Exception) -> str:
     """Return the message for a file that is not cached while the hub does not respond.
 
     Args:
-        what: Name of the file, e.g. "its weights are".
+        what: Subject and verb of the message, e.g. "its weights are".
         error: Exception of the request.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
-        f"{what} not in {HF_HUB_CACHE}, and the hub does not answer "
-        f"({first_line(error).rstrip('.')}). On a machine with a network, ship-sweep "
-        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
-        "has to be one that this machine sees"
+        f"{what} not in {HF_HUB_CACHE}, and the hub does not respond "
+        f"({first_line(error).rstrip('.')}). On a machine with a network, run ship-sweep "
+        "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read"
     )
 
 
@@ -122,11 +121,11 @@ def first_line(error: Exception) -> str:
 
 
 def _refusal(repository: str, error: Exception) -> str:
-    """Return the message for a repository whose files the hub does not give."""
+    """Return the message for a repository whose files the hub refuses to send."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
-        return f"{repository} is gated: accept its terms on the hub and run 'hf auth login'"
+        return f"{repository} is gated. Accept its terms on the hub and run 'hf auth login'"
     if isinstance(error, RepositoryNotFoundError):
-        return f"the Hugging Face Hub has no public model {repository}"
+        return f"the Hugging Face Hub has no public model {repository}. Check its name"
     return f"{repository} cannot be downloaded: {first_line(error)}"

@@ -20,7 +20,7 @@ from ship.whole_file import read_whole
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json")
 # Padding of the families whose configuration relies on transformers' defaults: BERT and XLM-R.
 _USUAL_PADS: Final = ("[PAD]", "<pad>")
-# open_clip's names of what is done to a text first.
+# open_clip's names of the ways to clean a text before it is tokenized.
 _CLEANING: Final = ("whitespace", "lower", "canonicalize")
 # SigLIP 2's vocabulary of 256,000 tokens has 34 MB.
 _MAX_BYTES: Final = 200_000_000
@@ -37,8 +37,8 @@ def require_tokenizers() -> None:
         TokenizerError: It is not. The message has the command that installs it.
     """
     if find_spec("tokenizers") is None:
-        advice = "pip install tokenizers, which is the extra 'tokenizers' of ship-sweep"
-        raise TokenizerError(f"its tokenizer needs the library tokenizers: {advice}")
+        advice = "pip install tokenizers (the extra 'tokenizers' of ship-sweep)"
+        raise TokenizerError(f"its tokenizer requires the library tokenizers: {advice}")
 
 
 class HubTokenizer:
@@ -51,7 +51,7 @@ class HubTokenizer:
         eot_token_id: ID of the token after a text.
         pad_token_id: ID that fills a row up to the context length. May equal eot_token_id.
         context_length: Number of tokens in a row.
-        identity: What determines its output, for fingerprints.
+        identity: Properties that determine its output, for fingerprints.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class HubTokenizer:
             file: Path of its tokenizer.json.
             config: Content of its tokenizer_config.json.
             context_length: Number of tokens in a row.
-            clean: open_clip's name of what is done to a text first: "whitespace", "lower", or
+            clean: open_clip's name of how a text is cleaned first: "whitespace", "lower", or
                 "canonicalize", which also removes punctuation.
             strip_sep_token: Whether BERT's end token is replaced by token 0.
 
         Raises:
-            TokenizerError: The library `tokenizers` is missing, or the file is of another form.
+            TokenizerError: The library `tokenizers` is missing, or the file has another format.
         """
         require_tokenizers()
         from open_clip.tokenizer import get_clean_fn
@@ -83,11 +83,11 @@ class HubTokenizer:
         try:
             self._tokenizer: Any = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing more specific
-            raise TokenizerError(f"{file} is no tokenizer of Hugging Face: {error}") from error
+            raise TokenizerError(f"{file} is not a tokenizer of Hugging Face: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         if "left" in (config.get("padding_side"), config.get("truncation_side")):
-            raise TokenizerError(f"{file} is of a tokenizer that pads or truncates on the left")
+            raise TokenizerError(f"{file} pads or truncates on the left, which is not supported")
         self._clean = get_clean_fn(clean)
         self.context_length = context_length
         self.sot_token_id, self.eot_token_id = self._ends(file)
@@ -120,12 +120,12 @@ class HubTokenizer:
         encoded = self._tokenizer.encode("a")
         is_special, ids = list(encoded.special_tokens_mask), list(encoded.ids)
         if 0 not in is_special:
-            raise TokenizerError(f"{file} encodes no text")
+            raise TokenizerError(f"{file} encodes the text 'a' as no token")
         first, last = is_special.index(0), len(ids) - is_special[::-1].index(0)
         before, after = ids[:first], ids[last:]
         if len(before) > 1 or len(after) != 1:
-            rule = "one token after a text and at most one before it"
-            raise TokenizerError(f"{file} must put {rule}, got {len(after)} and {len(before)}")
+            rule = "add one token after a text and at most one before it"
+            raise TokenizerError(f"{file} must {rule}, got {len(after)} and {len(before)}")
         return (before or [None])[0], after[0]
 
     def _pad(self, file: Path, config: Mapping[str, Any]) -> int:
@@ -156,9 +156,10 @@ def load_hub_tokenizer(
     """
     require_tokenizers()
     if unknown := set(options) - {"clean", "strip_sep_token"}:
-        raise TokenizerError(f"its tokenizer has options of transformers: {', '.join(unknown)}")
-    if options.get("clean", "whitespace") not in _CLEANING:
-        raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}")
+        names = ", ".join(unknown)
+        raise TokenizerError(f"its tokenizer has options that only transformers supports: {names}")
+    if (clean := options.get("clean", "whitespace")) not in _CLEANING:
+        raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}, got {clean}")
     paths = [Path(hub_file(repository, [name], "its tokenizer is")) for name in _FILES]
     try:
         config = json.loads(read_whole(paths[1], _MAX_BYTES))

@@ -59,7 +59,7 @@ class Predictions:
         return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
-    def own_correct(self) -> Bool[Tensor, "seed n"]:
+    def group_correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of its group."""
         seen, unseen = (self._among(group, torch.argmax) for group in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
@@ -70,15 +70,15 @@ class Predictions:
         return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
-    def likeness(self) -> Float[Tensor, "seed n"]:
+    def seen_log_odds(self) -> Float[Tensor, "seed n"]:
         """Log-odds of the most probable seen class, with one softmax over all classes.
 
         It sorts images like that class's probability, which rounds to 1 if the softmax is sharp.
         """
-        barred = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
+        offsets = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
         def remaining(logits: Tensor, rows: slice) -> Tensor:
-            likeliest = (logits + barred).argmax(-1, keepdim=True)
+            likeliest = (logits + offsets).argmax(-1, keepdim=True)
             return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
 
         return self._seen_largest.double() - self._each(remaining).double()
@@ -113,30 +113,30 @@ class Predictions:
     def _unseen_largest(self) -> Float[Tensor, "seed n"]:
         return self._among(~self.seen, torch.amax)
 
-    def _among(self, classes: Bool[Tensor, "_ n_cls"], of: Callable[..., Tensor]) -> Tensor:
+    def _among(self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]) -> Tensor:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
             classes: Mask of the classes, for each seed or for all.
-            of: torch.amax or torch.argmax.
+            function: torch.amax or torch.argmax.
         """
         # adding -inf to the other logits is faster than selecting
-        barred = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-        return self._each(lambda logits, rows: of(logits + barred, -1))
+        offsets = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
+        return self._each(lambda logits, rows: function(logits + offsets, -1))
 
-    def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def _each(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:
-            of: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
+            function: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
                 (seed, m).
         """
         n_seeds, n, n_cls = self.logits.shape
         size = max(1, AT_ONCE // max(1, n_seeds * n_cls))
         if n <= size:
-            return of(self.logits, slice(0, n))
+            return function(self.logits, slice(0, n))
         parts = [slice(start, start + size) for start in range(0, n, size)]
-        return torch.cat([of(self.logits[:, rows], rows) for rows in parts], dim=1)
+        return torch.cat([function(self.logits[:, rows], rows) for rows in parts], dim=1)
 
 
 def percent(
@@ -168,10 +168,10 @@ def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, "
         classes.
     """
     counted = predictions.is_seen
-    base = percent(predictions.own_correct, counted)
+    base = percent(predictions.group_correct, counted)
     if all_seen:
         return {"base": base}
-    new = percent(predictions.own_correct, ~counted)
+    new = percent(predictions.group_correct, ~counted)
     joint_base, joint_new = (percent(predictions.correct, kind) for kind in (counted, ~counted))
     return {
         "base": base,
@@ -212,15 +212,15 @@ def score_one_softmax(
         {
             # without unseen classes in the task every margin is infinite: nothing to calibrate
             "margin": predictions.margin,
-            "seen": share * (is_seen & predictions.own_correct),
-            "unseen": share * (~is_seen & predictions.own_correct),
+            "seen": share * (is_seen & predictions.group_correct),
+            "unseen": share * (~is_seen & predictions.group_correct),
         }
     )
     margins, order = values["margin"].sort(stable=True)
     seen_shares, unseen_shares = (values[name].gather(1, order) for name in ("seen", "unseen"))
     rows = list(zip(margins, seen_shares, unseen_shares, strict=True))
     if all_seen:
-        return {"seen": 100 * torch.stack([_under(0.0, *row)[0] for row in rows])}
+        return {"seen": 100 * torch.stack([_seen_and_unseen(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if calibration is None else calibration.tolist()
     scores = [_score_seed(*pair) for pair in zip(constants, rows, strict=True)]
     return {name: torch.stack([score[name] for score in scores]) for name in scores[0]}
@@ -233,7 +233,9 @@ def score_one_softmax(
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
-def _under(constant: float, margin: Tensor, seen: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor]:
+def _seen_and_unseen(
+    constant: float, margin: Tensor, seen: Tensor, unseen: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return S and U for one constant, as fractions."""
     predicted_seen = margin > constant
     return seen[predicted_seen].sum(), unseen[~predicted_seen].sum()
@@ -254,7 +256,7 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
         means = harmonic_mean(curve_seen, curve_unseen)
         best = constants[means >= means.max() - 1e-12]
         constant = float(best[best.abs().argmin()])
-    plain, calibrated = _under(0.0, *row), _under(constant, *row)
+    plain, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
     fractions = {
         "seen": plain[0],
         "unseen": plain[1],
@@ -291,12 +293,12 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
 
         `ece_base`, `ece_new`: expected calibration error, with the softmax over an image's group.
     """
-    is_base, correct = predictions.is_seen, predictions.own_correct
-    likeness, confidence = predictions.likeness, predictions.confidence
+    is_base, correct = predictions.is_seen, predictions.group_correct
+    seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    above = _twice_above(likeness, ~is_base)
-    above_right = _twice_above(likeness, ~is_base & correct)
+    above = _twice_above(seen_log_odds, ~is_base)
+    above_right = _twice_above(seen_log_odds, ~is_base & correct)
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
         "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
@@ -307,11 +309,11 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
 
 
 def _twice_above(
-    likeness: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
+    seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
     """Return twice the number of counted images below each image; an equal one counts half."""
-    ordered = likeness.masked_fill(~counted, torch.inf).sort(-1).values
-    values = likeness.contiguous()
+    ordered = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
+    values = seen_log_odds.contiguous()
     return torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
 
 

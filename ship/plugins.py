@@ -1,14 +1,7 @@
-"""Custom generators, fine-tuners and datasets: the classes of a plugin, and how it is loaded.
+"""Plugins: custom generators, fine-tuners and datasets.
 
-Example:
-    from ship.plugins import FinetunerSettings
-
-    class RidgeConfig(FinetunerSettings):
-        method = "ship_example.methods:Ridge"
-        name: Literal["ridge"] = "ridge"
-        l2: float = Field(1.0, gt=0, description="weight of the penalty")
-
-load_plugin loads the plugins of a file or of an importable module.
+A plugin is a subclass of FinetunerSettings or GeneratorSettings, or a DatasetPlugin. load_plugin
+registers all plugins of a file or of an importable module.
 """
 
 import hashlib
@@ -32,9 +25,9 @@ from ship.registry import (
     Origin,
     PluginError,
     Registry,
-    imported,
-    in_one_line,
-    name_of,
+    format_error,
+    import_plugin,
+    plugin_name,
 )
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
@@ -59,18 +52,18 @@ def load_plugin(path: Path | str) -> None:
             one whose name is already used.
     """
     if _is_module(path):
-        load_carried([_module_origin(str(path))])
+        load_origins([_module_origin(str(path))])
         return
     try:
         content = read_whole(Path(path), MAX_BYTES)
     except ValueError as error:
         raise PluginError(f"file {error}") from error
     digest = hashlib.sha256(content).hexdigest()
-    load_carried([Origin(f"file {path}", f"sha256:{digest}", content)])
+    load_origins([Origin(f"file {path}", f"sha256:{digest}", content)])
 
 
-def load_carried(origins: Iterable[Origin]) -> None:
-    """Load the plugins of the driver (see carried) in this worker process.
+def load_origins(origins: Iterable[Origin]) -> None:
+    """Load the plugins of the driver (see loaded_origins) in this worker process.
 
     Args:
         origins: Files and modules that the driver has loaded.
@@ -80,33 +73,37 @@ def load_carried(origins: Iterable[Origin]) -> None:
             package that a file imports.
     """
     for source in origins:
-        # this node may have another version of a module; require_builders compares them
+        # this node may have another version of a module; require_plugins compares them
         origin = _module_origin(source.module) if source.module else source
         load = partial(import_module, source.module) if source.module else partial(_module, source)
-        module = imported(load, origin.said)
+        module = import_plugin(load, origin.label)
         # a module's plugins are defined in it; imported base classes are not its plugins
         defined = [
             value
             for value in vars(module).values()
             if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
         ]
-        placed = [(table, value) for value in defined for table in _tables() if table.takes(value)]
+        placed = [
+            (table, value) for value in defined for table in _tables() if table.accepts(value)
+        ]
         if not placed:
             raise PluginError(
-                f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
-                f"FinetunerSettings, or a DatasetPlugin)"
+                f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
+                "FinetunerSettings, or a DatasetPlugin, at its top level"
             )
         first: dict[tuple[str, str], Any] = {}
         for table, plugin in placed:  # check all before adding any
-            table.refuse(plugin, origin)
-            what = table.noun, name_of(plugin)
+            table.require_valid(plugin, origin)
+            what = table.noun, plugin_name(plugin)
             if first.setdefault(what, plugin) is not plugin:
-                raise PluginError(f"{origin.said}: has two plugins called {' '.join(what)}")
+                raise PluginError(
+                    f"{origin.label}: two plugins are named {' '.join(what)}. Rename one"
+                )
         for table, plugin in placed:
             table.add(plugin, origin)
 
 
-def carried() -> tuple[Origin, ...]:
+def loaded_origins() -> tuple[Origin, ...]:
     """Return the files and modules whose plugins are loaded in this process, for its workers.
 
     The content of a file (some kB) is sent with the other arguments of a worker, which imports it
@@ -115,10 +112,12 @@ def carried() -> tuple[Origin, ...]:
     start in advance.
     """
     origins = {origin for table in _tables() for origin in table.origins.values()}
-    return tuple(sorted(origins, key=lambda origin: origin.said))
+    return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
-def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> dict[str, str]:
+def plugin_identities(
+    generator: str, finetuner: str, datasets: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the identities of the plugins that a configuration uses, without the built-ins.
 
     Args:
@@ -135,11 +134,11 @@ def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> 
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 
-def require_builders(planned: Mapping[str, str]) -> None:
+def require_plugins(planned: Mapping[str, str]) -> None:
     """Check that this process has the planned plugins, and import their methods.
 
     Args:
-        planned: Expected identities, as returned by identities().
+        planned: Expected identities, as returned by plugin_identities().
 
     Raises:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
@@ -150,8 +149,10 @@ def require_builders(planned: Mapping[str, str]) -> None:
         entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
         if entry is None or origin is None or origin.identity != identity:
             actual = origin.identity if origin else "not loaded"
-            raise PluginError(f"{plugin} is {actual}, and was planned as {identity}")
-        imported(entry.load_method, f"{origin.said}: {plugin}")
+            raise PluginError(
+                f"{plugin}: expected {identity}, got {actual}. Install the same on all nodes"
+            )
+        import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
 def plugin_fault(error: BaseException) -> str | None:
@@ -171,7 +172,7 @@ def plugin_fault(error: BaseException) -> str | None:
         module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if module != "ship" and module in origins:
             place = f"({frame.f_code.co_filename}, line {line})"
-            fault = f"{origins[module].said}: raised {in_one_line(error)} {place}"
+            fault = f"{origins[module].label}: raised {format_error(error)} {place}"
     return fault
 
 
@@ -182,7 +183,7 @@ class _Loader(ExecutionLoader):
         self._file = file
 
     def get_filename(self, fullname: str) -> str:
-        return self._file.said.removeprefix("file ")
+        return self._file.label.removeprefix("file ")
 
     def get_source(self, fullname: str) -> str:
         return decode_source(self._file.content or b"")
@@ -216,7 +217,7 @@ def _module_origin(name: str) -> Origin:
         PluginError: The module cannot be imported, or has no Python file.
     """
     label = f"module {name}"
-    module = imported(partial(import_module, name), label)
+    module = import_plugin(partial(import_module, name), label)
     names = set(packages_distributions().get(name.partition(".")[0], ()))
     if len(names) == 1:  # a namespace package may come from several
         (distribution,) = names
@@ -226,7 +227,7 @@ def _module_origin(name: str) -> Origin:
     if not folders and getattr(module, "__file__", None):
         files = [(Path(str(module.__file__)).parent, Path(str(module.__file__)))]
     if not files:
-        raise PluginError(f"{label} comes from no Python file")
+        raise PluginError(f"{label} has no Python file to identify it by. Name another module")
     digest = hashlib.sha256()
     for folder, file in files:
         content = file.read_bytes()

@@ -1,7 +1,7 @@
-"""Costs of learned prompts in a backbone's text tower, known from its configuration.
+"""Cost of learned prompts in a backbone's text tower, computed from its configuration.
 
-A causal tower computes the context once for many classes and ends a prompt at EOT. A bidirectional
-one, without a causal mask, computes the whole context length for each prompt.
+A causal tower computes the context once for many classes, and no token after EOT. A bidirectional
+tower, which has no causal mask, computes the whole context length for each prompt.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from ship.architectures import text_settings
 # Tokens that a causal tower computes per prompt: the packaged datasets' names with "." and EOT have
 # 3.6 on average, and their share of the context is packed (ship.clip.packing).
 PROMPT_TOKENS: Final = 4
-# Tokens that one attends to in a packed sequence.
+# Number of tokens that a token attends to in a packed sequence.
 _PACKED_TOKENS: Final = 128
 
 
@@ -21,12 +21,12 @@ def is_bidirectional(name: str) -> bool:
 
 
 def padding_factor(context_length: int) -> int:
-    """Return about how many times more tokens a prompt has without a causal mask than with one."""
+    """Return the approximate ratio of tokens per prompt without and with a causal mask."""
     return max(1, context_length // PROMPT_TOKENS)
 
 
 def prompt_cost(name: str) -> float:
-    """Return what a class's prompt costs in a CoOp step, relative to the backbone ViT-B-16.
+    """Return the cost of a class's prompt in a CoOp step, relative to the backbone ViT-B-16.
 
     These are the floating-point operations of the text tower's matrix products. A causal tower
     computes about PROMPT_TOKENS positions per prompt, a bidirectional one its whole context.

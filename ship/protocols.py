@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import spoken
+from ship.datasets.base import split_pieces
 from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
-from ship.requirements import PROTOCOLS, require
+from ship.requirements import PROTOCOLS, require_dataset
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Images, Task, TaskMaker
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
@@ -113,19 +113,19 @@ class Protocol:
         metrics = score(predictions, eval_set.all_seen)
         return metrics if chosen is None else metrics | open_world(predictions)
 
-    def combine(self, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def combine(self, by_eval_set: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Combine the metrics of all evaluation sets of a test.
 
         Protocols with a single evaluation set return its metrics. cross_dataset returns each
         target's accuracy, their mean, and the source's accuracy averaged over the targets' models.
 
         Args:
-            found: Metrics of each evaluation set by name, (seed,) each.
+            by_eval_set: Metrics of each evaluation set by name, (seed,) each.
         """
         if self.name != "cross_dataset":
-            return found[0]
-        by_target = {n: v for metrics in found for n, v in metrics.items() if n != SOURCE}
-        source = [metrics[SOURCE] for metrics in found if SOURCE in metrics]
+            return by_eval_set[0]
+        by_target = {n: v for metrics in by_eval_set for n, v in metrics.items() if n != SOURCE}
+        source = [metrics[SOURCE] for metrics in by_eval_set if SOURCE in metrics]
         metrics = {"accuracy": torch.stack(list(by_target.values())).mean(0), **by_target}
         return {**metrics, SOURCE: torch.stack(source).mean(0)} if source else metrics
 
@@ -167,7 +167,7 @@ def build_protocol(
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:
         raise ValueError("protocol cross_dataset needs targets: a list of datasets")
-    require(config, features, seeds)
+    require_dataset(config, features, seeds)
     seen = np.arange(rules.n_seen(features))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
     new = _new_classes(config, features, targets.values()) if rules.targets else {}
@@ -177,7 +177,7 @@ def build_protocol(
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
     finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(_final(name, t, tasks, test, new) for name, t in targets.items())
+        finals = tuple(_build_final(name, t, tasks, test, new) for name, t in targets.items())
     chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
@@ -213,10 +213,10 @@ class _Class(NamedTuple):
 
 
 def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
-    names = [spoken(name) for name in features.class_names]
+    names = [split_pieces(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
     templates = config.templates_for(features.dataset, features.template)
-    sentences = written(templates, features.class_names)
+    sentences = fill_templates(templates, features.class_names)
     classes = zip(keys, features.class_names, sentences, strict=True)
     return [_Class(key, name, tuple(texts)) for key, name, texts in classes]
 
@@ -234,7 +234,7 @@ def _new_classes(
     return {cls: len(known) + place for place, cls in enumerate(new)}
 
 
-def _final(
+def _build_final(
     name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new: Mapping[_Class, int]
 ) -> FinalEvals:
     """Create the evaluation sets of a target.

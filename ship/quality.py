@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.distances import (
-    LabelledSet,
-    compared,
+    LabeledSet,
+    balance_classes,
     frechet,
     manifold_metrics,
-    matched,
     mmd,
+    select_shared_classes,
     squared_distances,
 )
 from ship.generators import FeatureSource, Sample
@@ -24,7 +24,7 @@ from ship.seeds import SeedRng
 MIN_FOR_ERROR = 5
 
 # Mean squared distance to the class mean below which a set has no spread: unit-norm features in
-# single precision differ by about 1e-14 by round-off alone.
+# single precision differ by about 1e-14 because of round-off.
 NO_SPREAD = 1e-12
 
 # Diversity is half a mean squared distance: below this fraction, distances between features of a
@@ -42,7 +42,7 @@ MIN_PER_CLASS, MAX_PER_CLASS = 16, 50
 MAX_FEATURES_IN_ALL = 4000
 
 
-def judge(
+def measure_generator(
     generator: FeatureSource | None, eval_sets: Sequence[EvalSet], seeds: Sequence[int]
 ) -> dict[str, Tensor]:
     """Measure the quality of features synthesized for the evaluation sets' classes.
@@ -61,7 +61,7 @@ def judge(
     """
     if generator is None:
         return {}
-    results = [judge_exam(generator.sample, eval_set, seeds) for eval_set in eval_sets]
+    results = [measure_eval_set(generator.sample, eval_set, seeds) for eval_set in eval_sets]
     results = [metrics for metrics in results if metrics]
     if not results:
         return {}
@@ -70,7 +70,7 @@ def judge(
     return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
 
 
-def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Synthesize features for an evaluation set's classes and measure their quality.
 
     The classes are those for which a fine-tuner gets synthetic features and the evaluation set has
@@ -92,7 +92,7 @@ def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
     rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
-    if not all(bool(shown.any()) for shown in rows):
+    if not all(bool(mask.any()) for mask in rows):
         return {}
     # computed from the whole evaluation set, so that a seed's number does not depend on the other
     # seeds
@@ -117,7 +117,7 @@ def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[
         "recognised_by_text": _recognised(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
-    metrics |= {f"flag/{name}": value for name, value in flags(measured).items()}
+    metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
     places = torch.tensor(sound, dtype=torch.long)
     return {name: missing.index_copy(0, places, value) for name, value in metrics.items()}
@@ -137,7 +137,7 @@ def _recognised(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
-    known: Bool[Tensor, " n_cls"] | None,
+    available: Bool[Tensor, " n_cls"] | None,
 ) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
@@ -145,9 +145,9 @@ def _recognised(
     """
     scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
-    if known is not None:
-        scores = scores.masked_fill(~known, -torch.inf)
-        counted = known[labels]
+    if available is not None:
+        scores = scores.masked_fill(~available, -torch.inf)
+        counted = available[labels]
     correct = (scores.argmax(-1) == labels) & counted
     return (100 * correct.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 
@@ -197,7 +197,7 @@ def measure_quality(
     rows = zip(synthetic, synthetic_labels, real, real_labels, seeds, strict=True)
     for features, feature_labels, images, labels, seed in rows:
         generator = torch.Generator().manual_seed(seed)
-        sets = LabelledSet(features.double(), feature_labels), LabelledSet(images.double(), labels)
+        sets = LabeledSet(features.double(), feature_labels), LabeledSet(images.double(), labels)
         each.append(_quality(*sets, text, generator))
     common = [name for name in each[0] if all(name in metrics for metrics in each)]
     return {
@@ -206,7 +206,7 @@ def measure_quality(
     }
 
 
-def flags(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Float[Tensor, " seed"]]:
+def flag_faults(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Float[Tensor, " seed"]]:
     """Flag known faults of synthetic features.
 
     Args:
@@ -234,13 +234,13 @@ def flags(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Float[Tens
 
 
 def _quality(
-    synthetic: LabelledSet,
-    real: LabelledSet,
+    synthetic: LabeledSet,
+    real: LabeledSet,
     text: Float[Tensor, "n_cls feature"],
     generator: torch.Generator,
 ) -> dict[str, float]:
     """Compute the metrics that are defined for one seed."""
-    synthetic, real, text = compared(synthetic, real, text, generator)
+    synthetic, real, text = select_shared_classes(synthetic, real, text, generator)
     if not len(text):
         return {}
     metrics = cosines_of_means(synthetic, real, text) | cross_accuracies(synthetic, real)
@@ -254,7 +254,7 @@ def _quality(
             metrics |= {"frechet_error": frechet_error, "mmd_error": mmd_error}
     spread = {"diversity": diversity(synthetic), "real_diversity": diversity(real)}
     metrics |= {name: value for name, value in spread.items() if value is not None}
-    synthetic, real = matched(synthetic, real, generator)
+    synthetic, real = balance_classes(synthetic, real, generator)
     if len(synthetic.labels):
         metrics["effective_rank"] = effective_rank(synthetic)
         metrics["real_effective_rank"] = effective_rank(real)
@@ -262,7 +262,7 @@ def _quality(
 
 
 def cosines_of_means(
-    made: LabelledSet, real: LabelledSet, text: Float[Tensor, "n_cls feature"]
+    synthetic: LabeledSet, real: LabeledSet, text: Float[Tensor, "n_cls feature"]
 ) -> dict[str, float]:
     """Compute cosines between synthetic class means, real class means and text features.
 
@@ -275,13 +275,13 @@ def cosines_of_means(
         return float(F.cosine_similarity(a, b).mean())
 
     return {
-        "cosine_to_mean": cosine(made.means, real.means),
-        "cosine_to_text": cosine(made.means, text),
+        "cosine_to_mean": cosine(synthetic.means, real.means),
+        "cosine_to_text": cosine(synthetic.means, text),
         "text_cosine_to_mean": cosine(text, real.means),
     }
 
 
-def cross_accuracies(made: LabelledSet, real: LabelledSet) -> dict[str, float]:
+def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float]:
     """Compute the accuracy of a nearest-class-mean classifier (cosine) across sets, in percent.
 
     These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499), among the measured
@@ -297,14 +297,17 @@ def cross_accuracies(made: LabelledSet, real: LabelledSet) -> dict[str, float]:
     if len(real.counts) < 2:
         return {}
 
-    def accuracy(built_on: LabelledSet, tested: LabelledSet) -> float:
+    def accuracy(built_on: LabeledSet, tested: LabeledSet) -> float:
         nearest = (tested.features @ F.normalize(built_on.means, dim=1).T).argmax(dim=1)
         return 100 * float((nearest == tested.labels).to(torch.float64).mean())
 
-    return {"real_to_synthetic": accuracy(real, made), "synthetic_to_real": accuracy(made, real)}
+    return {
+        "real_to_synthetic": accuracy(real, synthetic),
+        "synthetic_to_real": accuracy(synthetic, real),
+    }
 
 
-def diversity(rows: LabelledSet) -> float | None:
+def diversity(rows: LabeledSet) -> float | None:
     """Compute the mean pairwise cosine distance within classes.
 
         (1/C) sum_c mean_{i < j} (1 - cos(s_ci, s_cj))
@@ -325,7 +328,7 @@ def diversity(rows: LabelledSet) -> float | None:
     return max(float((1 - cosine).mean()), 0.0)
 
 
-def effective_rank(rows: LabelledSet) -> float:
+def effective_rank(rows: LabeledSet) -> float:
     """Compute the effective rank of the within-class covariance (Roy & Vetterli 2007).
 
     It is exp(entropy) of the normalized spectrum:
@@ -336,11 +339,11 @@ def effective_rank(rows: LabelledSet) -> float:
     (one direction) to the number of dimensions, or of features minus classes; it is 0 if there is
     no spread at all. It grows with the number of features: compare sets of equal size.
     """
-    centred = rows.features - rows.means[rows.labels]
-    if float(centred.square().sum()) <= NO_SPREAD * len(centred):
+    centered = rows.features - rows.means[rows.labels]
+    if float(centered.square().sum()) <= NO_SPREAD * len(centered):
         return 0.0
     # both matrices of products have the same non-zero eigenvalues: use the smaller one
-    wide = len(centred) < centred.shape[1]
-    products = centred @ centred.T if wide else centred.T @ centred
+    wide = len(centered) < centered.shape[1]
+    products = centered @ centered.T if wide else centered.T @ centered
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)
     return float(torch.special.entr(spectrum / spectrum.sum()).sum().exp())

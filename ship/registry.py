@@ -32,7 +32,15 @@ class DatasetPlugin(NamedTuple):
 
     Attributes:
         name: Name of the dataset in a YAML.
-        spec: A ship.datasets.DatasetSpec, which has a template and surveys the files on disk.
+        spec: A ship.datasets.DatasetSpec: an object with a `template` and a method `scan`.
+
+    Example:
+        >>> from ship.datasets import DatasetScan
+        >>> class Shapes:
+        ...     template = "a drawing of a {} square."
+        ...     def scan(self, name, data_root):
+        ...         return DatasetScan(class_names=("red", "blue"))
+        >>> shapes = DatasetPlugin("shapes", Shapes())
     """
 
     name: str
@@ -43,10 +51,10 @@ Plugin = type[NamedSettings] | DatasetPlugin
 
 
 class Origin(NamedTuple):
-    """Where a plugin comes from.
+    """Origin of a plugin: a file or a module.
 
     Attributes:
-        said: Text for messages: "module ship_example" or "file my_method.py". The file may be on
+        label: Text for messages: "module ship_example" or "file my_method.py". The file may be on
             another machine.
         identity: Version of the code for keys and tags: "ship-example 0.1" or "sha256:" and 64
             digits.
@@ -54,7 +62,7 @@ class Origin(NamedTuple):
         module: Name of the module, "" for a file.
     """
 
-    said: str
+    label: str
     identity: str
     content: bytes | None = None
     module: str = ""
@@ -77,11 +85,11 @@ class Registry(UserDict[str, Entry]):
         Args:
             noun: Kind of the entries in messages, e.g. "generator".
             kind: Class of the plugins: a base class of settings, or DatasetPlugin.
-            builtin: Candidates that come with ship. Those that are no such plugin are skipped.
+            builtin: Candidates that come with ship. Objects that are no plugins are skipped.
         """
         self.noun, self.kind = noun, kind
-        plugins = [candidate for candidate in builtin if self.takes(candidate)]
-        super().__init__({name_of(plugin): _entry(plugin) for plugin in plugins})
+        plugins = [candidate for candidate in builtin if self.accepts(candidate)]
+        super().__init__({plugin_name(plugin): _entry(plugin) for plugin in plugins})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
 
@@ -89,65 +97,62 @@ class Registry(UserDict[str, Entry]):
         """Return the registered entries. UserDict's values() is too slow for each validation."""
         return self.data.values()
 
-    def takes(self, candidate: Any) -> bool:
+    def accepts(self, candidate: Any) -> bool:
         """Return True if an object is a plugin for this registry, valid or not.
 
-        A settings class without name and method is not: it may be a base class of others.
+        A settings class without name and method is not a plugin, but a base class of others.
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
-        meant = name_of(candidate) or candidate.method is not None
-        return issubclass(candidate, self.kind) and bool(meant)
+        is_plugin = plugin_name(candidate) or candidate.method is not None
+        return issubclass(candidate, self.kind) and bool(is_plugin)
 
-    def refuse(self, plugin: Plugin, origin: Origin) -> None:
+    def require_valid(self, plugin: Plugin, origin: Origin) -> None:
         """Raise an error if a plugin cannot be registered.
 
         Args:
             plugin: The plugin to check.
-            origin: Where it comes from.
+            origin: Origin of the plugin.
 
         Raises:
             PluginError: The plugin lacks a required attribute, or its name is invalid or already
                 used.
         """
-        name = name_of(plugin)
+        name = plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.said}: a {self.noun} must have a name of letters, digits and "
-                f"underscores (of settings: the default of `name`), got {name!r}"
+                f"{origin.label}: invalid name of a {self.noun}, got {name!r}. Use letters, digits "
+                "and underscores (in a settings class: the default of `name`)"
             )
-        what = f"{origin.said}: {self.noun} {name}"
+        what = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
             for needed in ("template", "scan"):
                 if not hasattr(plugin.spec, needed):
-                    raise PluginError(f"{what} has no {needed}")
+                    raise PluginError(f"{what} has no attribute {needed}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
-                f"{what}: its settings must say `method`, a class of ship.methods or where one "
-                f"stands, 'module:class', got {plugin.method!r}"
+                f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
+                "of ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
-            raise PluginError(
-                f"{what} has the name of a built-in {self.noun}; give it another one, or leave it "
-                "out"
-            )
-        other = self.origins.get(name, origin).said
-        if other != origin.said:
-            raise PluginError(f"{what} has the name of one of {other}; use one of the two")
+            raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
+        other = self.origins.get(name, origin).label
+        if other != origin.label:
+            raise PluginError(f"{what} is already defined by {other}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.
 
         Args:
             plugin: The plugin to register.
-            origin: Where it comes from.
+            origin: Origin of the plugin.
 
         Raises:
             PluginError: The plugin cannot be registered (see refuse).
         """
-        self.refuse(plugin, origin)
-        self[name_of(plugin)] = _entry(plugin)
-        self.origins[name_of(plugin)] = origin
+        self.require_valid(plugin, origin)
+        self[plugin_name(plugin)] = _entry(plugin)
+        self.origins[plugin_name(plugin)] = origin
 
 
 # Exceptions that end a process or a generator. All others that a plugin raises are its errors.
@@ -172,7 +177,7 @@ class OneOf:
     def _validated(self, value: Any, info: Any) -> Any:
         name = value.get("name") if isinstance(value, dict) else None
         if isinstance(name, str) and name not in self.table:
-            names = ", ".join(f"'{known}'" for known in self.table)
+            names = ", ".join(f"'{key}'" for key in self.table)
             raise PydanticCustomError(
                 "union_tag_invalid",
                 "Input tag '{tag}' found using 'name' does not match any of the expected tags: "
@@ -193,7 +198,7 @@ def _union(kinds: tuple[type[Any], ...]) -> Any:
     return TypeAdapter(union)
 
 
-def imported(load: Callable[[], Any], what: str) -> Any:
+def import_plugin(load: Callable[[], Any], what: str) -> Any:
     """Return the result of `load`, which imports the code of a plugin.
 
     Args:
@@ -210,21 +215,21 @@ def imported(load: Callable[[], Any], what: str) -> Any:
     except PydanticUserError as error:
         raise PluginError(f"{what}{_settings_fault(error)}") from error
     except BaseException as error:
-        raise PluginError(f"{what} cannot be imported: {in_one_line(error)}") from error
+        raise PluginError(f"{what} cannot be imported: {format_error(error)}") from error
 
 
 def _settings_fault(error: PydanticUserError) -> str:
-    """Return the fault of a settings class, as text that continues a message after the origin."""
+    """Return the fault of a settings class. The text follows the origin in a message."""
     attribute = re.search(r"`(\w+) = ", error.message)
     if error.code != "model-field-missing-annotation" or not attribute:
-        return f" cannot be imported: {in_one_line(error)}"
+        return f" cannot be imported: {format_error(error)}"
     name = attribute[1]
     near = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
-    way_out = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
-    return f": attribute {name} of a settings class has no type annotation{near}. {way_out}"
+    advice = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
+    return f": attribute {name} of a settings class has no type annotation{near}. {advice}"
 
 
-def in_one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return the type of an exception and the first line of its text, if it has one."""
     try:
         first = (str(error).strip().splitlines() or [""])[0][:300]
@@ -235,7 +240,7 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def name_of(plugin: Plugin) -> str:
+def plugin_name(plugin: Plugin) -> str:
     """Return the name of a plugin in a YAML, or "" if its settings have no name."""
     if isinstance(plugin, DatasetPlugin):
         return plugin.name

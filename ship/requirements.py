@@ -93,21 +93,21 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
-        yield Requirement("selection", f"must not look at test images {when}")
+        yield Requirement("selection", f"must not use test images {when}")
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
         yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
-    if trial.shows_unseen and not rules.new_classes:
-        key, what = trial.shows_unseen
+    if trial.unseen_images_key and not rules.new_classes:
+        key, what = trial.unseen_images_key
         yield Requirement(key, f"must not be {what} {when}, which has no new classes' images")
     if trial.targets and not rules.targets:
-        yield Requirement("targets", "must be left out unless protocol is cross_dataset")
+        yield Requirement("targets", "requires protocol cross_dataset")
     elif rules.targets and not trial.targets:
-        yield Requirement("targets", f"must be given {when}: a list of datasets")
+        yield Requirement("targets", f"must be a list of datasets {when}")
     elif trial.dataset in trial.targets:
-        text = "must be another dataset than the one that is trained on"
+        text = "must differ from the dataset that is trained on"
         yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
     if trial.unseen_class is not None and not rules.unseen_class:
-        yield Requirement("unseen_class", "must be left out unless protocol is single_unseen")
+        yield Requirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
         yield from _check_objective(trial)
 
@@ -118,17 +118,17 @@ def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
-        text = "must be left out where selection is none, which measures nothing"
+        text = "cannot be combined with selection none, which evaluates no epoch"
         yield Requirement("objective", text)
     elif selection in SEEN_SELECTIONS and objective != seen_only:
-        text = f"must be {seen_only} where selection is {selection}, which sees no new classes"
+        text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
         yield Requirement("objective", text)
     elif objective not in known:
         text = f"must be a metric of protocol {trial.protocol}"
         yield Requirement("objective", text, known)
 
 
-def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
+def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
     """Raise an error if a trial does not meet its protocol's requirements.
 
     Args:
@@ -140,13 +140,15 @@ def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> 
         ValueError: Lists all unmet requirements.
     """
     unmet = [f"{key} {text}" for key, text, _ in requirements(config)]
-    unmet = unmet or [f"dataset {text}" for text in lacking(config, features, seeds).values()]
+    unmet = unmet or [
+        f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
+    ]
     if unmet:
         raise ValueError("; ".join(unmet))
 
 
-def lacking(
-    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, shown: bool = False
+def find_missing_data(
+    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, real_images: bool = False
 ) -> dict[str, str]:
     """Return what a dataset lacks for a trial.
 
@@ -154,61 +156,63 @@ def lacking(
         config: Configuration of the trial, which meets requirements().
         features: Labels and class names of all classes of the dataset.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
-        shown: Whether the control with real images (real_images) runs with the trial.
+        real_images: Whether the control with real images runs with the trial.
 
     Returns:
         Kind of the missing images or classes -> text for a message, "must have ...".
     """
-    from ship.datasets.base import some  # it imports Pillow
+    from ship.datasets.base import shorten_list  # it imports Pillow
 
     features = studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
-        return {"classes": f"must have at least 2 classes: {features.dataset} has {n_classes}"}
+        return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
 
-    def look(
+    def require_images(
         kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
     ) -> None:
         """Require images of all classes in a split, or of any class if one is enough."""
         without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
         lacks = len(without) > 0 and (not enough or len(without) == len(classes))
         if lacks and kind not in missing:
-            names = some(repr(features.class_names[label]) for label in without)
-            missing[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
+            names = shorten_list(repr(features.class_names[label]) for label in without)
+            missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
-    look("train", seen, "train", "training images of every seen class")
-    why = "for the control real_images (controls: false leaves it out)" if shown else ""
-    if config.shows_unseen:
-        why = "when {} is {}".format(*config.shows_unseen)
+    require_images("train", seen, "train", "training images of every seen class")
+    why = "for the control real_images (controls: false skips it)" if real_images else ""
+    if config.unseen_images_key:
+        why = "when {} is {}".format(*config.unseen_images_key)
     if why:
-        look("real", unseen, "train", f"training images of every unseen class {why}")
+        require_images("real", unseen, "train", f"training images of every unseen class {why}")
     pseudo_new = config.selection == "pseudo_new"
     reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
-        missing["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
+        missing["val"] = (
+            f"must have at least 2 seen classes when selection is pseudo_new, but {has}"
+        )
     elif reason:
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
-        other = "selection: none, which needs none" if by_selection else "no early_stopping"
-        look("val", seen, "val", what, f". Use {other}", enough=True)
+        other = "Use selection: none" if by_selection else "Remove generator.early_stopping"
+        require_images("val", seen, "val", what, f". {other}", enough=True)
     if pseudo_new and len(seen) >= 2:
         without = np.setdiff1d(seen, features.val_labels)
-        torn = [
+        unmet = [
             seed
             for seed in seeds
             for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
             if np.isin(group, without).all()
         ]
-        if torn:
-            why = f"{reason} (not so for seeds {some(torn)})"
-            both = f"validation images of classes on both sides when {why}"
-            look("val", seen, "val", both, ". Use selection: base_val, or none, which needs none")
+        if unmet:
+            why = f"{reason} (not met by seeds {shorten_list(unmet)})"
+            both = f"validation images of seen and of pseudo-new classes when {why}"
+            require_images("val", seen, "val", both, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        look("test", seen, "test", "test images of seen classes", enough=True)
-        look("test", unseen, "test", "test images of unseen classes", enough=True)
+        require_images("test", seen, "test", "test images of seen classes", enough=True)
+        require_images("test", unseen, "test", "test images of unseen classes", enough=True)
     return missing
 
 

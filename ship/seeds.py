@@ -1,7 +1,7 @@
 """The seeds of a trial, trained together along a leading dimension of every tensor.
 
 AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
-the same steps as it would alone. Only randomness could leak between seeds; it is implemented here,
+the same steps as in a solo run. Only randomness could leak between seeds; it is implemented here,
 with separate random streams for each seed.
 
 Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
@@ -74,7 +74,7 @@ class SeedRng:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._named = (tuple(seeds), purpose)
+        self._seeds_and_purpose = (tuple(seeds), purpose)
         self._streams = [stream_of(seed, purpose) for seed in seeds]
         self._device = torch.device(device)
         self._dtype = dtype
@@ -84,7 +84,7 @@ class SeedRng:
 
         The draws of a step do not depend on how much earlier steps drew.
         """
-        seeds, purpose = self._named
+        seeds, purpose = self._seeds_and_purpose
         return SeedRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
 
     def normal(self, *shape: int) -> Tensor:
@@ -133,7 +133,7 @@ class BatchStream:
         """
         if min(counts) < 1:
             raise ValueError(f"every seed needs at least one item, got counts {list(counts)}")
-        self._replicas = list(zip(counts, seeds, strict=True))
+        self._counts_and_seeds = list(zip(counts, seeds, strict=True))
         self._size = size
         self._purpose = purpose
         self._epoch_steps = epoch_steps
@@ -144,7 +144,7 @@ class BatchStream:
         Args:
             step: Number of the step, from 0.
         """
-        return torch.stack([self._rows(step, *seed_index) for seed_index in self._replicas])
+        return torch.stack([self._rows(step, *seed_index) for seed_index in self._counts_and_seeds])
 
     def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
         first = step * self._size
@@ -184,7 +184,7 @@ def random_views(
 
 
 class SeedOptimizer:
-    """A torch optimizer over stacked parameters. Each seed takes the same steps as alone.
+    """A torch optimizer over stacked parameters. Each seed takes the same steps as in a solo run.
 
     Supports elementwise optimizers only (SGD, Adam, AdamW).
     """
@@ -274,7 +274,11 @@ class SeedOptimizer:
                 raise CheckpointError(f"the optimizer has no parameter {place}")
             parameter = parameters[int(place)]
             if value.ndim and value.shape != parameter.shape:
-                raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
+                expected = f"shape {[*parameter.shape]}"
+                got = [*value.shape]
+                raise CheckpointError(
+                    f"{name} of parameter {place} must have {expected}, got {got}"
+                )
             # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
             self._inner.state[parameter][name] = value.to(device, copy=True)

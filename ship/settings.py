@@ -1,4 +1,4 @@
-"""The base of every configuration class."""
+"""Base classes of all settings. Imports no torch."""
 
 import importlib
 from typing import Any, ClassVar, Literal
@@ -71,8 +71,30 @@ class NamedSettings(Settings):
 
 
 class GeneratorSettings(NamedSettings):
-    """Settings of a generator. One without a method synthesizes no features."""
+    """Settings of a generator. One without a method synthesizes no features.
+
+    Example:
+        >>> from typing import Literal
+        >>> from pydantic import Field
+        >>> class TextNoiseConfig(GeneratorSettings):
+        ...     method = "my_package.methods:TextNoise"
+        ...     name: Literal["text_noise"] = "text_noise"
+        ...     noise: float = Field(0.1, ge=0, description="std of the noise per dimension")
+        >>> TextNoiseConfig(noise=0.2).noise
+        0.2
+    """
 
 
 class FinetunerSettings(NamedSettings):
-    """Settings of a fine-tuner."""
+    """Settings of a fine-tuner.
+
+    Example:
+        >>> from typing import Literal
+        >>> from pydantic import Field
+        >>> class RidgeConfig(FinetunerSettings):
+        ...     method = "my_package.methods:Ridge"
+        ...     name: Literal["ridge"] = "ridge"
+        ...     l2: float = Field(1.0, gt=0, description="weight of the penalty")
+        >>> RidgeConfig().l2
+        1.0
+    """

@@ -86,8 +86,8 @@ def strip_prefix(state: Mapping[str, Tensor], name: str) -> State:
     return {"": state[name], **inner} if name in state else inner
 
 
-def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
-    """Prepend `name` and a dot to each name of a state; the inverse of under()."""
+def add_prefix(name: str, state: Mapping[str, Tensor]) -> State:
+    """Prepend `name` and a dot to each name of a state; the inverse of strip_prefix()."""
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
@@ -110,7 +110,8 @@ def require_tensor(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tens
     value = state.get(name)
     if value is None or value.shape != like.shape or value.dtype != like.dtype:
         actual = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
-        raise CheckpointError(f"{name or 'a tensor'} is {actual}, not {like.dtype} {[*like.shape]}")
+        expected = f"{like.dtype} {[*like.shape]}"
+        raise CheckpointError(f"{name or 'a tensor'} must be {expected}, got {actual}")
     return value
 
 
@@ -158,17 +159,17 @@ class Checkpoint:
             tensors = safetensors.torch.load(data)
             digest, _, header = _header(data).partition(" ")
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"no safetensors file: {error}") from error
+            raise CheckpointError(f"not a safetensors file: {error}") from error
         if digest != _digest(header, tensors):
             raise CheckpointError("its content does not match its digest")
         try:
             fields = _Header.model_validate_json(header)
         except ValidationError as error:
-            raise CheckpointError(f"its header is not ship's: {error}") from error
+            raise CheckpointError(f"its header is invalid: {error}") from error
         if (fields.format, fields.torch) != (FORMAT, torch.__version__):
             raise CheckpointError(
-                f"it is of format {fields.format} and torch {fields.torch}, not {FORMAT} and "
-                f"{torch.__version__}"
+                f"it must have format {FORMAT} and torch {torch.__version__}, got {fields.format} "
+                f"and {fields.torch}"
             )
         return cls(fields.epochs, tensors, fields.notes)
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ship.clip import FrozenCLIP, class_features
 from ship.seeds import SeedRng, gather_rows, random_views, to_device
 from ship.subsets import FeatureSet, Ids, few_shot_indices
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import TrialConfig
 
 # CoOp keeps min(shots, 4) validation images per class (github.com/KaiyangZhou/CoOp, datasets/).
@@ -103,7 +103,9 @@ class Task:
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
-def no_images(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> dict[str, Any]:
+def placeholder_images(
+    text_features: Float[Tensor, "n_cls feature"], n_seeds: int
+) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
     They are two different artificial images of the first class: a scale or a covariance cannot be
@@ -131,6 +133,15 @@ class FixedRows:
         labels: Indices into the task's classes, (n,).
         weights: Weight of each row's loss, (n,): `synthetic.loss_weight` for synthetic features, 1
             for images.
+
+    Example:
+        >>> rows = FixedRows(
+        ...     features=torch.eye(4, 8).unsqueeze(1),  # four features of size 8, without views
+        ...     labels=torch.tensor([0, 0, 1, 1]),
+        ...     weights=torch.tensor([0.5, 0.5, 1.0, 1.0]),  # two synthetic features, two images
+        ... )
+        >>> rows.features[:, 0].shape
+        torch.Size([4, 8])
     """
 
     features: Float[Tensor, "n view feature"]
@@ -157,6 +168,19 @@ class SeedTask:
         synthetic: Whether there are synthetic features of the classes without images.
         fixed: Training rows of a fine-tuner whose `training_data` is "fixed" or "custom". None if
             its training_data is "stream".
+
+    Example:
+        >>> task = SeedTask(
+        ...     class_names=("cat", "dog"),
+        ...     text_features=torch.eye(2, 8),
+        ...     seen=torch.tensor([True, False]),  # "dog" has no images
+        ...     features=torch.eye(3, 8).unsqueeze(1),  # three images, without augmented views
+        ...     labels=torch.tensor([0, 0, 0]),
+        ...     shots=3,
+        ...     logit_scale=100.0,
+        ... )
+        >>> task.features[:, 0].mean(0).shape  # the mean image feature of "cat"
+        torch.Size([8])
     """
 
     class_names: tuple[str, ...]
@@ -178,7 +202,7 @@ class SeedTask:
         """
         if self.fixed is None:
             raise ValueError(
-                'a fine-tuner whose training_data is "stream" has no rows when it is built'
+                'fixed_rows requires training_data "fixed" or "custom", got training_data "stream"'
             )
         return self.fixed
 
@@ -267,7 +291,7 @@ class TaskMaker:
         self,
         n_classes: int,
         seen: Sequence[Ids],
-        others: Sequence[tuple[str, Sequence[str]]] = (),
+        extra_classes: Sequence[tuple[str, Sequence[str]]] = (),
         *,
         augment: bool = False,
     ) -> Task:
@@ -276,8 +300,8 @@ class TaskMaker:
         Args:
             n_classes: Number of classes of the dataset to use.
             seen: Labels of each seed's seen classes.
-            others: Additional classes without images, as (class name, sentences for the zero-shot
-                classifier). They are numbered after the dataset's classes.
+            extra_classes: Additional classes without images, as (class name, sentences for the
+                zero-shot classifier). They are numbered after the dataset's classes.
             augment: Whether synthetic features are added to the seen classes.
         """
         features, labels = self.features, self.features.train_labels
@@ -286,29 +310,29 @@ class TaskMaker:
         # all seeds have epochs of the same length, whichever classes they see
         mean_count = float(np.minimum(counts[self.seen], shots).mean())
 
-        def drawn(seed: int, classes: Ids) -> Images:
+        def draw_images(seed: int, classes: Ids) -> Images:
             rows = few_shot_indices(labels, shots, seed, classes)
             rows = rows[np.argsort(labels[rows], kind="stable")]
             return self.images(features.train[rows], labels[rows])
 
-        shown = list(map(drawn, self.seeds, seen))
-        n_cls = n_classes + len(others)
+        few_shot = list(map(draw_images, self.seeds, seen))
+        n_cls = n_classes + len(extra_classes)
         is_seen = np.stack([np.isin(np.arange(n_cls), classes) for classes in seen])
         unseen = [np.setdiff1d(np.arange(n_classes), classes) for classes in seen]
         names = features.class_names[:n_classes]
         templates = self.config.templates_for(features.dataset, features.template)
-        sentences = [*written(templates, names), *(texts for _, texts in others)]
+        sentences = [*fill_templates(templates, names), *(texts for _, texts in extra_classes)]
         return Task(
-            class_names=(*names, *(name for name, _ in others)),
+            class_names=(*names, *(name for name, _ in extra_classes)),
             text_features=self.encode(sentences),
             seen=torch.tensor(is_seen, device=self.clip.device),
-            features=pad_sequence([part.features for part in shown], batch_first=True),
-            labels=pad_sequence([part.labels for part in shown], batch_first=True),
-            counts=tuple(len(part.labels) for part in shown),
+            features=pad_sequence([part.features for part in few_shot], batch_first=True),
+            labels=pad_sequence([part.labels for part in few_shot], batch_first=True),
+            counts=tuple(len(part.labels) for part in few_shot),
             n_nominal=max(1, round(len(seen[0]) * mean_count)),
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,
-            unseen=lambda: list(map(drawn, self.seeds, unseen)),
+            unseen=lambda: list(map(draw_images, self.seeds, unseen)),
             held_out=lambda: list(map(self.validation, seen)),
             augment=augment,
         )

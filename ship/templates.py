@@ -1,6 +1,6 @@
-"""Templates: sentences with one {} for a class name, named sets of them, those of authors' code.
+"""Templates: sentences with one {} for a class name, and named sets of them.
 
-A class's text feature is the mean of its sentences' (arXiv:2103.00020, sec. 3.1.4).
+A class's text feature is the mean of its sentences' features (arXiv:2103.00020, sec. 3.1.4).
 """
 
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
 
-OWN: Final = "dataset"
+DATASET_TEMPLATE: Final = "dataset"
 """Name of the template that comes with a dataset."""
 ENSEMBLE: Final = (
     "itap of a {}.",
@@ -21,7 +21,7 @@ ENSEMBLE: Final = (
 )
 """Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
 better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
-NAMES: Final = (OWN, "ensemble", "authors")
+NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
 MAX_LETTERS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -45,12 +45,12 @@ AUTHORS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 """Fine-tuner and dataset -> templates of the authors' code, if they differ from the dataset's."""
 
 
-def has_control(text: str) -> bool:
+def has_control_characters(text: str) -> bool:
     """Return True if a text has control characters or lone surrogates."""
     return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
 
 
-def sound_template(text: str) -> str:
+def validate_template(text: str) -> str:
     """Validate a template or one of NAMES, and return it with its white space collapsed.
 
     CLIP reads all white space as single spaces.
@@ -64,12 +64,12 @@ def sound_template(text: str) -> str:
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
     if len(text) > MAX_LETTERS:
         raise ValueError(f"must have at most {MAX_LETTERS} characters")
-    if has_control(text):
+    if has_control_characters(text):
         raise ValueError("must have no control characters")
     return text
 
 
-def spelled_out(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
+def expand_templates(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
     """Replace the names in a list of templates by their templates.
 
     OWN may remain: only the dataset knows its template.
@@ -84,18 +84,18 @@ def spelled_out(templates: Sequence[str], finetuner: str, dataset: str) -> Itera
     """
     for template in templates:
         if template == "authors":
-            yield from AUTHORS.get((finetuner, dataset), (OWN,))
+            yield from AUTHORS.get((finetuner, dataset), (DATASET_TEMPLATE,))
         elif template == "ensemble":
             yield from ENSEMBLE
         else:
             yield template
 
 
-def sentence(template: str, class_name: str) -> str:
+def fill_template(template: str, class_name: str) -> str:
     """Insert a class name at the {} of a template. Other braces are unchanged."""
     return template.replace("{}", class_name)
 
 
-def written(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
+def fill_templates(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
     """Return the sentences of each class, one per template."""
-    return [[sentence(template, name) for template in templates] for name in class_names]
+    return [[fill_template(template, name) for template in templates] for name in class_names]

@@ -15,7 +15,7 @@ from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
-from ship.templates import OWN, sound_template, spelled_out
+from ship.templates import DATASET_TEMPLATE, expand_templates, validate_template
 
 # Incremented by hand whenever a code change alters the results of a configuration.
 # Results of different versions are never pooled.
@@ -61,8 +61,8 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "authors"})
 """Selections that use the test images."""
 
 
-_LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
-"""Fine-tuners that use no hand-written prompt; the others start from one or stay near it."""
+_WITHOUT_TEMPLATES: Final = ("coop", "cocoop", "coop_dept")
+"""Fine-tuners that use no hand-written prompt. All others use one in their start or loss."""
 
 
 class SyntheticConfig(Settings):
@@ -82,7 +82,7 @@ class SyntheticConfig(Settings):
 
 
 class TrialConfig(Settings):
-    """One parameter assignment. Together with a seed it determines a result."""
+    """Configuration of a trial. Together with a seed it determines a result."""
 
     backbone: str = "pocket"
     """pocket, an open_clip NAME:PRETRAINED, or hf-hub:ORG/MODEL"""
@@ -116,7 +116,7 @@ class TrialConfig(Settings):
     evaluated"""
     quality: bool = True
     """compare synthetic features with real ones"""
-    templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
+    templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
     authors; authors: those of the fine-tuner's code"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
@@ -127,7 +127,7 @@ class TrialConfig(Settings):
     """use of synthetic features"""
 
     @property
-    def shows_unseen(self) -> tuple[str, str] | None:
+    def unseen_images_key(self) -> tuple[str, str] | None:
         """The key and value that use real training images of unseen classes, or None."""
         if self.generator.name == "real":
             return "generator", "real"
@@ -160,15 +160,17 @@ class TrialConfig(Settings):
             if reason := part.unread_reason(key):
                 return reason
         generator, finetuner = self.generator.name, self.finetuner.name
-        learned = finetuner in _LEARN_ALL_WORDS and generator in ("none", "vae")
+        learned = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
         if key == "templates" and learned:
-            return f"finetuner {finetuner} reads no written prompts, nor does generator {generator}"
+            return (
+                f"neither finetuner {finetuner} nor generator {generator} uses hand-written prompts"
+            )
         if key == "synthetic.real_share" and self.generator.name == "real":
-            return "generator real has nothing but real images"
+            return "generator real returns only real images"
         if key == "quality":
-            return "it is whether synthetic features are judged, and moves no accuracy"
+            return "it only turns the measurement of feature quality on or off"
         if key == "eval_every" and self.selection in ("none", "authors"):
-            return f"selection {self.selection} looks at no epoch but the last"
+            return f"selection {self.selection} evaluates only the last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
         resampled = key == "synthetic.per_class" and self.synthetic.resample
@@ -176,19 +178,23 @@ class TrialConfig(Settings):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
-    def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
+    def templates_for(self, dataset: str, own: str = DATASET_TEMPLATE) -> tuple[str, ...]:
         """Return the distinct templates for one of the trial's datasets.
 
         Args:
             dataset: Name of the dataset.
             own: Template that comes with the dataset.
         """
-        templates = spelled_out(self.templates, self.finetuner.name, dataset)
-        return tuple(dict.fromkeys(own if template == OWN else template for template in templates))
+        templates = expand_templates(self.templates, self.finetuner.name, dataset)
+        return tuple(
+            dict.fromkeys(
+                own if template == DATASET_TEMPLATE else template for template in templates
+            )
+        )
 
     @field_validator("targets", "templates", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _to_tuple(cls, value: Any) -> Any:
         """Convert a YAML list to a tuple; a single name becomes a tuple of one."""
         if isinstance(value, str):
             return (value,)
@@ -196,21 +202,21 @@ class TrialConfig(Settings):
 
     @field_validator("targets", "templates")
     @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("must be distinct")
         return value
 
     @field_validator("templates")
     @classmethod
-    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must have at least one sentence or name")
         return value
 
     @field_validator("generator", "finetuner", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
+    def _expand_name(cls, value: Any) -> Any:
         """Expand `finetuner: coop` to `finetuner: {name: coop}` with its defaults."""
         return {"name": value} if isinstance(value, str) else value
 
@@ -249,14 +255,14 @@ class NonFiniteLoss(ValueError):
     """
 
     def __init__(self, failed: Mapping[int, str]) -> None:
-        super().__init__(joined_reasons(failed, "seed indices"))
+        super().__init__(join_reasons(failed, "seed indices"))
         self.failed = dict(failed)
 
     def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[dict[int, str]]]:
         return type(self), (self.failed,)
 
 
-def joined_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
+def join_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
     """Return one text with each reason once, followed by the numbers that it applies to.
 
     Args:
@@ -318,7 +324,7 @@ class EpochMetrics:
             if bad:
                 raise NonFiniteLoss(dict.fromkeys(bad, reason))
 
-    def living(self, name: str) -> list[float]:
+    def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_seed[name] if value is not None]
 

@@ -11,12 +11,12 @@ _ABANDONED_SECONDS: Final = 3600
 """Age after which a temporary file is considered abandoned by its writer."""
 
 
-def read_whole(path: Path, most: int) -> bytes:
+def read_whole(path: Path, max_bytes: int) -> bytes:
     """Read a whole file. Devices and pipes are not opened because they might never end.
 
     Args:
         path: Path of the file.
-        most: Maximum size in bytes.
+        max_bytes: Maximum size in bytes.
 
     Raises:
         ValueError: The file is missing, unreadable or too large. The message has its path.
@@ -25,11 +25,11 @@ def read_whole(path: Path, most: int) -> bytes:
         if path.exists() and not path.is_file():
             raise ValueError(f"{path}: must be a regular file, not a folder, pipe or device")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > most:
-        raise ValueError(f"{path}: has more than {most} bytes")
+    if len(content) > max_bytes:
+        raise ValueError(f"{path}: has more than {max_bytes} bytes")
     return content
 
 
@@ -47,7 +47,7 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: The file cannot be written. An old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    _remove_abandoned(path.parent)
     # tempfile's files are readable by their owner only, but a group may share a cache
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -58,8 +58,8 @@ def write_whole(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path) -> None:
-    for left in folder.glob(".*.tmp"):
+def _remove_abandoned(folder: Path) -> None:
+    for temporary in folder.glob(".*.tmp"):
         with suppress(OSError):  # another writer may have removed it
-            if left.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-                left.unlink()
+            if temporary.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                temporary.unlink()

@@ -10,7 +10,7 @@ import torch
 
 from harness import store
 from ship.metrics import Predictions, open_world
-from ship.quality import flags
+from ship.quality import flag_faults
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, ProtocolName
 from tests.told import told
@@ -94,7 +94,7 @@ def test_the_store_knows_ships_flags_and_prefixes() -> None:
     judged = {"diversity": one, "real_diversity": one, "cosine_to_mean": one}
     heads = {text for source in sources("ship").values() for text in literals(source)}
     whole = {text for text in heads if text.startswith(store.FLAG)} - {store.FLAG}
-    raised = {*flags({**judged, "text_cosine_to_mean": one})}
+    raised = {*flag_faults({**judged, "text_cosine_to_mean": one})}
     assert {f"{store.FLAG}{name}" for name in raised} | whole == {
         f"{store.FLAG}{name}" for name in store.FLAGS
     }

@@ -126,7 +126,7 @@ def run_check(name: str, data_root: Path | None) -> None:
     for kind, findings in checks.items():
         for line in map(str, findings):
             typer.echo(printable(f"{kind} {name}: {line}"))
-            fails += line.startswith("FAILS")
+            fails += line.startswith("FAILED")
     typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
     if fails:
         raise typer.Exit(BROKEN)

@@ -14,15 +14,20 @@ from harness.errors import Fault
 from ship import datasets
 from ship.architectures import BackboneError, load_tokenizer, text_settings
 from ship.datasets import DATASETS
-from ship.datasets.base import cut_alike, number, some
-from ship.requirements import PROTOCOLS, lacking, requirements
+from ship.datasets.base import count_noun, group_truncated, shorten_list
+from ship.requirements import PROTOCOLS, find_missing_data, requirements
 from ship.subsets import bare_features
-from ship.templates import OWN
+from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
 
 # Fields of a trial that determine the classes and images it needs, in addition to early stopping.
 _DECIDING = attrgetter(
-    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "shows_unseen"
+    "dataset",
+    "max_classes",
+    "unseen_class",
+    "selection",
+    "pseudo_new_fraction",
+    "unseen_images_key",
 )
 
 
@@ -64,7 +69,7 @@ class Needs:
         for key, name in names_by_key.items():
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
-                is_default = trial.templates == (OWN,)
+                is_default = trial.templates == (DATASET_TEMPLATE,)
                 if is_default:
                     yield Fault(key, alike)
                 else:
@@ -76,12 +81,16 @@ class Needs:
         if isinstance(scan, list):
             return ""
         default = DATASETS.get(name, datasets.ImageFolder).template
-        sentences = [default if template == OWN else template for template in templates]
-        same = cut_alike(scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone))
+        sentences = [
+            default if template == DATASET_TEMPLATE else template for template in templates
+        ]
+        same = group_truncated(
+            scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
+        )
         alike = [class_name for group in same for class_name in group]
         rule = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
-        n_alike = number(alike, "class name")
-        rule += f"{max_tokens} tokens, {n_alike} read like another: {some(alike)}"
+        n_alike = count_noun(alike, "class name")
+        rule += f"{max_tokens} tokens, {n_alike} read like another: {shorten_list(alike)}"
         return rule if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
@@ -104,7 +113,7 @@ class Needs:
             and trial.dataset == baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_images(trial.dataset)
         )
-        for rule in lacking(trial, bare, study.seeds, shown=shows_real).values():
+        for rule in find_missing_data(trial, bare, study.seeds, real_images=shows_real).values():
             yield Fault("dataset", rule)
 
 

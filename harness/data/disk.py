@@ -24,9 +24,9 @@ from ship.datasets import (
     UndecodableError,
     scan_dataset,
 )
-from ship.datasets.base import Faults, number, some
+from ship.datasets.base import Faults, count_noun, shorten_list
 from ship.datasets.content import copy_faults, file_hash, pixel_hash
-from ship.datasets.layouts import counted, file_size, slashed
+from ship.datasets.layouts import count_images, file_size, format_counts
 from ship.datasets.lists import repeated
 
 Hashes = tuple[bytes, bytes]
@@ -64,8 +64,10 @@ def print_list(data_root: Path | None) -> None:
         if scan.faults:
             faulty.append(f"{name}: {scan.faults[0]} ({len(scan.faults)} in all)")
         classes = spec.classes if folders else len(scan.class_names)
-        images = spec.counts if folders else counted(scan.splits)
-        table.add_row(name, str(classes), slashed(images), state, escape(folders or "packaged"))
+        images = spec.counts if folders else count_images(scan.splits)
+        table.add_row(
+            name, str(classes), format_counts(images), state, escape(folders or "packaged")
+        )
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
@@ -100,12 +102,12 @@ def check_everything(
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
         repeats = repeated(image.name for image in images)
-        odd.tell(subject, "image", repeats, f"more than once in {split}")
+        odd.add(subject, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)
         hashes = {name: content for name, content in contents.items() if content}
-        faults.tell(subject, "undecodable image", [name for name in contents if name not in hashes])
+        faults.add(subject, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
             copy_faults(subject, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
@@ -114,15 +116,15 @@ def check_everything(
         if scan.own_split:
             faults += same_bytes
         odd += [line for line in same_pixels if line not in faults]
-        decoded = f"{number(hashes, 'image')} decoded"
+        decoded = f"{count_noun(hashes, 'image')} decoded"
     if untrained := _untrained_classes(scan):
-        n_untrained = number(untrained, "class")
-        odd.append(f"{subject}: no training images of {n_untrained}: {some(untrained)}")
+        n_untrained = count_noun(untrained, "class")
+        odd.append(f"{subject}: no training images of {n_untrained}: {shorten_list(untrained)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
-        f"{name}: {slashed(counted(scan.splits))} images (train/val/test) of "
+        f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "
         f"{len(scan.class_names)} classes{seen}, {decoded}: "
-        f"{number(faults, 'fault') if faults else 'sound'}"
+        f"{count_noun(faults, 'fault') if faults else 'sound'}"
     )
     notes = (*scan.notes, *_split_lines(scan))
     return replace(scan, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
@@ -154,8 +156,8 @@ def _split_lines(scan: DatasetScan) -> list[str]:
     folders = scan.folder_names or scan.class_names
     lines = [f"split {scan.own_split}; images for train/val/test:"]
     for name, folder, *class_counts in zip(scan.class_names, folders, *counts, strict=True):
-        suffix = f" (folder {some([folder])})" if name != folder else ""
-        lines.append(f"  {slashed(class_counts)}  {some([name])}{suffix}")
+        suffix = f" (folder {shorten_list([folder])})" if name != folder else ""
+        lines.append(f"  {format_counts(class_counts)}  {shorten_list([name])}{suffix}")
     return lines
 
 

@@ -98,7 +98,7 @@ class Fingerprints:
         """
         stamp, content = _stamp(name), b""
         with suppress(ValueError):
-            content = read_whole(self.cache_dir / MEMORY / stamp, most=1000)
+            content = read_whole(self.cache_dir / MEMORY / stamp, max_bytes=1000)
         fingerprint = content.partition(b" ")[0].decode("ascii", "replace")
         return fingerprint if content == _sealed(stamp, fingerprint) else ""
 

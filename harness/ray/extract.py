@@ -32,11 +32,11 @@ from ship.features import (
     Features,
     Parallelism,
     Shard,
+    decoding_error,
     encode_images,
     encode_split,
-    undecodable,
 )
-from ship.plugins import carried, load_carried
+from ship.plugins import load_origins, loaded_origins
 from ship.registry import Origin
 
 LARGE: Final = 16_384
@@ -110,7 +110,7 @@ class EncodeActor:
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
             self._clip = None  # frees it before another one is loaded
-            load_carried(self._plugins)  # a plugin may define the type of the images
+            load_origins(self._plugins)  # a plugin may define the type of the images
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
                 raise ValueError(f"backbone {name} has other weights on a node than on the driver")
@@ -244,7 +244,13 @@ class ClusterEncoder(ExitStack):
         kind: Any = ray.remote(EncodeActor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        arguments = self._resources, self._load_backbone, self.device, carried(), code_version()
+        arguments = (
+            self._resources,
+            self._load_backbone,
+            self.device,
+            loaded_origins(),
+            code_version(),
+        )
         n_actors = max(1, at_once(self._resources, cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor
@@ -291,7 +297,7 @@ def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     try:
         image.open()
     except UndecodableError:
-        return undecodable(dataset, split, name)
+        return decoding_error(dataset, split, name)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
         "cluster: data_root (--data-root) must be there under the same path on each"

@@ -39,7 +39,7 @@ from harness.store import (
     trained_file,
 )
 from ship.checksum import add_checksum, check_content
-from ship.trial_config import joined_reasons
+from ship.trial_config import join_reasons
 
 # Tags that a reused run copies from the run that computed it. Others follow from the configuration.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
@@ -145,7 +145,7 @@ class TrialRecorder:
         seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
         protocol = run.work.configuration.trial.protocol
         if failed:
-            reason = joined_reasons(failed)
+            reason = join_reasons(failed)
             lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
             run_id, texts = self._create_run(work, lost), params(work.configuration.trial)

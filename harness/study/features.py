@@ -18,7 +18,7 @@ from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import machine_resources, resolved_resources
 from harness.wording import count
-from ship.plugins import identities, require_builders
+from ship.plugins import plugin_identities, require_plugins
 from ship.subsets import studied_labels
 from ship.trial_config import TrialConfig
 
@@ -196,7 +196,7 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in configs_of(study, plan, ("generator", "finetuner")):
-        require_builders(identities(config.generator.name, config.finetuner.name))
+        require_plugins(plugin_identities(config.generator.name, config.finetuner.name))
 
 
 def prefetch(

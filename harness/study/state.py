@@ -24,9 +24,9 @@ from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study_files import file_label
 from harness.wording import count
-from ship.architectures import as_read, text_settings
+from ship.architectures import text_settings, truncate_texts
 from ship.prompt_cost import is_bidirectional, padding_factor
-from ship.templates import sentence
+from ship.templates import fill_template
 
 SHOWN = 3  # prompts per dataset
 _DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
@@ -257,8 +257,8 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     for backbone, name, templates in combinations:
         class_names = prints.images(name).class_names
         pairs = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
-        texts = [sentence(template, class_name) for class_name, template in pairs]
-        prompts = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
+        texts = [fill_template(template, class_name) for class_name, template in pairs]
+        prompts = ", ".join(f'"{text}"' for text in truncate_texts(backbone, texts))
         summary = f"{len(class_names)} class names"
         summary += f", {len(templates)} templates each" if len(templates) > 1 else ""
         lines.append(f"prompts of {name} ({summary}), as {backbone} reads them: {prompts}")

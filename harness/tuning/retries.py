@@ -19,7 +19,7 @@ from harness.planning import Work
 from harness.ray import Death
 from harness.store import Failure, State
 from harness.wording import count
-from ship.trial_config import joined_reasons
+from ship.trial_config import join_reasons
 
 # Number of retries by cause. The loss of a node may end many trials at once.
 WORKER_RETRIES = 1
@@ -82,7 +82,7 @@ class Attempt:
             self.state = State.COMPLETE
             if self.lost:
                 n_failed = f"{len(self.lost)} of {count(len(self.work.seeds), 'seed')} failed"
-                self.reason = f"{n_failed}: {joined_reasons(self.lost)}"
+                self.reason = f"{n_failed}: {join_reasons(self.lost)}"
             return []
         if self.death is not None:
             self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"

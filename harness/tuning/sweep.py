@@ -22,7 +22,7 @@ from harness.ray import death_of, error_text, memory_kills_as_worker_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
-from ship.plugins import carried
+from ship.plugins import loaded_origins
 
 # references to feature sets in Ray's object store
 Shared = Mapping[Need, Any]
@@ -196,7 +196,7 @@ def worker_arguments(
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
         **study.log.model_dump(),
-        "plugins": carried(),
+        "plugins": loaded_origins(),
     }
 
 

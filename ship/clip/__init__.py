@@ -1,6 +1,6 @@
 """Frozen CLIP: any open_clip backbone whose text tower accepts prompt embeddings.
 
-- weights loads and checks weights; checkpoint_files explains what is wrong with a file.
+- weights loads and checks weights; checkpoint_files diagnoses broken files.
 - backbone encodes images and sentences.
 - prompts embeds the parts of prompts.
 - sentences averages the features of several sentences per class.

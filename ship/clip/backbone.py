@@ -30,8 +30,8 @@ class FrozenCLIP:
             With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
             bits of mantissa); on a CPU it equals fp32.
         fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
-            and configurations. Includes what matters of the tokenizer, if it is not CLIP's or the
-            text tower reads padding.
+            and configurations. Includes properties of the tokenizer, unless it is CLIP's and the
+            text tower does not read padding.
         text: Text tower, which accepts prompt embeddings.
         tokenizer: open_clip's BPE tokenizer, or ship.hub_tokenizer.HubTokenizer.
         feature_dim: Size of image and text features (the text width may differ).
@@ -45,6 +45,12 @@ class FrozenCLIP:
             Features are always float32.
         image_device: Kind of device that encodes the images, "cpu" or "cuda". May be set by a
             process that has other processes encode them.
+
+    Example:
+        >>> clip = FrozenCLIP.load("pocket")
+        >>> features = clip.encode_texts(["a photo of a cat.", "a photo of a dog."])
+        >>> features.shape == (2, clip.feature_dim)
+        True
     """
 
     def __init__(
@@ -71,9 +77,9 @@ class FrozenCLIP:
         self.image_device = self.device.type
         self.tokenizer = tokenizer
         self._settings = dict(self._model.visual.preprocess_cfg)
-        wanted = PreprocessCfg(**self._settings)
+        preprocessing = PreprocessCfg(**self._settings)
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
-            wanted, is_train=False
+            preprocessing, is_train=False
         )
         self.mean: tuple[float, ...] = tuple(self._settings["mean"])
         self.std: tuple[float, ...] = tuple(self._settings["std"])
@@ -98,6 +104,9 @@ class FrozenCLIP:
             device: Device of the weights.
             precision: Precision of the text blocks. There is no fp16, whose gradients overflow
                 without a loss scale.
+
+        Returns:
+            The backbone.
 
         Raises:
             BackboneError: The model or tag does not exist, its text tower does not accept prompt
@@ -150,10 +159,13 @@ class FrozenCLIP:
     def encode_images(
         self, images: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of preprocessed images.
+        """Return unit-norm features of preprocessed images, float32, on the backbone's device.
 
         On CUDA, products and convolutions of precision fp32 do not use TensorFloat-32, which torch
         allows for convolutions by default.
+
+        Args:
+            images: Results of `preprocess`, stacked, on any device.
         """
         kind, reduced = self.device.type, self.image_precision == "bf16"
         with torch.autocast(kind, torch.bfloat16) if reduced else without_tf32():
@@ -162,7 +174,11 @@ class FrozenCLIP:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of complete sentences."""
+        """Return unit-norm features of complete sentences, on the backbone's device.
+
+        Args:
+            texts: Sentences. Tokens beyond `context_length` are ignored.
+        """
         ids = torch.as_tensor(self.tokenizer(list(texts))).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)
@@ -198,7 +214,7 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
 
 
 def _tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
-    """Return what a fingerprint has to contain of a tokenizer.
+    """Return the properties of a tokenizer that belong in a fingerprint.
 
     CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
     """

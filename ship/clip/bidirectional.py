@@ -38,14 +38,14 @@ class BidirectionalTower(TextTower):
         self.padding_factor = padding_factor(self.context_length)
         self._reads_last = pooling(model)[0] == "last"
         # cached because a recorded step must not copy from the host
-        self._ends = lru_cache(64)(partial(_ends, self._positions.device))
+        self._end_positions = lru_cache(64)(partial(_end_positions, self._positions.device))
         self._pad = self.embed(torch.tensor(pad, device=self._positions.device))
 
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
         """See TextTower. Tokens after a prompt's EOT are replaced by padding."""
-        return torch.cat([self._read(*part) for part in _parts(prompts, eot)])
+        return torch.cat([self._read(*part) for part in _split_rows(prompts, eot)])
 
     def encode_shared(
         self,
@@ -62,9 +62,9 @@ class BidirectionalTower(TextTower):
         (n, p), c = prefix.shape[:2], len(suffix)
         prefixes = prefix.unsqueeze(1).expand(-1, c, -1, -1)
         prompts = torch.cat([prefixes, suffix.expand(n, -1, -1, -1)], dim=2).flatten(0, 1)
-        eot = self._ends(p, tuple(lengths)).repeat(n)
+        eot = self._end_positions(p, tuple(lengths)).repeat(n)
         inner = () if tokens is None else (tokens.flatten(0, 1),)
-        parts = _parts(prompts, eot, *inner)
+        parts = _split_rows(prompts, eot, *inner)
         features = [self._read(*part, depth=depth, end=p) for part in parts]
         encoded: Tensor = torch.cat(features).unflatten(0, (n, c))
         return encoded
@@ -87,16 +87,16 @@ class BidirectionalTower(TextTower):
             depth: Number of blocks before the replacement.
             end: Position after the replaced tokens.
         """
-        hidden = self._enter(self._padded(prompts, eot) + self._positions)
+        hidden = self._enter(self._pad_prompts(prompts, eot) + self._positions)
         if tokens is not None:
-            hidden = self._through(self._blocks[:depth], hidden, None)
+            hidden = self._apply_blocks(self._blocks[:depth], hidden, None)
             start = end - tokens.shape[1]
             hidden = torch.cat([hidden[:, :start], self._enter(tokens), hidden[:, end:]], dim=1)
         places = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
         blocks = self._blocks if tokens is None else self._blocks[depth:]
         return self._features(self._run(blocks, hidden, places.unsqueeze(1), None)[:, 0])
 
-    def _padded(self, prompts: Tensor, eot: Tensor) -> Tensor:
+    def _pad_prompts(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return prompts with padding after EOT, up to the full context length."""
         n, t = prompts.shape[:2]
         ended = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
@@ -104,13 +104,13 @@ class BidirectionalTower(TextTower):
         return torch.cat([padded, self._pad.expand(n, self.context_length - t, -1)], dim=1)
 
 
-def _parts(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Split the rows of tensors into parts that fit memory. With gradients there is one part."""
     if torch.is_grad_enabled():
         return [tensors]
     return zip(*(rows.split(PROMPTS_AT_ONCE) for rows in tensors), strict=True)
 
 
-def _ends(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
+def _end_positions(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
     """Return the index of the last token of each name after a context of p tokens."""
     return to_device(torch.tensor(lengths) + p - 1, device)

@@ -1,4 +1,4 @@
-"""Causal text towers, as CLIP's: what follows a token does not matter to it.
+"""Causal text towers, like CLIP's: a token does not attend to later tokens.
 
 Exact optimizations, tested against open_clip's encode_text:
 
@@ -6,8 +6,8 @@ Exact optimizations, tested against open_clip's encode_text:
 - Classes that share a context are packed into few sequences, each with one copy of the context
   (ship.clip.packing). A mask separates them, and none is padded. The positions of tokens are
   computed on the host, from the names' lengths only.
-- On an accelerator no value is read on the host, and a kernel launch costs more than a padded
-  token: prompts with separate contexts run in one batch. On a CPU they run in groups of similar
+- Prompts with separate contexts run in one batch on an accelerator, where a kernel launch costs
+  more than a padded token and no value is read on the host. On a CPU they run in groups of similar
   length, without SOT. SOT is the same in all prompts and attends only to itself, so that its keys
   and values are constants of each block. Using them costs two launches per block and gains nothing
   for long sequences.
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip.packing import Packing, pack, source_places
-from ship.clip.text import Block, TextTower, finished, heads
+from ship.clip.text import Block, TextTower, finish_block, project_heads
 
 # Fewer prompts than this are not worth a separate batch: they join the next longer ones.
 SMALLEST_GROUP = 32
@@ -46,16 +46,16 @@ class CausalTower(TextTower):
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         self._places = lru_cache(64)(partial(source_places, self._packing))
         self._causal = lru_cache(64)(partial(_mask_without_sot, self._dtype))
-        self._blocks_with_sot = [] if sot is None else self._with_sot(sot)
+        self._blocks_with_sot = [] if sot is None else self._cache_sot(sot)
 
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
         """See TextTower. Prompts of similar length run together on a CPU, all on accelerators."""
         if eot.device.type != "cpu":
-            return self._together(prompts, eot)
-        groups = by_length(eot)
-        encode = self._without_sot if self._blocks_with_sot else self._together
+            return self._encode_batch(prompts, eot)
+        groups = group_by_length(eot)
+        encode = self._encode_without_sot if self._blocks_with_sot else self._encode_batch
         features = [encode(prompts[rows, : int(eot[rows[-1]]) + 1], eot[rows]) for rows in groups]
         return torch.cat(features)[torch.cat(groups).argsort()]
 
@@ -67,7 +67,7 @@ class CausalTower(TextTower):
         tokens: Float[Tensor, "seed c m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "seed c feature"]:
-        """See TextTower. Classes are packed behind their shared context."""
+        """See TextTower. Classes are packed after their shared context."""
         (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
         contexts = self._enter(prefix + self._positions[:p])
         packing = self._packing(p, tuple(lengths))
@@ -76,8 +76,8 @@ class CausalTower(TextTower):
         contexts = contexts.unsqueeze(1).expand(-1, len(names), -1, -1)
         hidden = torch.cat([contexts, names.expand(n, -1, -1, -1)], dim=2)
         if tokens is not None:
-            hidden = self._through(
-                self._blocks[:depth], hidden.flatten(0, 1), _repeated(packing, hidden)
+            hidden = self._apply_blocks(
+                self._blocks[:depth], hidden.flatten(0, 1), _repeat_mask(packing, hidden)
             ).unflatten(0, (n, -1))
             # the rest of the context is still shared: it attends neither to tokens nor to names
             m = tokens.shape[2]
@@ -88,16 +88,16 @@ class CausalTower(TextTower):
             contexts = hidden[:, :1, : p - m].expand(-1, len(places), -1, -1)
             hidden = torch.cat([contexts, names], dim=2)
             packing = self._packing(p - m, tuple(m + length for length in lengths))
-        ends, mask = packing.ends.repeat(n, 1), _repeated(packing, hidden)
+        ends, mask = packing.ends.repeat(n, 1), _repeat_mask(packing, hidden)
         outputs = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
         return self._features(outputs.reshape(n, -1, width)[:, packing.order])
 
-    def _together(self, prompts: Tensor, eot: Tensor) -> Tensor:
+    def _encode_batch(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the features of prompts (n, t, width), computed in one batch from all t tokens."""
         hidden = self._enter(prompts + self._positions[: prompts.shape[1]])
         return self._features(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
 
-    def _without_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
+    def _encode_without_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the same features, computed with constant keys and values of SOT."""
         t = prompts.shape[1]
         hidden = self._enter(prompts[:, 1:] + self._positions[1:t])
@@ -106,19 +106,19 @@ class CausalTower(TextTower):
         return self._features(outputs[:, 0])
 
     @torch.no_grad()
-    def _with_sot(self, sot: int) -> list[Block]:
+    def _cache_sot(self, sot: int) -> list[Block]:
         """Return the blocks with their keys and values of SOT, which attends only to itself."""
         token = torch.tensor([[sot]], device=self._positions.device)
         hidden = self._enter(self.embed(token) + self._positions[:1])
         blocks: list[Block] = []
         for layer, _ in self._blocks:
-            keys_and_values = heads(layer, hidden)[1:]
+            keys_and_values = project_heads(layer, hidden)[1:]
             blocks.append((layer, keys_and_values.contiguous()))
-            hidden = finished(layer, hidden, keys_and_values[1].transpose(-3, -2).flatten(-2))
+            hidden = finish_block(layer, hidden, keys_and_values[1].transpose(-3, -2).flatten(-2))
         return blocks
 
 
-def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
+def group_by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
     """Return row indices in groups of similar positions of EOT, sorted from shortest to longest."""
     _, counts = eot.unique(return_counts=True)
     sizes = [0]
@@ -134,6 +134,6 @@ def _mask_without_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tokens t
     return torch.full((1, 1, t - 1, t), -math.inf, dtype=dtype).triu(2)
 
 
-def _repeated(packing: Packing, hidden: Float[Tensor, "n S t width"]) -> Tensor:
+def _repeat_mask(packing: Packing, hidden: Float[Tensor, "n S t width"]) -> Tensor:
     """Return the mask repeated for all contexts, (n * S, 1, t, t). Its rows stay aligned."""
     return packing.mask.repeat(len(hidden), 1, 1).unsqueeze(1)[..., : hidden.shape[2]]

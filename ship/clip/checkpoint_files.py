@@ -1,4 +1,4 @@
-"""Checkpoint files: TorchScript archives, and explanations of what is wrong with a file."""
+"""Checkpoint files: TorchScript archives, and the diagnosis of broken files."""
 
 import pickle
 import zipfile
@@ -45,40 +45,41 @@ def loading_fault(name: str, why: Exception) -> str:
     if path in list_pretrained_tags_by_model(architecture) or not Path(path).is_file():
         reason = first_line(why)
         if reason.startswith("Failed to download"):
-            reason += f" (without a network, put a file in the tag's place: {architecture}:FILE)"
+            reason += f" (without a network, use a file instead of the tag: {architecture}:FILE)"
         return reason
-    would_do = f"a state_dict of {architecture} in a .pt or .safetensors file would do"
+    advice = f"Use a .pt or .safetensors file with a state_dict of {architecture}"
     try:
         archived = is_torchscript(path)
         weights = archive_weights(path)[0] if archived else load_state_dict(path)
         shapes = {key: tensor.shape for key, tensor in weights.items()}
     except Exception as error:  # a broken checkpoint may raise anything
-        return f"{path} {_unreadable(path, error)}; {would_do}"
+        return f"{path} {_unreadable(path, error)}. {advice}"
     expected = _shapes(architecture)
     if shapes == expected:
         return first_line(why)
     if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
-        return f"{path} has the weights of another architecture; write {' or '.join(fitting)}"
-    return f"{path} is not of {architecture}: {_difference(shapes, expected)}; {would_do}"
+        return f"{path} has the weights of another architecture. Use {' or '.join(fitting)}"
+    return f"{path} does not fit {architecture}: {_difference(shapes, expected)}. {advice}"
 
 
 def _unreadable(path: str, error: Exception) -> str:
-    """Return what is wrong with a file that cannot be read as a checkpoint."""
+    """Return the fault of a file that cannot be read as a checkpoint."""
     with Path(path).open("rb") as file:
-        head = file.read(512)  # enough to tell text from a checkpoint
+        head = file.read(512)  # enough to distinguish text from a checkpoint
     printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
     faults = {
         "is empty": not head,
         "is text, not a checkpoint": printed,
-        "is cut off or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
+        "is truncated or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
         # the loaded object has no items, or its items have no shape
-        "holds something else than weights by their names": isinstance(error, AttributeError),
+        "does not map names to weights": isinstance(error, AttributeError),
         "is not a checkpoint, or contains Python objects, which are not loaded": (
             isinstance(error, pickle.UnpicklingError)
         ),
-        "is no safetensors file, or is cut off": path.endswith(".safetensors"),
+        "is not a safetensors file, or is truncated": path.endswith(".safetensors"),
     }
-    return next((fault for fault, so in faults.items() if so), "is no checkpoint of PyTorch's")
+    applicable = (fault for fault, applies in faults.items() if applies)
+    return next(applicable, "is not a PyTorch checkpoint")
 
 
 def _difference(actual: Shapes, expected: Shapes) -> str:
@@ -87,10 +88,10 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     more = [key for key in actual if key not in expected]
     odd = [key for key in actual if key in expected and actual[key] != expected[key]]
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
-    parts += [f"{len(more)} are not its own ({more[0]})"] if more else []
+    parts += [f"{len(more)} are unknown ({more[0]})"] if more else []
     if odd:
-        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
-        parts.append(f"{len(odd)} have another size ({odd[0]}: {mine}, not {its})")
+        got, size = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
+        parts.append(f"{len(odd)} have another shape ({odd[0]}: got {got}, not {size})")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Packing of class names behind a shared context into few sequences, for causal text towers."""
+"""Packing of class names after a shared context into few sequences, for causal text towers."""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Packing(NamedTuple):
 def pack(
     device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
 ) -> Packing:
-    """Pack names into few sequences, and make these as short as their number allows.
+    """Pack names into as few sequences as possible, each as short as their number allows.
 
     Args:
         device: Device of the result.

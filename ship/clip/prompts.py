@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.architectures import padding_id
 from ship.clip.backbone import FrozenCLIP
-from ship.datasets.base import spoken
+from ship.datasets.base import split_pieces
 from ship.settings import NamePosition
 
 
@@ -102,9 +102,9 @@ def class_prompts(
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
     if same := _same_names(class_names, rows):
-        rule = f"class names that are the same to backbone {clip.name!r}"
+        rule = f"class names with the same tokens for backbone {clip.name!r}"
         if any(len(rows[class_names.index(names[0])]) == room for names in same):
-            rule += f", as n_ctx {n_ctx} leaves {room - 1} tokens for a name"
+            rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
         raise ValueError(f"{rule}: {'; '.join(map(', '.join, same))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)
@@ -138,7 +138,7 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
     for name, row in zip(class_names, rows, strict=True):
         by_row.setdefault(tuple(row), {})[name] = None
     repeated = (names for names in by_row.values() if len(names) > 1)
-    groups = (tuple({spoken(name): name for name in names}.values()) for names in repeated)
+    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in repeated)
     return [names for names in groups if len(names) > 1][:5]
 
 

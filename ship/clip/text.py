@@ -4,8 +4,8 @@ Weights are frozen, so that gradients are computed for the prompts only. A TextT
 that all kinds share: the blocks, their precision, and the features of their last outputs. Its
 subclasses decide which positions are computed for a prompt, and where features are read off:
 
-- ship.clip.causal: CLIP's own kind, where a token ignores what follows it.
-- ship.clip.bidirectional: towers without a mask, where every position matters.
+- ship.clip.causal: CLIP's own kind, where a token does not attend to later ones.
+- ship.clip.bidirectional: towers without a mask, where all positions attend to each other.
 
 The last block computes its output at the positions of features only. With reduced precision only
 the blocks are cast, once. Embeddings, positions, the last norm and the projection keep the
@@ -30,7 +30,7 @@ class TextTower(ABC):
     """The frozen text transformer of an open_clip model.
 
     Args:
-        model: An open_clip model whose architecture is drivable (ship.architectures), already on
+        model: An open_clip model that ship.architectures.find_unsupported accepts, already on
             its final device.
         dtype: Data type to which the text blocks are cast in place. Defaults to no cast.
 
@@ -39,8 +39,8 @@ class TextTower(ABC):
         width: Size of a token embedding, which may differ from the feature size.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         depth: Number of blocks of the transformer.
-        padding_factor: How many times as many positions a prompt has as in a causal tower, roughly.
-            Those who bound the number of prompts at once divide by it.
+        padding_factor: Approximate number of positions per prompt, relative to a causal tower.
+            Limits on the number of prompts per pass are divided by it.
         passed: Number of token positions processed so far, counted once per block (a measure of
             cost, not a state).
     """
@@ -53,7 +53,7 @@ class TextTower(ABC):
         self._dtype = dtype or self._positions.dtype
         if dtype is not None:
             self._tower.transformer.to(dtype)
-        self._blocks: list[Block] = [(it, None) for it in self._tower.transformer.resblocks]
+        self._blocks: list[Block] = [(block, None) for block in self._tower.transformer.resblocks]
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.padding_factor = 1
@@ -107,24 +107,24 @@ class TextTower(ABC):
             hidden: Input, (n, t, width).
             places: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
-                blocks have SOT. None stands for the tower's own kind of attention.
+                blocks have SOT. None means the attention of the tower's kind.
         """
-        hidden = self._through(blocks[:-1], hidden, mask)
-        mixed = self._attended(blocks[-1], hidden, mask)
+        hidden = self._apply_blocks(blocks[:-1], hidden, mask)
+        mixed = self._attend(blocks[-1], hidden, mask)
         # only the output at these positions is needed
-        return finished(blocks[-1][0], _at(hidden, places), _at(mixed, places))
+        return finish_block(blocks[-1][0], _at(hidden, places), _at(mixed, places))
 
-    def _through(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at all positions."""
         for block in blocks:
-            hidden = finished(block[0], hidden, self._attended(block, hidden, mask))
+            hidden = finish_block(block[0], hidden, self._attend(block, hidden, mask))
         return hidden
 
-    def _attended(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
         self.passed += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
-        q, k, v = heads(layer, hidden)
+        q, k, v = project_heads(layer, hidden)
         if sot is not None:
             sot = sot.expand(-1, len(hidden), -1, -1, -1)
             k, v = torch.cat([sot[0], k], dim=-2), torch.cat([sot[1], v], dim=-2)
@@ -153,14 +153,16 @@ def text_module(model: nn.Module) -> Any:
 
 
 def pooling(model: nn.Module) -> tuple[str, int]:
-    """Return where a model's text tower reads features off: open_clip's pool_type and eos_id."""
+    """Return the pooling of a model's text tower, as open_clip's pool_type and eos_id."""
     module = text_module(model)
-    if not hasattr(model, "text"):  # CLIP has the parts of its text tower under names of its own
+    if not hasattr(model, "text"):  # class CLIP names these attributes differently
         return module.text_pool_type, module.text_eos_id
     return module.pool_type, module.eos_id
 
 
-def heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n heads t head"]:
+def project_heads(
+    block: Any, hidden: Float[Tensor, "n t width"]
+) -> Float[Tensor, "3 n heads t head"]:
     """Return the queries, keys and values of a block's attention."""
     attention = block.attn
     packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
@@ -169,7 +171,7 @@ def heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n 
     return separated
 
 
-def finished(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     """Apply a block's output projection, residuals and MLP to its input and attention output."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
     output: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))

@@ -12,8 +12,8 @@ from torch import nn
 
 from ship.architectures import (
     BackboneError,
-    drivable,
     find_config,
+    find_unsupported,
     load_tokenizer,
     split_name,
     text_settings,
@@ -35,7 +35,7 @@ from ship.pocket import MODEL_DIR
 RANDOM: Final = "random"
 # Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
 # QuickGELU.
-_DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
+_LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
     nn.LayerNorm: ("eps",),
     nn.BatchNorm2d: ("eps",),
@@ -45,7 +45,7 @@ _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.SiLU: (),
 }
 # The same for a text tower; CLIP and CustomTextCLIP's tower use different names for the pooling.
-_TOWER: Final = ("context_length", "text_pool_type", "pool_type")
+_TOWER_SETTINGS: Final = ("context_length", "text_pool_type", "pool_type")
 
 
 def check_backbone_name(name: str) -> None:
@@ -69,8 +69,8 @@ def check_backbone_name(name: str) -> None:
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
         raise BackboneError(f"{rule}, got {name!r} ({hint})")
-    if refused := drivable(architecture):
-        rule = "must be a backbone that prompts can drive"
+    if refused := find_unsupported(architecture):
+        rule = "must be a backbone whose text tower accepts prompt embeddings"
         raise BackboneError(f"{rule}, got {name!r} ({refused})")
     if text_settings(architecture).hf_tokenizer_name:
         try:
@@ -88,7 +88,7 @@ def check_backbone_name(name: str) -> None:
         rule = f"must be {plain}:{pretrained}"
         hint = "whose weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
-        hint = f"{pretrained} is a folder: name the checkpoint file in it"
+        hint = f"{pretrained} is a folder; name the checkpoint file in it"
     elif _is_path(pretrained):
         hint = f"no such file: {pretrained}"
     else:
@@ -109,7 +109,7 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
             known, what to do.
     """
     try:
-        model, tokenizer = _created(name), load_tokenizer(name)
+        model, tokenizer = _create_model(name), load_tokenizer(name)
         _check_eot(model, tokenizer)
         return model, tokenizer
     except BackboneError:
@@ -127,10 +127,10 @@ def _check_eot(model: nn.Module, tokenizer: Any) -> None:
     """
     (pool_type, eos), eot = pooling(model), tokenizer.eot_token_id
     if pool_type == "eos" and eos != eot:
-        raise ValueError(f"its text tower pools at token {eos}, and its tokenizer's EOT is {eot}")
+        raise ValueError(f"its text tower pools at token {eos}, but its tokenizer's EOT is {eot}")
 
 
-def _created(name: str) -> nn.Module:
+def _create_model(name: str) -> nn.Module:
     from open_clip import create_model
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -195,8 +195,8 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     except HfHubHTTPError:
         pass  # the hub responds; open_clip may find the weights in another file
     except HubError as error:
-        advice = f"a file may stand in the tag's place, too: {architecture}:FILE"
-        raise HubError(f"{error}; {advice}") from error
+        advice = f"Or use a checkpoint file instead of the tag: {architecture}:FILE"
+        raise HubError(f"{error}. {advice}") from error
     return str(download_pretrained(entry))
 
 
@@ -214,7 +214,7 @@ def fingerprint(
     Args:
         model: A CLIP of open_clip.
         config: open_clip's configuration of its architecture, if there is one.
-        tokenizer: What else determines how it reads texts. Defaults to nothing.
+        tokenizer: Properties of the tokenizer that affect the token IDs. Defaults to none.
 
     Returns:
         32 hex digits.
@@ -224,11 +224,11 @@ def fingerprint(
     tower = text_module(model)
     described = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
-        "tower": {name: getattr(tower, name, None) for name in _TOWER},
+        "tower": {name: getattr(tower, name, None) for name in _TOWER_SETTINGS},
         "layers": [
             [name, kind.__name__, *(getattr(layer, setting) for setting in settings)]
             for name, layer in model.named_modules()
-            for kind, settings in {**_DECIDING, QuickGELU: ()}.items()
+            for kind, settings in {**_LAYER_SETTINGS, QuickGELU: ()}.items()
             if isinstance(layer, kind)
         ],
         **({"tokenizer": tokenizer} if tokenizer else {}),

@@ -37,7 +37,7 @@ _DropLast = Annotated[
 ]
 
 # zero_shot trains nothing, but the quality of a generator's features is still measured
-_ZERO_SHOT_TAKES: Final = (
+_ZERO_SHOT_KEYS: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
     "shots", "augmentations", "templates", "generator", "finetuner", "quality",
 )  # fmt: skip
@@ -49,7 +49,7 @@ class _CacheConfig(FinetunerSettings):
     def unread_reason(self, key: str) -> str | None:
         """Return why a key is ignored: there are no steps in which features could be resampled."""
         if key in ("synthetic.ratio", "synthetic.resample"):
-            return f"finetuner {self.name} holds one fixed set of synthetic features"
+            return f"finetuner {self.name} uses one fixed set of synthetic features"
         return None
 
 
@@ -78,7 +78,7 @@ class ZeroShotConfig(FinetunerSettings):
 
     @field_validator("descriptions")
     @classmethod
-    def _sealed(cls, value: str | None) -> str | None:
+    def _append_digest(cls, value: str | None) -> str | None:
         """Append the file's digest, so that a file with other content is another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
@@ -86,12 +86,12 @@ class ZeroShotConfig(FinetunerSettings):
         return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"
 
     @model_validator(mode="after")
-    def _words_of_something(self) -> "ZeroShotConfig":
+    def _require_descriptions(self) -> "ZeroShotConfig":
         if self.random_words is not None and self.descriptions is None:
-            raise ValueError("random_words needs descriptions, whose lengths it takes")
+            raise ValueError("random_words requires descriptions, whose lengths it copies")
         return self
 
-    def described(self) -> tuple[str, bytes]:
+    def read_descriptions(self) -> tuple[str, bytes]:
         """Return the path of the file of descriptions, without the digest, and its content.
 
         Raises:
@@ -100,7 +100,9 @@ class ZeroShotConfig(FinetunerSettings):
         path, _, digest = (self.descriptions or "").rpartition("?sha256=")
         content = read_whole(Path(path), MAX_BYTES)
         if hashlib.sha256(content).hexdigest() != digest:
-            raise ValueError(f"{path}: is not the file that the study began with (sha256)")
+            raise ValueError(
+                f"{path}: has changed since the study began (other SHA-256). Restore it"
+            )
         return path, content
 
     def unread_reason(self, key: str) -> str | None:
@@ -108,7 +110,7 @@ class ZeroShotConfig(FinetunerSettings):
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
             return f"finetuner zero_shot uses its own sentences ({source})"
-        is_read = key.partition(".")[0] in _ZERO_SHOT_TAKES
+        is_read = key.partition(".")[0] in _ZERO_SHOT_KEYS
         return None if is_read else "finetuner zero_shot trains nothing"
 
 
@@ -273,7 +275,7 @@ class TipAdapterConfig(TipSettings, _SolvedConfig):
     def unread_reason(self, key: str) -> str | None:
         """Return why a key is ignored: no loss is trained that could be weighted."""
         if key == "synthetic.loss_weight":
-            return "finetuner tip_adapter trains nothing that a weight could weigh"
+            return "finetuner tip_adapter has no training loss"
         return super().unread_reason(key)
 
 

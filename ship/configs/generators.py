@@ -69,7 +69,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     """number of learned context vectors; 0: the bias is added to the class name's tokens"""
 
     @model_validator(mode="after")
-    def _carries_something(self) -> "PromptVAEConfig":
+    def _require_learned_prompt(self) -> "PromptVAEConfig":
         """Reject a prompt without contexts that adds nothing to the name's tokens."""
         if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
@@ -86,7 +86,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
         if self.prompt == "global" and (of_posterior or leaf in ("latent_dim", "generator_hidden")):
             return "prompt global has no latent code"
         if self.prompt == "noise" and of_posterior:
-            return "prompt noise has no code of the image"
+            return "prompt noise has no posterior"
         return None
 
 
@@ -162,8 +162,8 @@ class KnnGaussianConfig(GeneratorSettings):
 class RealImagesConfig(GeneratorSettings):
     """Upper bound: real training images of the new classes, `shots` per class.
 
-    A dose degrades them in a known way. A study of doses therefore shows which quality metrics
-    change with accuracy, whereas studies of methods only show correlations.
+    `mean_shift` and `spread_scale` degrade them in a known way. A study of these therefore shows
+    which quality metrics change with accuracy; studies of methods only show correlations.
     """
 
     method = "ship.generators.source:RealImages"
@@ -184,4 +184,4 @@ class NoGeneratorConfig(GeneratorSettings):
     def unread_reason(self, key: str) -> str | None:
         """Return why a key is ignored: there are no synthetic features."""
         ignored = key.startswith("synthetic.")
-        return "generator none makes no synthetic features" if ignored else None
+        return "generator none produces no synthetic features" if ignored else None

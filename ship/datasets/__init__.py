@@ -26,15 +26,15 @@ from ship.datasets.base import (
     Split,
     UndecodableError,
     clean_class_name,
-    some,
+    shorten_list,
 )
-from ship.datasets.content import DigestMemory, fingerprint
+from ship.datasets.content import DigestCache, fingerprint
 from ship.datasets.folders import SUFFIXES, ImageNet
-from ship.datasets.image_folder import PLAIN_FOLDER, PREFIX, ImageFolder
+from ship.datasets.image_folder import DEFAULT_FOLDER, PREFIX, ImageFolder
 from ship.datasets.layouts import PHOTO, Aircraft, CoOpDataset, Published, is_inside
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
-from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, in_one_line
+from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, format_error
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class PackagedDataset:
             table = pl.read_parquet(content, columns=columns)
         except (pl.exceptions.PolarsError, OSError) as why:
             what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
-            raise DatasetError(f"dataset {name}: {what}; install ship-sweep again") from why
+            raise DatasetError(f"dataset {name}: {what}. Reinstall ship-sweep") from why
         names = sorted(table["class_name"].unique().to_list())
         splits = {}
         for split in SPLITS:
@@ -125,7 +125,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
 }  # fmt: skip
 """Published datasets by name; xlsa17's counts are those of trainval, test_seen and test_unseen."""
 
-ELSEWHERE: Final = {
+ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
     "describable_textures": "dtd", "UCF-101-midframes": "ucf101", "ilsvrc2012": "imagenet",
     "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
@@ -145,7 +145,7 @@ def load_dataset(
     name: str,
     data_root: Path | None = None,
     memory: Path | None = None,
-    folder: ImageFolder = PLAIN_FOLDER,
+    folder: ImageFolder = DEFAULT_FOLDER,
 ) -> ImageDataset:
     """Read a dataset's names, labels and image references, and hash its content.
 
@@ -168,7 +168,7 @@ def load_dataset(
         logger.info("%s", line)
     digests = None
     if memory is not None and data_root is not None:
-        digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
+        digests = DigestCache(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
     images = whole = dataset.fingerprint or fingerprint(dataset, digests)
@@ -178,9 +178,9 @@ def load_dataset(
 
 
 def scan_dataset(
-    name: str, data_root: Path | None = None, folder: ImageFolder = PLAIN_FOLDER
+    name: str, data_root: Path | None = None, folder: ImageFolder = DEFAULT_FOLDER
 ) -> DatasetScan:
-    """DatasetScan a dataset on disk, with its faults and its differences from the published one.
+    """Scan a dataset on disk, with its faults and its differences from the published one.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
@@ -191,13 +191,13 @@ def scan_dataset(
         DatasetError: The name is unknown.
         PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
-    spec = _spec(name, data_root, folder)
+    spec, subject = _spec(name, data_root, folder), f"dataset {shorten_list([name])}"
     try:
         scan = spec.scan(name, data_root)
     except DatasetError as why:
         return DatasetScan(faults=why.faults)
     except OSError as why:  # a folder without permission, a name that the disk does not support
-        return DatasetScan(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
+        return DatasetScan(faults=(f"{subject}: cannot be read: {why.strerror}",))
     except EXITS:
         raise
     except BaseException as why:
@@ -205,10 +205,10 @@ def scan_dataset(
         if origin is None:
             raise
         at = traceback.extract_tb(why.__traceback__)[-1]
-        raised = f"{in_one_line(why)} ({at.filename}, line {at.lineno})"
-        raise PluginError(f"{origin.said}: dataset {name} cannot be read: {raised}") from why
+        raised = f"{format_error(why)} ({at.filename}, line {at.lineno})"
+        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {raised}") from why
     faults = Faults(scan.faults)
-    faults.tell_odd_names(f"dataset {some([name])}", scan.class_names, spec.template)
+    faults.add_odd_names(subject, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))
 
 
@@ -234,7 +234,7 @@ def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
     # later entries override earlier ones
-    known = folders | {_plain(alias): key for alias, key in ELSEWHERE.items()} | names
+    known = folders | {_plain(alias): key for alias, key in ALIASES.items()} | names
     near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
     return known[near[0]] if near else None
 
@@ -271,5 +271,5 @@ __all__ = [
     "has_unseen_images",
     "load_dataset",
     "nearest_dataset",
-    "survey_dataset",
+    "scan_dataset",
 ]  # fmt: skip

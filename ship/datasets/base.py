@@ -1,4 +1,4 @@
-"""Base of all datasets: images, splits, surveys, faults and class names."""
+"""Base of all datasets: images, splits, scans, faults and class names."""
 
 import html
 import io
@@ -16,7 +16,7 @@ import regex
 from jaxtyping import Int64
 from PIL import Image
 
-from ship.templates import has_control, sentence
+from ship.templates import fill_template, has_control_characters
 
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
@@ -66,28 +66,41 @@ class ImageFile:
     Attributes:
         name: Name for messages: a path relative to the dataset, or the name of an icon.
         source: Path of the file, or its content.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> Image.new("L", (32, 16)).save(buffer, "PNG")
+        >>> image = ImageFile("gray.png", buffer.getvalue()).open()
+        >>> image.mode, image.size
+        ('RGB', (32, 16))
     """
 
     name: str
     source: Path | bytes
 
     def read(self) -> bytes:
-        """Return the encoded bytes."""
+        """Return the encoded bytes of the image.
+
+        Raises:
+            OSError: The file is missing or unreadable.
+        """
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def open(self) -> Image.Image:
-        """Decode to RGB with transparency over white. EXIF orientation is ignored, as in CoOp.
+        """Decode the image and return it as RGB, with transparency over white.
+
+        The EXIF orientation is ignored, as in CoOp.
 
         Raises:
             UndecodableError: The image cannot be read, has floating-point values, or has more than
                 MAX_IMAGE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than {MAX_IMAGE} pixels are too many"
+        what = f"more than the maximum of {MAX_IMAGE} pixels"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
-                    what = "floating-point values have no scale: save it with 8 bits a channel"
+                    what = "floating-point values have no scale; save it with 8 bits per channel"
                 elif image.width * image.height <= MAX_IMAGE:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -99,7 +112,17 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labeled images; labels[i] is the label of images[i]."""
+    """Labeled images.
+
+    Attributes:
+        images: The images.
+        labels: Label of each image, an index into the dataset's class names.
+
+    Example:
+        >>> images = (ImageFile("a.png", Path("a.png")), ImageFile("b.png", Path("b.png")))
+        >>> len(Split(images, labels=np.array([0, 1])))
+        2
+    """
 
     images: tuple[ImageFile, ...]
     labels: Int64[np.ndarray, " n"]
@@ -131,6 +154,13 @@ class DatasetScan:
         own_split: Description of the split of a custom image folder, "" for a published split.
         folder_names: Class names from the folders by label, if a file gives the classes other
             names; otherwise empty.
+
+    Example:
+        >>> image = ImageFile("cat/1.png", Path("cat/1.png"))
+        >>> splits = {name: Split((image,), labels=np.array([0])) for name in SPLITS}
+        >>> scan = DatasetScan(class_names=("cat", "dog"), splits=splits)
+        >>> scan.faults
+        ()
     """
 
     class_names: tuple[str, ...] = ()
@@ -213,7 +243,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def some(items: Iterable[object], shown: int = 5) -> str:
+def shorten_list(items: Iterable[object], shown: int = 5) -> str:
     """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
 
     Items with line breaks or unprintable characters are shown by their repr.
@@ -229,7 +259,7 @@ def _shown(text: str, width: int = 200) -> str:
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
 
-def number(items: Sized, noun: str) -> str:
+def count_noun(items: Sized, noun: str) -> str:
     """Return a count with a noun: "1 image", "2 missing classes", "2 images of zero bytes"."""
     if len(items) == 1:
         return f"1 {noun}"
@@ -241,7 +271,7 @@ def number(items: Sized, noun: str) -> str:
 class Faults(list[str]):
     """Faults of a dataset, one line each. Readers append to it."""
 
-    def tell(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
+    def add(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
         """Add "WHERE: 2 NOUNS WHAT: a, b" if there are items.
 
         Args:
@@ -252,7 +282,9 @@ class Faults(list[str]):
         """
         items = list(items)
         if items:
-            self.append(f"{where}: {number(items, noun)}{what and ' '}{what}: {some(items)}")
+            self.append(
+                f"{where}: {count_noun(items, noun)}{what and ' '}{what}: {shorten_list(items)}"
+            )
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
@@ -270,10 +302,10 @@ class Faults(list[str]):
         except ValueError as why:
             self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
 
-    def tell_same_names(
+    def add_same_names(
         self, where: object, names: Sequence[str], called: Sequence[str] | None = None
     ) -> None:
-        """Add class names that are empty, or that have the same token IDs for CLIP (see `spoken`).
+        """Add class names that are empty, or have the same token IDs for CLIP (see split_pieces).
 
         Args:
             where: File that contains the names.
@@ -282,14 +314,14 @@ class Faults(list[str]):
         """
         alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name, shown in zip(names, called or names, strict=True):
-            alike[spoken(name)].append((name, shown))
+            alike[split_pieces(name)].append((name, shown))
         for pieces, same in sorted(alike.items()):
             if len(same) > 1 or not pieces:
                 name = clean_class_name(same[0][0])
-                many = f"stands for {number(same, 'class')}: {some(shown for _, shown in same)}"
-                self.append(f"{where}: class name {name!r}, as CLIP reads it, {many}")
+                classes = f"{count_noun(same, 'class')}: {shorten_list(shown for _, shown in same)}"
+                self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
-    def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
+    def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
         """Add class names that have control characters, are too long, or are equal if truncated.
 
         CLIP reads at most CONTEXT_LENGTH tokens. Names are compared in the dataset's template with
@@ -301,15 +333,15 @@ class Faults(list[str]):
             names: Cleaned class names by label.
             template: Prompt with one {} for a class name.
         """
-        odd = [name for name in names if has_control(name)]
+        odd = [name for name in names if has_control_characters(name)]
         long = [name for name in names if len(name) > MAX_LETTERS]
-        self.tell(where, "class name", odd, "with control characters")
-        self.tell(where, "class name", long, "of absurd length")
+        self.add(where, "class name", odd, "with control characters")
+        self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
         if odd or long:
             return
-        cut = f"that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} tokens"
-        for same in cut_alike(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
-            self.tell(where, "class name", same, cut)
+        cut = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
+        for same in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
+            self.add(where, "class name", same, cut)
 
 
 def _clip_tokenizer() -> Any:
@@ -318,7 +350,7 @@ def _clip_tokenizer() -> Any:
     return SimpleTokenizer()
 
 
-def cut_alike(
+def group_truncated(
     names: Sequence[str],
     templates: Sequence[str],
     context_length: int,
@@ -340,14 +372,14 @@ def cut_alike(
     kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
-        pieces = spoken(name)
+        pieces = split_pieces(name)
         beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:kept]][pieces] = name
     alike = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
     if not alike:
         return []
     encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
     for name in alike:
-        tokens = tuple(tuple(encode(sentence(text, name))[:room]) for text in templates)
+        tokens = tuple(tuple(encode(fill_template(text, name))[:room]) for text in templates)
         prompts[tokens].append(name)
     return [same for same in prompts.values() if len(same) > 1]
 
@@ -357,7 +389,7 @@ def clean_class_name(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
-def spoken(name: str) -> str:
+def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
     Two names have the same token IDs if and only if the results are equal, for any vocabulary: a

@@ -34,7 +34,7 @@ _FRESH_NS: Final = 2_000_000_000
 coarse timestamps (up to 2 s) would give another change the same times."""
 
 
-class DigestMemory:
+class DigestCache:
     """A cache of the digests of one dataset's images."""
 
     def __init__(self, folder: Path, dataset: str, now: Callable[[], int] = time.time_ns) -> None:
@@ -77,7 +77,7 @@ class DigestMemory:
             self._seen[image.name] = [*stamp, content_hash.hex()]
         return content_hash
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the digests that were requested, and drop all others."""
         if self._seen != self._cached:
             body = json.dumps(self._seen, sort_keys=True).encode("ascii")
@@ -89,7 +89,7 @@ class DigestMemory:
         return digest(self._head + body).encode()
 
 
-def fingerprint(dataset: ImageDataset, memory: DigestMemory | None = None) -> str:
+def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
@@ -123,7 +123,7 @@ def fingerprint(dataset: ImageDataset, memory: DigestMemory | None = None) -> st
     except OSError as why:
         raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
     if memory:
-        memory.keep()
+        memory.save()
     if not dataset.by_size:
         contents = {split: dict(hashes) for split, hashes in pairs.items()}
         copies = copy_faults(where, contents, dataset.own_labels)
@@ -171,8 +171,8 @@ def copy_faults(
     first: dict[bytes, str] = {}
     images = chain.from_iterable(contents[split].items() for split in SPLITS)
     same = [(first.setdefault(content, name), name) for name, content in images]
-    torn = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
-    faults.tell(where, "image", torn, "under two classes")
+    in_two_classes = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
+    faults.add(where, "image", in_two_classes, "under two classes")
     for split, later in combinations(SPLITS, 2):
         name_of = {content: name for name, content in contents[later].items()}
         pairs = [
@@ -180,7 +180,7 @@ def copy_faults(
             for name, content in contents[split].items()
             if name_of.get(content, name) != name
         ]
-        faults.tell(where, f"image of {split}", pairs, f"also in {later}, under another name")
+        faults.add(where, f"image of {split}", pairs, f"also in {later}, under another name")
     return faults
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, some
-from ship.datasets.layouts import Found, Published, by_hash
+from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, shorten_list
+from ship.datasets.layouts import Listing, Published, sort_by_hash
 from ship.datasets.lists import Row, read_lines, repeated
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
@@ -50,8 +50,8 @@ class ImageNet(Published):
 
     Labels follow the lines of classnames.txt, which is in data_root/folder or in that of imagenet.
     ImageNet itself has images/{train,val}/<wnid>/: test images are those of images/val, and the
-    train and val images are a fixed subset of images/train (see used_part). Targets have a folder
-    per class in images, for the test split only; their train and val splits are empty.
+    train and val images are a fixed subset of images/train (see select_images). Targets have a
+    folder per class in images, for the test split only; their train and val splits are empty.
 
     Attributes:
         counts: Number of images in images/train and images/val. There is no official third split.
@@ -64,7 +64,7 @@ class ImageNet(Published):
 
     target: Literal["", "whole", "numbered", "part"] = ""
 
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """List the folders of all classes."""
         images = data_root / self.image_dir
         listed = data_root / self.folder / CLASS_NAMES
@@ -86,13 +86,15 @@ class ImageNet(Published):
             below = folder_of[wnid]
             for split, part in parts.items():
                 paths = [f"{part}{below}/{file}" for file in files[split].get(below, ())]
-                used = used_part(paths) if split == "train" else {split: paths}
+                used = select_images(paths) if split == "train" else {split: paths}
                 rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
         twice = repeated(names.values())
-        note = f"{images}: class names of more than one wnid, kept as published: {some(twice)}"
+        note = (
+            f"{images}: class names of more than one wnid, kept as published: {shorten_list(twice)}"
+        )
         scan = DatasetScan(tuple(names.values()), notes=(note,) if twice else (), by_size=True)
         counts = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
-        return Found(scan, images, images, rows, counts)
+        return Listing(scan, images, images, rows, counts)
 
     def _class_folders(
         self, images: Path, part: str, expected: Sequence[str], faults: Faults
@@ -100,21 +102,21 @@ class ImageNet(Published):
         """List the images of each class folder, and report unknown, missing and empty folders."""
         folder = images / part
         if not folder.is_dir():
-            if part:  # otherwise it is the folder of images, which Found.checked reports
+            if part:  # otherwise it is the folder of images, which Listing.check_images reports
                 faults.append(f"{folder}: no such folder")
             return {}
         names = directories_in(folder)
         files_of = {name: _images(folder / name) for name in names if name in expected}
         strange = [name for name in names if expected and name not in files_of]
-        faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
+        faults.add(folder, "folder", strange, f"not listed in {CLASS_NAMES}")
         missing = [] if self.target == "part" else [name for name in expected if name not in names]
-        faults.tell(folder, "class", missing, "without a folder")
+        faults.add(folder, "class", missing, "without a folder")
         empty = [name for name, files in files_of.items() if not files]
-        faults.tell(folder, "class folder", empty, "without images")
+        faults.add(folder, "class folder", empty, "without images")
         return files_of
 
 
-def used_part(paths: Sequence[str]) -> dict[str, list[str]]:
+def select_images(paths: Sequence[str]) -> dict[str, list[str]]:
     """Select the train and val images of a class.
 
     In the order of the SHA-256 of their paths, the first TRAIN_PER_CLASS are train and the next
@@ -127,7 +129,7 @@ def used_part(paths: Sequence[str]) -> dict[str, list[str]]:
     Returns:
         The paths of "train" and "val".
     """
-    chosen = by_hash(paths)
+    chosen = sort_by_hash(paths)
     n_val = min(VAL_PER_CLASS, -(-len(paths) // 5) if len(paths) > 1 else 0)
     n_train = min(TRAIN_PER_CLASS, len(paths) - n_val)
     return {"train": chosen[:n_train], "val": chosen[n_train : n_train + n_val]}
@@ -142,8 +144,8 @@ def _class_names(path: Path, faults: Faults) -> dict[str, str]:
     lines = read_lines(path, faults)
     matches = [_LINE.fullmatch(line) for line in lines]
     bad = [repr(line) for line, match in zip(lines, matches, strict=True) if not match]
-    faults.tell(path, "line", bad, "must be '<wnid> <class name>'")
+    faults.add(path, "line", bad, "must be '<wnid> <class name>'")
     pairs = [(match[1], clean_class_name(match[2])) for match in matches if match]
-    faults.tell(path, "wnid", [wnid for wnid, name in pairs if not name], "without a class name")
-    faults.tell(path, "wnid", repeated(wnid for wnid, _ in pairs), "on more than one line")
+    faults.add(path, "wnid", [wnid for wnid, name in pairs if not name], "without a class name")
+    faults.add(path, "wnid", repeated(wnid for wnid, _ in pairs), "on more than one line")
     return dict(pairs)

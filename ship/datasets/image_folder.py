@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
-from ship.datasets.base import SPLITS, DatasetError, DatasetScan, Faults, clean_class_name, some
+from ship.datasets.base import (
+    SPLITS,
+    DatasetError,
+    DatasetScan,
+    Faults,
+    clean_class_name,
+    shorten_list,
+)
 from ship.datasets.folders import SUFFIXES, directories_in, ends_in
-from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, root_of
+from ship.datasets.layouts import PHOTO, Listing, is_inside, require_data_root, sort_by_hash
 from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
 
 PREFIX: Final = "image_folder:"
@@ -20,15 +27,15 @@ SMALLEST_CLASS: Final = 3
 _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Suffixes of images that Pillow can read only with a plugin."""
-_ASIDE: Final = {
-    "class folder": "with images in several folders below it, all taken for one class",
-    "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
-    "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
-    "class": "without an image in val, left out of selection (selection: none needs no val)",
-    "link": "not followed, to the dataset's own folder or one that holds it",
-    "path": "passed over, which are hidden, met again, or no image by their ending",
+_UNUSED: Final = {
+    "class folder": "with images in several subfolders, all read as one class",
+    "folder": "next to train, val and test, ignored (remove it, or move it into these three)",
+    "file": "ignored, in a format that Pillow cannot read (save as JPEG or PNG)",
+    "class": "without an image in val, ignored by selection (selection: none needs no val)",
+    "link": "not followed, to the dataset's folder or one of its parents",
+    "path": "skipped: hidden, read before, or without the suffix of an image",
 }
-"""Noun -> text for the parts of a folder that are not used as they are.
+"""Noun -> description of the parts of a folder that are ignored or read in an unusual way.
 
 All are warnings, except for the last, which is a note.
 """
@@ -66,33 +73,33 @@ class ImageFolder:
         if not is_inside(relative):
             rule = f"NAME of {PREFIX}NAME must be a folder inside the data root"
             raise DatasetError(f"dataset {name!r}: {rule}")
-        folder = root_of(name, data_root, relative) / relative
+        folder = require_data_root(name, data_root, relative) / relative
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder")
         if self.split is not None:
-            return self._as_listed(folder, Path(self.split))
+            return self._scan_split_file(folder, Path(self.split))
         reader = _Reader(folder, self.split_seed)
-        listed, faults = reader.listed(), reader.faults
+        listed, faults = reader.list_images(), reader.faults
         called = {directory: clean_class_name(directory) for _, _, directory in listed}
         directories = sorted(called, key=lambda directory: (called[directory], directory))
         plain = tuple(called[directory] for directory in directories)
         lists = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
         both = [path.name for path in lists if len(lists) > 1]
-        faults.tell(folder, "list", both, "of class names, where one is enough")
+        faults.add(folder, "list", both, "of class names, but only one is allowed")
         if lists and reader.directories:
             called |= read_class_names(lists[0], reader.directories, faults)
         names = tuple(called[directory] for directory in directories)
-        faults.tell_same_names(lists[0] if lists else folder, names, directories)
+        faults.add_same_names(lists[0] if lists else folder, names, directories)
         label_of = {directory: label for label, directory in enumerate(directories)}
         rows = [(split, path, label_of[directory]) for split, path, directory in listed]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
         if self.class_names is None:
             near = _nearly_name_files(folder)
-            odd.tell(folder, "file", near, f"not read as class names (call it {_CALLED})")
-        for noun, what in _ASIDE.items():
+            odd.add(folder, "file", near, f"not read as class names (rename it to {_CALLED})")
+        for noun, what in _UNUSED.items():
             lines = notes if noun == "path" else odd
-            lines.tell(folder, noun, sorted(reader.aside[noun]), what)
+            lines.add(folder, noun, sorted(reader.unused[noun]), what)
         scan = DatasetScan(
             names,
             warnings=(*odd,),
@@ -101,34 +108,34 @@ class ImageFolder:
             own_split=reader.split,
             folder_names=plain if names != plain else (),
         )
-        return Found(scan, folder, folder, rows).checked(faults)
+        return Listing(scan, folder, folder, rows).check_images(faults)
 
-    def _as_listed(self, folder: Path, path: Path) -> DatasetScan:
-        """DatasetScan the folder by a split file, ignoring its directories."""
+    def _scan_split_file(self, folder: Path, path: Path) -> DatasetScan:
+        """Scan the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
         sound = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
             twice = repeated(posixpath.normpath(image) for _, image, _ in part)
-            faults.tell(path, "image", twice, f"more than once in {split}")
+            faults.add(path, "image", twice, f"more than once in {split}")
             shown = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in shown]
             if split == "val":
-                odd.tell(path, "class", lacking if sound else (), _ASIDE["class"])
+                odd.add(path, "class", lacking if sound else (), _UNUSED["class"])
                 continue
-            faults.tell(path, "class", lacking if sound else (), f"without an image in {split}")
+            faults.add(path, "class", lacking if sound else (), f"without an image in {split}")
         unread = [file.name for file in _name_files(folder)]
-        odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
+        odd.add(folder, "list", unread, f"of class names ignored: {path} has the names")
         where = f"as in {path}"
         scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=where)
-        checked = Found(scan, folder, path, rows).checked(faults)
+        checked = Listing(scan, folder, path, rows).check_images(faults)
         head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
         lines = (head + line.removeprefix(head) for line in checked.faults)
         return replace(checked, faults=tuple(lines))
 
 
-PLAIN_FOLDER: Final = ImageFolder()
+DEFAULT_FOLDER: Final = ImageFolder()
 """An image folder with default options."""
 
 
@@ -154,17 +161,17 @@ class _Reader:
         faults: Faults of the folder.
         split: Description of the split.
         directories: Names of the class directories, after listed().
-        aside: Noun of _ASIDE -> paths that are not used as they are.
+        unused: Noun of _UNUSED -> paths.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.faults = folder, seed, Faults()
         by = f" and split_seed {seed}" if seed else ""
-        self.split = f"50/20/30 per cent of each class, by a hash of the paths{by}"
+        self.split = f"50/20/30 percent of each class, by a hash of the paths{by}"
         self.directories: list[str] = []
-        self.aside: dict[str, list[str]] = defaultdict(list)
+        self.unused: dict[str, list[str]] = defaultdict(list)
 
-    def listed(self) -> list[tuple[str, str, str]]:
+    def list_images(self) -> list[tuple[str, str, str]]:
         """Return split, path relative to the folder, and class directory of each image."""
         names = directories_in(self.folder)
         has_splits = set(SPLITS) <= set(names)
@@ -174,8 +181,8 @@ class _Reader:
             # a folder with some of train, val and test and nothing else is an incomplete split
             alike = self._misnamed_splits(names) if extra else names
         if alike:
-            rule = "there must be three, called train, val (which may be empty) and test"
-            self.faults.append(f"{self.folder}: {some(alike)} look like splits: {rule}")
+            rule = "name them train, val (may be empty) and test"
+            self.faults.append(f"{self.folder}: {shorten_list(alike)} look like splits; {rule}")
             return []
         images = {
             (split, directory): self._images(f"{split}/{directory}".lstrip("/"))
@@ -186,22 +193,23 @@ class _Reader:
         if has_splits:
             self.split = "as in the folders train, val and test"
             if self.seed:
-                self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
-            self.aside["folder"] += extra
+                rule = "split_seed cannot be combined with the folders train, val and test"
+                self.faults.append(f"{self.folder}: {rule}, got {self.seed}")
+            self.unused["folder"] += extra
             for split in SPLITS:
                 lacking = [name for name in self.directories if not images.get((split, name))]
                 if split == "val":  # ship.requirements checks whether a trial needs it
-                    self.aside["class"] += lacking
+                    self.unused["class"] += lacking
                     continue
-                self.faults.tell(self.folder, "class", lacking, f"without an image in {split}")
+                self.faults.add(self.folder, "class", lacking, f"without an image in {split}")
         else:
             sizes = {name: len(paths) for (_, name), paths in images.items()}
             small = [f"{name} ({n})" for name, n in sizes.items() if n < SMALLEST_CLASS]
             what = f"with fewer than {SMALLEST_CLASS} images"
-            self.faults.tell(self.folder, "class", small, what)
+            self.faults.add(self.folder, "class", small, what)
         rows = []
         for (where, directory), paths in images.items():
-            parts = {where: paths} if has_splits else fixed_split(paths, self.seed)
+            parts = {where: paths} if has_splits else split_by_hash(paths, self.seed)
             rows += [(split, path, directory) for split, part in parts.items() for path in part]
         return rows
 
@@ -227,7 +235,7 @@ class _Reader:
             here = Path(parent).relative_to(self.folder)
             identity = _identity(Path(parent))
             if identity in above or identity in seen:
-                self.aside["link" if identity in above else "path"].append(here.as_posix())
+                self.unused["link" if identity in above else "path"].append(here.as_posix())
                 below.clear()
                 continue
             seen.add(identity)
@@ -237,18 +245,18 @@ class _Reader:
             unread = {name for name in names if ends_in(_UNREAD, name)}
             skipped = {*hidden, *names} - images - unread
             paths += [(here / name).as_posix() for name in images]
-            self.aside["file"] += [(here / name).as_posix() for name in unread]
-            self.aside["path"] += [(here / name).as_posix() for name in skipped]
+            self.unused["file"] += [(here / name).as_posix() for name in unread]
+            self.unused["path"] += [(here / name).as_posix() for name in skipped]
             if images and Path(parent) != root:
                 n_below += 1
         if n_below > 1:
-            self.aside["class folder"].append(f"{directory} ({n_below} folders)")
+            self.unused["class folder"].append(f"{directory} ({n_below} folders)")
         return sorted(paths)
 
 
-def fixed_split(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
+def split_by_hash(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
     """Split the images of a class 50/20/30 by the hash of each path (see ImageFolder)."""
-    shuffled = by_hash(paths, f"{seed} " if seed else "")
+    shuffled = sort_by_hash(paths, f"{seed} " if seed else "")
     n_val, n_test = (max(1, round(share * len(paths))) for share in (0.2, 0.3))
     return {
         "val": shuffled[:n_val],

@@ -33,7 +33,7 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """Content of lists and folders, before images are checked.
 
     Attributes:
@@ -51,7 +51,7 @@ class Found:
     rows: Sequence[Row] = ()
     counts: tuple[int, ...] | None = None
 
-    def checked(self, faults: Faults) -> DatasetScan:
+    def check_images(self, faults: Faults) -> DatasetScan:
         """Check all images without reading them, and return the scan with its splits.
 
         These are faults: images in two splits or with two labels, paths outside of the folder
@@ -66,15 +66,17 @@ class Found:
         for split, path, label in self.rows:
             if path in files:
                 uses[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
-        leaked = [path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1]
-        torn = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
+        in_two_splits = [
+            path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1
+        ]
+        ambiguous = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
         outside = {repr(path) for _, path, _ in self.rows if path not in files}
-        faults.tell(self.where, "image", sorted(leaked), "in more than one split")
-        faults.tell(self.where, "image", sorted(torn), "under two labels")
-        faults.tell(self.images, "image path", sorted(outside), "outside of the folder")
-        _look_at(files, self.images, faults)
+        faults.add(self.where, "image", sorted(in_two_splits), "in more than one split")
+        faults.add(self.where, "image", sorted(ambiguous), "under two labels")
+        faults.add(self.images, "image path", sorted(outside), "outside of the folder")
+        _check_files(files, self.images, faults)
         if (n := len(self.scan.class_names)) < 2 and not faults:
-            faults.append(f"{self.where}: must have at least 2 classes, has {n}")
+            faults.append(f"{self.where}: must have at least 2 classes, got {n}")
         splits = {}
         for split in SPLITS:
             pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
@@ -83,16 +85,16 @@ class Found:
         return replace(self.scan, splits=splits, faults=tuple(faults))
 
 
-def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
+def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
     """Report files that are missing, empty or too large."""
     if not images.is_dir():
         faults.append(f"{images}: no such folder")
         return
     sizes = {path: file_size(file) for path, file in sorted(files.items())}
-    faults.tell(images, "missing image", [path for path, size in sizes.items() if size < 0])
-    faults.tell(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
+    faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
+    faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
     large = [path for path, size in sizes.items() if size > MAX_FILE]
-    faults.tell(images, "image", large, f"larger than {MAX_FILE >> 20} MiB")
+    faults.add(images, "image", large, f"larger than {MAX_FILE >> 20} MiB")
 
 
 def file_size(path: Path) -> int:
@@ -109,12 +111,12 @@ def is_inside(path: str) -> bool:
 
     Links on the disk are not checked: users may link datasets.
     """
-    slashed = path.replace("\\", "/")
-    leaves = slashed.startswith("/") or ".." in slashed.split("/") or _DRIVE.match(slashed)
+    posix = path.replace("\\", "/")
+    leaves = posix.startswith("/") or ".." in posix.split("/") or _DRIVE.match(posix)
     return bool(path) and "\0" not in path and not leaves
 
 
-def by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
+def sort_by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
     """Sort paths by their SHA-256, a pseudo-random order that is the same on every machine.
 
     Args:
@@ -124,17 +126,17 @@ def by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
 
-def counted(splits: Mapping[str, Split]) -> tuple[int, ...]:
+def count_images(splits: Mapping[str, Split]) -> tuple[int, ...]:
     """Return the numbers of images in train, val and test."""
     return tuple(len(splits[split]) for split in SPLITS)
 
 
-def slashed(counts: Iterable[int]) -> str:
+def format_counts(counts: Iterable[int]) -> str:
     """Format the numbers of train, val and test images: "4128/1649/2465"."""
     return "/".join(map(str, counts))
 
 
-def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
+def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
     """Return the data root after checking that it is a folder.
 
     Args:
@@ -147,7 +149,7 @@ def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
     """
     if data_root is None:
         places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
-        raise DatasetError(f"dataset {name} needs a data root: the folder that holds {places}")
+        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {places}")
     if not data_root.is_dir():
         raise DatasetError(f"dataset {name}: no such data root: {data_root}")
     return data_root
@@ -174,7 +176,7 @@ class Published(ABC):
     n_seen: int | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read lists and folders. Those that cannot be read are reported and left empty.
 
         Args:
@@ -189,25 +191,25 @@ class Published(ABC):
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read the lists, check the size of every image, and compare with the published numbers."""
-        root = root_of(name, data_root, self.image_dir, self.folder)
+        root = require_data_root(name, data_root, self.image_dir, self.folder)
         faults = Faults()
         content = self.read(root, faults)
-        scan = content.checked(faults)
-        actual = content.counts or counted(scan.splits), len(scan.class_names), scan.n_seen
+        scan = content.check_images(faults)
+        actual = content.counts or count_images(scan.splits), len(scan.class_names), scan.n_seen
         published = self.counts, self.classes, self.n_seen
         if not content.rows or actual == published:
             return scan
         where = content.where.relative_to(root)
         unlike = (
-            f"dataset {name}: {where} holds {_size(*actual)}, the published one "
-            f"{_size(*published)}: accuracies on it cannot be compared with published ones"
+            f"dataset {name}: {where} has {_size(*actual)}, but the published dataset has "
+            f"{_size(*published)}: accuracies are not comparable with published ones"
         )
         return replace(scan, unlike=(unlike,))
 
 
 def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
     seen = "" if n_seen is None else f" ({n_seen} seen)"
-    return f"{slashed(counts)} images of {classes} classes{seen}"
+    return f"{format_counts(counts)} images of {classes} classes{seen}"
 
 
 @dataclass(frozen=True)
@@ -225,11 +227,11 @@ class CoOpDataset(Published):
         """Name of the split file in data_root/folder. It is CoOp's; torchvision has none."""
         return f"split_zhou_{self.split}.json"
 
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read the split file."""
         path = data_root / self.folder / self.split_file
         rows, names = read_split(path, faults)
-        return Found(DatasetScan(names), data_root / self.image_dir, path, rows)
+        return Listing(DatasetScan(names), data_root / self.image_dir, path, rows)
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,13 @@ class Aircraft(Published):
     images. Labels follow the lines of variants.txt, as in CoOp.
     """
 
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read the lists."""
         folder = data_root / self.folder
         if (folder / "data" / "variants.txt").is_file():
             folder = folder / "data"
         variants = read_lines(folder / "variants.txt", faults)
-        faults.tell_same_names(folder / "variants.txt", variants)
+        faults.add_same_names(folder / "variants.txt", variants)
         label_of = {variant: label for label, variant in enumerate(variants)}
         rows = []
         for split in SPLITS:
@@ -258,6 +260,6 @@ class Aircraft(Published):
                 else:
                     rows.append((split, f"{image}.jpg", label))
             form = "must be '<id> <variant of variants.txt>'"
-            faults.tell(path, "line", bad if variants else (), form)
+            faults.add(path, "line", bad if variants else (), form)
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
-        return Found(scan, folder / self.images, folder, rows)
+        return Listing(scan, folder / self.images, folder, rows)

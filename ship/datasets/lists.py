@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ship.datasets.base import SPLITS, Faults, clean_class_name, some, spoken
+from ship.datasets.base import SPLITS, Faults, clean_class_name, shorten_list, split_pieces
 from ship.whole_file import read_whole
 
 MAX_FILE: Final = 1 << 28
@@ -40,10 +40,10 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
         for split in SPLITS:
             listed = document.get(split)
             if not isinstance(listed, list) or (not listed and split != "val"):
-                faults.append(f"{path}: must have a list of {_ROW} called {split}")
+                faults.append(f"{path}: {split} must be a list of {_ROW}")
                 continue
             wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
-            faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
+            faults.add(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
             for image, label, name in filter(_well_formed, listed):
                 rows.append((split, image, label))
                 named.append((label, name))
@@ -67,14 +67,16 @@ def _names_by_label(
     for label, name in named:
         names[label].add(name)
     gaps = sorted({*range(len(names))} - {*names})
-    faults.tell(path, "label", gaps, f"absent, though labels go up to {max(names, default=0)}")
+    faults.add(path, "label", gaps, f"missing, although labels go up to {max(names, default=0)}")
     many = [
-        f"{label} ({some(sorted(same))})" for label, same in sorted(names.items()) if len(same) > 1
+        f"{label} ({shorten_list(sorted(same))})"
+        for label, same in sorted(names.items())
+        if len(same) > 1
     ]
-    faults.tell(path, "label", many, "with more than one class name")
-    pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
+    faults.add(path, "label", many, "with more than one class name")
+    pairs = {(label, split_pieces(name)): name for label, name in sorted(set(named))}
     called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
-    faults.tell_same_names(path, [*pairs.values()], called)
+    faults.add_same_names(path, [*pairs.values()], called)
     return tuple(clean_class_name(min(names[label])) for label in sorted(names))
 
 
@@ -100,7 +102,7 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
         return {}
     existing = {unicodedata.normalize("NFC", folder): folder for folder in directories}
     hidden = [folder for folder in directories if folder not in existing.values()]
-    faults.tell(path, "folder", hidden, "called as another one, with accents written otherwise")
+    faults.add(path, "folder", hidden, "named as another one, with other codes of accents")
     fit: list[list[str]] = []
     odd: list[list[str]] = []
     for row in rows:
@@ -108,15 +110,15 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
             fit.append(row)
         else:
             odd.append(row)
-    faults.tell(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
-    faults.tell(path, "folder", repeated(folder for folder, _ in fit), "on more than one line")
+    faults.add(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
+    faults.add(path, "folder", repeated(folder for folder, _ in fit), "on more than one line")
     strange = [folder for folder, _ in fit if folder not in existing]
     spaced = separator == " " and any(" " in folder for folder in existing)
-    hint = " (for folders with spaces, take a .csv file)" if spaced else ""
-    faults.tell(path, "name", strange, f"of a folder that is not there{hint}")
+    hint = " (for folders with spaces, use a .csv file)" if spaced else ""
+    faults.add(path, "name", strange, f"of a folder that does not exist{hint}")
     named = {row[0] for row in rows}
     unnamed = [folder for folder in existing if folder not in named]
-    faults.tell(path, "folder", unnamed, "without a name")
+    faults.add(path, "folder", unnamed, "without a name")
     return {existing[folder]: clean_class_name(name) for folder, name in fit if folder in existing}
 
 
@@ -133,7 +135,7 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
         ValueError: The file has another suffix, cannot be read, or is empty.
     """
     if not separator:
-        raise ValueError("must be a .csv or a .txt file")
+        raise ValueError("must be a .csv or .txt file")
     text = unicodedata.normalize("NFC", read_text(path))
     rows = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     if separator == ",":

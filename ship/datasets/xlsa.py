@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Int64
 
-from ship.datasets.base import DatasetScan, Faults, clean_class_name, some
-from ship.datasets.layouts import Found, Published, by_hash, slashed
+from ship.datasets.base import DatasetScan, Faults, clean_class_name, shorten_list
+from ship.datasets.layouts import Listing, Published, format_counts, sort_by_hash
 from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
@@ -79,28 +79,28 @@ class Xlsa(Published):
         """Folder of the images, relative to the data root; not below the folder of the lists."""
         return self.images
 
-    def read(self, data_root: Path, faults: Faults) -> Found:
+    def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read both files."""
         folder, image_dir = data_root / self.folder, data_root / self.image_dir
         images = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
         if faults:
-            return Found(DatasetScan(), image_dir, folder)
+            return Listing(DatasetScan(), image_dir, folder)
         files, labels = images.texts("image_files"), images.indices("labels")
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.tell(official.path, "image", listed[times > 1] + 1, f"twice in {some(LOCS)}")
+        faults.add(official.path, "image", listed[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
-            return Found(DatasetScan(), image_dir, folder)
+            return Listing(DatasetScan(), image_dir, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
         paths = [_tail(file, self.below) for file in files]
         outside = [file for file, path in zip(files, paths, strict=True) if not path]
-        faults.tell(folder, "image_file", outside, f"outside of a folder {self.below!r}")
+        faults.add(folder, "image_file", outside, f"outside of a folder {self.below!r}")
         trainval, test_seen, test_unseen = (
             [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
         )
@@ -109,10 +109,10 @@ class Xlsa(Published):
         kinds += [("test", i) for i in test_seen + test_unseen]
         rows = [(split, paths[i], label_of[int(labels[i])]) for split, i in kinds]
         version = _split_version(locs)
-        note = f"{folder}: split of {version} (the files do not say if it is version 1 or 2)"
+        note = f"{folder}: split of {version} (the files do not contain its version, 1 or 2)"
         class_names = tuple(names[old] for old in order)
         scan = DatasetScan(class_names, notes=(note,), n_seen=len(seen), split_version=version)
-        return Found(scan, image_dir, folder, rows, tuple(map(len, locs.values())))
+        return Listing(scan, image_dir, folder, rows, tuple(map(len, locs.values())))
 
     def _class_names(
         self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults
@@ -124,10 +124,10 @@ class Xlsa(Published):
         else:
             where, raw = official.path, official.texts(_NAMES)
         names = [xlsa_class_name(name) for name in raw]
-        faults.tell_same_names(where, names)
+        faults.add_same_names(where, names)
         n_labels = int(labels.max()) + 1 if len(labels) else 0
         if names and n_labels > len(names):
-            faults.append(f"{where}: names {len(names)} classes, but labels go up to {n_labels}")
+            faults.append(f"{where}: has {len(names)} class names, but labels go up to {n_labels}")
         return names
 
 
@@ -160,7 +160,7 @@ def _seen_classes(
         "without images": {*range(len(names))} - seen - test_seen - unseen,
     }
     for what, bad in wrong.items():
-        faults.tell(where, "class", sorted(names[label] for label in bad), what)
+        faults.add(where, "class", sorted(names[label] for label in bad), what)
     return seen
 
 
@@ -177,7 +177,7 @@ def _held_out(paths: Sequence[str], labels: Ids, trainval: Sequence[int]) -> set
     for i in trainval:
         of_class[labels[i]].append(paths[i])
     n_val = {label: max(1, round(0.1 * len(ps))) for label, ps in of_class.items() if len(ps) > 1}
-    return {path for label, n in n_val.items() for path in by_hash(of_class[label])[:n]}
+    return {path for label, n in n_val.items() for path in sort_by_hash(of_class[label])[:n]}
 
 
 def _split_version(locs: Mapping[str, Ids]) -> str:
@@ -218,14 +218,14 @@ class _MatFile:
         value, where = self.variables.get(name), f"{self.path}: {name}"
         if not isinstance(value, np.ndarray) or not 0 < value.size == max(value.shape):
             shape = value.shape if isinstance(value, np.ndarray) else ()
-            what = f"an array of {slashed(shape)}" if shape else "none"
-            self._faults.append(f"{where} must be a vector of numbers, is {what}")
+            what = f"an array of {format_counts(shape)}" if shape else "none"
+            self._faults.append(f"{where} must be a vector of numbers, got {what}")
             return np.empty(0, dtype=np.int64)
         flat = value.ravel().astype(np.float64)
         bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
         if bad.size:
-            values = some(f"{number:.9g}" for number in bad)
-            self._faults.append(f"{where} must be whole numbers of 1 to {highest}, holds {values}")
+            values = shorten_list(f"{number:.9g}" for number in bad)
+            self._faults.append(f"{where} must be integers from 1 to {highest}, got {values}")
             return np.empty(0, dtype=np.int64)
         return flat.astype(np.int64) - 1
 
@@ -235,8 +235,8 @@ class _MatFile:
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
         if bad or not texts:
-            what = some(bad) if bad else f"{name} is none, or empty"
-            self._faults.append(f"{self.path}: {name} must be a cell array of texts: {what}")
+            what = f"empty {shorten_list(bad)}" if bad else "none, or an empty one"
+            self._faults.append(f"{self.path}: {name} must be a cell array of texts, got {what}")
         return [] if bad else texts
 
 
@@ -271,7 +271,7 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
         try:
             values[name] = _value(matrix)
         except (LookupError, ValueError, struct.error) as why:
-            raise ValueError(f"{name} is damaged, or no such matrix: {why}") from why
+            raise ValueError(f"{name} is damaged, or not a valid matrix: {why}") from why
     return values
 
 
@@ -286,7 +286,7 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         if kind >> 16:  # a small element: type and size share a word, followed by the content
             kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
         if padding < 0 or start + size > len(data):
-            raise ValueError("is damaged: an element has a size that cannot be")
+            raise ValueError("is damaged: an element has an impossible size")
         yield kind, data[start : start + size]
         place = start + size + padding
 
@@ -296,7 +296,7 @@ def _matrix(kind: int, content: memoryview, most: int) -> memoryview:
     if kind == _MATRIX:
         return content[:most]
     if kind != _PACKED:
-        raise ValueError("is damaged: it holds something else than variables")
+        raise ValueError("is damaged: it contains something other than variables")
     try:
         return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # without its tag
     except zlib.error as why:
@@ -310,7 +310,7 @@ def _name(matrix: memoryview) -> str:
         for _, part in islice(_elements(matrix), 3):
             head.append(part)
     if not head or len(head[0]) != 8:
-        raise ValueError("is damaged: it holds something else than variables")
+        raise ValueError("is damaged: it contains something other than variables")
     return bytes(head[2]).decode("latin-1") if len(head) == 3 else ""
 
 
@@ -320,7 +320,7 @@ def _value(matrix: memoryview, depth: int = 0) -> Value:
     of_class, complex_numbers = struct.unpack("<BB6x", flags)
     shape = np.frombuffer(dims, "<i4").tolist()
     if len(shape) < 2 or min(shape) < 0:
-        raise ValueError("its shape is none of a matrix")
+        raise ValueError("its shape is not that of a matrix")
     if of_class == _CELL:
         cells = [inner for kind, inner in parts if kind == _MATRIX]
         if len(cells) != math.prod(shape) or (cells and depth == DEEPEST):
@@ -328,11 +328,11 @@ def _value(matrix: memoryview, depth: int = 0) -> Value:
         values = [_value(cell, depth + 1) if len(cell) else [] for cell in cells]
         return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in values]
     if of_class != _TEXT and (of_class not in _REAL or complex_numbers & 8):
-        raise ValueError("neither numbers nor texts")
+        raise ValueError("it contains neither numbers nor texts")
     kind, content = parts[0] if parts else (2, memoryview(b""))
     if of_class in _REAL:
         return np.frombuffer(content, _NUMBERS[kind]).reshape(shape, order="F")
     text = bytes(content).decode(_CODECS[kind])
     if len(text) != math.prod(shape):
-        raise ValueError("its letters do not fit its shape")
+        raise ValueError("its characters do not fit its shape")
     return [text[row :: shape[0]] for row in range(shape[0] if text else 0)]

@@ -9,13 +9,21 @@ from ship.features.encode import (
     Features,
     Parallelism,
     Shard,
+    decoding_error,
     encode_images,
     encode_split,
-    undecodable,
 )
 from ship.features.extract import Encode, count_missing, extract_features
 
 __all__ = [
-    "Done", "Encode", "Features", "Parallelism", "Shard", "count_missing", "encode_images",
-    "encode_split", "extract_features", "undecodable",
+    "Done",
+    "Encode",
+    "Features",
+    "Parallelism",
+    "Shard",
+    "count_missing",
+    "decoding_error",
+    "encode_images",
+    "encode_split",
+    "extract_features",
 ]  # fmt: skip

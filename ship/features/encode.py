@@ -20,8 +20,8 @@ from ship.datasets.base import (
     ImageDataset,
     ImageFile,
     UndecodableError,
-    number,
-    some,
+    count_noun,
+    shorten_list,
 )
 
 AUGMENTATION: Final = (
@@ -53,14 +53,14 @@ class Parallelism:
         threads: Number of threads.
         cores_each: Number of cores per thread.
         views_per_batch: Number of views in a batch.
-        at_device: Maximum number of threads that encode at once, because each batch takes device
-            memory. Defaults to all.
+        max_on_device: Maximum number of threads that encode at once, because each batch needs
+            device memory. Defaults to all.
     """
 
     threads: int
     cores_each: int
     views_per_batch: int
-    at_device: int | None = None
+    max_on_device: int | None = None
 
     @classmethod
     def for_device(cls, device: torch.device, cores: int | None = None) -> "Parallelism":
@@ -76,7 +76,9 @@ class Parallelism:
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
-        return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
+        return cls(
+            min(cores, 32), 1, 64, max_on_device=2
+        )  # one computes while another's input arrives
 
     def batches(self, images: range, views: int) -> list[range]:
         """Cut consecutive images into batches.
@@ -85,10 +87,10 @@ class Parallelism:
             images: Indices of the images.
             views: Number of augmented views per image, in addition to the image itself.
         """
-        return cut(images, max(1, self.views_per_batch // (1 + views)))
+        return split_range(images, max(1, self.views_per_batch // (1 + views)))
 
 
-def cut(images: range, size: int) -> list[range]:
+def split_range(images: range, size: int) -> list[range]:
     """Cut consecutive images into parts of `size`; the last one may be smaller."""
     return [images[start : start + size] for start in range(0, len(images), size)]
 
@@ -122,7 +124,7 @@ def encode_split(
     try:
         yield from encode_images(clip, images, views, shards, layout, done)
     except UndecodableError as why:
-        raise undecodable(dataset, split, why.image) from why
+        raise decoding_error(dataset, split, why.image) from why
 
 
 def encode_images(
@@ -154,7 +156,7 @@ def encode_images(
     batches = ((shard, batch) for shard in shards for batch in layout.batches(shard, views))
     pending: deque[tuple[Shard, Future[Features]]] = deque()
     parts: list[Features] = []
-    gate = Semaphore(layout.at_device or layout.threads)
+    gate = Semaphore(layout.max_on_device or layout.threads)
     cores_before = torch.get_num_threads()
     pool = ThreadPoolExecutor(
         layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
@@ -179,7 +181,7 @@ def encode_images(
         torch.set_num_threads(cores_before)
 
 
-def undecodable(dataset: ImageDataset, split: str, found: str) -> DatasetError:
+def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
     """Create the error for a split with an image that cannot be decoded.
 
     The whole split is decoded to list all such images, so that the user can fix them at once.
@@ -187,7 +189,7 @@ def undecodable(dataset: ImageDataset, split: str, found: str) -> DatasetError:
     Args:
         dataset: Dataset with the split.
         split: Name of the split.
-        found: Name of an image that cannot be decoded.
+        image: Name of an image that cannot be decoded.
     """
 
     def fault(image: ImageFile) -> str:
@@ -198,9 +200,9 @@ def undecodable(dataset: ImageDataset, split: str, found: str) -> DatasetError:
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [found]
-    images = number(bad, f"image of {split}")
-    return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {some(bad)}")
+        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
+    images = count_noun(bad, f"image of {split}")
+    return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad)}")
 
 
 def _encode(

@@ -22,8 +22,8 @@ from ship.features.encode import (
     Done,
     Features,
     Shard,
-    cut,
     encode_split,
+    split_range,
 )
 from ship.subsets import FeatureSet
 from ship.whole_file import write_whole
@@ -227,9 +227,9 @@ class _SplitExtraction:
         with closing(encoded):
             for shard, features in encoded if self.missing else ():  # starts no threads if cached
                 if not np.isfinite(features).all():
-                    where = f"images {shard.start} and on of {self._dataset.name}'s {self.split}"
-                    what = f"backbone {self._clip.name} gives features that are not finite"
-                    raise ValueError(f"{what} for {where} split")
+                    images = f"images {shard.start} to {shard.stop - 1} of split {self.split}"
+                    fault = f"backbone {self._clip.name} returned non-finite features"
+                    raise ValueError(f"{fault} for {images} of {self._dataset.name}")
                 self._features[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
@@ -254,7 +254,7 @@ def shards_of(images: int, views: int) -> list[Shard]:
         images: Number of images in the split.
         views: Number of augmented views per image, in addition to the image itself.
     """
-    return cut(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
+    return split_range(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
 
 
 def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:
@@ -274,18 +274,18 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("not a regular file")
         with safe_open(path, framework="numpy") as file:
             metadata, features = file.metadata(), np.asarray(file.get_tensor("features"))
         if features.dtype != np.float32 or features.ndim != 3 or features.shape[:2] != rows:
-            raise ValueError(f"its shape is {features.shape}, its type {features.dtype}")
+            raise ValueError(f"shape {features.shape} or type {features.dtype} is wrong")
         if metadata != {"key": key, "blake2b": _checksum(key, features)}:
-            raise ValueError("it is damaged, or was written for something else")
+            raise ValueError("damaged, or written for other data")
     except FileNotFoundError:
         return None
     # safetensors raises various errors for types that numpy does not have
     except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as why:
-        logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
+        logger.warning("cached features %s cannot be used (%s); extracting them again", path, why)
         with suppress(OSError):  # removed so that the warning is not repeated
             path.unlink()
         return None
@@ -303,7 +303,7 @@ def write_features(path: Path, key: str, features: Features) -> bool:
     try:
         write_whole(path, content)
     except OSError as why:
-        logger.warning("features cannot be kept in %s (%s)", path.parent, why.strerror)
+        logger.warning("features cannot be cached in %s (%s)", path.parent, why.strerror)
         return False
     return True
 

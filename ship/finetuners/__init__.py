@@ -30,5 +30,6 @@ def build_finetuner(
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):
-        raise TypeError(f"finetuner {config.name}: its method must be a ship.methods.Finetuner")
+        rule = "its method must be a subclass of ship.methods.Finetuner"
+        raise TypeError(f"finetuner {config.name}: {rule}, got {kind!r}")
     return BatchedFinetuner(kind, config, task, synthesizer, clip, seeds)

@@ -19,11 +19,11 @@ the prompts. Synthetic features of seen classes (few_shot) go through the head w
 Testing: base classes are ranked by (1 - v) prompt + v head logits, new classes by the prompts'
 logits. The authors never let the two groups compete. Here all classes share one softmax: the
 prompts decide the total probability of the base classes, and the head only distributes it among
-them. The head has not seen the new classes, so it cannot tell whether an image belongs to one.
+them. The head is not trained on new classes, so it cannot decide whether an image belongs to one.
 
-Differences from the authors: their head takes features that are not normalized, this one takes
-`norm` times the unit-norm features. It starts at 0 instead of at random values, so that no class
-depends on its position among the others.
+Differences from the authors: their head uses features that are not normalized, this one uses
+`head_norm` times the unit-norm features. It starts at 0 instead of at random values, so that no
+class depends on its position among the others.
 """
 
 from typing import Any

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import GDAConfig
-from ship.generators.gaussians import neighbour_means, neighbour_precision, seen_views
+from ship.generators.gaussians import neighbor_means, neighbor_precision, seen_views
 from ship.methods import Choice, Draw, Features, Finetuner, Logits, SeedTask
 
 # The authors' grid, and 0, which ignores the discriminant.
@@ -65,7 +65,7 @@ class GDA(Finetuner):
         weight[present], bias[present] = discriminant(means[present], precision)
         if config.new_classes == "neighbours" and bool((~present).any()):
             views, text = seen_views(task), task.text_features[~present].cpu().double()
-            precision, near = neighbour_precision(views, text), neighbour_means(views, text)
+            precision, near = neighbor_precision(views, text), neighbor_means(views, text)
             weight[~present], bias[~present] = discriminant(near, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))

@@ -146,7 +146,7 @@ def zero_shot_confidence(
 
     Args:
         task: Task with the training images.
-        allowed: Mask of the classes in the softmax. Other classes get 0. None means all classes,
+        class_mask: Mask of the classes in the softmax. Other classes get 0. None means all classes,
             and classes without images then get the mean of the others.
     """
     sums, numbers = task.features.new_zeros(2, len(task.class_names))
@@ -218,9 +218,9 @@ class LPPlusPlus(Finetuner):
     def _constants(self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor) -> list[float]:
         """Return the mean cosine to the class's text feature and the rates of w and alpha."""
         x, share, sums, mass, text = (v.cpu().double() for v in (x, share, sums, mass, self.text))
-        share, shown = share / share.sum(), mass > 0
-        means = sums[shown] / mass[shown].unsqueeze(1)
-        cosine = (means * text[shown]).sum(1).mean()
+        share, has_rows = share / share.sum(), mass > 0
+        means = sums[has_rows] / mass[has_rows].unsqueeze(1)
+        cosine = (means * text[has_rows]).sum(1).mean()
         if self.class_mask is not None:
             text = text[self.class_mask.cpu()]
         second = x.T @ (share.unsqueeze(1) * x)

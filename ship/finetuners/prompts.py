@@ -55,7 +55,7 @@ MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
 TCP_EPSILON: Final = 1e-3
-# Prompts per pass through the text tower; more only if one image alone has more prompts. It bounds
+# Prompts per pass through the text tower; more only if a single image has more prompts. It bounds
 # memory at inference, and also in training, where each part has its own backward pass: about
 # 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
 PROMPTS_AT_ONCE: Final = 1024
@@ -110,7 +110,7 @@ class PromptTuned(Finetuner):
         return self.logit_scale * images @ self.text_features().T
 
     def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
-        """Return KgCoOp's L_kg: squared distance to each class's written prompt, mean over allowed.
+        """Return KgCoOp's L_kg: mean over class_mask of squared distances to the written prompts.
 
         Args:
             learned: Text features of the learned prompts, unit norm, so that a class's distance is

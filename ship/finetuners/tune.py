@@ -1,8 +1,9 @@
-"""Train a fine-tuner that is written for one seed for all seeds at once.
+"""Train a fine-tuner, which is written for one seed, for all seeds at once.
 
 Fine-tuners that train in steps get batches of the task's images, with new synthetic features added
-in every step (`synthetic.ratio`, `.resample`, `.loss_weight`). For caches and closed-form solutions
-synthetic features are drawn once and are rows like images (`synthetic.per_class`, `.loss_weight`).
+in every step (`synthetic.ratio`, `.resample`, `.loss_weight`). For caches and
+closed-form solutions, synthetic features are drawn once and treated as images
+(`synthetic.per_class`, `.loss_weight`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,9 +98,9 @@ class BatchedFinetuner(BatchedTraining):
         if self.prototype.training_data == "custom":
             with torch.no_grad():
                 return {"loss": self.stack("epoch")}
-        return self._pass()
+        return self._train_pass()
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         self._optimizer.zero_grad()
         loss: Tensor | float = 0.0
         for part in self._losses(*self._batch(step)):
@@ -133,7 +134,7 @@ class BatchedFinetuner(BatchedTraining):
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Iterator[Float[Tensor, " seed"]]:
-        """Yield parts that add up to the loss, each with at most `at_once` rows of all seeds."""
+        """Yield the parts of the loss, each over at most `microbatch_size` rows of all seeds."""
         n_seeds, n = labels.shape
         limit = self.prototype.microbatch_size
         if limit is None or limit >= n_seeds * n:
@@ -199,8 +200,7 @@ def rows_of_training(
         synthesizer: Source of the synthetic features. None adds none.
 
     Returns:
-        The task, and the loss weight of each row: `synthetic.loss_weight` for synthetic features
-            and 1
+        The task, and the loss weight of each row: `synthetic.loss_weight` for synthetic features, 1
         for images.
     """
     weights = torch.ones_like(task.features[:, :, 0, 0])

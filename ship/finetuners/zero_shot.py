@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP, mean_features
 from ship.configs.finetuners import ZeroShotConfig
-from ship.datasets.base import some
+from ship.datasets.base import shorten_list
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.seeds import SeedRng
 from ship.tasks import SeedTask
-from ship.templates import ENSEMBLE, written
+from ship.templates import ENSEMBLE, fill_templates
 
 # Prompts by name. "dataset" is missing because the task already has these text features.
 _TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
@@ -44,9 +44,11 @@ class ZeroShot(Finetuner):
         super().__init__(config, task, clip, draw)
         text = task.text_features
         if config.descriptions:
-            text = mean_features(clip, described(config, task.class_names))
+            text = mean_features(clip, class_descriptions(config, task.class_names))
         elif config.templates != "dataset":
-            text = mean_features(clip, written(_TEMPLATES[config.templates], task.class_names))
+            text = mean_features(
+                clip, fill_templates(_TEMPLATES[config.templates], task.class_names)
+            )
         # Text features from a file are saved with the trial; others are recomputed by the backbone.
         # ship.trial.model sets descriptions to "" to load the saved ones without the file.
         kept = config.descriptions is not None
@@ -57,7 +59,7 @@ class ZeroShot(Finetuner):
         return self.logit_scale * images @ self.text_features.T
 
 
-def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
+def class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
     """Return the sentences of each class, from the file or with random words.
 
     Args:
@@ -71,7 +73,7 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     by_name = {name.casefold(): sentences for name, sentences in descriptions.items()}
     lacking = [repr(name) for name in class_names if not by_name.get(name.casefold())]
     if lacking:
-        raise ValueError(f"{file}: has no description of {some(lacking)}")
+        raise ValueError(f"{file}: has no description of {shorten_list(lacking)}")
     sentences = [list(by_name[name.casefold()]) for name in class_names]
     if config.random_words is None:
         return sentences
@@ -80,11 +82,11 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
 
 def _read_descriptions(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
     """Return the file's name and its checked content. The file is untrusted input."""
-    name, content = config.described()
+    name, content = config.read_descriptions()
     try:
         descriptions = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: is no JSON: {error}") from error
+        raise ValueError(f"{name}: is not JSON: {error}") from error
     is_valid = isinstance(descriptions, dict) and all(
         isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
         for texts in descriptions.values()

@@ -42,7 +42,8 @@ def build_generator(
     if kind is None:
         return None
     if not isinstance(kind, type) or not issubclass(kind, FeatureSource | methods.Generator):
-        raise TypeError(f"generator {config.name}: its method must be a ship.methods.Generator")
+        rule = "its method must be a subclass of ship.methods.Generator"
+        raise TypeError(f"generator {config.name}: {rule}, got {kind!r}")
     build: Any = kind if issubclass(kind, FeatureSource) else partial(BatchedGenerator, kind)
     generator: FeatureSource = build(config, task, clip, seeds)
     return generator

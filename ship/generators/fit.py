@@ -1,4 +1,4 @@
-"""Fit a generator that is written for one seed for all seeds at once, and sample from it."""
+"""Fit a generator, which is written for one seed, for all seeds at once, and sample from it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from ship.methods import Generator, SeedTask
 from ship.methods.prompts import PROMPTS_AT_ONCE
 from ship.methods.stack import BatchedTraining, require_settings
 from ship.seeds import SeedOptimizer, SeedRng, SeedState
-from ship.state import Part, prefixed, strip_prefix
+from ship.state import Part, add_prefix, strip_prefix
 from ship.tasks import Task
 
 
@@ -37,7 +37,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
-        self._settled = False
+        self._precomputed = False
         self._stopping: EarlyStopping | None = None
         if not self.epochs:
             return
@@ -59,14 +59,14 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         counts = [len(images.labels) for images in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
-                "generator.early_stopping needs validation images of the seen classes, "
-                f"there are none for seeds {without} (null: no early stopping)"
+                "generator.early_stopping requires validation images of the seen classes, "
+                f"but seeds {without} have none. Set it to null to train all epochs"
             )
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
             # One stream per seed: a seed's noise must not depend on the other seeds' images.
             rng = SeedRng([seed], f"{self.prototype.stream}/held_out", like.device, like.dtype)
-            drawn = self._drawn(n, rng)
+            drawn = self._draw_noise(n, rng)
             noise.append(None if drawn is None else drawn[0])
         features = [images.features for images in held_out]
         labels = [images.labels for images in held_out]
@@ -79,11 +79,11 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
-    def give_up(self, places: Sequence[int]) -> None:
-        """Treat failed seeds as stopped. See `FeatureSource.give_up`."""
+    def mark_failed(self, places: Sequence[int]) -> None:
+        """Treat failed seeds as stopped. See `FeatureSource.mark_failed`."""
         if not places:
             return
-        self._settled = False
+        self._precomputed = False
         if self._stopping is not None:
             self._stopping.stopped[list(places)] = True
 
@@ -97,10 +97,10 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """
         if not self.epochs:
             return {}
-        self._settled = False
-        metrics = self._pass()
+        self._precomputed = False
+        metrics = self._train_pass()
         with torch.no_grad():
-            metrics |= self.stack.in_turn(
+            metrics |= self.stack.call_in_turn(
                 "epoch_metrics", [task.features[:, 0] for task in self._tasks]
             )
             if self._stopping is not None:
@@ -110,12 +110,12 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def _batch(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the features, class ids and noise of a step."""
         features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
-        return features, labels, self._drawn(self._batch_size, self._noise.at(number))
+        return features, labels, self._draw_noise(self._batch_size, self._noise.at(number))
 
-    def _drawn(self, n: int, rng: SeedRng) -> Float[Tensor, "seed n noise"] | None:
+    def _draw_noise(self, n: int, rng: SeedRng) -> Float[Tensor, "seed n noise"] | None:
         return rng.normal(n, self.prototype.noise_size) if self.prototype.noise_size else None
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         epoch = step // self.steps + 1
         return self._step("loss", self._optimizer, *self._batch(step), shared=[epoch])
 
@@ -136,8 +136,9 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """
         values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
         if not isinstance(values, dict) or "loss" not in values:
-            name = type(self.prototype).__name__
-            raise TypeError(f"{name}.{loss} must be numbers by name, 'loss' among them")
+            name, got = type(self.prototype).__name__, type(values).__name__
+            got = f"keys {list(values)}" if isinstance(values, dict) else got
+            raise TypeError(f"{name}.{loss} must return a dict with the key 'loss', got {got}")
         optimizer.zero_grad()
         # The sum over seeds gives each seed the gradient of its own mean loss.
         values["loss"].sum().backward()
@@ -148,10 +149,10 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " seed"]]:
         """Record the epoch, and restore the best epoch of seeds whose training is over."""
-        held_out_loss = self.stack.in_turn("loss", *self._held_out)["loss"]
+        held_out_loss = self.stack.call_in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": held_out_loss}
-        now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
+        now = {**add_prefix("metrics", metrics), **add_prefix("trained", trained)}
         stopping.update(epoch, held_out_loss, now)
         result = SeedState(now)
         over = stopping.stopped | (epoch == self.epochs)
@@ -165,10 +166,10 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
         """Return synthetic features. They are drawn in chunks, which bounds memory."""
-        if not self._settled:
-            self.stack.state.update(self.stack.in_turn("precompute"))
-            self._settled = True
-        noise = self._drawn(class_ids.shape[1], rng)
+        if not self._precomputed:
+            self.stack.state.update(self.stack.call_in_turn("precompute"))
+            self._precomputed = True
+        noise = self._draw_noise(class_ids.shape[1], rng)
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         ids = class_ids.split(step, dim=1)
         noises = [None] * len(ids) if noise is None else noise.split(step, dim=1)

@@ -1,4 +1,4 @@
-"""Gaussians around text features with the moments of few-shot features, which SHIP has to beat.
+"""Gaussians with the moments of few-shot features: simple baselines for SHIP.
 
 `KnnGaussian` fits Gaussians to the nearest images of other classes, after Wang et al.,
 arXiv:2402.04087, and the base-to-new part of their code (github.com/mrflogs/ICLR24,
@@ -88,7 +88,7 @@ class GaussianBase(Generator):
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """Return the text feature + shift + L N(0, I), normalized."""
-        return drawn_around(self.text[class_ids] + self.shift, self.factor, noise)
+        return sample_around(self.text[class_ids] + self.shift, self.factor, noise)
 
 
 def modality_shift(
@@ -167,7 +167,7 @@ def shrunk_cholesky(
     return factor
 
 
-def drawn_around(
+def sample_around(
     means: Float[Tensor, "n feature"], factor: Float[Tensor, "feature feature"], noise: Noise
 ) -> Features:
     """Return mean + L N(0, I), normalized, for each mean. L L^T is the covariance."""
@@ -190,7 +190,7 @@ def _class_means(
 
 
 # The authors' values.
-NEIGHBOURS = 64
+NEIGHBORS = 64
 TEXT_COPIES = 16
 # Number of classes whose neighbors are in memory at once: 33 MB for features of size 512.
 _CLASSES_AT_ONCE = 128
@@ -201,7 +201,7 @@ def seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
     return task.features.flatten(0, 1).cpu().double()
 
 
-def nearest(
+def find_nearest(
     views: Float[Tensor, "n feature"], text: Float[Tensor, "m feature"], k: int
 ) -> Int[Tensor, "m near"]:
     """Return the rows of the k views (or of all, if fewer) with the largest dot product."""
@@ -209,10 +209,10 @@ def nearest(
     return rows
 
 
-def neighbour_means(
+def neighbor_means(
     views: Float[Tensor, "n feature"],
     text: Float[Tensor, "m feature"],
-    k: int = NEIGHBOURS,
+    k: int = NEIGHBORS,
     copies: int = TEXT_COPIES,
 ) -> Float[Tensor, "m feature"]:
     """Return the mean of each class's nearest views and of copies of its text feature.
@@ -223,15 +223,15 @@ def neighbour_means(
         k: Number of nearest views per class.
         copies: Number of copies of the text feature.
     """
-    near = nearest(views, text, k)
+    near = find_nearest(views, text, k)
     sums = torch.stack([views[rows].sum(0) for rows in near])
     return (sums + copies * text) / (near.shape[1] + copies)
 
 
-def neighbour_precision(
+def neighbor_precision(
     views: Float[Tensor, "n feature"],
     text: Float[Tensor, "m feature"],
-    k: int = NEIGHBOURS,
+    k: int = NEIGHBORS,
     *,
     around_text: bool = True,
 ) -> Float[Tensor, "feature feature"]:
@@ -248,28 +248,28 @@ def neighbour_precision(
         around_text: Whether S_c is around the text feature. If False it is around the mean of the
             views.
     """
-    size, near = text.shape[1], nearest(views, text, k)
+    size, near = text.shape[1], find_nearest(views, text, k)
     total = text.new_zeros(size, size)
     k = near.shape[1]
     for part, names in zip(near.split(_CLASSES_AT_ONCE), text.split(_CLASSES_AT_ONCE), strict=True):
         rows = views[part]
-        centres = names if around_text else rows.mean(1)
-        apart = rows - centres.unsqueeze(1)
-        trace = apart.square().sum((1, 2)) / max(k - 1, 1)
+        centers = names if around_text else rows.mean(1)
+        deviations = rows - centers.unsqueeze(1)
+        trace = deviations.square().sum((1, 2)) / max(k - 1, 1)
         trace = torch.where(trace > 1e-12, trace, 1.0)  # without scatter: d times the identity
-        gram = apart @ apart.mT
+        gram = deviations @ deviations.mT
         gram.diagonal(dim1=1, dim2=2).add_(trace.unsqueeze(1))
-        solved = torch.cholesky_solve(apart, torch.linalg.cholesky(gram))
+        solved = torch.cholesky_solve(deviations, torch.linalg.cholesky(gram))
         scale = size / trace
         total.diagonal().add_(scale.sum())
-        total -= (scale[:, None, None] * apart).flatten(0, 1).T @ solved.flatten(0, 1)
+        total -= (scale[:, None, None] * deviations).flatten(0, 1).T @ solved.flatten(0, 1)
     return total / len(text)
 
 
 class KnnGaussian(Generator):
     """Features of one Gaussian per class with a shared covariance.
 
-    The means are `neighbour_means`. The covariance is the inverse of `neighbour_precision` over the
+    The means are `neighbor_means`. The covariance is the inverse of `neighbor_precision` over the
     classes without images, or over all classes if all have images. It is the authors' estimate for
     a classifier: a covariance around the text feature includes the distance between CLIP's two
     modalities, so features drawn from it scatter more than real ones. `centre: mean` excludes it.
@@ -295,7 +295,7 @@ class KnnGaussian(Generator):
         self.noise_size = self.text.shape[1]
         views, text = seen_views(task), self.text.cpu().double()
         without = text if bool(task.seen.all()) else text[~task.seen.cpu()]
-        precision = neighbour_precision(
+        precision = neighbor_precision(
             views, without, config.neighbours, around_text=config.centre == "text"
         )
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
@@ -309,11 +309,11 @@ class KnnGaussian(Generator):
         views, config = self.views, self.config
         real = views[views.any(dim=1)].cpu().double()  # without the zeros of padding
         if not len(real):
-            raise ValueError("there are no views")
+            raise ValueError("requires at least one training image, got 0")
         text = self.text.cpu().double()
-        means = neighbour_means(real, text, config.neighbours, config.text_copies)
+        means = neighbor_means(real, text, config.neighbours, config.text_copies)
         return {"means": means.to(self.text)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """Return the class's mean + L N(0, I), normalized."""
-        return drawn_around(self.means[class_ids], self.factor, noise)
+        return sample_around(self.means[class_ids], self.factor, noise)

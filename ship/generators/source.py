@@ -42,7 +42,7 @@ class FeatureSource:
         """
         return {}
 
-    def give_up(self, places: Sequence[int]) -> None:
+    def mark_failed(self, places: Sequence[int]) -> None:
         """Treat failed seeds as stopped. Their state may have been replaced.
 
         Args:
@@ -73,9 +73,9 @@ class FeatureSource:
 class RealImages(FeatureSource):
     """Features of real training images of the new classes, the upper bound of any generator.
 
-    With dose d and spread s, a feature x of a class with mean m (over its images in all views)
-    becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a random unit
-    vector.
+    With mean_shift d and spread_scale s, a feature x of a class with mean m (over its images in all
+    views) becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a
+    random unit vector.
     """
 
     def __init__(
@@ -124,38 +124,38 @@ class MixedWithReal(FeatureSource):
 
     def __init__(
         self,
-        made: FeatureSource,
+        generator: FeatureSource,
         share: float,
         task: Task,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self._made, self._share, self.epochs = made, share, made.epochs
+        self._generator, self._share, self.epochs = generator, share, generator.epochs
         self._real = RealImages(RealImagesConfig(), task, clip, seeds)
 
     @property
     def finished(self) -> bool:
         """Whether fitting the generator is over."""
-        return self._made.finished
+        return self._generator.finished
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train the generator for one epoch and return its metrics."""
-        return self._made.train_epoch()
+        return self._generator.train_epoch()
 
-    def give_up(self, places: Sequence[int]) -> None:
-        """Treat failed seeds of the generator as stopped. See `FeatureSource.give_up`."""
-        self._made.give_up(places)
+    def mark_failed(self, places: Sequence[int]) -> None:
+        """Treat failed seeds of the generator as stopped. See `FeatureSource.mark_failed`."""
+        self._generator.mark_failed(places)
 
     def parts(self) -> Mapping[str, Part]:
         """Return everything that fitting the generator changes, for a checkpoint."""
-        return self._made.parts()
+        return self._generator.parts()
 
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
-        synthetic, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
+        synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
         where, before = _count_occurrences(class_ids)
         start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
         reached = start + self._share * before

@@ -41,7 +41,7 @@ class Critic(nn.Module):
 
 
 def _affine(layer: Linear, x: Tensor) -> Tensor:
-    """Apply the layer with plain operators, as torch.func.grad cannot go through its fold."""
+    """Apply a layer with plain operators: torch.func.grad does not support batched_over_seeds."""
     return x @ layer.weight + layer.bias
 
 
@@ -77,11 +77,11 @@ class WGAN(Generator):
     def critic_loss(
         self,
         real: Float[Tensor, "n feature"],
-        made: Float[Tensor, "n feature"],
+        synthetic: Float[Tensor, "n feature"],
         class_ids: Int[Tensor, " n"],
         mix: Float[Tensor, " n"],
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(made)]).
+        """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(synthetic)]).
 
         The difference is the Wasserstein estimate. The penalty is the mean of (||d D / d x|| - 1)^2
         at interpolates x. These are inside the unit sphere, not on it, as f-CLSWGAN's are between
@@ -89,15 +89,15 @@ class WGAN(Generator):
 
         Args:
             real: Features of images.
-            made: Synthetic features of the same classes.
+            synthetic: Synthetic features of the same classes.
             class_ids: Class of each pair, an index into the task's classes.
             mix: Share of the real feature in each interpolate, uniform in [0, 1).
         """
         text, share = self.text[class_ids], mix.unsqueeze(-1)
-        estimate = (self.critic(real, text) - self.critic(made, text)).mean()
+        estimate = (self.critic(real, text) - self.critic(synthetic, text)).mean()
         # No score depends on another row, so the gradient of the sum has each row's gradient.
         slope = torch.func.grad(lambda x: self.critic(x, text).sum())(
-            share * real + (1 - share) * made
+            share * real + (1 - share) * synthetic
         )
         penalty = (slope.norm(dim=-1) - 1).square().mean()
         loss = self.config.gp_weight * penalty - estimate
@@ -106,7 +106,7 @@ class WGAN(Generator):
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the generator's loss, -E[D(made)] + classification_weight * cross-entropy.
+        """Return the generator's loss, -E[D(synthetic)] + classification_weight * cross-entropy.
 
         The cross-entropy is that of CLIP's zero-shot classifier over the seen classes.
         """
@@ -132,7 +132,7 @@ class BatchedWGAN(BatchedGenerator):
     critic's steps, and generator_loss, averaged over the generator's steps.
     """
 
-    _moved = "generator"
+    _trained_module = "generator"
 
     def __init__(
         self, config: WGANConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
@@ -141,10 +141,10 @@ class BatchedWGAN(BatchedGenerator):
         self._n_critic = config.n_critic
         device, dtype = task.features.device, task.features.dtype
         self._mix = SeedRng(seeds, "wgan/mix", device)
-        self._pleasing = SeedRng(seeds, "wgan/generator_noise", device, dtype)
+        self._generator_noise = SeedRng(seeds, "wgan/generator_noise", device, dtype)
         self._critic_optimizer = self.stack.optimizer("critic")
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         """Take the critic's steps and one generator step, and return their values by name.
 
         A critic step uses real features and as many synthetic ones of the same classes. The
@@ -161,7 +161,7 @@ class BatchedWGAN(BatchedGenerator):
             inputs = (real, synthetic, class_ids, mix)
             for name, value in self._step("critic_loss", self._critic_optimizer, *inputs).items():
                 sums[name] = sums.get(name, 0) + value / self._n_critic
-        z = self._drawn(self._batch_size, self._pleasing.at(step))
+        z = self._draw_noise(self._batch_size, self._generator_noise.at(step))
         epoch = step // self.steps + 1
         loss = self._step("loss", self._optimizer, real, class_ids, z, shared=[epoch])
         return {"critic_loss": sums.pop("loss"), **sums, "generator_loss": loss["loss"]}

@@ -35,6 +35,11 @@ class Rng:
     """A random stream of one seed for one purpose.
 
     Numbers are drawn on the CPU, so that they are the same for every device.
+
+    Example:
+        >>> rng = Rng(seed=0, like=torch.empty(0), purpose="my_method/weights")
+        >>> rng.normal(3, 4).shape
+        torch.Size([3, 4])
     """
 
     def __init__(self, seed: int, like: Tensor, purpose: str) -> None:
@@ -49,7 +54,11 @@ class Rng:
         self._like = like
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw standard normal noise with the task's dtype, on the task's device."""
+        """Draw standard normal numbers with the dtype and on the device of `like`.
+
+        Args:
+            shape: Size of each dimension of the result.
+        """
         drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
         return to_device(drawn, self._like.device)
 
@@ -73,8 +82,16 @@ class Method(nn.Module):
         rows: Name of a buffer, or of a submodule with tensors, that have one row per image. The
             number of rows may differ between seeds, and between a saved state and the method that
             loads it.
-        text: Text features of the dataset's template, (n_cls, feature).
+        text: Text features of the dataset's template, unit norm, (n_cls, feature).
         logit_scale: CLIP's factor on cosines.
+
+    Example:
+        >>> class ScaledText(Finetuner):  # or Generator
+        ...     def __init__(self, config, task, clip, draw):
+        ...         super().__init__(config, task, clip, draw)
+        ...         self.scale = nn.Parameter(self.text.new_ones(self.text.shape[1]))  # trained
+        ...     def logits(self, images, choice):
+        ...         return self.zero_shot(images * self.scale)
     """
 
     stream: str = ""
@@ -84,7 +101,10 @@ class Method(nn.Module):
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         if "forward" in vars(cls):
-            raise TypeError(f"{cls.__name__}.forward is what a method is called through: rename it")
+            raise TypeError(
+                f"{cls.__name__}.forward cannot be overridden: functions are called through it. "
+                "Rename your function"
+            )
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         """Build the method of one seed, before its first epoch.
@@ -102,18 +122,29 @@ class Method(nn.Module):
         self.logit_scale = task.logit_scale
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Return the optimizer class, which must be elementwise, and its keyword arguments."""
+        """Return the class of the optimizer and its keyword arguments, "lr" among them.
+
+        It must be elementwise, e.g. SGD, Adam or AdamW. Defaults to AdamW without weight decay.
+        """
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": 0}
 
     def forward(self, name: str, *inputs: Any) -> Any:
-        """Call the method's function of this name.
+        """Call the method's function `name`, and return its result.
 
         `torch.func.functional_call` can only call `forward`, so every function goes through it.
+
+        Args:
+            name: Name of the function.
+            inputs: Its arguments.
         """
         return getattr(self, name)(*inputs)
 
     def zero_shot(self, images: Features) -> Logits:
-        """Return logit_scale * cosine to the text features of the dataset's template."""
+        """Return logit_scale * cosine to the text features of the dataset's template.
+
+        Args:
+            images: Image features, unit norm, (n, feature).
+        """
         return self.logit_scale * images @ self.text.T
 
 
@@ -131,6 +162,18 @@ class Finetuner(Method):
             limit.
         class_mask: Mask of the classes in the loss, (n_cls,). None means all classes, because all
             of them have features.
+
+    Example:
+        >>> class Prototypes(Finetuner):
+        ...     training_data = "fixed"
+        ...     def __init__(self, config, task, clip, draw):
+        ...         super().__init__(config, task, clip, draw)
+        ...         rows = task.fixed_rows
+        ...         sums = torch.zeros_like(self.text)
+        ...         sums = sums.index_add(0, rows.labels, rows.features[:, 0])
+        ...         self.register_buffer("means", nn.functional.normalize(sums, dim=-1))
+        ...     def logits(self, images, choice):
+        ...         return self.zero_shot(images) + self.logit_scale * images @ self.means.T
     """
 
     training_data: ClassVar[Literal["stream", "fixed", "custom"]] = "stream"
@@ -144,7 +187,9 @@ class Finetuner(Method):
         self.register_buffer("class_mask", None if task.synthetic else task.seen, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the loss of a batch. Defaults to the cross-entropy under the first choice.
+        """Return the loss of a batch, a scalar to minimize.
+
+        Defaults to the cross-entropy of the logits under the first entry of `inference_grid`.
 
         Args:
             features: Features with unit norm.
@@ -164,9 +209,9 @@ class Finetuner(Method):
         return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
 
     def epoch(self) -> Float[Tensor, ""]:
-        """Train one epoch and return its loss. Needed only if `training_data` is "custom".
+        """Train one epoch and return its loss. Required only if `training_data` is "custom".
 
-        Change the parameters and the `stateful_buffers` buffers in place.
+        The function changes the parameters and the buffers named in `stateful_buffers` in place.
         """
         raise NotImplementedError
 
@@ -175,12 +220,21 @@ class Finetuner(Method):
 
         Args:
             images: Image features with unit norm.
-            choice: One of `inference_grid`.
+            choice: One entry of `inference_grid`.
+
+        Returns:
+            Scores of all classes of the task. Their softmax are the probabilities.
         """
         raise NotImplementedError
 
     def cross_entropy(self, logits: Logits, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the weighted mean cross-entropy over the rows and the allowed classes."""
+        """Return the weighted mean cross-entropy over the classes of `class_mask`.
+
+        Args:
+            logits: Class scores of each row.
+            labels: Label of each row, an index into the task's classes.
+            weights: Loss weight of each row. None means 1 for all.
+        """
         if self.class_mask is not None:
             logits = logits.masked_fill(~self.class_mask, -torch.inf)
         # vmap would decompose F.cross_entropy into a dozen operators
@@ -201,6 +255,15 @@ class Generator(Method):
         patience: Number of epochs without a lower validation loss after which a seed stops and
             returns to its best epoch. None means no early stopping.
         warmup: Number of epochs before `patience` starts counting.
+
+    Example:
+        >>> class TextNoise(Generator):
+        ...     def __init__(self, config, task, clip, draw):
+        ...         super().__init__(config, task, clip, draw)
+        ...         self.noise_size = self.text.shape[1]
+        ...     def sample(self, class_ids, noise):
+        ...         features = self.text[class_ids] + 0.1 * noise
+        ...         return nn.functional.normalize(features, dim=-1)
     """
 
     sampler: ClassVar[str] = ""
@@ -211,13 +274,16 @@ class Generator(Method):
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the values of a batch by name: "loss", which is minimized, and any to be logged.
+        """Return values of a batch by name: "loss" is minimized, all others are only logged.
 
         Args:
             features: Image features of the seen classes, unit norm.
             labels: Label of each feature, an index into the task's classes.
             noise: Noise of each feature, or None if `noise_size` is 0.
             epoch: 1-based epoch. Infinity evaluates the loss with all warm-up schedules completed.
+
+        Returns:
+            Scalar tensors by name, "loss" among them.
         """
         raise NotImplementedError
 
@@ -239,5 +305,11 @@ class Generator(Method):
         return {}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Return one unit-norm feature per class id."""
+        """Return one synthetic image feature with unit norm per class ID.
+
+        Args:
+            class_ids: Classes, as indices into the task's classes. They may be classes without
+                images.
+            noise: Noise of each feature, or None if `noise_size` is 0.
+        """
         raise NotImplementedError

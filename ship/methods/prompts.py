@@ -1,7 +1,7 @@
-"""Prompts of one seed, [SOT] context [class name] . [EOT], encoded for all seeds in one pass.
+"""Prompts [SOT] context [class name] . [EOT] of one seed, encoded for all seeds in one pass.
 
-A causal text tower (ship.clip.causal) packs prompts behind a shared prefix and groups them by
-length. It does so for the rows of all seeds together.
+A causal text tower (ship.clip.causal) packs prompts with a shared prefix and groups prompts by
+length, over the rows of all seeds.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ PROMPTS_AT_ONCE = 8192
 class Prompts:
     """Prompts for a list of class names with n_ctx context vectors each.
 
-    A method with the decorator `folded` is written with a leading seed axis and called without it.
+    A function decorated with `batched_over_seeds` is written with a leading seed axis, and called
+    without it.
 
     Raises:
         ValueError: n_ctx leaves no room for a name.
@@ -55,13 +56,13 @@ class Prompts:
         """
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
-            return self._encoded(ctx, class_ids, on_names)
+            return self._encode(ctx, class_ids, on_names)
         contexts = ctx.split(step, dim=1)
         added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
         chunks = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
-        return torch.cat([self._encoded(*chunk) for chunk in chunks], dim=1)
+        return torch.cat([self._encode(*chunk) for chunk in chunks], dim=1)
 
-    def _encoded(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
+    def _encode(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
         flat = None if on_names is None else on_names.flatten(0, 1)
         prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)
@@ -81,7 +82,7 @@ class Prompts:
             depth: Number of tower blocks before the replacement.
         """
         if ctx.ndim == 2 and self._names_are_last:
-            return self._fold_shared(ctx, tokens, depth)
+            return self._encode_shared(ctx, tokens, depth)
         n_cls = len(self._parts.names)
         contexts = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
         return self.each(contexts, torch.arange(n_cls, device=ctx.device))
@@ -105,7 +106,7 @@ class Prompts:
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
-    _fold_shared = batched_over_seeds(_shared)
+    _encode_shared = batched_over_seeds(_shared)
 
 
 def initial_context(
@@ -113,8 +114,8 @@ def initial_context(
 ) -> Float[Tensor, "n_ctx width"]:
     """Return initial context vectors: N(0, 0.02), the last of them replaced by embedded words.
 
-    Words fill the places just before the class name. With fewer places than tokens of the words,
-    the first tokens are left out.
+    The words fill the positions just before the class name. If they have more than n_ctx tokens,
+    the first ones are omitted.
 
     Args:
         clip: Backbone with the tokenizer and the token embeddings.
@@ -146,7 +147,7 @@ class Linear(nn.Module):
 def uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
     """Return a layer initialized as torch.nn.Linear: weights and biases U(-b, b), b = n_in^-1/2.
 
-    The uniform numbers are the normal distribution function of normal noise.
+    Uniform numbers are computed from normal ones by the normal distribution function.
     """
     layer = Linear(n_in, n_out, rng, std=1.0)
     with torch.no_grad():

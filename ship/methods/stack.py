@@ -4,8 +4,8 @@ A function *batched over seeds* is written with a leading seed axis and called f
 seed. Under vmap it is called once, with the tensors of all seeds. It can therefore save work across
 seeds (packing, grouping by length, fused kernels), and autograd records its operations directly
 instead of vmap's decomposition. It only relies on torch's public vmap rule of
-`torch.autograd.Function`, whose
-forward is never run. Gradients are computed outside of vmap: backward of the sum of the losses.
+`torch.autograd.Function`, whose forward is never run. Gradients are computed outside of vmap:
+backward of the sum of the losses.
 
 `BatchedTraining` is the training loop that generators and fine-tuners share.
 """
@@ -33,7 +33,7 @@ from ship.tasks import SeedTask, Task
 ALL: Final = slice(None)
 _PLAIN: Final = (bool, int, float, str, type(None))
 # Attributes of every nn.Module. They hold parameters and buffers, which may differ between seeds.
-_TORCHS_OWN: Final = frozenset(vars(nn.Module()))
+_TORCH_ATTRIBUTES: Final = frozenset(vars(nn.Module()))
 
 
 _INSIDE_VMAP: ContextVar[bool] = ContextVar("inside_vmap", default=False)
@@ -73,7 +73,7 @@ class _BatchedOverSeeds(torch.autograd.Function):
     @staticmethod
     def forward(*_: Any) -> Tensor:
         raise RuntimeError(
-            "a function batched over seeds was called under another transform than vmap"
+            "a function batched over seeds supports no other transform than torch.vmap"
         )
 
     @staticmethod
@@ -174,7 +174,7 @@ class Stack:
         if not self.prototype.vmapped or not (self.state or batched):
             n = len(range(self._n)[seeds])
             rows: list[Any] = [[None] * n if x is None else x for x in batched]
-            return self.in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
+            return self.call_in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
         axes = [None if x is None else 0 for x in batched] + [None] * len(shared)
         state = self.state
         if seeds != ALL:  # slicing all seeds would add an operation to the autograd graph
@@ -195,7 +195,7 @@ class Stack:
                 f"vmapped = False to run the seeds in turn ({str(error).splitlines()[0][:150]})"
             ) from error
 
-    def in_turn(self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL) -> Any:
+    def call_in_turn(self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL) -> Any:
         """Call a function of the method for one seed after the other.
 
         Args:
@@ -221,16 +221,16 @@ class _Rows:
     """Tensors with equally many rows, (seed, n, ...). A loaded state may have another number."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._held = tensors
+        self._tensors = tensors
 
     def state_dict(self) -> State:
         """Return copies of the tensors on the CPU."""
-        return capture(self._held)
+        return capture(self._tensors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load a state of `state_dict()` with any number of rows."""
         numbers = [value.shape[1] for value in state.values() if value.ndim > 1]
-        for name, tensor in self._held.items():
+        for name, tensor in self._tensors.items():
             shape = (len(tensor), *numbers[:1], *tensor.shape[2:])
             like = torch.empty(shape, dtype=tensor.dtype, device="meta")
             tensor.data = require_tensor(state, name, like).to(tensor.device, copy=True)
@@ -254,11 +254,12 @@ def _require_alike(first: nn.Module, second: nn.Module) -> None:
     """
     modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
     if list(modules) != list(counterparts):
-        raise ValueError(f"modules differ by seed: {sorted(set(modules) ^ set(counterparts))}")
+        raise ValueError(f"modules differ between seeds: {sorted({*modules} ^ {*counterparts})}")
     for name, module in modules.items():
         for key, value in vars(module).items():
-            if key not in _TORCHS_OWN and _differ(value, vars(counterparts[name]).get(key)):
-                raise ValueError(f"{name}.{key} differs by seed: register_buffer it".lstrip("."))
+            if key not in _TORCH_ATTRIBUTES and _differ(value, vars(counterparts[name]).get(key)):
+                fault = f"{name}.{key} differs between seeds. Store it with register_buffer"
+                raise ValueError(fault.lstrip("."))
 
 
 def _differ(first: Any, second: Any) -> bool:
@@ -282,7 +283,8 @@ def _require_distinct(method: nn.Module) -> None:
     names = {id(value): name for name, value in method.named_parameters()}
     for name, value in method.named_parameters(remove_duplicate=False):
         if names[id(value)] != name:
-            raise ValueError(f"{names[id(value)]} and {name} are one parameter: give it one name")
+            fault = f"{names[id(value)]} and {name} are the same parameter"
+            raise ValueError(f"{fault}. Register it under one name")
 
 
 def _drop_values(module: nn.Module) -> None:
@@ -306,7 +308,7 @@ class BatchedTraining:
     """
 
     steps = 0
-    _moved: ClassVar[str] = ""
+    _trained_module: ClassVar[str] = ""
     """Name of the submodule that the steps train. "" trains all parameters."""
 
     def __init__(
@@ -342,18 +344,18 @@ class BatchedTraining:
             epoch_steps=self.steps if drop_last else None,
         )
         self._views = SeedRng(seeds, f"{name}/views", device)
-        self._optimizer = self.stack.optimizer(self._moved)
+        self._optimizer = self.stack.optimizer(self._trained_module)
 
-    def _pass(self) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_pass(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return the means of its steps' values, by name."""
         sums: dict[str, Tensor] = {}
         for _ in range(self.steps):
-            for name, value in self._turn(int(self._done)).items():
+            for name, value in self._train_step(int(self._done)).items():
                 sums[name] = sums.get(name, 0) + value
             self._done += 1
         return {name: value / self.steps for name, value in sums.items()}
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
+    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         """Take one step and return its values by name. Steps are counted from 0 over all epochs."""
         raise NotImplementedError
 
@@ -366,5 +368,5 @@ def require_settings(config: Any, *names: str) -> None:
     """
     if lacking := [name for name in names if not hasattr(config, name)]:
         raise TypeError(
-            f"{config.name} is trained, so that its settings must have {' and '.join(lacking)}"
+            f"settings of {config.name} must have {' and '.join(lacking)}, which training requires"
         )

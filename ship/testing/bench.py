@@ -16,18 +16,18 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
-from ship.registry import EXITS, in_one_line
+from ship.registry import EXITS, format_error
 from ship.seeds import SeedRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
 from ship.tasks import Task
-from ship.templates import written
+from ship.templates import fill_templates
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)
 CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee"
 TOLERANCE: Final = 1e-8
-_FEW: Final = {0: 3, 1: 6, 2: 2, 3: 5}
+_FEWER_IMAGES: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
 Subject = TypeVar("Subject")
 
@@ -37,34 +37,48 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        promise: Requirement, in words.
+        requirement: Requirement, in words.
         fault: Reason why the requirement is not met. "" if it is met.
+
+    Example:
+        >>> print(CheckResult("samples have unit norm", fault="norms differ by up to 0.3"))
+        FAILED  samples have unit norm: norms differ by up to 0.3
     """
 
-    promise: str
+    requirement: str
     fault: str
 
     @property
-    def holds(self) -> bool:
-        """Whether the requirement is met."""
+    def passed(self) -> bool:
+        """Whether the method or dataset meets the requirement."""
         return not self.fault
 
     def __str__(self) -> str:
-        return f"holds  {self.promise}" if self.holds else f"FAILS  {self.promise}: {self.fault}"
+        return (
+            f"passed  {self.requirement}"
+            if self.passed
+            else f"FAILED  {self.requirement}: {self.fault}"
+        )
 
 
-class BrokenError(Exception):
+class CheckError(Exception):
     """A requirement is not met; the message is the reason."""
 
 
-def require(kept: bool, fault: str) -> None:
-    """Raise BrokenError with the fault unless a requirement is met."""
-    if not kept:
-        raise BrokenError(fault)
+def require(is_met: bool, fault: str) -> None:
+    """Raise CheckError with the fault unless a requirement is met."""
+    if not is_met:
+        raise CheckError(fault)
+
+
+def require_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
+    """Raise CheckError if a tensor has another shape. `what` is its name in the message."""
+    actual = list(value.shape)
+    require(actual == list(shape), f"{what} must have shape {list(shape)}, got {actual}")
 
 
 def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise BrokenError if two tensors differ.
+    """Raise CheckError if two tensors differ.
 
     Args:
         ours: Tensor of the subject.
@@ -72,14 +86,14 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
         what: Name of the tensors in the message.
         tolerance: Maximum absolute difference. 0 requires bitwise equality.
     """
-    require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")
+    require_shape(what, ours, theirs.shape)
     differences = (ours.double() - theirs.double()).abs()
     # NaN counts as a difference, also from NaN
     same = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
-    require(same, f"{what}: up to {float(differences.max()):.3g} apart")
+    require(same, f"{what} differ by up to {float(differences.max()):.3g}")
 
 
-def findings(
+def run_checks(
     checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
 ) -> Iterator[CheckResult]:
     """Yield the result of each check on each subject.
@@ -92,18 +106,18 @@ def findings(
     """
     first, *_ = checks
     for prefix, subject in subjects.items():
-        for promise, check in checks.items():
+        for requirement, check in checks.items():
             fault = ""
             try:
                 check(subject)
-            except BrokenError as error:
+            except CheckError as error:
                 fault = str(error)
             except EXITS:
                 raise
             except BaseException as error:  # a plugin may raise anything
-                fault = in_one_line(error)
-            yield CheckResult(prefix + promise, fault)
-            if fault and promise == first:
+                fault = format_error(error)
+            yield CheckResult(prefix + requirement, fault)
+            if fault and requirement == first:
                 return
 
 
@@ -150,12 +164,12 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Make image features from noisy copies of class text features. They are read-only."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    centres = class_features(clip, written([template], CLASSES)).cpu().numpy()
+    centers = class_features(clip, fill_templates([template], CLASSES)).cpu().numpy()
     splits: dict[str, Any] = {}
     for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)
-        x = centres[labels].reshape(len(labels), *[1] * len(views), -1)
-        x = x + 0.15 * rng.standard_normal((len(labels), *views, centres.shape[1]))
+        x = centers[labels].reshape(len(labels), *[1] * len(views), -1)
+        x = x + 0.15 * rng.standard_normal((len(labels), *views, centers.shape[1]))
         x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
         x.flags.writeable = False
         splits |= {split: x, f"{split}_labels": labels}
@@ -174,7 +188,9 @@ def _drop_images(features: FeatureSet) -> FeatureSet:
     labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))
     kept = {
-        "train": np.concatenate([np.flatnonzero(labels == c)[: _FEW.get(c, 6)] for c in classes]),
+        "train": np.concatenate(
+            [np.flatnonzero(labels == c)[: _FEWER_IMAGES.get(c, 6)] for c in classes]
+        ),
         "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
     }
     both = [(name, kept[split]) for split in kept for name in (split, f"{split}_labels")]
@@ -186,15 +202,15 @@ class BenchRun:
     """A trained method with its metrics and outputs.
 
     Attributes:
-        made: The trained method of all seeds.
+        method: The trained method of all seeds.
         epochs: Metrics of each epoch.
-        answers: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
+        outputs: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
             images under each choice; for a generator, two samples of each unseen class.
     """
 
-    made: Any
+    method: Any
     epochs: list[dict[str, Tensor]]
-    answers: list[Tensor]
+    outputs: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -219,10 +235,10 @@ class MethodSubject:
     @cached_property
     def run(self) -> BenchRun:
         """Run of all seeds, shared by checks that do not change it."""
-        return self.fresh(self.task, self.bench.seeds)
+        return self.train(self.task, self.bench.seeds)
 
     @property
-    def answer(self) -> str:
+    def output_name(self) -> str:
         """Name of the outputs in messages."""
         return "samples" if isinstance(self.config, GeneratorSettings) else "logits"
 
@@ -237,23 +253,23 @@ class MethodSubject:
             synthesizer = Synthesizer(SyntheticConfig(), generator.sample, task, seeds)
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
-    def fresh(self, task: Task, seeds: Sequence[int]) -> BenchRun:
+    def train(self, task: Task, seeds: Sequence[int]) -> BenchRun:
         """Build and train a method, and compute its outputs."""
         method, epochs = self.build(task, seeds), []
         for _ in range(method.epochs):
             epochs.append(method.train_epoch())
             if getattr(method, "finished", False):
                 break
-        return BenchRun(method, epochs, self.answers(method, task, seeds))
+        return BenchRun(method, epochs, self.outputs(method, task, seeds))
 
-    def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
+    def outputs(self, method: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
-            return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
-        return [made.logits(self.bench.images, choice) for choice in made.inference_grid]
+            return [method.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
+        return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
-    def require_same(self, made: Any, what: str) -> None:
-        """Raise BrokenError unless the outputs of all seeds are bitwise those of `run`."""
-        ours = self.answers(made, self.task, self.bench.seeds)
-        for mine, theirs in zip(ours, self.run.answers, strict=True):
-            require_equal(mine, theirs, f"{self.answer} {what}", 0)
+    def require_same(self, method: Any, what: str) -> None:
+        """Raise CheckError unless the outputs of all seeds are bitwise those of `run`."""
+        ours = self.outputs(method, self.task, self.bench.seeds)
+        for mine, theirs in zip(ours, self.run.outputs, strict=True):
+            require_equal(mine, theirs, f"{self.output_name} {what}", 0)

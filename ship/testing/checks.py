@@ -14,20 +14,21 @@ from torch import Tensor
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
 from ship.state import capture, restore
-from ship.tasks import no_images
+from ship.tasks import placeholder_images
 from ship.testing.bench import (
     Bench,
     CheckResult,
     MethodSubject,
-    findings,
     packaged_bench,
     require,
     require_equal,
+    require_shape,
+    run_checks,
 )
 
 EPOCHS: Final = 3
 """Maximum number of epochs under default settings."""
-LOOKED_AT: Final = 20
+DECODED_PER_SPLIT: Final = 20
 """Number of images per split of a dataset that are decoded."""
 ROUNDING: Final = 1e-5
 """Tolerance for another order of summation, as a fraction of the largest logit.
@@ -53,9 +54,13 @@ def check_generator(
 
     Raises:
         KeyError: There is no generator of that name.
+
+    Example:
+        >>> print(next(check_generator("gaussian_text")))
+        passed  it can be built, trained and evaluated
     """
     subject = MethodSubject(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
-    return findings(GENERATOR_CHECKS, {"": subject})
+    return run_checks(GENERATOR_CHECKS, {"": subject})
 
 
 def check_finetuner(
@@ -73,13 +78,17 @@ def check_finetuner(
 
     Raises:
         KeyError: There is no fine-tuner of that name.
+
+    Example:
+        >>> print(next(check_finetuner("zero_shot")))
+        passed  without synthetic features, it can be built, trained and evaluated
     """
     config, bench = _quick_settings(FINETUNERS[name], settings), bench or packaged_bench()
     subjects = {
         "without synthetic features, ": MethodSubject(config, bench),
         "with synthetic features, ": MethodSubject(config, bench, synthetic=True),
     }
-    return findings(FINETUNER_CHECKS, subjects)
+    return run_checks(FINETUNER_CHECKS, subjects)
 
 
 def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
@@ -91,42 +100,43 @@ def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> An
 
 
 def _check_runs(subject: MethodSubject) -> None:
-    require(bool(subject.run.answers), "it has no choice; the one empty choice is ({},)")
+    require(bool(subject.run.outputs), "inference_grid is empty. Use ({},) if there are no options")
 
 
 def _check_finite(subject: MethodSubject) -> None:
     task = subject.task
-    for answer in subject.run.answers:
+    for output in subject.run.outputs:
         shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
-        if subject.answer == "logits":
+        if subject.output_name == "logits":
             shape = [task.n_seeds, len(subject.bench.images), len(task.class_names)]
-        require([*answer.shape] == shape, f"{subject.answer} are {[*answer.shape]}, not {shape}")
-        require(bool(answer.isfinite().all()), f"some {subject.answer} are not finite")
+        require_shape(subject.output_name, output, shape)
+        require(bool(output.isfinite().all()), f"some {subject.output_name} are not finite")
 
 
 def _check_metrics(subject: MethodSubject) -> None:
     for name, value in (item for metrics in subject.run.epochs for item in metrics.items()):
         shape = [len(subject.bench.seeds)]
-        require([*value.shape] == shape, f"{name} of an epoch is {[*value.shape]}, not {shape}")
-        require(bool(value.isfinite().all()), f"{name} of an epoch is not finite")
+        require_shape(f"metric {name}", value, shape)
+        require(bool(value.isfinite().all()), f"metric {name} is not finite")
 
 
 def _check_determinism(subject: MethodSubject) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        again = subject.fresh(subject.task, subject.bench.seeds)
-        subject.require_same(again.made, "of a second run")
+        again = subject.train(subject.task, subject.bench.seeds)
+        subject.require_same(again.method, "of a second run")
 
 
 def _check_solo_runs(subject: MethodSubject) -> None:
     for seed_index, seed in enumerate(subject.bench.seeds):
-        solo = subject.fresh(subject.bench.task([seed]), [seed])
+        solo = subject.train(subject.bench.task([seed]), [seed])
         # In its solo run a seed that has stopped early has fewer epochs.
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
             for name, value in theirs.items():
-                require_equal(ours[name][seed_index], value[0], f"{name} of seed {seed}")
-        for together, alone in zip(subject.run.answers, solo.answers, strict=True):
-            require_equal(together[seed_index], alone[0], f"{subject.answer} of seed {seed}")
+                require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
+        what = f"{subject.output_name} of seed {seed} with and without other seeds"
+        for output, solo_output in zip(subject.run.outputs, solo.outputs, strict=True):
+            require_equal(output[seed_index], solo_output[0], what)
 
 
 def _check_resumes(subject: MethodSubject) -> None:
@@ -136,15 +146,15 @@ def _check_resumes(subject: MethodSubject) -> None:
     restore(resumed.parts(), capture(stopped.parts()))
     for _ in range(len(subject.run.epochs) - 1):
         resumed.train_epoch()
-    subject.require_same(resumed, "of a run that was stopped after an epoch")
+    subject.require_same(resumed, "of a run that was resumed after an epoch")
 
 
 def _check_load(subject: MethodSubject) -> None:
     task = subject.task
-    blank = replace(task, **no_images(task.text_features, task.n_seeds))
+    blank = replace(task, **placeholder_images(task.text_features, task.n_seeds))
     again = subject.build(blank, subject.bench.seeds)
-    restore(again.learned() or {}, capture(subject.run.made.learned() or {}))
-    subject.require_same(again, "of one that was built again")
+    restore(again.learned() or {}, capture(subject.run.method.learned() or {}))
+    subject.require_same(again, "of a method that was loaded")
 
 
 def _check_inputs(subject: MethodSubject) -> None:
@@ -152,33 +162,38 @@ def _check_inputs(subject: MethodSubject) -> None:
     tensors = {f"task.{name}": x for name, x in vars(task).items() if isinstance(x, Tensor)}
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in tensors.items()}
-    subject.fresh(task, subject.bench.seeds)
+    subject.train(task, subject.bench.seeds)
     changed = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
-    require(not changed, f"{', '.join(changed[:5])} was written to")
+    require(not changed, f"the method has modified {', '.join(changed[:5])}")
 
 
 def _check_unit_norm(subject: MethodSubject) -> None:
-    (norms,) = (samples.norm(dim=-1) for samples in subject.run.answers)
-    require_equal(norms, torch.ones_like(norms), "norms of samples and 1", 1e-5)
+    (norms,) = (samples.norm(dim=-1) for samples in subject.run.outputs)
+    require_equal(norms, torch.ones_like(norms), "norms of the samples and 1", 1e-5)
 
 
 def _check_settings(subject: MethodSubject) -> None:
-    method, planned = subject.run.made, getattr(subject.config, "epochs", 0)
+    method, planned = subject.run.method, getattr(subject.config, "epochs", 0)
     distinct = {tuple(sorted(choice.items())) for choice in method.inference_grid}
-    require(len(distinct) == len(method.inference_grid), "one of its choices comes twice")
+    require(len(distinct) == len(method.inference_grid), "inference_grid has duplicate options")
     epochs = method.epochs
-    require(epochs == planned, f"it trains for {epochs} epochs, and is set to {planned}")
+    require(epochs == planned, f"epochs must be {planned} as in the settings, got {epochs}")
 
 
 def _check_independence(subject: MethodSubject) -> None:
-    images, finetuner = subject.bench.images, subject.run.made
-    for choice, whole in zip(finetuner.inference_grid, subject.run.answers, strict=True):
+    images, finetuner = subject.bench.images, subject.run.method
+    for choice, whole in zip(finetuner.inference_grid, subject.run.outputs, strict=True):
         tolerance = ROUNDING * float(whole.abs().max())
         turned = finetuner.logits(images.flip(0), choice).flip(1)
         require_equal(turned, whole, "logits of the images in reverse order", tolerance)
         for place in (0, len(images) - 1):
-            alone = finetuner.logits(images[place, None], choice)[:, 0]
-            require_equal(alone, whole[:, place], f"logits of image {place} alone", tolerance)
+            solo_logits = finetuner.logits(images[place, None], choice)[:, 0]
+            require_equal(
+                solo_logits,
+                whole[:, place],
+                f"logits of image {place} with and without other images",
+                tolerance,
+            )
 
 
 def _check_restores(subject: MethodSubject) -> None:
@@ -188,9 +203,9 @@ def _check_restores(subject: MethodSubject) -> None:
         later.train_epoch()
     later.load_state_dict(state)
     methods = (later, early)
-    answers = (subject.answers(method, subject.task, subject.bench.seeds) for method in methods)
-    for ours, theirs in zip(*answers, strict=True):
-        require_equal(ours, theirs, "logits after going back to an earlier epoch", 0)
+    outputs = (subject.outputs(method, subject.task, subject.bench.seeds) for method in methods)
+    for ours, theirs in zip(*outputs, strict=True):
+        require_equal(ours, theirs, "logits of a restored epoch", 0)
 
 
 def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
@@ -198,28 +213,28 @@ def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
         finetuner.logits(-subject.bench.images, finetuner.inference_grid[0])
-    subject.require_same(finetuner, "after looking at other images between epochs")
+    subject.require_same(finetuner, "after an evaluation between epochs")
 
 
 Checks = Mapping[str, Callable[[MethodSubject], None]]
 METHOD_CHECKS: Final[Checks] = {
-    "it can be built, trained and asked": _check_runs,
-    "all its answers are there, in finite numbers": _check_finite,
-    "an epoch reports one finite number a seed": _check_metrics,
-    "the same seeds give the same numbers, whatever torch's own seed is": _check_determinism,
-    "a seed gives the same numbers with and without other seeds": _check_solo_runs,
-    "a run that was stopped goes on to the bit": _check_resumes,
-    "what it has learned (parameters, persistent buffers) is all that it answers from": _check_load,
-    "CLIP's weights and the task's features are only read": _check_inputs,
+    "it can be built, trained and evaluated": _check_runs,
+    "its outputs are finite and have the right shape": _check_finite,
+    "each metric of an epoch is one finite number per seed": _check_metrics,
+    "the same seeds give the same results, whatever torch's global seed is": _check_determinism,
+    "a seed has the same results with and without other seeds": _check_solo_runs,
+    "a resumed run has the same results, bit by bit": _check_resumes,
+    "its outputs depend only on its saved state (parameters, persistent buffers)": _check_load,
+    "it does not modify CLIP's weights or the task": _check_inputs,
 }
 """Checks of both generators and fine-tuners, by their requirement in words."""
-GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples are of unit norm": _check_unit_norm}
+GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples have unit norm": _check_unit_norm}
 FINETUNER_CHECKS: Final[Checks] = {
     **METHOD_CHECKS,
-    "its choices differ, and it trains for the epochs of its settings": _check_settings,
-    "an image has the logits that it has alone, among others in any order": _check_independence,
-    "an earlier epoch can be put back": _check_restores,
-    "images that are tested are not learned from": _check_evaluation_changes_nothing,
+    "its inference options are distinct, and its epochs are those of its settings": _check_settings,
+    "the logits of an image do not depend on the other images": _check_independence,
+    "an earlier epoch can be restored": _check_restores,
+    "evaluation changes nothing": _check_evaluation_changes_nothing,
 }
 
 
@@ -246,62 +261,72 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
 
     Args:
         name: Name of the dataset in a YAML.
-        data_root: Folder that contains the datasets' folders.
+        data_root: Folder that contains the datasets' folders. Defaults to none, which packaged
+            datasets and some plugins do not need.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
+
+    Example:
+        >>> all(result.passed for result in check_dataset("photos"))
+        True
     """
-    return findings(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
+    return run_checks(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
 
 
 def _check_readable(subject: DatasetSubject) -> None:
     require(not subject.scan.faults, "; ".join(subject.scan.faults[:5]))
     names = subject.scan.class_names
-    require(len(names) >= 2, f"it has {len(names)} classes, and must have at least 2")
+    require(len(names) >= 2, f"must have at least 2 classes, got {len(names)}")
     require(all(isinstance(name, str) for name in names), "class names must be text")
 
 
 def _check_template(subject: DatasetSubject) -> None:
     template = DATASETS[subject.name].template
     n_places = template.count("{}") if isinstance(template, str) else 0
-    require(n_places == 1, f"template is {template!r}, and must have one {{}} for a class name")
+    require(n_places == 1, f"template must have one {{}} for a class name, got {template!r}")
 
 
 def _check_labels(subject: DatasetSubject) -> None:
     n_cls = len(subject.scan.class_names)
-    require(set(subject.scan.splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}")
+    splits = list(subject.scan.splits)
+    require(set(splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}, got {splits}")
     for name, split in subject.scan.splits.items():
         labels = split.labels
         require(
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
             f"labels of {name} must be a one-dimensional int64 array",
         )
-        require(len(labels) == len(split.images), f"{name} has not one label an image")
+        n_images = len(split.images)
+        require(len(labels) == n_images, f"{name} has {n_images} images, but {len(labels)} labels")
         inside = not len(labels) or (labels.min() >= 0 and labels.max() < n_cls)
-        require(bool(inside), f"labels of {name} must lie from 0 to {n_cls - 1}")
+        require(bool(inside), f"labels of {name} must be from 0 to {n_cls - 1}")
     require(len(subject.scan.splits["test"]) > 0, "test has no images")
 
 
 def _check_decodable(subject: DatasetSubject) -> None:
     for name, split in subject.scan.splits.items():
-        step = max(1, math.ceil(len(split) / LOOKED_AT))
+        step = max(1, math.ceil(len(split) / DECODED_PER_SPLIT))
         for image in split.images[::step]:
-            require(type(image) is ImageFile, "images must be ship.datasets.ImageFile itself")
+            require(
+                type(image) is ImageFile,
+                f"images must be ship.datasets.ImageFile, got {type(image)}",
+            )
             mode = image.open().mode
-            require(mode == "RGB", f"{image.name} of {name} is decoded as {mode}")
+            require(mode == "RGB", f"{image.name} of {name} must be decoded as RGB, got {mode}")
 
 
 def _check_reproducible(subject: DatasetSubject) -> None:
     first, second = (load_dataset(subject.name, subject.data_root) for _ in range(2))
-    require(first.fingerprint == second.fingerprint, "a second reading gives another fingerprint")
-    require(first.class_names == second.class_names, "a second reading gives other class names")
+    require(first.fingerprint == second.fingerprint, "its fingerprint differs when read again")
+    require(first.class_names == second.class_names, "its class names differ when read again")
 
 
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetSubject], None]]] = {
-    "it can be read, and has classes": _check_readable,
-    "its template has one place for a class name": _check_template,
-    "every image of every split has a label of a class": _check_labels,
-    "images can be decoded (some of each split)": _check_decodable,
-    "a second reading gives the same": _check_reproducible,
+    "it can be read, and has at least 2 classes": _check_readable,
+    "its template has one {} for a class name": _check_template,
+    "every image has a valid label": _check_labels,
+    "images can be decoded (checked for some of each split)": _check_decodable,
+    "it has the same content when it is read again": _check_reproducible,
 }
 """Checks of datasets, by their requirement in words."""

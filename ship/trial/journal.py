@@ -1,6 +1,6 @@
 """The progress of a trial: reported metrics, current state, failed seeds and checkpoints.
 
-A seed whose numbers are not finite has failed. The other seeds go on. The failed seed's state is
+A seed with a non-finite number has failed. The other seeds continue. The failed seed's state is
 replaced by a copy of another seed's, because some functions raise for all seeds if one has a NaN.
 Metrics of the copy are not reported.
 """
@@ -19,18 +19,18 @@ from ship.trial_config import CorrectPredictions, EpochMetrics, NonFiniteLoss, S
 
 
 class Journal:
-    """The reports of a trial and, for a resumed trial, the work that is already done.
+    """The reports of a trial, and the state to resume it from.
 
     Attributes:
         trained: Files of the tested models by name. None before the test, or if they are not saved.
-        failed: For each failed seed's index, what was not finite, with stage and epoch.
+        failed: Index of each failed seed -> name, stage and epoch of the non-finite value.
     """
 
     def __init__(
         self,
         planned: int,
         n_seeds: int,
-        always: Mapping[str, Part],
+        permanent: Mapping[str, Part],
         resume: Checkpoint | None,
     ) -> None:
         """Start a trial, or resume one.
@@ -38,22 +38,22 @@ class Journal:
         Args:
             planned: Number of epochs that the trial plans to report.
             n_seeds: Number of seeds of the trial.
-            always: Parts that exist throughout the trial, by name.
+            permanent: Parts that exist throughout the trial, by name.
             resume: Checkpoint to resume from. Defaults to a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
-        self._planned, self._always = planned, always
-        self._live = dict(always)
-        self._held = resume.tensors if resume else {}
+        self._planned, self._permanent = planned, permanent
+        self._active = dict(permanent)
+        self._saved = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
-        self._again = list(self._history)
-        self._n_replicas = n_seeds
+        self._repeated = list(self._history)
+        self._n_seeds = n_seeds
         self.failed = dict(self._history[-1].failed) if self._history else {}
 
     @property
-    def living(self) -> list[int]:
+    def active_seeds(self) -> list[int]:
         """Indices of the seeds that have not failed."""
-        return [place for place in range(self._n_replicas) if place not in self.failed]
+        return [place for place in range(self._n_seeds) if place not in self.failed]
 
     def check(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
@@ -73,17 +73,17 @@ class Journal:
             NonFiniteLoss: No seed is left.
         """
         on_cpu = to_cpu(metrics)
-        lost: dict[int, str] = {}
+        newly_failed: dict[int, str] = {}
         for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
             for place in (~values.isfinite()).nonzero().flatten().tolist():
                 if place not in self.failed:
-                    lost.setdefault(place, reason)
-        if lost:
-            self.failed = dict(sorted({**self.failed, **lost}.items()))
-            if not self.living:
+                    newly_failed.setdefault(place, reason)
+        if newly_failed:
+            self.failed = dict(sorted({**self.failed, **newly_failed}.items()))
+            if not self.active_seeds:
                 raise NonFiniteLoss(self.failed)
-            self._replace(sorted(lost))
+            self._replace(sorted(newly_failed))
         if not self.failed:
             return on_cpu
         places = list(self.failed)
@@ -95,13 +95,13 @@ class Journal:
 
     def _replace(self, places: Sequence[int]) -> None:
         """Replace the state of failed seeds by that of a living one, in all parts in training."""
-        for name, part in self._live.items():
-            if name in self._always:  # selected epochs and test results are not changed
+        for name, part in self._active.items():
+            if name in self._permanent:  # selected epochs and test results are not changed
                 continue
             state = capture(part)
             for value in state.values():
                 if value.ndim:
-                    value[places] = value[self.living[0]].clone()
+                    value[places] = value[self.active_seeds[0]].clone()
             restore(part, state)
 
     def report(
@@ -142,8 +142,8 @@ class Journal:
             self._living_predictions(correct_predictions),
             self.failed,
         )
-        yield from self._again  # no checkpoint meanwhile, as the state is one epoch ahead
-        self._again = []
+        yield from self._repeated  # no checkpoint meanwhile, as the state is one epoch ahead
+        self._repeated = []
         self._history.append(item)
         yield item
 
@@ -190,18 +190,18 @@ class Journal:
             CheckpointError: The saved state is that of another trial.
         """
         present = {name: part for name, part in parts.items() if part is not None}
-        self._live = {**self._always, **present}
-        for name, part in self._live.items():
-            if state := strip_prefix(self._held, name):
+        self._active = {**self._permanent, **present}
+        for name, part in self._active.items():
+            if state := strip_prefix(self._saved, name):
                 restore(part, state)
                 # Restore only once: a part of this name in a later stage is a new one.
-                self._held = {n: v for n, v in self._held.items() if n.split(".")[0] != name}
+                self._saved = {n: v for n, v in self._saved.items() if n.split(".")[0] != name}
 
     def checkpoint(self) -> Checkpoint | None:
         """Return a checkpoint, or None after the test and while old reports are repeated."""
-        if self._again or not self._history or self._history[-1].stage == "test":
+        if self._repeated or not self._history or self._history[-1].stage == "test":
             return None
-        return Checkpoint(tuple(self._history), capture(self._live))
+        return Checkpoint(tuple(self._history), capture(self._active))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,9 @@ from ship.generators import FeatureSource, build_generator
 from ship.hub import WEIGHT_FILES, cached_file, is_repository, repository_of
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
-from ship.tasks import Task, no_images
-from ship.templates import written
-from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
+from ship.tasks import Task, placeholder_images
+from ship.templates import fill_templates
+from ship.trial.trained import SavedSeed, TrainedError, read_saved, trained_error
 
 # Images per pass through the image tower.
 IMAGES_AT_ONCE: Final = 64
@@ -68,17 +68,22 @@ def load_trained(
     Raises:
         TrainedError: The files are missing, damaged, or of another version or backbone. The message
             is one line that says what to do.
+
+    Example:
+        >>> load_trained("trained", seed=0)
+        TrainedModel(clip_adapter with generator gaussian_text, 4 base and 4 new classes of photos,
+        seed 0)
     """
-    kept = read_kept(Path(place), seed)
-    backbone = _load_backbone(kept, clip, device)
+    saved = read_saved(Path(place), seed)
+    backbone = _load_backbone(saved, clip, device)
     try:
-        return TrainedModel(kept, backbone, target)
+        return TrainedModel(saved, backbone, target)
     except TrainedError:
         raise
     # Settings and tensors may not match, or a plugin may differ from the one of the training.
     except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise refusal(kept.path, why) from error
+        raise trained_error(saved.path, why) from error
 
 
 def _may_load(name: str) -> bool:
@@ -94,7 +99,7 @@ def _may_load(name: str) -> bool:
     return name == "pocket" or tag in known.get(architecture, ())
 
 
-def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
+def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
     """Return the backbone of the training, after checking that it is the same.
 
     A name from a file is only loaded if it refers to published weights. A path could be that of an
@@ -103,29 +108,29 @@ def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> Froz
     Raises:
         TrainedError: The backbone cannot be loaded or is another one.
     """
-    manifest, name = kept.said, kept.said.settings.backbone
+    manifest, name = saved.manifest, saved.manifest.settings.backbone
     if clip is None:
-        way_out = "load it yourself and give it as clip=FrozenCLIP.load(...)"
+        advice = "load it yourself and pass clip=FrozenCLIP.load(...)"
         if not _may_load(name):
             fault = f"its backbone {name[:200]!r} has no published weights"
-            raise refusal(kept.path, fault, way_out)
+            raise trained_error(saved.path, fault, advice)
         try:
             clip = FrozenCLIP.load(name, device, manifest.settings.precision)
         except BackboneError as error:
-            raise refusal(kept.path, str(error), way_out) from error
+            raise trained_error(saved.path, str(error), advice) from error
         clip.image_precision = manifest.settings.image_precision
     weights, precision = manifest.backbone_fingerprint, manifest.settings.precision
     if clip.fingerprint != weights:
-        actual = f"and this one is {clip.name!r} of fingerprint {clip.fingerprint!r}"
-        expected = f"backbone {name[:200]!r} of fingerprint {weights[:32]!r}"
-        fault = f"was trained with {expected}, {actual}"
-        raise refusal(kept.path, fault, "load the weights that it was trained with")
+        actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
+        expected = f"backbone {name[:200]!r} with fingerprint {weights[:32]!r}"
+        fault = f"was trained with {expected}, got {actual}"
+        raise trained_error(saved.path, fault, "load the weights that it was trained with")
     if clip.precision != precision:
-        fault = f"was trained in precision {precision}, and the backbone is loaded in "
-        raise refusal(kept.path, fault + clip.precision, f"load it in {precision}")
+        fault = f"was trained in precision {precision}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
     if clip.image_precision != (wanted := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {wanted}, and the backbone has "
-        raise refusal(kept.path, fault + clip.image_precision, f"set it to {wanted}")
+        fault = f"was trained in image_precision {wanted}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {wanted}")
     return clip
 
 
@@ -154,38 +159,47 @@ class TrainedModel:
         new: Names of the classes without training images.
         class_names: Names of both, in the order of the logits.
         clip: Backbone.
-        notes: What was not saved, and why.
+        notes: Parts that are not saved, and why.
+
+    Example:
+        >>> model = load_trained("trained", seed=0)
+        >>> names, probabilities = model.predict(["first.jpg", "second.jpg"])
+        >>> probabilities.shape == (2, len(model.class_names))
+        True
+        >>> features, labels = model.features(["axolotl", "zeppelin"], per_class=50)
+        >>> len(features)
+        100
     """
 
-    def __init__(self, kept: KeptSeed, clip: FrozenCLIP, target: str | None = None) -> None:
+    def __init__(self, saved: SavedSeed, clip: FrozenCLIP, target: str | None = None) -> None:
         """Build the model from a seed's files. Use `load_trained` instead."""
-        manifest = kept.said
+        manifest = saved.manifest
         targets = [model.target for model in manifest.models]
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
-            raise refusal(kept.path, f"has no target {target!r}", choices)
+            raise trained_error(saved.path, f"has no target {target!r}", choices)
         place = 0 if target is None else targets.index(target)
         number = manifest.models[place].task
         classes = manifest.tasks[number]
-        self._kept = kept
+        self._kept = saved
         self.clip = clip
         self.config = manifest.settings
-        self.seed = kept.seed.seed
-        self.epoch = kept.seed.epoch
-        self.choice = kept.seed.choice
+        self.seed = saved.seed.seed
+        self.epoch = saved.seed.epoch
+        self.choice = saved.seed.choice
         self.seeds = tuple(entry.seed for entry in manifest.seeds if entry.blake2b)
         self.notes = manifest.notes
         self.base = classes.base
         self.new = classes.new
         self.class_names = classes.class_names
-        _require_sizes(kept, clip)
-        task = _build_task(kept, number, clip)
+        _require_sizes(saved, clip)
+        task = _build_task(saved, number, clip)
         config = _drop_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
-        restore(self._finetuner.learned(), strip_prefix(kept.tensors, f"models.{place}"))
+        restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{place}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
-            raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
+            raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
             self._generator(())  # reject a generator that does not fit when loading
 
@@ -212,9 +226,9 @@ class TrainedModel:
             TrainedError: The trial has no generator that can be saved.
             ValueError: The backbone cannot distinguish the names, or per_class is below 1.
         """
-        if not self._kept.said.generator_kept:
-            fault = f"generator {self.config.generator.name} has nothing to sample from"
-            raise refusal(self._kept.path, fault, "its run has logits alone")
+        if not self._kept.manifest.generator_kept:
+            fault = f"contains no state of generator {self.config.generator.name}"
+            raise trained_error(self._kept.path, fault, "only logits and predictions are available")
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         wanted = self.class_names if class_names is None else tuple(class_names)
@@ -257,6 +271,9 @@ class TrainedModel:
             images: n unit-norm features of the backbone, (n, feature), or n images in any form
                 that `encode` accepts.
 
+        Returns:
+            Scores (n, n_cls), whose softmax are the probabilities.
+
         Raises:
             ValueError: The features do not have the backbone's size.
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
@@ -275,6 +292,9 @@ class TrainedModel:
         Args:
             images: n features or images in any form that `logits` accepts.
 
+        Returns:
+            Name of each image's most probable class, and the probabilities (n, n_cls).
+
         Raises:
             ValueError: The features do not have the backbone's size.
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
@@ -292,12 +312,12 @@ class TrainedModel:
 
     def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
         """Build the generator and its task, extended by those of the classes that are new to it."""
-        task = _build_task(self._kept, self._kept.said.generator_task, self.clip, wanted)
+        task = _build_task(self._kept, self._kept.manifest.generator_task, self.clip, wanted)
         config = _drop_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
-            raise CheckpointError(f"generator {config.name} has nothing to keep")
+            raise CheckpointError(f"generator {config.name} has no state to load")
         restore(learned, strip_prefix(self._kept.tensors, "generator"))
         return generator, task
 
@@ -308,28 +328,28 @@ def _open_image(image: Image | str | Path) -> Image:
     return to_rgb(image)
 
 
-def _build_task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
+def _build_task(saved: SavedSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
     """Build a task of one seed, without images.
 
     Args:
-        kept: Files of the seed.
+        saved: Files of the seed.
         place: Index of the task in the file.
         clip: Backbone, which encodes new class names.
         wanted: Names of classes. Those that the task does not have are added as unseen classes.
     """
-    entry, text = kept.said.tasks[place], kept.tensors[f"tasks.{place}.text_features"]
+    entry, text = saved.manifest.tasks[place], saved.tensors[f"tasks.{place}.text_features"]
     further = tuple(dict.fromkeys(name for name in wanted if name not in set(entry.class_names)))
     if further:
-        settings = kept.said.settings
-        templates = settings.templates_for(settings.dataset, kept.said.template)
-        further_text = class_features(clip, written(templates, further))
+        settings = saved.manifest.settings
+        templates = settings.templates_for(settings.dataset, saved.manifest.template)
+        further_text = class_features(clip, fill_templates(templates, further))
         text = torch.cat([text, further_text.to(text)])
     text = text.to(clip.device)
     return Task(
         class_names=entry.class_names + further,
         text_features=text,
         seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
-        **no_images(text, 1),
+        **placeholder_images(text, 1),
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,
@@ -344,7 +364,7 @@ def _drop_training_settings(config: Any) -> Any:
     return config.model_copy(update={name: _TRAINING_ONLY[name] for name in names})
 
 
-def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
+def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
     """Reject files whose settings would allocate more weights than the file contains.
 
     Sizes in a file are untrusted input.
@@ -353,34 +373,34 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
         TrainedError: The shape of text features does not match the classes and the backbone, or the
             settings have more weights than the file.
     """
-    for number, task in enumerate(kept.said.tasks):
-        text = kept.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
+    for number, task in enumerate(saved.manifest.tasks):
+        text = saved.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
         wanted = (len(task.class_names), clip.feature_dim)
         if text.shape != wanted or not text.is_floating_point():
-            fault = f"text features of task {number} are {[*text.shape]}, not {[*wanted]}"
-            raise refusal(kept.path, fault)
-    available = sum(value.numel() for value in kept.tensors.values())
-    if _count_weights(kept, clip) > available:
-        fault = f"the settings are of more weights than the {available} numbers that it has"
-        raise refusal(kept.path, fault)
-    groups = (kept.said.settings.generator, kept.said.settings.finetuner)
+            fault = f"text features of task {number} must be {[*wanted]}, got {[*text.shape]}"
+            raise trained_error(saved.path, fault)
+    available = sum(value.numel() for value in saved.tensors.values())
+    if _count_weights(saved, clip) > available:
+        fault = f"its settings need more weights than the {available} numbers that it has"
+        raise trained_error(saved.path, fault)
+    groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):
-        raise refusal(kept.path, f"ctx_init has more than {MAX_WORDS} characters")
+        raise trained_error(saved.path, f"ctx_init has more than {MAX_WORDS} characters")
 
 
-def _count_weights(kept: KeptSeed, clip: FrozenCLIP) -> int:
+def _count_weights(saved: SavedSeed, clip: FrozenCLIP) -> int:
     """Count the weights whose number depends on the settings."""
-    generator: Any = kept.said.settings.generator
-    finetuner: Any = kept.said.settings.finetuner
+    generator: Any = saved.manifest.settings.generator
+    finetuner: Any = saved.manifest.settings.finetuner
     n_weights, rows = 0, 0
-    if kept.said.generator_kept and hasattr(generator, "generator_hidden"):
+    if saved.manifest.generator_kept and hasattr(generator, "generator_hidden"):
         prompt = getattr(generator, "prompt", None)  # None: the decoder's output is the feature
         vectors = generator.n_ctx if prompt == "instance_tokens" else 1
         outputs = clip.feature_dim if prompt is None else vectors * clip.text_width
         if prompt is None or uses_z(prompt):
             n_weights = generator.generator_hidden * (generator.latent_dim + outputs)
     if getattr(finetuner, "class_specific", False):
-        rows = max(len(task.class_names) for task in kept.said.tasks)
+        rows = max(len(task.class_names) for task in saved.manifest.tasks)
     if isinstance(finetuner, TCPConfig):
         rows = max(1, clip.feature_dim // finetuner.reduction)
     return int(n_weights + rows * getattr(finetuner, "n_ctx", 0) * clip.text_width)

@@ -14,9 +14,9 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import BatchedFinetuner, build_finetuner
 from ship.generators import FeatureSource, MixedWithReal, Synthesizer, build_generator
 from ship.protocols import EvalSet, Protocol, build_protocol
-from ship.quality import judge
+from ship.quality import measure_generator
 from ship.seeds import SeedState
-from ship.state import Checkpoint, CheckpointError, Part, State, capture, prefixed, strip_prefix
+from ship.state import Checkpoint, CheckpointError, Part, State, add_prefix, capture, strip_prefix
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
@@ -86,14 +86,14 @@ def run_trial(
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     keeps = torch.tensor(keep)
     if resume is not None and not keeps.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        raise CheckpointError(f"keep was {not keep} where the trial stopped, and now is {keep}")
+        raise CheckpointError(f"keep must be {not keep} as in the checkpoint, got {keep}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
-    always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
-    journal = Journal(_count_planned_epochs(config, protocol), len(seeds), always, resume)
+    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
+    journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
     kept = features if keep else None
     trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
@@ -111,7 +111,7 @@ class _Trial:
         journal: Journal that the trial reports to.
         best: Selected epoch and inference choice of each seed.
         tested: Results of the finished test sets (selection.eval_results).
-        to_keep: Dataset, if trained models are saved. None if they are not.
+        dataset_to_save: Dataset, if trained models are saved. None if they are not.
         inference_grid: Inference choices that selection chooses from.
         last: Number of the last candidate of selection.
     """
@@ -123,7 +123,7 @@ class _Trial:
     journal: Journal
     best: BestCheckpoint
     tested: SeedState
-    to_keep: FeatureSet | None
+    dataset_to_save: FeatureSet | None
     inference_grid: InferenceGrid = ()
     last: int = 0
 
@@ -135,7 +135,7 @@ class _Trial:
     @property
     def _chosen_epoch(self) -> int:
         """Latest epoch at which a living seed is tested."""
-        return int(self.best.epoch[self.journal.living].max())
+        return int(self.best.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
         """Run the trial, or the rest of a resumed one, and yield the metrics of each epoch."""
@@ -150,7 +150,7 @@ class _Trial:
             generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
         counted = "age" if by_age else "epoch"
-        metrics = best.named(self.inference_grid, counted)
+        metrics = best.as_metrics(self.inference_grid, counted)
         judged = self.journal.reported("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         eval_sets = [best.metrics]  # an age is not tested again: selection used the test images
@@ -163,7 +163,7 @@ class _Trial:
             ]
             if self.config.quality:
                 judged_on = [final[0] for final in protocol.finals]
-                judged = judge(generator, judged_on, self.seeds)
+                judged = measure_generator(generator, judged_on, self.seeds)
                 metrics |= self.journal.check("test", epoch, judged, FEATURES)
         fitted = self.journal.reported("selection_generator", "final_generator")
         if "active_units" in fitted:
@@ -171,8 +171,8 @@ class _Trial:
         if protocol.selection is not None:
             metrics |= best.flags(self.inference_grid, self.last, counted)
         metrics = self.journal.check("test", epoch, protocol.combine(eval_sets) | metrics)
-        if self.to_keep is not None:
-            self.journal.trained = self._files(self.to_keep, generator)
+        if self.dataset_to_save is not None:
+            self.journal.trained = self._files(self.dataset_to_save, generator)
         correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
         yield from self.journal.report("test", epoch, metrics, correct_predictions)
 
@@ -207,7 +207,7 @@ class _Trial:
             if journal.count("selection_generator") > age:  # resumed at a later age
                 continue
             wanted = self.config.quality and not by_age and not journal.count("selection_quality")
-            if wanted and (judged := judge(generator, [eval_set], self.seeds)):
+            if wanted and (judged := measure_generator(generator, [eval_set], self.seeds)):
                 judged = journal.check("selection_quality", 0, judged, FEATURES)
                 yield from journal.report("selection_quality", 0, judged)
             finetuner = self._finetuner(eval_set.task, generator)
@@ -224,8 +224,8 @@ class _Trial:
                     metrics = journal.check("selection", number, metrics, LOGITS)
                     state = finetuner.state_dict()
                     if by_age:
-                        state = prefixed("generator", self._learned(generator) or {})
-                        state |= prefixed("finetuner", self._learned(finetuner) or {})
+                        state = add_prefix("generator", self._learned(generator) or {})
+                        state |= add_prefix("finetuner", self._learned(finetuner) or {})
                     best.update(age if by_age else epoch, choice, metrics, state)
                 yield from journal.report("selection", number, {**losses, **metrics})
             if by_age:
@@ -266,7 +266,7 @@ class _Trial:
             finetuner = self._finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
-            kept = SeedState(prefixed("state", finetuner.state_dict()))
+            kept = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.enter(
                 generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=kept
             )
@@ -275,9 +275,9 @@ class _Trial:
                 if epoch == 1:
                     # A seed that is tested untrained has no losses, though the batch trains on.
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
-                    kept.tensors |= prefixed("losses", none)
-                kept.set_where(best.epoch >= epoch, prefixed("losses", losses))
-                kept.set_where(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
+                    kept.tensors |= add_prefix("losses", none)
+                kept.set_where(best.epoch >= epoch, add_prefix("losses", losses))
+                kept.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
                 yield from journal.report("final", epoch, strip_prefix(kept.tensors, "losses"))
             finetuner.load_state_dict(strip_prefix(kept.tensors, "state"))
             self._test(finetuner, place)
@@ -292,13 +292,13 @@ class _Trial:
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.check("test", self._chosen_epoch, scores, LOGITS)
-            results |= prefixed(f"{place}.{number}", result)
+            results |= add_prefix(f"{place}.{number}", result)
         learned = self._learned(finetuner) or {}
         results |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Return the files of the tested models of all living seeds."""
-        best, living = self.best, self.journal.living
+        best, living = self.best, self.journal.active_seeds
         if self.by_age:
             generator_state = strip_prefix(best.state, "generator") or None
             finetuner_states = [strip_prefix(best.state, "finetuner")]
@@ -347,7 +347,7 @@ class _Trial:
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed."""
-        generator.give_up(list(self.journal.failed))
+        generator.mark_failed(list(self.journal.failed))
         return generator.finished
 
     def _generator(self, task: Task) -> FeatureSource | None:
@@ -362,7 +362,7 @@ class _Trial:
         """Build the untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
-            generator.give_up(list(self.journal.failed))
+            generator.mark_failed(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
         self.inference_grid = finetuner.inference_grid
@@ -370,7 +370,7 @@ class _Trial:
 
     def _learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
         """Return copies of a part's learned state on the CPU, or None if it is not saved."""
-        learned = None if part is None or self.to_keep is None else part.learned()
+        learned = None if part is None or self.dataset_to_save is None else part.learned()
         return None if learned is None else capture(learned)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ship.finetuners import BatchedFinetuner
 from ship.protocols import EvalSet, FinalEvals, Protocol
 from ship.seeds import SeedState, to_cpu
-from ship.state import State, prefixed, strip_prefix
+from ship.state import State, add_prefix, strip_prefix
 from ship.trial_config import CorrectPredictions
 
 InferenceGrid = Sequence[Mapping[str, float]]
@@ -100,7 +100,7 @@ class BestCheckpoint(SeedState):
         if self.tolerance is not None:
             chosen = value >= self.tensors["highest"] - self.tolerance
         new = {"epoch": here, "choice": choice}
-        new |= prefixed("metrics", metrics) | prefixed("state", state)
+        new |= add_prefix("metrics", metrics) | add_prefix("state", state)
         self.set_where(chosen, new)
 
     def _count(self, better: Tensor, equal: Tensor) -> None:
@@ -109,7 +109,9 @@ class BestCheckpoint(SeedState):
         self.tensors["ties"] = torch.where(better, 1, ties + equal.to(ties))
         self.tensors["evaluations"] = evaluations + 1
 
-    def named(self, inference_grid: InferenceGrid, counted: str = "epoch") -> dict[str, Tensor]:
+    def as_metrics(
+        self, inference_grid: InferenceGrid, counted: str = "epoch"
+    ) -> dict[str, Tensor]:
         """Return the selection as metrics, which are reported with the test metrics.
 
         Args:
@@ -175,7 +177,7 @@ def evaluate_choices(
         indices into the fine-tuner's choices, (seed,). All tensors are on the CPU.
     """
     scored = [
-        _score_exam(finetuner, eval_set, protocol, choice, None)
+        _score_eval_set(finetuner, eval_set, protocol, choice, None)
         for choice in finetuner.inference_grid
     ]
     table = _fetch_scores({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
@@ -201,12 +203,12 @@ def evaluate(
     kept = SeedState({})
     for place in best.choice.unique().tolist():
         choice = finetuner.inference_grid[place]
-        scores = _fetch_scores(_score_exam(finetuner, eval_set, protocol, choice, best.metrics))
+        scores = _fetch_scores(_score_eval_set(finetuner, eval_set, protocol, choice, best.metrics))
         kept.set_where(best.choice == place, scores)
     return kept.tensors
 
 
-def _score_exam(
+def _score_eval_set(
     finetuner: BatchedFinetuner,
     eval_set: EvalSet,
     protocol: Protocol,
@@ -227,15 +229,15 @@ def _score_exam(
     predictions = eval_set.predictions(finetuner.logits(eval_set.images.features, choice))
     scores = protocol.score(predictions, eval_set, chosen)
     if chosen is not None:
-        within = {"correct/own": predictions.own_correct} if eval_set.competing is None else {}
+        within = {"correct/own": predictions.group_correct} if eval_set.competing is None else {}
         scores = {**scores, **within, "correct/all": predictions.correct}
     return {**scores, _FINITE: predictions.finite}
 
 
 def _fetch_scores(scored: State) -> State:
-    """Copy the result of `_score_exam` to the CPU at once, with NaN where a logit was not finite.
+    """Copy the result of `_score_eval_set` to the CPU, with NaN for non-finite logits.
 
-    Without it argmax would predict a class for a NaN.
+    Otherwise argmax would predict a class for a NaN.
     """
     scores = to_cpu(scored)
     finite = scores.pop(_FINITE)

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
-from ship.plugins import identities, installed_version
+from ship.plugins import installed_version, plugin_identities
 from ship.protocols import Protocol
 from ship.settings import Settings
-from ship.state import State, cpu_copy, prefixed
+from ship.state import State, add_prefix, cpu_copy
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -39,8 +39,8 @@ _FLOATS: Final = (torch.float32, torch.float64)
 
 Name = Annotated[str, Field(max_length=1000)]
 Names = Annotated[tuple[Name, ...], Field(max_length=100_000)]
-Place = Annotated[int, Field(ge=0)]
-Some = Field(min_length=1, max_length=1000)
+Index = Annotated[int, Field(ge=0)]
+NonEmpty = Field(min_length=1, max_length=1000)
 
 
 class TaskEntry(Settings):
@@ -69,7 +69,7 @@ class ModelEntry(Settings):
     """
 
     target: Name
-    task: Place
+    task: Index
 
 
 class SeedEntry(Settings):
@@ -93,7 +93,7 @@ class SeedEntry(Settings):
 
     @field_validator("file")
     @classmethod
-    def _beside(cls, value: str) -> str:
+    def _require_file_name(cls, value: str) -> str:
         if not value.endswith(".safetensors") or not set(value).isdisjoint("/\\\0"):
             raise ValueError("must be the name of a .safetensors file in the same folder")
         return value
@@ -114,7 +114,7 @@ class TrainedManifest(Settings):
         generator_kept: Whether the files contain a generator.
         models: Fine-tuners that were tested.
         seeds: Entry of each seed.
-        notes: What is not saved and why, for readers.
+        notes: Parts that are not saved, and why.
         versions: Versions of the packages that wrote the files.
         plugins: Identities of the plugins that the configuration uses.
     """
@@ -125,18 +125,18 @@ class TrainedManifest(Settings):
     backbone_fingerprint: Name
     dataset_fingerprint: Name
     template: Name
-    tasks: Annotated[tuple[TaskEntry, ...], Some]
-    generator_task: Place
+    tasks: Annotated[tuple[TaskEntry, ...], NonEmpty]
+    generator_task: Index
     generator_kept: bool
-    models: Annotated[tuple[ModelEntry, ...], Some]
-    seeds: Annotated[tuple[SeedEntry, ...], Some]
+    models: Annotated[tuple[ModelEntry, ...], NonEmpty]
+    seeds: Annotated[tuple[SeedEntry, ...], NonEmpty]
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     plugins: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("template")
     @classmethod
-    def _one_place(cls, value: str) -> str:
+    def _require_placeholder(cls, value: str) -> str:
         if value.count("{}") != 1:
             raise ValueError("must have one {} for the name of a class")
         return value
@@ -166,7 +166,7 @@ def trained_files(
         finetuners: Learned state of each final's fine-tuner, (seed, ...) each.
         chosen: Epoch and inference choice at which each seed was tested.
     """
-    learned = prefixed("generator", generator or {})
+    learned = add_prefix("generator", generator or {})
     files: dict[str, bytes] = {}
     models: list[ModelEntry] = []
     entries: list[SeedEntry] = []
@@ -176,7 +176,7 @@ def trained_files(
     all_texts = enumerate(cpu_copy(task.text_features) for task in tasks.values())
     texts = {f"tasks.{place}.text_features": text for place, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
-        learned |= prefixed(f"models.{len(models)}", state)
+        learned |= add_prefix(f"models.{len(models)}", state)
         target = final[0].name.removeprefix("accuracy/")
         models.append(ModelEntry(target=target, task=[*tasks].index(id(final[0].task))))
     for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
@@ -205,7 +205,7 @@ def trained_files(
         seeds=tuple(entries),
         notes=tuple(_notes(config, generator, finetuners, entries)),
         versions={name: installed_version(name) for name in PACKAGES},
-        plugins=identities(config.generator.name, config.finetuner.name),
+        plugins=plugin_identities(config.generator.name, config.finetuner.name),
     )
     return {MANIFEST: add_checksum(manifest.model_dump(mode="json")), **files}
 
@@ -221,48 +221,48 @@ def _notes(
     finetuners: Sequence[State],
     seeds: Sequence[SeedEntry],
 ) -> Iterator[str]:
-    """Yield what is not saved, and why."""
+    """Yield one line per part that is not saved, with the reason."""
     if generator is None:
-        yield f"generator {config.generator.name} has nothing to keep"
+        yield f"generator {config.generator.name} has no state to save"
     if not any(finetuners):
-        reason = "its logits are given by the backbone and the names of the classes"
-        yield f"finetuner {config.finetuner.name} has nothing to keep: {reason}"
+        reason = "its logits depend only on the backbone and the class names"
+        yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
     if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not kept"
+        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not saved"
 
 
 class TrainedError(ValueError):
     """A trained model cannot be loaded. The message is one line: file, fault and what to do."""
 
 
-def refusal(path: Path, fault: str, way_out: str = "fetch it again") -> TrainedError:
-    """Make the error of a file.
+def trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
+    """Return the error for a file.
 
     Args:
         path: Path of the file.
-        fault: Fault of the file, which continues a sentence that starts with the path.
-        way_out: What to do.
+        fault: Fault of the file, which follows the path in the message.
+        advice: What to do.
     """
-    return TrainedError(f"{path}: {fault}; {way_out}")
+    return TrainedError(f"{path}: {fault}; {advice}")
 
 
-class KeptSeed(NamedTuple):
+class SavedSeed(NamedTuple):
     """The content of a seed's files.
 
     Attributes:
         path: Path of the tensor file.
-        said: Content of trained.json.
+        manifest: Content of trained.json.
         seed: Entry of the seed in trained.json.
         tensors: Tensors by name, on the CPU. Floating-point values are finite.
     """
 
     path: Path
-    said: TrainedManifest
+    manifest: TrainedManifest
     seed: SeedEntry
     tensors: Mapping[str, Tensor]
 
 
-def read_kept(place: Path, seed: int | None) -> KeptSeed:
+def read_saved(place: Path, seed: int | None) -> SavedSeed:
     """Read trained.json of a folder, and the file of a seed.
 
     Args:
@@ -280,14 +280,14 @@ def read_kept(place: Path, seed: int | None) -> KeptSeed:
     entry = manifest.seeds[0] if wanted is None else available.get(wanted)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise refusal(folder / MANIFEST, f"has no {field} {wanted}", f"choices: {choices}")
+        raise trained_error(folder / MANIFEST, f"has no {field} {wanted}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
-        raise refusal(place, f"is of seed {entry.seed}, not {seed}", "name the folder")
+        raise trained_error(place, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     path = folder / entry.file
     if not entry.blake2b:
-        fault = f"was not kept, as it has {entry.bytes} bytes, of {MAX_TENSORS} at most"
-        raise refusal(path, fault, "a smaller setting has files")
-    return KeptSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
+        fault = f"was not saved: its {entry.bytes} bytes exceed the maximum of {MAX_TENSORS}"
+        raise trained_error(path, fault, "use a smaller configuration")
+    return SavedSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
 
 
 def _read_manifest(path: Path) -> TrainedManifest:
@@ -295,48 +295,48 @@ def _read_manifest(path: Path) -> TrainedManifest:
     try:
         content = check_content(file)
     except ValueError as error:
-        raise refusal(path, str(error), "fetch it again, or train again") from None
+        raise trained_error(path, str(error), "fetch it again, or train again") from None
     try:
         manifest = TrainedManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
-        way_out = "it must be as ship-sweep wrote it: fetch it again"
+        advice = "fetch it again"
         fault = f"{where}: {first['msg']}"
         if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
-            fault = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
-            way_out = "if a plugin defines it, add --plugin FILE or MODULE"
-        raise refusal(path, fault, way_out) from None
+            fault = f"{where}: unknown name {first['ctx']['tag'][:50]!r}"
+            advice = "if a plugin defines it, add --plugin FILE or MODULE"
+        raise trained_error(path, fault, advice) from None
     if manifest.results_version != RESULTS_VERSION:
-        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of its time"
-        version = manifest.results_version
-        fault = f"is of results version {version}, this is {RESULTS_VERSION}, and its"
-        raise refusal(path, f"{fault} numbers would be others", f"load it with ship-sweep {wrote}")
+        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
+        expected = f"results version {manifest.results_version}"
+        fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
+        raise trained_error(path, fault, f"load it with ship-sweep {wrote}")
     settings = manifest.settings
-    for name, now in identities(settings.generator.name, settings.finetuner.name).items():
+    for name, now in plugin_identities(settings.generator.name, settings.finetuner.name).items():
         if (then := manifest.plugins.get(name, now)) != now:
-            fault = f"was trained with {name} of {then[:100]!r}, this one is {now!r}, and its"
-            raise refusal(path, f"{fault} answers would be others", "use that one, or train again")
+            fault = f"was trained with {name} of {then[:100]!r}, got {now!r}"
+            raise trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
-        raise refusal(path, "names a task that it does not have")
+        raise trained_error(path, "refers to a task that it does not have")
     return manifest
 
 
 def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
     data = _read_content(path, MAX_TENSORS)
     if digest(data) != wanted:
-        fault = f"is not the file that {MANIFEST} is about, or is damaged"
-        raise refusal(path, fault, "fetch both again")
+        fault = f"does not match {MANIFEST}, or is damaged"
+        raise trained_error(path, fault, "fetch both again")
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise refusal(path, f"is no safetensors file: {str(error)[:200]}") from error
+        raise trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
         sound = value.dtype in _FLOATS and bool(value.isfinite().all())
         if not sound and value.dtype != torch.int64:
-            fault = f"{name[:100]!r} is not of finite numbers"
-            raise refusal(path, fault, "fetch it again, or train again")
+            fault = f"{name[:100]!r} has values that are not finite, or of another type"
+            raise trained_error(path, fault, "fetch it again, or train again")
     return tensors
 
 
@@ -344,5 +344,5 @@ def _read_content(path: Path, most: int) -> bytes:
     try:
         return read_whole(path, most)
     except ValueError as error:
-        way_out = "name the folder `trained` of a run whose study has save_models: true"
-        raise TrainedError(f"{error}; {way_out}") from error
+        advice = "use the folder `trained` of a run whose study has save_models: true"
+        raise TrainedError(f"{error}; {advice}") from error

@@ -91,7 +91,7 @@ class Steps:
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""
-        self.vae._turn(0)
+        self.vae._train_step(0)
 
     def coop_step(self) -> None:
         """Synthesis, forward, backward, SGD."""

@@ -1,4 +1,4 @@
-"""A pretended accelerator: values on the CPU, CUDA's rules, and counts of what CUDA would do.
+"""An emulated accelerator: values on the CPU, CUDA's rules, and counts of launches and waits.
 
     with emulated_device() as device:
         clip = FrozenCLIP.load("pocket", device=device.name)
@@ -6,10 +6,10 @@
             ...
     print(counts.n_launches, counts.n_syncs)
 
-Answers for three things: operations that mix devices raise as CUDA's do, each launch of a kernel is
-counted, and so is each time that the host waits for the device, with the line of ship or harness.
-What it cannot show: time, memory, two streams at work at once (a pinned buffer that is overwritten
-before its copy is done), and numbers that CUDA's kernels round otherwise.
+It shows three things: operations that mix devices raise errors as on CUDA, and each kernel launch
+and each wait of the host is counted, with the line of ship or harness. It does not show time,
+memory, concurrent streams (a pinned buffer that is overwritten before its copy is done), or the
+rounding of CUDA's kernels.
 """
 
 from tests.emulated.counts import Counts, Event

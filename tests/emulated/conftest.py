@@ -1,4 +1,4 @@
-"""One emulated device for the tests of a file, and a tiny CLIP on it and on the CPU."""
+"""One emulated device per test file, and a tiny CLIP on it and on the CPU."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.ship.conftest import build_clip, build_features
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[EmulatedDevice]:
-    """The device; tests that ask for it are skipped where this torch has none."""
+    """The device. Tests that use it are skipped if this torch does not support it."""
     with emulated_device() as made:
         yield made
 
@@ -25,7 +25,7 @@ def host_clip() -> FrozenCLIP:
 
 @pytest.fixture(scope="module")
 def device_clip(device: EmulatedDevice) -> FrozenCLIP:
-    """The same one on the device."""
+    """The tiny CLIP on the device."""
     return build_clip(layers=2, device=device.name)
 
 

@@ -1,4 +1,4 @@
-"""Counts of launches and of waits, each with the line of the project that it happened in."""
+"""Counts of launches and of waits, each with its line of the project."""
 
 import sys
 import threading
@@ -45,23 +45,23 @@ class Counts:
 
     @property
     def n_launches(self) -> int:
-        """Kernels and copies."""
+        """Number of kernels and copies."""
         return self.launches.total()
 
     @property
     def n_syncs(self) -> int:
-        """Times that the host waited."""
+        """Number of times that the host waited."""
         return self.syncs.total()
 
     def launch(self, operator: str, n: int = 1) -> None:
-        """An operator launched n kernels."""
+        """Count n kernels of an operator."""
         if n:
             event = Event(operator, self._where())
             with self._lock:
                 self.launches[event] += n
 
     def sync(self, reason: str) -> None:
-        """The host waited for the device."""
+        """Count a wait of the host."""
         event = Event(reason, self._where())
         with self._lock:
             self.syncs[event] += 1

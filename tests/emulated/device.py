@@ -1,8 +1,8 @@
-"""The emulated device for as long as a test wants it, and its registration with torch.
+"""The emulated device, and its registration with torch.
 
-It is registered when this module is imported. A process can have one, and torch counts its devices
-at the first backward pass: pytest imports all test files before it runs any test, which is early
-enough.
+It is registered when this module is imported. A process can have only one, and torch counts its
+devices at the first backward pass. pytest imports all test files before it runs tests, which is
+early enough.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ KEY: Final = "PrivateUse1"
 
 
 def why_missing() -> str | None:
-    """Why this torch cannot have the device, or None where it can."""
+    """Return why this torch does not support the device, or None if it does."""
     hook = "_setup_privateuseone_for_python_backend"
     if hasattr(backend_registration, hook):
         return None
@@ -43,7 +43,7 @@ class EmulatedDevice:
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
-        """Counts of what happens inside; what stands around it does not see that."""
+        """Return the counts of what happens inside the context."""
         execution = DeviceTensor.execution
         outer, execution.counts = execution.counts, Counts()
         try:
@@ -75,7 +75,7 @@ def emulated_device() -> Iterator[EmulatedDevice]:
 
 
 def _factories() -> Iterator[tuple[str, OpOverload]]:
-    """Operators that make a tensor out of numbers: they have a device, and no tensor goes in."""
+    """Return the operators that create tensors from numbers."""
     for name in torch._C._dispatch_get_all_op_names():
         if not name.startswith("aten::"):
             continue
@@ -91,17 +91,17 @@ def _running(execution: Execution, overload: OpOverload) -> Callable[..., Any]:
 
 
 def _pinned(tensor: Tensor, device: object = None) -> Tensor:
-    """A copy that says it is pinned: the CPU build of torch pins nothing."""
+    """Return a copy that claims to be pinned: the CPU build of torch pins nothing."""
     copy: Tensor = torch.ops.aten.clone.default(tensor)
     copy.pinned = True  # type: ignore[attr-defined]
     return copy
 
 
 def _register() -> list[torch.library.Library]:
-    """Tell torch of the device; what is returned holds the registration."""
+    """Register the device with torch, and return the registration."""
     execution = DeviceTensor.execution = Execution()
     backend_registration._setup_privateuseone_for_python_backend(NAME)
-    module = torch.get_device_module(NAME)  # it draws nothing at random of its own
+    module = torch.get_device_module(NAME)  # it has no random generator
     module.get_rng_state = lambda device=None: torch.empty(0, dtype=torch.uint8)
     module.set_rng_state = lambda state, device=None: None
     # as torch.distributed's DTensor does: multi-tensor kernels are the default, as on CUDA

@@ -1,4 +1,4 @@
-"""How an operator runs on the emulated device: checked, counted, and computed on the CPU."""
+"""Execution of an operator on the emulated device: checked, counted, and computed on the CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -12,12 +12,12 @@ from tests.emulated.counts import Counts
 from tests.emulated.operators import TABLES, operator_of
 
 NAME: Final = "gpu"
-DEVICE: Final = torch.device("privateuseone", 0)  # what torch calls it until it is registered
+DEVICE: Final = torch.device("privateuseone", 0)  # torch's name until it is registered
 aten = torch.ops.aten
 
 
 class MixedDevicesError(RuntimeError):
-    """Tensors of the host and of the device meet in one operation, which CUDA refuses."""
+    """Tensors of host and device are in one operation, which CUDA rejects."""
 
 
 class DeviceTensor(torch.Tensor):
@@ -57,11 +57,11 @@ class DeviceTensor(torch.Tensor):
         return cls.execution.run(func, args, kwargs or {})
 
     def tolist(self) -> Any:
-        """Its values, for which the host waits."""
+        """Return the values, for which the host waits."""
         return self.cpu().tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
-        """Refused, as on CUDA, unless it is forced."""
+        """Raise an error as on CUDA, unless it is forced."""
         if force:
             return self.detach().cpu().numpy()
         raise TypeError(
@@ -145,7 +145,7 @@ class Execution:
         return out
 
     def _check(self, name: str, writes: bool, args: Sequence[Any], kwargs: Any) -> None:
-        """Only a number of the host, which is not written to, may stand beside the device's."""
+        """Only a number of the host that is not written to may be mixed with device tensors."""
         tensors: list[Tensor] = []
         _mapped(Tensor, tensors.append, (args, kwargs))
         host = [x for x in tensors if not isinstance(x, DeviceTensor)]
@@ -161,7 +161,7 @@ class Execution:
     def _check_indices(
         self, tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor | None = None
     ) -> None:
-        """Indices of the host may pick from a tensor on the device, and are copied for it."""
+        """Host indices may select from a device tensor, and are copied to it."""
         if not isinstance(tensor, DeviceTensor):
             raise MixedDevicesError("indices should be on the same device as the indexed tensor")
         self._check("index", False, (tensor, values), {})
@@ -176,7 +176,7 @@ class Execution:
     def _compute(self, func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         device = kwargs.get("device")
         here = device is None or torch.device(device).type == NAME
-        behind: dict[int, DeviceTensor] = {}  # what is changed in place is handed back
+        behind: dict[int, DeviceTensor] = {}  # tensors that are changed in place are returned
 
         def plain(tensor: DeviceTensor) -> Tensor:
             behind[id(tensor.plain)] = tensor
@@ -193,12 +193,12 @@ class Execution:
             settings["pin_memory"] = None
         made = func(*_mapped(DeviceTensor, plain, args), **settings)
         if torch.Tag.inplace_view in func.tags:
-            with no_dispatch():  # squeeze_ and the like, on the tensor's own sizes
+            with no_dispatch():  # squeeze_ and similar, on the sizes of the tensor
                 func(*args, **kwargs)
         return _mapped(Tensor, on_device, made) if here else made
 
     def _copy(self, to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-        """Tensor.copy_; the host waits unless it says otherwise and its memory is pinned."""
+        """Run Tensor.copy_. The host waits unless the copy is non-blocking from pinned memory."""
         plain, plain_source = (getattr(x, "plain", x) for x in (to, source))
         if plain is not to and plain_source is not source:
             self.counts.launch("copy_")
@@ -217,7 +217,7 @@ class Execution:
         non_blocking: bool = False,
         **settings: Any,
     ) -> Tensor:
-        """Tensor.to, of a tensor on the device."""
+        """Run Tensor.to of a device tensor."""
         made: Tensor = aten._to_copy.default(tensor.plain, **settings)
         if device is None or torch.device(device).type == NAME:
             self.counts.launch("_to_copy")
@@ -227,7 +227,7 @@ class Execution:
 
 
 def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:
-    """The same arguments or results with each tensor of a kind changed."""
+    """Apply a function to each tensor of a kind in nested arguments or results."""
     if isinstance(tree, kind):
         return change(tree)
     if isinstance(tree, list | tuple):

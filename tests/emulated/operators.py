@@ -1,10 +1,9 @@
-"""What an operator of torch does on CUDA: how many kernels it launches, and whether the host waits.
+"""Behavior of torch's operators on CUDA: number of kernels, and whether the host waits.
 
-An operator is one launch, a view or a question about a tensor's shape none. Operators of torch that
-are made of others (linear, layer_norm, normalize) are counted as what they are made of. The
-exceptions that matter here stand in operators.yaml. Sorting, linear algebra, nonzero, a safe
-softmax and operators on long lists of tensors launch several and are counted as one: counts are a
-lower bound.
+An operator is one launch; views and questions about shapes are none. Composite operators (linear,
+layer_norm, normalize) are counted as their parts. operators.yaml has the exceptions. Sorting,
+linear algebra, nonzero, a safe softmax and operators on long lists launch several kernels and are
+counted as one: counts are a lower bound.
 """
 
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ class Operator(NamedTuple):
 
 @cache
 def operator_of(overload: OpOverload) -> Operator:
-    """What is known of an overload, from its schema and the tables."""
+    """Return the properties of an overload, from its schema and the tables."""
     name, schema = overload.overloadpacket.__name__, overload._schema
     waits = name in TABLES["waits"] or overload.name() == "aten::repeat_interleave.Tensor"
     gives = [value.alias_info for value in schema.returns if "Tensor" in str(value.type)]

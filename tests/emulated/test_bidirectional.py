@@ -1,4 +1,4 @@
-"""Learned prompts in a text tower without a causal mask: the device's numbers, and no waiting."""
+"""Learned prompts in a tower without a causal mask equal the CPU and do not wait."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def host() -> FrozenCLIP:
 
 @pytest.fixture(scope="module")
 def on_device(device: EmulatedDevice) -> Iterator[FrozenCLIP]:
-    """The same one on the device."""
+    """The same CLIP on the device."""
     yield build_clip(layers=2, bidirectional=True, device=device.name)
 
 
@@ -36,10 +36,10 @@ def features(host: FrozenCLIP) -> FeatureSet:
 
 
 @pytest.mark.parametrize("name", PROMPTED)
-def test_a_trial_on_the_device_is_that_on_the_cpu(
+def test_trial_on_the_device_equals_the_cpu(
     name: str, host: FrozenCLIP, on_device: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Every method that learns prompts, with SHIP's generator, whose prompts are learned, too."""
+    """For every method that learns prompts, with SHIP's generator."""
     methods = {"generator": small("generator", "vae"), "finetuner": small("finetuner", name)}
     config = TrialConfig(shots=2, quality=False, **methods)
     expected, made = (
@@ -49,10 +49,10 @@ def test_a_trial_on_the_device_is_that_on_the_cpu(
 
 
 @pytest.mark.parametrize("name", PROMPTED)
-def test_no_step_waits(
+def test_steps_do_not_wait_for_the_device(
     name: str, device: EmulatedDevice, on_device: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Positions of EOT are kept on the device after the first step."""
+    """EOT positions are cached on the device after the first step."""
     finetuner = Configuration(on_device, features, "base_to_new").finetuner(name)
     finetuner.train_epoch()
     with device.counting() as counts:

@@ -1,4 +1,4 @@
-"""The emulated device keeps CUDA's rules, and counts what CUDA would launch and wait for."""
+"""The emulated device follows CUDA's rules, and counts launches and waits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,23 +12,23 @@ from tests.emulated import EmulatedDevice, MixedDevicesError
 
 
 def on(x: Tensor) -> Tensor:
-    """The tensor on the device."""
+    """Return the tensor on the device."""
     return x.to("gpu")
 
 
 def numbers() -> Tensor:
-    """0, 1, 2, 3 on the device."""
+    """Return 0, 1, 2, 3 on the device."""
     return on(torch.arange(4.0))
 
 
 def attention(*shape: int, mask: Tensor | None = None) -> Tensor:
-    """Of ones on the device."""
+    """Compute attention of ones on the device."""
     parts = (on(torch.ones(shape)) for _ in range(3))
     return F.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=mask is None)
 
 
 class Forgetful(torch.autograd.Function):
-    """Its backward pass, which runs in a thread of its own, has a tensor of the host."""
+    """A function whose backward pass, in another thread, uses a host tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -56,10 +56,10 @@ class Forgetful(torch.autograd.Function):
         (lambda: torch.randn(4, device="gpu", generator=torch.Generator()), RuntimeError),
     ],
 )
-def test_what_cuda_refuses_is_refused(
+def test_operations_that_cuda_rejects_raise_errors(
     device: EmulatedDevice, mixed: Callable[[], object], error: type[Exception]
 ) -> None:
-    """Tensors of two devices, numpy of the device's memory, and a generator of the host."""
+    """Tensors of two devices, numpy of device memory, and generators of the host."""
     with pytest.raises(error):
         mixed()
 
@@ -86,10 +86,10 @@ def test_what_cuda_refuses_is_refused(
         (lambda: attention(2, 3, 5, 8, mask=on(torch.zeros(5, 5))), 7, 4),  # its mask is padded
     ],
 )
-def test_launches_and_waits(
+def test_launches_and_waits_are_counted(
     device: EmulatedDevice, call: Callable[[], object], launches: int, waits: int
 ) -> None:
-    """Also within inference mode, where composite operators arrive whole."""
+    """Also in inference mode, where composite operators arrive as one."""
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode(), device.counting() as counts:
             call()

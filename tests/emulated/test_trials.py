@@ -1,8 +1,8 @@
-"""Every method trains on the device as it does on the CPU, and goes on there from a checkpoint.
+"""Every method trains on the device as on the CPU, and resumes from a checkpoint.
 
-The trials are taken from ship's tables. A method that is added there is covered without a change
-here: its sizes are made small by the names that settings have, and each choice and switch of its
-settings gets a trial. Images are encoded there, too, by several threads at once.
+Trials are created from ship's registries, so that new methods are covered without a change here:
+sizes are made small by the names of settings, and each choice and switch gets a trial. Images are
+also encoded on the device, by several threads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,13 +37,13 @@ TOLD: Final = told(__file__, "trials.yaml")
 
 
 def small(group: str, name: str, **settings: Any) -> dict[str, Any]:
-    """A method's settings, with sizes that make a trial take no time."""
+    """Return a method's settings with sizes that make a trial fast."""
     fields = TABLES[group][name].model_fields
     return {"name": name, **{k: v for k, v in TOLD["small"].items() if k in fields}, **settings}
 
 
 def methods() -> Iterator[dict[str, Any]]:
-    """SHIP's generator with CoOp, as in its paper; each other method beside a quick one."""
+    """SHIP's generator with CoOp; every other method with a fast one."""
     ship, coop = small("generator", "vae"), small("finetuner", "coop")
     yield {"generator": ship, "finetuner": coop}
     probe, gaussian = small("finetuner", "linear_probe"), small("generator", "gaussian_text")
@@ -53,7 +53,7 @@ def methods() -> Iterator[dict[str, Any]]:
 
 
 def inference_grid() -> Iterator[dict[str, Any]]:
-    """Each choice that a method's settings offer, and all of its switches at once."""
+    """Return each choice of a method's settings, and all of its switches at once."""
     for group, table in TABLES.items():
         for name, config in table.items():
             for settings in varied(config):
@@ -63,7 +63,7 @@ def inference_grid() -> Iterator[dict[str, Any]]:
 
 
 def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
-    """Settings of which one is another choice than the default, and those that are switched on."""
+    """Return settings with one other choice each, and with all switches on."""
     for field, info in config.model_fields.items():
         offered = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
         offered = (True, False) if info.annotation is bool else offered
@@ -74,7 +74,7 @@ def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
 
 
 def protocols() -> Iterator[dict[str, Any]]:
-    """Each protocol, and each rule of selection under the first of them, on quick methods."""
+    """Return each protocol, and each selection under the first one, with fast methods."""
     quick = {
         "generator": small("generator", "mlp_vae"),
         "finetuner": small("finetuner", "linear_probe"),
@@ -87,7 +87,7 @@ def protocols() -> Iterator[dict[str, Any]]:
 
 
 def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
-    """All that a trial reports."""
+    """Return all reported numbers of a trial."""
     return {
         (item.stage, item.epoch, name, place): value
         for item in items
@@ -100,10 +100,10 @@ TRIALS = [*methods(), *inference_grid(), *protocols()]
 
 
 @pytest.mark.parametrize("settings", some_quick(TRIALS, TRIALS[::9]), ids=str)
-def test_a_trial_on_the_device_is_that_on_the_cpu(
+def test_trial_on_the_device_equals_the_cpu(
     settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """So is one that goes on from a checkpoint."""
+    """A resumed trial is equal, too."""
     defaults = {"generator": small("generator", "vae"), "finetuner": small("finetuner", "coop")}
     config = TrialConfig(**{"shots": 2, **defaults, **settings})
     targets = dict.fromkeys(config.targets, features)
@@ -127,10 +127,10 @@ def test_a_trial_on_the_device_is_that_on_the_cpu(
 SIZES = {"train": 70, "val": 3, "test": 5}  # in training more than one batch has
 
 
-def test_extraction_gives_the_cpus_features(
+def test_extraction_on_the_device_equals_the_cpu(
     tmp_path: Path, device: EmulatedDevice, host_clip: FrozenCLIP, device_clip: FrozenCLIP
 ) -> None:
-    """Views too. The host waits twice for each batch: images in, features out."""
+    """Views are included; the host waits twice per batch."""
     whole = load_dataset("emoji")
     few = {
         name: Split(split.images[: SIZES[name]], split.labels[: SIZES[name]])

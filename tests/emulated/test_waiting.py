@@ -1,4 +1,4 @@
-"""Training never makes the host wait for the device, and an evaluation does so once."""
+"""Training never makes the host wait for the device, and an evaluation waits once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -23,7 +23,7 @@ SEEDS = [0, 4]
 
 
 class Configuration:
-    """The tiny CLIP on the device, and what a protocol makes of it."""
+    """The tiny CLIP on the device, with the tasks and evaluation sets of a protocol."""
 
     def __init__(self, clip: FrozenCLIP, features: FeatureSet, protocol: str) -> None:
         self.clip = clip
@@ -34,7 +34,7 @@ class Configuration:
         self.task = self.eval_set.task
 
     def finetuner(self, name: str) -> Any:
-        """A fine-tuner with synthetic features of a VAE."""
+        """Build a fine-tuner with synthetic features of a VAE."""
         sample = build("vae", self.task, self.clip, SEEDS).sample
         synthesizer = Synthesizer(SyntheticConfig(), sample, self.task, SEEDS)
         settings: Any = FINETUNERS[name](name=name, **FAST.get(name, {}))
@@ -43,19 +43,21 @@ class Configuration:
 
 @pytest.fixture(scope="module")
 def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Configuration]:
-    """Each protocol's, made once."""
+    """The configurations of all protocols, built once."""
     return cache(lambda protocol: Configuration(device_clip, features, protocol))
 
 
 @pytest.fixture
 def setting(settings: Callable[[str], Configuration]) -> Configuration:
-    """Base-to-new."""
+    """The configuration of base_to_new."""
     return settings("base_to_new")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
-def test_no_generator_waits(device: EmulatedDevice, setting: Configuration, case: str) -> None:
-    """An epoch, and what is sampled after it."""
+def test_generators_do_not_wait_for_the_device(
+    device: EmulatedDevice, setting: Configuration, case: str
+) -> None:
+    """In an epoch, and in sampling after it."""
     generator = build(case, setting.task, setting.clip, SEEDS)
     generator.train_epoch()
     with device.counting() as counts:
@@ -65,8 +67,10 @@ def test_no_generator_waits(device: EmulatedDevice, setting: Configuration, case
 
 
 @pytest.mark.parametrize("name", list(FAST))
-def test_no_finetuner_waits(device: EmulatedDevice, setting: Configuration, name: str) -> None:
-    """An epoch with fresh synthetic features in each step."""
+def test_finetuners_do_not_wait_for_the_device(
+    device: EmulatedDevice, setting: Configuration, name: str
+) -> None:
+    """In an epoch with new synthetic features in each step."""
     finetuner = setting.finetuner(name)
     finetuner.train_epoch()
     with device.counting() as counts:
@@ -76,10 +80,10 @@ def test_no_finetuner_waits(device: EmulatedDevice, setting: Configuration, name
 
 @pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
 @pytest.mark.parametrize("name", list(FINETUNERS))
-def test_an_evaluation_waits_once(
+def test_evaluation_waits_once(
     device: EmulatedDevice, settings: Callable[[str], Configuration], name: str, protocol: str
 ) -> None:
-    """However many choices there are at inference; stacking sorts its margins on the host."""
+    """However many inference options there are; calibration sorts on the host."""
     setting = settings(protocol)
     finetuner = setting.finetuner(name)
     evaluate_choices(finetuner, setting.eval_set, setting.protocol)
@@ -90,8 +94,8 @@ def test_an_evaluation_waits_once(
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
 
 
-def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:
-    """Types and shapes survive; what is on the host already is left alone."""
+def test_to_cpu_copies_all_tensors_at_once(device: EmulatedDevice) -> None:
+    """Types and shapes are unchanged, and host tensors are not copied."""
     host = torch.tensor([7, 8])
     values = {
         "flag": torch.tensor([True, False]).to(device.name),

@@ -1,8 +1,4 @@
-"""What the golden tests share: losses in numpy, their slopes, and prompts by open_clip's blocks.
-
-A loss is written out from its paper as a function of one replica's weights; that the gradient which
-trains them is that loss's is seen along random directions, by central differences.
-"""
+"""Helpers of the formula tests: losses in numpy, numerical gradients, and prompts by open_clip."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +18,7 @@ Weights = Mapping[str, Array]
 def check_loss(
     loss: Tensor, parameters: Mapping[str, Tensor], by_hand: Callable[[int, Weights], float]
 ) -> None:
-    """Each replica has the loss by hand, and the gradients of that one at its own weights alone."""
+    """Check losses and gradients of all seeds against a function of one seed's weights."""
     gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
     rng = np.random.default_rng(0)
     for r, value in enumerate(loss.tolist()):
@@ -39,7 +35,7 @@ def check_loss(
 
 
 def scatter(parameters: Mapping[str, Tensor], scale: float) -> None:
-    """Give parameters larger, random values, so that every term of a loss matters."""
+    """Set parameters to larger random values, so that every term of a loss matters."""
     rng = np.random.default_rng(0)
     with torch.no_grad():
         for value in parameters.values():
@@ -54,12 +50,12 @@ def cross_entropy(logits: Array, labels: Sequence[int], allowed: Array, weights:
 
 
 def unit(x: Array) -> Array:
-    """Rows of norm 1."""
+    """Scale rows to norm 1."""
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def unit_rows(rng: np.random.Generator, *shape: int) -> Array:
-    """Random features of norm 1."""
+    """Draw random features of norm 1."""
     return unit(rng.standard_normal(shape))
 
 
@@ -123,5 +119,5 @@ def text_features(
     own = None if inner is None else (*inner[:2], torch.from_numpy(inner[2]))
     with torch.no_grad():
         whole, eot = prompts(clip, torch.from_numpy(ctx.copy()), names, position, added)
-        found: Array = tower(clip, whole, eot, own).numpy()  # type: ignore[arg-type]
-    return found
+        result: Array = tower(clip, whole, eot, own).numpy()  # type: ignore[arg-type]
+    return result

@@ -1,4 +1,4 @@
-"""A tiny random CLIP and features to go with it: everything runs in milliseconds."""
+"""A tiny random CLIP and its features, so that all tests take milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ def build_clip(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIP(embed_dim=feature, vision_cfg=vision, text_cfg=text)
-        # spread the features of different names apart: at init they nearly coincide
+        # increase the distances between features of different names, which nearly coincide at init
         torch.nn.init.normal_(model.token_embedding.weight, std=0.5)
     model.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     tokenizer = SimpleTokenizer(context_length=24)
@@ -56,9 +56,11 @@ def clip64() -> FrozenCLIP:
 
 
 def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
-    """Noisy copies of the class text features, as if they were images; read-only like a cache."""
-    made = made_up_features(clip)
-    return replace(made, dataset="tiny", dataset_fingerprint="d", train=made.train[:, : 1 + views])
+    """Make noisy copies of class text features, read-only like cached image features."""
+    actual = made_up_features(clip)
+    return replace(
+        actual, dataset="tiny", dataset_fingerprint="d", train=actual.train[:, : 1 + views]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,7 @@ def features(clip: FrozenCLIP) -> FeatureSet:
 
 
 def backbones() -> list[str]:
-    """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
+    """Return every name that FrozenCLIP.load accepts, except for checkpoint files."""
     known = [entry for entry in architectures() if entry.refused is None]
     return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
 
@@ -76,19 +78,19 @@ def backbones() -> list[str]:
 def final_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
-    """The base-to-new task that is tested: the first half of the classes seen."""
+    """Return the base-to-new task that is tested: the first half of the classes is seen."""
     return _protocol(clip, features, seeds, shots).finals[0][0].task
 
 
 def selection_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
-    """The task that selection looks at: seeds differ in their pseudo-new classes."""
+    """Return the task of selection, whose seeds differ in their pseudo-new classes."""
     return _protocol(clip, features, seeds, shots).selection.task
 
 
 def all_seen(task: Task) -> Task:
-    """The first four classes of a final task, all of which have images: few_shot's task."""
+    """Return the first four classes of a final task, all with images, as in few_shot."""
     return replace(
         task,
         class_names=task.class_names[:4],

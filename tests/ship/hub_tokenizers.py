@@ -1,4 +1,4 @@
-"""Tiny tokenizers of Hugging Face, in the form of those that open_clip's architectures name."""
+"""Tiny tokenizers of Hugging Face in the formats that open_clip's architectures use."""
 
 import json
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def _unigram(family: Family) -> Tokenizer:
 
 @pytest.fixture
 def hub_tokenizers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The hub has a tiny tokenizer of the right family under each name of open_clip's."""
+    """A fake hub with a tiny tokenizer under each of open_clip's names."""
 
     def load(repository: str, names: list[str], what: str) -> str:
         folder = tmp_path / "hub" / repository

@@ -1,4 +1,4 @@
-"""Cross-dataset transfer: classes of source and targets, and what selection may not see."""
+"""Cross-dataset transfer: classes of source and targets, and data of selection."""
 
 import os
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.ship.trial.cases import COOP
 
 @pytest.fixture
 def targets(features: FeatureSet) -> dict[str, FeatureSet]:
-    """Two targets with test images alone; "wolf" is in both, "dog" and "bee" are the source's."""
+    """Two targets with test images only; "wolf" is in both, "dog" and "bee" in the source."""
     named = {"pets": ("wolf", "dog", "bee"), "farm": ("cow", "wolf")}
     return {
         name: replace(
@@ -65,7 +65,7 @@ class Across:
 
 @pytest.fixture
 def across(clip: FrozenCLIP, features: FeatureSet) -> Across:
-    """From the tiny dataset."""
+    """Trials on the tiny dataset."""
     return Across(clip, features)
 
 
@@ -73,17 +73,14 @@ Targets = dict[str, FeatureSet]
 
 
 @pytest.mark.parametrize("more", [(), ("art of the {}.", "a bad photo of the {}.")])
-def test_classes_of_the_source_are_seen_others_are_not(
+def test_source_classes_are_seen_and_other_target_classes_unseen(
     across: Across, targets: Targets, more: tuple[str, ...]
 ) -> None:
-    """A name that both have is one class; the generator's task has every other name once.
-
-    Each dataset's classifier is spoken by its own template, or by the mean with others.
-    """
-    made = across.plan(targets, templates=("dataset", *more))
-    assert made.generator_task is not None
-    assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
-    pets, farm = made.finals
+    """Shared names are one class; each dataset uses its own templates."""
+    actual = across.plan(targets, templates=("dataset", *more))
+    assert actual.generator_task is not None
+    assert actual.generator_task.class_names == (*WORDS, "wolf", "cow")
+    pets, farm = actual.finals
     assert pets[0].task.class_names == (*WORDS, "wolf")
     assert farm[0].task.class_names == (*WORDS, "cow", "wolf")
     assert farm[0].task.generator_ids is not None and farm[0].task.generator_ids.tolist() == [
@@ -91,13 +88,13 @@ def test_classes_of_the_source_are_seen_others_are_not(
         9,
         8,
     ]
-    source = made.generator_task.features
-    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in made.finals)
+    source = actual.generator_task.features
+    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in actual.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert pets[0].images.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
     assert pets[0].competing is not None
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
-    assert all(bool(f[0].task.seen[:, :8].all()) for f in made.finals)
+    assert all(bool(f[0].task.seen[:, :8].all()) for f in actual.finals)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
         written = [[one.format(name) for name in names] for one in ("an image of a {}.", *more)]
         mean = torch.stack([across.clip.encode_texts(own) for own in written]).mean(0)
@@ -105,11 +102,13 @@ def test_classes_of_the_source_are_seen_others_are_not(
         torch.testing.assert_close(final[0].task.text_features[places], expected)
     own = [[one.format(WORDS[0]) for one in ("a photo of a {}.", *more)]]
     expected = class_features(across.clip, own)
-    torch.testing.assert_close(made.generator_task.text_features[:1], expected)
+    torch.testing.assert_close(actual.generator_task.text_features[:1], expected)
 
 
-def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets) -> None:
-    """ImageNet has two pairs of them: they meet the source's one by one, in any case of letters."""
+def test_equal_names_within_a_dataset_are_separate_classes(
+    across: Across, targets: Targets
+) -> None:
+    """ImageNet has two such pairs, which match the source's one by one."""
     twice = ("dog", "Bee", "wolf", "wolf", "BEE")
     pets = replace(
         targets["pets"], class_names=twice, test_labels=np.arange(5), test=across.features.test[:5]
@@ -123,28 +122,30 @@ def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets)
 @pytest.mark.parametrize(
     ("ours", "theirs"), [("dog 2", "dog2"), ("lady\u2019s slipper", "Lady's slipper")]
 )
-def test_names_that_clip_reads_alike_are_one_class(
+def test_names_with_equal_tokens_are_one_class(
     across: Across, targets: Targets, ours: str, theirs: str
 ) -> None:
-    """Its prompts are the same, whether or not a quotation mark or a space is."""
+    """A quotation mark or a space does not make another class."""
     across.features = replace(across.features, class_names=(ours, *WORDS[1:]))
     farm = replace(targets["farm"], class_names=(theirs, "wolf"))
     task = across.plan({"farm": farm}).finals[0][0].task
     assert task.class_names[8:] == ("wolf",)
 
 
-def test_classes_that_the_source_has_are_not_synthesized(across: Across, targets: Targets) -> None:
-    """A target without a class of its own gets no synthetic features, and its trial runs."""
-    own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
-    assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
-    made = across.run(own, targets=["farm"])[-1].per_seed
-    assert "accuracy/farm" in made and "quality/frechet" not in made
-
-
-def test_a_target_that_is_all_seen_hides_no_other_ones_quality(
+def test_target_with_only_source_classes_gets_no_synthetic_features(
     across: Across, targets: Targets
 ) -> None:
-    """As ImageNet's relatives stand beside other targets: a mean over those that have it."""
+    """Its trial runs."""
+    own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
+    assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
+    actual = across.run(own, targets=["farm"])[-1].per_seed
+    assert "accuracy/farm" in actual and "quality/frechet" not in actual
+
+
+def test_quality_averages_over_targets_with_unseen_classes(
+    across: Across, targets: Targets
+) -> None:
+    """A target whose classes are all seen does not count."""
     seen = replace(targets["farm"], class_names=("dog", "bee"))
     alone = across.run({"pets": targets["pets"]}, targets=["pets"])[-1].per_seed
     both = across.run({"pets": targets["pets"], "farm": seen})[-1].per_seed
@@ -152,28 +153,25 @@ def test_a_target_that_is_all_seen_hides_no_other_ones_quality(
         assert both[name] == alone[name]
 
 
-def test_base_val_chooses_on_what_is_trained_again(across: Across, targets: Targets) -> None:
-    """The targets' names take part in selection's training, too; images are the source's."""
-    made = across.plan(targets, selection="base_val")
-    assert made.selection is not None
-    assert made.selection.task.class_names[8:] == ("wolf", "cow")
-    assert int(made.selection.images.labels.max()) < 8
+def test_base_val_trains_with_the_targets_class_names(across: Across, targets: Targets) -> None:
+    """Selection and final training have the same task; images are the source's."""
+    actual = across.plan(targets, selection="base_val")
+    assert actual.selection is not None
+    assert actual.selection.task.class_names[8:] == ("wolf", "cow")
+    assert int(actual.selection.images.labels.max()) < 8
     assert "selection_base" in across.run(targets, selection="base_val")[-1].per_seed
 
 
-def test_no_target_image_reaches_selection(across: Across, targets: Targets) -> None:
-    """With the targets' images turned around, all but the test is unchanged.
-
-    The average is over targets, a target counting once whatever its size.
-    """
+def test_target_images_do_not_affect_selection(across: Across, targets: Targets) -> None:
+    """Only test metrics change with them; each target counts once in the average."""
     turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
     first, second = across.run(targets), across.run(turned)
     assert first[:-1] == second[:-1] and first[-1] != second[-1]
-    made = first[-1].per_seed
-    assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(made)
+    actual = first[-1].per_seed
+    assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(actual)
     for seed in range(2):
-        each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
-        assert made["accuracy"][seed] == pytest.approx(sum(each) / 2)
+        each = [actual[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
+        assert actual["accuracy"][seed] == pytest.approx(sum(each) / 2)
 
 
 def zero_shot(clip: FrozenCLIP, target: FeatureSet) -> float:
@@ -183,24 +181,28 @@ def zero_shot(clip: FrozenCLIP, target: FeatureSet) -> float:
     return 100 * right.double().mean().item()
 
 
-def test_zero_shot_accuracy_by_hand(across: Across, targets: Targets) -> None:
-    """The fine-tuner zero_shot gives each target's own zero-shot classifier."""
-    made = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_seed
+def test_zero_shot_accuracy_of_targets_equals_their_classifiers(
+    across: Across, targets: Targets
+) -> None:
+    """The fine-tuner zero_shot uses each target's text features."""
+    actual = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_seed
     for name, target in targets.items():
-        assert made[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
+        assert actual[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
 
 
-def test_what_has_no_meaning_is_refused(across: Across, targets: Targets) -> None:
-    """Selection on targets, and no target."""
-    with pytest.raises(ValueError, match="must not look at test images"):
+def test_cross_dataset_without_targets_or_with_test_selection_is_rejected(
+    across: Across, targets: Targets
+) -> None:
+    """Both raise ValueError."""
+    with pytest.raises(ValueError, match="must not use test images"):
         across.run(targets, selection="test")
     with pytest.raises(ValueError, match="needs targets"):
         across.run({})
 
 
 @pytest.mark.data
-def test_emoji_to_real_photographs(tmp_path: Path) -> None:
-    """Caltech101's test images as a target: zero-shot is its own, and CoOp learns for it."""
+def test_emoji_transfers_to_caltech101(tmp_path: Path) -> None:
+    """Zero-shot accuracy is the target's, and CoOp improves it."""
     root = os.environ.get("SHIP_DATA_ROOT")
     if not root or not (Path(root) / "caltech-101").is_dir():
         pytest.skip("SHIP_DATA_ROOT names no folder with caltech-101")
@@ -210,9 +212,9 @@ def test_emoji_to_real_photographs(tmp_path: Path) -> None:
     target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
     setting = config(targets=["caltech101"], max_classes=60, augmentations=0, finetuner="zero_shot")
-    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
-    assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
-    assert made["quality/recognised_by_text"][0] > 50
+    actual = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
+    assert actual["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
+    assert actual["quality/recognised_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, augmentations=0, generator="none")
-    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
-    assert all(30 < value < 70 for value in made["accuracy/caltech101"])
+    actual = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
+    assert all(30 < value < 70 for value in actual["accuracy/caltech101"])

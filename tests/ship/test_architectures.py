@@ -1,4 +1,4 @@
-"""What configurations say of backbones, against what is built from them."""
+"""Properties from configurations equal those of built backbones."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
-from ship.architectures import BackboneError, architectures, drivable, text_settings
+from ship.architectures import BackboneError, architectures, find_unsupported, text_settings
 from ship.clip import FrozenCLIP
 
 CONFIGS: dict[str, Any] = {
@@ -18,7 +18,7 @@ OWN_TOWERS = [name for name in CONFIGS if "hf_model_name" not in CONFIGS[name]["
 
 
 def built_reason(name: str) -> str | None:
-    """Why the text tower that open_clip builds, shortened to one block, cannot be driven."""
+    """Return why the tower that open_clip builds, cut to one block, is unsupported."""
     config = CONFIGS[name]
     with torch.device("meta"):
         tower = _build_text_tower(
@@ -37,12 +37,12 @@ def built_reason(name: str) -> str | None:
     return None
 
 
-def test_drivable_is_what_the_built_tower_says() -> None:
-    """For every architecture of open_clip whose text tower is not Hugging Face's."""
+def test_unsupported_reason_equals_that_of_the_built_tower() -> None:
+    """For all architectures whose text tower is not Hugging Face's."""
     assert len(OWN_TOWERS) > 100
     for name in OWN_TOWERS:
-        assert drivable(name) == built_reason(name), name
-    assert sum(drivable(name) is None for name in CONFIGS) >= 130
+        assert find_unsupported(name) == built_reason(name), name
+    assert sum(find_unsupported(name) is None for name in CONFIGS) >= 130
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_drivable_is_what_the_built_tower_says() -> None:
         ({"pool_type": "first", "no_causal_mask": True}, "pools at 'first'"),
     ],
 )
-def test_settings_that_no_packaged_architecture_has(
+def test_unusual_tower_settings_are_judged_by_the_same_rule(
     setting: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Added configurations are judged by the same rule, and as their towers are."""
+    """Added configurations have the reason of their built towers."""
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
     monkeypatch.setitem(CONFIGS, "added", config)
-    assert reason in (drivable("added") or "")
-    assert drivable("added") == built_reason("added")
+    assert reason in (find_unsupported("added") or "")
+    assert find_unsupported("added") == built_reason("added")
 
 
 @pytest.mark.parametrize(
@@ -72,24 +72,24 @@ def test_settings_that_no_packaged_architecture_has(
         ({"hf_tokenizer_name": "org/bert", "tokenizer_mode": "clips"}, "mode 'clips'"),
     ],
 )
-def test_tokenizers_whose_end_is_not_what_is_pooled_at(
+def test_argmax_pooling_with_another_tokenizer_is_unsupported(
     setting: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only CLIP's own tokenizer has EOT as its largest ID."""
+    """Only CLIP's tokenizer has EOT as its largest ID."""
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
-    assert reason in (drivable("added") or "")
+    assert reason in (find_unsupported("added") or "")
 
 
-def test_siglip_names_its_tokenizer() -> None:
-    """open_clip picks a tokenizer by this part of a name, unless the configuration names one."""
+def test_siglip_configurations_name_their_tokenizer() -> None:
+    """open_clip chooses a tokenizer by this part of a name otherwise."""
     offered = [entry.name for entry in architectures() if entry.refused is None]
     named = [name for name in offered if "siglip" in name.lower()]
     assert len(named) == 26 and all(text_settings(name).hf_tokenizer_name for name in named)
 
 
-def test_sizes_are_those_of_the_loaded_backbone() -> None:
-    """Feature size, width and context of built models, the packaged one included."""
+def test_sizes_equal_those_of_the_loaded_backbone() -> None:
+    """Feature size, text width and context length, also of pocket."""
     known = {entry.name: entry for entry in architectures()}
     assert next(iter(known)) == "pocket"
     for name in ("pocket", "ViT-S-32-alt:random"):

@@ -1,7 +1,4 @@
-"""Distances against independent derivations and redraws; k-NN metrics against every pair.
-
-And which features are compared.
-"""
+"""Distances equal independent derivations and redraws; k-NN metrics equal brute force."""
 
 import math
 
@@ -15,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ship.distances import (
-    LabelledSet,
-    compared,
-    even_draw,
+    LabeledSet,
+    draw_evenly,
     frechet,
     manifold_metrics,
     mmd,
+    select_shared_classes,
     squared_distances,
 )
 
@@ -45,18 +42,18 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
-    """Normal rows around one point."""
+    """Draw normal rows around one point."""
     return shift + scale * torch.randn(n, d, generator=generator(seed), dtype=torch.float64)
 
 
 def mmd_of(x: torch.Tensor, y: torch.Tensor, seed: int = 0) -> tuple[float, float]:
-    """The discrepancy and its error, from the features themselves."""
+    """Compute the discrepancy and its error from features."""
     return mmd(squared_distances(torch.cat([x, y])), len(x), generator(seed))
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 50, 6), (40, 5, 6), (7, 9, 12), (30, 8, 12)])
-def test_frechet_equals_the_square_root_of_a_matrix(n: int, m: int, d: int) -> None:
-    """The singular values give scipy's trace of (C_x C_y)^(1/2), in small sets and large."""
+def test_frechet_equals_scipys_matrix_square_root(n: int, m: int, d: int) -> None:
+    """For small and large sets."""
     x, y = gaussian(n, d, 0).numpy(), gaussian(m, d, 1, shift=0.3, scale=0.5).numpy()
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     if n > d and m > d:
@@ -68,7 +65,7 @@ def test_frechet_equals_the_square_root_of_a_matrix(n: int, m: int, d: int) -> N
     assert frechet(torch.from_numpy(x), torch.from_numpy(y))[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_frechet_error_is_the_spread_over_redraws() -> None:
+def test_frechet_error_equals_the_spread_over_redraws() -> None:
     """The closed form agrees with fresh samples."""
     fresh = [
         frechet(gaussian(400, 4, 2 * i), gaussian(300, 4, 2 * i + 1, shift=0.4, scale=0.6))
@@ -78,8 +75,8 @@ def test_frechet_error_is_the_spread_over_redraws() -> None:
     assert errors.mean() == pytest.approx(float(values.std()), rel=0.2)
 
 
-def test_frechet_error_is_the_jackknifes() -> None:
-    """Of skewed sets too, where the means' shift and the covariances go together."""
+def test_frechet_error_equals_the_jackknife() -> None:
+    """Also for skewed sets, where means and covariances are correlated."""
     sets = gaussian(200, 3, 0).square(), gaussian(150, 3, 1, shift=0.4, scale=0.6).square()
     total = 0.0
     for own, other in (sets, sets[::-1]):
@@ -90,8 +87,8 @@ def test_frechet_error_is_the_jackknifes() -> None:
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 100), (60, 40, 32)])
-def test_frechet_error_holds_in_small_sets(n: int, m: int, d: int) -> None:
-    """With fewer images than dimensions, or hardly more, it is within a factor of two."""
+def test_frechet_error_is_within_twofold_for_small_sets(n: int, m: int, d: int) -> None:
+    """With fewer images than dimensions, or hardly more."""
     fresh = [
         frechet(gaussian(n, d, 2 * i), gaussian(m, d, 2 * i + 1, shift=0.3)) for i in range(60)
     ]
@@ -100,7 +97,7 @@ def test_frechet_error_holds_in_small_sets(n: int, m: int, d: int) -> None:
 
 
 def test_mmd_equals_a_double_loop() -> None:
-    """The kernel sums are those of the definition, bandwidth included."""
+    """The kernel sums and the bandwidth follow the definition."""
     x, y = unit(7, 4, seed=0), unit(6, 4, seed=1)
     z = torch.cat([x, y]).tolist()
     pairs = sorted(math.dist(a, b) for i, a in enumerate(z) for b in z[:i])
@@ -116,15 +113,15 @@ def test_mmd_equals_a_double_loop() -> None:
     assert mmd_of(x, y)[0] == pytest.approx(own_x + own_y - 2 * across, abs=1e-12)
 
 
-def test_mmd_of_copies_knows_no_round_off() -> None:
-    """As a prompt without z makes of one class: 16 features that differ in their last bits."""
+def test_mmd_of_copies_ignores_round_off() -> None:
+    """For 16 features of a class that differ only in their last bits."""
     x, y = gaussian(5, 8, 0), gaussian(1, 8, 1).repeat(16, 1)
     nearly = y + 1e-8 * gaussian(16, 8, 2)
     assert mmd_of(x, nearly)[0] == pytest.approx(mmd_of(x, y)[0], abs=1e-6)
 
 
-def test_mmd_error_is_the_spread_over_redraws() -> None:
-    """The bootstrap's error agrees with fresh samples of sets that differ."""
+def test_mmd_error_equals_the_spread_over_redraws() -> None:
+    """The bootstrap agrees with fresh samples of different sets."""
     fresh = [
         mmd_of(gaussian(150, 3, 2 * i), gaussian(120, 3, 2 * i + 1, shift=0.5), seed=i)
         for i in range(100)
@@ -134,8 +131,8 @@ def test_mmd_error_is_the_spread_over_redraws() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 40])
-def test_mmd_of_one_point_is_zero(n: int) -> None:
-    """Sets without any distance, or with most of it 0, have a value."""
+def test_mmd_without_distances_is_finite(n: int) -> None:
+    """Sets with zero distances have a value."""
     same = unit(1, 4).expand(n, -1)
     assert mmd_of(same, same) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
     value, error = mmd_of(torch.cat([same[:-1], unit(1, 4, seed=1)]), same)
@@ -143,12 +140,12 @@ def test_mmd_of_one_point_is_zero(n: int) -> None:
 
 
 def metrics_of(real: torch.Tensor, made: torch.Tensor) -> dict[str, float]:
-    """The metrics, from the features themselves."""
+    """Compute the metrics from features."""
     return manifold_metrics(squared_distances(torch.cat([real, made])), len(real))
 
 
 def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dict[str, float]:
-    """The definitions, point by point."""
+    """Compute the metrics point by point."""
 
     def radius(points: list[list[float]], i: int) -> float:
         return sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]
@@ -165,32 +162,32 @@ def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dic
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(30, 20, 5), (9, 40, 5), (3, 8, 2), (12, 2, 1)])
-def test_equals_brute_force(n: int, m: int, k: int) -> None:
-    """Every ball and every point, with fewer neighbours where there are few images."""
+def test_manifold_metrics_equal_brute_force(n: int, m: int, k: int) -> None:
+    """Every ball and every point, with fewer neighbors for small sets."""
     real, made = unit(n, 3, seed=1), unit(m, 3, seed=2)
     assert metrics_of(real, made) == pytest.approx(brute_force(real.tolist(), made.tolist(), k))
 
 
 def test_only_shared_classes_are_compared() -> None:
-    """Classes of one set alone drop out of both, and of the text features; ids are renumbered."""
+    """Classes in one set only are dropped, and labels are renumbered."""
     text = unit(6, 4)
-    made = LabelledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
-    real = LabelledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
-    ours, theirs, texts = compared(made, real, text, generator())
+    made = LabeledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
+    real = LabeledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
+    ours, theirs, texts = select_shared_classes(made, real, text, generator())
     torch.testing.assert_close(texts, text[[3, 5]])
     assert ours.labels.tolist() == [1, 0, 1]
     torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
     assert theirs.labels.tolist() == [1, 0, 0, 0]
     torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
-    apart = LabelledSet(real.features, torch.full((5,), 2))
-    assert len(compared(made, apart, text, generator())[2]) == 0
+    apart = LabeledSet(real.features, torch.full((5,), 2))
+    assert len(select_shared_classes(made, apart, text, generator())[2]) == 0
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
-def test_even_draw(labels: list[int], size: int, seed: int) -> None:
-    """Distinct rows, as many as asked for; no class is short while another has more to give."""
+def test_draw_evenly_balances_classes(labels: list[int], size: int, seed: int) -> None:
+    """Rows are distinct, and no class is short while another one has more."""
     ids = torch.tensor(labels)
-    kept = even_draw(ids, size, generator(seed))
+    kept = draw_evenly(ids, size, generator(seed))
     assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == min(size, len(ids))
     before, after = ids.bincount(minlength=5), ids[kept].bincount(minlength=5)
     short = after < before

@@ -1,4 +1,4 @@
-"""What a method may not do is told in words that say what to do."""
+"""Faulty methods are reported in words that say what to do."""
 
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ SEEDS = [7, 2]
 
 
 class Trained(Finetuner):
-    """Moves the text features, as `build` has it."""
+    """A fine-tuner that moves the text features."""
 
     def __init__(self, config: Any, task: Any, clip: Any, draw: Any) -> None:
         super().__init__(config, task, clip, draw)
@@ -33,11 +33,11 @@ class Trained(Finetuner):
 
 
 class Plain(Trained):
-    """Sound."""
+    """A sound method."""
 
 
 class Tied(Trained):
-    """One parameter under two names."""
+    """A parameter with two names."""
 
     def build(self, task: Any) -> None:
         """Another name."""
@@ -45,7 +45,7 @@ class Tied(Trained):
 
 
 class Numbered(Trained):
-    """A number of each seed that is no buffer."""
+    """A number per seed that is no buffer."""
 
     def build(self, task: Any) -> None:
         """It comes from images."""
@@ -53,7 +53,7 @@ class Numbered(Trained):
 
 
 class Counted(Trained):
-    """The same as an array."""
+    """An array per seed that is no buffer."""
 
     def build(self, task: Any) -> None:
         """It comes from images."""
@@ -61,7 +61,7 @@ class Counted(Trained):
 
 
 class Reading(Trained):
-    """Reads a value."""
+    """A loss that reads a value on the host."""
 
     def loss(self, features: Tensor, labels: Tensor, weights: Any) -> Tensor:
         """Of some features alone."""
@@ -69,7 +69,7 @@ class Reading(Trained):
 
 
 class Many(Trained):
-    """A loss of each row."""
+    """A loss per row."""
 
     def loss(self, features: Tensor, labels: Tensor, weights: Any) -> Tensor:
         """Not their mean."""
@@ -89,7 +89,7 @@ class Single(Generator):
 
 
 class Short(FinetunerSettings):
-    """Settings without batches."""
+    """Settings without batch_size."""
 
     name: Literal["short"] = "short"
     lr: float = 0.1
@@ -97,13 +97,13 @@ class Short(FinetunerSettings):
 
 
 class Whole(Short):
-    """All that is asked for."""
+    """Complete settings."""
 
     batch_size: int = 4
 
 
 class Generating(GeneratorSettings):
-    """Of a generator."""
+    """Settings of a generator."""
 
     name: Literal["generating"] = "generating"
     lr: float = 0.1
@@ -112,21 +112,25 @@ class Generating(GeneratorSettings):
 
 
 FAULTS = [
-    (Short, Plain, "short is trained, so that its settings must have batch_size"),
-    (Whole, Tied, "weight and other are one parameter"),
-    (Whole, Numbered, "mean differs by seed: register_buffer it"),
-    (Whole, Counted, "mean differs by seed: register_buffer it"),
+    (Short, Plain, "settings of short must have batch_size, which training requires"),
+    (Whole, Tied, "weight and other are the same parameter"),
+    (Whole, Numbered, "mean differs between seeds. Store it with register_buffer"),
+    (Whole, Counted, "mean differs between seeds. Store it with register_buffer"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
     (Whole, Many, "Many.loss must return a scalar tensor"),
-    (Whole, Single, "method must be a ship.methods.Finetuner"),
-    (Whole, nn.Linear, "method must be a ship.methods.Finetuner"),
-    (Generating, Single, "Single.loss must be numbers by name, 'loss' among them"),
-    (Generating, Plain, "generator generating: its method must be a ship.methods.Generator"),
+    (Whole, Single, "method must be a subclass of ship.methods.Finetuner"),
+    (Whole, nn.Linear, "method must be a subclass of ship.methods.Finetuner"),
+    (Generating, Single, "Single.loss must return a dict with the key 'loss', got Tensor"),
+    (
+        Generating,
+        Plain,
+        "generating: its method must be a subclass of ship.methods.Generator",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("settings", "method", "told"), FAULTS, ids=lambda x: str(x)[-40:])
-def test_a_fault_is_told(
+def test_faulty_method_is_reported_with_advice(
     settings: Any,
     method: Any,
     told: str,
@@ -134,12 +138,12 @@ def test_a_fault_is_told(
     features: FeatureSet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As it is built, or in its first epoch."""
+    """When it is built, or in its first epoch."""
     monkeypatch.setattr(settings, "method", method)
     task = final_task(clip64, features, SEEDS, shots=3)
     with pytest.raises((TypeError, ValueError, RuntimeError), match=told):
         if settings is Generating:
-            made: Any = build_generator(settings(), task, clip64, SEEDS)
+            actual: Any = build_generator(settings(), task, clip64, SEEDS)
         else:
-            made = build_finetuner(settings(), task, None, clip64, SEEDS)
-        made.train_epoch()
+            actual = build_finetuner(settings(), task, None, clip64, SEEDS)
+        actual.train_epoch()

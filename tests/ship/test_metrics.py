@@ -1,4 +1,4 @@
-"""What logits answer, and metrics against sweeps and definitions written out pair by pair."""
+"""Predictions, and metrics against sweeps and pairwise definitions."""
 
 import math
 
@@ -17,31 +17,31 @@ SEEN = torch.tensor([[True, True, False, False]])
 
 
 def test_harmonic_mean() -> None:
-    """H of equal parts is that part, of a zero is zero."""
-    made = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
-    assert made.tolist() == [60.0, 0.0, 0.0]
+    """H of equal values is that value, and H with a zero is 0."""
+    actual = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
+    assert actual.tolist() == [60.0, 0.0, 0.0]
 
 
-def test_score_tells_the_protocols_apart() -> None:
-    """Base-to-new decides within each half; joint lets the halves compete."""
+def test_score_separates_base_to_new_from_joint() -> None:
+    """Base-to-new classifies within each group; joint metrics use all classes."""
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
-    made = {
+    actual = {
         name: value.item()
         for name, value in score(Predictions(logits, labels, SEEN), False).items()
     }
-    assert (made["base"], made["new"]) == (100, 50)
-    assert made["harmonic_mean"] == pytest.approx(200 / 3)
-    assert (made["joint_base"], made["joint_new"]) == (50, 0)
-    assert made["joint_harmonic_mean"] == 0
+    assert (actual["base"], actual["new"]) == (100, 50)
+    assert actual["harmonic_mean"] == pytest.approx(200 / 3)
+    assert (actual["joint_base"], actual["joint_new"]) == (50, 0)
+    assert actual["joint_harmonic_mean"] == 0
 
 
-def test_images_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are looked at in one go, to the bit; one bad logit is its replica's."""
+def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are bitwise equal; a non-finite logit affects only its seed."""
     drawn = torch.Generator().manual_seed(0)
     logits = 9 * torch.randn(2, 7, 4, generator=drawn)
     labels, seen = torch.tensor([0, 1, 2, 3, 3, 0, 1]), torch.cat([SEEN, SEEN.flip(1)])
-    names = ("correct", "own_correct", "margin", "likeness", "confidence")
+    names = ("correct", "group_correct", "margin", "seen_log_odds", "confidence")
     together = Predictions(logits, labels, seen)
     whole = [getattr(together, name) for name in names]
     monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
@@ -54,7 +54,7 @@ def test_images_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
 def stacked(
     logits: np.ndarray, labels: np.ndarray, seen: np.ndarray, constant: float
 ) -> tuple[float, float]:
-    """S and U: per class, the share of images that the shifted argmax gets right; percent."""
+    """Compute S and U by the shifted argmax, averaged over classes, in percent."""
     shifted = logits - constant * seen
     correct = shifted.argmax(1) == labels
     groups = []
@@ -74,7 +74,7 @@ Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture
 def case() -> Case:
-    """Two replicas, seven classes of unequal size, seen logits favoured; class 6 has no image."""
+    """Two seeds, seven classes of unequal size, favored seen logits; class 6 has no image."""
     rng = np.random.default_rng(3)
     labels = rng.choice(6, size=60, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
     seen = np.array([[1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1, 0]], dtype=bool)
@@ -82,42 +82,41 @@ def case() -> Case:
     return logits + 0.8 * seen[:, None], labels, seen
 
 
-def test_scores_and_the_best_constant(case: Case) -> None:
-    """Per-class averages of the argmax; no constant of a fine sweep has a better H.
-
-    And the area under S over U of a finer one, trapezoid by trapezoid.
-    """
+def test_calibration_and_ausuc_equal_a_fine_sweep(case: Case) -> None:
+    """No constant of the sweep has a better H; the area is a trapezoid sum."""
     logits, labels, seen = case
-    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
+    actual = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
     for r in range(2):
-        found = {name: float(value[r]) for name, value in made.items()}
+        result = {name: float(value[r]) for name, value in actual.items()}
         s, u = stacked(logits[r], labels, seen[r], 0.0)
-        assert (found["seen"], found["unseen"]) == pytest.approx((s, u))
-        assert found["harmonic_mean"] == pytest.approx(h(s, u))
-        s, u = stacked(logits[r], labels, seen[r], found["calibration"])
-        assert (found["calibrated_seen"], found["calibrated_unseen"]) == pytest.approx((s, u))
+        assert (result["seen"], result["unseen"]) == pytest.approx((s, u))
+        assert result["harmonic_mean"] == pytest.approx(h(s, u))
+        s, u = stacked(logits[r], labels, seen[r], result["calibration"])
+        assert (result["calibrated_seen"], result["calibrated_unseen"]) == pytest.approx((s, u))
         points = [stacked(logits[r], labels, seen[r], c) for c in np.linspace(-12, 12, 24001)]
         best = max(h(*point) for point in points)
-        assert found["calibrated_harmonic_mean"] == pytest.approx(max(best, h(s, u)))
-        assert h(s, u) >= best - 1e-9 > found["harmonic_mean"]
+        assert result["calibrated_harmonic_mean"] == pytest.approx(max(best, h(s, u)))
+        assert h(s, u) >= best - 1e-9 > result["harmonic_mean"]
         s_curve, u_curve = np.array(points).T
         area = scipy.integrate.trapezoid(s_curve, u_curve) / 100
-        assert found["ausuc"] == pytest.approx(area, abs=0.05)
+        assert result["ausuc"] == pytest.approx(area, abs=0.05)
 
 
-def test_a_given_constant_is_used(case: Case) -> None:
-    """On test images the constant is selection's, one a replica."""
+def test_given_calibration_constant_is_used(case: Case) -> None:
+    """On test images the constant is that of selection, one per seed."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False, torch.tensor(constants))
+    actual = score_one_softmax(
+        Predictions(*map(torch.tensor, case)), False, torch.tensor(constants)
+    )
     for r, constant in enumerate(constants):
         s, u = stacked(logits[r], labels, seen[r], constant)
-        assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
-    assert made["calibration"].tolist() == pytest.approx(constants)
+        assert actual["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
+    assert actual["calibration"].tolist() == pytest.approx(constants)
 
 
-def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
-    """Of -4, -1 and 2: an image of an unseen class that is wrong under all leaves H at 0."""
+def test_tied_calibration_constants_choose_the_nearest_to_0() -> None:
+    """Of -4, -1 and 2 it is -1."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
     assert score_one_softmax(Predictions(logits, labels, seen), False)["calibration"].tolist() == [
@@ -129,7 +128,7 @@ ImageFile = tuple[bool, float, bool, float]  # whether base, likeness, whether r
 
 
 def moved_where_wrong(images: list[ImageFile]) -> tuple[list[float], list[float]]:
-    """Likenesses of base and new images as OpenworldAUC's authors change them.
+    """Change scores of wrong images as OpenworldAUC's authors do.
 
     A wrong base image is put below all others, a wrong new image above them: in no pair of
     theirs does the base image look more like one.
@@ -139,23 +138,23 @@ def moved_where_wrong(images: list[ImageFile]) -> tuple[list[float], list[float]
 
 
 def roc_auc(positive: list[float], negative: list[float]) -> float:
-    """P(a positive score is above a negative one), ties half."""
+    """Return P(a positive score is above a negative one); ties count half."""
     pairs = [(p, n) for p in positive for n in negative]
     return sum((p > n) + (p == n) / 2 for p, n in pairs) / len(pairs)
 
 
 def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
-    """One replica's metrics, in percent, from loops over images and pairs."""
+    """Compute one seed's metrics in percent by loops over images and pairs."""
     base_classes = [c for c in range(len(seen)) if seen[c]]
     new_classes = [c for c in range(len(seen)) if not seen[c]]
     images = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         whole = [math.exp(value) for value in row]
-        likeness = max(whole[c] for c in base_classes) / sum(whole)
+        seen_log_odds = max(whole[c] for c in base_classes) / sum(whole)
         own = base_classes if label in base_classes else new_classes
         answer = max(own, key=lambda c, row=row: row[c])
         confidence = whole[answer] / sum(whole[c] for c in own)
-        images.append((label in base_classes, likeness, answer == label, confidence))
+        images.append((label in base_classes, seen_log_odds, answer == label, confidence))
     pairs = [(b, n) for b in images if b[0] for n in images if not n[0]]
     errors = {}
     for kind in (True, False):
@@ -175,19 +174,21 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30), sharp=st.sampled_from([0.1, 1.0, 8.0]))
-def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
-    """Each replica has its own logits and its own base classes."""
+def test_open_world_metrics_equal_their_definitions(seed: int, n: int, sharp: float) -> None:
+    """For each seed with its own logits and base classes."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
     seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
-    made = open_world(Predictions(logits, labels, seen))
+    actual = open_world(Predictions(logits, labels, seen))
     for seed_index in range(2):
         wanted = told_by_hand(logits[seed_index], labels, seen[seed_index])
-        assert {k: v[seed_index].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
+        assert {k: v[seed_index].item() for k, v in actual.items()} == pytest.approx(
+            wanted, abs=1e-9
+        )
 
 
-def test_a_tie_of_two_correct_images_counts_half() -> None:
-    """All logits equal, so that classes 0 and 2 are answered: one pair of four is all correct."""
-    made = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
-    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 12.5
+def test_ties_count_half_in_openworld_auc() -> None:
+    """With equal logits one pair of four is entirely correct."""
+    actual = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
+    assert actual["auroc"].item() == 50 and actual["openworld_auc"].item() == 12.5

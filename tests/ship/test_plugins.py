@@ -1,4 +1,4 @@
-"""Plugins in a single file, and those of a module."""
+"""Plugins of files and of modules."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ import pytest
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
-from ship.plugins import PluginError, carried, identities, load_carried, load_plugin
+from ship.plugins import PluginError, load_origins, load_plugin, loaded_origins, plugin_identities
 from ship.trial_config import TrialConfig
 from tests.told import told
 
@@ -30,38 +30,38 @@ class Config(FinetunerSettings):
 def written(
     folder: Path, name: str = "own", width: int = 1, file: str = "own.py", method: str = "Made"
 ) -> Path:
-    """A file with a fine-tuner."""
+    """Write a file with a fine-tuner."""
     path = folder / file
     path.write_text(SETTINGS.format(name=name, width=width, method=method), "utf-8")
     return path
 
 
-def test_a_files_plugins_join_the_tables() -> None:
-    """All of them, with the file's hash as what they are, whatever the file is called."""
+def test_plugins_of_a_file_are_registered() -> None:
+    """All of them, identified by the file's hash, whatever the file is called."""
     load_plugin(FILE)
     trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
-    found = identities("noisy_text", "nearest_mean", ["emoji"])
+    result = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
     assert trial.finetuner.name == "nearest_mean"
-    assert set(found) == {"generator noisy_text", "finetuner nearest_mean"}
-    (what,) = set(found.values())
+    assert set(result) == {"generator noisy_text", "finetuner nearest_mean"}
+    (what,) = set(result.values())
     assert what.startswith("sha256:") and len(what) == 71
-    assert identities("vae", "coop", ["emoji"]) == {}
+    assert plugin_identities("vae", "coop", ["emoji"]) == {}
 
 
-def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
-    """Another identity, and the new settings: nothing of the old module is used."""
+def test_edited_file_replaces_its_plugins(tmp_path: Path) -> None:
+    """It has another identity and the new settings."""
     path = written(tmp_path, width=1)
     load_plugin(path)
-    before = identities("none", "own")
+    before = plugin_identities("none", "own")
     load_plugin(written(tmp_path, width=2))
-    assert identities("none", "own") != before
+    assert plugin_identities("none", "own") != before
     assert TrialConfig.model_validate({"finetuner": "own"}).finetuner.width == 2  # type: ignore[attr-defined]
-    assert len(carried()) == 1
+    assert len(loaded_origins()) == 1
 
 
 @pytest.mark.parametrize("case", told(__file__, "plugin_files.yaml"), ids=str)
-def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None:
-    """One line that names the file and the fault; nothing joins, and it can be mended."""
+def test_unusable_plugin_files_are_one_line(tmp_path: Path, case: dict[str, str]) -> None:
+    """The line has the file and the fault; nothing is registered."""
     path = written(tmp_path, case.get("name", "own"), method=case.get("method", "Made"))
     if "content" in case:
         path.write_text(case["content"], "utf-8")
@@ -73,9 +73,9 @@ def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None
     load_plugin(written(tmp_path))
 
 
-@pytest.mark.timeout(20)  # whoever opens a pipe waits for a writer
-def test_what_is_no_file_to_be_run(tmp_path: Path) -> None:
-    """Nothing there, a pipe that nobody writes to, a folder, a device; one that is too large."""
+@pytest.mark.timeout(20)  # opening a pipe waits for a writer
+def test_paths_that_are_no_regular_files_are_rejected(tmp_path: Path) -> None:
+    """Missing files, pipes, folders, devices and too large files."""
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "large.py").write_text("#" * (1 << 20) + "\n")
     for path, said in {
@@ -98,24 +98,24 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_a_modules_plugins_join_the_tables() -> None:
-    """Those that it imports from its own submodules, too; workers import it by its name."""
+def test_plugins_of_a_module_are_registered() -> None:
+    """Those of its submodules, too; workers import the module by name."""
     load_plugin("ship_example")
-    found = identities("residual_text", "ridge", ["shapes"])
-    assert set(found) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
-    (identity,) = set(found.values())
+    result = plugin_identities("residual_text", "ridge", ["shapes"])
+    assert set(result) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
+    (identity,) = set(result.values())
     assert identity.startswith("sha256:") and len(identity) == 71
-    (origin,) = carried()
-    assert (origin.said, origin.content) == ("module ship_example", None)
+    (origin,) = loaded_origins()
+    assert (origin.label, origin.content) == ("module ship_example", None)
     FINETUNERS.clear(), FINETUNERS.origins.clear()
-    load_carried(pickle.loads(pickle.dumps(carried())))
-    assert identities("none", "ridge") == {"finetuner ridge": identity}
+    load_origins(pickle.loads(pickle.dumps(loaded_origins())))
+    assert plugin_identities("none", "ridge") == {"finetuner ridge": identity}
 
 
-def test_an_installed_modules_identity_is_its_version(
+def test_identity_of_an_installed_module_is_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The version of its distribution decides, whatever its files contain."""
+    """The contents of its files do not matter."""
     written(tmp_path, file="of_a_package.py")
     about = tmp_path / "theirs-1.2.dist-info"
     about.mkdir()
@@ -123,14 +123,14 @@ def test_an_installed_modules_identity_is_its_version(
     (about / "top_level.txt").write_text("of_a_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     load_plugin("of_a_package")
-    assert identities("none", "own") == {"finetuner own": "theirs 1.2"}
+    assert plugin_identities("none", "own") == {"finetuner own": "theirs 1.2"}
 
 
 @pytest.mark.parametrize("changed", ["__init__.py", "inner/methods.py"])
-def test_any_changed_file_of_a_package_changes_its_identity(
+def test_any_changed_file_changes_a_packages_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    """A package without a version is known by all of its Python files."""
+    """A package without a version is identified by its Python files."""
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
     for name in (f"before_{len(changed)}", f"after_{len(changed)}"):
@@ -150,13 +150,13 @@ def test_any_changed_file_of_a_package_changes_its_identity(
     ("name", "fault"),
     [
         ("no_such_module", "module no_such_module cannot be imported: ModuleNotFoundError"),
-        ("json", "module json: has no plugin at its top level"),
-        ("sys", "module sys comes from no Python file"),
+        ("json", "module json: contains no plugin"),
+        ("sys", "module sys has no Python file"),
         ("no_such_file.py", r"file no_such_file\.py: cannot be read: No such file"),
     ],
 )
-def test_modules_that_cannot_be_used(name: str, fault: str) -> None:
-    """One line that names the module and the fault; what ends in .py is a file."""
+def test_unusable_plugin_modules_are_one_line(name: str, fault: str) -> None:
+    """The line has the module and the fault; a name ending in .py is a file."""
     with pytest.raises(PluginError, match=fault) as caught:
         load_plugin(name)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What prompts cost in text towers with and without a causal mask."""
+"""Cost of prompts in text towers with and without a causal mask."""
 
 import pytest
 
@@ -16,14 +16,12 @@ from ship.prompt_cost import is_bidirectional, padding_factor, prompt_cost
         ("pocket", 0.1, False),
     ],
 )
-def test_a_prompts_operations_beside_those_of_vit_b_16(
-    name: str, cost: float, bidirectional: bool
-) -> None:
-    """By width, depth and the number of tokens that are computed."""
+def test_prompt_cost_is_relative_to_vit_b_16(name: str, cost: float, bidirectional: bool) -> None:
+    """It follows width, depth and the number of computed tokens."""
     assert prompt_cost(name) == pytest.approx(cost, abs=0.06)
     assert is_bidirectional(name) == bidirectional
 
 
-def test_padding_counts_at_least_once() -> None:
-    """However short the context."""
+def test_padding_factor_is_at_least_1() -> None:
+    """However short the context is."""
     assert [padding_factor(length) for length in (2, 4, 64, 77)] == [1, 1, 16, 19]

@@ -1,4 +1,4 @@
-"""What is told of synthetic features and their classes, planted faults, and the judge."""
+"""Quality metrics, flags for planted faults, and measure_eval_set."""
 
 import itertools
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.distances import LabelledSet
+from ship.distances import LabeledSet
 from ship.protocols import EvalSet, build_protocol
 from ship.quality import (
     cosines_of_means,
     cross_accuracies,
     diversity,
     effective_rank,
-    flags,
-    judge_exam,
+    flag_faults,
+    measure_eval_set,
     measure_quality,
 )
 from ship.seeds import SeedRng
@@ -35,56 +35,56 @@ METRICS = {
 Rows = tuple[torch.Tensor, torch.Tensor]
 
 
-def test_cosines_equal_a_loop_over_classes() -> None:
-    """Means by hand, with numpy, of five classes whose features share their centres."""
+def test_cosines_of_means_equal_a_loop_over_classes() -> None:
+    """Means are computed by numpy."""
     centres = unit(5, 8)
-    real, made = (LabelledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
+    real, made = (LabeledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
-    found = cosines_of_means(made, real, texts)
+    result = cosines_of_means(made, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
     for c, text in enumerate(texts.numpy()):
         truth, mean = (own.features[own.labels == c].numpy().mean(axis=0) for own in (real, made))
         for name, pair in zip(expected, ((mean, truth), (mean, text), (text, truth)), strict=True):
             cosine = np.dot(*pair) / np.prod([np.linalg.norm(vector) for vector in pair])
             expected[name].append(float(cosine))
-    assert found == pytest.approx({k: np.mean(v) for k, v in expected.items()})
+    assert result == pytest.approx({k: np.mean(v) for k, v in expected.items()})
 
 
-def test_accuracies_tell_the_directions_apart() -> None:
-    """Synthetic features of one class that lie at another class are counted, each way its own."""
+def test_cross_accuracies_differ_by_direction() -> None:
+    """Misplaced synthetic features count differently in each direction."""
     axes = torch.eye(3, dtype=torch.float64)
-    real = LabelledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
+    real = LabeledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
     # class 0's one feature is right; of class 1's three, two lie at 2; class 2's one is right
-    made = LabelledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
+    made = LabeledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
     accuracies = cross_accuracies(made, real)
     assert accuracies["real_to_synthetic"] == pytest.approx(60)
     assert accuracies["synthetic_to_real"] == 100
 
 
 def test_diversity_equals_a_loop_over_pairs() -> None:
-    """Mean over classes of the mean over pairs; a class with one image does not count."""
+    """Classes with one image do not count."""
     features, labels = unit(9, 5), torch.tensor([0, 0, 0, 0, 1, 2, 2, 2, 0])
     means = []
     for c in (0, 2):
         rows = features[labels == c]
         pairs = [1 - float(a @ b) for a, b in itertools.combinations(rows, 2)]
         means.append(sum(pairs) / len(pairs))
-    assert diversity(LabelledSet(features, labels)) == pytest.approx(sum(means) / 2)
+    assert diversity(LabeledSet(features, labels)) == pytest.approx(sum(means) / 2)
 
 
 @pytest.mark.parametrize(("per_class", "d"), [(4, 30), (20, 6)])
-def test_effective_rank_equals_the_singular_values(per_class: int, d: int) -> None:
-    """The entropy of the squared singular values of the centred rows, whichever side is longer."""
+def test_effective_rank_equals_the_entropy_of_singular_values(per_class: int, d: int) -> None:
+    """For more rows than columns and vice versa."""
     features, labels = clustered(unit(3, d), per_class)
     centred = torch.cat([features[labels == c] - features[labels == c].mean(0) for c in range(3)])
     energy = torch.linalg.svdvals(centred) ** 2
     p = (energy / energy.sum())[energy > 1e-20]
     expected = float((-(p * p.log()).sum()).exp())
-    assert effective_rank(LabelledSet(features, labels)) == pytest.approx(expected)
+    assert effective_rank(LabeledSet(features, labels)) == pytest.approx(expected)
 
 
 def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, torch.Tensor]:
-    """measure_quality of a list of replicas."""
+    """Call measure_quality with lists of seeds."""
     return measure_quality(
         torch.stack([features for features, _ in made]),
         torch.stack([labels for _, labels in made]),
@@ -96,17 +96,17 @@ def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, 
 
 
 def made_by(seed: int, spread: float = 0.5) -> Rows:
-    """Synthetic features of a seed."""
+    """Draw synthetic features of a seed."""
     return clustered(CENTRES, 10, spread, seed=100 + seed)
 
 
 def real_of(seed: int) -> Rows:
-    """Real features of a seed; their number differs."""
+    """Draw real features of a seed; their number depends on the seed."""
     return clustered(CENTRES, 8 + seed, seed=200 + seed)
 
 
-def test_replicas_are_independent() -> None:
-    """A replica has the values that it has alone, drawn ones included."""
+def test_quality_of_a_seed_does_not_depend_on_other_seeds() -> None:
+    """Metrics with random draws are also equal."""
     seeds = [3, 5, 8]
     fused = measured([made_by(s) for s in seeds], [real_of(s) for s in seeds], seeds)
     for row, seed in enumerate(seeds):
@@ -119,31 +119,31 @@ def test_replicas_are_independent() -> None:
 @pytest.mark.parametrize(
     ("flag", "spread", "shift"), [("diversity_collapse", 0.05, 0.0), ("mean_gap", 0.5, 1.5)]
 )
-def test_a_planted_fault_raises_its_flag_alone(flag: str, spread: float, shift: float) -> None:
-    """Nearly one feature a class, at the right place, or all moved alike; in one replica of two."""
+def test_each_planted_fault_raises_only_its_flag(flag: str, spread: float, shift: float) -> None:
+    """In one seed of two."""
     features, labels = made_by(1, spread)
     moved = torch.nn.functional.normalize(features + shift * unit(1, 12, seed=5), dim=1)
     made = measured([made_by(0), (moved, labels)], [real_of(0), real_of(1)], [0, 1])
     expected = {"diversity_collapse": [0, 0], "mean_gap": [0, 0], flag: [0, 1]}
-    assert {name: value.tolist() for name, value in flags(made).items()} == expected
+    assert {name: value.tolist() for name, value in flag_faults(made).items()} == expected
 
 
-def test_undefined_metrics_are_left_out_for_all() -> None:
-    """One image a class in one replica: no real spread to compare with, in any replica."""
+def test_undefined_metrics_are_omitted_for_all_seeds() -> None:
+    """One image per class in one seed leaves no real spread to compare with."""
     single = real_of(1)[0][::9], real_of(1)[1][::9]
     made = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
     spread = {"real_diversity", "effective_rank", "real_effective_rank"}
     assert set(made) == METRICS - spread
-    assert set(flags(made)) == {"mean_gap"}
+    assert set(flag_faults(made)) == {"mean_gap"}
 
 
-def test_total_collapse_is_finite() -> None:
-    """One vector for everything is measured and flagged, not divided by zero; no gradient stays."""
+def test_collapsed_features_have_finite_metrics_and_a_flag() -> None:
+    """One vector for all classes is measured without division by zero or gradients."""
     features, labels = made_by(0)
     one = features[:1].expand(60, -1).requires_grad_()
     made = measured([(one, labels)], [real_of(0)], [0])
     assert set(made) == METRICS and all(value.isfinite().all() for value in made.values())
-    assert flags(made)["diversity_collapse"].item() == 1
+    assert flag_faults(made)["diversity_collapse"].item() == 1
     assert not any(value.requires_grad for value in made.values())
 
 
@@ -151,7 +151,7 @@ SEEDS = [0, 1]
 
 
 class Table:
-    """Gives the same feature for a class each time, and notes what it was asked for."""
+    """A generator with one feature per class, which records the requested classes."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -164,32 +164,26 @@ class Table:
 
 
 def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
-    """The evaluation set of selection and that of the test."""
+    """The evaluation sets of selection and of the test."""
     made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
     return [made.selection, made.finals[0][0]]
 
 
 def class_means(eval_set: EvalSet) -> Tensor:
-    """The mean of each class's images, a class at a time."""
+    """Return the mean of each class's images."""
     labels, n_cls = eval_set.images.labels, len(eval_set.task.class_names)
     rows = [eval_set.images.features[labels == c].mean(0) for c in range(n_cls)]
     return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
-def test_what_a_generator_gives_is_recognised_or_not(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """The class mean lies at itself, and has no diversity; its neighbour's mean is flagged.
-
-    Only classes without images are asked for: each seed's pseudo-new ones in selection, new ones
-    in the test. The zero-shot classifier takes its own rows for what they are.
-    """
+def test_measure_eval_set_recognizes_class_means(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Only classes without images are synthesized; other means are flagged."""
     for eval_set in eval_sets(clip, features):
         means = class_means(eval_set)
         right, wrong, text = (
             Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
-        made = judge_exam(right.sample, eval_set, SEEDS)
+        made = measure_eval_set(right.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_images"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
@@ -197,29 +191,27 @@ def test_what_a_generator_gives_is_recognised_or_not(
         (asked,) = right.asked
         for seed_index, ids in enumerate(asked):
             assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
-        made = judge_exam(wrong.sample, eval_set, SEEDS)
+        made = measure_eval_set(wrong.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_images"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = judge_exam(text.sample, eval_set, SEEDS)
+        made = measure_eval_set(text.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
 
 
-def test_a_seed_with_features_that_are_not_finite_spoils_no_other(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """It has NaN in every metric, and the other seed what it has beside a sound one."""
+def test_non_finite_features_affect_only_their_seed(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """That seed has NaN in all metrics."""
     for eval_set in eval_sets(clip, features):
         means = class_means(eval_set)
-        whole = judge_exam(Table(means).sample, eval_set, SEEDS)
+        whole = measure_eval_set(Table(means).sample, eval_set, SEEDS)
 
         def spoilt(class_ids: Tensor, rng: SeedRng, means: Tensor = means) -> Tensor:
             made = means[class_ids].clone()
             made[0, -1, 0] = torch.nan
             return made
 
-        made = judge_exam(spoilt, eval_set, SEEDS)
+        made = measure_eval_set(spoilt, eval_set, SEEDS)
         assert made.keys() == whole.keys()
         for name, value in made.items():
             assert bool(value[0].isnan()) and value[1] == whole[name][1], name

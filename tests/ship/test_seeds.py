@@ -1,4 +1,4 @@
-"""Randomness and shapes of fused replicas, and learning rates over the epochs."""
+"""Random streams, batches and learning rates of seeds that are trained together."""
 
 from typing import Any, cast
 
@@ -12,8 +12,8 @@ from ship.methods import Finetuner
 from ship.seeds import BatchStream, SeedOptimizer, SeedRng
 
 
-def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:
-    """Seed 7 draws the same alone, first or last; for another purpose it draws otherwise."""
+def test_draws_of_a_seed_do_not_depend_on_other_seeds() -> None:
+    """Its position does not matter; another purpose gives other draws."""
     alone = SeedRng([7], "x").normal(4)
     assert torch.equal(SeedRng([3, 7], "x").normal(4)[1], alone[0])
     assert torch.equal(SeedRng([7, 3], "x").normal(4)[0], alone[0])
@@ -21,8 +21,8 @@ def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=3), size=st.integers(1, 7))
-def test_batches_show_every_item_equally_often(counts: list[int], size: int) -> None:
-    """After any number of batches, two items' counts differ by at most one."""
+def test_batches_contain_all_items_equally_often(counts: list[int], size: int) -> None:
+    """After any number of batches, counts differ by at most one."""
     stream = BatchStream(counts, size, range(len(counts)), "batches")
     numbers = torch.cat([stream.at(step) for step in range(5)], dim=1)
     for row, count in zip(numbers, counts, strict=True):
@@ -31,8 +31,8 @@ def test_batches_show_every_item_equally_often(counts: list[int], size: int) -> 
 
 
 @given(count=st.integers(1, 9), size=st.integers(1, 7), seed=st.integers(0, 3))
-def test_dropped_rows_are_lost_to_their_epoch_alone(count: int, size: int, seed: int) -> None:
-    """No row comes twice in an epoch of dropped rests; each epoch has a shuffle of its own."""
+def test_drop_last_shuffles_again_in_each_epoch(count: int, size: int, seed: int) -> None:
+    """No row occurs twice in an epoch, and each epoch has its own shuffle."""
     size = min(size, count)
     steps = count // size
     stream = BatchStream([count], size, [seed], "batches", epoch_steps=steps)
@@ -42,14 +42,14 @@ def test_dropped_rows_are_lost_to_their_epoch_alone(count: int, size: int, seed:
         assert torch.equal(shown, whole.at(epoch)[0, : steps * size])
 
 
-def test_rates_fall_to_0_and_stay_there() -> None:
-    """By default a step has the rate of its time along a cosine; beyond the last epoch none."""
+def test_default_rate_is_a_cosine_to_0() -> None:
+    """Steps after the last epoch have rate 0."""
     rates = [Finetuner.lr_at(cast(Any, None), 0.5, step / 2, epochs=2) for step in range(6)]
     assert rates == pytest.approx([0.5, 0.4268, 0.25, 0.0732, 0, 0], abs=1e-4)
 
 
-def test_dassls_rates_are_torchs_behind_a_warm_up() -> None:
-    """As CoCoOp's authors' scheduler has them: constant for an epoch, then CosineAnnealingLR."""
+def test_dassl_rate_equals_torchs_scheduler() -> None:
+    """One epoch of constant warm-up, followed by CosineAnnealingLR."""
     epochs, base = 5, 0.2
     inner = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(inner, epochs)
@@ -72,10 +72,10 @@ OPTIMIZERS: list[tuple[type[torch.optim.Optimizer], dict[str, float]]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings"), OPTIMIZERS, ids=str)
-def test_each_seed_can_have_a_learning_rate_of_its_own(
+def test_each_seed_can_have_its_own_learning_rate(
     kind: type[torch.optim.Optimizer], settings: dict[str, float]
 ) -> None:
-    """A seed takes the steps of a plain optimizer with its rates, whatever the others' are."""
+    """Its steps are those of a plain optimizer with its rates."""
     stream = torch.Generator().manual_seed(0)
     start = torch.randn(3, 4, dtype=torch.float64, generator=stream)
     gradients = torch.randn(5, 3, 4, dtype=torch.float64, generator=stream)

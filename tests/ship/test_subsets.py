@@ -11,32 +11,34 @@ from tests.told import told
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
 
 
-def test_a_draw_has_its_shots_sorted_and_of_the_right_class() -> None:
-    """Every class gives its shots, a small class all it has, and indices come sorted."""
-    found = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
-    assert found.dtype == np.int64
-    assert np.all(np.diff(found) > 0)
-    assert np.bincount(LABELS[found], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
+def test_few_shot_draw_has_sorted_shots_per_class() -> None:
+    """Small classes contribute all of their images."""
+    result = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
+    assert result.dtype == np.int64
+    assert np.all(np.diff(result) > 0)
+    assert np.bincount(LABELS[result], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
 
 
 @given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))
-def test_a_class_draw_ignores_other_classes(seed: int, others: set[int], shots: int) -> None:
-    """A class's images are the same alone, in any company and in any order."""
+def test_few_shot_draw_of_a_class_ignores_other_classes(
+    seed: int, others: set[int], shots: int
+) -> None:
+    """Neither their number nor their order matters."""
     alone = few_shot_indices(LABELS, shots, seed, [3])
     together = few_shot_indices(LABELS, shots, seed, sorted(others | {3}, reverse=True))
     assert np.array_equal(together[LABELS[together] == 3], alone)
 
 
-def test_fewer_shots_are_part_of_more() -> None:
-    """Draws of one seed are nested, so that shots share their images; seeds differ."""
+def test_fewer_shots_are_a_subset_of_more() -> None:
+    """Draws of one seed are nested; seeds differ."""
     draws = [set(few_shot_indices(LABELS, shots, 3, range(6)).tolist()) for shots in (1, 2, 4, 8)]
     assert draws[0] < draws[1] < draws[2] < draws[3]
     drawn = {tuple(few_shot_indices(LABELS, 2, seed, [4]).tolist()) for seed in range(20)}
     assert len(drawn) > 15
 
 
-def test_draws_stay_the_same_for_ever() -> None:
-    """Pinned values: a change would make stored results incomparable (raise RESULTS_VERSION)."""
+def test_few_shot_draws_are_pinned() -> None:
+    """A change would make stored results incomparable (raise RESULTS_VERSION)."""
     labels = np.repeat(np.arange(3), 10)
     assert few_shot_indices(labels, 3, 0, [0, 2]).tolist() == [1, 4, 6, 21, 24, 27]
     seen, pseudo = pseudo_new_classes(range(8), 0.5, 0)
@@ -52,7 +54,7 @@ def test_draws_stay_the_same_for_ever() -> None:
 def test_pseudo_new_sizes_do_not_depend_on_the_seed(
     n: int, fraction: float, seeds: tuple[int, int]
 ) -> None:
-    """Groups cover the base classes, sizes follow from n and fraction, none is too small."""
+    """They follow from the number of classes and the fraction, and cover all classes."""
     base = np.arange(n) * 3
     splits = [pseudo_new_classes(base, fraction, seed) for seed in seeds]
     assert {len(pseudo) for _, pseudo in splits} == {len(splits[0][1])}
@@ -63,15 +65,15 @@ def test_pseudo_new_sizes_do_not_depend_on_the_seed(
         assert np.all(np.diff(pseudo) > 0)
 
 
-def test_pseudo_new_ignores_the_order_of_base_ids_and_follows_the_seed() -> None:
-    """The same classes in another order split alike; another seed splits otherwise."""
+def test_pseudo_new_classes_depend_on_the_seed_only() -> None:
+    """The order of the base classes does not matter."""
     one, other = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
     assert np.array_equal(one, other)
     assert len({tuple(pseudo_new_classes(range(20), 0.5, s)[1]) for s in range(10)}) > 5
 
 
 def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
-    """n classes with one image each in every split; a feature is its class's number."""
+    """n classes with one image per split; a feature is the number of its class."""
     labels = np.arange(n)
     features = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
     return FeatureSet(
@@ -91,8 +93,8 @@ def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
 
 
 @pytest.mark.parametrize(("n_seen", "n", "names"), told(__file__, "halves.yaml"))
-def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: str) -> None:
-    """Half seen and half unseen, the rest of one kind where the other has no more; relabelled."""
+def test_first_classes_keep_an_official_split(n_seen: int | None, n: int, names: str) -> None:
+    """Half are seen and half unseen; if one kind has too few, the other fills up."""
     whole = seen_unseen(n_seen, 10)
     part = whole.first_classes(n)
     assert "".join(part.class_names) == names

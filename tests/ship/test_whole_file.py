@@ -1,4 +1,4 @@
-"""ship.whole_file: what a write leaves, whole or cut off."""
+"""Atomic writes: complete files, temporary files and permissions."""
 
 import os
 import time
@@ -11,10 +11,10 @@ from ship.whole_file import write_whole
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_alone(
+def test_failed_write_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """And nothing beside it."""
+    """No temporary file is left."""
     path = tmp_path / "new" / "memory.json"
     write_whole(path, b"old")
 
@@ -25,8 +25,8 @@ def test_a_write_that_fails_leaves_the_old_file_alone(
     assert path.read_bytes() == b"old"
 
 
-def test_what_killed_writers_left_goes_after_an_hour(tmp_path: Path) -> None:
-    """A temporary file of a writer that may still be at work stays."""
+def test_abandoned_temporary_files_are_removed_after_an_hour(tmp_path: Path) -> None:
+    """A younger file may belong to an active writer and stays."""
     old, young = tmp_path / ".a.safetensors.1.ab.tmp", tmp_path / ".b.safetensors.2.cd.tmp"
     for file, seconds in ((old, 3700), (young, 3500)):
         file.touch()
@@ -35,8 +35,8 @@ def test_what_killed_writers_left_goes_after_an_hour(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {young.name, "c.safetensors"}
 
 
-def test_who_may_read_a_file_is_up_to_the_umask(tmp_path: Path) -> None:
-    """A cache is shared by a group."""
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
+    """A cache may be shared by a group."""
     before = os.umask(0o002)
     try:
         write_whole(tmp_path / "file", b"")

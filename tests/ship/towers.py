@@ -1,4 +1,4 @@
-"""Backbones with the text tower of an architecture of open_clip, random weights and no image tower.
+"""Backbones with an architecture's text tower, random weights and no image tower.
 
 Their tokenizers are the tiny ones of tests.ship.hub_tokenizers.
 """

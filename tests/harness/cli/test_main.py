@@ -180,7 +180,7 @@ def test_check_says_what_holds_and_what_fails() -> None:
     assert sound.exit_code == 0, sound.output
     lines = sound.stdout.splitlines()
     assert lines[-1] == "everything holds" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
-    assert all(line.startswith("fine-tuner nearest_mean: holds  with") for line in lines[:-1])
+    assert all(line.startswith("fine-tuner nearest_mean: passed  with") for line in lines[:-1])
     text = PLUGIN.read_text("utf-8")
     for old, new in (
         ('self.register_buffer("means", means, persistent=False)', "self.means = means"),
@@ -191,8 +191,8 @@ def test_check_says_what_holds_and_what_fails() -> None:
     Path("forgetful.py").write_text(text, "utf-8")
     broken = invoke("check", "forgetful", "--plugin", "forgetful.py")
     assert broken.exit_code == 1
-    assert "FAILS  without synthetic features, it can be built" in broken.stdout
-    assert broken.stdout.count("means differs by seed: register_buffer it") == 1
+    assert "FAILED  without synthetic features, it can be built" in broken.stdout
+    assert broken.stdout.count("means differs between seeds. Store it with register_buffer") == 1
     unknown = invoke("check", "forgetfull", "--plugin", "forgetful.py")
     assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr
 

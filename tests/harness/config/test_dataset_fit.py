@@ -12,7 +12,7 @@ from harness.config.load import load_study
 from harness.errors import ConfigError
 from ship.datasets import DatasetScan, Split
 from ship.datasets.base import ImageFile
-from ship.requirements import lacking
+from ship.requirements import find_missing_data
 from ship.subsets import bare_features
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
@@ -34,7 +34,7 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
     splits = {name: split(name) for name in ("train", "val", "test")}
     features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
-    found = lacking(trial, features, (0, 1), shown=case.get("shown", False))
+    found = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
     assert len(found) == ("says" in case)
     assert all(case["says"] in line for line in found.values())
 

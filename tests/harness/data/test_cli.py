@@ -93,7 +93,7 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
     options = ["image_folder:pets", "--data-root", str(tmp_path)]
     result = invoke("check", *options)
     folder, line = result.stderr.splitlines()
-    assert folder.startswith(f"warning: {root}: 1 folder next to train, val and test, not read")
+    assert folder.startswith(f"warning: {root}: 1 folder next to train, val and test, ignored")
     assert line.removeprefix("warning: ").startswith("dataset image_folder:pets: 1 image of")
     assert line.startswith("warning: ") is (exit_code == 0)
     assert result.exit_code == exit_code

@@ -188,10 +188,10 @@ def forget_plugin() -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "on this node: finetuner nearest_mean is not loaded, and was planned as"),
+        (None, "on this node: finetuner nearest_mean: expected "),
         (
             Origin("module theirs", "theirs 0.2", module="theirs"),
-            "on this node: finetuner nearest_mean is theirs 0.2, and was planned as",
+            "on this node: finetuner nearest_mean: expected ",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Towers without a causal mask, and tokenizers without SOT, against open_clip's encode_text."""
+"""Towers without a causal mask, and tokenizers without SOT, equal open_clip's encode_text."""
 
 from typing import Any
 
@@ -34,25 +34,27 @@ def clip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fro
 
 
 def words(clip: FrozenCLIP, text: str) -> Tensor:
-    """Embedded tokens of a text, without start and end."""
+    """Return the embedded tokens of a text, without start and end."""
     return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
 
 
 def close(made: Tensor, expected: Tensor) -> None:
-    """Features are equal up to rounding in double precision."""
+    """Return True if features are equal up to rounding in double precision."""
     torch.testing.assert_close(made, expected, atol=1e-12, rtol=0)
 
 
-def test_sentences(clip: FrozenCLIP) -> None:
-    """Short ones, and one that is cut at the context length."""
+def test_encode_texts_equals_open_clip(clip: FrozenCLIP) -> None:
+    """encode_texts equals open_clip's encode_text for short and truncated sentences."""
     expected = open_clips(clip, TEXTS)
     assert (expected[0] - expected[1]).abs().max() > 1e-3
     close(clip.encode_texts(TEXTS), expected)
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
-def test_words_as_context_equal_the_sentence(clip: FrozenCLIP, position: NamePosition) -> None:
-    """Contexts of their own for each name, wherever the name stands."""
+def test_embedded_words_as_context_equal_the_sentence(
+    clip: FrozenCLIP, position: NamePosition
+) -> None:
+    """A prompt with embedded words as context has the features of the whole sentence."""
     n_ctx, names = len(clip.tokenizer.encode(CONTEXT)), ["dog", "a photo", "3 dogs"]
     ctx = words(clip, CONTEXT).expand(len(names), -1, -1)
     whole = class_prompts(clip, names, n_ctx, position).assemble(ctx, torch.arange(len(names)))
@@ -61,8 +63,8 @@ def test_words_as_context_equal_the_sentence(clip: FrozenCLIP, position: NamePos
     close(clip.text.encode(*whole), open_clips(clip, [sentence.format(name) for name in names]))
 
 
-def test_a_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
-    """Two contexts of different words before all names, in one pass."""
+def test_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
+    """Names after two shared contexts of words have the features of the whole sentences."""
     contexts = ["a photo of a", "dog a of photo"]
     n_ctx = len(clip.tokenizer.encode(CONTEXT))
     parts = class_prompts(clip, NAMES, n_ctx)
@@ -72,8 +74,8 @@ def test_a_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
         close(features, open_clips(clip, [f"{text} {name}." for name in NAMES]))
 
 
-def test_more_tokens_are_counted_where_prompts_are_padded(clip: FrozenCLIP) -> None:
-    """By the positions that are computed, and by the factor that bounds prompts at once."""
+def test_padding_raises_the_token_count_and_the_padding_factor(clip: FrozenCLIP) -> None:
+    """Padded prompts count all positions, and padding_factor is at least as large."""
     n, before = len(NAMES), clip.text.passed
     parts = class_prompts(clip, NAMES, 1)
     prefix = parts.prefix(torch.zeros(1, 1, clip.text_width, dtype=torch.float64))
@@ -86,8 +88,8 @@ def test_more_tokens_are_counted_where_prompts_are_padded(clip: FrozenCLIP) -> N
         assert clip.text.padding_factor == clip.context_length // 4
 
 
-def test_a_name_alone_and_one_that_is_cut(clip: FrozenCLIP) -> None:
-    """Without contexts, as open_clip reads the name; the cut keeps EOT."""
+def test_names_without_context_and_truncated_names_equal_open_clip(clip: FrozenCLIP) -> None:
+    """Names without contexts have open_clip's features; a truncated name keeps EOT."""
     names = ["dog", LONG * 9]
     parts = class_prompts(clip, names, 0)
     nothing = torch.zeros(2, 0, clip.text_width, dtype=torch.float64)
@@ -96,26 +98,28 @@ def test_a_name_alone_and_one_that_is_cut(clip: FrozenCLIP) -> None:
     close(clip.text.encode(prompts, eot), open_clips(clip, ["dog.", LONG * 9]))
 
 
-def test_the_largest_n_ctx_leaves_one_token_of_the_name(clip: FrozenCLIP) -> None:
-    """It is one more where the tokenizer has no SOT."""
+def test_largest_n_ctx_leaves_one_token_for_the_name(clip: FrozenCLIP) -> None:
+    """The largest n_ctx leaves one token for the name, and is larger by 1 without SOT."""
     most = clip.context_length - (2 if clip.tokenizer.sot_token_id is None else 3)
     assert class_prompts(clip, ["dog"], most).host_lengths == (2,)
     with pytest.raises(ValueError, match=f"n_ctx must be at most {most} .*got {most + 1}"):
         class_prompts(clip, ["dog"], most + 1)
 
 
-def test_names_that_differ_in_what_a_tokenizer_drops_are_refused(
+def test_names_with_equal_tokens_are_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SigLIP reads neither case nor punctuation; the message names the classes."""
+    """Names that SigLIP's tokenizer maps to the same tokens are rejected by name."""
     clip = random_tower(monkeypatch, "ViT-B-16-SigLIP", **SHRUNKEN)
     class_prompts(clip, ["a dog", "A Dog", "a photo"], 4)  # the same to CLIP: for the dataset
-    with pytest.raises(ValueError, match=r"same to backbone 'ViT-B-16-SigLIP:random': dog, dog!$"):
+    with pytest.raises(
+        ValueError, match=r"same tokens for backbone 'ViT-B-16-SigLIP:random': dog, dog!$"
+    ):
         class_prompts(clip, ["a", "dog", "dog!"], 4)
 
 
 def by_blocks(clip: FrozenCLIP, ids: Tensor, depth: int, start: int, tokens: Tensor) -> Tensor:
-    """Features by open_clip's own blocks, with tokens in the place of others from a depth on."""
+    """Compute features by open_clip's blocks, with some tokens replaced from a depth on."""
     tower: Any = text_module(clip._model)
     hidden = tower.token_embedding(ids) + tower.positional_embedding
     for place, block in enumerate(tower.transformer.resblocks):
@@ -136,8 +140,10 @@ def by_blocks(clip: FrozenCLIP, ids: Tensor, depth: int, start: int, tokens: Ten
 
 
 @pytest.mark.parametrize(("depth", "m"), [(1, 2), (2, 1)])
-def test_class_specific_tokens(clip: FrozenCLIP, depth: int, m: int) -> None:
-    """TCP's: features and gradients are those of open_clip's blocks."""
+def test_class_specific_tokens_equal_open_clips_blocks(
+    clip: FrozenCLIP, depth: int, m: int
+) -> None:
+    """TCP's tokens give the features and gradients of open_clip's own blocks."""
     rng = torch.Generator().manual_seed(0)
     n_ctx, start = len(clip.tokenizer.encode(CONTEXT)), clip.tokenizer.sot_token_id is not None
     shape = (2, len(NAMES), m, clip.text_width)
@@ -160,16 +166,18 @@ def test_class_specific_tokens(clip: FrozenCLIP, depth: int, m: int) -> None:
     close(again, made.detach())
 
 
-def test_many_prompts_without_gradients(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They run in parts, which bounds memory and changes nothing."""
+def test_chunked_prompts_equal_one_pass(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts that are encoded in chunks have the features of a single pass."""
     expected = clip.encode_texts(TEXTS)
     monkeypatch.setattr(bidirectional, "PROMPTS_AT_ONCE", 2)
     close(clip.encode_texts(TEXTS), expected)
 
 
 @pytest.mark.parametrize("name", BIDIRECTIONAL[:2])
-def test_what_follows_eot_is_padding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a caller leaves there; and the fingerprint has the padding's ID."""
+def test_tokens_after_eot_are_replaced_by_padding(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens after EOT do not matter, and the fingerprint contains the padding's ID."""
     clip = random_tower(monkeypatch, name, torch.float64, **SHRUNKEN)
     ids = torch.as_tensor(clip.tokenizer(["dog"]))
     eot = (ids == clip.tokenizer.eot_token_id).int().argmax(1)
@@ -182,7 +190,7 @@ def test_what_follows_eot_is_padding(name: str, monkeypatch: pytest.MonkeyPatch)
     assert (other.encode_texts(["dog"]) - clip.encode_texts(["dog"])).abs().max() > 1e-6
 
 
-def test_a_tower_that_pools_at_another_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """open_clip's eos_id has to be the tokenizer's EOT."""
-    with pytest.raises(ValueError, match="pools at token 9, and its tokenizer's EOT is 2"):
+def test_tower_pooling_at_another_token_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose eos_id differs from the tokenizer's EOT is rejected."""
+    with pytest.raises(ValueError, match="pools at token 9, but its tokenizer's EOT is 2"):
         random_tower(monkeypatch, "ViT-H-14-worldwide", **SHRUNKEN, eos_id=9)

@@ -1,8 +1,4 @@
-"""Loading backbones and refusing names that cannot be had; fingerprints; TensorFloat-32.
-
-Whatever moves a backbone's features, and nothing else, moves its fingerprint. TensorFloat-32 is
-switched on for the trials that ask for it, and for nothing else.
-"""
+"""Backbones are loaded, unusable names are rejected, and fingerprints follow the weights."""
 
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -24,8 +20,8 @@ NAMES = told(__file__, "names.yaml")
 
 
 @pytest.mark.parametrize(("name", "message"), NAMES["unknown"].items())
-def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
-    """The error has the name and the choices, on one line; a path is no wrong tag."""
+def test_unknown_backbone_is_rejected_in_one_line(name: str, message: str) -> None:
+    """The message has the name and the choices in one line."""
     with pytest.raises(BackboneError, match=message) as caught:
         check_backbone_name(name)
     assert "\n" not in str(caught.value)
@@ -33,15 +29,15 @@ def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), NAMES["undrivable"].items())
-def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
-    """The name, and what stands in the way, before any weights are looked for."""
-    with pytest.raises(BackboneError, match="that prompts can drive") as caught:
+def test_unsupported_architecture_is_rejected_without_weights(name: str, reason: str) -> None:
+    """The message has the name and the reason; no weights are loaded."""
+    with pytest.raises(BackboneError, match="whose text tower accepts prompt embeddings") as caught:
         FrozenCLIP.load(name)
     assert name in str(caught.value) and reason in str(caught.value)
 
 
 def test_every_listed_backbone_is_accepted() -> None:
-    """What is listed passes the check, and the packaged one is first."""
+    """All listed backbones pass the check, and the packaged one is first."""
     names = backbones()
     assert names[0] == "pocket" and len(names) > 100
     assert {"RN50:openai", "ViT-L-14:laion2b_s32b_b82k", "PE-Core-B-16:meta"} <= set(names)
@@ -51,13 +47,13 @@ def test_every_listed_backbone_is_accepted() -> None:
 
 
 def test_weights_are_frozen(clip: FrozenCLIP) -> None:
-    """No parameter asks for a gradient, and batch norm is in evaluation mode."""
+    """No parameter requires gradients, and the model is in evaluation mode."""
     assert not any(p.requires_grad for p in clip._model.parameters())
     assert not any(m.training for m in clip._model.modules())
 
 
-def test_images_in_bfloat16(clip: FrozenCLIP) -> None:
-    """Features stay float32 and of unit norm, near the others, and say what they are."""
+def test_bfloat16_images_have_float32_unit_norm_features(clip: FrozenCLIP) -> None:
+    """Features in bfloat16 are float32, of unit norm, close to the others, and cached apart."""
     tiny = build_clip()
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     exact, plain = tiny.encode_images(images), tiny.preprocess_id
@@ -101,8 +97,8 @@ CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}
 @pytest.fixture
 def model() -> CLIP:
     """The tiny CLIP's model."""
-    found: CLIP = build_clip()._model
-    return found
+    result: CLIP = build_clip()._model
+    return result
 
 
 @pytest.mark.parametrize(
@@ -116,16 +112,16 @@ def model() -> CLIP:
         ("context_length", 20),
     ],
 )
-def test_whatever_changes_the_function_does(model: CLIP, place: str, value: Any) -> None:
-    """The activation, heads of the same matrices, constants, pooling and length are all in it."""
+def test_fingerprint_changes_with_layer_settings(model: CLIP, place: str, value: Any) -> None:
+    """Activation, heads, constants, pooling and length each change the fingerprint."""
     before = fingerprint(model, CONFIG)
     where, _, name = place.rpartition(".")
     setattr(model.get_submodule(where), name, value)
     assert fingerprint(model, CONFIG) != before
 
 
-def test_weights_and_their_type_are_in_it(model: CLIP) -> None:
-    """The smallest change of one weight, or equal values in double precision."""
+def test_fingerprint_changes_with_weights_and_dtype(model: CLIP) -> None:
+    """One changed weight, or another data type, changes the fingerprint."""
     before = fingerprint(model, CONFIG)
     with torch.no_grad():
         weight = model.ln_final.weight
@@ -138,13 +134,13 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
 def products(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """What a backbone's training would run in there."""
+    """Return the precision of products in which a trial on this device runs."""
     clip: Any = SimpleNamespace(device=device, precision=precision)
     return FrozenCLIP.arithmetic(clip)
 
 
-def test_only_cuda_is_told() -> None:
-    """Numbers of a CPU stay what they are, and whatever was set is put back."""
+def test_tf32_is_set_for_cuda_only_and_restored() -> None:
+    """torch's precision is changed only on CUDA with tf32, and restored afterwards."""
     before = torch.get_float32_matmul_precision()
     with products(CPU, "tf32"):
         assert torch.get_float32_matmul_precision() == before

@@ -1,4 +1,4 @@
-"""Weights of pretrained tags: from the hub's cache without a network, or one line that helps."""
+"""Weights of pretrained tags are read from the hub's cache, or the error is one line."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the hub was asked for; it is not reached."""
+    """Requests to the hub, which is not reached."""
     urls: list[str] = []
 
     def ask(url: str, *, timeout: float) -> None:
@@ -55,16 +55,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def model() -> torch.nn.Module:
-    """Of the tiny architecture, always the same."""
+    """Create a model of the tiny architecture, always the same."""
     torch.manual_seed(0)
-    made: torch.nn.Module = open_clip.create_model(
+    actual: torch.nn.Module = open_clip.create_model(
         "tiny", load_weights=False, force_quick_gelu=True
     )
-    return made
+    return actual
 
 
 def keep(cache: Path, repository: str, name: str) -> Path:
-    """Weights in the cache as the hub's own library lays them out."""
+    """Write weights into the cache as the hub's library does."""
     below = cache / f"models--{repository.replace('/', '--')}"
     (below / "refs").mkdir(parents=True, exist_ok=True)
     (below / "refs" / "main").write_text("c0ffee")
@@ -86,10 +86,10 @@ def keep(cache: Path, repository: str, name: str) -> Path:
         ("named", "someone/named", "epoch_9.pth"),
     ],
 )
-def test_what_is_in_the_cache_is_loaded_without_a_network(
+def test_cached_weights_are_loaded_without_requests(
     cache: Path, asked: list[str], tag: str, repository: str, name: str
 ) -> None:
-    """Whichever of its files is there; nobody is asked."""
+    """Weights in any of the hub's files are loaded from the cache without a request."""
     keep(cache, repository, name)
     clip = FrozenCLIP.load(f"tiny:{tag}")
     assert asked == []
@@ -97,27 +97,27 @@ def test_what_is_in_the_cache_is_loaded_without_a_network(
         assert torch.equal(clip._model.state_dict()[key], value)
 
 
-def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: list[str]) -> None:
-    """The hub is asked once; a download, which would take most of a minute, is not tried."""
+def test_unreachable_hub_is_one_line_with_advice(cache: Path, asked: list[str]) -> None:
+    """The hub is asked once, no download is tried, and the message says what to do."""
     with pytest.raises(BackboneError) as caught:
         FrozenCLIP.load("tiny:openai")
     assert str(caught.value) == (
         f"backbone 'tiny:openai' could not be loaded: its weights are not in {cache}, and the hub "
-        "does not answer (Name or service not known). On a machine with a network, ship-sweep "
-        "prefetch downloads --space FILE puts them below the folder that HF_HOME names, which "
-        "has to be one that this machine sees; a file may stand in the tag's place, too: tiny:FILE"
+        "does not respond (Name or service not known). On a machine with a network, run ship-sweep "
+        "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read. "
+        "Or use a checkpoint file instead of the tag: tiny:FILE"
     )
     assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
 
 
-def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
-    """For every kind of it that a pretrained tag of open_clip has: as open_clip itself sets it."""
+def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[str]) -> None:
+    """Each kind of preprocessing of a pretrained tag is set as by open_clip."""
     path = keep(cache, "someone/tiny", "open_clip_model.safetensors")
     entries = [get_pretrained_cfg(*name.split(":")) for name in backbones()[1:]]
     places = ("url", "hf_hub")
     kinds = {json.dumps({k: v for k, v in e.items() if k not in places}) for e in entries}
     assert len(kinds) > 3
-    found = set()
+    result = set()
     for kind in kinds:
         entry = {**json.loads(kind), "file": str(path)}
         open_clip.pretrained._PRETRAINED["tiny"]["there"] = entry
@@ -128,11 +128,11 @@ def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
         open_clip.pretrained._PRETRAINED["tiny"]["there"] = {**entry, "hf_hub": "someone/tiny/"}
         clip = FrozenCLIP.load("tiny:there")
         assert json.loads(clip.preprocess_id) == json.loads(json.dumps(expected, default=str))
-        found.add(clip.preprocess_id)
-    assert len(found) > 1 and asked == []
+        result.add(clip.preprocess_id)
+    assert len(result) > 1 and asked == []
 
 
-# Run in a process of its own: the hub's library reads HF_HUB_OFFLINE when it is imported.
+# Run in a separate process: the hub's library reads HF_HUB_OFFLINE when it is imported.
 OFFLINE = """
 import sys
 import open_clip
@@ -152,8 +152,8 @@ except BackboneError as error:
 
 
 @pytest.mark.slow
-def test_offline_nodes_load_what_is_cached_and_name_what_is_not(cache: Path) -> None:
-    """With HF_HUB_OFFLINE=1, as compute nodes have it; no request is sent."""
+def test_offline_mode_loads_cached_files_and_names_missing_ones(cache: Path) -> None:
+    """With HF_HUB_OFFLINE=1 no request is sent; missing files are named."""
     keep(cache, "someone/cached", "open_clip_model.safetensors")
     environment = {
         **os.environ,

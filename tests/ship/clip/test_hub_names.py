@@ -1,6 +1,6 @@
-"""Backbones of the Hugging Face Hub, hf-hub:ORG/MODEL, against open_clip's own, with a stand-in.
+"""Backbones hf-hub:ORG/MODEL equal open_clip's.
 
-The stand-in has repositories as folders, and copies from them into the hub's cache.
+A fake hub has repositories as folders, and copies their files into the hub's cache.
 """
 
 import json
@@ -20,13 +20,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from harness.planning.fingerprints import _stamp
-from ship.architectures import BackboneError, as_read
+from ship.architectures import BackboneError, truncate_texts
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.trial.model import _may_load
 from tests.ship.clip.test_weights import CONFIG
 from tests.ship.hub_tokenizers import write_tokenizer
 
-# Older releases have no own class for files that the hub lacks.
+# Older releases have no separate class for missing files.
 MissingFile: Any = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 
 NAME = "hf-hub:org/tiny-clip"
@@ -88,19 +88,19 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """A stand-in of the hub with the repository NAME, and an empty cache."""
-    made = Hub(tmp_path / "hub", tmp_path / "cache")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(made.cache))
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", made.metadata)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", made.download)
-    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", made.download)
+    actual = Hub(tmp_path / "hub", tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(actual.cache))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", actual.metadata)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", actual.download)
+    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", actual.download)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     config = {"model_cfg": {**CONFIG, "quick_gelu": True}, "preprocess_cfg": PREPROCESSING}
-    made.add(NAME, config, "open_clip_model.safetensors")
-    return made
+    actual.add(NAME, config, "open_clip_model.safetensors")
+    return actual
 
 
-def test_a_repository_gives_what_open_clip_makes_of_it(hub: Hub) -> None:
-    """Features of images and texts, with the activation and preprocessing of its configuration."""
+def test_repository_equals_open_clips_model(hub: Hub) -> None:
+    """Features, activation and preprocessing equal those of open_clip's model."""
     model, _, preprocess = open_clip.create_model_and_transforms(NAME)
     tokenizer, texts = open_clip.get_tokenizer(NAME), ["a photo of a cat.", "dog"]
     image = Image.effect_noise((40, 50), 90).convert("RGB")
@@ -114,11 +114,11 @@ def test_a_repository_gives_what_open_clip_makes_of_it(hub: Hub) -> None:
         seen = model.encode_image(pixels, normalize=True)
     torch.testing.assert_close(clip.encode_texts(texts), expected)
     torch.testing.assert_close(clip.encode_images(pixels), seen)
-    assert as_read(NAME, ["A  Cat."]) == ["a cat ."]
+    assert truncate_texts(NAME, ["A  Cat."]) == ["a cat ."]
 
 
-def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
-    """In the form of SigLIP's; its tokenizer is in another repository, and is cached, too."""
+def test_repository_with_a_hugging_face_tokenizer(hub: Hub) -> None:
+    """The tokenizer is read from its own repository and cached, too."""
     text = {**CONFIG["text_cfg"], "hf_tokenizer_name": "org/tokens", "no_causal_mask": True}
     text |= {"pool_type": "last", "tokenizer_kwargs": {"clean": "canonicalize"}}
     config = {**CONFIG, "text_cfg": text, "custom_text": True, "init_logit_bias": -10}
@@ -133,11 +133,11 @@ def test_a_repository_with_a_tokenizer_of_hugging_face(hub: Hub) -> None:
     torch.testing.assert_close(clip.encode_texts(texts), expected)
     hub.error = OSError("no route")
     assert FrozenCLIP.load("hf-hub:org/siglip").fingerprint == clip.fingerprint
-    assert as_read("hf-hub:org/siglip", texts) == ["a photo of a dog", "dog"]
+    assert truncate_texts("hf-hub:org/siglip", texts) == ["a photo of a dog", "dog"]
 
 
 def test_weights_are_downloaded_once(hub: Hub) -> None:
-    """A cached repository is loaded without any request; older names of files are found, too."""
+    """A cached repository needs no request; older file names work, too."""
     FrozenCLIP.load(NAME)
     assert hub.requests == ["open_clip_config.json", "open_clip_model.safetensors"]
     hub.error = OSError("Name or service not known")
@@ -149,8 +149,8 @@ def test_weights_are_downloaded_once(hub: Hub) -> None:
     assert hub.requests[3:] == ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
-def test_the_fingerprint_is_that_of_the_weights(hub: Hub) -> None:
-    """It does not depend on where weights come from, and the cached one on the file."""
+def test_fingerprint_depends_on_weights_not_on_their_location(hub: Hub) -> None:
+    """Equal weights from the hub and from a file have one fingerprint."""
     path = hub.folder / "org/tiny-clip/open_clip_model.safetensors"
     before = _stamp(NAME)
     clip = FrozenCLIP.load(NAME)
@@ -163,21 +163,21 @@ def test_the_fingerprint_is_that_of_the_weights(hub: Hub) -> None:
     assert _stamp(NAME) == _stamp(NAME) != before
 
 
-def test_a_trained_model_loads_only_repositories_that_are_cached(hub: Hub) -> None:
-    """Its file is untrusted: it cannot start a download."""
+def test_trained_models_load_only_cached_repositories(hub: Hub) -> None:
+    """A file of a trained model is untrusted input and cannot start a download."""
     assert not _may_load(NAME)
     FrozenCLIP.load(NAME)
     assert _may_load(NAME) and not _may_load("hf-hub:../../etc/x")
 
 
 def no_weights(hub: Hub) -> str:
-    """A repository that has a configuration only."""
+    """Create a repository that has only a configuration."""
     hub.add("hf-hub:org/empty", {"model_cfg": CONFIG}, None)
     return "hf-hub:org/empty"
 
 
 def configured(config: Any) -> Callable[[Hub], str]:
-    """A repository with a configuration."""
+    """Create a repository with a configuration."""
 
     def add(hub: Hub) -> str:
         hub.add("hf-hub:org/other", config, None)
@@ -187,7 +187,7 @@ def configured(config: Any) -> Callable[[Hub], str]:
 
 
 def failing(error: Exception) -> Callable[[Hub], str]:
-    """Requests that fail."""
+    """Let all requests fail with an error."""
 
     def fail(hub: Hub) -> str:
         hub.error = error
@@ -207,18 +207,18 @@ NEWER = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "rotary": True}}
         (lambda _: f"{NAME}:openai", "must be hf-hub:ORG/MODEL, got"),
         (lambda _: "hf-hub:org/absent", "org/absent .* has no open_clip_config.json"),
         (no_weights, "org/empty .* has no open_clip_model.safetensors or open_clip_pytorch_model"),
-        (configured({"model_cfg": COCA}), r"that prompts can drive, got .* \(.*class embedding"),
-        (configured({"model_cfg": NEWER}), "refuses its text_cfg: .*rotary"),
+        (configured({"model_cfg": COCA}), r"accepts prompt embeddings, got .* \(.*class embedding"),
+        (configured({"model_cfg": NEWER}), "rejects its text_cfg: .*rotary"),
         (configured([1]), "has no model_cfg"),
         (failing(OSError("no route\nhere")), r"its configuration is not in .* \(no route\)\."),
         (failing(GatedRepoError("401", response=Mock())), "org/tiny-clip is gated"),
         (failing(RepositoryNotFoundError("404", response=Mock())), "no public model org/tiny-clip"),
     ],
 )
-def test_a_repository_that_cannot_be_used_is_one_line(
+def test_unusable_repository_is_one_line(
     hub: Hub, prepare: Callable[[Hub], str], message: str
 ) -> None:
-    """The name or the repository, and the reason."""
+    """The message has the name or the repository, and the reason."""
     name = prepare(hub)
     with pytest.raises(BackboneError, match=message) as caught:
         FrozenCLIP.load(name)

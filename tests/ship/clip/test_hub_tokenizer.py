@@ -1,6 +1,6 @@
-"""Tokenizers of Hugging Face, made tiny, without the library that open_clip reads them with.
+"""Tiny tokenizers of Hugging Face, read without transformers.
 
-The expected rows are those that open_clip's HFTokenizer gives with transformers 5.
+The expected rows are those of open_clip's HFTokenizer with transformers 5.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ship.architectures import BackboneError, as_read, load_tokenizer
+from ship.architectures import BackboneError, load_tokenizer, truncate_texts
 from ship.clip import check_backbone_name
 from ship.hub_tokenizer import HubTokenizer, TokenizerError, load_hub_tokenizer
 from tests.ship.hub_tokenizers import hub_tokenizers as hub_tokenizers
@@ -39,10 +39,10 @@ TEXTS = ["A photo of a dog.", "a very very long name of it"]
         ),
     ],
 )  # fmt: skip
-def test_rows_are_those_of_open_clip(
+def test_token_rows_equal_open_clips(
     tmp_path: Path, family: str, options: Any, ends: tuple[int | None, int, int], rows: Any
 ) -> None:
-    """Start, end, padding, truncation, and what each family does to a text first."""
+    """Start, end, padding, truncation and cleaning equal those of HFTokenizer."""
     tokenizer = read(tmp_path, family, **options)
     assert (tokenizer.sot_token_id, tokenizer.eot_token_id, tokenizer.pad_token_id) == ends
     assert tokenizer(TEXTS).tolist() == rows
@@ -50,43 +50,43 @@ def test_rows_are_those_of_open_clip(
     assert [*start, *tokenizer.encode(TEXTS[0]), ends[1]] == rows[0][: rows[0].index(ends[1]) + 1]
 
 
-def test_canonical_texts_have_neither_case_nor_punctuation(tmp_path: Path) -> None:
-    """The "." behind a name goes, and so does everything of a text of signs only."""
+def test_canonicalized_texts_have_neither_case_nor_punctuation(tmp_path: Path) -> None:
+    """Canonicalization removes punctuation and case; a text of signs becomes empty."""
     tokenizer = read(tmp_path, "siglip", clean="canonicalize")
     assert tokenizer.encode("A Dog.") == tokenizer.encode("a_dog") == tokenizer.encode("a dog")
     assert tokenizer.encode(".") == []
     assert tokenizer.decode(tokenizer.encode("A Dog.")) == "a dog"
 
 
-def test_an_architectures_tokenizer(hub_tokenizers: None) -> None:
-    """The name in its configuration is looked for on the hub, with its context and options."""
+def test_tokenizer_of_an_architecture_has_its_context_and_options(hub_tokenizers: None) -> None:
+    """The tokenizer named in a configuration is loaded with its context and options."""
     tokenizer = load_tokenizer("ViT-B-16-SigLIP2:webli")
     assert isinstance(tokenizer, HubTokenizer) and tokenizer.context_length == 64
-    assert as_read("ViT-B-16-SigLIP2:webli", ["a Photo of a dog."]) == ["a photo of a dog"]
-    assert as_read("ViT-SO400M-14-SigLIP", ["a dog " * 20]) == ["a dog " * 7 + "a"]
+    assert truncate_texts("ViT-B-16-SigLIP2:webli", ["a Photo of a dog."]) == ["a photo of a dog"]
+    assert truncate_texts("ViT-SO400M-14-SigLIP", ["a dog " * 20]) == ["a dog " * 7 + "a"]
 
 
-def test_identity_changes_with_the_file_and_what_is_done_to_texts(tmp_path: Path) -> None:
-    """It is part of a backbone's fingerprint."""
+def test_tokenizer_identity_changes_with_file_and_cleaning(tmp_path: Path) -> None:
+    """Another file or another cleaning of texts changes the identity."""
     first = read(tmp_path / "a", "siglip")
     assert first.identity == read(tmp_path / "b", "siglip").identity
     others = [read(tmp_path / "b", "siglip", clean="lower"), read(tmp_path / "c", "mt5")]
     assert all(tokenizer.identity != first.identity for tokenizer in others)
 
 
-INSTALL = "needs the library tokenizers: pip install tokenizers, which is the extra 'tokenizers'"
+INSTALL = r"requires the library tokenizers: pip install tokenizers \(the extra 'tokenizers'"
 
 
-def test_the_missing_extra_is_one_line_with_the_command(
+def test_missing_tokenizers_library_is_one_line_with_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is known from the name, before anything is downloaded."""
+    """The library is required by the name alone, before anything is downloaded."""
     monkeypatch.setattr("ship.hub_tokenizer.find_spec", lambda _: None)
     with pytest.raises(BackboneError, match=f"'ViT-B-16-SigLIP:webli' could .*{INSTALL}"):
         check_backbone_name("ViT-B-16-SigLIP:webli")
     with pytest.raises(TokenizerError, match=INSTALL):
         read(tmp_path, "siglip")
-    check_backbone_name("MobileCLIP2-S0:dfndr2b")  # has CLIP's own tokenizer
+    check_backbone_name("MobileCLIP2-S0:dfndr2b")  # has CLIP's tokenizer
 
 
 def changed(path: Path, **changes: Any) -> Path:
@@ -96,7 +96,7 @@ def changed(path: Path, **changes: Any) -> Path:
 
 
 def template(*after: str) -> dict[str, Any]:
-    """What a tokenizer file says of the special tokens after a text."""
+    """Return the part of a tokenizer file that defines the special tokens of a text."""
     pieces = [{"Sequence": {"id": "A", "type_id": 0}}]
     pieces += [{"SpecialToken": {"id": token, "type_id": 0}} for token in after]
     ids = {token: {"id": token, "ids": [1], "tokens": [token]} for token in after}
@@ -107,17 +107,17 @@ def template(*after: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "config", "message"),
     [
-        ({"model": {"type": "?"}}, {}, "is no tokenizer of Hugging Face"),
+        ({"model": {"type": "?"}}, {}, "is not a tokenizer of Hugging Face"),
         (template(), {}, "one token after a text and at most one before it, got 0 and 0"),
         (template("</s>", "</s>"), {}, "got 2 and 0"),
         ({}, {"padding_side": "left"}, "pads or truncates on the left"),
         ({}, {"pad_token": {"content": "<none>"}}, "no padding token <none>"),
     ],
 )
-def test_a_tokenizer_of_another_form_is_one_line(
+def test_tokenizer_file_with_another_format_is_one_line(
     tmp_path: Path, changes: Any, config: Any, message: str
 ) -> None:
-    """The file and what is wrong."""
+    """The message has the file and the fault."""
     path = changed(write_tokenizer(tmp_path, "siglip"), **changes)
     with pytest.raises(TokenizerError, match=message) as caught:
         HubTokenizer(path, config, 12)
@@ -129,14 +129,14 @@ def test_a_tokenizer_of_another_form_is_one_line(
     [
         ("[1]", {}, "tokenizer_config.json must be a mapping"),
         ("{", {}, "tokenizer_config.json is not JSON"),
-        ("{}", {"language": "fra_Latn"}, "options of transformers: language"),
+        ("{}", {"language": "fra_Latn"}, "options that only transformers supports: language"),
         ("{}", {"clean": "wash"}, "clean must be whitespace or lower or canonicalize"),
     ],
 )
-def test_files_of_the_hub_are_checked(
+def test_tokenizer_files_and_options_are_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, options: Any, message: str
 ) -> None:
-    """What they hold, and options that only transformers knows."""
+    """Broken files, and options that only transformers supports, are rejected."""
     write_tokenizer(tmp_path, "siglip")
     (tmp_path / "tokenizer_config.json").write_text(content)
     monkeypatch.setattr("ship.hub_tokenizer.hub_file", lambda _, names, __: tmp_path / names[0])

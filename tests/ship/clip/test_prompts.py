@@ -1,4 +1,4 @@
-"""Prompts token by token, and against open_clip's own encoding of the written-out sentence."""
+"""Prompts are assembled token by token, and equal open_clip's encoding of the sentence."""
 
 from functools import partial
 
@@ -23,13 +23,15 @@ everywhere = pytest.mark.parametrize("position", list(SENTENCES))
 
 
 def words(clip: FrozenCLIP, text: str) -> torch.Tensor:
-    """Embedded tokens of a text, without SOT and EOT."""
+    """Return the embedded tokens of a text, without SOT and EOT."""
     return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
 
 
 @everywhere
-def test_words_as_context_equal_the_sentence(clip64: FrozenCLIP, position: NamePosition) -> None:
-    """Token by token, and by open_clip's encode_text; non-ASCII names, all lengths together."""
+def test_embedded_words_as_context_equal_the_sentence(
+    clip64: FrozenCLIP, position: NamePosition
+) -> None:
+    """A prompt with embedded words as context has the features of the whole sentence."""
     ids = torch.arange(len(NAMES)).flip(0)
     ctx = words(clip64, CONTEXT).expand(len(NAMES), -1, -1)
     prompts, eot = class_prompts(clip64, NAMES, 4, position).assemble(ctx, ids)
@@ -44,8 +46,8 @@ def test_words_as_context_equal_the_sentence(clip64: FrozenCLIP, position: NameP
 
 
 @everywhere
-def test_long_names_are_cut_and_keep_their_eot(clip: FrozenCLIP, position: NamePosition) -> None:
-    """EOT takes the last place; a short name beside a long one is as it is alone."""
+def test_long_names_are_truncated_and_keep_eot(clip: FrozenCLIP, position: NamePosition) -> None:
+    """EOT replaces the last token; shorter names in the batch are unchanged."""
     names = ["very " * 40 + "long dog", "dog"]
     ctx = torch.randn(2, 4, clip.text_width)
     parts = class_prompts(clip, names, 4, position)
@@ -61,8 +63,10 @@ def test_long_names_are_cut_and_keep_their_eot(clip: FrozenCLIP, position: NameP
 
 
 @everywhere
-def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition) -> None:
-    """The largest n_ctx that fits leaves one token of the name; the message says which it is."""
+def test_too_large_n_ctx_is_rejected_with_the_maximum(
+    clip: FrozenCLIP, position: NamePosition
+) -> None:
+    """The largest n_ctx leaves one token for a name; the message contains it."""
     most = clip.context_length - 3
     parts = class_prompts(clip, ["dog"], most, position)
     _, eot = parts.assemble(torch.zeros(1, most, clip.text_width), torch.tensor([0]))
@@ -72,8 +76,8 @@ def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition)
 
 
 @pytest.mark.parametrize("n_ctx", [2, 4, 6])
-def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
-    """Places before them stay random, words too many are left out from the first."""
+def test_initial_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
+    """Contexts before the words stay random; excess words are dropped from the start."""
     draw = partial(Rng, 7, torch.empty(0))
     ctx = initial_context(clip, n_ctx, CONTEXT, draw("t"))
     noise = initial_context(clip, n_ctx, None, draw("t"))
@@ -84,10 +88,10 @@ def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
 
 
 @everywhere
-def test_names_that_are_the_same_when_cut_are_refused(
+def test_names_that_are_equal_after_truncation_are_rejected(
     clip: FrozenCLIP, position: NamePosition
 ) -> None:
-    """One token less for the name makes one class of two; the message names both, and n_ctx."""
+    """The message has both names and n_ctx."""
     names = ["dog", "very dog", "very cat"]
     most = clip.context_length - 3 - len(clip.tokenizer.encode("very dog")) + 1
     class_prompts(clip, names, most, position)

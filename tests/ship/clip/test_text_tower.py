@@ -1,4 +1,4 @@
-"""The text tower against open_clip's own encode_text and blocks."""
+"""The text tower equals open_clip's encode_text and blocks."""
 
 from functools import partial
 from typing import Any
@@ -23,13 +23,13 @@ TEXTS = [
 
 
 def names_of(n: int) -> list[str]:
-    """Names of one to seven words."""
+    """Return names of one to seven words."""
     return [f"{'very ' * (i % 7)}red fire truck" for i in range(n)]
 
 
 @pytest.mark.parametrize("name", ["pocket", "RN50:random"])
-def test_equals_encode_text(name: str) -> None:
-    """Trimmed at the longest EOT, or behind a prefix that is computed once."""
+def test_text_tower_equals_encode_text(name: str) -> None:
+    """Trimmed prompts, and names after a shared prefix, equal open_clip's encode_text."""
     clip = FrozenCLIP.load(name)
     texts = [f"a photo of a {name}." for name in ("cat", "red fire truck", "ice")]
     with torch.no_grad():
@@ -38,8 +38,8 @@ def test_equals_encode_text(name: str) -> None:
     torch.testing.assert_close(clip.encode_texts(TEXTS), whole, atol=1e-5, rtol=0)
     eot = (ids == clip.tokenizer.eot_token_id).int().argmax(1)
     embedded = clip.text.embed(ids)
-    made = clip.text.encode_shared(embedded[:2, :5], embedded[:, 5:], (eot - 4).tolist())
-    torch.testing.assert_close(made, expected.expand(2, -1, -1), atol=1e-5, rtol=0)
+    actual = clip.text.encode_shared(embedded[:2, :5], embedded[:, 5:], (eot - 4).tolist())
+    torch.testing.assert_close(actual, expected.expand(2, -1, -1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,10 @@ def test_equals_encode_text(name: str) -> None:
         (1, 4, 1, 4), (1, 1, 2, 1), (20, 12, 1, 5), (20, 4, 2, 1),
     ],
 )  # fmt: skip
-def test_every_way_through_the_tower_gives_what_open_clips_blocks_do(
+def test_every_path_through_the_tower_equals_open_clips_blocks(
     clip64: FrozenCLIP, n: int, n_ctx: int, depth: int | None, m: int
 ) -> None:
-    """Names behind a context, packed, whole in groups, or together as on an accelerator.
-
-    Features and gradients of two replicas; m own tokens of each name may end the context from a
-    depth on, which only the packed way can do.
-    """
+    """Packed, grouped and batched prompts have the features and gradients of open_clip's blocks."""
     text, parts = clip64.text, class_prompts(clip64, names_of(n), n_ctx)
     rng = torch.Generator().manual_seed(0)
     shapes = [(2, n_ctx, 24), (2, n, m, 24)][: 1 if depth is None else 2]
@@ -73,31 +69,31 @@ def test_every_way_through_the_tower_gives_what_open_clips_blocks_do(
     ways = [expected, packed.flatten(0, 1)]
     if depth is None:
         whole = parts.assemble(each, torch.arange(n).repeat(2))
-        ways += [text.encode(*whole), text._together(*whole)]
+        ways += [text.encode(*whole), text._encode_batch(*whole)]
     else:
         plain = text.encode_shared(parts.prefix(leaves[0]), parts.names, parts.host_lengths)
         assert (packed - plain).abs().max() > 1e-3
-    for made in ways:
-        torch.testing.assert_close(made, expected, atol=1e-10, rtol=0)
-        loss = (made * target.flatten(0, 1)).sum()
-        found = torch.autograd.grad(loss, leaves, retain_graph=True)
-        if made is expected:
-            gradients = found
-        torch.testing.assert_close(found, gradients, atol=1e-8, rtol=0)
+    for actual in ways:
+        torch.testing.assert_close(actual, expected, atol=1e-10, rtol=0)
+        loss = (actual * target.flatten(0, 1)).sum()
+        result = torch.autograd.grad(loss, leaves, retain_graph=True)
+        if actual is expected:
+            gradients = result
+        torch.testing.assert_close(result, gradients, atol=1e-8, rtol=0)
 
 
-def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
-    """Features to 1e-6, gradients to 1e-5 of the largest, of SOT as a token of each prompt."""
+def test_constant_keys_and_values_of_sot_change_only_rounding() -> None:
+    """Constant SOT keys change features by at most 1e-6, gradients by 1e-5."""
     clip = FrozenCLIP.load("pocket")
     text, parts = clip.text, class_prompts(clip, names_of(9), 4)
     rng = torch.Generator().manual_seed(0)
     ctx = (0.02 * torch.randn(9, 4, text.width, generator=rng)).requires_grad_()
     prompts, eot = parts.assemble(ctx, torch.arange(9))
-    ways = [text._together(prompts, eot), text._without_sot(prompts, eot)]
+    ways = [text._encode_batch(prompts, eot), text._encode_without_sot(prompts, eot)]
     target = torch.randn(ways[0].shape, generator=rng)
-    expected, found = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
-    assert (found[0] - expected[0]).abs().max() < 1e-6
-    assert (found[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
+    expected, result = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
+    assert (result[0] - expected[0]).abs().max() < 1e-6
+    assert (result[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
 
 
 @pytest.mark.parametrize(
@@ -113,8 +109,8 @@ def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
         {"output_tokens": True},
     ],
 )
-def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
-    """Whatever a causal tower may be set to, the features are open_clip's."""
+def test_supported_tower_settings_equal_open_clip(changes: dict[str, Any]) -> None:
+    """All supported settings of a causal tower give open_clip's features."""
     sizes = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
     model = torch.nn.Module()
     torch.manual_seed(0)
@@ -123,25 +119,23 @@ def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
     tower = CausalTower(model.requires_grad_(False), int(ids[0, 0]))
-    made = tower.encode(tower.embed(ids), ids.argmax(1))
-    torch.testing.assert_close(made, normalize(expected, dim=-1))
+    actual = tower.encode(tower.embed(ids), ids.argmax(1))
+    torch.testing.assert_close(actual, normalize(expected, dim=-1))
 
 
 def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenCLIP:
-    """The tiny CLIP with text blocks of less precision."""
+    """Return the tiny CLIP with text blocks of lower precision."""
     clip = build_clip(dtype)
     return FrozenCLIP("tiny", clip._model, clip.tokenizer, precision=precision)
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
-def test_reduced_precision_is_nearly_that_of_float32(
-    clip: FrozenCLIP, precision: Precision
-) -> None:
-    """Features and gradients, both in float32, on every path; however small the loss."""
+def test_reduced_precision_is_close_to_float32(clip: FrozenCLIP, precision: Precision) -> None:
+    """Features and gradients of reduced precision are float32 and close, on every path."""
     rng = torch.Generator().manual_seed(0)
     leaves = [torch.randn(s, generator=rng).requires_grad_() for s in ((2, 4, 24), (2, 9, 4, 24))]
     target = 1e-6 * torch.randn(16, generator=rng)
-    made = []
+    actual = []
     for backbone in (clip, reduced(precision)):
         parts, ids = class_prompts(backbone, names_of(9), 4), backbone.tokenizer(TEXTS)
         shared = (parts.prefix(leaves[0]), parts.names, parts.host_lengths)
@@ -151,8 +145,8 @@ def test_reduced_precision_is_nearly_that_of_float32(
             (backbone.text.encode_shared(*shared), leaves[:1]),
             (backbone.text.encode_shared(*shared, leaves[1], 2), leaves),
         ]
-        made.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
-    for (exact, exactly), (features, gradients) in zip(*made, strict=True):
+        actual.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
+    for (exact, exactly), (features, gradients) in zip(*actual, strict=True):
         assert features.dtype == torch.float32 and not torch.equal(features, exact)
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(features.shape[:-1]))
         assert (features * exact).sum(-1).min() > 1 - 1e-2

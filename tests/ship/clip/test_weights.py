@@ -1,4 +1,4 @@
-"""Pretrained tags and checkpoint files: the weights' own activation, and broken files."""
+"""Pretrained tags and checkpoint files: their activation, and broken files."""
 
 import pickle
 import warnings
@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A tiny architecture, with and without QuickGELU, and one file that both tags stand for."""
+    """A tiny architecture with and without QuickGELU, and one file for both tags."""
     path = tmp_path / "weights.pt"
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
     quick = {**CONFIG, "quick_gelu": True}
@@ -43,12 +43,12 @@ def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def activations(clip: FrozenCLIP) -> set[type[nn.Module]]:
-    """Kinds of activation in both towers."""
+    """Return the kinds of activation in both towers."""
     return {type(m) for m in clip._model.modules() if isinstance(m, nn.GELU | QuickGELU)}
 
 
-def test_activation_of_a_tag_is_its_weights_own(weights: Path) -> None:
-    """A plain name with QuickGELU weights is the model that its -quickgelu name loads."""
+def test_activation_of_a_tag_follows_its_weights(weights: Path) -> None:
+    """A plain name with QuickGELU weights loads the model of the -quickgelu name."""
     plain, named = FrozenCLIP.load("tiny:openai"), FrozenCLIP.load("tiny-quickgelu:openai")
     other = FrozenCLIP.load("tiny:laion")
     assert activations(plain) == activations(named) == {QuickGELU}
@@ -61,8 +61,8 @@ def test_activation_of_a_tag_is_its_weights_own(weights: Path) -> None:
     assert (other.encode_texts(["a cat"]) - expected).abs().max() > 1e-4
 
 
-def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is offered is built with QuickGELU if, and only if, its weights were trained so."""
+def test_every_tag_has_the_activation_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QuickGELU is built if and only if the weights were trained with it."""
     asked: list[bool] = []
 
     def record(
@@ -82,8 +82,8 @@ def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPa
     assert asked == trained and set(trained) == {True, False}
 
 
-def test_the_name_decides_a_checkpoints_activation(weights: Path) -> None:
-    """The file in the place of a tag does not say with which activation it was trained."""
+def test_checkpoint_has_the_activation_of_the_named_architecture(weights: Path) -> None:
+    """A local checkpoint does not contain its activation, so the name decides."""
     assert activations(FrozenCLIP.load(f"tiny:{weights}")) == {nn.GELU}
     clip = FrozenCLIP.load(f"tiny-quickgelu:{weights}")
     assert activations(clip) == {QuickGELU}
@@ -92,7 +92,7 @@ def test_the_name_decides_a_checkpoints_activation(weights: Path) -> None:
 
 
 def archive(model: nn.Module, path: Path, *, openai: bool) -> None:
-    """Save weights as a TorchScript archive; that of OpenAI has the model's sizes beside them."""
+    """Save weights as a TorchScript archive; OpenAI's also contains the model's sizes."""
     sizes = {"input_resolution": 32, "context_length": 12, "vocab_size": 49408}
     for key, value in sizes.items() if openai else ():
         vars(model).pop(key, None)
@@ -104,8 +104,8 @@ def archive(model: nn.Module, path: Path, *, openai: bool) -> None:
 
 
 @pytest.mark.parametrize("openai", [True, False])
-def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> None:
-    """OpenAI's own form of file is loaded, with QuickGELU; another archive goes by its name."""
+def test_torchscript_archives_are_loaded(weights: Path, tmp_path: Path, openai: bool) -> None:
+    """OpenAI's archive uses QuickGELU; another archive uses the named activation."""
     model = open_clip.create_model("tiny", pretrained=str(weights)).half()
     state = dict(model.state_dict())
     archive(model, tmp_path / "archive.pt", openai=openai)
@@ -121,15 +121,15 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
         *told(__file__, "files.yaml"),
         ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains Python objects"),
         ("w.pt", {"a": len}, "is not a checkpoint, or contains Python objects"),
-        ("w.pt", {"epoch": 3}, "holds something else than weights by their names"),
-        ("w.pt", torch.ones(3), "holds something else than weights by their names"),
-        ("w.pt", {"ln_final.weight": torch.ones(3)}, "is not of tiny: "),
+        ("w.pt", {"epoch": 3}, "does not map names to weights"),
+        ("w.pt", torch.ones(3), "does not map names to weights"),
+        ("w.pt", {"ln_final.weight": torch.ones(3)}, "does not fit tiny: "),
     ],
 )
-def test_wrong_file_is_one_whole_line(
+def test_wrong_checkpoint_is_one_line_with_advice(
     weights: Path, tmp_path: Path, capfd: Any, name: str, content: object, words: str
 ) -> None:
-    """Whatever a file is, the line names it, says what is wrong and what would do."""
+    """The message has the file, the fault and a file that would be accepted."""
     path = tmp_path / "broken" / name
     path.parent.mkdir()
     if isinstance(content, str | bytes):
@@ -140,14 +140,14 @@ def test_wrong_file_is_one_whole_line(
         FrozenCLIP.load(f"tiny:{path}")
     line = str(caught.value)
     assert f"{path} {words}" in line and "\n" not in line and len(line) < 300 + 2 * len(str(path))
-    assert line.endswith("; a state_dict of tiny in a .pt or .safetensors file would do")
+    assert line.endswith(". Use a .pt or .safetensors file with a state_dict of tiny")
     assert capfd.readouterr() == ("", "")
 
 
-def test_weights_of_another_architecture_name_it(
+def test_weights_of_another_architecture_are_recognized(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose weights they are is found by their sizes; so for OpenAI's form of file."""
+    """The message suggests the architecture whose shapes match the weights."""
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "other", {**CONFIG, "embed_dim": 8})
     model = open_clip.create_model("other", load_weights=False)
     torch.save(model.state_dict(), tmp_path / "other.pt")
@@ -156,20 +156,22 @@ def test_weights_of_another_architecture_name_it(
         with pytest.raises(BackboneError) as caught:
             FrozenCLIP.load(f"tiny:{path}")
         assert str(caught.value).endswith(
-            f"{path} has the weights of another architecture; write other:{path}"
+            f"{path} has the weights of another architecture. Use other:{path}"
         )
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("tiny:{}", "{} is a folder: name the checkpoint file in it"),
+        ("tiny:{}", "{} is a folder; name the checkpoint file in it"),
         ("tiny:{}/none.pt", "no such file: {}/none.pt"),
         ("{}/w.pt", "a file needs the architecture whose weights it has: ViT-B-16:{}/w.pt"),
     ],
 )
-def test_a_path_that_is_no_file(weights: Path, tmp_path: Path, name: str, words: str) -> None:
-    """A folder, a missing file, and a file without its architecture each say what would do."""
+def test_backbone_path_without_a_file_is_explained(
+    weights: Path, tmp_path: Path, name: str, words: str
+) -> None:
+    """A folder, a missing file and a file without architecture each get advice."""
     with pytest.raises(BackboneError) as caught:
         check_backbone_name(name.format(tmp_path))
     assert str(caught.value).endswith(f"({words.format(tmp_path)})")

@@ -11,7 +11,7 @@ SPLIT_FILE = "split_zhou_Caltech101.json"
 
 
 def save_image(path: Path, seed: int = 0, size: tuple[int, int] = (40, 32)) -> None:
-    """Write an image of coloured noise, another one for each seed, folder and file name."""
+    """Write an image of colored noise, which depends on seed, folder and file name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     place = zlib.crc32("/".join(path.parts[-2:]).encode())
     pixels = np.random.default_rng([seed, place]).integers(

@@ -1,7 +1,4 @@
-"""Images of every mode, the error that lists faults, and names.
-
-Names of datasets from elsewhere, and class names that CLIP cannot tell apart.
-"""
+"""Images of every mode, the error with all faults, and names of datasets and classes."""
 
 import io
 import pickle
@@ -23,29 +20,29 @@ from ship.datasets.base import (
     ImageFile,
     UndecodableError,
     clean_class_name,
-    spoken,
+    split_pieces,
 )
 from ship.datasets.xlsa import xlsa_class_name
-from ship.templates import AUTHORS, sentence, sound_template
+from ship.templates import AUTHORS, fill_template, validate_template
 from tests.told import told
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """An image file's bytes."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def first_pixel(data: bytes) -> tuple[int, ...]:
-    """The top left pixel after opening as RGB."""
+    """Return the top left pixel of an image opened as RGB."""
     image = ImageFile("x", data).open()
     assert image.mode == "RGB"
     return image.getpixel((0, 0))
 
 
 def palette(transparency: object) -> bytes:
-    """A red palette image."""
+    """Return a red palette image."""
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     return encoded(image, transparency=transparency)
@@ -71,21 +68,21 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
-    """Grey, palette, 16-bit and transparent images open as RGB, transparency over white."""
+def test_every_image_mode_is_decoded_to_rgb_over_white(mode: str) -> None:
+    """Gray, palette, 16-bit and transparent images open as RGB, transparency over white."""
     data, expected = MODES[mode]
     assert first_pixel(data) == pytest.approx(expected, abs=int(mode == "cmyk"))  # a JPEG
 
 
-def test_an_image_of_floating_point_values_is_refused() -> None:
-    """Pillow would open values of 0 to 1 black; TIFF files hold such images."""
+def test_floating_point_images_are_rejected() -> None:
+    """Pillow would open values between 0 and 1 as black."""
     data = encoded(Image.new("F", (4, 4), 0.5), "TIFF")
-    with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale: save"):
+    with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale; save"):
         ImageFile("x", data).open()
 
 
 def test_dataset_error_survives_pickling() -> None:
-    """Its faults stay a list when a worker hands it to the driver."""
+    """The list of faults is unchanged when a worker sends the error to the driver."""
     error = pickle.loads(pickle.dumps(DatasetError("a", "b")))  # noqa: S301
     assert error.faults == ("a", "b")
     assert str(error) == "a\nb"
@@ -93,7 +90,7 @@ def test_dataset_error_survives_pickling() -> None:
 
 NAMES = told(__file__, "names.yaml")
 TEMPLATE = "a photo of a {}."
-LETTERS = "aAbé2 _-.'(&;<|"  # what makes pieces, ends them, or makes no difference
+LETTERS = "aAbé2 _-.'(&;<|"  # letters that start, continue or end pieces, or are ignored
 
 
 @pytest.fixture(scope="module")
@@ -104,28 +101,28 @@ def clip() -> SimpleTokenizer:
 
 @pytest.fixture(scope="module")
 def pocket() -> SimpleTokenizer:
-    """The packaged one, with fewer words."""
+    """The tokenizer of the packaged backbone, with a smaller vocabulary."""
     tokenizer = load_tokenizer("pocket")
     assert isinstance(tokenizer, SimpleTokenizer)
     return tokenizer
 
 
 @pytest.mark.parametrize(("name", "meant"), NAMES["datasets"].items())
-def test_a_dataset_is_found_by_its_name_elsewhere(name: str, meant: str | None) -> None:
-    """Names of papers, folders and torchvision lead to ours, however hyphenated; others to none."""
+def test_other_names_of_datasets_are_recognized(name: str, meant: str | None) -> None:
+    """Names in papers, folders and torchvision lead to a dataset; other names to none."""
     assert nearest_dataset(name) == meant
 
 
-def test_the_authors_templates_are_of_what_there_is() -> None:
-    """Of fine-tuners and datasets by name; none repeats what the dataset brings with it."""
-    for (finetuner, dataset), found in AUTHORS.items():
-        assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
-        assert [sound_template(one).count("{}") for one in found] == [1] * len(found)
+def test_authors_templates_name_existing_methods_and_datasets() -> None:
+    """No entry names an unknown method or repeats the dataset's own template."""
+    for (finetuner, dataset), result in AUTHORS.items():
+        assert finetuner in FINETUNERS and result != (DATASETS[dataset].template,)
+        assert [validate_template(one).count("{}") for one in result] == [1] * len(result)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
-def test_class_names_of_xlsa17_become_words(written: str, words: str) -> None:
-    """Plus signs, underscores, numbers in front and SUN's letters go; other digits stay."""
+def test_xlsa17_class_names_become_words(written: str, words: str) -> None:
+    """Plus signs, underscores, leading numbers and SUN's letters are removed."""
     assert xlsa_class_name(written) == words
 
 
@@ -133,39 +130,36 @@ def test_class_names_of_xlsa17_become_words(written: str, words: str) -> None:
     ("one", "other", "same"),
     [(*pair, kind == "same") for kind in ("same", "apart") for pair in NAMES[kind]],
 )
-def test_names_are_the_same_when_their_token_ids_are(
+def test_names_are_equal_if_their_token_ids_are(
     clip: SimpleTokenizer, pocket: SimpleTokenizer, one: str, other: str, same: bool
 ) -> None:
-    """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
+    """In both vocabularies and in prompts; the fault has both names."""
     for tokenizer in (clip, pocket):
         for text in ("{}", TEMPLATE):
-            ids = [tokenizer.encode(sentence(text, clean_class_name(n))) for n in (one, other)]
+            ids = [tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (one, other)]
             assert (ids[0] == ids[1]) == same
-    found = Faults()
-    found.tell_same_names("x", ["fox", one, other])
-    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
+    result = Faults()
+    result.add_same_names("x", ["fox", one, other])
+    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in result] == [True] * same
 
 
 @given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
-def test_pieces_and_token_ids_tell_the_same_names_apart(
+def test_pieces_differ_if_and_only_if_token_ids_differ(
     clip: SimpleTokenizer, one: str, other: str
 ) -> None:
-    """Whatever the two names are."""
+    """split_pieces and CLIP's tokenizer distinguish the same names."""
     ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
-    assert (spoken(one) == spoken(other)) == (ids[0] == ids[1])
+    assert (split_pieces(one) == split_pieces(other)) == (ids[0] == ids[1])
 
 
-def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenizer) -> None:
-    """The last token that is read keeps two names apart, the next one does not.
-
-    Of signs that CLIP has no word for, and no space between, some twenty fill the prompt.
-    """
+def test_names_that_differ_only_after_truncation_are_a_fault(clip: SimpleTokenizer) -> None:
+    """Names must differ within the tokens that CLIP reads."""
     room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
     for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
         names = [said + end for end in ("big", "small")]
-        ids = clip([sentence(TEMPLATE, name) for name in names])
+        ids = clip([fill_template(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
-        found = Faults()
-        found.tell_odd_names("x", ["dog", *names], TEMPLATE)
-        assert len(found) == (not fine)
-        assert all("cuts a prompt after 77 tokens: " in fault for fault in found)
+        result = Faults()
+        result.add_odd_names("x", ["dog", *names], TEMPLATE)
+        assert len(result) == (not fine)
+        assert all("truncates prompts to 77 tokens: " in fault for fault in result)

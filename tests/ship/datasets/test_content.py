@@ -1,7 +1,4 @@
-"""What images hold: those that stand in two splits, and the hashes of files that are kept.
-
-Who is read again, and what is not believed.
-"""
+"""Copies of images in several splits or classes, and the cache of file digests."""
 
 import logging
 import os
@@ -15,13 +12,13 @@ from PIL import Image, PngImagePlugin
 
 from ship.datasets import DatasetError, ImageFile, load_dataset, scan_dataset
 from ship.datasets import content as module
-from ship.datasets.content import DigestMemory, copy_faults, pixel_hash
+from ship.datasets.content import DigestCache, copy_faults, pixel_hash
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import save_image
 
 
-def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
-    """The first five are shown; a name that stands in both splits is another check's to tell."""
+def test_copies_are_reported_for_each_pair_of_splits() -> None:
+    """The first five pairs are listed; equal names are reported by another check."""
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
     assert copy_faults("x", {"train": many, "val": {}, "test": copies}, {}) == [
@@ -39,8 +36,8 @@ def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
     assert not copy_faults("x", {"train": one, "val": {}, "test": one}, {})
 
 
-def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
-    """Another format and a comment make no difference; one pixel and the shape do."""
+def test_pixel_hash_ignores_format_and_metadata(tmp_path: Path) -> None:
+    """Another lossless format has the same hash; a pixel or shape changes it."""
     save_image(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png")
     comment = PngImagePlugin.PngInfo()
@@ -58,8 +55,8 @@ def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
     assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 4
 
 
-def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
-    """The file's bytes are hashed anyway; both names stand in the line, which has no other."""
+def test_copies_across_splits_of_a_custom_folder_are_a_fault(folder_root: Path) -> None:
+    """The line has both names of the copied image."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
     train, test = splits["train"].images[0].name, splits["test"].images[0].name
     shutil.copy(folder_root / "pets" / train, folder_root / "pets" / test)
@@ -71,8 +68,8 @@ def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
     )
 
 
-def test_an_image_under_two_classes_is_refused(folder_root: Path) -> None:
-    """Both paths stand in the line, whichever splits they are in."""
+def test_image_in_two_classes_is_a_fault(folder_root: Path) -> None:
+    """The line has both paths, whichever splits they are in."""
     splits = scan_dataset("image_folder:pets", folder_root).splits
     dog = splits["train"].images[0].name
     lion = next(p.name for p in splits["train"].images if p.name.startswith("sea"))
@@ -83,10 +80,10 @@ def test_an_image_under_two_classes_is_refused(folder_root: Path) -> None:
     assert caught.value.faults == (f"{where}: 1 image under two classes: {dog} = {lion}",)
 
 
-def test_a_published_split_with_copies_is_used_with_a_warning(
+def test_copies_in_a_published_split_only_cause_a_warning(
     coop_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without them its figures could not be compared with others'."""
+    """Changing the split would make results incomparable with published ones."""
     images = coop_root / "caltech-101/101_ObjectCategories"
     shutil.copy(images / "sea_horse/train0.jpg", images / "sea_horse/test1.jpg")
     load_dataset("caltech101", coop_root)
@@ -101,7 +98,7 @@ Counted = Callable[[], list[str]]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    """Gives the names of the images that were read since it was asked last."""
+    """A function that returns the names of images read since its last call."""
     names: list[str] = []
     plain = ImageFile.read
 
@@ -110,9 +107,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
         return plain(image)
 
     def since() -> list[str]:
-        found = sorted(names)
+        result = sorted(names)
         names.clear()
-        return found
+        return result
 
     monkeypatch.setattr(ImageFile, "read", counted)
     return since
@@ -120,12 +117,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that has just been written is remembered, too: the disk here counts in nanoseconds."""
+    """Digests of files that were just written are cached, too."""
     monkeypatch.setattr(module, "_FRESH_NS", -(10**18))
 
 
 def disguised(path: Path) -> None:
-    """Another file of the same size, with the same mtime."""
+    """Replace a file by another of the same size and mtime."""
     before, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -134,53 +131,53 @@ def disguised(path: Path) -> None:
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("change", [lambda path: save_image(path, 77, (20, 20)), disguised])
-def test_a_changed_image_is_read_again(
+def test_only_the_changed_image_is_read_again(
     coop_root: Path, tmp_path: Path, reads: Counted, change: Callable[[Path], None]
 ) -> None:
-    """It alone, once; the fingerprint is that of the new content."""
+    """The fingerprint follows the new content."""
     memory = tmp_path / "digests"
     first = load_dataset("caltech101", coop_root, memory)
     image = first.splits["train"].images[1]
     assert isinstance(image.source, Path)
     change(image.source)
     reads()
-    found = load_dataset("caltech101", coop_root, memory)
+    result = load_dataset("caltech101", coop_root, memory)
     assert reads() == [image.name]
-    assert found.fingerprint == load_dataset("caltech101", coop_root).fingerprint
-    assert found.fingerprint != first.fingerprint
+    assert result.fingerprint == load_dataset("caltech101", coop_root).fingerprint
+    assert result.fingerprint != first.fingerprint
     reads()
     load_dataset("caltech101", coop_root, memory)
     assert reads() == []
 
 
-def test_an_image_that_was_just_written_is_not_remembered(
+def test_digest_of_a_just_written_image_is_not_cached(
     coop_root: Path, tmp_path: Path, reads: Counted
 ) -> None:
-    """On a disk that counts seconds, a change in the same second could not be seen."""
+    """A coarse clock would hide another change within the same second."""
     for _ in range(2):
         load_dataset("caltech101", coop_root, tmp_path / "digests")
         assert len(reads()) == 12
 
 
-def remembering(folder: Path, root: str = "x") -> DigestMemory:
-    """A memory to which no file is fresh."""
-    return DigestMemory(folder / "digests", root, now=lambda: 2**62)
+def remembering(folder: Path, root: str = "x") -> DigestCache:
+    """Return a digest cache for which no file is too recent."""
+    return DigestCache(folder / "digests", root, now=lambda: 2**62)
 
 
 @given(damage=DAMAGE)
-def test_a_damaged_memory_gives_no_other_digest(
+def test_damaged_digest_cache_is_ignored(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
-    """Other bytes, or fewer: the file is read."""
+    """Damaged or truncated caches cause the files to be read again."""
     folder = tmp_path_factory.mktemp("memory")
     save_image(folder / "a.png")
     image = ImageFile("a.png", folder / "a.png")
 
     def digest() -> bytes:
         memory = remembering(folder)
-        found = memory.digest(image)
-        memory.keep()
-        return found
+        result = memory.digest(image)
+        memory.save()
+        return result
 
     expected = digest()
     (file,) = (folder / "digests").iterdir()

@@ -1,4 +1,4 @@
-"""Sound trees that are spoilt, and what is said of them: the cases of fault_cases.yaml."""
+"""Damaged datasets and their messages: the cases of fault_cases.yaml."""
 
 import json
 import os
@@ -20,41 +20,41 @@ CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 
 
 def removed(path: Path) -> None:
-    """Nothing is left of a file or a folder."""
+    """Remove a file or a folder."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def piped(path: Path) -> None:
-    """A pipe that nobody writes to."""
+    """Replace a file by a pipe without a writer."""
     path.unlink()
     os.mkfifo(path)
 
 
 def written(path: Path, text: str) -> None:
-    """Another content, as text."""
+    """Replace the content of a file by a text."""
     path.write_text(text, encoding="utf-8")
 
 
 def appended(path: Path, lines: str) -> None:
-    """More lines behind those of a list."""
+    """Append lines to a list."""
     written(path, f"{path.read_text(encoding='utf-8')}{lines}\n")
 
 
 def replaced(path: Path, texts: list[str]) -> None:
-    """The second text wherever the first one stands."""
+    """Replace texts in a file."""
     content = path.read_text(encoding="utf-8")
     assert texts[0] in content
     written(path, content.replace(*texts))
 
 
 def holed(path: Path, size: int) -> None:
-    """So many bytes that take no room on the disk."""
+    """Make a sparse file of this size."""
     with path.open("wb") as file:
         file.truncate(size)
 
 
 def split_edited(root: Path, edits: dict[str, Any]) -> None:
-    """Other values in CoOp's split file."""
+    """Edit values of CoOp's split file."""
     path = root / "caltech-101" / SPLIT_FILE
     document = json.loads(path.read_text(encoding="utf-8"))
     for place, value in edits.items():
@@ -63,14 +63,14 @@ def split_edited(root: Path, edits: dict[str, Any]) -> None:
 
 
 def mats_edited(root: Path, edits: dict[str, Any]) -> None:
-    """Other values in AWA2's MATLAB files; PREFIX is its authors' folder of images."""
+    """Edit values of AWA2's MATLAB files. PREFIX is the authors' image folder."""
     folder, _, *rest = XLSA["awa2"]
-    found = mats(*rest)
+    result = mats(*rest)
     for place, value in edits.items():
         if isinstance(value, str):
             value = value.replace("PREFIX", rest[-1])
-        put(found, place, np.array(value["array"]) if isinstance(value, dict) else value)
-    found.save(root / "xlsa17/data" / folder)
+        put(result, place, np.array(value["array"]) if isinstance(value, dict) else value)
+    result.save(root / "xlsa17/data" / folder)
 
 
 ONE: dict[str, Callable[[Path], None]] = {
@@ -95,7 +95,7 @@ WHOLE = {"split": split_edited, "mats": mats_edited}
 
 
 def spoil(root: Path, case: dict[str, Any]) -> None:
-    """Do what a case says, in its order."""
+    """Apply the steps of a case in order."""
     for what, given in case.items():
         if what in WHOLE:
             WHOLE[what](root, given)
@@ -110,7 +110,7 @@ def spoil(root: Path, case: dict[str, Any]) -> None:
 
 
 def said(root: Path, case: dict[str, Any]) -> list[str]:
-    """What is complained about, with ROOT in the place of the data root."""
+    """Return the faults of a case, with ROOT for the data root."""
     below = case.get("root", ".")
     try:
         faults = scan_dataset(case.get("name", case["tree"]), below and root / below).faults
@@ -121,7 +121,7 @@ def said(root: Path, case: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['tree']}: {case['case']}")
 def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
-    """It names the file and what is wrong in it; no other line is added."""
+    """The line has the file and the fault, and there are no other lines."""
     LAYOUTS[case["tree"]](tmp_path)
     spoil(tmp_path, case)
     lines = said(tmp_path, case)

@@ -1,4 +1,4 @@
-"""One's own folder: the fixed split, given splits, and what is passed over."""
+"""Custom image folders: the hashed split, given splits, and skipped files."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ship.datasets import ImageFolder, load_dataset, scan_dataset
-from ship.datasets.image_folder import fixed_split
+from ship.datasets.image_folder import split_by_hash
 from tests.ship.datasets.conftest import save_image
 
 
-def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
-    """Ten images give 5/2/3, three give one each; names are cleaned and sorted."""
+def test_class_directories_are_split_50_20_30(folder_root: Path) -> None:
+    """Ten images give 5/2/3 and three give 1/1/1; names are cleaned and sorted."""
     dataset = load_dataset("image_folder:pets", folder_root)
     assert dataset.class_names == ("dog", "sea lion")
     labels = {name: split.labels.tolist() for name, split in dataset.splits.items()}
@@ -28,8 +28,8 @@ def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
         "elsewhere.csv": 'dog,hound\nsea_lion,"a lion, at sea"',
     }.items(),
 )
-def test_a_file_names_the_classes(folder_root: Path, file: str, text: str) -> None:
-    """Labels, splits and so features stay; what depends on names is another dataset."""
+def test_class_names_file_renames_classes_only(folder_root: Path, file: str, text: str) -> None:
+    """Labels, splits and images_fingerprint stay; the dataset's fingerprint changes."""
     before = load_dataset("image_folder:pets", folder_root)
     path = folder_root / "pets" / file
     path.write_bytes(text.encode())
@@ -44,21 +44,21 @@ def test_a_file_names_the_classes(folder_root: Path, file: str, text: str) -> No
     assert same.fingerprint == before.fingerprint
 
 
-def test_the_fixed_split_depends_on_paths_alone() -> None:
-    """The order of listing does not matter, and a class's split ignores other classes."""
+def test_hashed_split_depends_only_on_paths_and_seed() -> None:
+    """Neither the order of the listing nor other classes change the split."""
     paths = [f"dog/{i}.png" for i in range(20)]
-    assert fixed_split(paths) == fixed_split(paths[::-1])
-    sizes = {n: {k: len(v) for k, v in fixed_split(paths[:n]).items()} for n in (3, 4, 20)}
+    assert split_by_hash(paths) == split_by_hash(paths[::-1])
+    sizes = {n: {k: len(v) for k, v in split_by_hash(paths[:n]).items()} for n in (3, 4, 20)}
     assert sizes[3] == {"val": 1, "test": 1, "train": 1}
     assert sizes[4] == {"val": 1, "test": 1, "train": 2}
     assert sizes[20] == {"val": 4, "test": 6, "train": 10}
-    drawn = [fixed_split(paths, seed) for seed in (0, 1, 2)]
-    assert drawn[0] == fixed_split(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
+    drawn = [split_by_hash(paths, seed) for seed in (0, 1, 2)]
+    assert drawn[0] == split_by_hash(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
     assert {name: len(own) for name, own in drawn[1].items()} == sizes[20]
 
 
-def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
-    """With train/, val/ and test/ each image stays where it was put."""
+def test_train_val_and_test_folders_are_the_splits(tmp_path: Path) -> None:
+    """Each image stays in its folder's split, and split_seed is rejected."""
     for split, n in {"train": 4, "val": 1, "test": 2}.items():
         for name in ("cat", "dog"):
             for i in range(n):
@@ -68,12 +68,12 @@ def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
     assert all(p.name.startswith("val/") for p in dataset.splits["val"].images)
     scan = scan_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
-    fault = "is split by its folders, not by a split_seed"
+    fault = "split_seed cannot be combined with the folders train, val and test, got 3"
     assert scan.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
 
 
-def test_a_split_file_says_all(folder_root: Path) -> None:
-    """What is in which split, of which class, and what that is called; folders say nothing then."""
+def test_split_file_defines_classes_and_splits(folder_root: Path) -> None:
+    """Directories of the folder are ignored."""
     rows = [[f"dog/{i}.png", i % 2, ("small", "large")[i % 2]] for i in range(8)]
     listed = {"train": rows[:4], "val": rows[4:6], "test": rows[6:]}
     path = folder_root / "mine.json"
@@ -82,10 +82,10 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     own = ImageFolder(split=str(path))
     dataset = load_dataset("image_folder:pets", folder_root, folder=own)
     assert (dataset.class_names, dataset.split_version) == (("small", "large"), "mine.json")
-    found = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
-    assert found == {split: [row[0] for row in part] for split, part in listed.items()}
+    result = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
+    assert result == {split: [row[0] for row in part] for split, part in listed.items()}
     assert dataset.warnings == (
-        f"{folder_root / 'pets'}: 1 list of class names not read: {path} has its own: "
+        f"{folder_root / 'pets'}: 1 list of class names ignored: {path} has the names: "
         "class_names.txt",
     )
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
@@ -97,12 +97,8 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     )
 
 
-def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Files by their endings, hidden files and folders, and links in a ring: no mistakes.
-
-    A telephone's .heic is left out with a warning, which training says, too, and so is a list of
-    class names that is nearly called as one.
-    """
+def test_skipped_files_are_reported(folder_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hidden files, other suffixes and link loops are notes; .heic files are warnings."""
     (folder_root / "pets/Classnames.txt").write_text("dog hound")
     (folder_root / "pets/dog/notes.txt").write_text("x")
     (folder_root / "pets/dog/._1.png").write_text("x")
@@ -114,24 +110,23 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
     scan = scan_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
     assert scan.notes == (
-        f"{where}4 paths passed over, which are hidden, met again, or no image by their ending: "
+        f"{where}4 paths skipped: hidden, read before, or without the suffix of an image: "
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
-    line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
-    names = "as class names (call it class_names.csv or class_names.txt): Classnames.txt"
+    line = (
+        "1 file ignored, in a format that Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
+    )
+    names = "as class names (rename it to class_names.csv or class_names.txt): Classnames.txt"
     assert scan.warnings == (f"{where}1 file not read {names}", where + line)
     assert sum(len(split) for split in scan.splits.values()) == 14
     load_dataset("image_folder:pets", folder_root)
     assert tuple(record.message for record in caplog.records) == scan.warnings
 
 
-def test_links_that_lead_upward_are_not_followed(
+def test_links_to_parents_are_not_followed(
     folder_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The folder, the data root and what holds it: no loop, and no image from beside the folder.
-
-    Also where the folder is itself a link, so that what holds it is two folders.
-    """
+    """Links to the folder or its parents add no images and cause no loop."""
     save_image(folder_root / "others/cat/0.png")
     away = tmp_path_factory.mktemp("disk")
     (folder_root / "pets").rename(away / "pets")
@@ -142,7 +137,7 @@ def test_links_that_lead_upward_are_not_followed(
         (away / "pets/dog" / name).symlink_to(target)
     scan = scan_dataset("image_folder:pets", folder_root)
     assert scan.warnings == (
-        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's own folder or one that "
-        "holds it: dog/disk, dog/own, dog/root, dog/top",
+        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's folder or one of its "
+        "parents: dog/disk, dog/own, dog/root, dog/top",
     )
     assert sum(len(split) for split in scan.splits.values()) == 13

@@ -1,4 +1,4 @@
-"""The MATLAB reader: SciPy's on sound files, and an error of one line at worst on others."""
+"""The MATLAB reader equals SciPy's on sound files, and reports others in one line."""
 
 import struct
 import zlib
@@ -15,50 +15,50 @@ from tests.ship.datasets.trees import cells
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file goes."""
+    """Path of the MATLAB file."""
     return tmp_path / "x.mat"
 
 
 def element(kind: int, content: bytes) -> bytes:
-    """A tagged element, padded to 8 bytes."""
+    """Return a tagged element, padded to 8 bytes."""
     return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
 
 
 def matrix(name: str, code: int, shape: tuple[int, ...], data: bytes) -> bytes:
-    """A variable."""
+    """Return a variable."""
     flags = element(6, struct.pack("<II", code, 0))
     sizes = element(5, struct.pack(f"<{len(shape)}i", *shape))
     return element(14, flags + sizes + element(1, name.encode()) + data)
 
 
 def packed(variable: bytes) -> bytes:
-    """A variable that is compressed."""
+    """Return a compressed variable."""
     content = zlib.compress(variable)
     return struct.pack("<II", 15, len(content)) + content
 
 
 def write(path: Path, *variables: bytes) -> None:
-    """A file of variables."""
+    """Write a file of variables."""
     path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\0\1IM" + b"".join(variables))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
-def test_numbers_are_as_scipy_reads_them(path: Path, dtype: str, compressed: bool) -> None:
-    """Every type of number, in a matrix that is not square, by columns."""
+def test_matlab_numbers_equal_scipys(path: Path, dtype: str, compressed: bool) -> None:
+    """Every type of number, in a matrix that is not square."""
     savemat(
         path,
         {"other": np.ones(9), "x": np.arange(6).reshape(2, 3).astype(dtype)},
         do_compression=compressed,
     )
-    found = read_mat(path, ["x"])
-    assert list(found) == ["x"]
-    assert np.array_equal(found["x"], loadmat(path)["x"])
+    result = read_mat(path, ["x"])
+    assert list(result) == ["x"]
+    assert np.array_equal(result["x"], loadmat(path)["x"])
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_texts_and_cells(path: Path, compressed: bool) -> None:
-    """Cells of texts with accents, nested and empty cells, and a text of two rows."""
+def test_matlab_texts_and_cells_are_read(path: Path, compressed: bool) -> None:
+    """Accents, nested and empty cells, and a text of two rows."""
     values = {
         "names": cells(["a", "café", "日本", "long enough not to be small"]),
         "nested": cells([cells(["a"]), np.array([[1.0]])]),
@@ -79,16 +79,16 @@ def test_texts_and_cells(path: Path, compressed: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1j]])
-def test_what_is_neither_number_nor_text_is_refused(path: Path, value: object) -> None:
-    """Structures and complex matrices; beside what is wanted they do not matter."""
+def test_matlab_structures_and_complex_matrices_are_rejected(path: Path, value: object) -> None:
+    """They are ignored if they are not requested."""
     savemat(path, {"x": value, "y": 5})
     assert list(read_mat(path, ["y"])) == ["y"]
-    with pytest.raises(ValueError, match="x is damaged, or no such matrix: neither numbers nor"):
+    with pytest.raises(ValueError, match="not a valid matrix: it contains neither numbers nor"):
         read_mat(path, ["x"])
 
 
-def test_other_variables_are_not_read(path: Path) -> None:
-    """A damaged or huge matrix of features does not matter, nor do objects without a name."""
+def test_unrequested_matlab_variables_are_not_read(path: Path) -> None:
+    """Damaged or huge other variables and unnamed objects do not matter."""
     opaque = element(14, element(6, struct.pack("<II", 17, 0)) + element(1, b"odd"))
     broken = matrix("features", 6, (10**6, 10**6), element(8, b"x" * 5000))
     write(path, opaque, broken, packed(broken), matrix("n", 6, (1, 1), element(2, b"\7")))
@@ -112,16 +112,16 @@ def test_other_variables_are_not_read(path: Path) -> None:
         [struct.pack("<II", 14, 2**32 - 1)],
     ],
 )
-def test_unsound_files(path: Path, variables: list[bytes]) -> None:
-    """Sizes and types that do not fit the content are one line, not a crash or a huge array."""
+def test_damaged_matlab_files_are_one_line(path: Path, variables: list[bytes]) -> None:
+    """Impossible sizes and types cause one line, neither a crash nor a huge array."""
     write(path, *variables)
     with pytest.raises(ValueError) as caught:
         read_mat(path, ["x"])
     assert str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_cells_may_be_nested_but_not_deeply(path: Path) -> None:
-    """A tower of cells is refused in one line before any stack ends."""
+def test_deeply_nested_matlab_cells_are_rejected(path: Path) -> None:
+    """They are rejected before the interpreter's stack overflows."""
     for height in (xlsa.DEEPEST - 1, 20_000):
         inner = matrix("", 4, (1, 1), element(2, b"a"))
         head = matrix("", 1, (1, 1), b"")[8:]
@@ -139,8 +139,10 @@ def test_cells_may_be_nested_but_not_deeply(path: Path) -> None:
         assert read_mat(path, ["x"]) == {"x": ["a"]}
 
 
-def test_a_bomb_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that unpacks to more than lists can be is refused at the limit."""
+def test_decompression_bomb_is_rejected_at_the_limit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that unpacks to more than the limit is rejected."""
     write(path, packed(matrix("x", 6, (1, 10**6), element(2, b"\0" * 10**6))))
     assert read_mat(path, ["x"])["x"].shape == (1, 10**6)
     monkeypatch.setattr(xlsa, "MAX_FILE_BYTES", 10**6)

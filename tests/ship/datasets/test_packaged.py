@@ -1,8 +1,4 @@
-"""The packaged images and model: the files themselves, and what ship reads of them.
-
-They were made once (ship/pocket/NOTICE) and do not change: results that are on record hang on each
-byte of them.
-"""
+"""The packaged images and model, which never change: published results depend on their bytes."""
 
 import hashlib
 from pathlib import Path
@@ -19,8 +15,8 @@ from ship.pocket import EMOJI_PARQUET, MODEL_DIR
 
 
 @pytest.mark.parametrize(("name", "short_side"), [("emoji", 128), ("photos", 128)])
-def test_the_packaged_table_loads(name: str, short_side: int) -> None:
-    """Labels follow the sorted class names, every class is in every split, images open."""
+def test_packaged_dataset_loads(name: str, short_side: int) -> None:
+    """Labels follow sorted names, every class is in every split, and images open."""
     dataset = load_dataset(name)
     assert list(dataset.class_names) == sorted(dataset.class_names)
     assert dataset.template == "a photo of a {}."
@@ -37,18 +33,18 @@ def test_the_packaged_table_loads(name: str, short_side: int) -> None:
     assert pixels.shape[2] == 3
 
 
-def test_the_fingerprint_of_emoji_stays() -> None:
-    """Results that were stored earlier are keyed by it."""
+def test_fingerprint_of_emoji_is_pinned() -> None:
+    """Stored results are keyed by it."""
     assert load_dataset("emoji").fingerprint == "648ea3641c7d66d81ff9642de7c7290d"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a table", EMOJI_PARQUET.read_bytes()])
-def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """A missing, empty or foreign file, or one of other columns: which it is, and what to do."""
+def test_broken_installation_is_reported(tmp_path: Path, content: bytes | None) -> None:
+    """The message has the file and advice for missing, empty and foreign files."""
     path = tmp_path / "photos.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match="; install ship-sweep again") as caught:
+    with pytest.raises(DatasetError, match="Reinstall ship-sweep") as caught:
         PackagedDataset(path, "picture", "photographs").scan("photos", None)
     assert str(path) in str(caught.value)
 
@@ -67,16 +63,16 @@ ZERO_SHOT_BOUND = 0.48
         ("photos.parquet", "5828ec97f1fb618903e9457bb194810d", 16e6),
     ],
 )
-def test_the_files_are_those_of_the_notice(name: str, digest: str, most: float) -> None:
-    """The same bytes, few enough to ship, and readable by every user."""
+def test_packaged_files_match_the_notice(name: str, digest: str, most: float) -> None:
+    """Checksums and sizes match, and every user can read the files."""
     path = MODEL_DIR / name
     assert hashlib.sha256(path.read_bytes()).hexdigest()[:32] == digest
     assert path.stat().st_size < most
     assert path.stat().st_mode & 0o444 == 0o444
 
 
-def test_every_drawing_names_its_licence() -> None:
-    """One for each style, the ones that NOTICE lists; none asks to share alike."""
+def test_every_drawing_has_a_license() -> None:
+    """Each style has the license in NOTICE; none requires share-alike."""
     drawings = pl.read_parquet(EMOJI_PARQUET, columns=["style", "licence"]).unique()
     notice = (MODEL_DIR / "NOTICE").read_text("utf-8").splitlines()
     for style, licence in drawings.rows():
@@ -84,8 +80,8 @@ def test_every_drawing_names_its_licence() -> None:
         assert "SA" not in licence
 
 
-def test_the_backbone_names_drawings() -> None:
-    """Every tenth test image, well above the bound, where chance is 0.3%."""
+def test_pocket_classifies_drawings() -> None:
+    """Accuracy on every tenth test image is far above chance."""
     drawings = pl.read_parquet(EMOJI_PARQUET)
     names = drawings["class_name"].unique().sort().to_list()
     sample = drawings.filter(pl.col("split") == "test").gather_every(10)

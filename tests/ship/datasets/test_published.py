@@ -1,7 +1,4 @@
-"""What sound trees become: CoOp's split files, FGVC-Aircraft's lists, ImageNet's folders.
-
-And what holds for every layout.
-"""
+"""Labels, splits and fingerprints of CoOp's, FGVC-Aircraft's and ImageNet's layouts."""
 
 import json
 import os
@@ -12,7 +9,7 @@ import numpy as np
 import pytest
 
 from ship.datasets import DATASETS, PUBLISHED, SPLITS, load_dataset
-from ship.datasets.folders import used_part
+from ship.datasets.folders import select_images
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
 from tests.told import told
@@ -21,8 +18,8 @@ A, B, C = WNIDS
 TARGETS = told(__file__, "classes.yaml")["targets"]
 
 
-def test_coops_names_labels_and_template(coop_root: Path) -> None:
-    """Names are cleaned, labels are the split file's."""
+def test_coop_split_file_gives_names_labels_and_template(coop_root: Path) -> None:
+    """Names are cleaned, and labels are those of the split file."""
     dataset = load_dataset("caltech101", coop_root)
     assert dataset.class_names == ("sea horse", "café")
     assert dataset.template.format(dataset.class_names[0]) == "a photo of a sea horse."
@@ -30,8 +27,8 @@ def test_coops_names_labels_and_template(coop_root: Path) -> None:
     assert dataset.splits["train"].labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_the_fingerprint_follows_the_order_of_rows(coop_root: Path) -> None:
-    """Features are kept by it, and they are a row for each image; a class name is in it, too."""
+def test_fingerprint_changes_with_row_order_and_class_names(coop_root: Path) -> None:
+    """Cached features have one row per image in this order."""
     split_file = coop_root / "caltech-101" / SPLIT_FILE
     document = json.loads(split_file.read_text(encoding="utf-8"))
     document["train"].reverse()
@@ -43,8 +40,8 @@ def test_the_fingerprint_follows_the_order_of_rows(coop_root: Path) -> None:
     assert len(seen) == 3
 
 
-def test_aircrafts_labels_are_the_lines_of_variants(tmp_path: Path) -> None:
-    """As in CoOp: not sorted, in the order of the file; a variant's name may hold spaces."""
+def test_aircraft_labels_follow_the_lines_of_variants(tmp_path: Path) -> None:
+    """Labels have the order of the file, as in CoOp; names may contain spaces."""
     aircraft_tree(tmp_path)
     variants = tmp_path / "fgvc_aircraft" / "variants.txt"
     variants.write_text("Yak-42\nA300B4\nCafé 400\n", encoding="utf-8")
@@ -61,20 +58,17 @@ def test_aircrafts_labels_are_the_lines_of_variants(tmp_path: Path) -> None:
         (1300, 64, 10), (74, 64, 10), (73, 63, 10), (50, 40, 10), (10, 8, 2), (2, 1, 1), (1, 1, 0),
     ],
 )  # fmt: skip
-def test_of_an_imagenet_class_64_and_10_are_used(n: int, train: int, val: int) -> None:
-    """A smaller one gives a fifth to val and the rest to train; none is in both.
-
-    The order of listing does not matter.
-    """
+def test_imagenet_uses_64_train_and_10_val_images_per_class(n: int, train: int, val: int) -> None:
+    """Smaller classes give a fifth to val; the order of the listing does not matter."""
     paths = [f"train/{A}/{i}.JPEG" for i in range(n)]
-    parts = used_part(paths)
+    parts = select_images(paths)
     assert {split: len(part) for split, part in parts.items()} == {"train": train, "val": val}
     assert len({*parts["train"], *parts["val"]}) == train + val
-    assert used_part(paths[::-1]) == parts
+    assert select_images(paths[::-1]) == parts
 
 
-def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> None:
-    """Test images are those of images/val; labels follow classnames.txt, not the wnids."""
+def test_imagenet_labels_follow_classnames(tmp_path: Path) -> None:
+    """Labels follow classnames.txt, and test images are those of images/val."""
     imagenet_tree(tmp_path)
     class_names(tmp_path / "imagenet", {wnid: WNIDS[wnid] for wnid in (C, A, B)})
     dataset = load_dataset("imagenet", tmp_path)
@@ -86,8 +80,8 @@ def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> No
             assert (part, wnid) == ("val" if name == "test" else "train", (C, A, B)[label])
 
 
-def test_imagenets_fingerprint_is_of_paths_and_sizes(tmp_path: Path) -> None:
-    """Other bytes of the same number and other dates go unnoticed; a size and a name do not."""
+def test_imagenet_fingerprint_uses_paths_and_sizes(tmp_path: Path) -> None:
+    """Other bytes of the same size are not noticed; sizes and names are."""
     imagenet_tree(tmp_path)
     before = load_dataset("imagenet", tmp_path)
     path = before.splits["train"].images[0].source
@@ -104,8 +98,8 @@ def test_imagenets_fingerprint_is_of_paths_and_sizes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_targets_have_test_images_alone(tmp_path: Path, name: str) -> None:
-    """A and R know only the classes that are there; imagenet/ may have the names for all."""
+def test_imagenet_variants_have_only_test_images(tmp_path: Path, name: str) -> None:
+    """A and R have a part of the classes; imagenet/ may contain the names."""
     expected, first = TARGETS[name]
     LAYOUTS[name](tmp_path)
     (own,) = tmp_path.glob("*/classnames.txt")
@@ -121,8 +115,8 @@ def test_targets_have_test_images_alone(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.data
-def test_caltech101_as_published(caplog: pytest.LogCaptureFixture) -> None:
-    """The real folder loads with the published counts and without a warning."""
+def test_caltech101_has_the_published_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """The real folder loads without a warning."""
     if "SHIP_DATA_ROOT" not in os.environ:
         pytest.skip("SHIP_DATA_ROOT is not set")
     dataset = load_dataset("caltech101", Path(os.environ["SHIP_DATA_ROOT"]))
@@ -133,12 +127,10 @@ def test_caltech101_as_published(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Labels fit the names, which keep their accents; none is in two splits, and they open.
-
-    Where counts are published, a set that differs from them loads with a warning. A moved tree
-    keeps its fingerprint, whatever its dates are; one with an image of other content has another.
-    """
+def test_sound_tree_loads_in_every_layout(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Labels fit the names, splits are disjoint, and the fingerprint ignores location and dates."""
     LAYOUTS[name](tmp_path)
     dataset = load_dataset(name, tmp_path)
     assert dataset.name == name
@@ -151,10 +143,10 @@ def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCapture
         assert split.labels.dtype == np.int64
         assert len(split.labels) == len(split.images)
     assert images[0].open().size == (40, 32)
-    assert any("café" in found.lower() for found in dataset.class_names)
+    assert any("café" in result.lower() for result in dataset.class_names)
 
     spec = DATASETS.get(name)
-    assert ("cannot be compared with published" in caplog.text) == (spec is not None)
+    assert ("not comparable with published" in caplog.text) == (spec is not None)
     assert spec is None or f" of {spec.classes} classes" in caplog.text
 
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")

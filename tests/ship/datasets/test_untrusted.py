@@ -1,6 +1,6 @@
-"""Files of a dataset that somebody else has made: what they may not do.
+"""Files of a dataset are untrusted input.
 
-Lists and MATLAB files of any content are a dataset inside its folder, or DatasetError.
+Lists and MATLAB files of any content give a dataset inside its folder, or a DatasetError.
 """
 
 import json
@@ -16,39 +16,39 @@ from PIL import Image
 
 from ship.datasets import DatasetError, ImageFile, load_dataset
 from ship.datasets.base import MAX_IMAGE, UndecodableError
-from ship.features import undecodable
+from ship.features import decoding_error
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS
 
 
 def png(side: int) -> bytes:
-    """A PNG of this size, nearly all of whose pixels are missing."""
+    """Return a PNG of this size with nearly all pixels missing."""
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    found = b"\x89PNG\r\n\x1a\n"
+    result = b"\x89PNG\r\n\x1a\n"
     for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
         check = struct.pack(">I", zlib.crc32(kind + data))
-        found += struct.pack(">I", len(data)) + kind + data + check
-    return found
+        result += struct.pack(">I", len(data)) + kind + data + check
+    return result
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_460, 20_000, 2_000_000])
-def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
-    """Pillow would only warn of the first; the user is told which image, and why."""
+def test_image_with_too_many_pixels_is_not_decoded(side: int, coop_root: Path) -> None:
+    """The message has the image and the limit."""
     assert side**2 > MAX_IMAGE
-    with pytest.raises(UndecodableError, match="pixels are too many"):
+    with pytest.raises(UndecodableError, match="more than the maximum of"):
         ImageFile("bomb", png(side)).open()
     images = coop_root / "caltech-101/101_ObjectCategories"
     (images / "sea_horse/train0.jpg").write_bytes(png(side))
     dataset = load_dataset("caltech101", coop_root)
-    text = str(undecodable(dataset, "train", "x"))
+    text = str(decoding_error(dataset, "train", "x"))
     assert "1 image of train cannot be decoded" in text
-    assert "pixels are too many" in text
+    assert "more than the maximum of" in text
 
 
-def test_an_image_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript, which Pillow hands to Ghostscript, is no image here, whatever it is called."""
+def test_postscript_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would start Ghostscript, whatever the file is called."""
     Image.init()
     assert "EPS" in Image.OPEN
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
@@ -93,7 +93,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(name: str, root: Path, images: Path) -> None:
-    """The answer is a dataset whose images are its own, or faults of one line each."""
+    """Check for a dataset whose images are its own, or faults of one line each."""
     try:
         dataset = load_dataset(name, root)
     except DatasetError as error:
@@ -114,7 +114,7 @@ def check(name: str, root: Path, images: Path) -> None:
 
 
 def look(name: str, root: Path, images: str, path: Path, content: bytes) -> None:
-    """Check while a file holds something else."""
+    """Check while a file has another content."""
     sound = path.read_bytes()
     path.write_bytes(content)
     try:
@@ -127,8 +127,8 @@ def look(name: str, root: Path, images: str, path: Path, content: bytes) -> None
 @example([(("test", 0, 0), "\ud800")])
 @example([(("test", 0, 0), "./sea_horse/train0.jpg")])
 @given(edits=_EDITS)
-def test_split_files(root: Path, edits: list[Any]) -> None:
-    """JSON values in the place of rows, of what is in them, or of whole splits of CoOp's file."""
+def test_random_split_files_are_datasets_or_faults(root: Path, edits: list[Any]) -> None:
+    """Random JSON in CoOp's file gives a dataset inside its folder or faults."""
     path = root / "caltech-101" / SPLIT_FILE
     document = json.loads(path.read_text("utf-8"))
     for (split, row, field), value in edits:
@@ -144,15 +144,15 @@ def test_split_files(root: Path, edits: list[Any]) -> None:
 
 
 @given(name=st.sampled_from(["res101.mat", "att_splits.mat"]), damage=DAMAGE)
-def test_mat_files(root: Path, name: str, damage: Damage) -> None:
-    """xlsa17's files with other bytes, or cut."""
+def test_random_matlab_files_are_datasets_or_faults(root: Path, name: str, damage: Damage) -> None:
+    """Changed or truncated files of xlsa17 give a dataset or faults."""
     path = root / "xlsa17/data/CUB" / name
     look("cub", root, "CUB_200_2011/images", path, damaged(path.read_bytes(), damage))
 
 
 @given(lines=_LINES)
-def test_lists_of_lines(root: Path, lines: list[str]) -> None:
-    """Whatever the lists of FGVC-Aircraft, ImageNet and one's own class names hold."""
+def test_random_lists_are_datasets_or_faults(root: Path, lines: list[str]) -> None:
+    """Random lists of FGVC-Aircraft, ImageNet and class names give a dataset or faults."""
     content = "\n".join(lines).encode("utf-8", "surrogatepass")
     for name in ("variants.txt", "images_variant_val.txt"):
         path = root / "fgvc_aircraft" / name

@@ -25,13 +25,13 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
-    """Labels follow the seen names sorted, then the unseen; each image keeps its class."""
+    """Labels follow sorted seen names, then unseen ones; images keep their class."""
     expected, first = CLASSES[name]
     LAYOUTS[name](tmp_path)
     dataset = load_dataset(name, tmp_path)
     assert list(dataset.class_names) == expected
     assert dataset.n_seen == 2
-    assert {split: found.labels.tolist() for split, found in dataset.splits.items()} == {
+    assert {split: result.labels.tolist() for split, result in dataset.splits.items()} == {
         "train": [first] * 3 + [1 - first] * 3,
         "val": [first, 1 - first],
         "test": [first, 1 - first, 2, 2],
@@ -41,22 +41,22 @@ def test_seen_classes_come_first(tmp_path: Path, name: str) -> None:
     assert unseen == [p.name for p in dataset.splits["test"].images[2:]]
 
 
-def test_val_is_a_tenth_of_each_class(root: Path) -> None:
-    """30 images give 3, 4 give one, a single one none; other classes do not matter."""
-    found = mats(NAMES, FOLDERS, PREFIX)
-    found.image_files += [f"{PREFIX}zebra/more{i}.jpg" for i in range(26)]
-    found.labels += [1] * 26
-    found.trainval_loc += list(range(13, 39))
+def test_xlsa_val_is_a_tenth_of_each_class(root: Path) -> None:
+    """30 images give 3, 4 give one, and a single one gives none."""
+    result = mats(NAMES, FOLDERS, PREFIX)
+    result.image_files += [f"{PREFIX}zebra/more{i}.jpg" for i in range(26)]
+    result.labels += [1] * 26
+    result.trainval_loc += list(range(13, 39))
     for i in range(26):
         save_image(root / IMAGES / f"zebra/more{i}.jpg", i)
-    found.save(root / FOLDER)
+    result.save(root / FOLDER)
     before = load_dataset("awa2", root)
     zebra = before.class_names.index("zebra")
     assert np.bincount(before.splits["val"].labels).tolist() == [1, 3]
-    found.trainval_loc = [
-        i for i in found.trainval_loc if i not in (9, 10, 11)
+    result.trainval_loc = [
+        i for i in result.trainval_loc if i not in (9, 10, 11)
     ]  # one grizzly bear left
-    found.save(root / FOLDER)
+    result.save(root / FOLDER)
     after = load_dataset("awa2", root)
     assert np.bincount(after.splits["val"].labels, minlength=2).tolist() == [0, 3]
     held_out = [
@@ -66,17 +66,17 @@ def test_val_is_a_tenth_of_each_class(root: Path) -> None:
     assert held_out[0] == held_out[1]
 
 
-def test_the_split_version_tells_splits_apart(root: Path) -> None:
-    """Counts and a hash that another split changes, and another order of the lists does not."""
+def test_split_version_distinguishes_splits(root: Path) -> None:
+    """Counts and hash change with the split, not with the order of the lists."""
     before = load_dataset("awa2", root)
     assert before.split_version.startswith("trainval 8, test_seen 2, test_unseen 2, sha256 ")
-    found = mats(NAMES, FOLDERS, PREFIX)
-    found.trainval_loc = found.trainval_loc[::-1]
-    found.save(root / FOLDER)
+    result = mats(NAMES, FOLDERS, PREFIX)
+    result.trainval_loc = result.trainval_loc[::-1]
+    result.save(root / FOLDER)
     again = load_dataset("awa2", root)
     assert (again.split_version, again.fingerprint) == (before.split_version, before.fingerprint)
-    found.trainval_loc, found.test_seen_loc = [5, 12, 9, 10], [1, 2, 3, 4, 8, 11]
-    found.save(root / FOLDER)
+    result.trainval_loc, result.test_seen_loc = [5, 12, 9, 10], [1, 2, 3, 4, 8, 11]
+    result.save(root / FOLDER)
     other = load_dataset("awa2", root)
     assert other.split_version.startswith("trainval 4, test_seen 6, test_unseen 2, sha256 ")
     assert other.fingerprint != before.fingerprint

@@ -1,4 +1,4 @@
-"""A small sound tree on disk for every layout, to be loaded as it is or spoilt by a test."""
+"""A small sound dataset on disk for every layout, which tests load or damage."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +71,7 @@ def imagenet_tree(root: Path) -> None:
 
 
 def target_tree(folder: str, images: str, classes: Sequence[str]) -> Callable[[Path], None]:
-    """A target of ImageNet's classes, 2 images each, with a note beside the folders."""
+    """Write a variant of ImageNet with 2 images per class and an unrelated file."""
 
     def make(root: Path) -> None:
         class_names(root / folder)
@@ -85,7 +85,7 @@ def target_tree(folder: str, images: str, classes: Sequence[str]) -> Callable[[P
 
 @dataclass
 class Mats:
-    """What goes into res101.mat and att_splits.mat; labels and locs count from 1."""
+    """Content of res101.mat and att_splits.mat; labels and locs are 1-based."""
 
     image_files: list[str]
     labels: Any
@@ -108,15 +108,15 @@ class Mats:
 
 
 def column(values: Any) -> Any:
-    """A vector as MATLAB keeps it; anything else as it is."""
+    """Return a vector as MATLAB stores it; other values are unchanged."""
     return np.array(values, dtype=float)[:, None] if isinstance(values, list) else values
 
 
 def cells(texts: list[str]) -> np.ndarray:
-    """A cell array of texts."""
-    found = np.empty((len(texts), 1), dtype=object)
-    found[:, 0] = texts
-    return found
+    """Return a cell array of texts."""
+    result = np.empty((len(texts), 1), dtype=object)
+    result[:, 0] = texts
+    return result
 
 
 def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
@@ -140,9 +140,9 @@ def xlsa_tree(name: str) -> Callable[[Path], None]:
     dataset, images, names, folders, prefix = XLSA[name]
 
     def make(root: Path) -> None:
-        found = mats(names, folders, prefix)
-        found.save(root / "xlsa17/data" / dataset)
-        for i, path in enumerate(found.image_files):
+        result = mats(names, folders, prefix)
+        result.save(root / "xlsa17/data" / dataset)
+        for i, path in enumerate(result.image_files):
             save_image(root / images / path.removeprefix(prefix), i)
         if names is None:
             flowers = json.dumps({"1": "rose", "2": "café", "3": "lily"})

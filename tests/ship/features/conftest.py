@@ -1,4 +1,4 @@
-"""A dataset of three shards, and what an extraction of it gives that nothing disturbs."""
+"""A dataset of three shards, and its features from an undisturbed extraction."""
 
 import pytest
 
@@ -16,5 +16,5 @@ def streamed() -> ImageDataset:
 
 @pytest.fixture(scope="session")
 def plain(streamed: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    """Its features."""
+    """Features of an undisturbed extraction."""
     return extract_features(SlowEncoder(), streamed, VIEWS, tmp_path_factory.mktemp("plain"))

@@ -1,6 +1,6 @@
-"""Encoders of images that compute next to nothing, and a dataset of several shards before one.
+"""Fast fake encoders of images, and a dataset of several shards.
 
-Extraction is also a process of its own, to be run beside another one:
+Extraction can also run in a separate process:
 python -m tests.ship.features.encoders CACHE SECONDS_PER_BATCH prints a hash of the features.
 """
 
@@ -63,13 +63,13 @@ SIZES = {"train": 2 * SHARD + 45, "val": 3, "test": 5}
 
 
 def pixels(image: Image.Image) -> Tensor:
-    """Pixels as they are, 0 .. 1."""
+    """Return pixel values between 0 and 1."""
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
 @dataclass
 class SlowEncoder(FakeEncoder):
-    """Features depend on the batch a little, as float arithmetic does."""
+    """Features depend slightly on the batch, as with floating-point arithmetic."""
 
     name: str = "slow"
     fingerprint: str = "s0"
@@ -110,13 +110,13 @@ def _image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFil
 
 
 def digest(features: FeatureSet) -> str:
-    """Hash of all features, to the bit."""
+    """Hash all bits of the features."""
     arrays = (features.train, features.val, features.test)
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
 def interrupted(dataset: ImageDataset, cache: Path, after: int) -> None:
-    """Extract until `after` views are done, as Ctrl-C would."""
+    """Extract until `after` views are done, and interrupt as Ctrl-C does."""
 
     def stop(done: int, total: int) -> None:
         if done >= after:
@@ -127,7 +127,7 @@ def interrupted(dataset: ImageDataset, cache: Path, after: int) -> None:
 
 
 def shard_files(cache: Path) -> list[Path]:
-    """The shards that are kept, in the order of their images."""
+    """Return the cached shards in the order of their images."""
     return sorted(
         cache.glob("*.safetensors"), key=lambda file: int(file.name.split(".")[-2].split("-")[0])
     )

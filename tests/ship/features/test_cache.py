@@ -1,4 +1,4 @@
-"""The cache of arrays: whole files or none, and a damaged one is extracted again."""
+"""Cached arrays are complete or absent, and damaged ones are extracted again."""
 
 import os
 from collections.abc import Callable
@@ -22,31 +22,31 @@ ROWS = (7, 3)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that holds ARRAY."""
+    """Path of a file that contains ARRAY."""
     path = tmp_path / "not" / "there yet" / "x.0-7.safetensors"
     assert write_features(path, KEY, ARRAY)
     return path
 
 
 def fold(path: Path) -> None:
-    """A folder in the file's place."""
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
 def pipe(path: Path) -> None:
-    """A pipe in its place, from which nobody would ever read to the end."""
+    """Replace the file by a pipe without a writer."""
     path.unlink()
     os.mkfifo(path)
 
 
 def other(path: Path) -> None:
-    """Its key and checksum, above integers."""
+    """Write integers with the expected key and checksum."""
     save_file({"features": np.zeros((7, 3, 5), dtype=np.int32)}, path, {"key": KEY})
 
 
 def half(path: Path) -> None:
-    """Of a type that numpy does not know."""
+    """Write a type that numpy does not have."""
     path.write_bytes(safetensors.torch.save({"features": torch.zeros(7, 3, 5).bfloat16()}))
 
 
@@ -55,12 +55,12 @@ def half(path: Path) -> None:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-4]), "incomplete"),
         (lambda path: path.write_bytes(b"\xff" * 8 + b"[" * (1 << 22)), "header"),
-        (lambda path: write_features(path, "another key", ARRAY), "something else"),
-        (lambda path: write_features(path, KEY, ARRAY[1:]), r"its shape is \(6, 3, 5\)"),
-        (other, "its type int32"),
+        (lambda path: write_features(path, "another key", ARRAY), "other data"),
+        (lambda path: write_features(path, KEY, ARRAY[1:]), r"shape \(6, 3, 5\)"),
+        (other, "type int32"),
         (half, "bfloat16"),
-        (fold, "it is no file"),
-        (pipe, "it is no file"),
+        (fold, "not a regular file"),
+        (pipe, "not a regular file"),
     ],
     ids=[
         "cut",
@@ -73,18 +73,18 @@ def half(path: Path) -> None:
         "a pipe",
     ],
 )
-def test_what_is_not_sound_is_named_removed_and_written_anew(
+def test_invalid_cache_file_is_reported_removed_and_rewritten(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], why: str
 ) -> None:
-    """In one line."""
+    """One warning has the file and the fault."""
     damage(path)
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
     said = record.getMessage()
-    assert str(path) in said and "extracting again" in said
+    assert str(path) in said and "extracting them again" in said
     assert why.replace("\\", "") in said.lower()
     if damage is not fold:
-        assert read_features(path, KEY, ROWS) is None  # there is none: that is no fault
+        assert read_features(path, KEY, ROWS) is None  # a missing file is no fault
         assert len(caplog.records) == 1
         assert write_features(path, KEY, ARRAY)
         assert np.array_equal(read_features(path, KEY, ROWS), ARRAY)  # type: ignore[arg-type]
@@ -92,12 +92,14 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
 
 @example(damage=([], 0), appended=b"")
 @given(damage=DAMAGE, appended=st.binary(max_size=40))
-def test_no_damage_gives_another_array(path: Path, damage: Damage, appended: bytes) -> None:
-    """Flipped bytes anywhere, a cut, and what is put behind it; without any it is the array."""
+def test_damaged_cache_file_never_returns_another_array(
+    path: Path, damage: Damage, appended: bytes
+) -> None:
+    """Flipped bytes, truncation and appended bytes give the array or None."""
     assert write_features(path, KEY, ARRAY)
     sound = path.read_bytes()
     for changed in (damaged(sound, damage), damaged(sound, damage) + appended):
         path.write_bytes(changed)
-        found = read_features(path, KEY, ROWS)
-        assert (found is not None) is (changed == sound)
-        assert found is None or np.array_equal(found, ARRAY)
+        result = read_features(path, KEY, ROWS)
+        assert (result is not None) is (changed == sound)
+        assert result is None or np.array_equal(result, ARRAY)

@@ -1,8 +1,4 @@
-"""Augmented views, and the threads that decode and encode them.
-
-Views are seeded per image, and cut by torchvision's rule. Many threads decode, and few encode
-where memory is the device's.
-"""
+"""Augmented views are seeded per image and cropped by torchvision's rule."""
 
 import numpy as np
 import pytest
@@ -15,8 +11,8 @@ from ship.features.encode import augmented_view, crop_box
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 
 
-def test_a_view_depends_on_image_and_view_alone() -> None:
-    """The same image and view give the same pixels; another index or view gives others."""
+def test_augmented_view_depends_only_on_image_and_view() -> None:
+    """The same indices give the same pixels, and other indices give others."""
     first = augmented_view(NOISE, (32, 32), 5, 1)
     assert first.shape == (32, 32, 3)
     assert first.dtype == np.uint8
@@ -30,15 +26,15 @@ def test_a_view_depends_on_image_and_view_alone() -> None:
     height=st.integers(1, 400),
     draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
 )
-def test_a_crop_lies_inside_the_image(width: int, height: int, draws: list[float]) -> None:
-    """Whatever the shape of the image, the box is not empty and does not stick out."""
+def test_crop_is_inside_the_image(width: int, height: int, draws: list[float]) -> None:
+    """The box is not empty and does not exceed the image, for any shape."""
     left, top, right, bottom = crop_box(width, height, np.array(draws))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
 
-def test_crops_have_the_area_and_ratio_of_the_rule() -> None:
-    """Areas fill 0.5 to 1 evenly, and ratios stay within 3/4 to 4/3, up to rounding."""
+def test_crops_have_the_configured_area_and_ratio() -> None:
+    """Areas are uniform in 0.5 to 1, and ratios are within 3/4 to 4/3."""
     rng = np.random.default_rng(0)
     boxes = np.array([crop_box(500, 500, rng.random(22)) for _ in range(2000)])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]

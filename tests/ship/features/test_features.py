@@ -1,4 +1,4 @@
-"""Extraction of whole datasets with a fake encoder: rows, splits, keys, and the feature set."""
+"""Extraction of whole datasets with a fake encoder: rows, splits, keys and the feature set."""
 
 import pickle
 from collections.abc import Callable
@@ -43,13 +43,15 @@ def cache_dir(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_views_stand_where_they_belong(dataset: ImageDataset, cache_dir: Path) -> None:
-    """View 0 is the test preprocess, the others are the seeded crops, all in the split's order."""
+def test_view_0_is_the_test_image_and_others_are_crops(
+    dataset: ImageDataset, cache_dir: Path
+) -> None:
+    """All views have the order of the split."""
     encoder = FakeEncoder()
-    found = extract_features(encoder, dataset, 2, cache_dir)
-    assert found.train.shape == (11, 3, 12)
-    assert found.val.shape == (3, 12)
-    assert found.test.shape == (5, 12)
+    result = extract_features(encoder, dataset, 2, cache_dir)
+    assert result.train.shape == (11, 3, 12)
+    assert result.val.shape == (3, 12)
+    assert result.test.shape == (5, 12)
     for i, file in enumerate(dataset.splits["train"].images):
         image = file.open()
         expected = [preprocess(image)]
@@ -57,15 +59,15 @@ def test_views_stand_where_they_belong(dataset: ImageDataset, cache_dir: Path) -
             pixels = augmented_view(image, (SIZE, SIZE), i, view).astype(np.float32)
             expected.append(torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25))
         features = encoder.encode_images(torch.stack(expected)).numpy()
-        np.testing.assert_allclose(found.train[i], features, atol=1e-6)
+        np.testing.assert_allclose(result.train[i], features, atol=1e-6)
     last = preprocess(dataset.splits["test"].images[-1].open())
-    np.testing.assert_allclose(found.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
-    assert found.test_labels.tolist() == [0, 1, 2, 0, 1]
-    assert (found.dataset, found.backbone_fingerprint) == ("noise", "f0")
+    np.testing.assert_allclose(result.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
+    assert result.test_labels.tolist() == [0, 1, 2, 0, 1]
+    assert (result.dataset, result.backbone_fingerprint) == ("noise", "f0")
 
 
-def test_a_second_call_encodes_nothing(dataset: ImageDataset, cache_dir: Path) -> None:
-    """All comes from the cache, equal, read-only and without progress."""
+def test_cached_features_are_not_encoded_again(dataset: ImageDataset, cache_dir: Path) -> None:
+    """They are equal, read-only, and without progress."""
     first = extract_features(FakeEncoder(), dataset, 2, cache_dir)
     encoder, calls = FakeEncoder(), []
     again = extract_features(encoder, dataset, 2, cache_dir, lambda *at: calls.append(at))
@@ -88,16 +90,13 @@ def test_a_second_call_encodes_nothing(dataset: ImageDataset, cache_dir: Path) -
     ],
     ids=["weights", "preprocess", "content", "views: training images alone", "names"],
 )
-def test_what_decides_the_numbers_is_in_the_key(
+def test_cache_key_has_everything_that_determines_features(
     dataset: ImageDataset,
     cache_dir: Path,
     change: Callable[[FakeEncoder, ImageDataset], tuple[FakeEncoder, ImageDataset, int]],
     encoded: int,
 ) -> None:
-    """Other weights, preprocessing, content or views are extracted anew, no more than needed.
-
-    Progress counts views from 0 up to their number, without those that are cached.
-    """
+    """Other weights, preprocessing, content or views are extracted again, and no more."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
     encoder, changed, views = change(FakeEncoder(), dataset)
     calls: list[tuple[int, int]] = []
@@ -108,31 +107,33 @@ def test_what_decides_the_numbers_is_in_the_key(
     assert len(list(cache_dir.glob("*.safetensors"))) > 3  # whatever a dataset is called
 
 
-def test_features_that_are_not_finite_are_refused(dataset: ImageDataset, cache_dir: Path) -> None:
+def test_non_finite_features_are_rejected(dataset: ImageDataset, cache_dir: Path) -> None:
     """Overflow in a backbone does not reach the cache."""
-    with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
+    with pytest.raises(ValueError, match="backbone fake returned non-finite features"):
         extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
     assert not list(cache_dir.glob("*"))
 
 
-def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: ImageDataset, cache_dir: Path) -> None:
-    """FrozenCLIP gives unit-norm features that equal one plain call."""
-    found = extract_features(clip, dataset, 1, cache_dir)
+def test_extraction_equals_encode_images(
+    clip: FrozenCLIP, dataset: ImageDataset, cache_dir: Path
+) -> None:
+    """FrozenCLIP's features equal those of one plain call and have unit norm."""
+    result = extract_features(clip, dataset, 1, cache_dir)
     images = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].images])
-    np.testing.assert_allclose(found.test, clip.encode_images(images).numpy(), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found.train, axis=2), 1, atol=1e-5)
+    np.testing.assert_allclose(result.test, clip.encode_images(images).numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(result.train, axis=2), 1, atol=1e-5)
 
 
-def test_features_travel_without_copies(dataset: ImageDataset, cache_dir: Path) -> None:
-    """Every array leaves a pickle as a separate buffer, which is what Ray's store shares."""
+def test_feature_arrays_are_pickled_without_copies(dataset: ImageDataset, cache_dir: Path) -> None:
+    """Each array is a separate buffer, which Ray's store shares."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
     inside_vmap = extract_features(FakeEncoder(), dataset, 1, cache_dir)
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(inside_vmap, protocol=5, buffer_callback=buffers.append)
     assert len(buffers) == 6
     assert len(body) < 2000
-    found: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
-    assert np.shares_memory(found.train, inside_vmap.train)
+    result: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
+    assert np.shares_memory(result.train, inside_vmap.train)
 
 
 def small(name: str, root: Path) -> ImageDataset:
@@ -141,8 +142,8 @@ def small(name: str, root: Path) -> ImageDataset:
     return load_dataset(name, root)
 
 
-def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
-    """Others are empty whatever images they have, and are extracted when they are asked for."""
+def test_only_requested_splits_are_extracted(tmp_path: Path) -> None:
+    """Other splits are empty, and are extracted when they are requested."""
     dataset = small("caltech101", tmp_path)
     encoder, cache = FakeEncoder(), tmp_path / "cache"
     part = extract_features(encoder, dataset, 1, cache, splits=("test",))

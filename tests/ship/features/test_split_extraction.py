@@ -1,4 +1,4 @@
-"""Extraction that is interrupted, killed or disturbed goes on from whole shards, to the bit."""
+"""Interrupted or disturbed extraction resumes from complete shards, bit by bit."""
 
 import logging
 import subprocess
@@ -28,57 +28,57 @@ from tests.ship.features.encoders import (
     streamed_dataset,
 )
 
-REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
+REST = SIZES["val"] + SIZES["test"]  # views of other splits
 
 
-def test_shards_change_no_bit(
+def test_shards_equal_a_single_pass(
     streamed: ImageDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A split in three shards has the features of one in a single pass."""
+    """A split in three shards has bitwise the features of one pass."""
     monkeypatch.setattr(ship.features.extract, "_VIEWS", 100_000)
     whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(shard_files(tmp_path)) == 3
 
 
-def test_shards_without_a_wanted_class_are_not_extracted(
+def test_shards_without_requested_classes_are_not_extracted(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
-    """Features of a class are the same to the bit, and later calls share the extracted shards."""
+    """Features are bitwise equal, and later calls share the shards."""
     labels = {split: np.arange(n) // SHARD for split, n in SIZES.items()}
     splits = {split: replace(part, labels=labels[split]) for split, part in streamed.splits.items()}
     classes = replace(streamed, class_names=("a", "b", "c"), splits=splits)
     encoder = SlowEncoder()
     assert count_missing(encoder, classes, VIEWS, tmp_path, classes=[1]) == {"train": SHARD}
-    found = extract_features(encoder, classes, VIEWS, tmp_path, classes=[1])
-    assert np.array_equal(found.train, plain.train[SHARD : 2 * SHARD])
-    assert found.train_labels.tolist() == [1] * SHARD and found.class_names == ("a", "b", "c")
-    assert not len(found.val) and not len(found.test_labels)
+    result = extract_features(encoder, classes, VIEWS, tmp_path, classes=[1])
+    assert np.array_equal(result.train, plain.train[SHARD : 2 * SHARD])
+    assert result.train_labels.tolist() == [1] * SHARD and result.class_names == ("a", "b", "c")
+    assert not len(result.val) and not len(result.test_labels)
     assert encoder.encoded == SHARD * (1 + VIEWS)
     assert digest(extract_features(encoder, classes, VIEWS, tmp_path)) == digest(plain)
     assert encoder.encoded == SIZES["train"] * (1 + VIEWS) + REST
     assert count_missing(encoder, classes, VIEWS, tmp_path) == {}
 
 
-def test_an_interrupt_loses_no_whole_shard(
+def test_interrupted_extraction_keeps_complete_shards(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
-    """The next call encodes the rest alone, and counts the others as done."""
+    """The next call encodes only the rest, and counts the others as done."""
     interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     assert len(shard_files(tmp_path)) == 2
     encoder, calls = SlowEncoder(), []
-    found = extract_features(encoder, streamed, VIEWS, tmp_path, lambda *at: calls.append(at))
+    result = extract_features(encoder, streamed, VIEWS, tmp_path, lambda *at: calls.append(at))
     assert encoder.encoded == 45 * 4 + REST
     total = SIZES["train"] * 4 + REST
     assert calls[0] == (2 * SHARD * 4, total)
     assert calls[-1] == (total, total)
-    assert digest(found) == digest(plain)
-    assert not found.train.flags.writeable
+    assert digest(result) == digest(plain)
+    assert not result.train.flags.writeable
     assert sorted(shard_files(tmp_path)) == sorted(tmp_path.iterdir())
 
 
-def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
-    """All bad ones are named though they are shards apart; whole shards wait for a second try."""
+def test_undecodable_images_are_all_named(tmp_path: Path) -> None:
+    """All of them are named across shards; complete shards are cached."""
     (tmp_path / "images").mkdir()
     dataset = streamed_dataset(tmp_path / "images")
     good = {}
@@ -99,22 +99,22 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     assert encoder.encoded == (SHARD + 45) * 4 + REST
 
 
-def test_a_cache_that_cannot_be_written_costs_warnings_alone(
+def test_unwritable_cache_only_causes_warnings(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The features come from memory, read-only; shards after the first one are not tried."""
+    """Features come from memory; later shards are not written."""
     (tmp_path / "file").write_text("x")
     with caplog.at_level(logging.WARNING):
-        found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
-    assert digest(found) == digest(plain)
-    assert not found.train.flags.writeable
-    assert len([r for r in caplog.records if "cannot be kept" in r.message]) == 3
+        result = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
+    assert digest(result) == digest(plain)
+    assert not result.train.flags.writeable
+    assert len([r for r in caplog.records if "cannot be cached" in r.message]) == 3
 
 
-def test_damaged_and_swapped_shards_are_encoded_anew(
+def test_damaged_and_swapped_shards_are_encoded_again(
     streamed: ImageDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One has a flipped bit, another its neighbour's content; each is named, in one line."""
+    """A flipped bit and a shard of another name are each one line."""
     interrupted(streamed, tmp_path, (2 * SHARD + 10) * 4)
     first, second = shard_files(tmp_path)
     content = bytearray(first.read_bytes())
@@ -131,8 +131,8 @@ def test_damaged_and_swapped_shards_are_encoded_anew(
 
 
 @pytest.mark.faults
-def test_two_processes_may_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
-    """Both get the same features, whoever is faster."""
+def test_two_processes_can_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
+    """Both return the same features."""
     for other in (0.0, 0.01):
         cache = tmp_path / str(other)
         processes = [

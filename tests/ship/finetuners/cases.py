@@ -14,7 +14,7 @@ from tests.told import told
 
 SEEDS = [7, 2]
 FAST: dict[str, dict[str, Any]] = told(__file__, "fast.yaml")
-# what is built and how; every entry of FINETUNERS is here
+# settings of every entry of FINETUNERS
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, FAST.get(name, {})) for name in FINETUNERS},
     "coop/class_specific": (
@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 0.5) -> Synthesizer:
-    """Noisy text features of the unseen classes, by default at half a real feature's weight."""
+    """Return noisy text features of the unseen classes, by default of weight 0.5."""
     generator = BatchedGenerator(GaussianText, GaussianTextConfig(scale=0.1), task, clip, SEEDS)
     return Synthesizer(SyntheticConfig(loss_weight=weight), generator.sample, task, SEEDS)
 
@@ -38,13 +38,13 @@ def built(
     clip: FrozenCLIP,
     synthetic: float | None = None,
 ) -> Any:
-    """A fine-tuner; synthetic: the weight of synthetic features, None: there are none."""
-    made = None if synthetic is None else synthesizer(task, clip, synthetic)
-    return build_finetuner(FINETUNERS[name](**settings), task, made, clip, SEEDS)
+    """Build a fine-tuner. `synthetic` is the weight of synthetic features, or None."""
+    actual = None if synthetic is None else synthesizer(task, clip, synthetic)
+    return build_finetuner(FINETUNERS[name](**settings), task, actual, clip, SEEDS)
 
 
 def trained(finetuner: BatchedFinetuner) -> Any:
-    """After all of its epochs."""
+    """Train a fine-tuner for all of its epochs."""
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
     return finetuner

@@ -1,4 +1,4 @@
-"""The loss of each fine-tuner that is trained, and its gradient, against the papers' formulas."""
+"""Losses and gradients of all trained fine-tuners equal the papers' formulas."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from tests.ship.finetuners.cases import SEEDS, built
 
 @dataclass(frozen=True)
 class Rows:
-    """One replica's batch; allowed: classes that its loss runs over, which are 1 beside 0."""
+    """Batch of one seed. `allowed` masks the classes of the loss with 1."""
 
     clip: FrozenCLIP
     task: Task
@@ -79,7 +79,7 @@ def kgcoop(weight: float, position: str = "end") -> Callable[[Rows, Weights], fl
 
 
 def dept(weight: float) -> Callable[[Rows, Weights], float]:
-    """0.4 of the prompts' and 0.6 of the head's, which is over the authors' two stacks of rows."""
+    """0.4 of the prompts' and 0.6 of the head's loss, over the authors' two sets of rows."""
 
     def formula(rows: Rows, w: Weights) -> float:
         text = rows.prompted(w["ctx"])
@@ -95,7 +95,7 @@ def dept(weight: float) -> Callable[[Rows, Weights], float]:
 
 
 def cocoop(rows: Rows, w: Weights) -> float:
-    """Each image's own token on all contexts (arXiv:2203.05557)."""
+    """Each image's token is added to all contexts (arXiv:2203.05557)."""
     hidden = np.maximum(rows.x @ w["reduce.weight"] + w["reduce.bias"], 0)
     tokens = hidden @ w["expand.weight"] + w["expand.bias"]
     logits = [rows.prompted(w["ctx"] + token) @ x for token, x in zip(tokens, rows.x, strict=True)]
@@ -103,7 +103,7 @@ def cocoop(rows: Rows, w: Weights) -> float:
 
 
 def tcp(depth: int) -> Callable[[Rows, Weights], float]:
-    """Tokens from the written text feature take the contexts' places (arXiv:2311.18231)."""
+    """Tokens from the written text feature replace the contexts (arXiv:2311.18231)."""
 
     def formula(rows: Rows, w: Weights) -> float:
         a = rows.text @ w["net.reduce.weight"] + w["net.reduce.bias"]
@@ -160,14 +160,14 @@ def clap(rows: Rows, w: Weights) -> float:
 
 
 def tip_adapter_f(rows: Rows, w: Weights) -> float:
-    """Zero-shot and cache (arXiv:2207.09519, eq. 4); weights over the whole set's mean weight."""
+    """Zero-shot and cache logits (arXiv:2207.09519, eq. 4); weights divided by their mean."""
     task, r = rows.task, rows.seed_index
-    made = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
-    values = np.eye(len(rows.text))[[*made, *task.labels[r].tolist()]]
+    actual = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
+    values = np.eye(len(rows.text))[[*actual, *task.labels[r].tolist()]]
     affinity = np.exp(-3.0 * (1 - rows.x @ w["cache.keys"].T))
     loss = rows.loss(task.logit_scale * rows.x @ rows.text.T + 2.0 * affinity @ values)
     n = task.counts[r]
-    return loss * rows.weights.mean() / ((n + 0.5 * len(made)) / (n + len(made)))
+    return loss * rows.weights.mean() / ((n + 0.5 * len(actual)) / (n + len(actual)))
 
 
 CONTEXTS = {"n_ctx": 3, "ctx_init": None}
@@ -196,18 +196,18 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Rows, Weights], float]]] =
 }
 
 
-def test_every_loss_is_written_out() -> None:
-    """But for what has none, and lp_plus_plus, which takes no batches and has a test of its own."""
+def test_every_trained_finetuner_has_a_formula() -> None:
+    """Exceptions are untrained fine-tuners and lp_plus_plus, which has another test."""
     others = {"zero_shot", "tip_adapter", "gda", "lp_plus_plus"}
     assert {name for name, _, _ in CASES.values()} | others == set(FINETUNERS)
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_loss_and_gradient_are_those_of_the_formula(
+def test_loss_and_gradient_equal_the_formula(
     case: str, synthetic: bool, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Over the classes seen, which differ between replicas; or over all of them, weighted."""
+    """Over the seen classes, which differ between seeds, or over all classes with weights."""
     name, settings, formula = CASES[case]
     task = selection_task(clip64, features, SEEDS, shots=3)
     assert not torch.equal(task.seen[0], task.seen[1])

@@ -1,4 +1,4 @@
-"""Learned prompts: what they start as, what they cost, and what DePT's head may change."""
+"""Learned prompts: their start, their cost, and the effect of DePT's head."""
 
 from typing import Any
 
@@ -19,24 +19,26 @@ EVERY_KIND = [(kind, place) for kind in (False, True) for place in ("end", "midd
 
 @pytest.fixture
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Four classes seen, four not."""
+    """Four seen and four unseen classes."""
     return final_task(clip64, features, SEEDS, shots=3)
 
 
 def text_features(finetuner: Any) -> torch.Tensor:
-    """The classifier that learned prompts make, (seed, n_cls, feature)."""
-    made: torch.Tensor = finetuner.stack("text_features")
-    return made
+    """Return the text features of learned prompts, (seed, n_cls, feature)."""
+    actual: torch.Tensor = finetuner.stack("text_features")
+    return actual
 
 
 @pytest.fixture
 def images(features: FeatureSet) -> torch.Tensor:
-    """Of the test."""
+    """Return the features of the test images."""
     return torch.tensor(features.test, dtype=torch.float64)
 
 
-def test_class_specific_contexts_start_as_the_shared_one(task: Task, clip64: FrozenCLIP) -> None:
-    """From random vectors too: at the start, the two kinds differ in nothing."""
+def test_class_specific_contexts_start_as_the_shared_context(
+    task: Task, clip64: FrozenCLIP
+) -> None:
+    """Both kinds start as the same classifier, also from random vectors."""
     shared, own = (
         text_features(built("coop", {"ctx_init": None, "class_specific": kind}, task, clip64))
         for kind in (False, True)
@@ -44,10 +46,8 @@ def test_class_specific_contexts_start_as_the_shared_one(task: Task, clip64: Fro
     torch.testing.assert_close(own, shared, atol=1e-12, rtol=0)
 
 
-def test_only_shared_contexts_before_the_name_share_a_prefix(
-    task: Task, clip64: FrozenCLIP
-) -> None:
-    """The default costs the fewest token positions; the other kinds all cost whole prompts."""
+def test_only_a_shared_context_before_the_name_saves_tokens(task: Task, clip64: FrozenCLIP) -> None:
+    """All other kinds of prompts cost whole prompts."""
     costs = {}
     for kind, place in EVERY_KIND:
         settings = {"class_specific": kind, "name_position": place}
@@ -60,24 +60,24 @@ def test_only_shared_contexts_before_the_name_share_a_prefix(
 
 
 @pytest.mark.parametrize("most", [1, 24])
-def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
+def test_cocoop_in_parts_equals_a_single_pass(
     most: int, task: Task, clip64: FrozenCLIP, images: torch.Tensor, monkeypatch: Any
 ) -> None:
-    """Training and logits with 1 or 3 images at once, of 8 classes each."""
+    """Loss, gradients and logits with 1 or 3 images per pass are equal."""
     few = images[::6]  # seven: pieces of unequal size
     sizes: list[int] = []
 
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
-        made = built("cocoop", settings, task, clip64, 0.5)
-        encode = made.prototype.prompts._shared
+        actual = built("cocoop", settings, task, clip64, 0.5)
+        encode = actual.prototype.prompts._shared
 
         def watched(ctx: torch.Tensor, *inner: Any) -> torch.Tensor:
             sizes.append(8 * len(ctx))
             return encode(ctx, *inner)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(made.prototype.prompts, "_shared", watched)
-        return trained(made).state_dict(), made.logits(few, {})
+        monkeypatch.setattr(actual.prototype.prompts, "_shared", watched)
+        return trained(actual).state_dict(), actual.logits(few, {})
 
     whole = run()
     sizes.clear()
@@ -86,14 +86,14 @@ def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
     assert max(sizes) == max(8, most) and sum(sizes) == (3 * 2 * 8 + 2 * len(few)) * 8
 
 
-def test_depts_base_classes_are_fused_and_its_new_ones_the_prompts_alone(
+def test_dept_fuses_logits_of_base_classes_only(
     clip64: FrozenCLIP, features: FeatureSet, images: torch.Tensor
 ) -> None:
-    """And in one softmax the base classes have together what the prompts give them."""
+    """New classes have the prompts' logits; the total probability of base classes is unchanged."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     dept = built("coop_dept", {"head_weight": 0.6}, task, clip64)
     scatter(dept.learned(), 0.3)
-    found, seen = dept.logits(images, {}), task.seen
+    result, seen = dept.logits(images, {}), task.seen
     prompt = task.logit_scale * images @ text_features(dept).detach().transpose(1, 2)
     for r in range(2):
         w = {name: value[r] for name, value in dept.state_dict().items()}
@@ -101,15 +101,15 @@ def test_depts_base_classes_are_fused_and_its_new_ones_the_prompts_alone(
         head = (scale * 10 * images + bias) @ w["head.weight"] + w["head.bias"]
         base = seen[r].nonzero()[:, 0]
         fused = (0.4 * prompt[r] + 0.6 * head)[:, base]
-        torch.testing.assert_close(found[r][:, base].softmax(1), fused.softmax(1))
-        torch.testing.assert_close(found[r][:, ~seen[r]], prompt[r][:, ~seen[r]])
-        mass, of_prompt = (z[r].softmax(1)[:, base].sum(1) for z in (found, prompt))
+        torch.testing.assert_close(result[r][:, base].softmax(1), fused.softmax(1))
+        torch.testing.assert_close(result[r][:, ~seen[r]], prompt[r][:, ~seen[r]])
+        mass, of_prompt = (z[r].softmax(1)[:, base].sum(1) for z in (result, prompt))
         torch.testing.assert_close(mass, of_prompt)
         assert bool((fused.argmax(1) != prompt[r][:, base].argmax(1)).any())
 
 
-def test_tcps_tower_has_a_block_before_its_tokens_and_one_behind(clip64: FrozenCLIP) -> None:
-    """Two thirds of the way unless it is said; a layer that is not there is named."""
+def test_tcp_layer_must_be_inside_the_tower(clip64: FrozenCLIP) -> None:
+    """The default is two thirds of the blocks; other layers are rejected."""
     assert [inner_depth(layer, clip64) for layer in (None, 1, 2)] == [2, 1, 2]
     with pytest.raises(ValueError, match="layer must be 1 to 2 for backbone 'tiny', whose text"):
         inner_depth(3, clip64)

@@ -1,4 +1,4 @@
-"""How fine-tuners are trained: their start, their steps, and those of LP++ by hand."""
+"""Training of fine-tuners: start, optimizer steps, and LP++ by hand."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,15 +40,15 @@ STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Two of four classes have three images in three views; replicas differ in which."""
+    """Two of four classes have three images in three views; seeds differ in the classes."""
     return selection_task(clip64, features, [7, 2], shots=3)
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_training_is_the_authors_optimizer_at_their_rates(
+def test_training_steps_equal_the_authors_optimizer(
     name: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """Three steps on all images, whose views are alike; DePT's head at 6.5 times the rate."""
+    """Three steps on all images; DePT's head has 6.5 times the rate."""
     still = replace(task, features=task.features[:, :, :1].expand_as(task.features))
     settings = {"lr": RATE, "epochs": 3, "batch_size": 256}
     ours, theirs = (built(name, settings, still, clip64) for _ in range(2))
@@ -70,28 +70,28 @@ def test_training_is_the_authors_optimizer_at_their_rates(
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 7])
 @pytest.mark.parametrize("name", ["coop", "tcp", "clip_adapter", "clap"])
-def test_with_drop_last_an_epoch_has_as_many_steps_as_dassls(
+def test_drop_last_has_dassls_number_of_steps(
     name: str, batch_size: int, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """Of six images; its DataManager drops the last batch unless that is the only one."""
+    """The last incomplete batch is dropped unless it is the only one."""
     settings = {"batch_size": batch_size, "epochs": 1}
     rows = range(task.n_nominal)
     dropping = DataLoader(rows, batch_size, drop_last=len(rows) >= batch_size)  # type: ignore[arg-type]
     finetuners = [
         built(name, {**settings, "drop_last": drops}, task, clip64) for drops in (True, False)
     ]
-    found = [finetuner.steps for finetuner in finetuners]
-    assert found == [len(dropping), len(DataLoader(rows, batch_size))]  # type: ignore[arg-type]
+    result = [finetuner.steps for finetuner in finetuners]
+    assert result == [len(dropping), len(DataLoader(rows, batch_size))]  # type: ignore[arg-type]
     for finetuner in finetuners:
         finetuner.train_epoch()
-    assert [int(finetuner._done) for finetuner in finetuners] == found
+    assert [int(finetuner._done) for finetuner in finetuners] == result
 
 
 @pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
-def test_without_what_it_adds_a_method_is_its_rival(
+def test_method_without_its_addition_equals_the_simpler_method(
     name: str, settings: dict[str, Any], rival: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """From the same start and on the same batches, with synthetic features."""
+    """From the same start and batches, with synthetic features."""
     shared: dict[str, Any] = {"lr": RATE, "epochs": 4, "batch_size": 4}
     if "coop" in rival:
         shared |= {"n_ctx": 3, "ctx_init": None, "optimizer": "dassl"}
@@ -102,22 +102,22 @@ def test_without_what_it_adds_a_method_is_its_rival(
 
 
 @pytest.mark.parametrize(("name", "choice"), TOLD["zero_shot"])
-def test_before_training_or_left_out_it_is_zero_shot(
+def test_untrained_or_unweighted_adapters_equal_zero_shot(
     name: str, choice: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
-    """What begins at the text features, and what is added to them with no weight."""
+    """Methods that start at the text features, or have weight 0, give zero-shot logits."""
     x = task.features[0, :, 0]
-    made = built(name, {}, task, clip64, 0.5).logits(x, choice)
+    actual = built(name, {}, task, clip64, 0.5).logits(x, choice)
     torch.testing.assert_close(
-        made, (task.logit_scale * x @ task.text_features.T).expand(2, -1, -1)
+        actual, (task.logit_scale * x @ task.text_features.T).expand(2, -1, -1)
     )
 
 
 @pytest.mark.parametrize(("name", "first"), TOLD["first"])
-def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
+def test_inference_grid_starts_with_the_settings_and_contains_zero(
     name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
-    """What is set comes first, so that it wins a tie."""
+    """The configured options come first, so that they win a tie."""
     fixed = built(name, {**first, "tune_on_validation": False}, task, clip64)
     assert fixed.inference_grid == (first,)
     searched = built(name, {**first, "tune_on_validation": True}, task, clip64)
@@ -129,17 +129,14 @@ def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
     ("name", "part"),
     [("clip_adapter", "down"), ("cocoop", "reduce.weight"), ("tcp", "net.reduce.weight")],
 )
-def test_a_bottleneck_has_a_unit_at_least(
+def test_bottleneck_has_at_least_one_unit(
     name: str, part: str, task: Task, clip64: FrozenCLIP
 ) -> None:
-    """As many as the size of a feature, 16, divided by the reduction; seeds start otherwise.
-
-    Nets of prompts start as torch's linear layers: uniform within n_in^-1/2, biases too.
-    """
+    """Units are feature size / reduction; prompt nets start as torch's linear layers."""
     for reduction, hidden in ((64, 1), (2, 8)):
-        made = built(name, {"reduction": reduction}, task, clip64)
-        assert made.learned()[part].shape == (2, 16, hidden)
-    start, net = made.state_dict(), part.removesuffix("reduce.weight")
+        actual = built(name, {"reduction": reduction}, task, clip64)
+        assert actual.learned()[part].shape == (2, 16, hidden)
+    start, net = actual.state_dict(), part.removesuffix("reduce.weight")
     assert not torch.equal(*start[part])
     for layer, n_in in (("reduce", 16), ("expand", 8)) if net != part else ():
         for value in (start[f"{net}{layer}.weight"], start[f"{net}{layer}.bias"]):
@@ -150,25 +147,25 @@ def test_a_bottleneck_has_a_unit_at_least(
 def rows(
     probe: BatchedFinetuner, task: Task, r: int, *, synthetic: bool
 ) -> tuple[Array, Array, Array]:
-    """Views of one replica, their labels, and what each counts as."""
+    """Return the views of one seed, their labels and weights."""
     n = task.counts[r]
     x = task.features[r, :n].reshape(3 * n, -1).numpy()
     y = task.labels[r, :n].numpy().repeat(3)
     share = np.full(3 * n, 1 / 3)
     if not synthetic:
         return x, y, share
-    # the fixed set stands in front: three features of each of two classes, at half the weight
-    made = probe.stack.state["features"][r, :18].numpy()
+    # the fixed set comes first: three features of each of two classes, at half the weight
+    actual = probe.stack.state["features"][r, :18].numpy()
     labels = task.synthesized_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
-        np.concatenate([made, x]),
+        np.concatenate([actual, x]),
         np.concatenate([labels, y]),
         np.concatenate([np.full(18, 0.5 / 3), share]),
     )
 
 
 def rows_losses(logits: Array, y: Array, allowed: Array, share: Array) -> tuple[Array, Array]:
-    """Losses of the rows, and the gradient at their logits."""
+    """Return the losses of rows, and their gradient with respect to the logits."""
     odds = np.exp(logits) * allowed
     p = odds / odds.sum(1, keepdims=True)
     share = share / share.sum()
@@ -176,12 +173,10 @@ def rows_losses(logits: Array, y: Array, allowed: Array, share: Array) -> tuple[
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
-def test_eleven_steps_by_hand(clip64: FrozenCLIP, features: FeatureSet, synthetic: bool) -> None:
-    """Momentum on w; alpha moves in the tenth step alone.
-
-    alpha starts at 20 times the cosine of images to the text of their own class, by class. The
-    rates are a quarter of 4 / lambda_max and of 1 / (4 max).
-    """
+def test_lp_plus_plus_equals_eleven_steps_by_hand(
+    clip64: FrozenCLIP, features: FeatureSet, synthetic: bool
+) -> None:
+    """w has momentum; alpha changes only in the tenth step. Both rates follow the paper."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     settings = {"alpha_scale": 20.0, "lr_scale": 0.25}
     probe = built("lp_plus_plus", settings, task, clip64, 0.5 if synthetic else None)

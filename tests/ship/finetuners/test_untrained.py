@@ -1,7 +1,6 @@
-"""Classifiers that are worked out: GDA's discriminant, and the cache of Tip-Adapter.
+"""Closed-form classifiers: GDA's discriminant and Tip-Adapter's cache.
 
-GDA is equal to scikit-learn's LDA and to the authors' closed forms, of seen and of new classes.
-The loss of Tip-Adapter-F is in test_losses.
+GDA equals scikit-learn's LDA and the authors' closed forms. Tip-Adapter-F's loss is in test_losses.
 """
 
 from dataclasses import replace
@@ -31,32 +30,32 @@ def task(clip64: FrozenCLIP) -> Task:
 
 
 def centred(scores: np.ndarray | Tensor) -> np.ndarray:
-    """Scores (n, n_cls) without each image's own constant."""
+    """Subtract each image's mean score, (n, n_cls)."""
     scores = np.asarray(scores)
     return scores - scores.mean(1, keepdims=True)
 
 
 def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
-    """What the discriminant adds to the zero-shot logits at alpha 1, (seed, n, n_cls)."""
+    """Return the discriminant at alpha 1, without zero-shot logits, (seed, n, n_cls)."""
     return gda.logits(x, {"alpha": 1.0}) - task.logit_scale * x @ task.text_features.T
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
-def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
-    """On every view of every image, LDA's decision function up to a constant per image."""
+def test_gda_equals_scikit_learns_lda(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
+    """Decision functions agree up to a constant per image, over all views."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
     x = task.unseen()[0].features[:, 0]
-    made = terms(gda, task, x)
+    actual = terms(gda, task, x)
     for r in range(len(SEEDS)):
         lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4)
         lda.fit(task.features[r].flatten(0, 1).numpy(), task.labels[r].repeat_interleave(3).numpy())
         expected = centred(lda.decision_function(x.numpy()))
         assert np.abs(expected).max() > 1
-        np.testing.assert_allclose(centred(made[r, :, :4]), expected, atol=1e-8)
+        np.testing.assert_allclose(centred(actual[r, :, :4]), expected, atol=1e-8)
 
 
-def test_weights_are_repetitions(task: Task) -> None:
-    """A row of weight 3 counts as three rows do, in classes of any size."""
+def test_row_weights_equal_repetitions(task: Task) -> None:
+    """A row of weight 3 counts as three equal rows."""
     x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one image
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
     rows = Rows(x, y, times.double(), 4)
@@ -64,7 +63,7 @@ def test_weights_are_repetitions(task: Task) -> None:
     repeated = x.repeat_interleave(times, dim=0).numpy()
     labels = y.repeat_interleave(times).numpy()
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
-    # pooled by rows as LDA does under the rows' own priors, which the classifier then leaves out
+    # pooled over rows as in LDA with the rows' priors, which the classifier ignores
     expected = lda.decision_function(x.numpy()) - np.log(lda.priors_)
     np.testing.assert_allclose(centred(x @ weight.T + bias), centred(expected), atol=1e-8)
     apart = Rows(x.repeat_interleave(times, dim=0), torch.from_numpy(labels), torch.ones(17), 4)
@@ -84,14 +83,14 @@ def by_hand(means: np.ndarray, precision: np.ndarray, x: np.ndarray) -> np.ndarr
 
 
 def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """All views of a replica's images, and the class of each."""
+    """Return all views of a seed's images, and their labels."""
     n, views = task.counts[seed_index], task.features.shape[2]
     x = task.features[seed_index, :n].reshape(n * views, -1).numpy()
     return x, task.labels[seed_index, :n].numpy().repeat(views)
 
 
-def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:
-    """With `ks`, the precision is d ((N - 1) S + tr(S) I)^-1, every view a row (eq. 4)."""
+def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLIP) -> None:
+    """The precision is d ((N - 1) S + tr(S) I)^-1 over all views (eq. 4)."""
     gda = built("gda", {}, task, clip64)
     test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
@@ -100,14 +99,14 @@ def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenC
     n, d = x.shape
     cov = residuals.T @ residuals / (n - 1)
     precision = d * np.linalg.inv((n - 1) * cov + np.trace(cov) * np.eye(d))
-    made = terms(gda, task, test)[1, :, :4]
+    actual = terms(gda, task, test)[1, :, :4]
     np.testing.assert_allclose(
-        centred(made), centred(by_hand(means, precision, test.numpy())), atol=1e-9
+        centred(actual), centred(by_hand(means, precision, test.numpy())), atol=1e-9
     )
 
 
-def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
-    """Base: pinv of the mean class covariance. New: the 64 nearest views and 16 texts a class."""
+def test_gda_pinv_equals_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
+    """Base: pinv of the mean covariance; new: 64 nearest views and 16 text copies."""
     gda = built("gda", {"precision": "pinv"}, task, clip64)
     test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
@@ -123,63 +122,60 @@ def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: Froz
         s = (x - t).T @ (x - t) / (k - 1)
         precisions.append(d * np.linalg.pinv((k - 1) * s + np.trace(s) * np.eye(d)))
     new = by_hand(new_means, np.mean(precisions, axis=0), test.numpy())
-    made = terms(gda, task, test)[1]
+    actual = terms(gda, task, test)[1]
     assert min(np.abs(centred(scores)).max() for scores in (base, new)) > 0.1
-    np.testing.assert_allclose(made[:, :4], centred(base), atol=1e-8)
-    np.testing.assert_allclose(made[:, 4:], centred(new), atol=1e-8)
+    np.testing.assert_allclose(actual[:, :4], centred(base), atol=1e-8)
+    np.testing.assert_allclose(actual[:, 4:], centred(new), atol=1e-8)
 
 
-def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCLIP) -> None:
+def test_gda_zero_shot_keeps_logits_of_new_classes(task: Task, clip64: FrozenCLIP) -> None:
     """Their terms are 0, as are the mean terms of the seen classes."""
     gda = built("gda", {"new_classes": "zero_shot"}, task, clip64)
-    made = terms(gda, task, task.features[0, :, 0])
-    assert bool((made[:, :, 4:] == 0).all()) and bool((made[:, :, :4] != 0).all())
-    torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
+    actual = terms(gda, task, task.features[0, :, 0])
+    assert bool((actual[:, :, 4:] == 0).all()) and bool((actual[:, :, :4] != 0).all())
+    torch.testing.assert_close(actual[:, :, :4].mean(2), torch.zeros_like(actual[:, :, 0]))
 
 
-def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None:
-    """Where nothing scatters, the terms are d (mu^T x - |mu|^2 / 2), the nearest mean's."""
+def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP) -> None:
+    """Without scatter the terms are d (mu^T x - |mu|^2 / 2)."""
     task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=1)
     for shrinkage in (None, 0.5):
         gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
         x = task.unseen()[0].features[:, 0]
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
-        made = terms(gda, task, x)[0, :, :4]
-        np.testing.assert_allclose(centred(made), centred(expected), atol=1e-9)
+        actual = terms(gda, task, x)[0, :, :4]
+        np.testing.assert_allclose(centred(actual), centred(expected), atol=1e-9)
 
 
-def test_single_precision_loses_little(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:
-    """The closed form is worked out in double: single precision's logits agree to 1e-3."""
-    made = []
+def test_gda_in_single_precision_is_close_to_double(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:
+    """The closed form is computed in double precision; logits agree to 1e-3."""
+    actual = []
     for backbone, dtype in ((clip, torch.float32), (clip64, torch.float64)):
         task = final_task(backbone, build_features(clip), SEEDS, shots=3)
         gda = built("gda", {"shrinkage": 1e-4}, task, backbone)
         x = torch.tensor(build_features(clip).test, dtype=dtype)
-        made.append(terms(gda, task, x).double())
-    assert float(made[1].abs().max()) > 10
-    torch.testing.assert_close(made[0], made[1], atol=1e-3, rtol=1e-4)
+        actual.append(terms(gda, task, x).double())
+    assert float(actual[1].abs().max()) > 10
+    torch.testing.assert_close(actual[0], actual[1], atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
 @pytest.mark.parametrize("weight", [None, 1.0, 0.25])
-def test_logits_are_zero_shots_and_the_caches(
+def test_tip_adapter_adds_cache_logits_to_zero_shot(
     name: str, weight: float | None, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Keys are means over views, then normalised; whatever a synthetic feature weighs, one is one.
-
-    Without synthetic features new classes have no key.
-    """
+    """Keys are normalized means over views; each synthetic feature is one key."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     tip = built(name, {}, task, clip64, weight)
-    made = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
+    actual = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
     x = task.unseen()[0].features[:, 0]
-    found = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
+    result = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
     for r in range(2):
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()
-        if made is not None:
-            keys = np.concatenate([made[r], keys])
+        if actual is not None:
+            keys = np.concatenate([actual[r], keys])
             labels = [*task.synthesized_ids[r].repeat_interleave(3).tolist(), *labels]
         cached = 2 * np.exp(-3 * (1 - x.numpy() @ keys.T)) @ np.eye(4)[labels]
         zero_shot = (task.logit_scale * x @ task.text_features.T).numpy()
-        np.testing.assert_allclose(found[r].numpy(), zero_shot + cached, atol=1e-10)
+        np.testing.assert_allclose(result[r].numpy(), zero_shot + cached, atol=1e-10)

@@ -1,7 +1,4 @@
-"""Zero-shot CLIP of templates and of descriptions in a file, against open_clip's own encode_text.
-
-Random words in the descriptions' place, and faults of the file.
-"""
+"""Zero-shot CLIP with templates, descriptions and random words, and faults of the file."""
 
 import dataclasses
 import json
@@ -16,7 +13,7 @@ from pydantic import ValidationError
 import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.zero_shot import described
+from ship.finetuners.zero_shot import class_descriptions
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
 from tests.damage import DAMAGE, Damage, damaged
@@ -38,10 +35,10 @@ OWN = "a photo of a {}, a type of toy."
         ("ensemble", ENSEMBLE),
     ],
 )
-def test_classes_are_the_normalised_mean_of_unit_norm_features(
+def test_zero_shot_features_are_normalized_means_over_templates(
     templates: str, sentences: tuple[str, ...], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Of the dataset's own template, of one for all datasets, or of seven."""
+    """For the dataset's template, a single template and the ensemble."""
     assert len(set(sentences)) in (1, 7)
     task = final_task(clip64, features, SEEDS)
     own = clip64.encode_texts([OWN.format(name) for name in WORDS])
@@ -54,8 +51,8 @@ def test_classes_are_the_normalised_mean_of_unit_norm_features(
         mean = mean + text / text.norm(dim=1, keepdim=True)
     x = torch.tensor(features.test, dtype=torch.float64)
     expected = clip64.logit_scale * x @ torch.nn.functional.normalize(mean, dim=1).T
-    made = built("zero_shot", {"templates": templates}, task, clip64).logits(x, {})
-    torch.testing.assert_close(made, expected.expand(2, -1, -1), atol=1e-9, rtol=0)
+    actual = built("zero_shot", {"templates": templates}, task, clip64).logits(x, {})
+    torch.testing.assert_close(actual, expected.expand(2, -1, -1), atol=1e-9, rtol=0)
 
 
 WRITTEN = {
@@ -66,21 +63,21 @@ WRITTEN = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Descriptions of all classes, one or two of each, and of one that there is not."""
+    """Descriptions of all classes, one or two per class, and of an unknown class."""
     path = tmp_path / "written.json"
     path.write_text(json.dumps({**WRITTEN, "unicorn": ["Some zebra words."]}))
     return path
 
 
 def config(file: Path, **more: Any) -> ZeroShotConfig:
-    """Settings with the file."""
+    """Return settings with the file."""
     return ZeroShotConfig(descriptions=str(file), **more)
 
 
-def test_a_class_is_the_mean_of_its_descriptions(
+def test_zero_shot_features_are_means_over_descriptions(
     file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In passes of three sentences; names are found in any case."""
+    """Sentences are encoded in chunks; names are matched in any case."""
     monkeypatch.setattr("ship.clip.sentences._AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
     zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
@@ -94,78 +91,78 @@ def test_a_class_is_the_mean_of_its_descriptions(
     torch.testing.assert_close(zero_shot.logits(x, {})[1], logits, atol=1e-9, rtol=0)
 
 
-def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> None:
-    """The n-th description of each class begins the same row of words; a seed makes other rows."""
-    made = described(config(file, random_words=3), WORDS)
+def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path) -> None:
+    """All classes share the words of their n-th description; the seed selects them."""
+    actual = class_descriptions(config(file, random_words=3), WORDS)
     pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
     pool |= {"Some", "zebra", "words."}
     rows: list[list[str]] = [[], []]
-    for name, own in zip(WORDS, made, strict=True):
+    for name, own in zip(WORDS, actual, strict=True):
         for row, text, was in zip(rows, own, WRITTEN[name.upper()], strict=False):
             head, words = text.split(", ", 1)[0], text.split(", ", 1)[1].split()
             assert head == f"a photo of a {name}" and len(words) == len(was.split())
             assert set(words) <= pool and words[: len(row)] == row[: len(words)]
             row += words[len(row) :]
-    assert [len(own) for own in made] == [len(own) for own in WRITTEN.values()]
+    assert [len(own) for own in actual] == [len(own) for own in WRITTEN.values()]
     assert rows[0] != rows[1][: len(rows[0])]
-    assert described(config(file, random_words=3), WORDS) == made
-    assert described(config(file, random_words=4), WORDS) != made
+    assert class_descriptions(config(file, random_words=3), WORDS) == actual
+    assert class_descriptions(config(file, random_words=4), WORDS) != actual
 
 
-def test_another_content_is_another_setting(file: Path) -> None:
-    """The digest is part of the setting; a file that changed since is not taken."""
+def test_descriptions_with_other_content_are_another_configuration(file: Path) -> None:
+    """The digest is part of the settings; a file that changed later is rejected."""
     old = config(file)
     assert ZeroShotConfig.model_validate(old.model_dump()) == old
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
     assert config(file).model_dump() != old.model_dump()
-    with pytest.raises(ValueError, match="is not the file that the study began with"):
-        described(old, WORDS)
-    assert described(config(file), WORDS)[0] == ["Another one."]
+    with pytest.raises(ValueError, match="has changed since the study began"):
+        class_descriptions(old, WORDS)
+    assert class_descriptions(config(file), WORDS)[0] == ["Another one."]
 
 
 @pytest.mark.parametrize(
     "case",
-    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is no JSON"}],
+    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is not JSON"}],
     ids=lambda case: case["says"],
 )
-def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None:
-    """One line with the file's name."""
+def test_faulty_descriptions_file_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
+    """The line has the name of the file."""
     path = tmp_path / "faulty.json"
     content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=f"faulty.json: {case['says']}"):
-        described(config(path), WORDS)
+        class_descriptions(config(path), WORDS)
 
 
 @given(damage=DAMAGE)
-def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> None:
-    """Bytes changed at random, or cut off."""
+def test_damaged_descriptions_raise_only_value_errors(tmp_path: Path, damage: Damage) -> None:
+    """Random bytes and truncated files."""
     path = tmp_path / "damaged.json"
     path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
     try:
-        assert len(described(config(path), WORDS)) == 8
+        assert len(class_descriptions(config(path), WORDS)) == 8
     except ValueError as error:
         assert "damaged.json" in str(error)
 
 
-def test_faults_of_the_setting_are_told(
+def test_faulty_description_settings_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    """No file, a folder, too large a file, random words of nothing."""
+    """Missing, too large and non-regular files, and random_words without descriptions."""
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ValidationError, match=r"No such file|must be a regular file"):
             config(path)
-    with pytest.raises(ValidationError, match="random_words needs descriptions"):
+    with pytest.raises(ValidationError, match="random_words requires descriptions"):
         ZeroShotConfig(random_words=1)
     monkeypatch.setattr("ship.configs.finetuners.MAX_BYTES", 10)
     with pytest.raises(ValidationError, match="has more than 10 bytes"):
         config(file)
 
 
-def test_what_is_kept_needs_the_file_no_more(
+def test_saved_descriptions_need_no_file(
     tmp_path: Path, file: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Loaded after the file has gone, it gives the answers of the trial."""
+    """A loaded model gives the logits of the trial without the file."""
     setting = trial(selection="none", generator={"name": "none"}, finetuner=config(file))
     last = kept(tmp_path, setting, SEEDS, features, clip)
     file.unlink()

@@ -1,4 +1,4 @@
-"""Small settings of every generator, and tasks whose replicas differ in what they see."""
+"""Small settings of every generator, and tasks whose seeds differ in classes and images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from ship.tasks import Task
 from ship.testing import Bench
 from tests.told import told
 
-# what is built and how; every entry of GENERATORS that builds something is here
+# settings of every entry of GENERATORS with a method
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     case: (case.partition("/")[0], settings)
     for case, settings in told(__file__, "cases.yaml").items()
@@ -23,15 +23,15 @@ WITHOUT_NOISE = ("vae/global", "vae/fixed")
 
 
 def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> FeatureSource:
-    """The case's generator, not fitted."""
+    """Build a case's generator, not fitted."""
     name, settings = CASES[case]
-    made = build_generator(GENERATORS[name](**settings), task, clip, seeds)
-    assert made is not None
-    return made
+    actual = build_generator(GENERATORS[name](**settings), task, clip, seeds)
+    assert actual is not None
+    return actual
 
 
 def fit(generator: FeatureSource) -> list[dict[str, Tensor]]:
-    """Train as a trial does; the metrics of each epoch."""
+    """Train as in a trial, and return the metrics of each epoch."""
     epochs = []
     for _ in range(generator.epochs):
         epochs.append(generator.train_epoch())
@@ -41,5 +41,5 @@ def fit(generator: FeatureSource) -> list[dict[str, Tensor]]:
 
 
 def uneven_task(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int]) -> Task:
-    """A task in which replicas differ in classes, in training and in validation images."""
+    """Return a task whose seeds differ in classes, training and validation images."""
     return Bench(clip, features).task(seeds)

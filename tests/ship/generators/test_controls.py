@@ -1,4 +1,4 @@
-"""The controls: a text feature is a text feature, Gaussians have the moments they should."""
+"""Controls: Gaussian samples have the fitted moments, and real images are real."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,8 +14,8 @@ from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     GaussianText,
     modality_shift,
-    neighbour_means,
-    neighbour_precision,
+    neighbor_means,
+    neighbor_precision,
     shrunk_cholesky,
     within_class_rows,
 )
@@ -31,18 +31,14 @@ SEEDS = [0, 1]
 
 
 @pytest.mark.parametrize(("name", "settings"), told(__file__, "formulas.yaml")["gaussians"])
-def test_features_are_drawn_around_a_mean(
+def test_gaussian_samples_have_the_fitted_mean_and_factor(
     name: str, settings: dict[str, Any], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """normalise(mean + L e), e the noise; each replica and class with its own moments.
-
-    Those are of un-augmented images, by test_gaussians; the covariance of the nearest neighbours
-    is the inverse of their precision over new classes.
-    """
+    """normalize(mean + L e) with the noise e and the moments of each seed and class."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
     ids = task.synthesized_ids.repeat(1, 2)
-    made, noise = (
+    actual, noise = (
         draw(SeedRng(SEEDS, "n", dtype=torch.float64))
         for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
     )
@@ -58,32 +54,34 @@ def test_features_are_drawn_around_a_mean(
             factor = shrunk_cholesky(rows, settings["shrinkage"])
         else:
             views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
-            precision = neighbour_precision(views, text[~task.seen[r]], 9, around_text=around)
+            precision = neighbor_precision(views, text[~task.seen[r]], 9, around_text=around)
             factor = torch.linalg.cholesky(torch.linalg.inv(precision))
-            means = neighbour_means(views, text, 9, settings.get("text_copies", 16))
+            means = neighbor_means(views, text, 9, settings.get("text_copies", 16))
         x = means[ids[r]] + noise[r] @ factor.T
-        torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
+        torch.testing.assert_close(actual[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 
 
-def test_real_images_come_all_before_any_comes_again(
+def test_real_images_repeat_only_after_all_were_used(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """A view of each image of the few-shot draw: once among as many as shots, then twice."""
+    """Each sample is a view of a few-shot image."""
     task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
     generator = RealImages(RealImagesConfig(), task, clip, SEEDS)
     for times in (1, 2):
         ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
-        made = generator.sample(ids, SeedRng(SEEDS, "n"))
+        actual = generator.sample(ids, SeedRng(SEEDS, "n"))
         for r in range(2):
-            rows, counts = made[r].unique(dim=0, return_counts=True)
+            rows, counts = actual[r].unique(dim=0, return_counts=True)
             assert len(rows) == 6 and counts.tolist() == [times] * 6
-            for row, label in zip(made[r], ids[r].tolist(), strict=True):
+            for row, label in zip(actual[r], ids[r].tolist(), strict=True):
                 own = torch.tensor(features.train[features.train_labels == label, 0])
                 assert bool((own == row).all(1).any())
 
 
-def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
+def test_synthesizer_adds_features_of_unseen_classes(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Real rows are unchanged; a fixed set has per_class features, by default shots."""
     task = selection_task(clip, features, SEEDS)
     generator = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator.sample, task, SEEDS)
@@ -99,17 +97,17 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
 
 
 @pytest.mark.parametrize(("share", "n_real"), [(0.25, {1}), (0.3, {1, 2}), (0.5, {2}), (1, {4})])
-def test_a_share_of_each_class_is_real(
+def test_mixed_source_has_the_configured_share_of_real_images(
     clip: FrozenCLIP, features: FeatureSet, share: float, n_real: set[int]
 ) -> None:
-    """Of four features a class as many as the share says, rounded up or down; the rest are made."""
+    """Of four features per class, share * 4 are real, rounded up or down."""
     task = selection_task(clip, features, SEEDS)
-    made = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
-    mixed = MixedWithReal(made, share, task, clip, SEEDS)
+    actual = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
+    mixed = MixedWithReal(actual, share, task, clip, SEEDS)
     ids = task.synthesized_ids.repeat_interleave(4, dim=1)
-    found, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, made))
+    result, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, actual))
     real = torch.tensor(features.train).flatten(0, 1)
-    for own, others, classes in zip(found, alone, ids, strict=True):
+    for own, others, classes in zip(result, alone, ids, strict=True):
         is_made = (own == others).all(1)
         is_real = (own[:, None] == real).all(2).any(1)
         assert torch.equal(is_made, ~is_real)
@@ -117,34 +115,33 @@ def test_a_share_of_each_class_is_real(
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
-    """Six features of each replica's first new class, from its images in the same views."""
+    """Sample six features of each seed's first new class, from the same views."""
     config = RealImagesConfig.model_validate({"name": "real", **settings})
     ids = task.synthesized_ids[:, :1].repeat(1, 6)
     return RealImages(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
 
 
-def test_a_dose_moves_the_means_and_leaves_the_deviations(
+def test_mean_shift_and_spread_scale_equal_the_formula(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over images and views.
-
-    a is the text feature, or one random direction for each replica and class.
-    """
+    """(1 - d) m + d a + s (x - m) with the mean m over images and views."""
     task = final_task(clip, features, SEEDS)
     plain = dosed(task, clip)
     assert torch.equal(
         plain, dosed(task, clip, mean_shift=0.0, spread_scale=1.0, shift_target="noise")
     )
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
-        found = dosed(task, clip, mean_shift=dose, spread_scale=spread)
+        result = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for seed_index in range(2):
             label = int(task.synthesized_ids[seed_index, 0])
             images = task.unseen()[seed_index]
             mean = images.features[images.labels == label].flatten(0, 1).mean(0)
-            made = (1 - dose) * mean + dose * task.text_features[label]
-            made = made + spread * (plain[seed_index] - mean)
-            torch.testing.assert_close(found[seed_index], made / made.norm(dim=-1, keepdim=True))
+            actual = (1 - dose) * mean + dose * task.text_features[label]
+            actual = actual + spread * (plain[seed_index] - mean)
+            torch.testing.assert_close(
+                result[seed_index], actual / actual.norm(dim=-1, keepdim=True)
+            )
     noise = dosed(task, clip, mean_shift=1.0, spread_scale=0.0, shift_target="noise")
     assert torch.equal(noise[:, :1].expand_as(noise), noise)
     assert not torch.allclose(noise[0], noise[1])
-    assert not torch.allclose(noise[0], found[0], atol=0.3)
+    assert not torch.allclose(noise[0], result[0], atol=0.3)

@@ -1,7 +1,4 @@
-"""Moments of few-shot features, and of the nearest images, against numpy and scikit-learn.
-
-That what is drawn has these moments, test_controls says.
-"""
+"""Moments of few-shot features and of neighbors equal numpy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -16,8 +13,8 @@ from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     KnnGaussian,
     modality_shift,
-    neighbour_means,
-    neighbour_precision,
+    neighbor_means,
+    neighbor_precision,
     shrunk_cholesky,
     within_class_rows,
 )
@@ -31,7 +28,7 @@ TEXT = torch.nn.functional.normalize(
 
 
 def images(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Correlated features around class centres, classes mixed up; the last class has none."""
+    """Draw correlated features around class centers; the last class has none."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     mix = rng.standard_normal((8, 8))
@@ -39,7 +36,7 @@ def images(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.from_numpy(labels)
 
 
-def test_rows_have_the_pooled_covariance() -> None:
+def test_within_class_rows_have_the_pooled_covariance() -> None:
     """Their mean outer product is sum (x - m_c)(x - m_c)^T / (n - n_classes)."""
     x, labels = images([5, 1, 2, 7, 3])
     rows = within_class_rows(x, labels, TEXT).numpy()
@@ -51,8 +48,8 @@ def test_rows_have_the_pooled_covariance() -> None:
     np.testing.assert_allclose(rows.T @ rows / len(rows), pooled, atol=1e-14)
 
 
-def test_one_image_a_class_falls_back_on_the_text_features() -> None:
-    """The covariance of image - text feature over classes, unbiased; of one image, none."""
+def test_one_image_per_class_uses_deviations_from_text_features() -> None:
+    """The covariance is that of image - text feature; a single image is rejected."""
     x, labels = images([1, 1, 1, 1, 1])
     rows = within_class_rows(x, labels, TEXT).numpy()
     expected = np.cov((x - TEXT[labels]).numpy(), rowvar=False)
@@ -61,8 +58,8 @@ def test_one_image_a_class_falls_back_on_the_text_features() -> None:
         within_class_rows(*images([1]), TEXT)
 
 
-def test_shift_weighs_classes_alike() -> None:
-    """However many images each has."""
+def test_modality_shift_weighs_classes_equally() -> None:
+    """The number of images of a class does not matter."""
     x, labels = images([9, 1, 4])
     expected = np.mean([x[labels == c].numpy().mean(0) - TEXT[c].numpy() for c in range(3)], axis=0)
     np.testing.assert_allclose(modality_shift(x, labels, TEXT).numpy(), expected, atol=1e-14)
@@ -70,8 +67,8 @@ def test_shift_weighs_classes_alike() -> None:
 
 @pytest.mark.parametrize("shrinkage", [None, 0.0, 0.3, 1.0])
 @pytest.mark.parametrize("m", [3, 50])
-def test_factor_is_of_the_shrunk_covariance(m: int, shrinkage: float | None) -> None:
-    """L L^T, also where there are fewer rows than dimensions; L is lower triangular."""
+def test_shrunk_cholesky_equals_the_shrunk_covariance(m: int, shrinkage: float | None) -> None:
+    """L is lower triangular, also with fewer rows than dimensions."""
     rows = torch.from_numpy(np.random.default_rng(1).standard_normal((m, 8)))
     factor = shrunk_cholesky(rows, shrinkage)
     s = shrinkage
@@ -84,8 +81,8 @@ def test_factor_is_of_the_shrunk_covariance(m: int, shrinkage: float | None) -> 
     assert torch.equal(factor, factor.tril())
 
 
-def test_no_spread_is_no_noise() -> None:
-    """Equal images give a covariance of 0, not a failed factorisation."""
+def test_equal_images_have_zero_covariance() -> None:
+    """The factorization does not fail."""
     assert not shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
 
 
@@ -101,8 +98,10 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("around_text", [True, False])
 @pytest.mark.parametrize("k", [1, 6, 64])
-def test_moments_by_hand(monkeypatch: pytest.MonkeyPatch, k: int, around_text: bool) -> None:
-    """Mean of k views and 3 texts; mean of d ((k - 1) S + tr(S) I)^-1, in parts of two classes."""
+def test_neighbor_moments_equal_numpy(
+    monkeypatch: pytest.MonkeyPatch, k: int, around_text: bool
+) -> None:
+    """Means of k views and 3 text copies; mean of d ((k - 1) S + tr(S) I)^-1."""
     monkeypatch.setattr(gaussians, "_CLASSES_AT_ONCE", 2)
     x, text = planted()
     means, precisions = [], []
@@ -117,16 +116,16 @@ def test_moments_by_hand(monkeypatch: pytest.MonkeyPatch, k: int, around_text: b
         total = max(len(near) - 1, 1) * s + np.trace(s) * np.eye(8)
         precisions.append(8 * np.linalg.inv(total))
     views, names = torch.from_numpy(x), torch.from_numpy(text)
-    found = neighbour_precision(views, names, k, around_text=around_text).numpy()
-    np.testing.assert_allclose(found, np.mean(precisions, axis=0), atol=1e-11)
-    np.testing.assert_allclose(neighbour_means(views, names, k, 3).numpy(), means, atol=1e-14)
+    result = neighbor_precision(views, names, k, around_text=around_text).numpy()
+    np.testing.assert_allclose(result, np.mean(precisions, axis=0), atol=1e-11)
+    np.testing.assert_allclose(neighbor_means(views, names, k, 3).numpy(), means, atol=1e-14)
 
 
-def test_where_all_classes_are_seen_all_of_them_have_a_part(
+def test_knn_gaussian_uses_all_classes_if_all_are_seen(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """As in few_shot, where features of seen classes are drawn."""
+    """As in few_shot, where features of seen classes are synthesized."""
     few = all_seen(final_task(clip, features, SEEDS, shots=3))
     generator = BatchedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
-    made = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
-    assert made.shape == (2, 4, 16) and bool(made.isfinite().all())
+    actual = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
+    assert actual.shape == (2, 4, 16) and bool(actual.isfinite().all())

@@ -1,4 +1,4 @@
-"""What the VAEs and the WGAN minimise, and its gradients, against the papers' formulas."""
+"""Losses and gradients of the VAEs and the WGAN equal the papers' formulas."""
 
 from typing import Any, get_args
 
@@ -36,12 +36,12 @@ WGAN_HIDDEN: dict[str, Any] = {**HIDDEN, "critic_hidden": 24}
 
 
 def affine(w: Weights, layer: str, x: Array) -> Array:
-    """One layer of a network."""
+    """Apply one layer."""
     return x @ w[f"{layer}.weight"] + w[f"{layer}.bias"]
 
 
 def relu(x: Array) -> Array:
-    """Nothing below 0."""
+    """Clamp at 0."""
     return np.maximum(x, 0)
 
 
@@ -61,7 +61,7 @@ def prompted(
 
 
 def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
-    """Mean and ln sigma^2 of q(z|x); without dimensions where there is no encoder."""
+    """Return mean and ln sigma^2 of q(z|x); empty without an encoder."""
     if "encoder.mean.weight" not in w:
         return np.zeros((len(x), 0)), np.zeros((len(x), 0))
     hidden = relu(affine(w, "encoder.hidden", x))
@@ -69,7 +69,7 @@ def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
 
 
 def nats(mean: Array, log_var: Array) -> Array:
-    """KL to N(0, 1) of each dimension, averaged over the rows."""
+    """Return the KL to N(0, 1) of each dimension, averaged over the rows."""
     return 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
 
 
@@ -77,11 +77,10 @@ VAES: dict[str, tuple[str, dict[str, Any]]] = told(__file__, "formulas.yaml")["v
 
 
 @pytest.mark.parametrize("case", VAES)
-def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Squared error and KL, each of whose dimensions costs free_bits at least.
-
-    Where z is noise, or there is none, there is no KL.
-    """
+def test_vae_loss_and_gradient_equal_the_formula(
+    case: str, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Squared error and KL with free bits; no KL if z is noise or absent."""
     name, settings = VAES[case]
     prompt = case if case in get_args(PromptMode) else "instance_bias"
     shown = {} if name == "mlp_vae" else {"prompt": prompt}
@@ -94,7 +93,7 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
     x = unit_rows(rng, 2, N, 16)
     noise = rng.standard_normal((2, N, vae.prototype.noise_size))
     given = torch.from_numpy(noise) if prompt != "global" else None
-    found = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
+    result = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
     kl_weight, free_bits = vae.prototype.config.kl_weight, vae.prototype.config.free_bits
 
     def by_hand(r: int, w: Weights) -> float:
@@ -108,43 +107,41 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
         price = np.maximum(nats(mean, log_var), free_bits).sum()
         return float(((made - x[r]) ** 2).sum() / N + kl_weight * price)
 
-    check_loss(found["loss"], parameters, by_hand)
+    check_loss(result["loss"], parameters, by_hand)
     for r in range(2 if encoded else 0):
         each = nats(*posterior({k: v.detach()[r].numpy() for k, v in parameters.items()}, x[r]))
-        assert found["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
+        assert result["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
         assert not free_bits or ((each < free_bits).any() and (each > free_bits).any())
     told = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
     assert vae.train_epoch().keys() == told
 
 
 def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> BatchedWGAN:
-    """Of two replicas."""
+    """A WGAN of two seeds."""
     config = WGANConfig(**{**WGAN_HIDDEN, **settings})
     return BatchedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
 
 
 def texts_of(made: BatchedWGAN) -> Tensor:
-    """Zero-shot text features of the classes."""
+    """Return the zero-shot text features of the classes."""
     return made._task.text_features
 
 
 def networks(made: BatchedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What its critic and its generator are trained in, by name."""
+    """Return the trained parameters of critic and generator by name."""
     return strip_prefix(made.stack.trained, "critic"), strip_prefix(made.stack.trained, "generator")
 
 
 def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
-    """The critic's, by LeakyReLU(0.2) units of feature and text; its gradient at the features."""
+    """Return the critic's score and its gradient with respect to the features."""
     a = affine(w, "hidden", np.concatenate([x, text], axis=1))
     slope = np.where(a > 0, 1.0, 0.2)
     inner = slope * w["score.weight"][:, 0]
     return affine(w, "score", a * slope)[:, 0], inner @ w["hidden.weight"][: x.shape[1]].T
 
 
-def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
-    clip64: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Wasserstein estimate, and the gradient penalty between pairs (arXiv:1704.00028)."""
+def test_critic_loss_equals_the_formula(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Wasserstein estimate and gradient penalty (arXiv:1704.00028)."""
     made = wgan(clip64, features)
     parameters, _ = networks(made)
     scatter(parameters, 0.4)
@@ -152,7 +149,7 @@ def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
     real, fake = unit_rows(rng, 2, N, 16), unit_rows(rng, 2, N, 16)
     mix, texts = rng.random((2, N)), texts_of(made).numpy()[IDS]
     given = map(torch.from_numpy, (real, fake, IDS, mix))
-    found = made.stack("critic_loss", *given)
+    result = made.stack("critic_loss", *given)
 
     def by_hand(r: int, w: Weights) -> float:
         between = mix[r][:, None] * real[r] + (1 - mix[r][:, None]) * fake[r]
@@ -163,15 +160,15 @@ def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
     # the score's bias moves neither term
     moved = {name: value for name, value in parameters.items() if name != "score.bias"}
     bias = parameters["score.bias"].detach().numpy()
-    check_loss(found["loss"], moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]}))
+    check_loss(result["loss"], moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]}))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 @pytest.mark.parametrize("prompt", ["instance_bias", "instance_tokens"])
-def test_the_generator_pleases_the_critic_and_the_classifier(
+def test_wgan_generator_loss_equals_the_formula(
     prompt: str, weight: float, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """-E[D(G(z))], and cross-entropy over the seen half (arXiv:1712.00981)."""
+    """-E[D(G(z))] and cross-entropy over the seen classes (arXiv:1712.00981)."""
     made = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
     judging, parameters = networks(made)
     scatter(judging, 0.4), scatter(parameters, 0.3)
@@ -187,12 +184,12 @@ def test_the_generator_pleases_the_critic_and_the_classifier(
         return float(weight * by_class - score(own, x, texts[IDS[r]])[0].mean())
 
     ids, noise = torch.from_numpy(IDS), torch.from_numpy(z)
-    found = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
-    check_loss(found["loss"], parameters, by_hand)
+    result = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
+    check_loss(result["loss"], parameters, by_hand)
 
 
-def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Replayed step by step with streams and optimizers of the test's own: the same weights."""
+def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Replayed step by step with separate streams and optimizers."""
     made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
     task, metrics = made._task, made.train_epoch()
     batches = BatchStream(task.counts, 5, SEEDS, "wgan/batches")
@@ -203,21 +200,21 @@ def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: Featu
     critic_step, generator_step = (
         torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)
     )
-    found = []
+    result = []
     for step in range(2):  # 8 images in batches of 5
         for number in (2 * step, 2 * step + 1):
             real, ids = task.batch(batches.at(number), views.at(number))
             fake = twin.stack("sample", ids, noise.at(number).normal(5, 6)).detach()
             mix = mixes.at(number).integers(2**24, 5).double() / 2**24
-            found.append(twin.stack("critic_loss", real, fake, ids, mix))
+            result.append(twin.stack("critic_loss", real, fake, ids, mix))
             critic_step.zero_grad()
-            found[-1]["loss"].sum().backward()
+            result[-1]["loss"].sum().backward()
             critic_step.step()
         generator_step.zero_grad()
         z = pleasing.at(step).normal(5, 6)
         twin.stack("loss", real, ids, z, shared=(1,))["loss"].sum().backward()
         generator_step.step()
     for ours, theirs in (("critic_loss", "loss"), ("wasserstein", "wasserstein")):
-        mean = torch.stack([one[theirs] for one in found]).mean(0).detach()
+        mean = torch.stack([one[theirs] for one in result]).mean(0).detach()
         torch.testing.assert_close(metrics[ours], mean)
     torch.testing.assert_close(made.stack.trained, twin.stack.trained, atol=1e-12, rtol=0)

@@ -1,4 +1,4 @@
-"""How VAEs are trained: their start, KL weight by epoch, active units, early stopping; prompts."""
+"""Training of VAEs: start, KL weight, active units, early stopping and prompts."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,21 +26,21 @@ SEEDS = [0, 2, 7]
 
 @pytest.fixture(scope="module")
 def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
-    """Replicas that differ in seen classes and in how many images they have."""
+    """Seeds that differ in seen classes and in their numbers of images."""
     return uneven_task(clip64, features, SEEDS)
 
 
 def build(
     clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, name: str = "mlp_vae", **settings: Any
 ) -> BatchedGenerator:
-    """The VAE with the MLP decoder, which is fast; what is tested here is the same for both."""
-    made = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
-    assert isinstance(made, BatchedGenerator)
-    return made
+    """Build the VAE with the MLP decoder, which is faster; both are trained alike."""
+    actual = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
+    assert isinstance(actual, BatchedGenerator)
+    return actual
 
 
-def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> None:
-    """A comparison of the two is one of decoders."""
+def test_both_vaes_start_from_the_same_encoder(clip64: FrozenCLIP, task: Task) -> None:
+    """A comparison of the two compares only decoders."""
     ours, theirs = (
         strip_prefix(build(clip64, task, name=name).stack.trained, "encoder")
         for name in ("vae", "mlp_vae")
@@ -49,11 +49,8 @@ def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> Non
     torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
-def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: Task) -> None:
-    """From 0 in the first epoch, which is that of kl_weight 0 to the bit, to kl_weight behind it.
-
-    The loss has the free bits, the curve of the KL has not: here every dimension is below them.
-    """
+def test_kl_weight_grows_linearly_during_warm_up(clip64: FrozenCLIP, task: Task) -> None:
+    """It is 0 in the first epoch; the reported KL has no free bits."""
     settings = {"kl_weight": 0.8, "free_bits": 0.5}
     warm, free = build(clip64, task, **settings, kl_warmup=4), build(clip64, task, kl_weight=0.0)
     for epoch, weight in enumerate([0, 0.2, 0.4, 0.6, 0.8, 0.8], 1):
@@ -68,20 +65,18 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
     assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
-def test_active_units_are_counted_over_each_replicas_own_images(
-    clip64: FrozenCLIP, task: Task
-) -> None:
-    """Variance of the posterior mean over un-augmented images > 0.01, by numpy; no padding."""
+def test_active_units_are_counted_over_each_seeds_images(clip64: FrozenCLIP, task: Task) -> None:
+    """Variance of the posterior mean over un-augmented images > 0.01, without padding."""
     vae = build(clip64, task, latent_dim=30, lr=1e-12, weight_decay=0.0)
     with torch.no_grad():
         for value in vae.stack.trained.values():
             value.copy_(0.4 * SeedRng(SEEDS, "w", dtype=value.dtype).normal(*value.shape[1:]))
-    found = vae.train_epoch()["active_units"]
+    result = vae.train_epoch()["active_units"]
     expected = []
     for r, count in enumerate(task.counts):
         means = vae.stack("encoder", task.features[:, :, 0])[0][r, :count].detach().numpy()
         expected.append(int((means.var(0) > 0.01).sum()))
-    assert found.tolist() == expected and 0 < min(expected) < max(expected) < 30
+    assert result.tolist() == expected and 0 < min(expected) < max(expected) < 30
     fresh = build(clip64, task, lr=1e-12).train_epoch()["active_units"]
     assert fresh.tolist() == [0, 0, 0]  # weights of N(0, 0.02) hardly move the mean
 
@@ -90,26 +85,23 @@ EARLY = {"lr": 0.1, "epochs": 12}
 
 
 def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
-    """The held-out ELBO of a solo run, from the real rows alone."""
+    """Compute the held-out ELBO of a solo run, from the rows without padding."""
     (images,) = task.held_out()
     x = images.features[None]
     noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
     z = mean + noise * (0.5 * log_var).exp()
-    made = vae.stack("decoder", z, images.labels[None])
+    actual = vae.stack("decoder", z, images.labels[None])
     kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
-    found: float = (((made - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
-    return found  # kl_weight is 1
+    result: float = (((actual - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
+    return result  # kl_weight is 1
 
 
 @pytest.mark.parametrize(("patience", "warmup"), [(1, 0), (3, 0), (1, 4)])
-def test_early_stopping_keeps_the_best_epoch_of_each_replica(
+def test_early_stopping_keeps_the_best_epoch_of_each_seed(
     patience: int, warmup: int, clip64: FrozenCLIP, features: FeatureSet, task: Task
 ) -> None:
-    """Against runs of one seed without it that are watched from outside.
-
-    From its last epoch on a replica has what it keeps, and reports it, while others still train.
-    """
+    """Equal to watched runs of one seed; a stopped seed reports its best epoch."""
     settings = {**EARLY, "kl_warmup": warmup}
     fused = build(clip64, task, **settings, early_stopping=patience)
     curve, held = [], []
@@ -143,33 +135,33 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
     assert len(curve) == max(lengths) > min(lengths)
 
 
-def test_early_stopping_without_validation_images_is_refused(
+def test_early_stopping_without_validation_images_is_rejected(
     clip64: FrozenCLIP, task: Task
 ) -> None:
-    """The message says what is needed and which seeds lack it."""
+    """The message has the requirement and the seeds."""
     first, *others = task.held_out()
     none = [Images(own.features[:0], own.labels[:0]) for own in others]
     without = replace(task, held_out=lambda: [first, *none])
-    with pytest.raises(ValueError, match=r"early_stopping needs validation images.*\[2, 7\]"):
+    with pytest.raises(ValueError, match=r"early_stopping requires validation images.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)
 
 
 @pytest.mark.parametrize(("settings", "sentence"), told(__file__, "formulas.yaml")["fixed"])
-def test_a_fixed_prompt_is_its_words(
+def test_fixed_prompt_samples_are_the_sentences_features(
     settings: dict[str, Any], sentence: str, clip64: FrozenCLIP, task: Task
 ) -> None:
-    """Nothing to fit; samples are CLIP's own features of the sentence, as long as its words."""
+    """Nothing is fitted, and n_ctx follows from the words."""
     vae = build(clip64, task, name="vae", prompt="fixed", **settings)
     assert vae.epochs == 0 and vae.finished and vae.train_epoch() == {}
     ids = torch.tensor([[2, 0, 2], [1, 3, 0], [3, 3, 1]])
     expected = clip64.encode_texts([sentence.format(name) for name in task.class_names])
-    made = vae.sample(ids, SeedRng(SEEDS, "noise"))
-    torch.testing.assert_close(made, expected[ids], atol=1e-12, rtol=0)
+    actual = vae.sample(ids, SeedRng(SEEDS, "noise"))
+    torch.testing.assert_close(actual, expected[ids], atol=1e-12, rtol=0)
 
 
-def test_contexts_must_fit_and_carry_what_is_learned(clip64: FrozenCLIP, task: Task) -> None:
-    """The message has the largest n_ctx; one vector a context is nothing without contexts."""
+def test_unsuitable_n_ctx_is_rejected(clip64: FrozenCLIP, task: Task) -> None:
+    """The message has the largest n_ctx; instance_tokens needs at least one context."""
     with pytest.raises(ValueError, match="n_ctx must be at most 21"):
         build(clip64, task, name="vae", n_ctx=22)
     for prompt in ("instance_tokens", "global"):

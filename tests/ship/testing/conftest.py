@@ -1,4 +1,4 @@
-"""What methods are checked on, and somebody else's methods in the tables."""
+"""A bench for checks, and the plugins of tests/third_party in the registries."""
 
 import sys
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def bench(clip64: FrozenCLIP) -> Bench:
 
 @pytest.fixture
 def example(own_tables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package and the file of tests/third_party in the tables, without being installed."""
+    """The plugins of tests/third_party in the registries, without being installed."""
     monkeypatch.syspath_prepend(str(THIRD_PARTY / "ship_example"))
     import ship_example
 

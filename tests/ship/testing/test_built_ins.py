@@ -1,6 +1,6 @@
-"""The project's own methods, and the example of a plugin, keep the contract of ship.testing.
+"""The built-in methods and the example plugin meet all requirements of ship.testing.
 
-Behind that, what the project promises of its own methods alone.
+Further tests are of requirements on built-in methods only.
 """
 
 from collections.abc import Sequence
@@ -32,33 +32,33 @@ PLUGINS: dict[str, tuple[str, None]] = {
 @pytest.mark.parametrize(
     "case", some_quick([*CASES, "residual_text", "noisy_text"], ("vae", "wgan", "noisy_text"))
 )
-def test_generators(case: str, example: None, bench: Bench) -> None:
-    """Every promise."""
+def test_every_generator_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
+    """All checks of ship.testing pass."""
     name, settings = {**CASES, **PLUGINS}[case]
-    found = list(check_generator(name, settings, bench))
-    assert len(found) == len(GENERATOR_CHECKS)
-    assert [str(one) for one in found if not one.holds] == []
+    results = list(check_generator(name, settings, bench))
+    assert len(results) == len(GENERATOR_CHECKS)
+    assert [str(result) for result in results if not result.passed] == []
 
 
 @pytest.mark.parametrize(
     "case", some_quick([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean"))
 )
-def test_finetuners(case: str, example: None, bench: Bench) -> None:
-    """Every promise, without and with synthetic features."""
+def test_every_finetuner_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
+    """All checks pass without and with synthetic features."""
     name, settings = {**FINETUNER_CASES, **PLUGINS}[case]
-    found = list(check_finetuner(name, settings, bench))
-    assert len(found) == 2 * len(FINETUNER_CHECKS)
-    assert [str(one) for one in found if not one.holds] == []
+    results = list(check_finetuner(name, settings, bench))
+    assert len(results) == 2 * len(FINETUNER_CHECKS)
+    assert [str(result) for result in results if not result.passed] == []
 
 
-def test_every_method_has_a_case() -> None:
-    """An entry of a table cannot be left out."""
+def test_every_method_has_a_test_case() -> None:
+    """A registered method cannot be omitted."""
     built = {name for name, entry in GENERATORS.items() if entry.method is not None}
     assert {name for name, _ in CASES.values()} == built
 
 
 def reordered(task: Task, order: Sequence[int]) -> Task:
-    """The same task with its class `order[i]` at place i; images keep their rows."""
+    """Return the same task with class `order[i]` at position i."""
     places = torch.tensor(order)
     place_of = places.argsort()
     return replace(
@@ -73,17 +73,17 @@ def reordered(task: Task, order: Sequence[int]) -> Task:
 @pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", list(FINETUNER_CASES))
-def test_a_class_has_the_same_logits_wherever_it_stands(
+def test_logits_do_not_depend_on_the_order_of_classes(
     case: str, synthetic: bool, bench: Bench
 ) -> None:
-    """On one seed's task; unseen classes keep their order where each has its synthetic noise."""
+    """On one seed's task; unseen classes keep their order if their noise depends on it."""
     name, settings = FINETUNER_CASES[case]
     subject = MethodSubject(FINETUNERS[name](**settings), bench, synthetic)
     seeds = bench.seeds[:1]
     task = bench.task(seeds)
     seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
     order = [*(unseen if synthetic else reversed(unseen)), *reversed(seen)]
-    plain, moved = (subject.fresh(t, seeds).answers for t in (task, reordered(task, order)))
+    plain, moved = (subject.train(t, seeds).outputs for t in (task, reordered(task, order)))
     for ours, theirs in zip(moved, plain, strict=True):
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
@@ -94,20 +94,20 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
     "name",
     sorted(set(FINETUNERS) - {"zero_shot", "tip_adapter", "tip_adapter_f"}),
 )
-def test_synthetic_features_of_no_weight_change_nothing(
+def test_synthetic_features_of_weight_0_change_nothing(
     name: str, clip64: FrozenCLIP, bench: Bench
 ) -> None:
-    """Where images of all classes are there, the run tends to the one without synthesis."""
+    """If all classes have images, the run converges to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
-    made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
-    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in made)
+    actual = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
+    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in actual)
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 
 
 @pytest.mark.parametrize("name", ["vae", "mlp_vae"])
 def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: Bench) -> None:
-    """By a fifth in a few epochs, of every replica."""
+    """By a fifth within a few epochs, for every seed."""
     task = final_task(clip64, bench.features, SEEDS, shots=3)
     settings = {**CASES[name][1], "kl_weight": 1e-3, "epochs": 15, "batch_size": 256}
     vae = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
@@ -117,7 +117,7 @@ def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: 
 
 
 class Permuted(SeedRng):
-    """The same draws, given to the rows of a batch in another order."""
+    """The same draws for the rows of a batch in another order."""
 
     def __init__(self, seeds: tuple[int, ...], order: Tensor) -> None:
         super().__init__(seeds, "testing/noise", dtype=torch.float64)
@@ -131,19 +131,16 @@ class Permuted(SeedRng):
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
-    """Not its place's in the batch; other noise makes others.
-
-    Real images are the exception: a class's come in turn, so that all come before any again.
-    """
+def test_sample_depends_only_on_class_and_noise(case: str, bench: Bench) -> None:
+    """The position in the batch does not matter, except for real images."""
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)
     ids = task.synthesized_ids.repeat(1, 2)
-    made = generator.sample(ids, bench.noise(bench.seeds))
+    actual = generator.sample(ids, bench.noise(bench.seeds))
     other = generator.sample(ids, bench.noise(bench.seeds, "other"))
-    assert torch.equal(other, made) == (case in WITHOUT_NOISE)
+    assert torch.equal(other, actual) == (case in WITHOUT_NOISE)
     if case != "real":
         order = torch.tensor([2, 0, 3, 1])
         moved = generator.sample(ids[:, order], Permuted(bench.seeds, order))
-        torch.testing.assert_close(moved, made[:, order], atol=1e-12, rtol=0)
+        torch.testing.assert_close(moved, actual[:, order], atol=1e-12, rtol=0)

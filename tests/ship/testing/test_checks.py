@@ -1,4 +1,4 @@
-"""The public checks: they pass what is sound, and say in words what is not."""
+"""The public checks accept sound methods and datasets, and explain faults of others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("example")
 
 
 def failing(found: list[CheckResult]) -> dict[str, str]:
-    """What is not kept, and why."""
-    return {one.promise: one.fault for one in found if not one.holds}
+    """Return the failed requirements and their faults."""
+    return {result.requirement: result.fault for result in found if not result.passed}
 
 
 # of each method that is spoiled, its check
@@ -57,45 +57,45 @@ def raising(*_: Any) -> Any:
 
 
 def writing(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Writes to the features of its task."""
+    """Modifies the features of its task."""
     task.features.mul_(1.5)
 
 
 def noisy(made: Any, *_: Any) -> None:
-    """Begins where torch's own stream says."""
+    """Draws from torch's global stream."""
     for value in made.parameters():
         value.data += 0.1 * torch.randn_like(value)
 
 
 def still(made: Any, *_: Any) -> None:
-    """Has nothing to train, whatever its settings say."""
+    """Trains nothing, whatever its settings are."""
     made.requires_grad_(False)
 
 
 def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
-    """Scores by what was taken from images, too."""
+    """Adds a value from training images to the logits."""
     return logits + (x @ made.centre())[:, None]
 
 
 def moved(made: Any, samples: Any, *_: Any) -> Any:
-    """Samples by what was taken from images, too."""
+    """Adds a value from training images to the samples."""
     return unit(samples + made.centre())
 
 
 def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Has what it takes from images in no buffer, and so one seed's for all."""
+    """Stores a value from images as a plain attribute."""
     mean = task.features.mean((0, 1))
     made.centre = lambda: mean
 
 
 def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
-    """Takes from images what is not kept."""
+    """Stores a value from images in a buffer that is not saved."""
     made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
     made.centre = lambda: made.mean
 
 
 def counting(made: Any, sound: Any, *_: Any) -> Any:
-    """Counts its steps, in nothing that is put back, and takes ever longer ones."""
+    """Counts steps outside of its state, and increases their size."""
     made.steps = getattr(made, "steps", 0) + 1
     if isinstance(sound, dict):
         return {name: made.steps * value for name, value in sound.items()}
@@ -103,24 +103,24 @@ def counting(made: Any, sound: Any, *_: Any) -> Any:
 
 
 def counted(made: Any, logits: Any, *_: Any) -> Any:
-    """Scores by how many steps there were."""
+    """Adds the number of steps to the logits."""
     return logits * (1 + getattr(made, "steps", 0))
 
 
 def learning(made: Any, logits: Any, x: Any, _: Any) -> Any:
-    """Learns from what it is asked about."""
+    """Learns from the images that it classifies."""
     made.prototypes.add_(x.mean())
     return logits
 
 
 def later_is_better(_: Any, logits: Any, x: Any, choice: Any) -> Any:
-    """An image scores the more highly the later it comes, but for the last one."""
+    """Scores an image by its position in the batch."""
     place = torch.arange(len(x)).unsqueeze(1)
     return logits + place * (place < len(x) - 1)
 
 
 def unit(x: Any) -> Any:
-    """Along the last axis."""
+    """Normalize along the last axis."""
     return torch.nn.functional.normalize(x, dim=-1)
 
 
@@ -131,60 +131,78 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
         for name in SOUND
         for promise, members in (
             ("it can be built", {"__init__": raising}),
-            ("the same seeds give the same numbers", {"__init__": noisy}),
-            ("goes on to the bit", {"loss": counting}),
-            ("are only read", {"__init__": writing}),
+            ("the same seeds give the same results", {"__init__": noisy}),
+            ("a resumed run", {"loss": counting}),
+            ("does not modify", {"__init__": writing}),
         )
     ),
     ("nearest_mean", "it can be built", {"inference_grid": ()}),
-    ("nearest_mean", "in finite numbers", {"logits": lambda _, sound, *x: sound * torch.inf}),
-    ("nearest_mean", "one finite number a seed", {"loss": lambda _, sound, *x: sound + torch.inf}),
-    ("nearest_mean", "with and without", {"__init__": holding, "logits": shifted}),
-    ("nearest_mean", "all that it answers from", {"__init__": unkept, "logits": shifted}),
-    ("nearest_mean", "its choices differ", {"inference_grid": ({}, {})}),
-    ("nearest_mean", "the epochs of its settings", {"__init__": still}),
-    ("nearest_mean", "that it has alone", {"logits": lambda _, sound, *x: sound - sound.mean(0)}),
-    ("nearest_mean", "in any order", {"logits": later_is_better}),
-    ("nearest_mean", "can be put back", {"loss": counting, "logits": counted}),
-    ("nearest_mean", "are not learned from", {"logits": learning}),
-    ("residual_text", "in finite numbers", {"sample": lambda _, sound, *x: sound[:, :5]}),
+    (
+        "nearest_mean",
+        "finite and have the right shape",
+        {"logits": lambda _, sound, *x: sound * torch.inf},
+    ),
+    (
+        "nearest_mean",
+        "one finite number per seed",
+        {"loss": lambda _, sound, *x: sound + torch.inf},
+    ),
+    ("nearest_mean", "with and without other seeds", {"__init__": holding, "logits": shifted}),
+    ("nearest_mean", "only on its saved state", {"__init__": unkept, "logits": shifted}),
+    ("nearest_mean", "options are distinct", {"inference_grid": ({}, {})}),
+    ("nearest_mean", "epochs are those of its settings", {"__init__": still}),
+    (
+        "nearest_mean",
+        "the logits of an image",
+        {"logits": lambda _, sound, *x: sound - sound.mean(0)},
+    ),
+    ("nearest_mean", "not depend on the other images", {"logits": later_is_better}),
+    ("nearest_mean", "can be restored", {"loss": counting, "logits": counted}),
+    ("nearest_mean", "evaluation changes nothing", {"logits": learning}),
     (
         "residual_text",
-        "one finite number a seed",
+        "finite and have the right shape",
+        {"sample": lambda _, sound, *x: sound[:, :5]},
+    ),
+    (
+        "residual_text",
+        "one finite number per seed",
         {"loss": lambda _, sound, *x: {"loss": sound["loss"], "each": sound["loss"].expand(2)}},
     ),
-    ("residual_text", "with and without", {"__init__": holding, "sample": moved}),
-    ("residual_text", "all that it answers from", {"__init__": unkept, "sample": moved}),
-    ("residual_text", "of unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
+    ("residual_text", "with and without other seeds", {"__init__": holding, "sample": moved}),
+    ("residual_text", "only on its saved state", {"__init__": unkept, "sample": moved}),
+    ("residual_text", "unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
 ]
 
 
 @pytest.mark.parametrize(("name", "promise", "members"), MUTANTS)
-def test_a_method_that_breaks_a_promise_is_found(
+def test_method_that_violates_a_requirement_fails_its_check(
     name: str, promise: str, members: dict[str, Any], spoil: Spoil
 ) -> None:
-    """It is that promise that fails, with a reason."""
+    """That check fails with a reason."""
     found = spoil(name, **members)
     assert any(promise in said and why for said, why in found.items()), found
 
 
-def test_every_promise_has_a_mutant() -> None:
-    """A clause that nothing breaks would say nothing."""
+def test_every_requirement_has_a_violating_method() -> None:
+    """A check that nothing fails would be useless."""
     for name, checks in (("nearest_mean", FINETUNER_CHECKS), ("residual_text", GENERATOR_CHECKS)):
         broken = [promise for own, promise, _ in MUTANTS if own == name]
         assert [said for said in checks if not any(part in said for part in broken)] == []
 
 
-def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
-    """Somebody else's exception is a finding in one line, and the end of the checks."""
+def test_method_that_cannot_be_built_has_one_result(spoil: Spoil) -> None:
+    """The exception of a plugin is one line, and no further checks run."""
     found = spoil("nearest_mean", __init__=raising)
-    promise = "without synthetic features, it can be built, trained and asked"
+    promise = "without synthetic features, it can be built, trained and evaluated"
     assert found == {promise: "RuntimeError: no luck"}
-    assert str(CheckResult(*found.popitem())) == f"FAILS  {promise}: RuntimeError: no luck"
+    assert str(CheckResult(*found.popitem())) == f"FAILED  {promise}: RuntimeError: no luck"
 
 
-def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels that no class has, a template without a place, images that cannot be decoded."""
+def test_dataset_that_violates_requirements_fails_its_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unknown labels, a template without {} and undecodable images."""
     emoji = DATASETS["emoji"]
 
     class Spoiled:
@@ -203,13 +221,13 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
 
     DATASETS.add(DatasetPlugin("spoiled", Spoiled()), Origin("file x", "sha256:0"))
     found = failing(list(check_dataset("spoiled")))
-    for promise in ("one place for a class name", "a label of a class", "can be decoded"):
+    for promise in ("one {} for a class name", "a valid label", "can be decoded"):
         assert any(promise in said for said in found), found
 
 
 @pytest.mark.usefixtures("own_tables")
-def test_a_dataset_that_raises_is_one_line() -> None:
-    """It names the file of the plugin, what was raised, and where."""
+def test_exception_of_a_dataset_plugin_is_one_line() -> None:
+    """The line has the file of the plugin, the exception and its location."""
 
     class Raising:
         template = "a photo of a {}."

@@ -1,4 +1,4 @@
-"""Trials in which one seed's numbers become NaN: it fails alone, and the others do not notice."""
+"""A seed with NaN fails, and does not affect the other seeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ Spoil = Callable[..., None]
 
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
-    """Make parameters NaN: of some places, in an epoch, of the n-th object that is trained."""
+    """Set parameters of some seeds to NaN in an epoch of the n-th trained object."""
 
     def arrange(
         kind: type,
@@ -67,7 +67,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 def run(
     clip: FrozenCLIP, changes: dict[str, Any], seeds: list[int], keep: bool = False
 ) -> tuple[list[EpochMetrics], Any]:
-    """A whole trial in double precision, and the run itself."""
+    """Run a whole trial in double precision; return its metrics and the run."""
     setting, features = config(**changes), build_features(clip)
     targets = dict.fromkeys(setting.targets, features)
     trial = run_trial(setting, seeds, features, clip, targets, dtype=torch.float64, keep=keep)
@@ -77,8 +77,7 @@ def run(
 GENERATED = {"generator": TOLD["wgan"]}
 ACROSS = {"protocol": "cross_dataset", "targets": ["here", "there"]}
 PATIENT = {"generator": TOLD["patient"]}
-# what is spoilt, in which epoch of which object (of selection: 0) -> the stage and the epoch that
-# are named, and what was not finite
+# damaged part, epoch and object (0: of selection) -> stage, epoch and name in the reason
 CASES = [
     ({}, BatchedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
     ({}, BatchedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),
@@ -130,7 +129,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("changes", "kind", "when", "reason"), some_quick(CASES, CASES[:5:2]), ids=str
 )
-def test_the_other_seeds_end_as_without_the_failed_one(
+def test_other_seeds_are_unaffected_by_a_failed_one(
     clip64: FrozenCLIP,
     spoil: Spoil,
     changes: dict[str, Any],
@@ -138,25 +137,25 @@ def test_the_other_seeds_end_as_without_the_failed_one(
     when: dict[str, Any],
     reason: str,
 ) -> None:
-    """Every number of every epoch; the failed seed has none from then on, and a reason."""
+    """The failed seed has no further numbers, but a reason."""
     alone, _ = run(clip64, changes, OTHERS)
     spoil(kind, **when)
-    made, _ = run(clip64, changes, SEEDS)
-    last = made[-1]
+    actual, _ = run(clip64, changes, SEEDS)
+    last = actual[-1]
     assert list(last.failed) == [PLACE] and reason in last.failed[PLACE]
-    first = next(item for item in made if item.failed)
+    first = next(item for item in actual if item.failed)
     assert f"stage {first.stage}, epoch {first.epoch}" in last.failed[PLACE] or "weights" in reason
-    by_epoch = {(item.stage, item.epoch): item for item in made}
+    by_epoch = {(item.stage, item.epoch): item for item in actual}
     # the failed seed may have chosen a later epoch than the others
-    stages = [[item.stage for item in items if item.stage != "final"] for items in (made, alone)]
+    stages = [[item.stage for item in items if item.stage != "final"] for items in (actual, alone)]
     assert stages[0] == stages[1]
     for item in alone:
         own = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
         assert own.per_seed.keys() == item.per_seed.keys()
         for name, values in item.per_seed.items():
-            found = own.per_seed[name]
-            assert (found[PLACE] is None) == (PLACE in own.failed)
-            others = [value for place, value in enumerate(found) if place != PLACE]
+            result = own.per_seed[name]
+            assert (result[PLACE] is None) == (PLACE in own.failed)
+            others = [value for place, value in enumerate(result) if place != PLACE]
             assert others == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
     for eval_set, clean in zip(
         last.correct_predictions, alone[-1].correct_predictions, strict=True
@@ -166,10 +165,10 @@ def test_the_other_seeds_end_as_without_the_failed_one(
 
 
 @pytest.mark.parametrize("kind", [BatchedFinetuner, BatchedGenerator])
-def test_a_trial_without_a_seed_left_ends(
+def test_trial_ends_when_all_seeds_have_failed(
     clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type
 ) -> None:
-    """The error has every seed's reason, be it of an earlier epoch."""
+    """The error has the reason of every seed, including earlier ones."""
     spoil(kind, 1, places=(0, 2))
     spoil(kind, 2, places=(1,))
     with pytest.raises(NonFiniteLoss) as raised:
@@ -188,10 +187,10 @@ def test_a_trial_without_a_seed_left_ends(
         ({**ACROSS, "selection": "none"}, BatchedFinetuner, 0),
     ],
 )
-def test_a_resumed_trial_remembers_its_failed_seeds(
+def test_resumed_trial_keeps_its_failed_seeds(
     clip: FrozenCLIP, spoil: Spoil, changes: dict[str, Any], kind: type, nth: int
 ) -> None:
-    """Stopped behind any epoch after the failure, it ends to the bit as if it had not been."""
+    """It is bitwise equal to an uninterrupted trial."""
     setting, features = config(**changes), build_features(clip)
     targets = dict.fromkeys(setting.targets, features)
     spoil(kind, 1, nth=nth)

@@ -1,4 +1,4 @@
-"""Trials that stop after any epoch and go on, to the bit; one stage's objects in memory."""
+"""Trials resume after any epoch, bit by bit, and free the objects of earlier stages."""
 
 import gc
 from collections import Counter
@@ -32,17 +32,17 @@ VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
 
 
 def config(changes: dict[str, Any]) -> TrialConfig:
-    """A trial that is shorter still."""
-    found = short(**changes)
-    trained = "epochs" in type(found.finetuner).model_fields
+    """Return a trial that is even shorter."""
+    result = short(**changes)
+    trained = "epochs" in type(result.finetuner).model_fields
     update = {"epochs": 3, "batch_size": 5} if trained else {}
-    return found.model_copy(update={"finetuner": found.finetuner.model_copy(update=update)})
+    return result.model_copy(update={"finetuner": result.finetuner.model_copy(update=update)})
 
 
 def start(
     setting: TrialConfig, clip: FrozenCLIP, resume: Checkpoint | None = None
 ) -> Iterator[EpochMetrics]:
-    """The trial from its beginning or from a checkpoint."""
+    """Start the trial, or resume it from a checkpoint."""
     features = feature_set(clip)
     targets = dict.fromkeys(setting.targets, features)
     return run_trial(setting, SEEDS, features, clip, targets, resume=resume)
@@ -50,7 +50,7 @@ def start(
 
 @cache
 def feature_set(clip: FrozenCLIP) -> FeatureSet:
-    """Read-only, so shared."""
+    """Return read-only features, which tests share."""
     return build_features(clip)
 
 
@@ -59,7 +59,7 @@ def check_stops(
     clip: FrozenCLIP,
     here: Callable[[EpochMetrics], bool] = lambda item: item.epoch in (0, 2, 4),
 ) -> set[str]:
-    """Stop behind each such epoch in turn and go on; returns the stages that were stopped in."""
+    """Stop after each such epoch and resume; return the stages that were stopped in."""
     run = start(setting, clip)
     whole, stops = [], []
     for item in run:
@@ -74,21 +74,21 @@ def check_stops(
 
 
 @pytest.mark.parametrize("changes", some_quick(TOLD["resumed"], TOLD["resumed"][3:6]), ids=str)
-def test_a_resumed_trial_equals_an_uninterrupted_one(
+def test_resumed_trial_equals_an_uninterrupted_one(
     clip: FrozenCLIP, changes: dict[str, Any]
 ) -> None:
-    """Every number of every epoch, to the bit, wherever it stopped; in float32 as studies run."""
+    """Every number is bitwise equal, in float32 as in studies."""
     check_stops(config(changes), clip)
 
 
-def test_it_may_stop_anywhere(clip: FrozenCLIP) -> None:
-    """Behind every epoch of every stage."""
+def test_trial_can_be_resumed_after_every_epoch(clip: FrozenCLIP) -> None:
+    """In every stage."""
     stages = check_stops(config({}), clip, lambda item: True)
     assert stages == set(get_args(Stage)) - {"test"}
 
 
-def test_a_checkpoint_can_be_taken_of_a_resumed_trial(clip: FrozenCLIP) -> None:
-    """Stopped twice; and none is given while old epochs are said again."""
+def test_resumed_trial_can_be_stopped_again(clip: FrozenCLIP) -> None:
+    """There is no checkpoint while old epochs are repeated."""
     setting = config({})
     whole = list(start(setting, clip))
     run = start(setting, clip)
@@ -106,13 +106,13 @@ def test_a_checkpoint_can_be_taken_of_a_resumed_trial(clip: FrozenCLIP) -> None:
 
 
 def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoint:
-    """A checkpoint behind so many epochs."""
+    """Return the checkpoint after a number of epochs."""
     run = start(config(changes), clip)
     for _ in range(epochs):
         next(run)
-    found = run.checkpoint()  # type: ignore[attr-defined]
-    assert isinstance(found, Checkpoint)
-    return found
+    result = run.checkpoint()  # type: ignore[attr-defined]
+    assert isinstance(result, Checkpoint)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -124,27 +124,27 @@ def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoin
     ],
     ids=str,
 )
-def test_a_checkpoint_of_another_trial_is_refused(clip: FrozenCLIP, other: dict[str, Any]) -> None:
+def test_checkpoint_of_another_trial_is_rejected(clip: FrozenCLIP, other: dict[str, Any]) -> None:
     """Before anything is reported."""
     with pytest.raises(CheckpointError):
         next(start(config(other), clip, stopped(clip, {}, 5)))
 
 
-def test_a_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal checkpoints are equal files; another torch, which may add otherwise, reads none."""
+def test_checkpoint_file_keeps_its_notes(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal checkpoints have equal bytes; another version of torch rejects them."""
     noted = replace(stopped(clip, {}, 4), notes={"trial": "a", "seconds": 1.5})
     data = noted.to_bytes()
-    found = Checkpoint.from_bytes(data)
-    assert found.notes == {"trial": "a", "seconds": 1.5}
-    assert found.epochs == noted.epochs
-    assert found.to_bytes() == data
+    result = Checkpoint.from_bytes(data)
+    assert result.notes == {"trial": "a", "seconds": 1.5}
+    assert result.epochs == noted.epochs
+    assert result.to_bytes() == data
     monkeypatch.setattr(torch, "__version__", "1.0")
     with pytest.raises(CheckpointError, match="torch"):
         Checkpoint.from_bytes(data)
 
 
-def test_a_damaged_file_is_refused(clip: FrozenCLIP) -> None:
-    """One byte changed, at a few hundred places, or cut short as a full disk leaves it."""
+def test_damaged_checkpoint_is_rejected(clip: FrozenCLIP) -> None:
+    """One changed byte at some hundred positions, or a truncated file."""
     data = stopped(clip, {"generator": "none", "finetuner": {"name": "clip_adapter"}}, 1).to_bytes()
     places = {*range(200), *range(200, len(data), max(1, len(data) // 100))}
     flipped = (data[:p] + bytes([data[p] ^ 1 << p % 8]) + data[p + 1 :] for p in places)
@@ -168,12 +168,12 @@ Alive = Callable[[], tuple[int, int]]
 
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
-    """How many generators and fine-tuners that were made since are still there."""
-    made: WeakSet[Any] = WeakSet()
+    """A function that counts generators and fine-tuners that still exist."""
+    actual: WeakSet[Any] = WeakSet()
 
     def note(kind: type) -> None:
         def noted(self: Any, *args: Any, begin: Any = kind.__init__, **rest: Any) -> None:
-            made.add(self)
+            actual.add(self)
             begin(self, *args, **rest)
 
         monkeypatch.setattr(kind, "__init__", noted)
@@ -182,14 +182,14 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
         note(kind)
 
     def counted() -> tuple[int, int]:
-        n = Counter(type(held) for held in made)
+        n = Counter(type(held) for held in actual)
         return n[BatchedGenerator] + n[BatchedWGAN], n[CoOp] + n[TipAdapterF]
 
     return counted
 
 
 def check_freed(run: Iterator[EpochMetrics], alive: Alive) -> None:
-    """No generator or fine-tuner of selection is alive once the trial has begun to retrain."""
+    """Check that no object of selection exists once the trial retrains."""
     gc.collect()
     assert alive() == (0, 0)
     most = {"selection": (1, 1), "final_generator": (1, 0), "final": (1, 1)}
@@ -202,8 +202,8 @@ def check_freed(run: Iterator[EpochMetrics], alive: Alive) -> None:
 
 
 @pytest.mark.parametrize("changes", some_quick(WATCHED, WATCHED[2:3]), ids=str)
-def test_selection_is_freed_before_retraining(
+def test_selections_objects_are_freed_before_retraining(
     changes: dict[str, Any], clip: FrozenCLIP, alive: Alive
 ) -> None:
-    """Whatever is trained in either."""
+    """For all protocols and selections."""
     check_freed(start(config(changes), clip), alive)

@@ -1,4 +1,4 @@
-"""Whole trials on the tiny CLIP: fusing, selection, what is reported, what is refused."""
+"""Whole trials on the tiny CLIP: stages, metrics, seeds and rejected input."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_har
 
 
 @pytest.mark.parametrize("changes", some_quick(TOLD["fused"], TOLD["fused"][:2]), ids=str)
-def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
-    """Every metric of every epoch of seed 2 is the same beside seeds 7 and 0 as alone."""
+def test_seed_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
+    """Every metric of seed 2 is the same with seeds 7 and 0 and without them."""
     setting = config(**changes)
     features = build_features(clip64)
     fused = list(run_trial(setting, [7, 2, 0], features, clip64, dtype=torch.float64))
     solo = list(run_trial(setting, [2], features, clip64, dtype=torch.float64))
-    # another seed may choose a later epoch, so that the fused trial retrains for longer
+    # another seed may choose a later epoch, so that the trial of all seeds retrains for longer
     of_solo = {(m.stage, m.epoch): m for m in solo}
     compared = 0
     for m in fused:
@@ -39,22 +39,24 @@ def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[s
 
 
 @pytest.mark.parametrize(("selection", "stages"), TOLD["stages"].items())
-def test_stages_and_metrics(
+def test_stages_come_in_order_and_end_with_the_test(
     clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]
 ) -> None:
-    """The stages come in order, test metrics once and last, progress only rises."""
-    made = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
-    assert list(dict.fromkeys(m.stage for m in made)) == stages
-    assert [m.stage for m in made].count("test") == 1
-    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_seed[name])
-    progress = [m.progress for m in made]
+    """Test metrics come once, and progress never decreases."""
+    actual = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
+    assert list(dict.fromkeys(m.stage for m in actual)) == stages
+    assert [m.stage for m in actual].count("test") == 1
+    assert all(0 <= value <= 100 for name in PERCENT for value in actual[-1].per_seed[name])
+    progress = [m.progress for m in actual]
     assert progress == sorted(progress) and progress[-1] == 1
-    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
+    evaluated = [m.epoch for m in actual if m.stage == "selection" and "base" in m.per_seed]
     assert evaluated == ([] if selection == "none" else [0, 2, 4])
 
 
-def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """The message has the stage, the epoch and the replicas."""
+def test_non_finite_loss_of_all_seeds_ends_the_trial(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """The message has the stage, the epoch and the seeds."""
     broken = config(generator={**VAE, "lr": 1e30})
     with pytest.raises(
         NonFiniteLoss, match=r"stage selection_generator, epoch \d \(seed indices 0\)"
@@ -74,30 +76,30 @@ def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) 
     ids=str,
 )
 @pytest.mark.parametrize("quality", [True, False])
-def test_what_is_not_finite_never_becomes_an_accuracy(
+def test_non_finite_logits_fail_the_seed(
     clip: FrozenCLIP, features: FeatureSet, broken: dict[str, Any], quality: bool
 ) -> None:
-    """A last step that breaks the weights shows in no loss; argmax would take NaN for a class."""
+    """No loss shows the effect of the last step; argmax would treat NaN as a class."""
     with pytest.raises(NonFiniteLoss, match=r"not finite.* \(seed indices 0\)"):
         list(run_trial(config(quality=quality, **broken), [5], features, clip))
 
 
 @pytest.mark.parametrize(("most", "there"), [(6, 6), (99, 8)])
-def test_max_classes_uses_the_first_ones(
+def test_max_classes_uses_the_first_classes(
     clip: FrozenCLIP, features: FeatureSet, most: int, there: int
 ) -> None:
-    """They alone decide the result; a limit beyond the dataset, as --set may give, means all."""
+    """Only they affect the result; a limit above the number of classes means all."""
     limited = list(run_trial(config(max_classes=most), [0], features, clip))
     assert limited == list(run_trial(config(), [0], features.first_classes(there), clip))
 
 
-def test_behind_its_chosen_epoch_a_replica_cannot_fail(
+def test_seed_cannot_fail_after_its_chosen_epoch(
     clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is trained on only because another one has further to go."""
+    """It is trained further only because of other seeds."""
     setting = config(eval_every=1, finetuner={**COOP, "lr": 2.0})
-    made = list(run_trial(setting, [0, 1, 2], features, clip))
-    chosen = made[-1].per_seed["selection_epoch"]
+    actual = list(run_trial(setting, [0, 1, 2], features, clip))
+    chosen = actual[-1].per_seed["selection_epoch"]
     last = max(chosen)
     assert min(chosen) < last
     done = [0]
@@ -112,4 +114,4 @@ def test_behind_its_chosen_epoch_a_replica_cannot_fail(
     monkeypatch.setattr("ship.finetuners.BatchedFinetuner", Diverging)
     again = list(run_trial(setting, [0, 1, 2], features, clip))
     assert done[0] == COOP["epochs"] + last
-    assert again[-1] == made[-1]
+    assert again[-1] == actual[-1]

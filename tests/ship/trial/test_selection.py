@@ -1,4 +1,4 @@
-"""What selection looks at, what it chooses, and what it says of its choice."""
+"""Selection: its images, its choice, and its flags."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ SEEDS = [0, 1, 2]
 
 
 def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: float | None) -> int:
-    """Find the last epoch within the tolerance of the best one; None: the first best one."""
+    """Return the last epoch within the tolerance of the best, or the first best one."""
     evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
     values = [m.per_seed[metric][seed] for m in evaluated]
     if tolerance is None:
@@ -43,7 +43,7 @@ def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: fl
 def test_each_seed_is_tested_at_its_chosen_epoch(
     clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], metric: str
 ) -> None:
-    """By the objective, if one is asked for; epoch 0 is among the candidates."""
+    """Selected by the objective if there is one; epoch 0 is a candidate."""
     setting = config(**{"eval_every": 1, **changes})
     made = list(run_trial(setting, SEEDS, features, clip))
     tolerance = None if setting.selection == "test" else TOLERANCE
@@ -53,10 +53,8 @@ def test_each_seed_is_tested_at_its_chosen_epoch(
 
 
 @pytest.mark.parametrize("name", ["coop", "kgcoop", "clip_adapter"])
-def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
-    clip64: FrozenCLIP, name: str
-) -> None:
-    """The schedule ends at the chosen epoch: a shorter training without selection is the same."""
+def test_retraining_schedule_ends_at_the_chosen_epoch(clip64: FrozenCLIP, name: str) -> None:
+    """It equals a shorter training without selection."""
     features = build_features(clip64)
     settings = {**FAST[name], "name": name, "epochs": 6, "lr": 1.0}
     settings.pop("tune_on_validation", None)  # without selection nothing is tried at inference
@@ -78,10 +76,10 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
 
 
 @pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])
-def test_few_validation_images_are_the_same_for_each_seed(
+def test_few_val_uses_the_same_images_for_each_seed(
     clip: FrozenCLIP, features: FeatureSet, shots: int | None, most: int
 ) -> None:
-    """At most 4 of a class, and no more than shots; of the base classes alone."""
+    """At most min(4, shots) per base class."""
     rich = replace(
         features,
         val=np.concatenate([features.val] * 3),
@@ -99,8 +97,8 @@ def test_few_validation_images_are_the_same_for_each_seed(
     assert torch.equal(*looked)
 
 
-def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Settings are as given, nothing of a choice is reported, and no flag of one."""
+def test_selection_none_tests_the_last_epoch(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """No selection metrics and no flags are reported."""
     tip = {"name": "tip_adapter_f", "epochs": 3, "alpha": 2.5}
     last = list(run_trial(config(selection="none", finetuner=tip), SEEDS, features, clip))[-1]
     reported = {k: v for k, v in last.per_seed.items() if "selection" in k or "edge" in k}
@@ -112,10 +110,8 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
     assert "flag/last_epoch" not in last.per_seed
 
 
-def test_selected_on_test_reports_the_test_value_it_chose(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Selections test and authors look at the very images that they report."""
+def test_test_selections_report_the_selected_value(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Selections test and authors use the reported images."""
     for selection in ("test", "authors"):
         made = list(run_trial(config(selection=selection), SEEDS, features, clip))
         last = made[-1].per_seed
@@ -125,10 +121,10 @@ def test_selected_on_test_reports_the_test_value_it_chose(
         assert last["harmonic_mean"] == tuple(best)
 
 
-def test_the_reference_rule_compares_ages_of_one_generator(
+def test_selection_authors_compares_ages_of_one_generator(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """A fine-tuner for each age, to its last epoch; what came before an age is as without it."""
+    """A fine-tuner is trained to its end for each age."""
     generator = {**VAE, "epochs": 10}
     setting = config(selection="authors", generator=generator, eval_every=1)
     made = list(run_trial(setting, SEEDS, features, clip))
@@ -148,8 +144,8 @@ def test_the_reference_rule_compares_ages_of_one_generator(
     assert trained == [m.per_seed for m in made if m.stage == "selection_generator"]
 
 
-def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> None:
-    """Others go on to later ages; of equal ones the first is chosen, which is not the last."""
+def test_flags_of_an_early_stopped_seed_equal_its_solo_run(clip64: FrozenCLIP) -> None:
+    """Other seeds reach later ages; of equal ages the first is chosen."""
     generator, probe = {**TOLD["patient"], "epochs": 20}, {**FAST["linear_probe"], "lr": 0.05}
     setting = config(
         selection="authors", generator=generator, finetuner={"name": "linear_probe", **probe}
@@ -165,10 +161,10 @@ def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> No
 
 
 @pytest.mark.parametrize("generator", ["none", "gaussian_text"])
-def test_a_generator_that_is_not_trained_has_one_age(
+def test_untrained_generator_has_one_age(
     clip: FrozenCLIP, features: FeatureSet, generator: str
 ) -> None:
-    """The last epoch's test result is then the reference rule's."""
+    """Selection authors then reports the test result of the last epoch."""
     reference, plain = (
         list(run_trial(config(selection=rule, generator=generator), SEEDS, features, clip))
         for rule in ("authors", "none")
@@ -177,8 +173,8 @@ def test_a_generator_that_is_not_trained_has_one_age(
     assert reference[-1].per_seed["new"] == plain[-1].per_seed["new"]
 
 
-def test_a_choice_at_an_edge_raises_a_flag() -> None:
-    """The largest value tried, or the smallest but 0; and the last epoch."""
+def test_choice_at_the_grid_edge_raises_a_flag() -> None:
+    """The largest and the smallest value, except for 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
     best = BestCheckpoint(5, "base", None)
     best.tensors["peak"] = torch.tensor([0, 1, 2, 3, 4])
@@ -186,9 +182,9 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
     ]
     best.tensors["choice"] = torch.tensor(places)
-    found = best.flags(choices, last=4)
-    assert found["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
-    assert found["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
+    result = best.flags(choices, last=4)
+    assert result["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
+    assert result["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
     assert best.flags([{"alpha": 1.0}], last=0) == {}
     ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
     best.tensors["choice"] = torch.tensor([0, 1, 2, 0, 1])
@@ -198,15 +194,15 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
 def updated(
     best: BestCheckpoint, values: Sequence[Sequence[float]], first: int = 0
 ) -> BestCheckpoint:
-    """Evaluate epochs of such values, a list per epoch with a value per seed."""
+    """Evaluate epochs with these values, one list per epoch and one value per seed."""
     for epoch, row in enumerate(values, first):
         value = torch.tensor(row)
         best.update(epoch, torch.zeros(len(row), dtype=torch.long), {"base": value}, {"w": value})
     return best
 
 
-def test_the_last_epoch_within_the_tolerance_is_chosen() -> None:
-    """A later epoch may be a point below the best one, wherever the best one comes."""
+def test_last_epoch_within_the_tolerance_is_chosen() -> None:
+    """Wherever the best epoch is."""
     values = [[60.0, 50.0, 70.0], [59.0, 49.5, 69.5], [58.5, 52.0, 68.9], [58.9, 50.9, 69.0]]
     chosen = updated(BestCheckpoint(3, "base", 1.0), values)
     assert chosen.epoch.tolist() == [1, 2, 3]
@@ -219,8 +215,8 @@ def test_the_last_epoch_within_the_tolerance_is_chosen() -> None:
 EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0, 60.0]]
 
 
-def test_epoch_0_and_equal_values_raise_flags() -> None:
-    """Untrained: the best epoch is 0. Saturated: half of the epochs, or more, have its value."""
+def test_untrained_and_saturated_flags() -> None:
+    """Epoch 0 was chosen; at least half of the epochs share the best value."""
     best = updated(BestCheckpoint(4, "base", None), EPOCHS)
     flags = best.flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
@@ -231,10 +227,10 @@ def test_epoch_0_and_equal_values_raise_flags() -> None:
 
 
 @pytest.mark.parametrize(("lr", "raised"), [(1e-12, 1.0), (0.5, 0.0)])
-def test_a_trial_reports_whether_it_was_tested_untrained(
+def test_trial_reports_untrained_and_saturated_flags(
     clip: FrozenCLIP, features: FeatureSet, lr: float, raised: float
 ) -> None:
-    """A learning rate that changes no prediction raises both flags; one that learns, neither."""
+    """A learning rate that changes no prediction raises both."""
     coop = {"name": "coop", "epochs": 4, "lr": lr, "batch_size": 5}
     setting = config(finetuner=coop, selection="test", eval_every=1)
     last = list(run_trial(setting, SEEDS, features, clip))[-1].per_seed
@@ -243,7 +239,7 @@ def test_a_trial_reports_whether_it_was_tested_untrained(
 
 
 def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
-    """Noise in place of all test images, and of the new classes' others."""
+    """Replace test images, and other images of new classes, by noise."""
 
     def replaced(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
         noise = rng.normal(size=held.shape).astype(held.dtype)
@@ -261,10 +257,10 @@ def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
 @pytest.mark.parametrize(
     ("finetuner", "selection"), some_quick(HONEST, [("coop", "pseudo_new"), *HONEST[-3:]])
 )
-def test_nothing_that_is_held_back_reaches_selection(
+def test_held_out_images_do_not_affect_selection(
     clip: FrozenCLIP, features: FeatureSet, finetuner: str, selection: str
 ) -> None:
-    """Test images and new classes may be noise: every loss, value and choice is the same."""
+    """With noise as test images and new classes, all losses and choices are equal."""
     short = {"name": finetuner, **FAST.get(finetuner, {})}
     setting = config(finetuner=short, selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
@@ -281,8 +277,10 @@ def test_nothing_that_is_held_back_reaches_selection(
 
 
 @pytest.mark.parametrize("selection", ["test", "authors"])
-def test_a_leak_is_seen(clip: FrozenCLIP, features: FeatureSet, selection: str) -> None:
-    """The test above can fail: what these choose by changes with the test images."""
+def test_leaking_selections_change_with_test_images(
+    clip: FrozenCLIP, features: FeatureSet, selection: str
+) -> None:
+    """The test above can fail."""
     setting = config(selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
     second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))

@@ -1,1 +1,1 @@
-"""Tests of what is kept of a trial."""
+"""Tests of saved models."""

@@ -1,4 +1,4 @@
-"""Trials whose trained parts are kept, and folders of their files."""
+"""Trials whose models are saved, and folders with their files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship import quality as judge
+from ship import quality
 from ship.clip import FrozenCLIP
 from ship.generators import Sample
 from ship.protocols import EvalSet
@@ -31,7 +31,7 @@ def kept(
     clip: FrozenCLIP,
     **more: Any,
 ) -> EpochMetrics:
-    """The report of the test; the folder has the files of what was tested."""
+    """Run a trial, write its models into a folder, and return the test's report."""
     run = run_trial(setting, seeds, features, clip, keep=True, **more)
     *before, last = run
     assert run.trained is not None and not any(item.correct_predictions for item in before)
@@ -40,7 +40,7 @@ def kept(
 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Path:
-    """The folder, with the files in it."""
+    """Write files into a folder and return it."""
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -48,7 +48,7 @@ def written(files: Mapping[str, bytes], folder: Path) -> Path:
 
 
 def small(folder: Path, features: FeatureSet, clip: FrozenCLIP, **changes: Any) -> Path:
-    """A folder of the seeds 0 and 3 of a short trial."""
+    """Write the models of seeds 0 and 3 of a short trial into a folder."""
     kept(folder, config(**changes), [0, 3], features, clip)
     return folder
 
@@ -56,51 +56,51 @@ def small(folder: Path, features: FeatureSet, clip: FrozenCLIP, **changes: Any) 
 def answers(
     logits: Tensor, last: EpochMetrics, seed_index: int, eval_set: int = 0
 ) -> dict[str, bool]:
-    """Whether logits give exactly the right answers that a report holds, by kind of answer."""
+    """Return, by kind, whether logits give exactly the correct predictions of a report."""
     held = last.correct_predictions[eval_set]
     labels, seen = torch.tensor(held.class_ids), torch.tensor(held.seen)
-    found = {}
+    result = {}
     for kind, rows in held.correct.items():
         bits = np.unpackbits(np.frombuffer(rows[seed_index], dtype=np.uint8), count=len(labels))
         among = logits.clone()
         if kind == "own":
             among[seen[labels].unsqueeze(1) != seen] = -torch.inf
-        found[kind] = bool((among.argmax(-1) == labels).numpy().tolist() == bits.tolist())
-    return found
+        result[kind] = bool((among.argmax(-1) == labels).numpy().tolist() == bits.tolist())
+    return result
 
 
 def noise(seeds: Sequence[int]) -> SeedRng:
-    """A stream of noise for each seed."""
+    """Return a noise stream for each seed."""
     return SeedRng(seeds, "test/noise")
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
-    """Names of the judged classes, and what the tested generator made of them, after each trial."""
-    made: list[tuple[tuple[str, ...], Tensor]] = []
-    judge_exam = judge.judge_exam
+    """Record the classes and samples of each trial's tested generator."""
+    actual: list[tuple[tuple[str, ...], Tensor]] = []
+    measure_eval_set = quality.measure_eval_set
 
     def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = eval_set.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
-        made.append((names, sample(labels, noise(seeds))))
-        return judge_exam(sample, eval_set, seeds)
+        actual.append((names, sample(labels, noise(seeds))))
+        return measure_eval_set(sample, eval_set, seeds)
 
-    monkeypatch.setattr(judge, "judge_exam", watching)
-    return made
+    monkeypatch.setattr(quality, "measure_eval_set", watching)
+    return actual
 
 
 class Sound(dict[str, dict[str, bytes]]):
-    """The files of a setting by the name of its fine-tuner, which hypothesis need not print."""
+    """Files of a configuration by the name of its fine-tuner; hypothesis need not print them."""
 
     __repr__ = object.__repr__
 
 
 def write(place: Path, said: bytes, tensors: bytes) -> Path:
-    """The folder with these files."""
+    """Write these files into a folder."""
     return written({MANIFEST: said, SEED: tensors}, place)
 
 
 def images(features: FeatureSet) -> torch.Tensor:
-    """The images of the test."""
+    """Return the features of the test images."""
     return torch.tensor(features.test)

@@ -1,4 +1,4 @@
-"""What is loaded answers as what was tested, for every generator, fine-tuner and protocol."""
+"""Loaded models give the tested predictions, for every generator, fine-tuner and protocol."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ FINE_TUNED: dict[str, dict[str, Any]] = {
 
 KEPT = [
     *((case, "vae") for case in FINE_TUNED),
-    # those whose features become what they keep
+    # methods whose saved state consists of features
     *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
 ]
 
@@ -46,13 +46,13 @@ KEPT = [
 @pytest.mark.parametrize(
     ("case", "generator"), some_quick(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
 )
-def test_every_fine_tuner_gives_the_answers_of_the_test(
+def test_loaded_finetuner_gives_the_tested_predictions(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
-    """Each seed's, image by image, with the alpha, beta or ratio that selection chose."""
+    """For each seed and image, with the selected inference options."""
     finetuner = FINE_TUNED[case]
-    made = {"name": generator, **MADE.get(generator, {})}
-    last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
+    actual = {"name": generator, **MADE.get(generator, {})}
+    last = kept(tmp_path, config(finetuner=finetuner, generator=actual), [0, 3], features, clip)
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(images(features))
@@ -60,14 +60,14 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
         assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
             assert value == last.per_seed[f"selection_{key}"][seed_index]
-        noted = any("finetuner zero_shot has nothing to keep" in note for note in loaded.notes)
+        noted = any("finetuner zero_shot has no state to save" in note for note in loaded.notes)
         assert noted == (finetuner["name"] == "zero_shot")
 
 
-def test_of_one_seed_logits_are_the_same_to_the_bit(
+def test_loaded_logits_of_a_solo_run_are_bitwise_equal(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside other replicas a batched product may round otherwise; alone it does not."""
+    """Batched products of several seeds may round differently."""
     seen: list[torch.Tensor] = []
     answers = EvalSet.predictions
     monkeypatch.setattr(
@@ -83,63 +83,65 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
 
 
 @pytest.mark.parametrize("case", some_quick(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
-def test_every_generator_makes_the_features_of_the_trial(
+def test_loaded_generator_gives_the_trials_features(
     tmp_path: Path,
     clip: FrozenCLIP,
     features: FeatureSet,
     case: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the same noise, to the bit where a seed was trained alone."""
-    made = watched(monkeypatch)
+    """From the same noise, bitwise if the seed was trained in a solo run."""
+    actual = watched(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
     kept(tmp_path, config(generator=generator), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
     if name in NOT_KEPT:
-        assert loaded.notes == (f"generator {name} has nothing to keep",)
-        with pytest.raises(TrainedError, match=f"generator {name} has nothing to sample from"):
+        assert loaded.notes == (f"generator {name} has no state to save",)
+        with pytest.raises(TrainedError, match=f"contains no state of generator {name}"):
             loaded.features()
         return
-    names, expected = made[-1]  # the last one judged is the one that was tested
-    found, labels = loaded.features(names, PER_CLASS, noise([3]))
-    assert torch.equal(found, expected[0])
+    names, expected = actual[-1]  # the last one judged is the one that was tested
+    result, labels = loaded.features(names, PER_CLASS, noise([3]))
+    assert torch.equal(result, expected[0])
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
-    # classes that the trial has never seen have features of their own, near their name's
+    # new classes have separate features, close to those of their name
     asked = ("zeppelin", "dog", "zeppelin")
-    found, labels = loaded.features(asked, 4, rng=1)
-    assert torch.allclose(found.norm(dim=-1), torch.ones(12), atol=1e-5)
+    result, labels = loaded.features(asked, 4, rng=1)
+    assert torch.allclose(result.norm(dim=-1), torch.ones(12), atol=1e-5)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert torch.equal(found, loaded.features(asked, 4, rng=1)[0])
+    assert torch.equal(result, loaded.features(asked, 4, rng=1)[0])
     alone, _ = loaded.features(("dog",), 12, rng=1)
-    assert not torch.allclose(found[:4], alone[:4], atol=1e-4)
-    assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
+    assert not torch.allclose(result[:4], alone[:4], atol=1e-4)
+    assert torch.allclose(result[4:8], alone[4:8], atol=1e-5)
     if case not in ("global", "fixed", "no noise"):
-        assert not torch.equal(found, loaded.features(asked, 4, rng=2)[0])
+        assert not torch.equal(result, loaded.features(asked, 4, rng=2)[0])
 
 
-def test_classes_that_a_trial_has_never_seen_have_its_templates(
+def test_new_classes_use_the_trials_templates(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Their text feature is the mean of the same sentences, as a generator without noise shows."""
+    """Their text feature is the mean over the trial's sentences."""
     noiseless = {"name": "gaussian_text", "scale": 0.0}
     setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
     kept(tmp_path, setting, [3], features, clip)
-    found, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
+    result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
     said = ["a photo of a zeppelin.", "a zeppelin in a video game."]
-    assert torch.allclose(found, class_features(clip, [said]), atol=1e-6)
+    assert torch.allclose(result, class_features(clip, [said]), atol=1e-6)
 
 
-def test_logits_of_images(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """PIL images, preprocessed ones, their features and files give the same, also clear ones."""
+def test_logits_accept_images_files_and_features(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """All forms give the same logits, also with transparency."""
     loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
     prepared = torch.stack([clip.preprocess(image) for image in drawn])
-    found = loaded.logits(drawn)
-    assert found.shape == (3, len(features.class_names))
-    assert torch.equal(found, loaded.logits(prepared))
-    assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
+    result = loaded.logits(drawn)
+    assert result.shape == (3, len(features.class_names))
+    assert torch.equal(result, loaded.logits(prepared))
+    assert torch.equal(result, loaded.logits(clip.encode_images(prepared)))
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, image in zip(paths, drawn, strict=True):
         image.save(path)
@@ -147,16 +149,18 @@ def test_logits_of_images(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
     clear.save(tmp_path / "clear.png")
     assert torch.equal(loaded.logits([clear]), loaded.logits([tmp_path / "clear.png"]))
     named = loaded.predict(paths)
-    assert torch.equal(named.probabilities, found.softmax(-1))
-    assert named.names == tuple(loaded.class_names[i] for i in found.argmax(-1).tolist())
+    assert torch.equal(named.probabilities, result.softmax(-1))
+    assert named.names == tuple(loaded.class_names[i] for i in result.argmax(-1).tolist())
     assert repr(loaded).startswith(f"TrainedModel({loaded.config.finetuner.name} with generator ")
     assert loaded.logits([]).shape == (0, len(features.class_names))
     with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
         loaded.logits(torch.zeros(3, 5))
 
 
-def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """What was trained in double precision is loaded in it."""
+def test_model_trained_in_double_precision_is_loaded_in_it(
+    tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Its logits are in double precision."""
     last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
     loaded = ship.load_trained(tmp_path, clip=clip64)
     logits = loaded.logits(images(features))
@@ -164,24 +168,24 @@ def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: Fe
     assert answers(logits, last, 0) == {"own": True, "all": True}
 
 
-def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
-    """Without a backbone at hand, the file's name of it is enough."""
+def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
+    """The name in the file is sufficient."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
-    made = build_features(pocket)
-    folder = small(tmp_path / "trained", made, pocket)
+    actual = build_features(pocket)
+    folder = small(tmp_path / "trained", actual, pocket)
     loaded = ship.load_trained(folder / "seed_3.safetensors")
     assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
     assert isinstance(loaded.config, TrialConfig)
 
 
-def test_images_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
-    """In the precision of its image tower; a backbone at hand must have it."""
+def test_images_are_encoded_with_the_trials_image_precision(tmp_path: Path) -> None:
+    """A given backbone with another precision is rejected."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
     folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
     assert ship.load_trained(folder).clip.image_precision == "bf16"
-    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* has fp32; set it"):
+    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set it"):
         ship.load_trained(folder, clip=pocket)

@@ -1,4 +1,4 @@
-"""What is kept under each protocol and selection, of fused and of resumed trials."""
+"""Saved models under each protocol and selection, of several seeds and of resumed trials."""
 
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,10 @@ from tests.told import some_quick
 
 @pytest.mark.parametrize("changes", some_quick(TOLD["kept"], TOLD["kept"][-3:]), ids=str)
 @pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
-def test_under_every_protocol(
+def test_saved_model_is_the_tested_one_under_every_protocol(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], finetuner: str
 ) -> None:
-    """The model that is kept is the one that was tested, whatever was trained before it.
-
-    Its right answers, image by image, are those that the report holds; accuracies follow.
-    """
+    """Its correct predictions equal those of the report."""
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
     last = kept(tmp_path, setting, [0, 3], features, clip)
     (eval_set,) = last.correct_predictions
@@ -42,10 +39,10 @@ def test_under_every_protocol(
             assert last.per_seed[name][seed_index] == pytest.approx(100 * share)
 
 
-def test_each_target_has_its_fine_tuner(
+def test_each_target_has_its_own_finetuner(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """One generator, and a fine-tuner over each target's own classes."""
+    """They share one generator."""
     there = features.first_classes(5)
     targets = {"here": features, "there": there}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
@@ -66,13 +63,10 @@ def test_each_target_has_its_fine_tuner(
         ship.load_trained(tmp_path, target="nowhere", clip=clip)
 
 
-def test_the_authors_rule_keeps_the_best_age(
+def test_selection_authors_saves_the_best_age_of_each_seed(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of generator and fine-tuner, each seed's own: here the last one's, and the first one's.
-
-    Its best result is one of several that were looked at; nothing is tested again.
-    """
+    """Generator and fine-tuner are those of the age that is reported."""
     seen: list[tuple[Any, Any]] = []
     evaluate = run.evaluate_choices
 
@@ -96,10 +90,10 @@ def test_the_authors_rule_keeps_the_best_age(
         assert loaded.features()[0].isfinite().all()
 
 
-def test_a_trial_that_was_resumed_keeps_the_same(
+def test_resumed_trial_saves_the_same_files(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Wherever it was stopped, to the bit; also between the targets of cross_dataset."""
+    """Bitwise, also when it stopped between targets of cross_dataset."""
     targets = {"here": features, "there": features.first_classes(5)}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
     kept(tmp_path, setting, [0, 3], features, clip, targets=targets)
@@ -115,14 +109,14 @@ def test_a_trial_that_was_resumed_keeps_the_same(
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_checkpoint_of_a_trial_that_kept_otherwise_is_refused(
+def test_checkpoint_with_another_keep_is_rejected(
     clip: FrozenCLIP, features: FeatureSet, before: bool
 ) -> None:
-    """What was chosen or tested before the stop would be missing, or be that of a later age."""
+    """The saved state would be missing, or belong to a later age."""
     setting = config(selection="authors", finetuner={"name": "tip_adapter"})
     stopped = run_trial(setting, [0, 3], features, clip, keep=before)
     next(item for item in stopped if item.stage == "selection")
     stop = stopped.checkpoint()
-    with pytest.raises(CheckpointError, match=f"keep was {before}"):
+    with pytest.raises(CheckpointError, match=f"keep must be {before}"):
         run_trial(setting, [0, 3], features, clip, resume=stop, keep=not before)
     assert next(run_trial(setting, [0, 3], features, clip, resume=stop, keep=before))

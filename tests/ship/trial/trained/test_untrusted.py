@@ -1,7 +1,4 @@
-"""Files of a trained setting that were cut, flipped or written by others: an error, or a model.
-
-What is refused, and in which words.
-"""
+"""Damaged or forged files of a trained model give an error or a model."""
 
 import copy
 import json
@@ -33,13 +30,13 @@ def sound(
     tmp_path_factory: pytest.TempPathFactory, clip: FrozenCLIP, features: FeatureSet
 ) -> Sound:
     """Files of a short trial, for some fine-tuners."""
-    found = Sound()
+    result = Sound()
     for name in FINETUNERS:
         folder = tmp_path_factory.mktemp(name) / "trained"
         finetuner = {"name": name, **FAST.get(name, {})}
         small(folder, features, clip, finetuner=finetuner)
-        found[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
-    return found
+        result[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
+    return result
 
 
 def manifest(sound: Sound, name: str) -> Any:
@@ -48,7 +45,7 @@ def manifest(sound: Sound, name: str) -> Any:
 
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Files in whose trained.json something else stands at some places."""
+    """Return files with edited values of trained.json."""
     said = manifest(sound, "coop")
     for where, value in edits.items():
         put(said, where, "x" * 1001 if value == "LONG" else value)
@@ -56,10 +53,10 @@ def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("mistake", told(__file__, "mistakes.yaml"), ids=str)
-def test_each_refusal_says_why(
+def test_unusable_trained_files_are_one_line(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
 ) -> None:
-    """In one line that names the file."""
+    """The line has the file and the reason."""
     folder = write(tmp_path, *edited(sound, mistake["put"]))
     with pytest.raises(TrainedError) as refused:
         ship.load_trained(folder, clip=clip)
@@ -68,8 +65,8 @@ def test_each_refusal_says_why(
     assert mistake["words"] in str(refused.value)
 
 
-def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
-    """It could be an archive, which torch would run."""
+def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
+    """It could be an archive, whose code torch would execute."""
     (tmp_path / "evil.pt").write_bytes(b"x")
     backbone = f"ViT-B-32:{tmp_path / 'evil.pt'}"
     folder = write(tmp_path, *edited(sound, {"settings.backbone": backbone}))
@@ -77,10 +74,10 @@ def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, so
         ship.load_trained(folder)
 
 
-def test_a_file_that_is_too_large_is_not_read(
+def test_too_large_trained_file_is_not_read(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is in it."""
+    """Whatever it contains."""
     folder = write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
     monkeypatch.setattr(trained, "MAX_TENSORS", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
@@ -102,7 +99,7 @@ PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 
 
 def use(tmp_path: Path, clip: FrozenCLIP) -> None:
-    """A model that works, or one line that says what is wrong with which file."""
+    """Load and use a model; an error must be one line with the file and the fault."""
     try:
         loaded = ship.load_trained(tmp_path, clip=clip)
         assert loaded.logits(torch.eye(2, clip.feature_dim)).shape == (2, len(loaded.class_names))
@@ -114,28 +111,28 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
 
 
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
-    """A trained.json with the digest of a seed's file."""
+    """Return trained.json with the digest of a seed's file."""
     said = manifest(sound, name)
     said["seeds"][0]["blake2b"] = digest(data)
     return add_checksum(said)
 
 
 @given(damage=DAMAGE, behind=st.binary(max_size=9))
-def test_a_file_that_was_cut_or_flipped_is_named(
+def test_damaged_trained_files_are_rejected(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, damage: Damage, behind: bytes
 ) -> None:
-    """Either one; no other numbers come of it, also where the digest fits."""
+    """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
     said, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
     use(write(tmp_path, said, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
-        with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
+        with pytest.raises(TrainedError, match=r"does not match trained\.json"):
             ship.load_trained(write(tmp_path, whole[MANIFEST], seed), clip=clip)
 
 
 def changed(said: Any, path: list[int], value: Any) -> Any:
-    """A JSON in which the value at a path is another."""
+    """Return JSON in which the value at a path is replaced."""
     root = {"": copy.deepcopy(said)}
     owner, key = root, ""
     for number in path:
@@ -149,16 +146,16 @@ def changed(said: Any, path: list[int], value: Any) -> Any:
 
 
 @given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
-def test_whatever_trained_json_says(
+def test_random_manifests_are_models_or_errors(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
-    """One value is any other, under a right checksum: an error, or a model of the file's size."""
+    """One changed value gives an error, or a model of the file's size."""
     said = changed(manifest(sound, name), path, value)
     use(write(tmp_path, add_checksum(said), sound[name][SEED]), clip)
 
 
 def other(value: Tensor) -> list[Tensor]:
-    """A tensor of another shape, kind or content."""
+    """Return a tensor of another shape, type or content."""
     return [
         value.reshape(-1),
         value[:, :0],
@@ -172,10 +169,10 @@ def other(value: Tensor) -> list[Tensor]:
 
 
 @given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
-def test_whatever_the_tensors_are(
+def test_random_tensors_are_models_or_errors(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
 ) -> None:
-    """One is another, or is missing: they fit what is built, or are refused."""
+    """A changed or missing tensor fits the model or is rejected."""
     tensors = safetensors.torch.load(sound[name][SEED])
     key = sorted(tensors)[which % len(tensors)]
     choices = other(tensors.pop(key))
