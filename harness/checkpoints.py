@@ -88,9 +88,9 @@ class Storage:
             self.delete(name)
         except Exception as error:  # OSError, or pyarrow's errors for an unusable URI
             raise StorageError(
-                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (set "
-                "storage, --storage or SHIP_SWEEP_STORAGE to another place; checkpoint_every: null "
-                "does without)"
+                f"storage {self.uri}: cannot write checkpoints: {one_line(error)}. Choose another "
+                "place with storage, --storage or SHIP_SWEEP_STORAGE, or disable checkpoints with "
+                "checkpoint_every: null"
             ) from error
 
     def read(self, name: str) -> bytes | None:
@@ -139,7 +139,7 @@ class Storage:
                 system, folder = self._place()
                 system.delete_dir_contents(folder, missing_dir_ok=True)
         except Exception as error:
-            logger.warning("old checkpoints could not be removed: %s", error)
+            logger.warning("cannot remove old checkpoints: %s", error)
 
 
 def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
@@ -193,7 +193,7 @@ class Checkpoints:
             data = self._storage.read(self._name)
             return None if data is None else Checkpoint.from_bytes(data)
         except Exception as error:  # the content is invalid, or the file system fails
-            logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
+            logger.warning("cannot read checkpoint %s: %s", self._name, error)
             return None
 
     def finish(
@@ -224,7 +224,7 @@ class Checkpoints:
             checkpoint = Checkpoint(tuple(epochs), tensors, notes)
             self._storage.write(self._name, checkpoint.to_bytes())
         except Exception as error:  # as in write()
-            logger.warning("the result %s could not be written: %s", self._name, error)
+            logger.warning("cannot write result %s: %s", self._name, error)
 
     def write(self, trial: Any, notes: Notes) -> None:
         """Write a checkpoint of the trial if one is due and the trial supports it.
@@ -242,7 +242,7 @@ class Checkpoints:
                 return
             self._storage.write(self._name, replace(checkpoint, notes=notes).to_bytes())
         except Exception as error:  # e.g. too little memory for a copy; the trial continues
-            logger.warning("the checkpoint %s could not be written: %s", self._name, error)
+            logger.warning("cannot write checkpoint %s: %s", self._name, error)
         self._rest(time.monotonic() - started)
 
     def refuses(self, error: BaseException) -> bool:

@@ -212,7 +212,8 @@ class Worker:
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
-                f"backbone {trial.backbone} has other weights on this node than its features are of"
+                f"the weights of backbone {trial.backbone} on this node differ from those of its "
+                f"features"
             )
         self._clip = clip
         if resume is not None:

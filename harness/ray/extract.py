@@ -113,7 +113,9 @@ class EncodeActor:
             load_carried(self._plugins)  # a plugin may define the type of the images
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
-                raise ValueError(f"backbone {name} has other weights on a node than on the driver")
+                raise ValueError(
+                    f"the weights of backbone {name} differ between a node and the driver"
+                )
         self._clip.image_precision = precision
         return self._clip
 
@@ -208,7 +210,7 @@ class ClusterEncoder(ExitStack):
         except RayError as error:  # finished shards stay in the cache
             reason = last_error(str(error))
             raise ClusterError(
-                f"features of {dataset.name} cannot be extracted: {reason}"
+                f"cannot extract the features of {dataset.name}: {reason}"
             ) from error
         finally:
             if remaining:  # stop the actors, because their results are no longer needed
@@ -290,6 +292,6 @@ def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     except UndecodableError:
         return undecodable(dataset, split, name)
     return DatasetError(
-        f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
-        "cluster: data_root (--data-root) must be there under the same path on each"
+        f"dataset {dataset.name}: {name} can be decoded on the driver, but not on every node. "
+        "Provide the same data_root (--data-root) on every node"
     )

@@ -149,7 +149,7 @@ def token_hint() -> str:
     """
     if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
         return ""
-    return f". If the cluster asks for the token in {TOKEN_FILE}, set {MODE}=token"
+    return f". If the cluster requires the token in {TOKEN_FILE}, set {MODE}=token"
 
 
 def _authentication_reader() -> Callable[[], None] | None:
@@ -273,7 +273,7 @@ def death_of(message: str) -> Death:
     if LOW_MEMORY in message:
         used = MEMORY_USED.search(message)
         amount = f" ({used[1]})" if used else ""
-        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{amount}")
+        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray because memory was low{amount}")
     if NODE_DIED in message:
         return Death(Failure.NODE_LOST, "its node was lost")
     if CONNECTION_BROKE in message and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
@@ -292,7 +292,7 @@ def last_error(text: str) -> str:
     messages = [line for line in lines if not line.startswith("Traceback ")]
     starts = [index for index, line in enumerate(messages) if _IS_ERROR.match(line)]
     first = starts[-1] if starts else -3
-    return " ".join(messages[first:]) or "its process ended without a word"
+    return " ".join(messages[first:]) or "its process ended without an error message"
 
 
 def error_text(trial: Any) -> str:

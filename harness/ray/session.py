@@ -119,10 +119,13 @@ def start(address: str, verbose: bool, **options: Any) -> None:
         with sigterm_blocked(), own_handlers(), internals.workers_import_as_the_driver():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # Ray raises a plain Exception if it cannot start
-        local = "Ray did not start, the same command tries again"
-        subject = local if address == "local" else f"no Ray cluster at {address}"
-        hint = "" if address == "local" else internals.token_hint()
-        raise ClusterError(f"{subject}: {_start_fault(error)}{hint}") from error
+        fault = _start_fault(error)
+        if address == "local":
+            advice = "Run the same command to try again"
+            line = f"Ray did not start: {fault.rstrip('.')}. {advice}"
+        else:
+            line = f"no Ray cluster at {address}: {fault}{internals.token_hint()}"
+        raise ClusterError(line) from error
 
 
 def _start_fault(error: Exception) -> str:
@@ -149,7 +152,7 @@ def require_worker() -> None:
     except ray.exceptions.RayError as error:
         fault = one_line(error).rstrip(".")
         raise ClusterError(
-            f"Ray started no worker process (limit {START_SECONDS:g} s): {fault}. "
+            f"Ray started no worker process within {START_SECONDS:g} s: {fault}. "
             "Run the same command to try again"
         ) from error
 

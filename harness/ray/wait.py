@@ -45,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with attempt:
                 n_alive = alive(options.address)
                 if n_alive < options.count:
-                    raise ClusterError(f"{n_alive} of {options.count} nodes are there")
+                    raise ClusterError(f"{n_alive} of {options.count} nodes are alive")
     except ClusterError as error:
-        print(f"Ray at {options.address} after {options.seconds:g} s: {error}", file=sys.stderr)
+        line = f"Ray at {options.address} is not ready after {options.seconds:g} s: {error}"
+        print(line, file=sys.stderr)
         return 1
     return 0
 

@@ -35,7 +35,7 @@ from harness.store import (
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
-_AGAINST = "; against the baseline: "  # after a run's own result, in its description
+_AGAINST = "; difference from the baseline: "  # after a run's own result, in its description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
@@ -271,15 +271,15 @@ def _note(publication: Publication, stored: Mapping[str, str]) -> str:
         stored: Params of the run in the store.
     """
     outdated = [
-        f"`{name}` {publication.params.get(name, 'no constant')}"
+        f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
         for name, text in sorted(stored.items())
         if publication.params.get(name) != text
     ]
     head = ""
     if outdated:
         values = ", ".join(outdated)
-        head = f"MLflow keeps the first value of a parameter; these are now: {values}.\n\n"
-    tail = f"\nThe whole report: Artifacts, `{REPORT}/{publication.page}`."
+        head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
+    tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
     return _cut(head + publication.note, MAX_TAG - len(tail)) + tail
 
 

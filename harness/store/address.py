@@ -40,13 +40,13 @@ def address_fault(uri: str) -> str | None:
     if uri.startswith(SQLITE):
         return _options_fault(uri)
     if re.match("(?i)sqlite[:+]", uri):  # e.g. sqlite://, a store in memory
-        return f"an sqlite store is a file: write {SQLITE}FILE"
+        return f"an sqlite store must be a file. Write {SQLITE}FILE"
     if _is_well_formed(uri):
         return None
     return (
-        "the store's address is not well formed, and is not shown, as it may hold a password: in a "
-        "user or password write @ / ? # and spaces as %40 %2F %3F %23 and %20; a tracking server "
-        "has a host and perhaps a port, and takes no options (MLFLOW_TRACKING_URI)"
+        "the store's address (MLFLOW_TRACKING_URI) is malformed. It is not shown because it may "
+        "contain a password. In a user name or password, write @ / ? # and spaces as %40 %2F %3F "
+        "%23 and %20. A tracking server has a host, an optional port and no options"
     )
 
 
@@ -60,10 +60,10 @@ def _options_fault(uri: str) -> str | None:
     plain, mark, rest = uri.partition("?")
     if "/" in rest or _ENCODED.search(plain):
         return (
-            f"{uri}: the address of an sqlite store can have no ? and no % with two digits in its "
-            f"path: name a store in another folder (MLFLOW_TRACKING_URI)"
+            f"{uri}: the path of an sqlite store cannot contain ? or % followed by two digits. Use "
+            f"a store in another folder (MLFLOW_TRACKING_URI)"
         )
-    return f"{uri}: an sqlite store takes no options: write {plain}" if mark else None
+    return f"{uri}: an sqlite store has no options. Write {plain}" if mark else None
 
 
 def _is_well_formed(uri: str) -> bool:

@@ -80,7 +80,7 @@ def _resolved(base: str, store: str) -> str:
     from mlflow.tracking import MlflowClient
 
     if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
-        raise StoreError(f"{store}: no MLflow store here")  # MLflow would create one
+        raise StoreError(f"{store}: no MLflow store found")  # MLflow would create one
     run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
@@ -93,7 +93,7 @@ def _require_trusted(address: str) -> None:
         StoreError: The address is not of a trusted kind.
     """
     if urlparse(address).scheme not in ("", "file", *SERVED):
-        raise StoreError(f"{address}: must be a path, or lie in one of {', '.join(SERVED)}")
+        raise StoreError(f"{address}: must be a path, or begin with one of {', '.join(SERVED)}")
 
 
 def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
@@ -121,7 +121,7 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
             }
     except Exception as error:  # a server may have numbers without files
         client.get_run(run.run_id)  # raises if the store does not answer
-        logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
+        logger.warning("cannot read the files of run %s: %s", run.run_id, reason(error))
         return None
 
 

@@ -26,7 +26,7 @@ MAX_METRICS = 800  # that fit into one request with the maximum of params and ta
 MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
-LEFT = "its driver ended without closing it"
+LEFT = "its driver ended before it closed the run"
 
 
 def now() -> int:

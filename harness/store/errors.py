@@ -69,7 +69,7 @@ def store_errors(uri: str) -> Iterator[None]:
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite reports a read-only database in this case
-            cause = f"{path} was deleted or moved away while it was in use"
+            cause = f"{path} was deleted or moved while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {cause}") from error
 
 

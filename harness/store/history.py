@@ -166,10 +166,8 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
 
 def _damaged(run: Run, fault: str) -> str:
     """Return the message about a run with invalid tags."""
-    return (
-        f"run {run.run_id} has invalid tags ({fault}): fix them, or delete the run, so that its "
-        f"seeds are rerun"
-    )
+    advice = "Fix them, or delete the run to rerun its seeds"
+    return f"run {run.run_id} has invalid tags ({fault}). {advice}"
 
 
 @dataclass(frozen=True)

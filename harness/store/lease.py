@@ -49,7 +49,10 @@ class StudyBusy(UserError):
             owner: Driver that runs it. None if it is not known.
         """
         who = owner or "another driver"
-        super().__init__(f"study {study!r} is being run by {who} on the same store")
+        super().__init__(
+            f"study {study!r} is already being run by {who} on the same store. Wait until it ends, "
+            f"or stop it first"
+        )
 
 
 class StudyLost(UserError):
@@ -179,8 +182,8 @@ class Lease:
         if self._renewed < self._claimed:
             return StudyBusy(self.study, owner)
         return StudyLost(
-            f"study {self.study!r} was taken over by {owner or 'another process'}. Nothing more is "
-            f"written here; results in the store are kept"
+            f"study {self.study!r} was taken over by {owner or 'another driver'}. This driver "
+            f"writes nothing more; results in the store are kept"
         )
 
     def check(self) -> None:
@@ -252,8 +255,8 @@ class Lease:
         """
         timing, start = self.timing, self.timing.now()
         self.say(
-            f"study {self.study!r} is held by {owner}: waiting to see whether it still runs, "
-            f"{timing.expiry:g} s at most"
+            f"study {self.study!r} is locked by {owner}: waiting up to {timing.expiry:g} s to see "
+            f"whether it is still running"
         )
         while True:
             timing.sleep(LOOK_SECONDS)
@@ -269,7 +272,9 @@ class Lease:
             if current != owner:
                 raise StudyBusy(self.study, current)
             if checked_at - start >= timing.expiry:
-                self.say(f"{owner} has not been heard of for {timing.expiry:g} s: taken over")
+                self.say(
+                    f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"
+                )
                 return
 
     def _is_me(self, owner: LeaseOwner | None) -> bool:

@@ -128,9 +128,8 @@ class Store:
             return None
         if experiment.lifecycle_stage != "active":
             raise StoreError(
-                f"{self.uri}: experiment {name!r} was deleted; bring it back with `mlflow "
-                f"experiments restore --experiment-id {experiment.experiment_id}`, or give the "
-                f"study another name"
+                f"{self.uri}: experiment {name!r} was deleted. Restore it with `mlflow experiments "
+                f"restore --experiment-id {experiment.experiment_id}`, or rename the study"
             )
         return str(experiment.experiment_id)
 
@@ -189,9 +188,11 @@ def open_store(uri: str) -> Store:
     uri = store_uri(uri)
     path = _sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
-        raise StoreError(f"{uri}: the folder {path.parent} does not exist")
+        raise StoreError(
+            f"{uri}: the folder {path.parent} does not exist. Create it, or use another store"
+        )
     if path is not None and path.is_dir():
-        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
+        raise StoreError(f"{uri}: the store must be an sqlite file, got the folder {path}")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
         stack.enter_context(environment(CLIENT_ENVIRONMENT))
@@ -264,8 +265,8 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
         row = file.execute(REVISION).fetchone()
     except sqlite3.OperationalError as error:
         raise StoreError(
-            f"{uri}: {path} is a database of another application, and was left as it is: name "
-            f"another file (MLFLOW_TRACKING_URI), or run the study in another folder"
+            f"{uri}: {path} is a database of another application and was not changed. Set "
+            f"MLFLOW_TRACKING_URI to another file, or run the study in another folder"
         ) from error
     return row and str(row[0])
 
@@ -292,7 +293,9 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     file.execute("PRAGMA journal_mode = DELETE")  # a WAL file would outlive its database
     file.execute("BEGIN IMMEDIATE")
     if path.stat().st_ino != number:
-        raise StoreError(f"{uri}: another process has just upgraded it. Run the same command again")
+        raise StoreError(
+            f"{uri}: another process has just upgraded the store. Run the same command again"
+        )
     shutil.rmtree(folder, ignore_errors=True)  # left by an upgrade that was killed
     try:
         folder.mkdir(mode=0o700)
@@ -311,8 +314,8 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
         copy.replace(path)
     except Exception as error:
         raise StoreError(
-            f"{uri}: MLflow could not upgrade the store, which was left as it was: "
-            f"{cause_line(error, uri)}. Use the version of MLflow that wrote it"
+            f"{uri}: MLflow could not upgrade the store, which was not changed: "
+            f"{cause_line(error, uri)}. Use the MLflow version that wrote it"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -166,7 +166,7 @@ def plain_run(run: Any) -> Run:
     for part, values, kind in parts:
         for key, value in values.items():
             if not isinstance(value, kind):
-                raise StoreError(f"run {info.run_id} is damaged: {part} {key}: got {value!r}")
+                raise StoreError(f"run {info.run_id} is damaged: {part} {key} has value {value!r}")
     return Run(
         run_id=info.run_id,
         started=info.start_time or 0,
@@ -197,7 +197,7 @@ def checked(uri: str) -> str:
     path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
         raise StoreError(
-            f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
+            f"{path}: no MLflow store found. Run ship-sweep first, or use another tracking URI"
         )
     try:
         # read-only, because MLflow itself would create or change tables
@@ -208,14 +208,14 @@ def checked(uri: str) -> str:
             # MLflow would add its columns.
             base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read as an MLflow store: {error}") from error
+        raise StoreError(f"{path}: cannot read the file as an MLflow store: {error}") from error
     return uri
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
     """Return the message for an unknown study. It lists the studies that exist."""
     listed = sorted(existing for existing in names if existing != "Default")
-    return f"{uri}: no study {name!r}; studies here: {', '.join(listed) or 'none'}"
+    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(listed) or 'none'})"
 
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:

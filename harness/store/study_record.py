@@ -146,4 +146,4 @@ def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         fault = f"{place}: {first['msg']}" if place else first["msg"]
-        raise StoreError(f"MLflow tag {tag} is not what ship-sweep writes: {fault}") from error
+        raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

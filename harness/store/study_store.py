@@ -64,7 +64,7 @@ class StudyStore(Store):
         except NoAnswer as error:
             waited = duration(time.monotonic() - self._away_since)
             raise StoreAway(
-                f"{error}: waited {waited} for it. Run the same command to resume"
+                f"{error}: gave up after {waited}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
             self.say("the MLflow store answers again")
@@ -85,8 +85,8 @@ class StudyStore(Store):
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
             self.say(
-                f"{attempt.outcome.exception()}: waiting up to {duration(self.timeout)} for it; "
-                f"trials go on to their next report"
+                f"{attempt.outcome.exception()}: retrying for up to {duration(self.timeout)}; "
+                f"trials continue until their next report"
             )
 
 

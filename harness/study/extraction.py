@@ -41,7 +41,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
                 images = f"{sum(missing.values()):,} images"
                 lines.append(f"{features}: {images} to encode before the trials, {time_text}")
         except Exception as error:  # the plan can be shown without the time
-            lines.append(f"{features}: time of the extraction unknown: {one_line(error)}")
+            lines.append(f"{features}: extraction time unknown: {one_line(error)}")
     return lines
 
 
@@ -62,7 +62,7 @@ def _time_text(
     from ship.features import encode_split
 
     if on_gpus:
-        return "time unknown (it is not measured on GPUs)"
+        return "time unknown (not measured on GPUs)"
     seconds = 0.0
     for split, count in missing.items():
         views = need.views if split == "train" else 0
@@ -73,4 +73,4 @@ def _time_text(
                 pass
             elapsed = time.perf_counter() - begin
         seconds += elapsed / n_images * count
-    return f"about {duration(seconds)} on this machine (measured on a few)"
+    return f"about {duration(seconds)} on this machine (estimated from a few images)"

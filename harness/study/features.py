@@ -230,12 +230,12 @@ def prefetch(
     needs = needed(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         prints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
-        say(f"weights of {name}: they are here")
+        say(f"weights of {name}: available")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
         fetch_missing(datasets, data_root, say)
     study = load_study(space, overrides, data_root)
-    say(f"images of {', '.join(datasets)}: they are here")
+    say(f"images of {', '.join(datasets)}: available")
     if to == "features":
         fetch_features(study, prints, console, verbose=verbose)
 
@@ -255,7 +255,8 @@ def fetch_features(
     say, reason = line_printer(console), why_no_gpu()
     if reason is not None:
         if resolved_resources(study.resources, machine_resources()).gpus:
-            say(f"torch cannot use a GPU here ({reason.rstrip('.')}): the CPU extracts features")
+            why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
+            say(f"{why}: features are extracted on the CPU")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed(study)
     with encoder_here(study, prints.method, verbose=verbose) as encode:

@@ -77,7 +77,7 @@ class Interrupts:
         if self._failed:  # sent by fail(), so it does not count as a second signal
             self._failed = False
         elif self.requested:
-            sys.stderr.write("\nstopped at once\n")
+            sys.stderr.write("\nstopped immediately\n")
             os._exit(HARD_EXIT)
         self.requested = True
         if not self._deferred:

@@ -318,7 +318,7 @@ def _show(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
                 show_report(runner.store, runner.record.run_id, publication)
                 describe_runs(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
-        return f"the report is not in MLflow yet, the same command writes it: {error}"
+        return f"cannot write the report to MLflow: {error}. Run the same command to try again"
     return ""
 
 

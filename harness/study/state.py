@@ -174,7 +174,9 @@ def plan_study(
         notes.append(defaults_line(study))
     plan = state.plan
     if plan.proposals and study.controls and control_levels("text_feature", study.space):
-        notes.append("controls at the levels of the best configuration run after the last proposal")
+        notes.append(
+            "controls at the levels of the best configuration will run after the last proposal"
+        )
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)
         notes += cost_lines(study, plan)
@@ -190,12 +192,9 @@ def failed_lines(state: StudyState) -> list[str]:
     seeds, configurations = sum(map(len, lost)), sum(map(bool, lost))
     if not seeds:
         return []
-    failed = (
-        f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed, a number not "
-        "finite"
-    )
-    advice = "run again" if state.retry_before else "--retry-non-finite runs them again"
-    return [f"{failed}: {advice}"]
+    failed = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed"
+    advice = "will be retried" if state.retry_before else "use --retry-non-finite to retry them"
+    return [f"{failed} with a non-finite number: {advice}"]
 
 
 def _with_time(state: StudyState, known: Sequence[RunRecord]) -> Plan:
@@ -218,7 +217,7 @@ def defaults_line(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
-    return f"defaults of backbone {study.base.backbone} (keys that the YAML leaves out): {text}"
+    return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
 
 
 def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
@@ -235,7 +234,7 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     )
     return [
         f"the text tower of {name} has no causal mask: a step of CoOp costs about "
-        f"{padding_factor(text_settings(name).context_length)} times as much as in a tower with one"
+        f"{padding_factor(text_settings(name).context_length)} times as much as with a causal mask"
         for name in backbones
         if is_bidirectional(name)
     ]

@@ -19,7 +19,7 @@ from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
 from harness.wording import count
 
-GAVE_UP = "the study was stopped, as others failed in a row"
+TOO_MANY_FAILED = "the study stopped because too many configurations failed in a row"
 MAX_REASONS = 5
 
 
@@ -119,7 +119,7 @@ class Monitor(tune.Callback):
         Raises:
             StoreError: The store cannot be written.
         """
-        why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
+        why = TOO_MANY_FAILED if isinstance(self._error, TooManyFailures) else INTERRUPTED
         try:
             self.recorder.interrupt_all(why)
         finally:
@@ -201,4 +201,6 @@ class Monitor(tune.Callback):
             attempt = self.searcher.attempts[name]
             is_overdue = attempt.death is None and time.monotonic() - attempt.started >= limit
             if is_overdue and self.end_trial(trial):
-                attempt.death = Death(Failure.TIME_LIMIT, f"trial_timeout of {limit:g} s passed")
+                attempt.death = Death(
+                    Failure.TIME_LIMIT, f"exceeded the trial_timeout of {limit:g} s"
+                )

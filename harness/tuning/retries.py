@@ -87,16 +87,16 @@ class Attempt:
         if self.death is not None:
             self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"
             if tries := self.deaths + self.losses:
-                self.reason += f" (try {tries + 1})"
+                self.reason += f" (attempt {tries + 1})"
         else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
         retries = self._retries()
         self.state = State.INTERRUPTED if retries else State.FAIL
         if retries:
-            self.reason += "; tried again"
+            self.reason += "; retried"
         if len(retries) > 1:
-            self.reason += " in halves of its seeds"
+            self.reason += " in two halves of its seeds"
         return retries
 
     def _retries(self) -> list["Attempt"]:

@@ -90,7 +90,7 @@ class StudyScheduler(FIFOScheduler):
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
             attempt.stopped = (
-                f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
+                f"stopped by asha at evaluation {evaluation}: {self._objective} {value:.2f}"
             )
         return decision
 
@@ -173,7 +173,9 @@ def sweep_in_process(
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
         if worker.broken:  # the next trials would fail, which would count against them
-            raise ClusterError("the GPU takes nothing more from this process; run it again")
+            raise ClusterError(
+                "this process cannot use the GPU any more. Run the same command to resume"
+            )
 
 
 def worker_arguments(

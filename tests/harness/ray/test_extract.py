@@ -76,7 +76,7 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
         extract_features(Driver("other"), dataset, 0, tmp_path / "other", encode=encoder)
         assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
         third = Driver("third", fingerprint="f1")
-        with pytest.raises(ClusterError, match="other weights on a node"):
+        with pytest.raises(ClusterError, match="differ between a node and the driver"):
             extract_features(third, dataset, 0, tmp_path / "third", encode=encoder)
     assert spans == ["open", "closed"]
     with encoder:  # its actors went with the first context
@@ -152,7 +152,7 @@ def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
     """It names the cause, once, without Ray's tracebacks."""
     found, noise = cluster("weights")
     assert found["error"] == (
-        "ClusterError: features of emoji cannot be extracted: "
+        "ClusterError: cannot extract the features of emoji: "
         "ValueError: no such weights on this node and advice"
     )
     assert noise == ""

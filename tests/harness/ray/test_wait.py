@@ -34,7 +34,7 @@ def test_it_waits_until_all_are_there(counts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "why"), [(1, "1 of 3 nodes are there"), (-1, "no Ray cluster at head:20000: refused")]
+    ("last", "why"), [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")]
 )
 def test_patience_ends(
     counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
@@ -42,7 +42,7 @@ def test_patience_ends(
     """The line says how many have come, or why the head does not answer."""
     counts += [last]
     assert wait.main(["head:20000", "3", "-1"]) == 1
-    assert capsys.readouterr().err == f"Ray at head:20000 after -1 s: {why}\n"
+    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
 
 
 def test_nothing_at_the_address_is_said_at_once() -> None:

@@ -151,7 +151,7 @@ def test_an_upgrade_that_fails_is_one_line(old: Path, monkeypatch: pytest.Monkey
         raise OSError("No space left on device")
 
     monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
-    with pytest.raises(StoreError, match=r"left as it was: No space left on device\. Use") as error:
+    with pytest.raises(StoreError, match=r"not changed: No space left on device\. Use") as error:
         open_store(f"sqlite:///{old}")
     assert "\n" not in str(error.value) and old.read_bytes() == before
     assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
@@ -192,9 +192,9 @@ def test_a_file_of_something_else_is_not_touched(
             if rows:
                 file.execute(f"INSERT INTO {name} VALUES ('x', 'active')")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
+    with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* to another file"):
         opener(f"sqlite:///{path}")
-    with pytest.raises(ReportError, match="cannot be read as an MLflow store"):
+    with pytest.raises(ReportError, match="cannot read the file as an MLflow store"):
         load_records("small", f"sqlite:///{path}")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]

@@ -75,8 +75,8 @@ def test_the_wait_is_announced_once() -> None:
     store = study_store(FakeStore(), *["before"] * 6, lines=lines)
     store.write(RunUpdate(run=store.create_run("7", "first", {})))
     assert lines == [
-        "http://***@server:5000: the MLflow store does not answer (Connection refused): waiting "
-        "up to 10.0 min for it; trials go on to their next report",
+        "http://***@server:5000: the MLflow store does not answer (Connection refused): retrying "
+        "for up to 10.0 min; trials continue until their next report",
         "the MLflow store answers again",
     ]
 
@@ -104,8 +104,8 @@ def test_a_store_that_stays_away_ends_the_study() -> None:
     with pytest.raises(StoreAway) as raised:
         store.write(RunUpdate(run=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
-        "http://***@server:5000: the MLflow store does not answer (Connection refused): waited "
-        "<1 s for it. Run the same command to resume"
+        "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
+        "after <1 s. Run the same command to resume"
     )
     assert len(lines) == 1
     calls = len(store.client.calls)  # type: ignore[attr-defined]

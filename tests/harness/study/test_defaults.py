@@ -13,7 +13,7 @@ from harness.study_files import parse_value
 from tests.harness.conftest import Bench
 
 BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}, "seeds": 2}
-LINE = "defaults of backbone pocket (keys that the YAML leaves out): dataset photos, "
+LINE = "defaults of backbone pocket for keys that the YAML omits: dataset photos, "
 
 
 def small(**keys: Any) -> Any:

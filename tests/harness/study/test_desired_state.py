@@ -134,9 +134,9 @@ def test_a_plan_names_backbones_that_make_learned_prompts_expensive() -> None:
     study = make_study(**given)
     assert cost_lines(study, None) == [
         "the text tower of ViT-B-16-SigLIP:webli has no causal mask: a step of CoOp costs about "
-        "16 times as much as in a tower with one",
+        "16 times as much as with a causal mask",
         "the text tower of MobileCLIP2-S0:dfndr2b has no causal mask: a step of CoOp costs about "
-        "19 times as much as in a tower with one",
+        "19 times as much as with a causal mask",
     ]
     fixed = make_study(**given, finetuner="clip_adapter")
     assert cost_lines(fixed, None) == []

@@ -146,11 +146,11 @@ def test_a_plan_names_the_flag(bench: Bench) -> None:
     study = make_study(seeds=3)
     bench.run(study, method=with_bad(bench, 0, 1))
     plan = bench.plan(study)
-    line = "2 seeds of 1 configuration failed, a number not finite"
-    assert plan.finished and f"{line}: --retry-non-finite runs them again" in plan.notes
+    line = "2 seeds of 1 configuration failed with a non-finite number"
+    assert plan.finished and f"{line}: use --retry-non-finite to retry them" in plan.notes
     retried = bench.plan(study, retry_non_finite=True)
     assert [row.seeds for row in retried.rows] == [(), (0, 1), ()]
-    assert f"{line}: run again" in retried.notes
+    assert f"{line}: will be retried" in retried.notes
 
 
 @pytest.mark.slow

@@ -175,8 +175,8 @@ def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> Non
     plan = make_plan(study, RunHistory(), make_prints(tmp_path))
     (line,) = extraction_lines(study, plan, prints)
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
-    measured = "s on this machine (measured on a few)"
-    assert line.endswith("time unknown (it is not measured on GPUs)" if gpus else measured)
+    measured = "s on this machine (estimated from a few images)"
+    assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
     prepare_features(needed(study), prints, Console(quiet=True))
     assert extraction_lines(study, plan, prints) == []
 

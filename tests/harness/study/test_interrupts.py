@@ -53,7 +53,7 @@ def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
     wait_for(lambda: bool(bench.lines()))
     code, output = drive(0.0).end()  # takes as long as a study
     assert code != 0
-    assert f"is being run by process {first.process.pid}" in output
+    assert f"is already being run by process {first.process.pid}" in output
     first.process.terminate()
     check_order(first, bench)
 

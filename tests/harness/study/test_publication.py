@@ -56,7 +56,7 @@ def test_a_report_is_written_whole_and_once(
     assert experiment.tags[Tag.RUN_NOTE] == MADE.answer
     assert (data.metrics, data.params) == (MADE.metrics, MADE.params)
     assert data.tags[Tag.BEST] == "n_ctx 8"
-    where = "The whole report: Artifacts, `report/small.html`."
+    where = "Full report: Artifacts, `report/small.html`."
     assert data.tags[Tag.RUN_NOTE] == f"{MADE.note}\n{where}"
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
@@ -74,7 +74,7 @@ def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) ->
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
     assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
     assert data.params == {"shots": "4", "dataset": "emoji", "augmentations": "2"}
-    words = "first value of a parameter; these are now: `dataset` no constant, `shots` 16.\n"
+    words = "Current values: `dataset` is no longer a constant, `shots` 16.\n"
     assert words in data.tags[Tag.RUN_NOTE]
     assert not publish(store, run_id, later)
 
@@ -87,7 +87,7 @@ def test_a_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
     assert MAX_TAG - 2 * len(line) < len(note) <= MAX_TAG
     rows, _, end = note.rpartition("\n\n")
     assert set(rows.splitlines()) == {line.strip()}
-    assert end.startswith("The whole report")
+    assert end.startswith("Full report")
 
 
 def test_the_stamp_is_written_last() -> None:
@@ -136,7 +136,7 @@ def test_descriptions_of_runs_have_the_difference_to_the_baseline(bench: Bench) 
         bench.run(study, publish=lambda out: prepare("small", out.tracking_uri).publication)
         return [run.data.tags[Tag.RUN_NOTE] for run in bench.trials()]
 
-    against = "against the baseline: ΔH +4.0"
+    against = "difference from the baseline: ΔH +4.0"
     (baseline, other) = notes(2)
     assert baseline.endswith(", 2 seeds") and "against" not in baseline
     assert other.endswith(f", 2 seeds; {against}, 2 seeds")
@@ -171,7 +171,7 @@ def test_a_report_that_cannot_be_shown_undoes_no_study(
         assert outcome.complete
         return str(outcome.unpublished)
 
-    words = "the report is not in MLflow yet, the same command writes it: the store"
+    words = "cannot write the report to MLflow: the store"
     with monkeypatch.context() as patch:
         patch.setattr(harness.study.run, "show_report", refuse)
         assert unpublished(lambda _: MADE) == f"{words} is full"

@@ -77,7 +77,7 @@ def test_a_store_that_comes_back(
     assert bench.run(limited, console=console).complete
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
-    assert shown.count("does not answer (Connection refused): waiting up to 30.0 min for it") == 1
+    assert shown.count("does not answer (Connection refused): retrying for up to 30.0 min") == 1
     assert shown.count("the MLflow store answers again") == 1
     assert len(bench.lines()) == 6
     assert bench.states() == ["COMPLETE"] * 3

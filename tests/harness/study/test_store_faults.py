@@ -172,7 +172,7 @@ def test_a_store_that_is_deleted_ends_the_study(
     bench: Bench, calm: Calm, drive: Callable[..., Driver]
 ) -> None:
     """One line says so; the next command makes a new store, and all of the study in it."""
-    with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved away while it was in"):
+    with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved while it was in"):
         run_while(bench, Path.unlink)
     code, output = drive(0.0, fault=HERE).end()
     assert code == 0, output
@@ -208,7 +208,7 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(
             time.sleep(LOCKED_SECONDS)
             base.execute("ROLLBACK")
 
-    assert "waiting up to" in run_while(bench, lock)
+    assert "retrying for up to" in run_while(bench, lock)
     bench.check_invariants()
     assert len(bench.lines()) == 8
     assert_same_table(bench.uri, calm(study()))

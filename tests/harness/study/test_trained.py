@@ -111,7 +111,7 @@ def test_each_run_keeps_what_it_trained(
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
         ("runs:/nothing", UserError, "nothing"),
-        ("http://127.0.0.1/x", UserError, "must be a path, or lie in one of mlflow-artifacts"),
+        ("http://127.0.0.1/x", UserError, "must be a path, or begin with one of mlflow-artifacts"),
     ):
         with pytest.raises(error, match=told):
             harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)

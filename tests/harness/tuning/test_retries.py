@@ -22,7 +22,7 @@ from tests.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
-SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray as memory ran low")
+SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
 RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
@@ -41,11 +41,11 @@ def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) 
     ("deaths", "reason"),
     [
         # the second death is the trial's own; a lost node in between counts for nothing
-        ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (try 4)"),
+        ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (attempt 4)"),
         # a setting that takes every node with it does not run for ever
-        ([LOST] * 6, "its node was lost before its first epoch (try 6)"),
+        ([LOST] * 6, "its node was lost before its first epoch (attempt 6)"),
         # one seed that Ray kills may be the victim of others
-        ([SHORT, SHORT], "killed by Ray as memory ran low before its first epoch (try 2)"),
+        ([SHORT, SHORT], "killed by Ray because memory was low before its first epoch (attempt 2)"),
     ],
 )
 def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
@@ -56,7 +56,7 @@ def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
     for death in deaths[:-1]:
         before, (now,) = now, died(now, death)
         assert before.state is State.INTERRUPTED
-        assert before.reason.startswith(death.reason) and before.reason.endswith("; tried again")
+        assert before.reason.startswith(death.reason) and before.reason.endswith("; retried")
     assert died(now, deaths[-1]) == []
     assert (now.state, now.failure, now.reason) == (State.FAIL, deaths[-1].failure, reason)
 
@@ -69,7 +69,7 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
     whole = given(prints, seeds=5)
     left = died(whole, death, last)
     assert whole.state is State.INTERRUPTED
-    assert whole.reason.endswith("; tried again in halves of its seeds")
+    assert whole.reason.endswith("; retried in two halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
     for one in (left[1], given(prints)):

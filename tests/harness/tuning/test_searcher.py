@@ -250,8 +250,8 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
     assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
     assert {name: one.stopped for name, one in trials.attempts.items()} == {
         "a": None,
-        "b": "asha stopped it at evaluation 1: harmonic_mean 10.00",
-        "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
+        "b": "stopped by asha at evaluation 1: harmonic_mean 10.00",
+        "c": "stopped by asha at evaluation 2: harmonic_mean 20.00",
         "d": None,
     }
 

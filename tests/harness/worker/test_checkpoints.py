@@ -125,7 +125,7 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
         found = finish(worker_of(tmp_path, storage, None))
     assert FINAL in found[-1]
     assert "went on" not in (tmp_path / "log").read_text()
-    assert len([r for r in caplog.records if "cannot be used" in r.message]) == 1
+    assert len([r for r in caplog.records if "cannot read checkpoint" in r.message]) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
-    told = "cannot be used" if name == "read" else "could not be written"
+    told = "cannot read" if name == "read" else "cannot write"
     assert any(told in record.message for record in caplog.records)
