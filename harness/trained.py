@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.store import SUFFIX, fetched, store_uri
+from harness.store import SUFFIX, fetch_artifacts, store_uri
 from harness.wording import redacted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_trained(
     import ship  # torch
 
     uri = str(uri)
-    with fetched(uri, seed, store_uri(tracking_uri)) as place:
+    with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:

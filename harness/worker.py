@@ -90,7 +90,7 @@ class Worker:
         self._objective: str = self._spec["objective"]
         self._items: Iterator[EpochMetrics] | None = None  # drops an unfinished trial
         self._epochs: list[EpochMetrics] = []  # epochs reported so far
-        self._selection: dict[int, messages.PerReplica] = {}
+        self._selection: dict[int, messages.SeedValues] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0
@@ -119,7 +119,7 @@ class Worker:
         except BaseException as error:  # a plugin may raise anything
             self._items = None
             self.broken = breaks_device(error)
-            if self._checkpoints.refuses(error):  # nothing was reported yet: start from scratch
+            if self._checkpoints.reject(error):  # nothing was reported yet: start from scratch
                 self._seconds = 0.0
                 self._epochs.clear()
                 return {messages.EPOCHS: []}
@@ -194,8 +194,8 @@ class Worker:
     def _finished(self, saved: "Checkpoint") -> dict[str, Any]:
         """Return the result of a finished trial that a previous driver did not record."""
         final = json.loads(str(saved.notes[messages.FINAL]))
-        lost = final[messages.LOST]  # its keys are text in JSON
-        final[messages.LOST] = {int(seed): reason for seed, reason in lost.items()}
+        lost = final[messages.FAILED_SEEDS]  # its keys are text in JSON
+        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in lost.items()}
         final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
         epochs = [self._message(item) for item in saved.epochs]
         return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}
@@ -241,7 +241,7 @@ class Worker:
             "metrics": metrics,
             "files": files,
             "device": device_label(self.device),
-            messages.LOST: {self._seeds[index]: reason for index, reason in failed.items()},
+            messages.FAILED_SEEDS: {self._seeds[index]: reason for index, reason in failed.items()},
         }
 
 
@@ -263,7 +263,7 @@ class ShipTrainable(tune.Trainable):
         """Get the features without copies, prepare the process, and begin its first trial.
 
         SIGTERM is unblocked. It is blocked in Ray's processes, see
-        harness.ray.session.sigterm_blocked. Processes that a plugin starts would inherit that, and
+        harness.ray.session.block_sigterm. Processes that a plugin starts would inherit that, and
         multiprocessing ends them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -12,6 +12,6 @@ from harness.ray.internals import (
     error_text,
     kill_worker,
     last_error,
-    memory_kills_as_worker_deaths,
+    report_memory_kills_as_deaths,
 )
 from harness.ray.session import cluster_resources, ray_session

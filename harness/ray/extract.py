@@ -23,7 +23,7 @@ from harness.errors import ClusterError
 from harness.method import check_code, code_version
 from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
-from harness.resources import at_once, check_room
+from harness.resources import check_capacity, count_fitting_trials
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, ImageDataset, ImageFile, UndecodableError
@@ -39,7 +39,7 @@ from ship.features import (
 from ship.plugins import carried, load_carried
 from ship.registry import Origin
 
-LARGE: Final = 16_384
+MIN_VIEWS: Final = 16_384
 """Minimum number of views for which actors without a GPU are worth their start of about 15 s.
 
 It is 32 shards, which take the driver minutes with ViT-B/16.
@@ -150,7 +150,7 @@ class ClusterEncoder(ExitStack):
         self._resources, self._load_backbone = resources, load_backbone
         self._device = accelerator if resources.gpus else "cpu"
         self._session = session
-        self._most_at_once = MAX_CONCURRENT if resources.gpus else 1
+        self._max_shards = MAX_CONCURRENT if resources.gpus else 1
         self._is_open = False
         self._actors: list[Any] = []
 
@@ -177,7 +177,7 @@ class ClusterEncoder(ExitStack):
             DatasetError: Images cannot be decoded, or only on the driver.
             ClusterError: Actors cannot start, or die repeatedly.
         """
-        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < LARGE:
+        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
             yield from encode_split(clip, dataset, split, views, shards, done)
             return
         if not self._is_open:
@@ -185,7 +185,7 @@ class ClusterEncoder(ExitStack):
             self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
-            check_room(self._resources, cluster_resources())  # nodes may have been lost
+            check_capacity(self._resources, cluster_resources())  # nodes may have been lost
         # the reference is kept, because actors that start later need it, too
         images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
@@ -193,14 +193,14 @@ class ClusterEncoder(ExitStack):
         remaining = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MAX_TRIES),
-            retry=retry_if_exception(_is_loss),
+            retry=retry_if_exception(_is_actor_loss),
             after=lambda _: self._end_actors(),
             reraise=True,
         )
         try:
             for attempt in retrying:
                 with attempt:
-                    for part, answer in self._answers(arguments, remaining):
+                    for part, answer in self._encode_shards(arguments, remaining):
                         if isinstance(answer, str):
                             raise _undecodable(dataset, split, answer)
                         for shard, features in zip(part, answer, strict=True):
@@ -216,13 +216,13 @@ class ClusterEncoder(ExitStack):
             if remaining:  # stop the actors, because their results are no longer needed
                 self._end_actors()
 
-    def _answers(
+    def _encode_shards(
         self, arguments: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
         """Return an iterator of the actors' results, in the order in which they finish.
 
         Args:
-            arguments: First arguments of each call of Encoder.encode.
+            arguments: First arguments of each call of EncodeActor.encode.
             shards: Shards of one split.
 
         Raises:
@@ -230,7 +230,7 @@ class ClusterEncoder(ExitStack):
         """
         if not self._actors:
             self._start_actors()
-        size = min(self._most_at_once, math.ceil(len(shards) / len(self._actors)))
+        size = min(self._max_shards, math.ceil(len(shards) / len(self._actors)))
         parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
         pool: Any = ActorPool(self._actors)
         answers: Iterator[Any] = pool.map_unordered(
@@ -244,7 +244,7 @@ class ClusterEncoder(ExitStack):
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
         arguments = self._resources, self._load_backbone, self._device, carried(), code_version()
-        n_actors = max(1, at_once(self._resources, cluster_resources()))
+        n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor
             for actor in (kind.remote(*arguments) for _ in range(n_actors))
@@ -278,7 +278,7 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     return max(threads, int(cores * resources.gpus / gpus))
 
 
-def _is_loss(error: BaseException) -> bool:
+def _is_actor_loss(error: BaseException) -> bool:
     """Return True if an actor, its node or its result was lost. Its own errors would recur."""
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 

@@ -17,7 +17,7 @@ from harness.resources import preflight
 PAUSE_SECONDS = 1.0
 
 
-def alive(address: str) -> int:
+def count_alive(address: str) -> int:
     """Return the number of alive nodes of a cluster, as reported by the node at an address.
 
     Raises:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reraise=True,
         ):
             with attempt:
-                n_alive = alive(options.address)
+                n_alive = count_alive(options.address)
                 if n_alive < options.count:
                     raise ClusterError(f"{n_alive} of {options.count} nodes are alive")
     except ClusterError as error:

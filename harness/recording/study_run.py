@@ -35,7 +35,7 @@ from harness.store import (
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
-_AGAINST = "; difference from the baseline: "  # after a run's own result, in its description
+_DIFFERENCE = "; difference from the baseline: "  # after a run's own result, in its description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
@@ -54,8 +54,8 @@ class StudyRun:
     experiment_id: str
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
-    _wanted: list[str] = field(default_factory=list)  # entries of Tag.WANTED; set by describe()
-    _wanted_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
+    _planned: list[str] = field(default_factory=list)  # entries of Tag.PLANNED; set by describe()
+    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
@@ -90,9 +90,9 @@ class StudyRun:
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._wanted = [wanted_text(configuration) for configuration in configurations]
-        self._wanted_keys = {configuration.key for configuration in configurations}
-        tags = {**study_tags(study), **self._wanted_tags()}
+        self._planned = [planned_entry(configuration) for configuration in configurations]
+        self._planned_keys = {configuration.key for configuration in configurations}
+        tags = {**study_tags(study), **self._planned_tags()}
         # empty the continuation tags that a shorter text does not need any more
         longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
@@ -105,16 +105,16 @@ class StudyRun:
         self.store.write(RunUpdate(run=self.run_id, tags=source_tags(), state=State.RUNNING))
         self.tags[Tag.STATE] = State.RUNNING
 
-    def want(self, configuration: Configuration) -> None:
+    def add_planned(self, configuration: Configuration) -> None:
         """Add a configuration that the sampler proposed to the list of planned configurations.
 
         Only tags that change are written, in one request. A driver that is killed therefore leaves
         the list with or without the configuration, never with a part of it.
         """
-        if configuration.key not in self._wanted_keys:
-            self._wanted_keys.add(configuration.key)
-            self._wanted.append(wanted_text(configuration))
-            self._put(self._wanted_tags())
+        if configuration.key not in self._planned_keys:
+            self._planned_keys.add(configuration.key)
+            self._planned.append(planned_entry(configuration))
+            self._put(self._planned_tags())
 
     def end(self, state: State) -> None:
         """Set the final state of the study's run, unless the store has that state already."""
@@ -122,7 +122,7 @@ class StudyRun:
             self.store.write(RunUpdate(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def place_runs(self, history: RunHistory, plan: Plan) -> bool:
+    def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
         """Update the control and assignment tags of old runs to the present study.
 
         The run of a control may have become a run of the study's space. If a factor was added, its
@@ -147,20 +147,20 @@ class StudyRun:
                 has_changed = True
         return has_changed
 
-    def _wanted_tags(self) -> dict[str, str]:
-        return planned_tags(self._wanted)
+    def _planned_tags(self) -> dict[str, str]:
+        return planned_tags(self._planned)
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
-        """Write the tags that changed. If any did, write the other fields of Changes, too."""
+        """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
         changed = _changed(tags, self.tags)
         if changed:
             self.store.write(RunUpdate(run=self.run_id, tags=changed, **fields))
             self.tags |= changed
 
 
-def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+def _changed(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that the store lacks or has with another text."""
-    return {name: text for name, text in wanted.items() if stored.get(name) != text}
+    return {name: text for name, text in tags.items() if stored.get(name) != text}
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
@@ -179,7 +179,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def wanted_text(configuration: Configuration) -> str:
+def planned_entry(configuration: Configuration) -> str:
     """Return a configuration's entry in the JSON list of planned configurations."""
     return ConfigurationRecord(
         configuration.key, dict(configuration.assignment), configuration.control
@@ -195,7 +195,7 @@ def configuration_tags(configuration: Configuration) -> dict[str, str]:
     }
 
 
-def publish(store: Store, run_id: str, made: Publication) -> bool:
+def publish(store: Store, run_id: str, publication: Publication) -> bool:
     """Write a report to the study's own run in MLflow, unless the run has it already.
 
     A digest is written last. If the driver is killed before that, the next run of the study writes
@@ -204,7 +204,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     Args:
         store: Open store.
         run_id: MLflow's ID of the study's own run.
-        made: Report to show.
+        publication: Report to show.
 
     Returns:
         True if anything was written.
@@ -214,27 +214,37 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     """
     run = store.read(lambda client: client.get_run(run_id))
     # the stamp represents the files, which take seconds to make
-    parts = [dict(made.metrics), dict(made.params), made.best, made.note, made.stamp]
+    parts = [
+        dict(publication.metrics),
+        dict(publication.params),
+        publication.best,
+        publication.note,
+        publication.stamp,
+    ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
     stored = run.data.params
     # MLflow cannot delete a metric, so outdated headlines become NaN.
-    withdrawn = {
+    outdated = {
         name: math.nan
         for name, value in run.data.metrics.items()
         if name.startswith(HEADLINE) and not math.isnan(value)
     }
     changes = RunUpdate(
         run=run_id,
-        metrics=points({**withdrawn, **made.metrics}),
-        params={name: text for name, text in made.params.items() if name not in stored},
-        tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
+        metrics=points({**outdated, **publication.metrics}),
+        params={name: text for name, text in publication.params.items() if name not in stored},
+        tags={
+            Tag.RUN_NOTE: _note(publication, stored),
+            Tag.BEST: publication.best,
+            Tag.PUBLISHED: digest,
+        },
     )
-    answer = _cut(plain(made.answer), MAX_EXPERIMENT_TAG)
+    answer = _cut(plain(publication.answer), MAX_EXPERIMENT_TAG)
     experiment_id = run.info.experiment_id
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
-    for name, content in made.files().items():
+    for name, content in publication.files().items():
         if len(content) <= MAX_BYTES:
             store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
@@ -254,9 +264,9 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
     """
     for run in runs if differences else ():
         stored = run.tags.get(Tag.RUN_NOTE, "")
-        note = stored.partition(_AGAINST)[0]
+        note = stored.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
-            note += f"{_AGAINST}{differences[run.run_id]}"
+            note += f"{_DIFFERENCE}{differences[run.run_id]}"
         if note != stored:
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 

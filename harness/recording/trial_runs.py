@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.messages import LOST
+from harness.messages import FAILED_SEEDS
 from harness.planning import Fingerprints, ReusedRun, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
 from harness.recording.study_run import StudyRun, configuration_tags
@@ -27,10 +27,10 @@ from harness.store import (
     State,
     Tag,
     is_metric,
-    kept_files,
     params,
     parse_seed_table,
     points,
+    read_run_files,
     seed_metric,
     seed_table,
     shown_metrics,
@@ -42,7 +42,7 @@ from ship.checksum import add_checksum, check_content
 from ship.trial_config import joined_reasons
 
 # Tags that a reused run copies from the run that computed it. Others follow from the configuration.
-_MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
+_COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # characters of a run's name in MLflow's databases
 # Minimum interval between writes of a trial's epochs, in seconds and as a share of its time. Each
 # request takes the driver milliseconds, during which other trials wait.
@@ -50,7 +50,7 @@ FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
 @dataclass
-class _Open:
+class _OpenRun:
     """A trial's run that is being written.
 
     Attributes:
@@ -83,7 +83,7 @@ class TrialRecorder:
     record: StudyRun
     study: StudyConfig
     fingerprints: Fingerprints
-    _open: dict[str, _Open] = field(default_factory=dict)
+    _open: dict[str, _OpenRun] = field(default_factory=dict)
 
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
         """Create the run of a trial, with its tags and params.
@@ -93,10 +93,10 @@ class TrialRecorder:
             work: Configuration and seeds of the trial.
             tags: Tags in addition to those of the work, or in their place.
         """
-        self.record.want(work.configuration)
+        self.record.add_planned(work.configuration)
         run = self._create_run(work, tags or {})
         self.record.store.write(RunUpdate(run=run, params=params(work.configuration.trial)))
-        self._open[trial_id] = _Open(run, work)
+        self._open[trial_id] = _OpenRun(run, work)
 
     def epochs(
         self,
@@ -123,7 +123,7 @@ class TrialRecorder:
             run.points.clear()
             run.flushed = moment
 
-    def put(self, trial_id: str, epochs: Sequence[Point]) -> None:
+    def add_points(self, trial_id: str, epochs: Sequence[Point]) -> None:
         """Add a trial's epochs as points of metrics, such as those of a reused run."""
         self._open[trial_id].points += epochs
 
@@ -138,7 +138,7 @@ class TrialRecorder:
             trial_id: ID of the trial.
             final: Final result of the trial as a worker sends it (harness.messages).
         """
-        run, failed = self._open[trial_id], final.get(LOST, {})
+        run, failed = self._open[trial_id], final.get(FAILED_SEEDS, {})
         seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
         protocol = run.work.configuration.trial.protocol
         if failed:
@@ -223,7 +223,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
 
     Args:
         recorder: Recorder of the study that reuses the results.
-        adoption: Results to reuse.
+        reused: Results to reuse.
 
     Returns:
         True if the run was written. False if files of the other run cannot be read, or if the study
@@ -231,7 +231,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """
     store, save = recorder.record.store, recorder.study.save_models
     run, seeds = reused.known.logged, reused.work.seeds
-    files = store.read(lambda client: kept_files(client, run, trained=save))
+    files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
     numbers = _numbers_of(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
@@ -250,10 +250,10 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     )
     if not has_all_seeds:
         history += _mean_curves(history)
-    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
+    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
     tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.known.study}
     recorder.start(run.run_id, reused.work, tags)
-    recorder.put(run.run_id, history)
+    recorder.add_points(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
     recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
     return True
@@ -320,7 +320,7 @@ def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, floa
     """Return the final numbers of the reused seeds, with their share of the run's costs.
 
     Args:
-        adoption: Results to reuse.
+        reused: Results to reuse.
         table: Numbers of the run's seed table.
     """
     metrics, seeds = {**table, **reused.known.logged.metrics}, reused.work.seeds

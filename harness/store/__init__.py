@@ -12,9 +12,9 @@ from harness.store.artifacts import (
     MAX_FAILED,
     SUFFIX,
     RunFiles,
-    fetched,
-    keeps_trained,
-    kept_files,
+    fetch_artifacts,
+    has_trained_models,
+    read_run_files,
 )
 from harness.store.changes import (
     INTERRUPTED,
@@ -29,8 +29,8 @@ from harness.store.changes import (
     points,
     split_tag,
 )
-from harness.store.controls import ALONE, COMPETING, CONTROLS, control_levels, level_id
-from harness.store.errors import StoreAway, StoreError, again
+from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
+from harness.store.errors import StoreAway, StoreError, retry_requests
 from harness.store.history import (
     RunHistory,
     RunRecord,
@@ -43,14 +43,14 @@ from harness.store.history import (
     run_record,
 )
 from harness.store.lease import StudyLost, Timing
-from harness.store.open import Store, find_store, open_store, quieten, store_uri
-from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, ProtocolMetrics
+from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
+from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
 from harness.store.runs import (
     Run,
-    checked,
     quiet_client,
     read_runs,
-    refreshed,
+    refresh_study_run,
+    require_store,
     run_address,
     runs_address,
     study_names,

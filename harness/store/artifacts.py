@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
-from harness.store.address import SERVED, SQLITE
+from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
-from harness.store.errors import StoreError, reason, store_errors
+from harness.store.errors import StoreError, describe_cause, store_errors
 from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUNS = "runs:/"
-PROXIED = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
+RUNS_SCHEME = "runs:/"
+PROXY_SCHEME = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
 MAX_FILE = 64 * 2**20  # bytes of a file that reports read
 MAX_FAILED = 3  # failed requests per study; each may take seconds
-AT_ONCE = 8  # concurrent requests to a server
+MAX_REQUESTS = 8  # concurrent requests to a server
 SUFFIX, MANIFEST = ".safetensors", "trained.json"
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+QUIET_ENVIRONMENT = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 @contextmanager
-def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
+def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     """Provide a local copy of an address's folder or file inside the context.
 
     Args:
@@ -52,7 +55,7 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with store_errors(uri), environment(QUIET):
+    with store_errors(uri), environment(QUIET_ENVIRONMENT):
         base = _resolved(base, store)
     _require_trusted(base)
     place = urlparse(base)
@@ -62,7 +65,7 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch() as folder:
-        with store_errors(uri), environment(QUIET):
+        with store_errors(uri), environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):
@@ -75,13 +78,13 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
 
 def _resolved(base: str, store: str) -> str:
     """Return the artifact URI of a runs:/ address. One without a path names the trained models."""
-    if not base.startswith(RUNS):
+    if not base.startswith(RUNS_SCHEME):
         return base
     from mlflow.tracking import MlflowClient
 
     if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
         raise StoreError(f"{store}: no MLflow store found")  # MLflow would create one
-    run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
+    run_id, _, path = base.removeprefix(RUNS_SCHEME).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
 
@@ -92,11 +95,13 @@ def _require_trusted(address: str) -> None:
     Raises:
         StoreError: The address is not of a trusted kind.
     """
-    if urlparse(address).scheme not in ("", "file", *SERVED):
-        raise StoreError(f"{address}: must be a path, or begin with one of {', '.join(SERVED)}")
+    if urlparse(address).scheme not in ("", "file", *ARTIFACT_SCHEMES):
+        raise StoreError(
+            f"{address}: must be a path, or begin with one of {', '.join(ARTIFACT_SCHEMES)}"
+        )
 
 
-def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
+def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
     """Return the files of a run by their path among its artifacts, or None if they are unreadable.
 
     Args:
@@ -110,7 +115,7 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
-        with scratch() as folder, environment(QUIET):
+        with scratch() as folder, environment(QUIET_ENVIRONMENT):
             for entry in client.list_artifacts(run.run_id):
                 if entry.path in names:
                     client.download_artifacts(run.run_id, entry.path, str(folder))
@@ -121,11 +126,11 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
             }
     except Exception as error:  # a server may have numbers without files
         client.get_run(run.run_id)  # raises if the store does not answer
-        logger.warning("cannot read the files of run %s: %s", run.run_id, reason(error))
+        logger.warning("cannot read the files of run %s: %s", run.run_id, describe_cause(error))
         return None
 
 
-def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
+def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
     """Return True if a run has saved its trained models. False if its files cannot be listed.
 
     Raises:
@@ -162,7 +167,7 @@ class RunFiles:
             return _from_disk(Path(unquote(place.path)) / name)
         # a server that has failed several times is not asked again
         is_asked = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
-        if place.scheme not in SERVED or not is_asked:
+        if place.scheme not in ARTIFACT_SCHEMES or not is_asked:
             return None
         content = _downloaded(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:
@@ -176,7 +181,7 @@ class RunFiles:
             run_ids: IDs of the runs.
             name: Path of the file among a run's artifacts.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
             contents = pool.map(lambda run_id: self.read(run_id, name), run_ids)
             pairs = zip(run_ids, contents, strict=True)
             return {run_id: content for run_id, content in pairs if content is not None}
@@ -202,7 +207,7 @@ def _downloaded(address: str, uri: str) -> bytes | None:
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
     # The store may raise anything. Tables can be made without the file.
     with TemporaryDirectory() as folder, suppress(Exception):
-        if urlparse(address).scheme == PROXIED:
+        if urlparse(address).scheme == PROXY_SCHEME:
             root, *names = address.rsplit("/", 3)  # of the experiment; RUN_ID, artifacts, file
             files = _proxied_files(root, uri)
             path = files.download_artifacts("/".join(names), folder)  # type: ignore[no-untyped-call]

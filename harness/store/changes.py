@@ -26,7 +26,7 @@ MAX_METRICS = 800  # that fit into one request with the maximum of params and ta
 MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
-LEFT = "its driver ended before it closed the run"
+DRIVER_DIED = "its driver ended before it closed the run"
 
 
 def now() -> int:
@@ -80,38 +80,38 @@ def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
-def send(client: "MlflowClient", changes: RunUpdate) -> None:
+def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     """Write changes to their run.
 
     Args:
         client: Client of the store.
-        changes: Changes of one run.
+        update: Changes of one run.
 
     Raises:
         Exception: Whatever MLflow's client raises.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id, tags = changes.run, dict(changes.tags)
-    if changes.state:
-        tags[Tag.STATE] = changes.state
-    for name, content in changes.files.items():
-        _keep_file(client, run_id, name, content)
-    metrics = [Metric(*point) for point in changes.metrics]
-    params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
+    run_id, tags = update.run, dict(update.tags)
+    if update.state:
+        tags[Tag.STATE] = update.state
+    for name, content in update.files.items():
+        _log_file(client, run_id, name, content)
+    metrics = [Metric(*point) for point in update.metrics]
+    params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in update.params.items()]
     # MLflow itself splits what is too much for one request, but writes the remaining metrics after
     # the tags. A run that is COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
     marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
-    if changes.state is State.RUNNING:
+    if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
-    elif changes.state:
-        client.set_terminated(run_id, status=RUN_STATUS[changes.state], end_time=changes.at)
+    elif update.state:
+        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.at)
 
 
-def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
+def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
     """Return the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
 
     Args:
@@ -123,7 +123,7 @@ def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 
 
-def weight(run: Any) -> tuple[bool, int, str]:
+def run_priority(run: Any) -> tuple[bool, int, str]:
     """Return a sort key for runs with the same Tag.RUN_KEY: the run in use has the largest."""
     data = run.data
     written = len(data.params) + len(data.metrics) + len(data.tags)
@@ -138,7 +138,7 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\\0")
 
 
-def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
     """Write a file to a run's artifacts.
 
     Raises:
@@ -152,7 +152,7 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
         client.log_artifact(run_id, str(path), *inside)
 
 
-def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
+def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
     A run whose final state was written, but not yet MLflow's status, keeps that state. A duplicate
@@ -171,8 +171,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(weight(twin) > weight(run) for twin in same):
+        same = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(run_priority(twin) > run_priority(run) for twin in same):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -182,7 +182,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
         if state is State.RUNNING:
             state = State.INTERRUPTED
             reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        send(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
+        write_update(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
     return len(dead)
 
 

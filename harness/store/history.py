@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.store.artifacts import keeps_trained
+from harness.store.artifacts import has_trained_models
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
@@ -63,7 +63,7 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
-def outranks(state: str, held: str) -> bool:
+def outranks(state: str, previous: str) -> bool:
     """Return True if a newer run's outcome of a seed replaces an older run's outcome.
 
     COMPLETE ranks first, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
@@ -71,9 +71,9 @@ def outranks(state: str, held: str) -> bool:
 
     Args:
         state: State of the newer run.
-        held: State of the older run that counts so far.
+        previous: State of the older run that counts so far.
     """
-    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(held, 0)
+    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
     return new > old or (new == old and state != State.COMPLETE)
 
 
@@ -288,7 +288,7 @@ def read_finished(
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:
             continue
-        if trained and not keeps_trained(client, run.run_id):
+        if trained and not has_trained_models(client, run.run_id):
             continue
         try:
             records.append(run_record(run, "", names[run.experiment_id]))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from harness.errors import UserError
-from harness.store.errors import READS, wrapped
+from harness.store.errors import READ_METHODS, wrap_client
 from harness.store.schema import Tag
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 2.0
 RELEASE_TRIES, RELEASE_SECONDS, RELEASE_PAUSE = 5, 5.0, 0.1
-LOOK_SECONDS = 1.0  # between two reads of another driver's lease
+POLL_SECONDS = 1.0  # between two reads of another driver's lease
 
 
 class StudyBusy(UserError):
@@ -59,7 +59,7 @@ class StudyLost(UserError):
     """Another driver has taken over the study. This one must not write any more."""
 
 
-def steady() -> float:
+def boot_seconds() -> float:
     """Return seconds of a monotonic clock that keeps counting while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -79,7 +79,7 @@ class Timing:
     beat: float = 10.0
     expiry: float = 60.0
     claim_pause: float = 0.5
-    now: Callable[[], float] = steady
+    now: Callable[[], float] = boot_seconds
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -259,7 +259,7 @@ class Lease:
             f"whether it is still running"
         )
         while True:
-            timing.sleep(LOOK_SECONDS)
+            timing.sleep(POLL_SECONDS)
             checked_at = timing.now()
             try:
                 current = self._read()
@@ -288,16 +288,16 @@ class Lease:
         self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, json.dumps(vars(self.me)))
 
 
-def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":
+def fence_client(client: "MlflowClient", lease: Lease) -> "MlflowClient":
     """Return a client that begins a write only while this process holds the lease.
 
     The check is made before a request, not within it. A write that is in progress when the process
     is suspended may complete after the study was lost.
     """
 
-    def checked(name: str, call: Callable[[], Any]) -> Any:
-        if not name.startswith(READS):
+    def check_lease(name: str, call: Callable[[], Any]) -> Any:
+        if not name.startswith(READ_METHODS):
             lease.check()
         return call()
 
-    return wrapped(client, checked)
+    return wrap_client(client, check_lease)

@@ -16,8 +16,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
-from harness.store.changes import MAX_TAG, RunUpdate, now, plain, runs_of, send, weight
-from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
+from harness.store.changes import (
+    MAX_TAG,
+    RunUpdate,
+    find_runs,
+    now,
+    plain,
+    run_priority,
+    write_update,
+)
+from harness.store.errors import (
+    READ_METHODS,
+    StoreError,
+    cause_line,
+    retry_requests,
+    store_errors,
+    wrap_client,
+)
 from harness.store.schema import Tag
 
 if TYPE_CHECKING:
@@ -25,12 +40,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
-LOGGED_TWICE = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
+NOISY_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
+DUPLICATE_LOGGERS = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
-OWN_NAMES = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
+FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
 # Query of the version of MLflow's tables. It fails on a database of another application.
-REVISION = (
+REVISION_QUERY = (
     "SELECT version_num, lifecycle_stage FROM alembic_version"
     " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
 )
@@ -44,7 +59,7 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # Otherwise MLflow's UI shows the experiment as one of language-model traces.
-SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(eq=False)
@@ -65,22 +80,22 @@ class Store:
         Raises:
             StoreError: The store refuses the changes, or does not answer.
         """
-        self.call(lambda: send(self.client, changes))
+        self.call(lambda: write_update(self.client, changes))
 
-    def read(self, ask: Callable[["MlflowClient"], T]) -> T:
-        """Return the result of `ask`, which reads from the store. Reads are retried.
+    def read(self, request: Callable[["MlflowClient"], T]) -> T:
+        """Return the result of `request`, which reads from the store. Reads are retried.
 
-        `ask` may also make an idempotent write that Changes cannot express, such as an experiment's
-        tag.
+        `request` may also make an idempotent write that RunUpdate cannot express, such as an
+        experiment's tag.
 
         Raises:
             StoreError: The store refuses, or does not answer.
         """
 
-        def patiently(name: str, call: Callable[[], Any]) -> Any:
-            return again(self.uri, call) if name.startswith(READS) else call()
+        def retry_reads(name: str, call: Callable[[], Any]) -> Any:
+            return retry_requests(self.uri, call) if name.startswith(READ_METHODS) else call()
 
-        return self.call(lambda: ask(wrapped(self.client, patiently)))
+        return self.call(lambda: request(wrap_client(self.client, retry_reads)))
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.
@@ -96,9 +111,9 @@ class Store:
 
         def create() -> str:
             nonlocal is_repeated
-            runs = runs_of(self.client, experiment_id, key) if is_repeated else []
+            runs = find_runs(self.client, experiment_id, key) if is_repeated else []
             is_repeated = True
-            run = max(runs, key=weight, default=None) or self.client.create_run(
+            run = max(runs, key=run_priority, default=None) or self.client.create_run(
                 experiment_id,
                 start_time=start_time,
                 tags={**texts, Tag.RUN_KEY: key},
@@ -142,10 +157,12 @@ class Store:
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
         def make() -> str:
-            return self.experiment(name) or self.client.create_experiment(name, location, SHOWN_AS)
+            return self.experiment(name) or self.client.create_experiment(
+                name, location, EXPERIMENT_TAGS
+            )
 
         with store_errors(self.uri):
-            return str(again(self.uri, make))
+            return str(retry_requests(self.uri, make))
 
 
 def store_uri(given: str | None) -> str:
@@ -198,7 +215,7 @@ def open_store(uri: str) -> Store:
         stack.enter_context(environment(CLIENT_ENVIRONMENT))
         from mlflow.tracking import MlflowClient
 
-        quieten(logging.WARNING)  # after the import, which sets MLflow's level
+        set_log_level(logging.WARNING)  # after the import, which sets MLflow's level
         if path is not None:
             stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
             prepare_tables(uri, path)
@@ -208,16 +225,16 @@ def open_store(uri: str) -> Store:
     return store
 
 
-def quieten(level: int) -> None:
+def set_log_level(level: int) -> None:
     """Set the level of the loggers of MLflow and its dependencies.
 
     Above INFO, the modules that log an error in addition to raising it are silenced: they print
     tracebacks of the database (e.g. of a full disk) and the store's address.
     """
-    for name in NOISY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(level)
     errors = logging.CRITICAL if level > logging.INFO else level
-    for name in LOGGED_TWICE:
+    for name in DUPLICATE_LOGGERS:
         logging.getLogger(name).setLevel(errors)
 
 
@@ -247,8 +264,8 @@ def prepare_tables(uri: str, path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.execute("ROLLBACK")
-            if file.execute(OWN_NAMES).fetchone() is None:
-                _make(file, (path.resolve().parent / "mlruns").as_uri())
+            if file.execute(FIRST_TABLE).fetchone() is None:
+                _create_tables(file, (path.resolve().parent / "mlruns").as_uri())
             elif _revision(file, uri, path) != latest:
                 _replace_by_upgraded(file, uri, path.resolve())
     except sqlite3.Error as error:
@@ -262,7 +279,7 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
         StoreError: The file belongs to another application.
     """
     try:
-        row = file.execute(REVISION).fetchone()
+        row = file.execute(REVISION_QUERY).fetchone()
     except sqlite3.OperationalError as error:
         raise StoreError(
             f"{uri}: {path} is a database of another application and was not changed. Set "
@@ -321,7 +338,7 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make(file: sqlite3.Connection, artifacts: str) -> None:
+def _create_tables(file: sqlite3.Connection, artifacts: str) -> None:
     """Create all tables in one transaction, copied from a store in memory.
 
     Args:

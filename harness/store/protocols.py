@@ -33,7 +33,7 @@ class ProtocolMetrics:
     halves: dict[str, tuple[str, str]] = field(default_factory=dict)
     drop: dict[str, int] = field(default_factory=dict)
     meanings: dict[str, str] = field(default_factory=dict)
-    telling: str = ""
+    key_quality: str = ""
 
 
 _ONE_SOFTMAX: Final = {
@@ -119,9 +119,9 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,
-    "single_unseen": replace(_GENERALIZED, telling="recognised_by_images"),
+    "single_unseen": replace(_GENERALIZED, key_quality="recognised_by_images"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 
 # Factors whose levels are tested on different classes, so that they are never compared.
-APART: Final = ("dataset", "targets", "unseen_class")
+SEPARATE_FACTORS: Final = ("dataset", "targets", "unseen_class")

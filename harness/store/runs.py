@@ -48,7 +48,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
     Args:
         study_name: Name of the experiment.
-        uri: Address of the store, as `checked` returns it.
+        uri: Address of the store, as `require_store` returns it.
 
     Raises:
         StoreError: The store cannot be read, or has no such experiment. The message lists those
@@ -66,7 +66,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
     return [run for run in runs if Tag.KIND in run.tags]
 
 
-def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
+def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
     """Return runs that were read before, with the study's own run read again.
 
     Args:
@@ -116,7 +116,7 @@ def study_names(tracking_uri: str) -> list[str]:
     Raises:
         StoreError: There is no readable store at the URI.
     """
-    uri = checked(tracking_uri)
+    uri = require_store(tracking_uri)
     with reading(uri) as client:
         names = experiment_names(client)
         studies = study_runs(client, [*names])
@@ -178,7 +178,7 @@ def plain_run(run: Any) -> Run:
     )
 
 
-def checked(uri: str) -> str:
+def require_store(uri: str) -> str:
     """Return a store's URI after checks. The path of a file becomes an sqlite URI.
 
     MLflow itself would create a missing sqlite file.

@@ -13,14 +13,14 @@ from typing import TypeVar
 import tenacity
 
 from harness.machine import environment, locked
-from harness.store.changes import LEFT, close_dead_runs
-from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, again, store_errors
-from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fenced, read_owner
+from harness.store.changes import DRIVER_DIED, close_dead_runs
+from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, store_errors
+from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
 
 STORE_TIMEOUT = 1800.0  # seconds
-LONGEST_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
+MAX_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class StudyStore(Store):
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswer),
-            wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
+            wait=tenacity.wait_exponential(FIRST_PAUSE, MAX_PAUSE),
             stop=self._ends_wait,
             before_sleep=self._announce_wait,
             reraise=True,
@@ -71,7 +71,7 @@ class StudyStore(Store):
         self._away_since = math.inf
         return answer
 
-    def close_dead_runs(self, reason: str = LEFT) -> int:
+    def close_dead_runs(self, reason: str = DRIVER_DIED) -> int:
         """Close the study's runs that are RUNNING (see changes.py), and return their number."""
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
@@ -137,9 +137,9 @@ def locked_study(
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)
         with store_errors(uri):
-            again(uri, lease.claim)
+            retry_requests(uri, lease.claim)
         lease.start(fail)
-        client = fenced(store.client, lease)
+        client = fence_client(store.client, lease)
         study = StudyStore(uri, client, experiment_id, timeout, stopped, say)
         yield study
         study.close_dead_runs()

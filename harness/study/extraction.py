@@ -8,7 +8,7 @@ from harness.config import StudyConfig
 from harness.messages import Need
 from harness.planning import Fingerprints, Plan
 from harness.resources import machine_resources, resolved_resources
-from harness.study.features import classes_of, needed
+from harness.study.features import classes_of, needed_features
 from harness.wording import duration, one_line
 
 TIMED_VIEWS: Final = 32
@@ -26,7 +26,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     method, lines = fingerprints.method, list[str]()
     on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
     clips: dict[str, Any] = {}
-    for need, configs in needed(study, plan).items():
+    for need, configs in needed_features(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
         images = fingerprints.images(need.dataset)
         try:

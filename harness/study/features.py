@@ -63,7 +63,7 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
+def needed_features(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
     """Collect the feature sets that the plan's work and any proposal may read.
 
     Args:
@@ -163,7 +163,7 @@ def prepare_features(
     return features
 
 
-def encoder_here(
+def open_encoder(
     study: StudyConfig, method: MethodFunctions, *, verbose: bool
 ) -> "AbstractContextManager[Encode | None]":
     """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
@@ -227,7 +227,7 @@ def prefetch(
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
     say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
-    needs = needed(study)
+    needs = needed_features(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         prints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
         say(f"weights of {name}: available")
@@ -258,7 +258,7 @@ def fetch_features(
             why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
             say(f"{why}: features are extracted on the CPU")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
-    needs = needed(study)
-    with encoder_here(study, prints.method, verbose=verbose) as encode:
+    needs = needed_features(study)
+    with open_encoder(study, prints.method, verbose=verbose) as encode:
         prepare_features(needs, prints, console, encode)
     say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")

@@ -22,11 +22,11 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.state import StudyState, read_state, source_of, typed_study
+from harness.study.state import StudyState, read_state, source_name, typed_study
 from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+REPORT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 def run_study(
@@ -122,7 +122,7 @@ def run_study(
         ) as study_store,
     ):
         if verbose:
-            store.quieten(logging.INFO)
+            store.set_log_level(logging.INFO)
         place = study_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, prints, place, options, interrupts)
         outcome = runner.run()
@@ -130,7 +130,7 @@ def run_study(
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
-        return replace(outcome, unpublished=_show(runner, publish, outcome))
+        return replace(outcome, unpublished=_publish_report(runner, publish, outcome))
 
 
 @dataclass
@@ -163,27 +163,27 @@ class StudyRunner:
         """
         ran = False
         try:
-            state = self._read_standing()
+            state = self._read_state()
             if not self.options.accept_changes:
-                refuse_changes(state.changes(), source_of(self.study))
+                refuse_changes(state.changes(), source_name(self.study))
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
             if n_seeds_left > reusable or state.plan.proposals:
-                self._check_places()
+                self._check_resources()
             if self.store.close_dead_runs():
                 state = state.refresh()
             self.record = StudyRun.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, state.plan)
-            has_changed = self.record.place_runs(state.history, state.plan)
+            has_changed = self.record.update_run_tags(state.history, state.plan)
             if state.plan.finished:
                 state = state.refresh() if has_changed else state  # for its report
                 outcome = self._outcome(state)
                 self.record.end(outcome.state)
                 return outcome
             ran = True
-            outcome = self._run_on_record(state, reusable_runs)
+            outcome = self._run_plan(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
             # The signal may have stopped Ray, too, whose errors then hide the real cause.
             if self.interrupts.failure is not None:
@@ -192,10 +192,10 @@ class StudyRunner:
                 raise
             return self._interrupted(ran=ran)
         if outcome.complete:
-            self.storage.forget()
+            self.storage.remove()
         return outcome
 
-    def _read_standing(self) -> StudyState:
+    def _read_state(self) -> StudyState:
         """Read the study's state from the store.
 
         Raises:
@@ -209,12 +209,12 @@ class StudyRunner:
         try:
             # the signal may have come between a run's first write and the code that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
-            state = self._read_standing()
+            state = self._read_state()
             return replace(self._outcome(state), interrupted=True, ran=ran)
         except store.StoreAway:  # the next driver closes the open runs
             raise KeyboardInterrupt from None
 
-    def _check_places(self) -> None:
+    def _check_resources(self) -> None:
         """Check that trials can run and can write their checkpoints.
 
         Raises:
@@ -240,7 +240,7 @@ class StudyRunner:
             history=state.history,
         )
 
-    def _run_on_record(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
+    def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
         The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
@@ -301,19 +301,19 @@ class StudyRunner:
         for line in planning.reuse_lines(written):
             self.options.say(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
-            self._check_places()
+            self._check_resources()
         return state.refresh()
 
 
-def _show(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
+def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
     """Show the report at the study's runs in MLflow. Return why that failed, or "".
 
     A failure does not change the study. MLflow's own retries are on, as in ship-report: the
     requests here may be repeated, and no trial waits for them.
     """
     try:
-        with environment(RETRIES, over=True):
-            publication = store.again(runner.store.uri, lambda: publish(outcome))
+        with environment(REPORT_ENVIRONMENT, over=True):
+            publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
                 show_report(runner.store, runner.record.run_id, publication)
                 describe_runs(runner.store, outcome.history.logged, publication.differences)

@@ -28,8 +28,8 @@ from ship.architectures import as_read, text_settings
 from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import sentence
 
-SHOWN = 3  # prompts per dataset
-_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
+MAX_PROMPTS = 3  # prompts per dataset
+_PROMPT_KEYS = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_state(
     return StudyState(study, fingerprints, opened, history, plan, retry_before)
 
 
-def source_of(study: StudyConfig) -> str:
+def source_name(study: StudyConfig) -> str:
     """Return the name of the study's YAML in messages."""
     return file_label(study.source) if study.source else f"study {study.name}"
 
@@ -163,11 +163,13 @@ def plan_study(
     prints = fingerprints_of(study, method, data_root, cache_dir)
     retry_before = store.now() if retry_non_finite else 0
     state = read_state(study, prints, store.find_store(uri), retry_before)
-    notes = state.changes().notes(source_of(study)) + failed_lines(state)
+    notes = state.changes().notes(source_name(study)) + failed_lines(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
-        history, plan = planning.once_adopted(study, state.history, reused, prints, retry_before)
+        history, plan = planning.plan_after_reuse(
+            study, state.history, reused, prints, retry_before
+        )
         state = replace(state, history=history, plan=plan)
         notes += planning.reuse_lines(reused)
     if study.backbone_defaults:
@@ -181,7 +183,7 @@ def plan_study(
         notes += extraction_lines(study, plan, prints)
         notes += cost_lines(study, plan)
         notes += prompt_lines(study, plan, prints)
-        plan = _with_time(state, finished_runs)
+        plan = _add_estimate(state, finished_runs)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 
@@ -197,7 +199,7 @@ def failed_lines(state: StudyState) -> list[str]:
     return [f"{failed} with a non-finite number: {advice}"]
 
 
-def _with_time(state: StudyState, known: Sequence[RunRecord]) -> Plan:
+def _add_estimate(state: StudyState, known: Sequence[RunRecord]) -> Plan:
     """Return the study's plan with an estimate of its time, if any trial has finished.
 
     Args:
@@ -229,7 +231,7 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     """
     backbones = dict.fromkeys(
         config.backbone
-        for config in configs_of(study, plan, _DECIDING)
+        for config in configs_of(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
     return [
@@ -248,14 +250,16 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     """
     combinations = dict.fromkeys(
         (config.backbone, name, config.templates_for(name, prints.images(name).template))
-        for config in configs_of(study, plan, _DECIDING)
+        for config in configs_of(study, plan, _PROMPT_KEYS)
         if not config.finetuner.unread_reason("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
         class_names = prints.images(name).class_names
-        pairs = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
+        pairs = zip(
+            class_names[:MAX_PROMPTS], cycle(templates), strict=False
+        )  # templates take turns
         texts = [sentence(template, class_name) for class_name, template in pairs]
         prompts = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
         summary = f"{len(class_names)} class names"

@@ -12,7 +12,7 @@ from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
 from harness.recording import StudyRun, TrialRecorder
-from harness.study.features import check_plugins, encoder_here, needed, prepare_features
+from harness.study.features import check_plugins, needed_features, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
 
@@ -76,7 +76,7 @@ class TrialRunner:
         try:
             check_plugins(self._study, self.state.plan)
             if address is not None:
-                self._on_cluster(address)
+                self._run_on_cluster(address)
             elif self.options.in_process:
                 self._sweep(self._extract(None))
             else:
@@ -91,45 +91,47 @@ class TrialRunner:
         """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
-        with encoder_here(study, self._prints.method, verbose=verbose) as encode:
+        with open_encoder(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
         from harness.tuning import array_bytes
 
-        with ray_session(study.resources, None, array_bytes(features), verbose) as owned:
-            resources.check_room(study.resources, cluster_resources())  # the session may be older
-            self._run_distributed(features, owned)
+        with ray_session(study.resources, None, array_bytes(features), verbose) as owns_session:
+            resources.check_capacity(
+                study.resources, cluster_resources()
+            )  # the session may be older
+            self._run_distributed(features, owns_session)
 
-    def _on_cluster(self, address: str) -> None:
+    def _run_on_cluster(self, address: str) -> None:
         """Run the extraction and the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
-        with ray_session(study.resources, address, 0, self.options.verbose) as owned:
+        with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
             available = cluster_resources()
-            resources.check_room(study.resources, available)
+            resources.check_capacity(study.resources, available)
             self._warn(resources.idle_gpus(study.resources, available, study.max_concurrent_trials))
             actor = resources.resolved_resources(study.resources, available)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
-            self._run_distributed(features, owned)
+            self._run_distributed(features, owns_session)
 
     def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
-        needs = needed(self._study, self.state.plan)
+        needs = needed_features(self._study, self.state.plan)
         return prepare_features(needs, self._prints, self.options.console, encode)
 
-    def _run_distributed(self, features: Mapping[Need, Any], owned: bool) -> None:
+    def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""
-        from harness.tuning import share
+        from harness.tuning import put_features
 
-        self._sweep(share(features), owned)
+        self._sweep(put_features(features), owns_session)
 
-    def _sweep(self, features: Mapping[Need, Any], owned: bool = True) -> None:
+    def _sweep(self, features: Mapping[Need, Any], owns_session: bool = True) -> None:
         """Run the plan's trials in the open Ray session, or one after the other in this process.
 
         Args:
             features: Features of the trials. In a session these are references to its object store.
-            owned: Whether this process opened the session, and closes it at the end.
+            owns_session: Whether this process opened the session, and closes it at the end.
         """
         plan = self.state.plan
         if plan.finished:
@@ -147,26 +149,28 @@ class TrialRunner:
         resolved = study.model_copy(update={"resources": per_trial})
         free_slots = resources.slots(per_trial, available, max_trials)
 
-        def at_once() -> int:
+        def max_concurrent() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.
 
             The waiting trial makes an autoscaler add a node. No node joins a session that the study
             opened. Such a session is not queried: if it has died, its answer takes a minute.
             """
-            if owned and self.options.address is None:
+            if owns_session and self.options.address is None:
                 return free_slots
             return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._prints)
-        searcher = tuning.StudySearcher(study, plan, history, maker, at_once)
+        searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
             TrialRecorder(self.record, resolved, self._prints),
             view,
             resolved,
-            check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
-            forget=lambda work: storage.forget(
+            check_interrupt=lambda: self._check(
+                KeyboardInterrupt if owns_session else SweepStopped
+            ),
+            remove_checkpoint=lambda work: storage.remove(
                 checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
             failed_before=history.failed,

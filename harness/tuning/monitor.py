@@ -41,8 +41,7 @@ class Monitor(tune.Callback):
         view: Display of the progress.
         study: Study with resolved resources.
         check_interrupt: Function that raises if the run is to stop.
-        forget: Function that is called with the work of a trial that is settled, and removes its
-            checkpoint.
+        remove_checkpoint: Function that removes the checkpoint of a work that needs no other run.
         failed_before: Keys of configurations that failed in an earlier run. They are not counted as
             failures in a row.
         end_trial: Function that ends one of Tune's trials past its time limit. Returns False if
@@ -54,7 +53,7 @@ class Monitor(tune.Callback):
     view: View
     study: StudyConfig
     check_interrupt: Callable[[], None]
-    forget: Callable[[Work], None] = lambda work: None
+    remove_checkpoint: Callable[[Work], None] = lambda work: None
     failed_before: Set[str] = frozenset()
     end_trial: Callable[[Any], bool] = kill_worker
 
@@ -92,7 +91,7 @@ class Monitor(tune.Callback):
             return
         objective = f"selection/{self.study.objective}"
         last = epochs[-1]
-        self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
+        self.searcher.attempts[name].progress = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(MACHINE_LOAD, {})))
         metrics = [epoch["metrics"] for epoch in epochs]
         values = [named[objective] for named in metrics if objective in named]
@@ -149,7 +148,7 @@ class Monitor(tune.Callback):
         del self._running[name]
         if state is State.COMPLETE:
             self.view.progress(name, "", 1.0, attempt.final["metrics"].get(OBJECTIVE))
-        note = f"stopped {attempt.where}" if state is State.PRUNED else attempt.reason
+        note = f"stopped {attempt.progress}" if state is State.PRUNED else attempt.reason
         self.view.end(name, state, note)
         if state is State.FAIL:
             self._count(work.configuration.key, attempt.reason)
@@ -158,7 +157,7 @@ class Monitor(tune.Callback):
         would_recur = attempt.failure in (Failure.ERROR, Failure.NON_FINITE)
         is_retried = state is State.INTERRUPTED or (state is State.FAIL and not would_recur)
         if self._error is None and not is_retried:
-            self.forget(work)
+            self.remove_checkpoint(work)
 
     def _count(self, key: str, reason: str) -> None:
         """Count a failed configuration once, and end the study if too many failed in a row."""

@@ -35,7 +35,7 @@ MAX_REPEATS = 50
 Outcome = tuple[State, float | None]
 
 
-def scored(
+def compute_outcome(
     state: State,
     values: Mapping[int, float],
     seeds: Sequence[int],
@@ -161,14 +161,17 @@ class StudySearcher(Searcher):
 
     A Ray trial is one work: a configuration under some seeds.
 
-    Outcomes are reported to Optuna as follows, see `scored`: COMPLETE with the mean over the seeds
-    with finite numbers; PRUNED without a value if the scheduler stopped the configuration; FAIL
-    without a value if no seed has finite numbers or any seed failed for another reason. A failed
-    proposal counts towards `n_trials`.
+    Outcomes are reported to Optuna as follows (see `compute_outcome`):
+
+    - COMPLETE with the mean over the seeds with finite numbers.
+    - PRUNED without a value if the scheduler stopped the configuration.
+    - FAIL without a value if no seed has finite numbers, or any seed failed for another reason.
+
+    A failed proposal counts towards `n_trials`.
 
     Attributes:
         attempts: Attempt of each Ray trial by the trial's ID.
-        at_once: Function that returns the maximum number of concurrent trials.
+        max_concurrent: Function that returns the maximum number of concurrent trials.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class StudySearcher(Searcher):
         plan: Plan,
         history: RunHistory,
         make: ConfigurationMaker,
-        at_once: Callable[[], int],
+        max_concurrent: Callable[[], int],
     ) -> None:
         """Create the searcher of one run.
 
@@ -186,11 +189,11 @@ class StudySearcher(Searcher):
             plan: Work and proposals that are left.
             history: Run history of the study.
             make: Maker of the study's configurations.
-            at_once: Function that returns the maximum number of concurrent trials. It grows when
-                nodes join the cluster.
+            max_concurrent: Function that returns the maximum number of concurrent trials, which
+                increases when nodes join the cluster.
         """
         super().__init__()
-        self._study, self._ledger, self.at_once = study, history, at_once
+        self._study, self._history, self.max_concurrent = study, history, max_concurrent
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
@@ -204,8 +207,8 @@ class StudySearcher(Searcher):
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := history.state(key):
-                values, lost = history.objectives(key), history.non_finite(key)
-                self._outcomes[key] = scored(state, values, study.seeds, lost)
+                values, failed_seeds = history.objectives(key), history.non_finite(key)
+                self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
         known = [
             (configuration, self._outcomes[configuration.key])
             for configuration in plan.configurations
@@ -220,7 +223,7 @@ class StudySearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """Return the next trial's config, None if none may start now, or FINISHED at the end."""
-        if self._running and self._running >= self.at_once():
+        if self._running and self._running >= self.max_concurrent():
             return None
         if not self._queue and self.sampler is not None and self._proposals_left > 0:
             proposal = self._propose(self.sampler)
@@ -293,17 +296,17 @@ class StudySearcher(Searcher):
 
     def _outcome(self, key: str) -> Outcome:
         """Return the outcome of a configuration whose attempts have all ended."""
-        values = dict(self._ledger.objectives(key))
-        lost = set(self._ledger.non_finite(key))
+        values = dict(self._history.objectives(key))
+        failed_seeds = set(self._history.non_finite(key))
         for attempt in self._attempts_of[key]:
             if attempt.state is State.FAIL and attempt.failure is Failure.NON_FINITE:
-                lost.update(attempt.work.seeds)
+                failed_seeds.update(attempt.work.seeds)
                 continue
             if attempt.state is not State.COMPLETE:
                 return attempt.state, None
-            lost.update(attempt.lost)
+            failed_seeds.update(attempt.failed_seeds)
             for seed in attempt.work.seeds:
                 name = seed_metric(seed, f"selection/{self._study.objective}")
                 if name in attempt.final["metrics"]:
                     values[seed] = attempt.final["metrics"][name]
-        return scored(State.COMPLETE, values, self._study.seeds, lost)
+        return compute_outcome(State.COMPLETE, values, self._study.seeds, failed_seeds)

@@ -24,10 +24,10 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
-    checked,
     default_tracking_uri,
     read_runs,
-    refreshed,
+    refresh_study_run,
+    require_store,
     runs_address,
     study_names,
     with_seed_tables,
@@ -131,8 +131,8 @@ def load_records(
         EmptyStudyError: If no run of the study has ended yet.
     """
     with _as_report_errors():
-        uri = checked(tracking_uri or default_tracking_uri())
-        runs = refreshed(known, uri) or read_runs(study_name, uri)
+        uri = require_store(tracking_uri or default_tracking_uri())
+        runs = refresh_study_run(known, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
     runs, n_lost = with_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)

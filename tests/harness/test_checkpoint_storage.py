@@ -53,8 +53,8 @@ def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
     storage.delete("a")
     assert storage.read("a") is None
     assert storage.read("b") == b"other"
-    storage.forget()
-    storage.forget()
+    storage.remove()
+    storage.remove()
     assert storage.read("b") is None
 
 
@@ -79,7 +79,7 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
     for other in (of("there", "small"), of("here", "large")):
         one.write("x", b"mine")
         assert other.read("x") is None
-        other.forget()
+        other.remove()
         assert one.read("x") == b"mine"
 
 

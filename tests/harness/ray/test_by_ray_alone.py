@@ -83,18 +83,18 @@ def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
 
 @pytest.mark.weekly
 def test_workers_import_from_where_the_driver_does_not(alone: dict[str, Any]) -> None:
-    """Hence workers_import_as_the_driver: a folder can hide an installed package of its name."""
+    """Hence limit_worker_imports: a folder can hide an installed package of its name."""
     assert alone["finds the folder"]
 
 
 @pytest.mark.weekly
 def test_leaving_ray_resets_sigterm(alone: dict[str, Any]) -> None:
-    """Hence own_handlers: SIGTERM after ray.shutdown would end a study before its report."""
+    """This is why restore_signal_handlers exists: SIGTERM would end a study before its report."""
     assert alone["end"] == (-signal.SIGTERM, [])
 
 
 def test_tune_gives_up_when_ray_kills_a_worker_for_memory() -> None:
-    """Hence memory_kills_as_worker_deaths: one trial too large would end the study."""
+    """Hence report_memory_kills_as_deaths: one trial too large would end the study."""
     manager: Any = object.__new__(RayActorManager)
     with pytest.raises(RuntimeError, match="unexpected exception"):
         manager._actor_task_failed(Mock(), OutOfMemoryError("x"))
@@ -103,7 +103,7 @@ def test_tune_gives_up_when_ray_kills_a_worker_for_memory() -> None:
 RAYLET_ENDS = """
 import os, ray, signal, sys, time
 from contextlib import nullcontext
-from harness.ray.session import sigterm_blocked
+from harness.ray.session import block_sigterm
 from tests.harness.listening import descendants, program
 
 with {}():
@@ -121,7 +121,7 @@ import gc, threading
 from contextlib import nullcontext
 import ray
 from ray._private.worker import global_worker
-from harness.ray.session import left_at_the_end
+from harness.ray.session import shut_down_at_exit
 
 class Core:
     def __getattr__(self, name):
@@ -184,8 +184,8 @@ def output_of(script: str, protection: str) -> str:
 @pytest.mark.parametrize(
     ("script", "alone", "protected"),
     [
-        pytest.param(RAYLET_ENDS, "nullcontext", "sigterm_blocked", id="SIGTERM to the raylet"),
-        pytest.param(GARBAGE, "nullcontext", "left_at_the_end", id="garbage while Ray is left"),
+        pytest.param(RAYLET_ENDS, "nullcontext", "block_sigterm", id="SIGTERM to the raylet"),
+        pytest.param(GARBAGE, "nullcontext", "shut_down_at_exit", id="garbage while Ray is left"),
         pytest.param(ORPHAN, "", "RAY_RAYLET_PID", id="an adopted driver whose raylet dies"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.M
         RayActorManager, "_actor_task_failed", lambda *given, **keys: seen.append((given, keys))
     )
     manager: Any = object()
-    with internals.memory_kills_as_worker_deaths():
+    with internals.report_memory_kills_as_deaths():
         failed: Any = RayActorManager._actor_task_failed
         failed(manager, OutOfMemoryError("x"))
         failed(manager, error=OutOfMemoryError("y"))

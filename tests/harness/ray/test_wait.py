@@ -15,13 +15,13 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What alive() finds, one call after the other; below 0: nothing answers."""
     found: list[int] = []
 
-    def alive(address: str) -> int:
+    def count_alive(address: str) -> int:
         count = found.pop(0)
         if count < 0:
             raise ClusterError(f"no Ray cluster at {address}: refused")
         return count
 
-    monkeypatch.setattr(wait, "alive", alive)
+    monkeypatch.setattr(wait, "count_alive", count_alive)
     monkeypatch.setattr(wait, "PAUSE_SECONDS", 0.0)
     return found
 
@@ -48,7 +48,7 @@ def test_patience_ends(
 def test_nothing_at_the_address_is_said_at_once() -> None:
     """Ray itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        wait.alive("127.0.0.1:1")
+        wait.count_alive("127.0.0.1:1")
 
 
 # As Ray 2.60 words it (ray._private.utils.check_version_info).
@@ -86,7 +86,7 @@ def test_a_cluster_that_refuses_is_one_line(
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     words = f"no Ray cluster at host:6379: {line}"
     with pytest.raises(ClusterError, match=words):
-        wait.alive("host:6379")
+        wait.count_alive("host:6379")
     with (
         pytest.raises(ClusterError, match=words),
         ray_session(Resources(), "host:6379", 0, verbose=False),

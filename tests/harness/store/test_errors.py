@@ -10,13 +10,13 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from harness.store import errors as module
 from harness.store.errors import (
-    TRIES,
+    MAX_TRIES,
     NoAnswer,
     StoreError,
-    again,
-    reason,
+    describe_cause,
+    is_transient,
+    retry_requests,
     store_errors,
-    transient,
 )
 from tests.told import told
 
@@ -41,14 +41,14 @@ def raised(case: dict[str, Any]) -> Exception:
 @pytest.mark.parametrize("case", ERRORS["passes"] + ERRORS["stays"], ids=str)
 def test_what_passes(case: dict[str, Any]) -> None:
     """A server that is away, busy or ill does; one that refuses does not."""
-    found = transient(raised(case), case.get("uri", "https://server"))
+    found = is_transient(raised(case), case.get("uri", "https://server"))
     assert found is (case in ERRORS["passes"])
 
 
 @pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["told"])
 def test_the_reason_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     """MLflow's own texts are several lines of Python."""
-    assert reason(MlflowException(case["text"])) == case["told"]
+    assert describe_cause(MlflowException(case["text"])) == case["told"]
 
 
 @pytest.mark.parametrize("place", ["second line", "cause"])
@@ -78,7 +78,7 @@ def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
         raise NoAnswer("the store failed")
 
     with pytest.raises(MlflowException, match="no such thing"):
-        again("http://server:5000", refused)
+        retry_requests("http://server:5000", refused)
     with pytest.raises(StoreError, match="the store failed"):
-        again("http://server:5000", away)
-    assert asked == ["refused", *["away"] * TRIES]
+        retry_requests("http://server:5000", away)
+    assert asked == ["refused", *["away"] * MAX_TRIES]

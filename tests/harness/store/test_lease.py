@@ -17,7 +17,7 @@ from harness.store.lease import (
     StudyBusy,
     StudyLost,
     Timing,
-    fenced,
+    fence_client,
     read_owner,
 )
 from harness.store.open import Store
@@ -213,7 +213,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
 def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
     """Its first write after waking finds that the study is another's, or was and is free again."""
     first = hosts.held("a")
-    client = fenced(hosts.store.client, first)
+    client = fence_client(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
     second = hosts.held("b")  # the clock goes on by more than a minute
     if gone:

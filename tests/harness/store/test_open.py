@@ -271,8 +271,8 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         configuration = replace(
             plan.configurations[0], key=f"proposed {number}", assignment=assignment
         )
-        record.want(configuration)
-        record.want(configuration)  # known by now
+        record.add_planned(configuration)
+        record.add_planned(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
         wanted = json.loads(joined_tag(held, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment

@@ -21,7 +21,7 @@ from tests.harness.flaky import FakeStore, FlakyClient, study_store
 def quick() -> Any:
     """Tries follow one another at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LONGEST_PAUSE", 0.0)
+        patch.setattr(module, "MAX_PAUSE", 0.0)
         patch.setattr("harness.store.errors.FIRST_PAUSE", 0.0)
         yield
 

@@ -22,7 +22,7 @@ from harness.study.extraction import extraction_lines
 from harness.study.features import (
     classes_of,
     fetch_features,
-    needed,
+    needed_features,
     prepare_features,
 )
 from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
@@ -39,7 +39,7 @@ def make_prints(folder: Path) -> Fingerprints:
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
     """What a run of it would read."""
-    return [*needed(study, make_plan(study, RunHistory(), make_prints(folder)))]
+    return [*needed_features(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
@@ -73,7 +73,7 @@ def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     """The levels of max_classes are united; without a limit, and of targets, all are needed."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
     images = FakeImages("x", "", class_names=tuple("abcdefg"))
-    ((need, configs),) = needed(
+    ((need, configs),) = needed_features(
         study, make_plan(study, RunHistory(), make_prints(tmp_path))
     ).items()
     assert need.dataset == "photos" and len(configs) == 2
@@ -81,10 +81,10 @@ def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     official = replace(images, n_seen=4)
     assert classes_of(configs, official) == [0, 1, 2, 4, 5]
     whole = make_study(space={"max_classes": [4, None]})
-    assert [*needed(whole).values()] == [()]
+    assert [*needed_features(whole).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    assert [len(configs) for configs in needed(study).values()] == [2, 0]
+    assert [len(configs) for configs in needed_features(study).values()] == [2, 0]
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> Non
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
     measured = "s on this machine (estimated from a few images)"
     assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
-    prepare_features(needed(study), prints, Console(quiet=True))
+    prepare_features(needed_features(study), prints, Console(quiet=True))
     assert extraction_lines(study, plan, prints) == []
 
 

@@ -114,7 +114,7 @@ SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 
 
 @pytest.mark.parametrize(
-    ("place", "after"), [("place_runs", False), ("begin", True), ("end", False)]
+    ("place", "after"), [("update_run_tags", False), ("begin", True), ("end", False)]
 )
 def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
@@ -145,7 +145,7 @@ def test_sigterm_between_the_start_of_ray_and_the_first_trial(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """Ray has put handlers of its own in ours' place by then."""
-    driver = drive(0.0, fault={"terminate": "harness.tuning.share"})
+    driver = drive(0.0, fault={"terminate": "harness.tuning.put_features"})
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output and "Traceback" not in output

@@ -172,10 +172,11 @@ def test_a_report_that_cannot_be_shown_undoes_no_study(
         return str(outcome.unpublished)
 
     words = "cannot write the report to MLflow: the store"
+    advice = "Run the same command to try again"
     with monkeypatch.context() as patch:
         patch.setattr(harness.study.run, "show_report", refuse)
-        assert unpublished(lambda _: MADE) == f"{words} is full"
-    assert unpublished(unread) == f"{words} gives nothing"
+        assert unpublished(lambda _: MADE) == f"{words} is full. {advice}"
+    assert unpublished(unread) == f"{words} gives nothing. {advice}"
     assert not unpublished(lambda _: None)
     assert Tag.PUBLISHED not in bench.parent().data.tags
     assert not unpublished(cut_off)

@@ -175,7 +175,7 @@ def test_a_store_that_errs_now_and_then(
 
     monkeypatch.setattr(MlflowClient, call, err)
     monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
-    monkeypatch.setattr(errors, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(errors, "MAX_PAUSE", 0.0)
     assert any("reused" in note for note in bench.plan(make_study(**study)).notes)
     assert bench.run(make_study(**study)).complete
     assert len(bench.lines()) - before == ran

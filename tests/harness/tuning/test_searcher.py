@@ -51,7 +51,7 @@ def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
     room = 1
     study = make_study(space=KL, max_concurrent_trials=None)
     searcher = searcher_of(study, prints)
-    searcher.at_once = lambda: room
+    searcher.max_concurrent = lambda: room
     assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
     searcher.on_trial_complete("a", done(searcher, "a"))
     assert [searcher.suggest(name) is None for name in "bc"] == [False, True]
@@ -72,7 +72,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     for name in "abcdef":
         searcher.suggest(name)
     searcher.on_trial_complete("a", done(searcher, "a"))
-    searcher.attempts["b"].stopped = "it lags behind"
+    searcher.attempts["b"].stop_reason = "it lags behind"
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
@@ -125,11 +125,11 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
         )
     )
     searcher = searcher_of(study, prints, history)
-    at_once = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
+    max_concurrent = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
     others = (TrialState.COMPLETE, pytest.approx(50.5))
-    assert at_once == [average, (TrialState.PRUNED, None), fail, others, running, running]
+    assert max_concurrent == [average, (TrialState.PRUNED, None), fail, others, running, running]
     ran = drive(searcher)
     assert [(work.configuration.key, work.seeds) for work in ran] == [
         (less.key, (2,)),
@@ -248,7 +248,7 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
     assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
     assert trials.report("a", 2, 90.0) == TrialScheduler.CONTINUE
     assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
-    assert {name: one.stopped for name, one in trials.attempts.items()} == {
+    assert {name: one.stop_reason for name, one in trials.attempts.items()} == {
         "a": None,
         "b": "stopped by asha at evaluation 1: harmonic_mean 10.00",
         "c": "stopped by asha at evaluation 2: harmonic_mean 20.00",

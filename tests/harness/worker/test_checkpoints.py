@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from harness.checkpoints import Checkpoints, Storage, checkpoint_name
-from harness.messages import EPOCHS, FAILED, FINAL, LOST, trial_spec
+from harness.messages import EPOCHS, FAILED, FAILED_SEEDS, FINAL, trial_spec
 from harness.store import Cost
 from harness.worker import Worker
 from ship.state import Checkpoint
@@ -90,7 +90,7 @@ def test_a_finished_trial_is_not_trained_again(
     (result,) = finish(worker_of(tmp_path, storage, None, never))
     assert said([result]) == said(whole)
     assert result[FINAL] == whole[-1][FINAL]
-    assert bool(result[FINAL][0][LOST]) == loses
+    assert bool(result[FINAL][0][FAILED_SEEDS]) == loses
     assert bool(result[FINAL][0]["files"]) != loses
     storage.delete(NAME)
     assert FAILED in finish(worker_of(tmp_path, storage, None, never))[-1]
