@@ -34,7 +34,7 @@ MIN_INTERVAL_FACTOR = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used. One line names it and says why."""
+    """The storage cannot be used. One line has its address and the reason."""
 
 
 def storage_uri(given: str | None, cache_dir: Path) -> str:
@@ -46,7 +46,7 @@ def storage_uri(given: str | None, cache_dir: Path) -> str:
         cache_dir: Cache folder.
 
     Raises:
-        StorageError: The URI is malformed, such as s3:bucket, and would become a local folder.
+        StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
     """
     place = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
     if MALFORMED_URI.match(place):
@@ -158,7 +158,7 @@ def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
 
 
 class Checkpoints:
-    """Checkpoints of the trial that a worker is running.
+    """Reader and writer of the checkpoints of a worker's current trial.
 
     Errors of the storage are only logged; the trial then cannot be resumed. An unusable checkpoint
     is overwritten, or removed at the trial's end.
@@ -246,7 +246,7 @@ class Checkpoints:
         self._schedule_next(time.monotonic() - started)
 
     def reject(self, error: BaseException) -> bool:
-        """Return True if an error means that the checkpoint does not fit. It is not read again."""
+        """Return True if an error means that the checkpoint is unusable. It is not read again."""
         from ship.state import CheckpointError
 
         self._is_unusable = isinstance(error, CheckpointError)

@@ -1,8 +1,8 @@
 """Find a study's YAML file, and parse YAML 1.2 as plain values.
 
-ruamel.yaml is the parser. Values that are not plain, such as dates and tagged values, are refused,
-and so are small files that aliases expand to large ones. harness.config validates the values. Does
-not import torch.
+Parses with ruamel.yaml. Dates, tagged values and other values that JSON lacks are refused, as are
+small files whose aliases expand to large ones. harness.config validates the values. Does not import
+torch.
 """
 
 import io

@@ -33,10 +33,17 @@ def load_trained(
         tracking_uri: Address of the store that has the run. Defaults to MLFLOW_TRACKING_URI, or to
             mlflow.db in the working directory.
 
+    Returns:
+        The trained model: class names, logits, predictions, and features from its generator.
+
     Raises:
         ship.trial.TrainedError: The files are missing or damaged, or of another version or
             backbone.
         harness.errors.UserError: The store cannot be reached, or has no such run or file.
+
+    Example:
+        >>> model = load_trained("runs:/RUN_ID", seed=0)
+        >>> names, probabilities = model.predict(["first.jpg", "second.jpg"])
     """
     import ship  # torch
 

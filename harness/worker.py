@@ -260,7 +260,7 @@ class ShipTrainable(tune.Trainable):
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Get the features without copies, prepare the process, and begin its first trial.
+        """Get the features without copying, prepare the process, and begin its first trial.
 
         SIGTERM is unblocked. It is blocked in Ray's processes, see
         harness.ray.session.block_sigterm. Processes that a plugin starts would inherit that, and

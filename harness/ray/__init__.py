@@ -1,6 +1,6 @@
-"""Use Ray: a session, its nodes, and the extraction of features on them.
+"""Start or join Ray, and extract features on its nodes.
 
-Responsible for a private Ray that listens only on loopback with a separate token, for Ray's output,
+Responsible for a private Ray that listens only on loopback and has its own token, for Ray's output,
 and for all uses of private names of Ray. Importing it imports Ray, which takes two seconds.
 """
 

@@ -1,8 +1,8 @@
 """All uses of private names of Ray, and the interpretation of its messages about dead workers.
 
 No other file of harness uses private names (tests/harness/ray/test_internals.py). If the installed
-Ray lacks a name, its replacement does nothing; each one says what is lost then. harness.ray.session
-explains the paths into Ray's code. A raylet is Ray's process on each node.
+Ray lacks a name, its replacement does nothing; each docstring says what Ray then does.
+harness.ray.session explains the paths into Ray's code. A raylet is Ray's process on each node.
 """
 
 import os
@@ -238,7 +238,7 @@ def kill_worker(trial: Any) -> bool:
         trial: Tune's trial, as passed to callbacks.
 
     Returns:
-        True if Ray was told to kill it. False if Tune does not expose the trial's process.
+        True if Ray was asked to kill it. False if Tune does not expose the trial's process.
     """
     actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
     if actor is None or not ray.is_initialized():  # ray.kill would start a new Ray

@@ -18,7 +18,7 @@ PAUSE_SECONDS = 1.0
 
 
 def count_alive(address: str) -> int:
-    """Return the number of alive nodes of a cluster, as reported by the node at an address.
+    """Return the number of alive nodes of the cluster at an address.
 
     Raises:
         ClusterError: Nothing answers at the address.

@@ -79,7 +79,7 @@ class StudyRun:
         return cls(store, experiment_id, run_id, tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
-        """Update the run's tags to the present study, and save its YAML as files.
+        """Update the run's tags to the current study, and save its YAML as files.
 
         The YAML is saved as the user wrote it and with every key. It is written before the tags, so
         that tags that are up to date imply that it was saved. Nothing reads it, because the tags
@@ -101,7 +101,7 @@ class StudyRun:
         self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Mark the study's run as RUNNING, with the present code and package versions."""
+        """Mark the study's run as RUNNING, with the current code and package versions."""
         self.store.write(RunUpdate(run=self.run_id, tags=source_tags(), state=State.RUNNING))
         self.tags[Tag.STATE] = State.RUNNING
 
@@ -123,14 +123,14 @@ class StudyRun:
             self.tags[Tag.STATE] = state
 
     def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
-        """Update the control and assignment tags of old runs to the present study.
+        """Update the control and assignment tags of old runs to the current study.
 
         The run of a control may have become a run of the study's space. If a factor was added, its
         baseline is added to the assignments of older runs.
 
         Args:
             history: Run history of the study.
-            plan: Plan with the study's present configurations.
+            plan: Plan with the study's current configurations.
 
         Returns:
             True if any run was changed.

@@ -104,7 +104,7 @@ class TrialRecorder:
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float],
     ) -> None:
-        """Add a trial's new epochs. They are written now and then, and at the trial's end.
+        """Add a trial's new epochs. They are written at intervals, and at the trial's end.
 
         Args:
             trial_id: ID of the trial.
@@ -216,7 +216,7 @@ class TrialRecorder:
 
 
 def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
-    """Copy results that a study reuses from another study's run into a new run.
+    """Copy reused results of another study's run into a new run of this study.
 
     The run is written like that of a trial. If the driver is killed meanwhile, the run has no
     outcome, and the next run of the study copies the results again.

@@ -1,8 +1,8 @@
 """The MLflow store, which is the system of record: its schema, its reader and its writer.
 
 Responsible for the names of tags and metrics, the records of studies and trials, the choice of the
-run that counts for a seed, one driver per study, and writes that are neither lost nor repeated
-while the store does not answer. `harness.recording` decides what a study writes. Imports neither
+run that counts for a seed, one driver per study, and writes that are neither lost nor repeated if
+the store does not answer. `harness.recording` decides what a study writes. Imports neither
 torch nor Ray.
 """
 

@@ -1,4 +1,4 @@
-"""Check the address of an MLflow store, and whether a store answers there."""
+"""Check the address of an MLflow store, and whether the store answers."""
 
 import os
 import re
@@ -106,7 +106,7 @@ def reach_database(uri: str) -> None:
         uri: The store's address. Files and servers are not checked.
 
     Raises:
-        Exception: Whatever SQLAlchemy and the database's driver raise.
+        Exception: Any error of SQLAlchemy or the database's driver.
     """
     scheme, mark, _ = uri.partition("://")
     database = scheme.partition("+")[0]

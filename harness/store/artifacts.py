@@ -39,7 +39,7 @@ QUIET_ENVIRONMENT = {
 
 @contextmanager
 def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
-    """Provide a local copy of an address's folder or file inside the context.
+    """Provide a local copy of an artifact folder or file inside the context.
 
     Args:
         uri: A path, an artifact URI, or runs:/RUN_ID. A path is returned as it is.
@@ -77,7 +77,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
 
 
 def _resolved(base: str, store: str) -> str:
-    """Return the artifact URI of a runs:/ address. One without a path names the trained models."""
+    """Return the artifact URI of a runs:/ address. Without a path it means the trained models."""
     if not base.startswith(RUNS_SCHEME):
         return base
     from mlflow.tracking import MlflowClient
@@ -110,7 +110,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
         trained: Whether to include its trained models.
 
     Raises:
-        Exception: Whatever the client raises if the store does not answer.
+        Exception: Any error of the client, if the store does not answer.
     """
     names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
@@ -124,7 +124,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
                 for path in folder.rglob("*")
                 if path.is_file() and path.stat().st_size <= MAX_BYTES
             }
-    except Exception as error:  # a server may have numbers without files
+    except Exception as error:  # a server may have metrics but no files
         client.get_run(run.run_id)  # raises if the store does not answer
         logger.warning("cannot read the files of run %s: %s", run.run_id, describe_cause(error))
         return None
@@ -134,11 +134,11 @@ def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
     """Return True if a run has saved its trained models. False if its files cannot be listed.
 
     Raises:
-        Exception: Whatever the client raises if the store does not answer.
+        Exception: Any error of the client, if the store does not answer.
     """
     try:
         return any(entry.path == TRAINED for entry in client.list_artifacts(run_id))
-    except Exception:  # a server may have numbers without files
+    except Exception:  # a server may have metrics but no files
         client.get_run(run_id)
         return False
 
@@ -165,9 +165,9 @@ class RunFiles:
         place = urlparse(folder)
         if folder and place.scheme in ("", "file"):
             return _from_disk(Path(unquote(place.path)) / name)
-        # a server that has failed several times is not asked again
-        is_asked = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
-        if place.scheme not in ARTIFACT_SCHEMES or not is_asked:
+        # after several failures, no further requests are made
+        may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
+        if place.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
         content = _downloaded(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:
@@ -205,7 +205,7 @@ def _downloaded(address: str, uri: str) -> bytes | None:
     from mlflow import artifacts, environment_variables
 
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
-    # The store may raise anything. Tables can be made without the file.
+    # Any error: tables can be built without the file.
     with TemporaryDirectory() as folder, suppress(Exception):
         if urlparse(address).scheme == PROXY_SCHEME:
             root, *names = address.rsplit("/", 3)  # of the experiment; RUN_ID, artifacts, file

@@ -30,7 +30,7 @@ DRIVER_DIED = "its driver ended before it closed the run"
 
 
 def now() -> int:
-    """Return the present time in milliseconds since the epoch."""
+    """Return the current time in milliseconds since the epoch."""
     return int(time.time() * 1000)
 
 
@@ -60,7 +60,7 @@ class RunUpdate:
         metrics: Points of metrics.
         params: Texts by name, truncated to MAX_PARAM characters.
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
-        state: New state of the run. None keeps the present one.
+        state: New state of the run. None keeps the current one.
         at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
             the state is a final one.
     """
@@ -75,7 +75,7 @@ class RunUpdate:
 
 
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Return metric values as points with the present time."""
+    """Return metric values as points with the current time."""
     timestamp = now()
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
@@ -88,7 +88,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
         update: Changes of one run.
 
     Raises:
-        Exception: Whatever MLflow's client raises.
+        Exception: Any error of MLflow's client.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -99,7 +99,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
         _log_file(client, run_id, name, content)
     metrics = [Metric(*point) for point in update.metrics]
     params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in update.params.items()]
-    # MLflow itself splits what is too much for one request, but writes the remaining metrics after
+    # MLflow itself splits large requests, but writes the remaining metrics after
     # the tags. A run that is COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
@@ -112,7 +112,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
 
 
 def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
-    """Return the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
+    """Find the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
 
     Args:
         client: Client of the store.
@@ -142,7 +142,7 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
     """Write a file to a run's artifacts.
 
     Raises:
-        Exception: Whatever MLflow's client raises.
+        Exception: Any error of MLflow's client.
     """
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
@@ -161,7 +161,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
     Args:
         client: Client of the store.
         experiment_id: ID of the study's experiment.
-        reason: Text that says why a trial's run was interrupted.
+        reason: Why a trial's run was interrupted.
 
     Returns:
         The number of runs that were RUNNING.

@@ -1,4 +1,4 @@
-"""Turn errors of an MLflow store into one line, and decide whether to retry a request."""
+"""Convert errors of an MLflow store into one-line messages, and retry requests."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ _MAX_REASON, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
-    """The MLflow store cannot be used. One line names it without secrets, and says why."""
+    """The MLflow store cannot be used. One line has its address without secrets, and the reason."""
 
 
 class NoAnswer(StoreError):
@@ -52,12 +52,12 @@ class NoAnswer(StoreError):
 
 
 class StoreAway(StoreError):
-    """The store did not answer before the study's timeout. The same command resumes the study."""
+    """The store did not answer within the study's timeout. Running the study again resumes it."""
 
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into a StoreError of one line."""
+    """Convert any error of MLflow or its database into a StoreError with a one-line message."""
     try:
         yield
     except UserError:
@@ -124,7 +124,7 @@ def _is_transient_status(status: int) -> bool:
 
 
 def describe_cause(error: BaseException, uri: str = "") -> str:
-    """Return why a store did not answer, as a short text without secrets of its address."""
+    """Return in a few words why a store did not answer, without secrets of its address."""
     match = _CAUSE.search(str(error))
     return redacted(match[0] if match else first_line(error), uri)[:_MAX_REASON]
 
@@ -143,7 +143,7 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
         The result of `request`.
 
     Raises:
-        Exception: Whatever `request` raises in the last try, or when a retry would not help.
+        Exception: Any error of `request` in the last try, or one that a retry would not fix.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: is_transient(error, uri)),
@@ -158,7 +158,7 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
 def wrap_client(
     client: "MlflowClient", wrap_call: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """Return a client whose method calls all go through a function.
+    """Return a client whose method calls are made by a function.
 
     Args:
         client: Client to wrap.

@@ -82,17 +82,17 @@ class RunRecord:
     """One trial's run in the store.
 
     Attributes:
-        logged: The run as MLflow has it.
+        logged: The run as read from MLflow.
         config_key: Key of its configuration.
         control: Name of the control. "" for a configuration of the space.
         assignment: Levels of the factors by dotted name.
         seeds: Seeds of the run.
         state: State of the run.
         failure: Kind of failure. None if it did not fail.
-        reason: Why it has no result, in one line.
+        reason: Why it has no result, as one line of text.
         objective: Seed -> the study's objective at the selected epoch, in percent.
         seconds: Time of its computation. None until it is complete.
-        study: Name of its study if that is not the study that reads it, else "".
+        study: Name of its study if that is another study than the one that reads it, else "".
         unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome, as if the
             run had been interrupted, and are rerun.
     """

@@ -72,8 +72,8 @@ class Timing:
         beat: Time between two heartbeats.
         expiry: Time without a heartbeat after which a lease is free.
         claim_pause: Minimum time between a claim and its confirmation.
-        now: Function that returns the present time.
-        sleep: Function that waits.
+        now: Function that returns the current time in seconds.
+        sleep: Function that waits for a number of seconds.
     """
 
     beat: float = 10.0
@@ -116,7 +116,7 @@ def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
 
 @dataclass
 class Lease:
-    """This process's lease of a study. All methods may also raise whatever MLflow raises.
+    """This process's lease of a study. All methods may also raise errors of MLflow.
 
     Attributes:
         client: Client of the store that is not fenced by `check`.
@@ -142,7 +142,7 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
-        """Take the lease if it is free or its owner is dead. Repeating the call is harmless.
+        """Claim the lease if it is free or its owner is dead. The call may be repeated.
 
         Raises:
             StudyBusy: Another driver holds the lease. The message names its host and process.
@@ -187,7 +187,7 @@ class Lease:
         )
 
     def check(self) -> None:
-        """Make sure that this process holds the lease. Call it before each write.
+        """Check that this process holds the lease. Call it before each write.
 
         The store is read only if the last confirmation is too old: before the first beat, after a
         suspension of the process, or when beats do not reach the store. A request that was in
@@ -237,7 +237,7 @@ class Lease:
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
     def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
-        # A loss found by check() has been raised there.
+        # A loss that check() noticed has already been raised by it.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()
@@ -248,7 +248,7 @@ class Lease:
                 continue
 
     def _watch(self, owner: LeaseOwner) -> None:
-        """Wait until another driver's lease was released or has expired.
+        """Wait until another driver's lease is released or has expired.
 
         Raises:
             StudyBusy: The lease was renewed, so its owner is alive.
@@ -292,7 +292,7 @@ def fence_client(client: "MlflowClient", lease: Lease) -> "MlflowClient":
     """Return a client that begins a write only while this process holds the lease.
 
     The check is made before a request, not within it. A write that is in progress when the process
-    is suspended may complete after the study was lost.
+    is suspended may complete after another driver has taken over the study.
     """
 
     def check_lease(name: str, call: Callable[[], Any]) -> Any:

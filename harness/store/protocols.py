@@ -47,12 +47,12 @@ _ONE_SOFTMAX: Final = {
 }
 _LIKENESS: Final = "the largest probability of a base class, in one softmax over all classes"
 _ECE: Final = (
-    "ECE (arXiv:1706.04599): expected calibration error among the {} classes; less is better"
+    "ECE (arXiv:1706.04599): expected calibration error among the {} classes; lower is better"
 )
 _IN_THE_OPEN: Final = {
-    "auroc": f"AUROC: how well {_LIKENESS}, tells base images from new ones; 50: not at all",
-    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new one, the"
-    f" part that {_LIKENESS}, orders and whose two images are right among their own classes",
+    "auroc": f"AUROC: how well {_LIKENESS}, separates base from new images; 50: chance",
+    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): share of pairs of a base and a new image"
+    f" that {_LIKENESS}, orders correctly and that are both correct among their own classes",
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }

@@ -1,4 +1,4 @@
-"""Read the runs of an experiment from an MLflow store, without creating or changing anything."""
+"""Read the runs of an experiment from an MLflow store. Nothing is created or changed."""
 
 import contextlib
 import logging
@@ -67,10 +67,10 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
 
 def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Return runs that were read before, with the study's own run read again.
+    """Read the study's own run again, and return it with the other runs as they are.
 
     Args:
-        runs: All runs of a study's experiment, oldest first.
+        runs: All runs of a study's experiment as they were read, oldest first.
         uri: Address of the store.
 
     Returns:
@@ -91,7 +91,7 @@ def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
 
 @contextlib.contextmanager
 def reading(uri: str) -> Iterator[Any]:
-    """Provide a quiet MLflow client inside the context, and turn its errors into one line.
+    """Provide a quiet MLflow client inside the context, and convert its errors to StoreError.
 
     Raises:
         StoreError: The store cannot be read, for any reason: SQL, HTTP or migrations.
@@ -179,7 +179,7 @@ def plain_run(run: Any) -> Run:
 
 
 def require_store(uri: str) -> str:
-    """Return a store's URI after checks. The path of a file becomes an sqlite URI.
+    """Check that a store exists, and return its URI. The path of a file becomes an sqlite URI.
 
     MLflow itself would create a missing sqlite file.
 

@@ -32,7 +32,7 @@ class StudyStore(Store):
     Attributes:
         experiment_id: MLflow's ID of the study's experiment.
         timeout: Seconds to wait for the store.
-        stopped: Function that returns True once the study is to end, which also ends the wait.
+        stopped: Function that returns True once the study has to end, which also ends a wait.
         say: Function that prints one line.
     """
 
@@ -76,7 +76,7 @@ class StudyStore(Store):
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
     def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
-        """Return True if the store has been away for long enough, or the study is to end."""
+        """Return True after `timeout` seconds without an answer, or if the study has to end."""
         now = time.monotonic()
         self._away_since = min(self._away_since, now)
         return self.stopped() or now - self._away_since >= self.timeout
@@ -113,7 +113,7 @@ def locked_study(
         timing: Timing of the lease.
         timeout: Seconds to wait for the store.
         fail: Function called from the lease's thread if another driver has taken the study.
-        stopped: Function that returns True once the study is to end, which also ends a wait.
+        stopped: Function that returns True once the study has to end, which also ends a wait.
         say: Function that prints one line.
 
     Raises:

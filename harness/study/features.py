@@ -1,4 +1,4 @@
-"""Prepare what trials need before the sweep: plugins and features. Also runs the prefetch."""
+"""Prepare plugins and features before the sweep, and prefetch weights, images and features."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def fingerprints_of(
     """Return the fingerprints that identify a study's configurations.
 
     Args:
-        study: Study that says how a custom image folder is read.
+        study: Study with the options for reading a custom image folder.
         method: Method to run. Defaults to ship.
         data_root: Folder of the datasets. None if the study needs none.
         cache_dir: Cache folder. Defaults to the one of `cache_folder`.
@@ -187,7 +187,7 @@ def open_encoder(
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:
-    """Import what the study's plugins need. Does nothing if the study names none.
+    """Import the modules that the study's plugins need. Does nothing if the study has no plugins.
 
     Raises:
         PluginError: A trial cannot use a plugin. The message names it and the reason.

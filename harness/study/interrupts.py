@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
+"""Handle Ctrl-C and SIGTERM: the first signal ends the study in order, the second at once."""
 
 import _thread
 import os
@@ -20,12 +20,12 @@ class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
 class Interrupts:
     """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    Outside `deferred()` a signal raises KeyboardInterrupt at once. Inside, it is only noted, and
-    `check()` raises where nothing is half-written. In a thread other than the main thread no
+    Outside `deferred()` a signal raises KeyboardInterrupt at once. Inside, it is only recorded, and
+    `check()` raises where nothing is partly written. In a thread other than the main thread no
     handlers are installed.
 
     Attributes:
-        requested: Whether a signal or a failure has asked the study to end.
+        requested: Whether the study has to end because of a signal or a failure.
         failure: Why another thread has ended the study. None if none has.
     """
 
@@ -52,7 +52,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note signals inside the context, so that `check()` acts on them."""
+        """Only record signals inside the context; `check()` raises later."""
         self._deferred = True
         try:
             yield
@@ -67,7 +67,7 @@ class Interrupts:
             _thread.interrupt_main(signal.SIGTERM)  # runs only Python's handler, none in C
 
     def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise the failure that ended the study, or `error` if a signal came."""
+        """Raise the failure that ended the study, or `error` if a signal was received."""
         if self.failure is not None:
             raise self.failure
         if self.requested:

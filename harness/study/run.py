@@ -1,4 +1,4 @@
-"""Run what a study's YAML asks for and the store does not have yet, and return the outcome."""
+"""Run the configurations and seeds of a study that the store lacks, and return the outcome."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -80,11 +80,12 @@ def run_study(
         console: Console that shows the progress. Defaults to a new one.
         store_timeout: Seconds that a running study waits for a store that does not answer.
         timing: Timing of the lease that keeps other hosts from running the study.
-        publish: Function that makes the report shown at the study's own MLflow run, or returns
-            None. It is called once all results are in the store, and may raise UserError.
+        publish: Function that builds the report shown at the study's own MLflow run, or returns
+            None. It is called after all results are in the store, and may raise UserError.
 
     Returns:
-        Outcome of the study: counts of configurations, whether it is complete, and where it is.
+        Outcome of the study: counts of configurations, whether it is complete, and its location
+        in the store.
 
     Raises:
         harness.errors.UserError: The YAML or the data is wrong, or the store or the cluster cannot
@@ -92,6 +93,11 @@ def run_study(
             did not answer for `store_timeout` seconds; the same call resumes the study.
         ValueError: A backbone or dataset cannot be read.
         KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
+
+    Example:
+        >>> outcome = run_study("prompt_len", ["seeds=3"])
+        >>> outcome.complete, outcome.done
+        (True, 9)
     """
     address = None if address in ("", "local") else address
     if address is not None and (fault := address_fault(address)):
@@ -126,7 +132,7 @@ def run_study(
         place = study_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, prints, place, options, interrupts)
         outcome = runner.run()
-        if interrupts.requested:  # a signal that came as the sweep ended was only noted
+        if interrupts.requested:  # a signal at the end of the sweep was only recorded
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
@@ -155,7 +161,7 @@ class StudyRunner:
     interrupts: Interrupts
 
     def run(self) -> StudyOutcome:
-        """Run what is left of the study, and return its outcome.
+        """Run the remaining work of the study, and return its outcome.
 
         Raises:
             StudyChanged: Finished rows would leave the table, which the options do not accept.
@@ -225,7 +231,7 @@ class StudyRunner:
             self.storage.check()
 
     def _outcome(self, state: StudyState) -> StudyOutcome:
-        """Return the study's outcome, which counts the configurations of its present plan."""
+        """Return the study's outcome, which counts the configurations of its current plan."""
         plan = state.plan
         return StudyOutcome(
             done=sum(row.state == "done" for row in plan.rows),
@@ -270,7 +276,7 @@ class StudyRunner:
         """Run the controls at the levels of the best configuration, known once a sampler has ended.
 
         Args:
-            state: Present state of the study.
+            state: Current state of the study.
             before: Plan that has just run. Its failed trials are left to the next run.
 
         Returns:
@@ -306,10 +312,10 @@ class StudyRunner:
 
 
 def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
-    """Show the report at the study's runs in MLflow. Return why that failed, or "".
+    """Write the report to the study's runs in MLflow. Return why that failed, or "".
 
     A failure does not change the study. MLflow's own retries are on, as in ship-report: the
-    requests here may be repeated, and no trial waits for them.
+    requests may be repeated, and no trial waits for them.
     """
     try:
         with environment(REPORT_ENVIRONMENT, over=True):

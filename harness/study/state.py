@@ -1,4 +1,4 @@
-"""Compare a study with the store: what it has, what is left, and what a run would do next."""
+"""Compare a study with the store: finished work, remaining work, and notes of a dry run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class StudyState:
         fingerprints: Fingerprints of its data and weights.
         store: Open store. None if there is none yet.
         history: Runs of the study in the store, and the study as its own run describes it.
-        plan: Work that is left.
+        plan: Plan of the remaining work.
         retry_before: See `planning.make_plan`.
     """
 
@@ -53,7 +53,7 @@ class StudyState:
     retry_before: int = 0
 
     def refresh(self) -> "StudyState":
-        """Return the study's present state, read again from the store.
+        """Read the study's state from the store again, and return it.
 
         Raises:
             StoreError: The store cannot be read.
@@ -157,6 +157,11 @@ def plan_study(
     Raises:
         harness.errors.UserError: See `run_study`.
         ValueError: See `run_study`.
+
+    Example:
+        >>> plan = plan_study("prompt_len", ["seeds=3"])
+        >>> [(row.label, row.state) for row in plan.rows][-1]
+        ('n_ctx=1', 'to run')
     """
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)

@@ -64,12 +64,12 @@ class Monitor(tune.Callback):
         self._failed: dict[str, str] = {}  # key of each failure since the last success -> reason
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise pending errors and end overdue trials. Tune calls this at least ten times a second.
+        """Raise pending errors and end overdue trials. Tune calls this 10 or more times a second.
 
         Raises:
             UserError: The store failed, or no worker can start.
             TooManyFailures: Too many configurations failed in a row.
-            BaseException: Whatever `check_interrupt` raises.
+            BaseException: Any error of `check_interrupt`.
         """
         self.check_interrupt()
         if self._error is not None:

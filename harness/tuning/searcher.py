@@ -1,4 +1,4 @@
-"""Ray Tune's searcher: it provides the plan's work, then the proposals of an Optuna sampler."""
+"""Ray Tune searcher: it suggests the plan's work, then the proposals of an Optuna sampler."""
 
 import math
 import warnings
@@ -157,9 +157,9 @@ def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
 
 
 class StudySearcher(Searcher):
-    """Searcher that provides the plan's work in order, then the sampler's proposals.
+    """Searcher that suggests the plan's work in order, then the sampler's proposals.
 
-    A Ray trial is one work: a configuration under some seeds.
+    A Ray trial is one Work: a configuration with some seeds.
 
     Outcomes are reported to Optuna as follows (see `compute_outcome`):
 
