@@ -1,4 +1,4 @@
-"""Files of checkpoints: whole or not there, whoever is killed; in a folder and in a bucket."""
+"""Files of checkpoints in a folder and in a bucket: complete or missing, even after kills."""
 
 import os
 import signal
@@ -41,8 +41,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
-    """And replaced, and removed, twice without complaint."""
+def test_file_is_read_as_written(storage: Storage) -> None:
+    """It can be replaced, and removed twice."""
     assert storage.read("a") is None
     storage.check()
     for data in (b"one", bytes(3 * 2**20)):
@@ -58,8 +58,8 @@ def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
     assert storage.read("b") is None
 
 
-def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
-    """Two stores may have one address, seen from two machines, and an experiment of one id."""
+def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
+    """Two stores may have one address, seen from two machines, and equal experiment IDs."""
 
     def of(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -83,8 +83,8 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
         assert one.read("x") == b"mine"
 
 
-def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option, else the environment, else the cache; always absolute, as workers need it."""
+def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, the environment, or the cache; always absolute, as workers need it."""
     monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
     assert storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
@@ -107,7 +107,7 @@ for turn in range(10**6):
 
 
 @pytest.mark.faults
-def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     """The old one or the new one, at eight moments."""
     storage = Storage(str(tmp_path), "study")
     for turn in range(8):

@@ -1,4 +1,4 @@
-"""What Ray does by itself, and why harness.ray prevents it.
+"""What Ray does without harness.ray's workarounds.
 
 A test of this file that fails reports that Ray does better now. What it protects from can go, once
 the oldest Ray of pyproject.toml does so too.
@@ -71,30 +71,30 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.weekly
 def test_ray_listens_on_every_interface(alone: dict[str, Any]) -> None:
-    """Hence private_ray: a study of one machine listens on loopback only."""
+    """This is why private_ray exists: a study on one machine listens only on loopback."""
     assert not all(map(is_loopback, alone["sockets"]))
 
 
 @pytest.mark.weekly
 def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
-    """Hence private_ray's own token. Before 2.59 Ray asks for no token at all."""
+    """This is why private_ray sets its own token. Ray before 2.59 requires no token."""
     assert alone["token's mode"] in (None, 0o644)
 
 
 @pytest.mark.weekly
-def test_workers_import_from_where_the_driver_does_not(alone: dict[str, Any]) -> None:
-    """Hence limit_worker_imports: a folder can hide an installed package of its name."""
+def test_workers_import_from_working_directory(alone: dict[str, Any]) -> None:
+    """This is why limit_worker_imports exists: a folder can hide an installed package."""
     assert alone["finds the folder"]
 
 
 @pytest.mark.weekly
-def test_leaving_ray_resets_sigterm(alone: dict[str, Any]) -> None:
+def test_ray_shutdown_resets_sigterm(alone: dict[str, Any]) -> None:
     """This is why restore_signal_handlers exists: SIGTERM would end a study before its report."""
     assert alone["end"] == (-signal.SIGTERM, [])
 
 
-def test_tune_gives_up_when_ray_kills_a_worker_for_memory() -> None:
-    """Hence report_memory_kills_as_deaths: one trial too large would end the study."""
+def test_tune_fails_when_ray_kills_a_worker_for_memory() -> None:
+    """This is why report_memory_kills_as_deaths exists: one large trial would end the study."""
     manager: Any = object.__new__(RayActorManager)
     with pytest.raises(RuntimeError, match="unexpected exception"):
         manager._actor_task_failed(Mock(), OutOfMemoryError("x"))
@@ -189,10 +189,8 @@ def output_of(script: str, protection: str) -> str:
         pytest.param(ORPHAN, "", "RAY_RAYLET_PID", id="an adopted driver whose raylet dies"),
     ],
 )
-def test_rays_core_ends_a_driver_that_is_not_protected(
-    script: str, alone: str, protected: str
-) -> None:
-    """It does so without an exception: no line of the study's own would be printed."""
+def test_rays_core_ends_an_unprotected_driver(script: str, alone: str, protected: str) -> None:
+    """It ends without an exception, so the study could print nothing."""
     words = output_of(script, alone)
     if words.startswith("not adopted"):
         pytest.skip(words)

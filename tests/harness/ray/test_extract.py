@@ -1,7 +1,4 @@
-"""Extraction by actors: who encodes, with how many threads, how often; and that no bit differs.
-
-On a pretended machine, and on a simulated cluster of two nodes.
-"""
+"""Feature extraction by actors on a simulated machine and a cluster of two nodes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -49,13 +46,10 @@ def lines(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_driver_leaves_every_split_to_actors_with_gpus(
+def test_actors_with_gpus_encode_every_split(
     local_ray: None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """However small; they are started once for all splits and backbones, in a session of their own.
-
-    A backbone that has other weights on a node than the driver's is refused.
-    """
+    """Actors start once for all splits and backbones; other weights on a node are refused."""
     ray.cloudpickle.register_pickle_by_value(encoders)  # actors cannot import the tests
     request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(encoders))
     dataset = images()
@@ -99,10 +93,10 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
         (Resources(cpus=0.5), 64, 4, 1),
     ],
 )
-def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
+def test_gpu_actor_uses_its_share_of_cores(
     resources: Resources, cores: float, gpus: int, threads: int
 ) -> None:
-    """Never with less than it reserves; one without a GPU with just that."""
+    """It uses at least its reserved cores; an actor without a GPU uses only those."""
     assert decoding_threads(resources, cores, gpus) == threads
 
 
@@ -114,8 +108,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
-    """No session is opened, and no actor started, for fewer views than are worth it."""
+def test_small_dataset_is_encoded_by_the_driver(tmp_path: Path) -> None:
+    """For few views, no session is opened and no actor is started."""
 
     def never(*_: Any) -> Any:
         raise AssertionError("for so few")
@@ -127,10 +121,8 @@ def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
 
 
 @pytest.mark.weekly
-def test_a_killed_actor_costs_its_shard_alone(
-    cluster: OnCluster, tmp_path: Path, local: str
-) -> None:
-    """kill -9 of an actor in mid shard: another one encodes it, and no bit differs."""
+def test_killed_actor_costs_only_its_shard(cluster: OnCluster, tmp_path: Path, local: str) -> None:
+    """Another actor encodes the shard, with identical features."""
     found, _ = cluster("kill")
     assert (tmp_path / "killed").exists()
     assert found["digest"] == local
@@ -138,8 +130,8 @@ def test_a_killed_actor_costs_its_shard_alone(
 
 
 @pytest.mark.weekly
-def test_broken_images_are_named_together(cluster: OnCluster) -> None:
-    """The one error that this machine gives too, with images of other shards in it."""
+def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) -> None:
+    """The error is the same as on one machine."""
     found, noise = cluster("broken")
     assert found["error"] == (
         "DatasetError: dataset emoji: 2 images of train cannot be decoded: broken 5, broken 390"
@@ -148,8 +140,8 @@ def test_broken_images_are_named_together(cluster: OnCluster) -> None:
 
 
 @pytest.mark.weekly
-def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
-    """It names the cause, once, without Ray's tracebacks."""
+def test_actors_that_cannot_start_are_one_line_error(cluster: OnCluster) -> None:
+    """It has the cause once, without Ray's tracebacks."""
     found, noise = cluster("weights")
     assert found["error"] == (
         "ClusterError: cannot extract the features of emoji: "

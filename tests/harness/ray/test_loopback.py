@@ -1,4 +1,4 @@
-"""The Ray that a study on one machine starts can be reached by that machine's user alone."""
+"""The Ray of a study on one machine is reachable only for that machine's user."""
 
 import os
 import time
@@ -29,8 +29,8 @@ def no_authentication() -> Iterator[None]:
     reread()
 
 
-def test_each_session_has_a_token_of_its_own() -> None:
-    """A token is 256 random bits, is asked for, and is gone afterwards."""
+def test_each_session_has_its_own_token() -> None:
+    """A token has 256 random bits, is required, and is removed afterwards."""
     from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
     tokens = []
@@ -58,10 +58,10 @@ def test_each_session_has_a_token_of_its_own() -> None:
     ],
     ids=str,
 )
-def test_what_the_user_has_set_stays(
+def test_users_token_and_mode_are_kept(
     theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the user's token nor the wish for none is overruled, inside or afterwards."""
+    """Neither is overridden, inside or afterwards."""
     for name, value in theirs.items():
         monkeypatch.setenv(name, value)
     with private_ray():
@@ -75,8 +75,8 @@ def test_what_the_user_has_set_stays(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads /proc")
-def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None:
-    """No process of a study on one machine takes connections from others, or leaves a token."""
+def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
+    """No process accepts connections of other hosts, and no token file remains."""
     home = tmp_path / "home"
     home.mkdir()
     driver = Driver(bench, 0.5, HOME=str(home))

@@ -1,4 +1,4 @@
-"""A cluster's nodes are waited for, and their absence is one line."""
+"""Waiting for the nodes of a cluster; missing ones are one line."""
 
 import pytest
 import ray
@@ -26,8 +26,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_it_waits_until_all_are_there(counts: list[int]) -> None:
-    """A head that is not up yet is waited for like a worker."""
+def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:
+    """It also waits for a head that has not started yet."""
     counts += [-1, 1, 1, 3]
     assert wait.main(["head:20000", "3"]) == 0
     assert not counts
@@ -36,17 +36,17 @@ def test_it_waits_until_all_are_there(counts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("last", "why"), [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")]
 )
-def test_patience_ends(
+def test_wait_ends_after_the_timeout(
     counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
 ) -> None:
-    """The line says how many have come, or why the head does not answer."""
+    """The line has the number of nodes, or why the head does not answer."""
     counts += [last]
     assert wait.main(["head:20000", "3", "-1"]) == 1
     assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
 
 
-def test_nothing_at_the_address_is_said_at_once() -> None:
-    """Ray itself would try for minutes."""
+def test_closed_port_is_reported_at_once() -> None:
+    """Ray by itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         wait.count_alive("127.0.0.1:1")
 
@@ -72,7 +72,7 @@ MISMATCH_LINE = (
         (RuntimeError(MISMATCH), MISMATCH_LINE),
     ],
 )
-def test_a_cluster_that_refuses_is_one_line(
+def test_refusing_cluster_is_one_line_error(
     monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
     """A missing token, or other versions of Ray and Python, which are all named."""

@@ -1,4 +1,4 @@
-"""Files of runs that a tracking server keeps."""
+"""Reading files of runs from a tracking server."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,8 +49,8 @@ def server() -> Iterator[Server]:
         server.shutdown()
 
 
-def test_a_server_is_asked_once_for_each_file(server: Server) -> None:
-    """A report of 1,000 configurations reads as many files; MLflow alone would list each first."""
+def test_each_file_is_read_with_one_request(server: Server) -> None:
+    """1,000 configurations cost 1,000 requests; MLflow by itself would also list each path."""
     folders = {run_id: f"mlflow-artifacts:/7/{run_id}/artifacts" for run_id in ("a", "b")}
     files = RunFiles(server.uri, folders)
     assert files.read_all(["a", "b"], "seeds.csv") == {"a": b"content"}

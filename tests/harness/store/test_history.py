@@ -1,4 +1,4 @@
-"""The ledger: one row a (configuration, seed), whatever the runs were."""
+"""The run history: one row per configuration and seed, whatever happened to the runs."""
 
 import math
 import sqlite3
@@ -41,11 +41,8 @@ runs = st.lists(
 
 
 @given(runs)
-def test_a_row_is_the_best_that_happened_to_its_seed(records: list[RunRecord]) -> None:
-    """COMPLETE before PRUNED before FAIL, and nothing for runs that did not end.
-
-    A configuration's value is over all of its finished seeds.
-    """
+def test_best_outcome_of_a_seed_counts(records: list[RunRecord]) -> None:
+    """COMPLETE ranks before PRUNED before FAIL; unfinished runs have no outcome."""
     history = RunHistory(tuple(records))
     for key in "ab":
         done = {seed for seed, run in history.of(key).items() if run.state is State.COMPLETE}
@@ -59,8 +56,8 @@ def test_a_row_is_the_best_that_happened_to_its_seed(records: list[RunRecord]) -
             assert (row.state if row else None) is best
 
 
-def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
-    """By the same command, alone; the report has a failure until then, and is whole afterwards."""
+def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
+    """Only that seed is rerun; until then the report shows it as failed."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     assert len(bench.lines()) == 2
@@ -94,11 +91,10 @@ def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
         ({Tag.PROTOCOL: "of a plugin"}, "base", True),
     ],
 )
-def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: bool) -> None:
-    """Where its run is COMPLETE, with a number of each metric that its protocol requires.
-
-    The ledger, the plan, reuse and the report agree.
-    """
+def test_finished_seed_has_all_required_metrics(
+    tags: dict[str, str], lacks: str | None, finished: bool
+) -> None:
+    """History, plan, reuse and report agree that its run is COMPLETE and no metric is missing."""
     tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
     metrics = {seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
@@ -114,8 +110,8 @@ def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: b
         assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"
 
 
-def test_the_last_failure_is_the_one_that_is_told() -> None:
-    """Earlier reasons may be of another world."""
+def test_latest_failure_reason_counts() -> None:
+    """Earlier reasons may be outdated."""
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
     assert RunHistory((first, second)).of("a")[0].reason == "new"
@@ -126,8 +122,8 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     [("state", "DONE"), ("state", "DONE" * 99), ("seeds", "0, 1"), ("seeds", "null"),
      ("assignment", "null"), ("failure", "gone")],
 )  # fmt: skip
-def test_a_run_whose_tags_were_edited_is_named(bench: Bench, tag: str, value: str) -> None:
-    """With the way out; deleted, its seeds run again."""
+def test_run_with_invalid_tags_is_named(bench: Bench, tag: str, value: str) -> None:
+    """The message says what to do; after the run is deleted, its seeds are rerun."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     (run,), client = bench.trials(), bench.store().client

@@ -1,4 +1,4 @@
-"""The lease among hosts, on a real store and a clock that the test turns."""
+"""The lease between hosts, on a real store and a clock that the test controls."""
 
 import itertools
 import json
@@ -84,8 +84,8 @@ def hosts(store: Store) -> Hosts:
     return Hosts(store, store.create_experiment("small"))
 
 
-def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
-    """The tag names the holder, and is gone afterwards."""
+def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
+    """The tag has the owner, and is deleted on release."""
     lease = hosts.held("a")
     held = json.loads(hosts.tag)
     assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 2)
@@ -97,10 +97,8 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("failures", [2, 99])
-def test_a_release_is_tried_a_few_times(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int
-) -> None:
-    """One spoilt answer leaves no lease; a store that is away is given up in seconds."""
+def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    """One failed request leaves no lease; if the store stays away, release ends in seconds."""
     lease = hosts.held("a")
     began = hosts.clock.time
     calls = itertools.count(1)
@@ -121,8 +119,8 @@ SECONDS = told(__file__, "second_driver.yaml")
 
 
 @pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
-def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[str, Any]) -> None:
-    """By its own clock, from its first look on; the first keeps the study, or finds it gone."""
+def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> None:
+    """By its own clock: it is refused if the lease is renewed, and takes it over otherwise."""
     first = hosts.held("a", case.get("place"))
     began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
     if "event" in case:
@@ -146,10 +144,10 @@ def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[
     assert ("taking over" in "".join(hosts.said)) == (waited == 60 and not busy)
 
 
-def test_a_beat_that_was_held_up_does_not_take_the_study_back(
+def test_delayed_beat_does_not_overwrite_new_owner(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Suspended between its look and its write, a driver looks again before it writes."""
+    """A driver suspended between read and write reads again before it writes."""
     first, look = hosts.held("a"), Lease._read
     looks = []
 
@@ -166,8 +164,8 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
     assert json.loads(hosts.tag)["host"] == "b"
 
 
-def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
-    """The one that wrote last reads its own token; the other reads that, and gives way."""
+def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
+    """The driver whose token was overwritten is refused."""
     other = json.dumps(vars(LeaseOwner("other", "b", 8, "")))
 
     def write() -> None:
@@ -184,8 +182,8 @@ def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
-def test_a_lease_that_cannot_be_read_is_watched_like_any(hosts: Hosts, text: str) -> None:
-    """It may be a later version's."""
+def test_unparsable_lease_is_watched_like_any_other(hosts: Hosts, text: str) -> None:
+    """It may be from a later version."""
     hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
     began = hosts.clock.time
     hosts.held("a")
@@ -193,8 +191,10 @@ def test_a_lease_that_cannot_be_read_is_watched_like_any(hosts: Hosts, text: str
     assert "no heartbeat from another driver" in hosts.said[-1]
 
 
-def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes cost no look into the store while the last beat is young; an old one costs a beat."""
+def test_fresh_lease_is_not_read_before_a_write(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is read only if the last beat is too old."""
     lease = hosts.held("a")
     looks: list[str] = []
     monkeypatch.setattr(
@@ -210,8 +210,8 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
-    """Its first write after waking finds that the study is another's, or was and is free again."""
+def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool) -> None:
+    """Its first write is refused, even if the lease is free again by then."""
     first = hosts.held("a")
     client = fence_client(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
@@ -225,10 +225,8 @@ def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
     assert "late" not in client.get_run(run.info.run_id).data.tags
 
 
-def test_a_store_that_is_away_does_not_end_a_study(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The heart goes on beating; a loss is told once, and once the store is back."""
+def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats continue after the outage, and a loss is reported once."""
     lease = hosts.held("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
@@ -252,8 +250,8 @@ def test_a_store_that_is_away_does_not_end_a_study(
     assert json.loads(hosts.tag)["token"] == "x"
 
 
-def test_a_failure_behind_a_signal_is_no_second_one() -> None:
-    """The study is ending already; the failure interrupts what waits, and is what is told."""
+def test_failure_after_a_signal_is_not_a_second_signal() -> None:
+    """The study is ending already; the failure interrupts waits, and is raised."""
     with pytest.raises(StudyLost), Interrupts() as interrupts:
         interrupts.requested = True
         interrupts.fail(StudyLost("lost"))

@@ -1,4 +1,4 @@
-"""Studies in which single seeds fail as their numbers are not finite."""
+"""Studies in which single seeds fail with non-finite numbers."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -66,11 +66,10 @@ def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def test_a_seed_fails_alone(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
-    """The others have the numbers that they have without it, and nothing runs again unasked.
-
-    --retry-non-finite runs that seed; where it goes well, the study is as if nothing had happened.
-    """
+def test_failed_seed_does_not_affect_the_others(
+    bench: Bench, calm: Callable[[StudyConfig], str]
+) -> None:
+    """They have the same numbers; --retry-non-finite reruns only the failed seed."""
     study = make_study(seeds=3)
     outcome = bench.run(study, method=with_bad(bench, 1))
     assert (outcome.done, outcome.failed, outcome.partly, outcome.failed_seeds) == (2, 1, 1, 1)
@@ -102,8 +101,8 @@ def test_a_seed_fails_alone(bench: Bench, calm: Callable[[StudyConfig], str]) ->
     assert not bench.run(study, retry_non_finite=True).ran
 
 
-def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
-    """In the row, with the reason below the table; pairs are those that both rows have."""
+def test_report_shows_seed_counts(bench: Bench) -> None:
+    """In the row, with the reason below the table; pairs are seeds that both rows have."""
     bench.run(make_study(seeds=3), method=with_bad(bench, 1))
     table = build_tables(load_records("small", bench.uri))[0]
     text = csv_text(table).encode()
@@ -115,10 +114,10 @@ def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
     assert f"not in any mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 
-def test_a_driver_that_ends_between_the_two_runs(
+def test_driver_that_ends_between_failed_and_finished_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next run knows of the failed seed, and trains the others alone."""
+    """The next run knows the failed seed, and trains only the others."""
     study = make_study(seeds=3)
     close = TrialRecorder._close
 
@@ -141,8 +140,8 @@ def test_a_driver_that_ends_between_the_two_runs(
     bench.check_invariants()
 
 
-def test_a_plan_names_the_flag(bench: Bench) -> None:
-    """It says how many seeds failed, and with the flag that these would run."""
+def test_plan_names_retry_non_finite(bench: Bench) -> None:
+    """The note has the number of failed seeds; with the option they would run."""
     study = make_study(seeds=3)
     bench.run(study, method=with_bad(bench, 0, 1))
     plan = bench.plan(study)
@@ -154,8 +153,8 @@ def test_a_plan_names_the_flag(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NaN in one seed's parameters: the others' numbers, files and answers are as without it."""
+def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other seeds' numbers, files and predictions are as without it."""
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
     given = {"extract": lambda *_: features, "load_dataset": fake_images}

@@ -1,4 +1,4 @@
-"""One table of faults that strike trials: what each leaves, and that the next run puts it right.
+"""Faults of trials: what each leaves in the store, and that the next run completes the study.
 
 Workers die on Ray; all else happens in the test's process. tests/harness/same_table.py says
 whether a study that was struck ends as one that was not.
@@ -119,10 +119,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_strikes_trials(
+def test_trial_fault_fails_only_its_configuration(
     request: pytest.FixtureRequest, calm: Calm, case: Mapping[str, Any]
 ) -> None:
-    """Other settings go on, what failed says why and has no number, and once mended it runs."""
+    """It has a reason and no number; without the fault, a rerun completes the study."""
     bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
     asked, told, settled = (
         make_study(**case.get("study", {})),
@@ -153,10 +153,10 @@ def test_a_fault_strikes_trials(
     assert_same_table(bench.uri, calm(asked))
 
 
-def test_failures_in_a_row_stop_the_study(
+def test_consecutive_failures_stop_the_study(
     bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In order: a summary, and the rest is missing; one that goes well begins the count anew."""
+    """A summary is printed and the rest is missing; a success resets the count."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         n_ctx = getattr(config.generator, "n_ctx", 0)
@@ -182,8 +182,8 @@ def test_failures_in_a_row_stop_the_study(
     assert_same_table(bench.uri, calm(study))
 
 
-def test_more_than_there_is_is_refused(bench: Bench) -> None:
-    """Tune would wait for ever; nothing is written for what cannot run."""
+def test_too_large_resources_are_refused(bench: Bench) -> None:
+    """Tune would wait forever; nothing is written."""
     with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
         bench.run(make_study(resources={"cpus": 64}), in_process=False)
     assert not bench.runs("small")
@@ -191,7 +191,7 @@ def test_more_than_there_is_is_refused(bench: Bench) -> None:
 
 @pytest.mark.faults
 def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
-    """One clear line instead of every trial failing in turn."""
+    """With one line instead of one failure per trial."""
     trap = trap_elsewhere(raising(RuntimeError("this worker lacks something")))
     ray_bench.behave = lambda config, epoch: print(trap)
     with pytest.raises(ClusterError, match=r"no worker can start: .*this worker lacks something"):
@@ -199,8 +199,8 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 
 
 @pytest.mark.faults
-def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
-    """In a session that somebody else opened, workers and their resources are given back."""
+def test_interrupt_leaves_an_open_ray_session_usable(ray_bench: Bench) -> None:
+    """Workers and their resources are released in a session that the caller opened."""
     study = make_study(max_concurrent_trials=None, seeds=1)
     ray_bench.behave = sleepy(3.0)
 
@@ -218,8 +218,8 @@ def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
     assert ray_bench.run(study).complete
 
 
-def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
-    """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
+def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
+    """The configuration is neither lost nor proposed again."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", n_trials=3, checkpoint_every=0)
     happened = mark(bench)

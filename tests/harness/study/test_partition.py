@@ -1,4 +1,4 @@
-"""Two hosts, each a network namespace with a raylet of its own, and the link between them cut."""
+"""Two hosts as network namespaces with a raylet each, and a cut link between them."""
 
 import json
 import os
@@ -141,10 +141,10 @@ def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> I
         made.close()
 
 
-def test_a_link_that_is_cut_for_a_while(
+def test_study_survives_a_cut_link(
     bench: Bench, calm: Callable[[StudyConfig], str], hosts: Hosts, tmp_path: Path
 ) -> None:
-    """The study goes on with the host that it reaches; no setting fails, the table is the same."""
+    """It continues on the reachable host; no configuration fails, and the table is the same."""
     fault = {"address": f"{HEAD}:{PORT}", "study": SIX}
     paths = [bench.uri, str(bench.log), str(bench.cache), "2.0", json.dumps(fault)]
     driver = hosts.start(0, sys.executable, "-m", "tests.harness.driver", *paths)

@@ -1,4 +1,4 @@
-"""Studies with plugins of a file, on Ray, with ship's own method, up to the table."""
+"""Studies with plugins from a file, on Ray, with ship's own method."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,11 +39,8 @@ def tags(bench: Bench) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Path) -> None:
-    """Features of its dataset, trials of its methods, rows with its hash, and what it has trained.
-
-    The edited file's are other settings, which run anew if that is accepted; the built-ins' stay.
-    """
+def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path) -> None:
+    """An edited file makes new configurations, which have to be accepted."""
     path = written(tmp_path)
     load_plugins([path])
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
@@ -102,10 +99,8 @@ def without_features(bench: Bench) -> MethodFunctions:
     return replace(bench.method, extract=extract)
 
 
-def test_what_no_trial_could_import_is_told_before_the_features(
-    bench: Bench, tmp_path: Path
-) -> None:
-    """In one line that names the plugin and why; what builds it is imported by no plan."""
+def test_import_error_of_plugin_is_reported_before_features(bench: Bench, tmp_path: Path) -> None:
+    """One line has the plugin and the reason; a plan does not import its method."""
     path = lazy(tmp_path, "no_such_module")
     load_plugins([path])
     asked = make_study(finetuner="lazy", space={"shots": [1, 2]})

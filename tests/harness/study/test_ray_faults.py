@@ -1,4 +1,4 @@
-"""Ray, or a node of its cluster, dies under a study: what is said, and that the study goes on."""
+"""Ray or a node dies during a study: the message, and the next run."""
 
 import os
 import signal
@@ -34,10 +34,8 @@ def kill(driver: Driver, name: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_ray_that_dies_ends_the_study_in_order(
-    bench: Bench, drive: Callable[..., Driver]
-) -> None:
-    """The line says what died, nothing is RUNNING, and the next run does what is missing."""
+def test_dead_ray_ends_the_study_in_order(bench: Bench, drive: Callable[..., Driver]) -> None:
+    """The line names the process, nothing is RUNNING, and the next run completes the study."""
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
     kill(first, "gcs_server")
@@ -54,10 +52,10 @@ def test_a_ray_that_dies_ends_the_study_in_order(
 
 
 @pytest.mark.weekly
-def test_sigterm_to_a_process_of_rays_changes_nothing(
+def test_sigterm_to_rays_process_changes_nothing(
     bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
 ) -> None:
-    """By itself it ends the driver at once, without a word."""
+    """Without protection it would end the driver without a message."""
     driver = drive(0.6)
     wait_for(lambda: bool(bench.lines()))
     pid = process(driver, "raylet")
@@ -71,10 +69,10 @@ def test_sigterm_to_a_process_of_rays_changes_nothing(
 
 
 @pytest.mark.weekly
-def test_a_ray_that_dies_as_it_starts_is_one_line(
+def test_ray_that_dies_at_start_is_one_line_error(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
-    """Ray then raises a bare Exception, half a minute later."""
+    """Ray raises a bare Exception half a minute later."""
     first = drive(0.0)
     wait_for(lambda: process(first, "raylet") is not None)
     kill(first, "raylet")
@@ -86,10 +84,10 @@ def test_a_ray_that_dies_as_it_starts_is_one_line(
 
 
 @pytest.mark.weekly
-def test_a_ray_without_workers_is_one_line(
+def test_ray_without_workers_is_one_line_error(
     bench: Bench, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:
-    """By itself Ray's core waits for a first one forever, and lets no thread of Python run."""
+    """By default Ray's core waits for a worker forever and blocks Python's threads."""
     no_worker = "import os, sys\nif any('default_worker' in a for a in sys.orig_argv): os._exit(1)"
     (tmp_path / "sitecustomize.py").write_text(no_worker, encoding="utf-8")
     code, output = drive(0.0, fault={"start": 20.0}, PYTHONPATH=str(tmp_path)).end(240)
@@ -99,10 +97,10 @@ def test_a_ray_without_workers_is_one_line(
     bench.check_invariants()
 
 
-def test_a_raylet_is_killed_and_a_node_is_added(
+def test_trial_of_killed_raylet_is_retried_on_new_node(
     bench: Bench, calm: Callable[[StudyConfig], str], cluster: OnCluster
 ) -> None:
-    """kill -9 of the raylet under a trial: it runs again elsewhere, and is not counted."""
+    """The lost attempt is not counted as a failure."""
     found, told = cluster("lose")
     assert found == {"done": 6, "complete": True}, told
     reasons = [

@@ -1,4 +1,4 @@
-"""What other studies of a store have finished is not run again."""
+"""Results of other studies in the store are reused."""
 
 from collections.abc import Callable
 from itertools import count
@@ -94,18 +94,18 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     )
 
 
-def test_what_another_study_has_finished_is_adopted(
+def test_results_of_another_study_are_reused(
     bench: Bench, calm: Callable[[StudyConfig], str]
 ) -> None:
-    """Numbers, curves, answers, data and code are those of the first run."""
+    """Numbers, curves, predictions, data and code version are those of the first run."""
     check_adoption(bench, calm)
 
 
 @pytest.mark.weekly
-def test_adopted_through_a_tracking_server(
+def test_results_are_reused_through_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, calm: Callable[[StudyConfig], str]
 ) -> None:
-    """Setting by setting, and its files with it."""
+    """With their files."""
     check_adoption(served(tmp_path / "files"), calm)
 
 
@@ -120,10 +120,10 @@ def test_adopted_through_a_tracking_server(
         ({}, {}, 0, 6),
     ],
 )
-def test_what_would_not_be_the_same_is_run(
+def test_different_results_are_not_reused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: Any, options: Any, version: int, ran: int
 ) -> None:
-    """Another setting, another version of the results, a run without what the study asks for."""
+    """Other configurations or results versions, and runs that lack requested metrics, are rerun."""
 
     def behave(config: Any, epoch: int) -> None:
         if config.generator.n_ctx == 1:
@@ -142,7 +142,7 @@ def test_what_would_not_be_the_same_is_run(
     assert sum(load_records("small", bench.uri).reused.values()) == new
 
 
-def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
+def test_reused_run_has_only_curves_of_its_seeds(bench: Bench) -> None:
     """The mean over seeds is computed again from the curves of the reused seeds."""
     keys: dict[str, Any] = {"log": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}
     assert bench.run(make_study(name="before", seeds=[1, 9], **keys)).ran
@@ -160,10 +160,10 @@ def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
 @pytest.mark.parametrize(("call", "spared", "ran"), [
     ("list_artifacts", 0, 2), ("get_metric_history", 2, 0), ("search_experiments", 2, 0),
 ])  # fmt: skip
-def test_a_store_that_errs_now_and_then(
+def test_reuse_survives_store_errors(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, spared: int, ran: int
 ) -> None:
-    """Each question is asked again; a run whose files cannot be had is none without answers."""
+    """Reads are retried; a run whose files cannot be read is not reused."""
     study, numbers = {"space": {"generator.n_ctx": [1]}}, count(1)
     assert bench.run(make_study(name="before", **study)).complete
     ask, before = getattr(MlflowClient, call), len(bench.lines())

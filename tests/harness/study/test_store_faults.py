@@ -1,4 +1,4 @@
-"""A store whose file or disk fails in mid-study; disks are in a mount namespace of their own."""
+"""A store whose file or disk fails during a study; disks are in a mount namespace."""
 
 import json
 import os
@@ -100,10 +100,10 @@ def disk(bench: Bench, empty_store: Path, tmp_path: Path, allowed: None) -> Disk
 @pytest.mark.parametrize(
     ("trouble", "why"), [("full", "database or disk is full"), ("read-only", "readonly database")]
 )
-def test_a_store_whose_disk_fails(
+def test_failed_store_disk_ends_the_study(
     bench: Bench, disk: Disk, calm: Calm, trouble: str, why: str
 ) -> None:
-    """One line, exit code 2, no process left; mended, the same command ends with the same table."""
+    """One line and exit code 2; once fixed, the same command completes the same table."""
     code, (line,) = disk.run_twice(trouble, f"sqlite:///{disk.folder}/mlflow.db", bench.cache)
     assert code == 2 and f"{disk.folder}/mlflow.db" in line and why in line
     bench.uri = f"sqlite:///{disk.folder}.db"
@@ -113,10 +113,10 @@ def test_a_store_whose_disk_fails(
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_cache_and_checkpoints_whose_disk_fails(
+def test_failed_cache_disk_costs_only_checkpoints(
     bench: Bench, disk: Disk, calm: Calm, trouble: str
 ) -> None:
-    """Full in mid-study, it costs the checkpoints alone; one that is read-only is told at once."""
+    """If it is full; a read-only disk is refused at the start."""
     checkpoints = {"checkpoint_every": 0.0}
     code, told = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
     assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in told)
@@ -126,8 +126,8 @@ def test_cache_and_checkpoints_whose_disk_fails(
     assert_same_table(bench.uri, calm(study(**checkpoints)))
 
 
-def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm, allowed: None) -> None:
-    """One line and exit code 2, full or read-only; with space, a report and nothing beside it."""
+def test_failed_report_disk_is_one_line_error(tmp_path: Path, calm: Calm, allowed: None) -> None:
+    """Exit code 2; with space, the report is written and no other file remains."""
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
     command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
@@ -168,10 +168,10 @@ def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
         bench.behave = None
 
 
-def test_a_store_that_is_deleted_ends_the_study(
+def test_deleted_store_ends_the_study(
     bench: Bench, calm: Calm, drive: Callable[..., Driver]
 ) -> None:
-    """One line says so; the next command makes a new store, and all of the study in it."""
+    """One line says so; the next command creates a store and runs the whole study."""
     with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved while it was in"):
         run_while(bench, Path.unlink)
     code, output = drive(0.0, fault=HERE).end()
@@ -183,8 +183,8 @@ def test_a_store_that_is_deleted_ends_the_study(
     assert_same_table(bench.uri, calm(study()))
 
 
-def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
-    """One line says so, in the next run, too, which leaves the file as it is."""
+def test_overwritten_store_ends_the_study(bench: Bench) -> None:
+    """One line says so, also in the next run, which does not change the file."""
     rubbish = random.Random(0).randbytes(100_000)
     with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
         run_while(bench, lambda path: path.write_bytes(rubbish))
@@ -193,10 +193,10 @@ def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
     assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
 
 
-def test_a_store_that_is_locked_for_a_while_is_waited_for(
+def test_study_waits_for_a_locked_store(
     bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No setting runs twice."""
+    """No configuration runs twice."""
     text = sqlalchemy.sql.text
     waiting = f"busy_timeout = {MLFLOWS_MILLISECONDS}"
     shorter = f"busy_timeout = {WAITED_MILLISECONDS}"

@@ -1,4 +1,4 @@
-"""Studies through `mlflow server` with PostgreSQL, which are taken away in the middle."""
+"""Studies with `mlflow server` and PostgreSQL, which are killed during a study."""
 
 import io
 import signal
@@ -98,14 +98,10 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("gone", ["server", "database"])
-def test_a_study_waits_while_its_server_is_dead(
+def test_study_waits_for_a_killed_server(
     place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
-    """The same table, each seed trained once, two lines about it.
-
-    Of the server by kill -9; of its database as on a restart, when the server answers 5xx and its
-    connections from before are broken.
-    """
+    """The table is the same and each seed is trained once, also if only the database restarts."""
     there.behave = sleepy(0.5)
 
     def strike() -> None:
@@ -123,10 +119,10 @@ def test_a_study_waits_while_its_server_is_dead(
 
 
 @pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
-def test_a_driver_that_ends_while_its_server_is_dead(
+def test_rerun_records_results_finished_during_outage(
     place: Place, there: Bench, calm: dict[str, Any], end: str
 ) -> None:
-    """The next run records what had finished, and trains no seed again that was trained."""
+    """No seed that was trained is trained again."""
     timeout = 4.0 if end == "timeout" else 600.0
     first = Driver(there, 0.5, end, fault={**HERE, "store_timeout": timeout})
     try:
@@ -150,8 +146,8 @@ def test_a_driver_that_ends_while_its_server_is_dead(
 
 
 @pytest.mark.parametrize("where", ["there", "bench"])
-def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, where: str) -> None:
-    """A write that is repeated does no harm: points, params and tags are not added again."""
+def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: str) -> None:
+    """Points, params and tags are not added again, on PostgreSQL and sqlite."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
     run_id = store.create_run(store.create_experiment("twice"), "run", {})

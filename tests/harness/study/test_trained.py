@@ -1,4 +1,4 @@
-"""A study with save_models: true: what its runs keep, with ship's own method."""
+"""Trained models of studies with save_models: true and ship's own method."""
 
 import io
 import re
@@ -80,10 +80,10 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
             assert (own == torch.tensor(labels)).tolist() == held[f"own/seed_{seed}"].to_list()
 
 
-def test_each_run_keeps_what_it_trained(
+def test_each_run_saves_its_trained_models(
     bench: Bench, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Setting by setting and seed by seed; a study that adopts the runs adopts what is wanted."""
+    """Per seed; a study that reuses runs also reuses the models that it requests."""
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)
     client = bench.store().client
@@ -165,8 +165,8 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
             )
 
 
-def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
-    """Scores of two datasets do not compete; of the named one's settings selection takes one."""
+def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
+    """Scores of two datasets are not compared; selection chooses within the named one."""
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     n_ctx = "generator.n_ctx"
     factors = [{"key": "dataset", "levels": ["emoji", "photos"]}, {"key": n_ctx, "levels": [1, 2]}]
@@ -211,8 +211,8 @@ def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None:
-    """save_models: true makes no other setting: what was done without files is done."""
+def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureSet) -> None:
+    """The option does not change the configuration."""
     assert run(bench, images, study(save_models=False)).complete
     assert not run(bench, images, study()).ran
     run_id = bench.trials()[0].info.run_id
@@ -234,10 +234,10 @@ def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None
 
 
 @pytest.mark.weekly
-def test_files_come_from_a_tracking_server(
+def test_models_are_loaded_from_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Fetched by the address of a run, of its folder, and of one seed's file."""
+    """By the address of a run, of its folder, and of one seed's file."""
     bench = served(tmp_path / "files")
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)

@@ -1,4 +1,4 @@
-"""Two drivers that share a store and nothing else, as on two hosts: each has its own lock files."""
+"""Two drivers that share only a store, as on two hosts."""
 
 import signal
 import time
@@ -36,8 +36,8 @@ def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
 
 
 @pytest.mark.weekly
-def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
-    """It sees the first one's beats, names it, and leaves everything as it is."""
+def test_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
+    """It sees heartbeats, names the first driver, and changes nothing."""
     first = on_host("a", LONG, 60)
     wait_for(lambda: bool(bench.lines()))
     code, output = on_host("b", 0.0, 60).end()
@@ -51,8 +51,8 @@ def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
 
 
 @pytest.mark.faults
-def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: OnHost) -> None:
-    """The study goes on elsewhere; the one that wakes up writes nothing and ends in order."""
+def test_suspended_host_is_replaced(bench: Bench, on_host: OnHost) -> None:
+    """The study continues on the other host; the suspended one writes nothing and ends in order."""
     first = on_host("a", LONG, 3, beat=600)
     # A call that is under way when a process is stopped is finished when it goes on, whoever has
     # the study by then; the promise is that no call begins. Nothing is on its way to the store in

@@ -1,4 +1,4 @@
-"""How many trials of a study are out at once, and which worker takes them."""
+"""Concurrent trials of a study, and the workers that run them."""
 
 import os
 import time
@@ -58,10 +58,8 @@ def staggered(folder: Path) -> Behaviour:
 
 
 @pytest.mark.weekly
-def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
-    ray_bench: Bench, tmp_path: Path
-) -> None:
-    """The first worker takes up further trials meanwhile, then both run the rest."""
+def test_starting_worker_is_kept(ray_bench: Bench, tmp_path: Path) -> None:
+    """The first worker runs several trials meanwhile; then both run the rest."""
     ray_bench.behave = staggered(tmp_path)
     space = {"generator.n_ctx": list(range(1, 1 + N_TRIALS))}
     drawn = {"scheduler": "asha", "sampler": "tpe", "n_trials": N_TRIALS}

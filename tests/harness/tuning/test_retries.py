@@ -1,4 +1,4 @@
-"""What runs again after a trial went wrong, why its worker died, and when workers are given up."""
+"""Retries of trials by cause, causes of a worker's death, and workers that cannot start."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -48,10 +48,10 @@ def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) 
         ([SHORT, SHORT], "killed by Ray because memory was low before its first epoch (attempt 2)"),
     ],
 )
-def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
+def test_worker_deaths_and_lost_nodes_are_retried(
     prints: Fingerprints, deaths: list[Death], reason: str
 ) -> None:
-    """The trial runs again as it was; then it has failed, of what it died of last."""
+    """The trial is retried unchanged; after the limit it fails with its last cause."""
     now = given(prints)
     for death in deaths[:-1]:
         before, (now,) = now, died(now, death)
@@ -62,10 +62,10 @@ def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
 
 
 @pytest.mark.parametrize(("last", "death"), [(RAN_OUT, None), ({}, SHORT)])
-def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
+def test_out_of_memory_trial_is_retried_in_two_halves(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
-    """Once, and not a single seed: what fails again is FAIL."""
+    """It is halved once, and never below one seed; a second failure is FAIL."""
     whole = given(prints, seeds=5)
     left = died(whole, death, last)
     assert whole.state is State.INTERRUPTED
@@ -78,8 +78,8 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
 
 
 @pytest.mark.parametrize("bad", ["", "b"])
-def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str) -> None:
-    """The mean over all of its seeds; FAIL, whichever half failed: fewer are not what was asked."""
+def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, bad: str) -> None:
+    """With the mean over all seeds, or FAIL if either half failed."""
     study = make_study(
         space=RANGE, sampler="random", n_trials=1, seeds=4, max_concurrent_trials=None
     )
@@ -98,16 +98,16 @@ def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str)
 
 
 @pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=lambda case: case["reason"])
-def test_a_lost_node_is_told_from_a_dead_worker(
+def test_lost_node_is_distinguished_from_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Ray's words, and by whether there is a link to any other node."""
+    """By Ray's message, and by whether the cluster has another node."""
     monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
     assert death_of(case["told"]) == Death(Failure[case["failure"]], case["reason"])
 
 
-def test_a_study_whose_workers_cannot_start_ends(prints: Fingerprints) -> None:
-    """Once a trial that never began has failed, while none has begun; one may have bad luck."""
+def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
+    """It ends once a trial has failed before any trial started."""
     study = make_study(space=KL)
     (work, *_) = works(study, prints)
     attempts = {name: Attempt(work) for name in "ab"}

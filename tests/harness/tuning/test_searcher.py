@@ -1,4 +1,4 @@
-"""The searcher and successive halving against a driver of the test's own: no Ray, milliseconds."""
+"""The searcher and successive halving with a simulated driver, without Ray."""
 
 from statistics import mean
 from types import SimpleNamespace
@@ -32,8 +32,8 @@ from tests.harness.tuning.searchers import (
 )
 
 
-def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
-    """None means: ask again later."""
+def test_max_concurrent_trials_limits_suggestions(prints: Fingerprints) -> None:
+    """None means that Tune asks again later."""
     searcher = searcher_of(make_study(max_concurrent_trials=2), prints)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
@@ -46,8 +46,8 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
-def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
-    """That of an idle worker, and of nodes that join."""
+def test_trials_are_suggested_while_slots_are_free(prints: Fingerprints) -> None:
+    """Slots become free when a worker is idle or a node joins."""
     room = 1
     study = make_study(space=KL, max_concurrent_trials=None)
     searcher = searcher_of(study, prints)
@@ -59,14 +59,14 @@ def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
     assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
 
 
-def test_no_worker_that_is_starting_is_given_up_for_an_idle_one(prints: Fingerprints) -> None:
-    """Tune's own choice would be the first trial that does not run."""
+def test_starting_worker_is_not_replaced_by_an_idle_one(prints: Fingerprints) -> None:
+    """Tune by itself would choose the first trial that does not run."""
     study = make_study(space=KL)
     assert StudyScheduler(study, searcher_of(study, prints)).choose_trial_to_run(Mock()) is None
 
 
-def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints) -> None:
-    """Stopped is PRUNED, failed and dead and not finite are FAIL, none of them with a value."""
+def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> None:
+    """Stopped is PRUNED; failed, dead and non-finite are FAIL."""
     study = make_study(space=RANGE, sampler="tpe", n_trials=6, max_concurrent_trials=6, seeds=1)
     searcher = searcher_of(study, prints)
     for name in "abcdef":
@@ -94,11 +94,8 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     assert searcher.suggest("g") == Searcher.FINISHED
 
 
-def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprints) -> None:
-    """At the start of what has ended, later of what lacked a seed: its mean over the study's seeds.
-
-    One whose numbers were not finite is not in the mean; a setting without any other is FAIL.
-    """
+def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> None:
+    """From the history at the start, and with the mean over finite seeds at the end."""
     study = make_study(
         space=RANGE,
         sampler="tpe",
@@ -144,8 +141,8 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str) -> None:
-    """The seed depends on how many settings are known; the same start gives the same proposals."""
+def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
+    """The seed depends on the number of known configurations; equal starts propose the same."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
     assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
@@ -158,8 +155,8 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
     assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
 
-def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
-    """After 30 settings the proposals lie nearer to the optimum at 0.01 than random ones do."""
+def test_tpe_learns_from_the_history(prints: Fingerprints) -> None:
+    """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
     known = drive(searcher_of(first, prints))
     values = [truth(work.configuration.trial, 0) for work in known]
@@ -178,10 +175,10 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
         ({"generator.kl_weight": {"low": 0.0, "high": 0.7, "step": 0.1}}, 8),
     ],
 )
-def test_a_finite_space_is_emptied_without_repeats(
+def test_finite_space_is_exhausted_without_repeats(
     prints: Fingerprints, space: dict[str, Any], configurations: int
 ) -> None:
-    """A sampler that repeats itself is told what it knows, and helped out by the grid."""
+    """If the sampler repeats itself, the grid provides the rest."""
     study = make_study(space=space, sampler="tpe", n_trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
@@ -195,7 +192,7 @@ def test_a_finite_space_is_emptied_without_repeats(
 
 
 def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
-    """Without groups Optuna would sample a factor with `when` apart from all others."""
+    """Without groups, Optuna would sample a factor with `when` independently."""
     space = {
         "generator": ["vae", "none"],
         "generator.n_ctx": {"choices": [1, 2, 4, 8], "when": {"generator": "vae"}},
@@ -240,8 +237,8 @@ def found(prints: Fingerprints) -> list[Work]:
     return works(make_study(space=KL), prints)
 
 
-def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
-    """At each rung for itself, and with the evaluation and the value for people."""
+def test_asha_stops_a_bad_trial(found: list[Work]) -> None:
+    """At each rung separately; the reason has the evaluation and the value."""
     trials = TrialRunner(dict(zip("abcd", found, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
@@ -256,16 +253,16 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
     }
 
 
-def test_a_stopped_value_counts_once(found: list[Work]) -> None:
-    """Tune tells of a stopped trial's end, too; counted twice, low values would spare others."""
+def test_value_of_a_stopped_trial_counts_once(found: list[Work]) -> None:
+    """Tune also reports the trial's end; counted twice, low values would spare others."""
     trials = TrialRunner(dict(zip("abc", found, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
 
 
-def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:
-    """It has passed its rung; those that came since are no reason to stop it there."""
+def test_retried_configuration_is_not_judged_twice(found: list[Work]) -> None:
+    """It has passed its rung, and later values do not stop it there."""
     first, *others = found
     trials = TrialRunner({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE

@@ -1,4 +1,4 @@
-"""Checkpoints on a worker: written in time, gone on from, dropped; trouble costs time alone."""
+"""Checkpoints of a worker: when they are written, resumed from and dropped."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -49,11 +49,8 @@ def said(found: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
-def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) -> None:
-    """It says again what was reported, computes the rest alone, and ends with the same numbers.
-
-    A trial costs what all its parts took.
-    """
+def test_another_worker_resumes_a_trial(tmp_path: Path, storage: Storage, steps: int) -> None:
+    """It reports the same epochs, computes only the rest, and ends with the same numbers."""
     whole = finish(worker_of(tmp_path, Storage(str(tmp_path), "other")))
     first = worker_of(tmp_path, storage)
     first._seconds = 1000.0
@@ -77,10 +74,8 @@ def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
 
 
 @pytest.mark.parametrize("loses", [False, True])
-def test_a_finished_trial_is_not_trained_again(
-    tmp_path: Path, storage: Storage, loses: bool
-) -> None:
-    """As long as its result is there, another worker gives it: to the driver it is the same."""
+def test_saved_result_is_not_trained_again(tmp_path: Path, storage: Storage, loses: bool) -> None:
+    """Another worker returns the saved result, which is the same to the driver."""
     run_trial = losing_a_seed if loses else None
     whole = finish(worker_of(tmp_path, storage, 3600.0, run_trial))
 
@@ -96,8 +91,8 @@ def test_a_finished_trial_is_not_trained_again(
     assert FAILED in finish(worker_of(tmp_path, storage, None, never))[-1]
 
 
-def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) -> None:
-    """Nor where the study wants none; one that is there is read all the same."""
+def test_checkpoints_are_written_at_intervals(tmp_path: Path, storage: Storage) -> None:
+    """None is written if disabled, but an existing one is read."""
     for every in (3600.0, None):
         worker = worker_of(tmp_path, storage, every)
         worker.step()
@@ -108,10 +103,10 @@ def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) ->
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short"])
-def test_damaged_checkpoints_cost_no_more_than_the_time(
+def test_damaged_checkpoint_restarts_the_trial(
     tmp_path: Path, storage: Storage, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trial starts again, with one line in the log."""
+    """With one line in the log."""
     first = worker_of(tmp_path, storage)
     first.step()
     data = storage.read(NAME)
@@ -136,11 +131,11 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
         (Storage, "read", OSError("in the way")),
     ],
 )
-def test_trouble_with_checkpoints_costs_the_trial_nothing(
+def test_checkpoint_errors_do_not_fail_the_trial(
     tmp_path: Path, storage: Storage, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
 ) -> None:  # fmt: skip
-    """It could not go on from there, that is all."""
+    """It only could not be resumed."""
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
