@@ -38,17 +38,17 @@ def raised(case: dict[str, Any]) -> Exception:
     return kind(case["text"])
 
 
-@pytest.mark.parametrize("case", ERRORS["passes"] + ERRORS["stays"], ids=str)
+@pytest.mark.parametrize("case", ERRORS["transient"] + ERRORS["permanent"], ids=str)
 def test_transient_errors_are_recognized(case: dict[str, Any]) -> None:
     """No answer, 5xx and 429 are transient; other refusals are not."""
     found = is_transient(raised(case), case.get("uri", "https://server"))
-    assert found is (case in ERRORS["passes"])
+    assert found is (case in ERRORS["transient"])
 
 
-@pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["told"])
+@pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["cause"])
 def test_cause_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     """MLflow's own texts are several lines of Python."""
-    assert describe_cause(MlflowException(case["text"])) == case["told"]
+    assert describe_cause(MlflowException(case["text"])) == case["cause"]
 
 
 @pytest.mark.parametrize("place", ["second line", "cause"])

@@ -36,12 +36,12 @@ Calm = Callable[[StudyConfig], str]
 
 
 def mark(bench: Bench) -> Path:
-    """A file that says that something has happened once."""
+    """Return the file that marks that the fault has happened once."""
     return bench.log.with_name("happened")
 
 
 def raising(error: Exception) -> Callable[[], None]:
-    """A function that raises."""
+    """Return a function that raises an error."""
 
     def act() -> None:
         raise error
@@ -50,7 +50,7 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def kill() -> None:
-    """kill -9 of this process."""
+    """Kill this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -64,12 +64,12 @@ ACTS: dict[str, Callable[[], Any]] = {
     "end": lambda: os._exit(1),
     "dawdle": lambda: time.sleep(1.1),
     "hang": lambda: time.sleep(600),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it answers nobody any more
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it does not answer any more
 }
 
 
 def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
-    """The method of a bench, with a case's fault in it."""
+    """Return the method of a bench with the fault of a case."""
     plain, happened = bench.method, mark(bench)
     own = plain.run_trial
     if "spoilt" in case:
@@ -88,7 +88,7 @@ def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
 
 
 def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
-    """Test metrics that are no numbers, or without those of selection, or not there."""
+    """Run a trial whose test metrics are infinite, incomplete or missing."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     for item in run_trial(config, *rest):
         if item.stage != "test" or n_ctx == 1:
@@ -105,7 +105,7 @@ def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
 
 
 def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
-    """A trial with memory for so many replicas."""
+    """Run a trial that runs out of memory with more than `most` seeds."""
     if len(seeds) > most:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return run_trial(config, seeds, *rest)
@@ -124,33 +124,33 @@ def test_trial_fault_fails_only_its_configuration(
 ) -> None:
     """It has a reason and no number; without the fault, a rerun completes the study."""
     bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
-    asked, told, settled = (
+    study, failures, settled = (
         make_study(**case.get("study", {})),
-        case.get("told", {}),
+        case.get("failures", {}),
         "settled" in case,
     )
-    outcome = bench.run(asked, method=struck(bench, case))
+    outcome = bench.run(study, method=struck(bench, case))
     assert "".join(state[0] for state in bench.states()) == case["states"]
-    assert (outcome.failed, outcome.missing) == (len(told), 0)
+    assert (outcome.failed, outcome.missing) == (len(failures), 0)
     for run in bench.trials():
         if run.data.tags["ship.state"] == "FAIL":
-            failure, reason = told[int(run.data.params["generator.n_ctx"])]
+            failure, reason = failures[int(run.data.params["generator.n_ctx"])]
             assert (run.info.status, run.data.tags["ship.failure"]) == ("FAILED", failure)
             assert reason in run.data.tags["ship.reason"]
             assert "\n" not in run.data.tags["ship.reason"]
             assert not [key for key in run.data.metrics if key.startswith(("seed_", "objective"))]
     lines = bench.log.read_text().splitlines()
-    assert [line for line in lines if line.startswith("went on")] == case.get("went_on", [])
+    assert [line for line in lines if line.startswith("went on")] == case.get("resumed", [])
     bench.check_invariants()
-    again = bench.run(asked, method=struck(bench, case) if settled else bench.method)
+    again = bench.run(study, method=struck(bench, case) if settled else bench.method)
     bench.check_invariants()
     if settled:
-        assert again.failed == len(told)
-        assert again.ran == any(failure != "non_finite" for failure, _ in told.values())
+        assert again.failed == len(failures)
+        assert again.ran == any(failure != "non_finite" for failure, _ in failures.values())
         return
-    assert again.complete and again.ran == bool(told)
+    assert again.complete and again.ran == bool(failures)
     assert not list((bench.cache / "checkpoints").rglob("*.*"))
-    assert_same_table(bench.uri, calm(asked))
+    assert_same_table(bench.uri, calm(study))
 
 
 def test_consecutive_failures_stop_the_study(

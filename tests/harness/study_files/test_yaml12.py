@@ -11,9 +11,8 @@ from tests.told import told
 
 
 def cases(name: str) -> Any:
-    """What stands in a YAML beside this file, each case by itself."""
-    found = told(__file__, name)
-    return pytest.mark.parametrize("case", found, ids=lambda case: str(case)[:40])
+    """Parametrize a test with the cases of a YAML file in this folder."""
+    return pytest.mark.parametrize("case", told(__file__, name), ids=lambda case: str(case)[:40])
 
 
 @cases("plain.yaml")
@@ -46,7 +45,7 @@ def test_file_that_is_not_a_study_is_one_line_error(tmp_path: Path, case: dict[s
     with pytest.raises(ConfigError) as caught:
         read_yaml(file, "x")
     (line,) = caught.value.faults
-    assert line.startswith(f"x: {case['says']}")
+    assert line.startswith(f"x: {case['message']}")
 
 
 def test_folder_is_refused_and_byte_order_mark_is_skipped(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) 
     [
         # the second death is the trial's own; a lost node in between counts for nothing
         ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (attempt 4)"),
-        # a setting that takes every node with it does not run for ever
+        # a configuration that kills every node is not retried forever
         ([LOST] * 6, "its node was lost before its first epoch (attempt 6)"),
         # one seed that Ray kills may be the victim of others
         ([SHORT, SHORT], "killed by Ray because memory was low before its first epoch (attempt 2)"),
@@ -103,7 +103,7 @@ def test_lost_node_is_distinguished_from_dead_worker(
 ) -> None:
     """By Ray's message, and by whether the cluster has another node."""
     monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
-    assert death_of(case["told"]) == Death(Failure[case["failure"]], case["reason"])
+    assert death_of(case["message"]) == Death(Failure[case["failure"]], case["reason"])
 
 
 def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
