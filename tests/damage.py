@@ -1,4 +1,4 @@
-"""Files that were damaged: other bytes here and there, and an end that is cut off."""
+"""Damaged files: changed bytes and truncated ends."""
 
 from hypothesis import strategies as st
 
@@ -10,7 +10,7 @@ DAMAGE: st.SearchStrategy[Damage] = st.tuples(
 
 
 def damaged(content: bytes, damage: Damage) -> bytes:
-    """A file's content after it; numbers beyond its length count anew from its beginning."""
+    """Return a file's content with damage. Positions beyond its length wrap around."""
     flips, kept = damage
     found = bytearray(content)
     for place, bits in flips:

@@ -18,14 +18,14 @@ from harness.study.run import study_storage
 
 @pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty one."""
+    """Return an empty storage."""
     uri = str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
     return Storage(uri, "study")
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of an S3 server on this machine."""
+    """Create a bucket on an S3 server of this machine."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()

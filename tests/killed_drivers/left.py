@@ -1,4 +1,4 @@
-"""What a study has left, and what it should not have."""
+"""Check the content of a study whose drivers were killed."""
 
 import os
 import time
@@ -19,7 +19,7 @@ VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.co
 
 
 def content(bench: Bench, name: str) -> dict[str, Any]:
-    """All of a finished study that is the same each time, by the settings' keys."""
+    """Return a finished study's reproducible content by configuration key."""
     client = bench.store().client
     found: dict[str, Any] = {}
     for run in bench.runs(name):
@@ -47,13 +47,13 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Of which settings two contents differ, and how; "" if of none."""
+    """Return a description of the configurations that differ, or ""."""
     differ = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key}: {ours.get(key)!r} and not {theirs.get(key)!r}" for key in differ)
 
 
 def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
-    """What a finished study has left that it should not."""
+    """Yield differences of a finished study from an undisturbed one."""
     bench = place.bench()
     try:
         bench.check_invariants(place.name)

@@ -38,7 +38,7 @@ def test_page_shows_the_packages_code() -> None:
 
 
 def run(*command: str, cwd: Path, code: int = 0) -> str:
-    """What a command prints; it must end with that code."""
+    """Run a command, check its exit code, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHIP_SWEEP_CACHE": str(cwd / "cache")}
     done = subprocess.run(
         command,

@@ -43,7 +43,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A session that only Ray starts, for a user who has a usual umask and no token."""
+    """Describe a session started by Ray alone, for a user with a usual umask and no token."""
     home = tmp_path_factory.mktemp("home")
     (home / "made_up").mkdir()
     unset = (MODE, TOKEN, TOKEN_PATH)
@@ -171,7 +171,7 @@ os._exit(0)
 
 
 def output_of(script: str, protection: str) -> str:
-    """What a script prints on standard output, with or without a protection in its place."""
+    """Return what a script prints with or without a workaround."""
     start = [sys.executable, "-c", script.replace("{}", protection)]
     environment = {**os.environ, MODE: "disabled", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_RAYLET_PID", None)

@@ -23,14 +23,14 @@ from tests.ship.features.encoders import FakeEncoder
 
 
 class Driver(FakeEncoder):
-    """A backbone on a machine that must not encode."""
+    """A backbone of a driver that must not encode."""
 
     def encode_images(self, images: torch.Tensor, /) -> torch.Tensor:
         raise RuntimeError("the driver encodes")
 
 
 def loader(folder: Path) -> Callable[[str, str], Any]:
-    """Loads the backbone, and leaves a line with the process and the device."""
+    """Return a function that loads the backbone and logs its process and device."""
 
     def load(name: str, device: str) -> Any:
         with (folder / "loaded").open("a") as file:
@@ -41,7 +41,7 @@ def loader(folder: Path) -> Callable[[str, str], Any]:
 
 
 def lines(folder: Path) -> list[str]:
-    """What the loader has left."""
+    """Return the lines that the loader has logged."""
     return (folder / "loaded").read_text().splitlines()
 
 
@@ -102,7 +102,7 @@ def test_gpu_actor_uses_its_share_of_cores(
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The hash of the features as this machine alone extracts them."""
+    """Return the hash of the features as this machine extracts them."""
     return digest(
         extract_features(FrozenCLIP.load(), images(), VIEWS, tmp_path_factory.mktemp("local"))
     )

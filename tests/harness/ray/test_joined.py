@@ -28,7 +28,7 @@ controls: false
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home with a token of Ray's; its path is short, as Ray's sockets are below it."""
+    """Create a home with a token of Ray. Its path is short because it contains Ray's sockets."""
     folder = Path(tempfile.mkdtemp(prefix="ship-home-", dir="/tmp"))
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text(secrets.token_hex(32))

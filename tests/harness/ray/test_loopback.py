@@ -15,10 +15,9 @@ from tests.harness.study.drivers import Driver
 
 @pytest.fixture(autouse=True)
 def no_authentication() -> Iterator[None]:
-    """The user has set nothing; and afterwards, once a test's own settings are gone, has not.
+    """Unset all authentication variables, and make Ray's core read them again at the end.
 
-    What Ray's core read last stays with this process. If it asked for a token, the tests' own
-    session would turn its cluster away, which then takes every new actor for one that nobody wants.
+    If Ray's core required a token later, the session of the other tests would reject its cluster.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in (MODE, TOKEN, TOKEN_PATH):

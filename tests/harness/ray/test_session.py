@@ -35,7 +35,7 @@ IS_ROOT = os.getuid() == 0  # who alone can be somebody else
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is told of a session from inside, what lies in its folder, and what others see of it."""
+    """Describe a session from inside, its folder, and what other users see of it."""
     place = tmp_path_factory.mktemp("study")
     (place / "made_up").mkdir()
     with subprocess.Popen(

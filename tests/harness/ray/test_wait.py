@@ -12,7 +12,7 @@ from harness.ray.session import ray_session
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What alive() finds, one call after the other; below 0: nothing answers."""
+    """Set the results of count_alive(), one per call. A negative one means no answer."""
     found: list[int] = []
 
     def count_alive(address: str) -> int:

@@ -12,7 +12,7 @@ FILES = "/api/2.0/mlflow-artifacts/artifacts"
 
 
 class Server(ThreadingHTTPServer):
-    """A server that has the file seeds.csv of the run `a`, and remembers what it was asked for."""
+    """A server with the file seeds.csv of the run `a`. It records the requested paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """The server, until the test ends."""
+    """Start the server until the test ends."""
     with Server() as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server

@@ -24,7 +24,7 @@ ERRORS = told(__file__, "errors.yaml")
 
 
 def raised(case: dict[str, Any]) -> Exception:
-    """The error of a case."""
+    """Return the error of a case."""
     if "mlflow" in case:
         code = ErrorCode.Value(case["code"]) if "code" in case else INTERNAL_ERROR
         return MlflowException(case["mlflow"], code)

@@ -24,7 +24,7 @@ STATES = list(State)
 
 
 def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
-    """A run with an objective of 50 + seed."""
+    """Return a run whose objective is 50 + seed."""
     configuration: Any = SimpleNamespace(key=key, control="", assignment={})
     return run_of(configuration, seeds, state=state, **keys)
 

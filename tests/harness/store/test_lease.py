@@ -27,7 +27,7 @@ from tests.told import told
 
 @dataclass
 class Clock:
-    """Time that passes only in sleep(); `events` are what others do: at a time, a call."""
+    """Clock that advances only in sleep(). `events` are calls of other drivers at given times."""
 
     time: float = 1000.0
     events: list[tuple[float, Callable[[], Any]]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Clock:
 
     @property
     def timing(self) -> Timing:
-        """Of a lease on this clock."""
+        """Timing of a lease on this clock."""
         return Timing(claim_pause=0.5, now=self.now, sleep=self.sleep)
 
 
@@ -57,7 +57,7 @@ class Hosts:
     said: list[str] = field(default_factory=list)
 
     def lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
-        """A driver's lease, not claimed yet."""
+        """Return a driver's lease that is not claimed yet."""
         me = LeaseOwner(
             f"token of {host} {pid}", host, pid, f"place of {host}" if place is None else place
         )
@@ -66,7 +66,7 @@ class Hosts:
         )
 
     def held(self, host: str, place: str | None = None) -> Lease:
-        """A driver that has the study."""
+        """Return a driver's confirmed lease."""
         lease = self.lease(host, place)
         lease.claim()
         lease.check()
@@ -74,13 +74,13 @@ class Hosts:
 
     @property
     def tag(self) -> str:
-        """The lease as it stands in the store."""
+        """The lease's tag in the store."""
         return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LOCK, ""))
 
 
 @pytest.fixture
 def hosts(store: Store) -> Hosts:
-    """Hosts that share a store."""
+    """Return hosts that share a store."""
     return Hosts(store, store.create_experiment("small"))
 
 

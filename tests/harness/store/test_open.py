@@ -199,7 +199,7 @@ def test_raised_flags_become_one_tag() -> None:
 
 @pytest.fixture
 def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
-    """A recorder in the test's store."""
+    """Return a recorder in the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
     record = StudyRun.create(store, experiment, study)
@@ -209,7 +209,7 @@ def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
 
 @pytest.fixture
 def work(prints: Fingerprints) -> Work:
-    """A trial's work."""
+    """Return the work of a trial."""
     return make_plan(make_study(), RunHistory(), prints).work[0]
 
 

@@ -37,13 +37,13 @@ open_store(sys.argv[1])
 
 
 def tables(path: Path) -> set[str]:
-    """The names of a file's tables."""
+    """Return the names of a file's tables."""
     with closing(sqlite3.connect(path)) as file:
         return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
 
 
 def old_store(path: Path) -> None:
-    """A store of MLflow's first version, with a run."""
+    """Create a store of MLflow's first version, with a run."""
     config = Config()
     config.set_main_option("script_location", STEPS)
     from mlflow.store.tracking.dbmodels.initial_models import Base
@@ -58,7 +58,7 @@ def old_store(path: Path) -> None:
 
 
 def add_run(path: Path) -> None:
-    """A run, in an experiment of its own."""
+    """Add a run in a new experiment."""
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute(
             "INSERT INTO experiments (experiment_id, name, lifecycle_stage) "
@@ -71,7 +71,7 @@ def add_run(path: Path) -> None:
 
 
 def runs(path: Path) -> list[str]:
-    """The ids of a file's runs."""
+    """Return the IDs of a file's runs."""
     with closing(sqlite3.connect(path)) as file:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
@@ -103,7 +103,7 @@ def test_driver_killed_while_creating_a_store(tmp_path: Path) -> None:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A store of MLflow's first version, with a run."""
+    """Create a store of MLflow's first version, with a run."""
     old_store(tmp_path / "mlflow.db")
     return tmp_path / "mlflow.db"
 

@@ -19,7 +19,7 @@ from tests.harness.flaky import FakeStore, FlakyClient, study_store
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Any:
-    """Tries follow one another at once."""
+    """Remove the pauses between tries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_PAUSE", 0.0)
         patch.setattr("harness.store.errors.FIRST_PAUSE", 0.0)
@@ -27,7 +27,7 @@ def quick() -> Any:
 
 
 def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, ...]]:
-    """Make some writes; what the store holds then. Numbers choose among the runs."""
+    """Make some writes, and return the store's content. Numbers choose among the runs."""
     fake = FakeStore()
     store, runs = study_store(fake, *fates), list[str]()
     for tick, (kind, choice) in enumerate(kinds):
@@ -90,7 +90,7 @@ def test_read_waits_for_the_store() -> None:
 
 
 def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
-    """A store with a run that goes away for ever, the lines that are said, and the run's ID."""
+    """Return a store that stops answering, its printed lines, and the ID of its run."""
     lines: list[str] = []
     store = study_store(FakeStore(), lines=lines, **keys)
     run_id = store.create_run("7", "first", {})

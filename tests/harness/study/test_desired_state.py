@@ -24,7 +24,7 @@ from tests.harness.fakes import FakeImages, make_study
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
-    """All that the store has of a study's runs."""
+    """Return everything that the store has of a study's runs."""
     return [run.to_dictionary() for run in bench.runs(name)]
 
 

@@ -130,7 +130,7 @@ def test_four_processes_create_a_store_at_once(tmp_path: Path) -> None:
 
 
 def soak(*arguments: str) -> str:
-    """Run a soak, which has to end well; what it printed."""
+    """Run a soak test, which must succeed, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", *arguments],
         cwd=ROOT,

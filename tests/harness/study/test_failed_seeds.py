@@ -52,13 +52,13 @@ def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest:
 
 
 def with_bad(bench: Bench, *bad: int) -> MethodFunctions:
-    """The method of a bench, whose numbers are NaN under some seeds of one setting."""
+    """Return the method of a bench, with NaN for some seeds of one configuration."""
     own = bench.method.run_trial
     return replace(bench.method, run_trial=lambda *given: losing(bad, own, *given))
 
 
 def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
-    """n_ctx, seeds and reason of the trial runs in a state."""
+    """Return n_ctx, seeds and reason of the trials' runs with a state."""
     return [
         (run.data.params["generator.n_ctx"], run.data.tags["ship.seeds"],
          run.data.tags.get("ship.reason", ""))

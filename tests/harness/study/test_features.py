@@ -33,12 +33,12 @@ from tests.ship.features.encoders import FakeEncoder
 
 
 def make_prints(folder: Path) -> Fingerprints:
-    """Fingerprints of the analytic method, remembered in `folder`."""
+    """Return fingerprints of the analytic method, saved in `folder`."""
     return Fingerprints(make_method(folder / "log"), None, folder / "cache")
 
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
-    """What a run of it would read."""
+    """Return the feature sets that a run of the study would read."""
     return [*needed_features(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 

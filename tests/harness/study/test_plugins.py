@@ -25,7 +25,7 @@ SHAPES = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes
 
 
 def written(folder: Path) -> Path:
-    """A file with a generator, a fine-tuner and a dataset."""
+    """Write a file with a generator, a fine-tuner and a dataset."""
     shapes = (THIRD_PARTY / "ship_example" / "ship_example" / "shapes.py").read_text("utf-8")
     own = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
     path = folder / "mine.py"
@@ -34,7 +34,7 @@ def written(folder: Path) -> Path:
 
 
 def tags(bench: Bench) -> list[str]:
-    """What runs say of their plugins, "" where they have none."""
+    """Return the plugin tags of all runs, "" for runs without plugins."""
     return [run.data.tags.get("ship.plugins", "") for run in bench.trials()]
 
 
@@ -78,7 +78,7 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
 
 
 def lazy(folder: Path, module: str) -> Path:
-    """A file whose fine-tuner has its method in a module that is imported when a trial begins."""
+    """Write a file whose fine-tuner has its method in a module that only a trial imports."""
     path = folder / "lazy.py"
     path.write_text(
         "from typing import Literal\n"
@@ -91,7 +91,7 @@ def lazy(folder: Path, module: str) -> Path:
 
 
 def without_features(bench: Bench) -> MethodFunctions:
-    """The method of a bench, which must not come to its features."""
+    """Return the method of a bench that fails if features are extracted."""
 
     def extract(*_: Any) -> Any:
         raise AssertionError("features are made")

@@ -34,12 +34,12 @@ MADE = Publication(
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    """A run of the test's store."""
+    """Create a run in the test's store."""
     return str(store.client.create_run(store.create_experiment("small")).info.run_id)
 
 
 def shown(store: Store, run_id: str) -> Any:
-    """What the run holds."""
+    """Return the data of the run."""
     return store.client.get_run(run_id).data
 
 

@@ -19,16 +19,16 @@ pytestmark = pytest.mark.faults
 
 
 def process(driver: Driver, name: str) -> int | None:
-    """The process of a driver's Ray that runs a program of that name, None before it does.
+    """Return the process of a driver's Ray that runs a program, or None before it starts.
 
-    What it forks bears its name, too, until another program begins there; parents come first.
+    A forked process has the same name until it runs another program; parents come first.
     """
     found = (pid for pid in descendants(driver.process.pid) if program(pid) == name)
     return next(found, None)
 
 
 def kill(driver: Driver, name: str) -> None:
-    """Kill that process."""
+    """Kill a process of a driver's Ray."""
     pid = process(driver, name)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

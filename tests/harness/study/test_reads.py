@@ -15,7 +15,7 @@ from tests.harness.fakes import make_study
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gains the study's experiment at each read."""
+    """Return a list that records the experiment of each read."""
     names: list[str] = []
 
     def counted(client: Any, experiment_id: str) -> list[Run]:

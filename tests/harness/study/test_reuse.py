@@ -27,7 +27,7 @@ KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.config_key")
 
 
 def check_copy(bench: Bench, source: Any, copy: Any) -> None:
-    """A run that was adopted whole has all that its source has."""
+    """Check that a completely reused run has everything that its source has."""
     client = bench.store().client
     assert copy.data.metrics == source.data.metrics
     assert copy.data.params == source.data.params
@@ -44,7 +44,7 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
 
 
 def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
-    """The shared settings come from the other study, seed by seed; the rest runs."""
+    """Check that shared seeds are reused from another study, and only the rest runs."""
     space = {"generator.n_ctx": [1, 2]}
     assert bench.run(make_study(name="before", seeds=3, controls=True, space=space)).complete
     before = len(bench.lines())

@@ -38,7 +38,7 @@ REQUESTS = (
 
 
 class Outage:
-    """MLflow's client gets no answer from the n-th call of a method on, for some seconds."""
+    """Stops MLflow's client from answering for some seconds, from the n-th call of a method on."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, method: str, call: int, seconds: float

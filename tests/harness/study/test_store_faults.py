@@ -34,7 +34,7 @@ UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
 
 def can_mount() -> bool:
-    """Whether this user may mount file systems in a namespace."""
+    """Return True if this user may mount file systems in a namespace."""
     if not shutil.which("unshare"):
         return False
     probe = [*UNSHARED, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -46,24 +46,24 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture(scope="module")
 def allowed() -> None:
-    """Skips where nothing can be mounted; found out when a test runs, not when it is collected."""
+    """Skip the test if nothing can be mounted. Not checked during collection."""
     if not can_mount():
         pytest.skip("may not mount in a namespace")
 
 
 @dataclass
 class Disk:
-    """A folder that is a disk of its own while two drivers run, one behind the other."""
+    """A folder that is a separate disk while two drivers run, one after the other."""
 
     bench: Bench
     store: Path
     folder: Path
 
     def run_twice(self, trouble: str, uri: str, cache: Path, **study: Any) -> tuple[int, list[str]]:
-        """Run a study on a disk that is full in mid-study, or read-only; then mended, to its end.
+        """Run a study on a disk that becomes full or is read-only, and again after a repair.
 
         Returns:
-            The first driver's exit code, and its mistakes.
+            The first driver's exit code, and its error lines.
         """
         second: dict[str, Any] = {**HERE, "study": study}
         full = f"dd if=/dev/zero of={self.folder}/ballast bs=1k 2>/dev/null"
@@ -93,7 +93,7 @@ class Disk:
 
 @pytest.fixture
 def disk(bench: Bench, empty_store: Path, tmp_path: Path, allowed: None) -> Disk:
-    """A disk with an empty store on it."""
+    """Create a disk with an empty store on it."""
     return Disk(bench, empty_store, tmp_path / "disk")
 
 
@@ -149,7 +149,7 @@ MLFLOWS_MILLISECONDS, WAITED_MILLISECONDS = 20000, 300
 
 
 def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
-    """Run the study, do something to the store's file once the first trial has begun; its lines."""
+    """Run the study, change the store's file during the first trial, and return the output."""
     path = Path(bench.uri.removeprefix("sqlite:///"))
 
     def later() -> None:

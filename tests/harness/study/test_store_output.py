@@ -38,7 +38,7 @@ OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|S
 
 
 def strange_lines(bench: Bench) -> list[str]:
-    """What a study and its report print on both streams, that is not the study's own."""
+    """Return the lines that a study and its report print and that are not the study's own."""
     code, output = Driver(bench, 0.0, fault={**HERE, "publish": True}).end(240)
     assert code == 0, output
     assert "[4/4] complete" in output

@@ -138,7 +138,7 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
 
 
 def check_curve(bench: Bench, name: str, best: float) -> None:
-    """The last trial's metric rises to its best in the three epochs behind the generator's."""
+    """Check that the last trial's metric rises to its best in the three selection epochs."""
     curve = bench.store().client.get_metric_history(bench.trials()[-1].info.run_id, name)
     assert [point.value for point in curve] == pytest.approx([best - 2, best - 1, best])
     assert [point.step for point in curve] == [2, 3, 4]

@@ -35,7 +35,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Both, for all tests; none of their processes outlives them."""
+    """Start both for all tests of this file."""
     database = Postgres()
     server = None
     try:
@@ -50,18 +50,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def there(place: Place, tmp_path: Path) -> Bench:
-    """A bench on the server, whose studies have the same settings."""
+    """Return a bench on the server."""
     return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
 
 
 def study(name: str) -> StudyConfig:
-    """The small study under another name: an experiment of its own."""
+    """Return the small study under another name, which is a new experiment."""
     return driver.study(name=name)
 
 
 @pytest.fixture(scope="module")
 def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a study leaves that nothing happened to."""
+    """Return the content that an undisturbed study leaves."""
     folder = tmp_path_factory.mktemp("calm")
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
     assert bench.run(study("calm")).complete
@@ -72,7 +72,7 @@ def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 
 def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
-    """Run a study, do something once its first trial has begun; what the console showed."""
+    """Run a study, act once its first trial has begun, and return the output."""
 
     def later() -> None:
         wait_for(lambda: bool(bench.lines()))
@@ -90,7 +90,7 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
 
 
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
-    """Nothing is lost, nothing doubled, nothing RUNNING, and no secret told."""
+    """Check that nothing is lost, doubled or RUNNING, and that no secret is printed."""
     assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"

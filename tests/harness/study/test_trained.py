@@ -31,37 +31,37 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 @pytest.fixture(scope="module")
 def pocket() -> FrozenCLIP:
-    """The packaged backbone."""
+    """Load the packaged backbone."""
     return FrozenCLIP.load("pocket")
 
 
 @pytest.fixture(scope="module")
 def images(pocket: FrozenCLIP) -> FeatureSet:
-    """Features of eight classes under the packaged backbone."""
+    """Return features of eight classes with the packaged backbone."""
     return build_features(pocket)
 
 
 def study(**keys: Any) -> StudyConfig:
-    """Two settings, with two seeds each."""
+    """Return a study of two configurations with two seeds each."""
     space = {"generator.kl_weight": [0.001, 0.1]}
     constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
-    """The study, run with ship's method on these features."""
+    """Run the study with ship's method on these features."""
     given = {"extract": lambda *_: features, "load_dataset": fake_images}
     return bench.run(asked, method=replace(MethodFunctions(), **given))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
-    """What a run keeps of its test."""
+    """Return the correct predictions that a run has saved."""
     path = bench.store().client.download_artifacts(run_id, "correct.parquet")
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
 def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
-    """Each run's fine-tuners give exactly the right answers that the run keeps."""
+    """Check that each loaded fine-tuner gives exactly the predictions that its run has saved."""
     runs = bench.trials()
     assert len(runs) == 2
     for one in runs:
@@ -118,7 +118,7 @@ def test_each_run_saves_its_trained_models(
 
 
 def check_named(bench: Bench, clip: FrozenCLIP) -> None:
-    """Images get the class whose probability is highest in the mean over the seeds' models."""
+    """Check that images get the class with the highest mean probability over the seeds."""
     folder = bench.log.parent / "own"
     (folder / "below").mkdir(parents=True)
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
@@ -198,7 +198,7 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
 
 
 def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
-    """The example of the page runs, and its comments say what comes out."""
+    """Run the example of the page, and check its comments."""
     page = (DOCS / "howto" / "trained-model.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
     known: dict[str, Any] = {"images": images}

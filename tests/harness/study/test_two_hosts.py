@@ -19,7 +19,7 @@ LONG = 5.0
 
 @pytest.fixture
 def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
-    """Starts drivers on hosts, by the host's name."""
+    """Return a function that starts a driver on a host."""
 
     def start(host: str, seconds: float, expiry: float, beat: float = 0.5) -> Driver:
         folder = tmp_path / host
@@ -77,7 +77,7 @@ def test_suspended_host_is_replaced(bench: Bench, on_host: OnHost) -> None:
 
 
 def wait_until_still(bench: Bench, seconds: float) -> None:
-    """Wait until the store's runs have not changed for so long."""
+    """Wait until the store's runs have not changed for some seconds."""
     seen, since = snapshot(bench), time.monotonic()
     while time.monotonic() - since < seconds:
         time.sleep(0.2)
@@ -87,5 +87,5 @@ def wait_until_still(bench: Bench, seconds: float) -> None:
 
 
 def snapshot(bench: Bench) -> list[Any]:
-    """All that the store says of the study's runs."""
+    """Return everything that the store has of the study's runs."""
     return [run.to_dictionary() for run in bench.runs()]

@@ -19,9 +19,10 @@ N_MEANWHILE = 3
 
 
 def staggered(folder: Path) -> Behaviour:
-    """Two workers, of which the second starts while the first one runs several trials to their end.
+    """Return a behavior of two workers, the second of which starts late.
 
-    Writes the process id of each trial into `served`, and that of the second worker into `second`.
+    The first worker runs several trials meanwhile. The process ID of each trial is written to
+    `served`, and that of the second worker to `second`.
     """
 
     def until(condition: Callable[[], bool]) -> None:

@@ -27,12 +27,12 @@ RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch
 
 
 def given(prints: Fingerprints, seeds: int = 1) -> Attempt:
-    """A Ray trial."""
+    """Return an attempt of a trial."""
     return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
 
 
 def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) -> list[Attempt]:
-    """End it, by its worker's death or by its last result; what runs again."""
+    """End an attempt by its worker's death or by its last result, and return its retries."""
     one.death = death
     return one.end(last or {})
 

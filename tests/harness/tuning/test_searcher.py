@@ -210,7 +210,7 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
 
 
 class TrialRunner:
-    """Trials by name, each with its work, under successive halving by two."""
+    """Trials by name under successive halving with a reduction factor of 2."""
 
     def __init__(self, given: dict[str, Work]) -> None:
         self.attempts = {name: Attempt(work) for name, work in given.items()}
@@ -220,7 +220,7 @@ class TrialRunner:
         self._added: set[str] = set()
 
     def report(self, name: str, number: int, value: float) -> str:
-        """What becomes of a trial after an evaluation, with Tune's order of calls."""
+        """Return the decision after an evaluation, with Tune's order of calls."""
         trial, result = SimpleNamespace(trial_id=name), {EVALUATIONS: number, LAST_VALUE: value}
         if name not in self._added:
             self._added.add(name)
@@ -233,7 +233,7 @@ class TrialRunner:
 
 @pytest.fixture
 def found(prints: Fingerprints) -> list[Work]:
-    """Eight works of one study."""
+    """Return eight works of one study."""
     return works(make_study(space=KL), prints)
 
 

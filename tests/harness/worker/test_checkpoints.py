@@ -23,14 +23,14 @@ NAME = checkpoint_name("key", (0, 1), save=False)
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    """An empty one."""
+    """Return an empty storage."""
     return Storage(str(tmp_path), "study")
 
 
 def worker_of(
     tmp_path: Path, storage: Storage, every: float | None = 0.0, run_trial: Any = None
 ) -> Worker:
-    """A worker of the analytic method that keeps checkpoints."""
+    """Return a worker of the analytic method that writes checkpoints."""
     log = tmp_path / "log"
     worker = make_worker(run_trial or make_method(log).run_trial)
     worker._checkpoints = Checkpoints(storage, every)
@@ -39,12 +39,12 @@ def worker_of(
 
 
 def spec(name: str = NAME) -> dict[str, Any]:
-    """Of a trial whose checkpoint has that name."""
+    """Return the spec of a trial whose checkpoint has this name."""
     return trial_spec(TrialConfig(), (0, 1), True, name)
 
 
 def said(found: Sequence[dict[str, Any]]) -> list[Any]:
-    """The epochs that results brought, one after the other."""
+    """Return the epochs of all results."""
     return [epoch for result in found for epoch in result[EPOCHS]]
 
 
@@ -66,7 +66,7 @@ def test_another_worker_resumes_a_trial(tmp_path: Path, storage: Storage, steps:
 
 
 def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
-    """A run_trial whose second seed fails."""
+    """Run a trial whose second seed fails."""
     six = dict.fromkeys(SIX, (50.0, None))
     yield EpochMetrics("selection", 1, 0.5, six, (), {1: "loss not finite"})
     test = {**six, "selection_harmonic_mean": (50.0, None), "selection_epoch": (1.0, None)}

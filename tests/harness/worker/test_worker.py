@@ -171,13 +171,13 @@ FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 @pytest.fixture
 def config(own_tables: None) -> TrialConfig:
-    """A trial with a plugin's fine-tuner."""
+    """Return a trial with a plugin's fine-tuner."""
     load_plugin(FILE)
     return TrialConfig.model_validate({"finetuner": {"name": "nearest_mean"}})
 
 
 def forget_plugin() -> None:
-    """Be a node that has never seen the file."""
+    """Unload the plugin, as on a node without its file."""
     FINETUNERS.pop("nearest_mean")
     FINETUNERS.origins.pop("nearest_mean")
 
