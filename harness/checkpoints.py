@@ -37,18 +37,17 @@ class StorageError(UserError):
     """The storage cannot be used. One line has its address and the reason."""
 
 
-def storage_uri(given: str | None, cache_dir: Path) -> str:
+def storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
-        given: Requested URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache
-            folder.
+        requested: URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache folder.
         cache_dir: Cache folder.
 
     Raises:
         StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
     """
-    place = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    place = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
     if MALFORMED_URI.match(place):
         scheme = place.partition(":")[0]
         raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {place!r}")

@@ -173,12 +173,12 @@ def plain(root: Any, label: str) -> Any:
     Raises:
         ConfigError: A value has another type or contains itself, or the copy is too large.
     """
-    parts, room = [], MAX_TEXT
+    parts, characters_left = [], MAX_TEXT
     try:
         for part in json.JSONEncoder(default=_as_plain, check_circular=False).iterencode(root):
             parts.append(part)
-            room -= len(part)
-            if room < 0:
+            characters_left -= len(part)
+            if characters_left < 0:
                 raise ValueError("too large after its aliases are expanded")
         return json.loads("".join(parts), object_pairs_hook=_unique_keys)
     except RecursionError as error:

@@ -241,7 +241,7 @@ def _row(
     study: StudyConfig, history: RunHistory, configuration: Configuration, retry_before: int
 ) -> PlanRow:
     """Return the plan's row of a configuration: its finished seeds and those still to run."""
-    seeds, runs = study.seeds, history.of(configuration.key)
+    seeds, runs = study.seeds, history.runs_by_seed(configuration.key)
     state = history.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: runs[seed] for seed in seeds if seed in runs}

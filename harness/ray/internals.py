@@ -260,7 +260,7 @@ class Death:
     reason: str
 
 
-def death_of(message: str) -> Death:
+def parse_death(message: str) -> Death:
     """Return the cause of a worker's death from Ray's message.
 
     A lost connection counts as a lost node if Ray has ever known a second node, because the network
@@ -314,7 +314,7 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def dead_daemon() -> str | None:
+def find_dead_daemon() -> str | None:
     """Return a description of an essential process of a private Ray that has died.
 
     Returns:

@@ -26,8 +26,8 @@ from harness.store import (
     State,
     Store,
     Tag,
+    escape_text,
     find_study_run,
-    plain,
     planned_tags,
     points,
     split_tag,
@@ -141,7 +141,7 @@ class StudyRun:
         }
         has_changed = False
         for run in history.runs:
-            changed = _changed(tags_by_key.get(run.config_key, {}), run.logged.tags)
+            changed = _find_changes(tags_by_key.get(run.config_key, {}), run.logged.tags)
             if changed:
                 self.store.write(RunUpdate(run=run.logged.run_id, tags=changed))
                 has_changed = True
@@ -152,13 +152,13 @@ class StudyRun:
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
         """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
-        changed = _changed(tags, self.tags)
+        changed = _find_changes(tags, self.tags)
         if changed:
             self.store.write(RunUpdate(run=self.run_id, tags=changed, **fields))
             self.tags |= changed
 
 
-def _changed(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that the store lacks or has with another text."""
     return {name: text for name, text in tags.items() if stored.get(name) != text}
 
@@ -241,7 +241,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
             Tag.PUBLISHED: digest,
         },
     )
-    answer = _cut(plain(publication.answer), MAX_EXPERIMENT_TAG)
+    answer = _truncate(escape_text(publication.answer), MAX_EXPERIMENT_TAG)
     experiment_id = run.info.experiment_id
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
     for name, content in publication.files().items():
@@ -290,10 +290,10 @@ def _note(publication: Publication, stored: Mapping[str, str]) -> str:
         values = ", ".join(outdated)
         head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
     tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
-    return _cut(head + publication.note, MAX_TAG - len(tail)) + tail
+    return _truncate(head + publication.note, MAX_TAG - len(tail)) + tail
 
 
-def _cut(text: str, limit: int) -> str:
+def _truncate(text: str, limit: int) -> str:
     """Truncate a text to a number of characters, at the end of a line if possible."""
     if len(text) <= limit:
         return text

@@ -98,7 +98,7 @@ class TrialRecorder:
         self.record.store.write(RunUpdate(run=run, params=params(work.configuration.trial)))
         self._open[trial_id] = _OpenRun(run, work)
 
-    def epochs(
+    def add_epochs(
         self,
         trial_id: str,
         epochs: Sequence[Mapping[str, Any]],

@@ -22,10 +22,10 @@ from harness.store.changes import (
     MAX_TAG,
     Point,
     RunUpdate,
+    escape_text,
     now,
     param_text,
     params,
-    plain,
     points,
     split_tag,
 )
@@ -93,11 +93,11 @@ from harness.store.schema import (
     trained_file,
 )
 from harness.store.seed_table import (
+    add_seed_tables,
     is_metric,
     parse_seed_table,
     seed_table,
     shown_metrics,
-    with_seed_tables,
 )
 from harness.store.study_record import ConfigurationRecord, FactorRecord, StudyRecord, planned_tags
 from harness.store.study_store import STORE_TIMEOUT, StudyStore, locked_study

@@ -56,7 +56,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
     with store_errors(uri), environment(QUIET_ENVIRONMENT):
-        base = _resolved(base, store)
+        base = _resolve_address(base, store)
     _require_trusted(base)
     place = urlparse(base)
     if place.scheme in ("", "file"):
@@ -76,7 +76,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def _resolved(base: str, store: str) -> str:
+def _resolve_address(base: str, store: str) -> str:
     """Return the artifact URI of a runs:/ address. Without a path it means the trained models."""
     if not base.startswith(RUNS_SCHEME):
         return base
@@ -169,7 +169,7 @@ class RunFiles:
         may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
         if place.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
-        content = _downloaded(f"{folder.rstrip('/')}/{name}", self.uri)
+        content = _download(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:
             self._failed.append(run_id)
         return content
@@ -195,7 +195,7 @@ def _from_disk(path: Path) -> bytes | None:
     return None
 
 
-def _downloaded(address: str, uri: str) -> bytes | None:
+def _download(address: str, uri: str) -> bytes | None:
     """Download a file without MLflow's progress bar. None if the store does not provide it.
 
     Args:

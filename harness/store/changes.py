@@ -98,12 +98,12 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     for name, content in update.files.items():
         _log_file(client, run_id, name, content)
     metrics = [Metric(*point) for point in update.metrics]
-    params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in update.params.items()]
+    params = [Param(name, escape_text(text)[:MAX_PARAM]) for name, text in update.params.items()]
     # MLflow itself splits large requests, but writes the remaining metrics after
     # the tags. A run that is COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
-    marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
+    marks = [RunTag(name, escape_text(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
     if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
@@ -130,7 +130,7 @@ def run_priority(run: Any) -> tuple[bool, int, str]:
     return run.info.status != "RUNNING", written, str(run.info.run_id)
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return a text that any store accepts.
 
     NUL is escaped because PostgreSQL refuses it, and MLflow's server then answers 500.

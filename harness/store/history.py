@@ -157,14 +157,14 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
             ),
         )
     except KeyError as error:
-        raise StoreError(_damaged(run, f"no tag {error.args[0]}")) from error
+        raise StoreError(_invalid_tags_message(run, f"no tag {error.args[0]}")) from error
     except ValidationError as error:
-        raise StoreError(_damaged(run, error.errors()[0]["msg"])) from error
+        raise StoreError(_invalid_tags_message(run, error.errors()[0]["msg"])) from error
     except ValueError as error:
-        raise StoreError(_damaged(run, one_line(error))) from error
+        raise StoreError(_invalid_tags_message(run, one_line(error))) from error
 
 
-def _damaged(run: Run, fault: str) -> str:
+def _invalid_tags_message(run: Run, fault: str) -> str:
     """Return the message about a run with invalid tags."""
     advice = "Fix them, or delete the run to rerun its seeds"
     return f"run {run.run_id} has invalid tags ({fault}). {advice}"
@@ -205,7 +205,7 @@ class RunHistory:
         except StoreError:  # the next run of the study rewrites the tags
             return StudyRecord()
 
-    def of(self, key: str) -> Mapping[int, RunRecord]:
+    def runs_by_seed(self, key: str) -> Mapping[int, RunRecord]:
         """Return the run that counts for each seed of a configuration."""
         return self.by_key.get(key, {})
 
@@ -214,14 +214,14 @@ class RunHistory:
 
         None means that no run of the configuration has an outcome.
         """
-        states = {run.state for run in self.of(key).values()}
+        states = {run.state for run in self.runs_by_seed(key).values()}
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
         """Return the objective of each finished seed of a configuration."""
         return {
             seed: run.objective[seed]
-            for seed, run in self.of(key).items()
+            for seed, run in self.runs_by_seed(key).items()
             if run.state is State.COMPLETE and seed in run.objective
         }
 
@@ -229,7 +229,7 @@ class RunHistory:
         """Return the seeds of a configuration that failed with a non-finite number."""
         return {
             seed
-            for seed, run in self.of(key).items()
+            for seed, run in self.runs_by_seed(key).items()
             if run.state is State.FAIL and run.failure is Failure.NON_FINITE
         }
 

@@ -168,7 +168,7 @@ class Lease:
             start = timing.now()
             owner = self._read()
             if not self._is_me(owner):
-                self._lost = self._lost or self._loss(owner)
+                self._lost = self._lost or self._loss_error(owner)
                 raise self._lost
             if self._stop.is_set():
                 return
@@ -177,7 +177,7 @@ class Lease:
         self._write()
         self._renewed = max(self._renewed, start)
 
-    def _loss(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
+    def _loss_error(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
         """Return the error to raise: the lease was never confirmed, or it was lost later."""
         if self._renewed < self._claimed:
             return StudyBusy(self.study, owner)
@@ -210,7 +210,7 @@ class Lease:
             on_loss: Function called with the error if another driver has the study.
         """
         self._thread = threading.Thread(
-            target=self._keep_beating, args=(on_loss,), name="ship-lease", daemon=True
+            target=self._send_heartbeats, args=(on_loss,), name="ship-lease", daemon=True
         )
         self._thread.start()
 
@@ -229,14 +229,14 @@ class Lease:
             sleep=self.timing.sleep,
         )
         with suppress(tenacity.RetryError):
-            retrying(self._free)
+            retrying(self._delete_own_tag)
 
-    def _free(self) -> None:
+    def _delete_own_tag(self) -> None:
         if self._lost is None and self._is_me(self._read()):
             # deleted, because MLflow's list of experiments would show an empty tag
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
-    def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
+    def _send_heartbeats(self, on_loss: Callable[[Exception], None]) -> None:
         # A loss that check() noticed has already been raised by it.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:

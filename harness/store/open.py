@@ -19,9 +19,9 @@ from harness.store.address import SQLITE, address_fault, default_tracking_uri, r
 from harness.store.changes import (
     MAX_TAG,
     RunUpdate,
+    escape_text,
     find_runs,
     now,
-    plain,
     run_priority,
     write_update,
 )
@@ -107,7 +107,7 @@ class Store:
             StoreError: The store refuses the run, or does not answer.
         """
         start_time, key, is_repeated = now(), uuid.uuid4().hex, False
-        texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
+        texts = {tag: escape_text(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
             nonlocal is_repeated
@@ -165,19 +165,19 @@ class Store:
             return str(retry_requests(self.uri, make))
 
 
-def store_uri(given: str | None) -> str:
+def store_uri(requested: str | None) -> str:
     """Return the address of the store.
 
     A relative sqlite path becomes absolute, because Ray workers have another working directory.
 
     Args:
-        given: Requested address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
+        requested: Address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
             directory.
 
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
     """
-    uri = given or default_tracking_uri()
+    uri = requested or default_tracking_uri()
     path = _sqlite_path(uri)
     absolute = f"{SQLITE}{path}" if path else uri
     fault = address_fault(uri) or address_fault(absolute)

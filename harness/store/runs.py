@@ -54,11 +54,11 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
         StoreError: The store cannot be read, or has no such experiment. The message lists those
             that exist.
     """
-    with reading(uri) as client:
+    with open_reader(uri) as client:
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
             names = [existing.name for existing in client.search_experiments()]
-            raise StoreError(_unknown(study_name, uri, names))
+            raise StoreError(_unknown_study_message(study_name, uri, names))
         try:
             runs = runs_of_experiment(client, experiment.experiment_id)
         except StoreError as error:
@@ -82,7 +82,7 @@ def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
     own_runs = [run for run in runs if Tag.KIND in run.tags]
     if not any(run.tags[Tag.KIND] == Kind.STUDY for run in own_runs):
         return []
-    with reading(uri) as client:
+    with open_reader(uri) as client:
         return [
             plain_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
             for run in own_runs
@@ -90,7 +90,7 @@ def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
 
 
 @contextlib.contextmanager
-def reading(uri: str) -> Iterator[Any]:
+def open_reader(uri: str) -> Iterator[Any]:
     """Provide a quiet MLflow client inside the context, and convert its errors to StoreError.
 
     Raises:
@@ -117,7 +117,7 @@ def study_names(tracking_uri: str) -> list[str]:
         StoreError: There is no readable store at the URI.
     """
     uri = require_store(tracking_uri)
-    with reading(uri) as client:
+    with open_reader(uri) as client:
         names = experiment_names(client)
         studies = study_runs(client, [*names])
         return list(dict.fromkeys(names[str(run.info.experiment_id)] for run in studies))
@@ -212,7 +212,7 @@ def require_store(uri: str) -> str:
     return uri
 
 
-def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
+def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
     """Return the message for an unknown study. It lists the studies that exist."""
     listed = sorted(existing for existing in names if existing != "Default")
     return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(listed) or 'none'})"

@@ -6,4 +6,4 @@ The Python API and the command line call these functions.
 
 from harness.study.features import prefetch
 from harness.study.run import run_study
-from harness.study.state import plan_study, typed_study
+from harness.study.state import load_plugins_and_study, plan_study

@@ -8,7 +8,7 @@ from harness.config import StudyConfig
 from harness.messages import Need
 from harness.planning import Fingerprints, Plan
 from harness.resources import machine_resources, resolved_resources
-from harness.study.features import classes_of, needed_features
+from harness.study.features import needed_features, studied_classes
 from harness.wording import duration, one_line
 
 TIMED_VIEWS: Final = 32
@@ -34,7 +34,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
                 clips[need.backbone] = method.load_backbone(need.backbone, "cpu")
             clip = clips[need.backbone]
             clip.image_precision = need.image_precision
-            classes = classes_of(configs, images)
+            classes = studied_classes(configs, images)
             missing = _missing(clip, need, images, classes, fingerprints)
             if missing:
                 time_text = _time_text(clip, need, images, missing, on_gpus=on_gpus)

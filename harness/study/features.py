@@ -50,15 +50,15 @@ def fingerprints_of(
     return Fingerprints(method or MethodFunctions(), root, cache_folder(cache_dir), study.reading)
 
 
-def cache_folder(given: Path | str | None) -> Path:
+def cache_folder(requested: Path | str | None) -> Path:
     """Return the cache folder.
 
     Args:
-        given: Requested folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
+        requested: Folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
             folder if that is not set.
     """
-    if given is not None:
-        return Path(given)
+    if requested is not None:
+        return Path(requested)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
@@ -114,7 +114,7 @@ def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]
         yield resolve(study, assignment)
 
 
-def classes_of(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
+def studied_classes(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
     """Return the labels of the classes that trials study, or None for all classes.
 
     Args:
@@ -156,7 +156,7 @@ def prepare_features(
             clip.image_precision = need.image_precision
             images = fingerprints.images(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
-                classes = classes_of(needs[need], images)
+                classes = studied_classes(needs[need], images)
                 features[need] = method.extract(
                     clip, images, need.views, cache, report, need.splits, encode, classes
                 )
@@ -226,10 +226,10 @@ def prefetch(
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
-    say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
+    say, fingerprints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
     needs = needed_features(study)
     for name in dict.fromkeys(need.backbone for need in needs):
-        prints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
+        fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
         say(f"weights of {name}: available")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
@@ -237,11 +237,11 @@ def prefetch(
     study = load_study(space, overrides, data_root)
     say(f"images of {', '.join(datasets)}: available")
     if to == "features":
-        fetch_features(study, prints, console, verbose=verbose)
+        fetch_features(study, fingerprints, console, verbose=verbose)
 
 
 def fetch_features(
-    study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
+    study: StudyConfig, fingerprints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
     """Extract every feature set that a study may read and the cache does not have.
 
@@ -259,6 +259,6 @@ def fetch_features(
             say(f"{why}: features are extracted on the CPU")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed_features(study)
-    with open_encoder(study, prints.method, verbose=verbose) as encode:
-        prepare_features(needs, prints, console, encode)
-    say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")
+    with open_encoder(study, fingerprints.method, verbose=verbose) as encode:
+        prepare_features(needs, fingerprints, console, encode)
+    say(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")

@@ -20,9 +20,9 @@ class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
 class Interrupts:
     """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    Outside `deferred()` a signal raises KeyboardInterrupt at once. Inside, it is only recorded, and
-    `check()` raises where nothing is partly written. In a thread other than the main thread no
-    handlers are installed.
+    Outside `defer_signals()` a signal raises KeyboardInterrupt at once. Inside, it is only
+    recorded, and `check()` raises where nothing is partly written. In a thread other than the main
+    thread no handlers are installed.
 
     Attributes:
         requested: Whether the study has to end because of a signal or a failure.
@@ -39,7 +39,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle_signal)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -51,7 +51,7 @@ class Interrupts:
             raise self.failure from None
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
+    def defer_signals(self) -> Iterator[None]:
         """Only record signals inside the context; `check()` raises later."""
         self._deferred = True
         try:
@@ -73,7 +73,7 @@ class Interrupts:
         if self.requested:
             raise error
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         if self._failed:  # sent by fail(), so it does not count as a second signal
             self._failed = False
         elif self.requested:

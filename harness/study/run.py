@@ -22,7 +22,7 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.state import StudyState, read_state, source_name, typed_study
+from harness.study.state import StudyState, load_plugins_and_study, read_state, source_name
 from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -106,7 +106,7 @@ def run_study(
         raise ConfigError(["in_process cannot be combined with address"])
     if not store_timeout >= 0:
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
-    study = typed_study(space, overrides, plugins, data_root)
+    study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
@@ -196,7 +196,7 @@ class StudyRunner:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
                 raise
-            return self._interrupted(ran=ran)
+            return self._close_interrupted(ran=ran)
         if outcome.complete:
             self.storage.remove()
         return outcome
@@ -210,7 +210,7 @@ class StudyRunner:
         retry_before = self.options.retry_before
         return read_state(self.study, self.fingerprints, self.store, retry_before)
 
-    def _interrupted(self, *, ran: bool) -> StudyOutcome:
+    def _close_interrupted(self, *, ran: bool) -> StudyOutcome:
         """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
         try:
             # the signal may have come between a run's first write and the code that ends it

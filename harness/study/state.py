@@ -109,7 +109,7 @@ def source_name(study: StudyConfig) -> str:
     return file_label(study.source) if study.source else f"study {study.name}"
 
 
-def typed_study(
+def load_plugins_and_study(
     space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Sequence[str],
     plugins: Sequence[str | Path],
@@ -163,7 +163,7 @@ def plan_study(
         >>> [(row.label, row.state) for row in plan.rows][-1]
         ('n_ctx=1', 'to run')
     """
-    study = typed_study(space, overrides, plugins, data_root)
+    study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     retry_before = store.now() if retry_non_finite else 0
@@ -204,19 +204,19 @@ def failed_lines(state: StudyState) -> list[str]:
     return [f"{failed} with a non-finite number: {advice}"]
 
 
-def _add_estimate(state: StudyState, known: Sequence[RunRecord]) -> Plan:
+def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan:
     """Return the study's plan with an estimate of its time, if any trial has finished.
 
     Args:
         state: State of the study.
-        known: Finished runs of the plan's configurations in other studies.
+        finished_runs: Finished runs of the plan's configurations in other studies.
     """
     study, plan = state.study, state.plan
     history = state.history
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
-    runs = [*history.runs, *(run for run in known if run.config_key not in history.by_key)]
+    runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 

@@ -178,7 +178,7 @@ class TrialRunner:
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
         arguments = tuning.worker_arguments(resolved, self._prints.method, storage)
-        with view.bars, self.interrupts.deferred():
+        with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)
             finally:
@@ -186,10 +186,10 @@ class TrialRunner:
 
     def _check(self, stop: type[BaseException]) -> None:
         """Raise if the run was stopped or cannot continue. Called at each turn of Tune's loop."""
-        from harness.ray import dead_daemon
+        from harness.ray import find_dead_daemon
 
         self.interrupts.check(stop)
-        dead = dead_daemon()
+        dead = find_dead_daemon()
         if dead is not None:
             self.interrupts.failure = RayLost(dead)
             # Tune does not catch a KeyboardInterrupt. On an Exception it would ask the dead Ray to

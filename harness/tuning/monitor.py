@@ -92,7 +92,9 @@ class Monitor(tune.Callback):
         objective = f"selection/{self.study.objective}"
         last = epochs[-1]
         self.searcher.attempts[name].progress = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._guard(lambda: self.recorder.epochs(name, epochs, result.get(MACHINE_LOAD, {})))
+        self._write_guarded(
+            lambda: self.recorder.add_epochs(name, epochs, result.get(MACHINE_LOAD, {}))
+        )
         metrics = [epoch["metrics"] for epoch in epochs]
         values = [named[objective] for named in metrics if objective in named]
         at = f"{last['stage']} {last['epoch']}"
@@ -132,7 +134,7 @@ class Monitor(tune.Callback):
         attempt = self.searcher.attempts[name]
         attempt.started = time.monotonic()
         work = attempt.work
-        self._guard(lambda: self.recorder.start(name, work))
+        self._write_guarded(lambda: self.recorder.start(name, work))
         self.view.start(name, work.configuration.label, len(work.seeds))
 
     def _end(self, name: str) -> None:
@@ -140,9 +142,11 @@ class Monitor(tune.Callback):
         attempt = self.searcher.attempts[name]
         state, work = attempt.state, attempt.work
         if state is State.COMPLETE:
-            self._guard(lambda: self.recorder.complete(name, attempt.final))
+            self._write_guarded(lambda: self.recorder.complete(name, attempt.final))
         else:
-            self._guard(lambda: self.recorder.end(name, state, attempt.reason, attempt.failure))
+            self._write_guarded(
+                lambda: self.recorder.end(name, state, attempt.reason, attempt.failure)
+            )
         if self._error is not None:
             return
         del self._running[name]
@@ -175,7 +179,7 @@ class Monitor(tune.Callback):
         )
         self._error = TooManyFailures("\n".join([head, *lines]))
 
-    def _guard(self, write: Callable[[], None]) -> None:
+    def _write_guarded(self, write: Callable[[], None]) -> None:
         """Write to the store, keep an error for the next step, and exclude the time from limits."""
         if self._error is not None:
             return

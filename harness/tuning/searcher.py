@@ -24,7 +24,7 @@ from harness.planning import (
     enumerate_configurations,
     study_prunes,
 )
-from harness.ray import death_of
+from harness.ray import parse_death
 from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.retries import Attempt
 
@@ -74,27 +74,27 @@ class Sampler:
     def __init__(
         self,
         study: StudyConfig,
-        known: Sequence[tuple[Configuration, Outcome]],
+        ended: Sequence[tuple[Configuration, Outcome]],
         make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
         """Rebuild Optuna's study.
 
         Args:
             study: Study whose sampler is tpe or random.
-            known: Configurations that have ended, with their outcomes.
+            ended: Configurations that have ended, with their outcomes.
             make: Function that resolves an assignment (dotted name -> value) to its configuration.
         """
         self._study = study
-        self._make = make
-        seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
+        self._make_configuration = make
+        seed = np.random.SeedSequence([study.sampler_seed, len(ended)]).generate_state(1)
         self.optuna_study = _optuna_study(study, int(seed[0]))
-        for configuration, outcome in known:
+        for configuration, outcome in ended:
             self.tell(configuration, outcome)
 
     def ask(self) -> tuple[optuna.Trial, Configuration]:
         """Propose a configuration, and return it with Optuna's trial, which `tell` needs."""
         trial = self.optuna_study.ask()
-        return trial, self._make(suggest(trial, self._study))
+        return trial, self._make_configuration(suggest(trial, self._study))
 
     def start(self, configuration: Configuration) -> optuna.Trial | None:
         """Add a configuration that runs without being proposed here, e.g. after an interruption.
@@ -209,12 +209,12 @@ class StudySearcher(Searcher):
             if state := history.state(key):
                 values, failed_seeds = history.objectives(key), history.non_finite(key)
                 self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
-        known = [
+        ended = [
             (configuration, self._outcomes[configuration.key])
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
+        self.sampler = None if study.sampler == "grid" else Sampler(study, ended, make)
         for attempt in self._queue:
             if self.sampler is not None and not attempt.work.configuration.control:
                 attempt.proposed = self.sampler.start(attempt.work.configuration)
@@ -250,7 +250,7 @@ class StudySearcher(Searcher):
         if result and not error:
             attempt.death = None  # its last result came before it was killed
         elif attempt.death is None:
-            attempt.death = death_of("")
+            attempt.death = parse_death("")
         attempts = self._attempts_of[configuration.key]
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)

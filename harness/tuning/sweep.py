@@ -18,7 +18,7 @@ from harness.errors import ClusterError
 from harness.machine import scratch
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import MethodFunctions
-from harness.ray import death_of, error_text, report_memory_kills_as_deaths
+from harness.ray import error_text, parse_death, report_memory_kills_as_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
@@ -69,7 +69,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Record the cause of a worker's death, for the searcher and the callbacks called later."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or death_of(error_text(trial))
+        attempt.death = attempt.death or parse_death(error_text(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether a trial continues after its newest evaluation.
@@ -172,7 +172,7 @@ def sweep_in_process(
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
-        if worker.broken:  # the next trials would fail, which would count against them
+        if worker.gpu_is_broken:  # the next trials would fail, which would count against them
             raise ClusterError(
                 "this process cannot use the GPU any more. Run the same command to resume"
             )

@@ -24,13 +24,13 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
+    add_seed_tables,
     default_tracking_uri,
     read_runs,
     refresh_study_run,
     require_store,
     runs_address,
     study_names,
-    with_seed_tables,
 )
 from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
@@ -134,7 +134,7 @@ def load_records(
         uri = require_store(tracking_uri or default_tracking_uri())
         runs = refresh_study_run(known, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
-    runs, n_lost = with_seed_tables(runs, files)
+    runs, n_lost = add_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_lost:

@@ -158,7 +158,7 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     name = work.configuration.key
     recorder.start(name, work)
     *trained, test = items
-    recorder.epochs(name, [epoch_metrics(item) for item in trained], {})
+    recorder.add_epochs(name, [epoch_metrics(item) for item in trained], {})
     by_epoch = {item.epoch: item.per_seed for item in trained}
     numbers = final_numbers(test, by_epoch, seeds, config.selection_metric)
     numbers |= {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}

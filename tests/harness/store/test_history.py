@@ -45,11 +45,13 @@ def test_best_outcome_of_a_seed_counts(records: list[RunRecord]) -> None:
     """COMPLETE ranks before PRUNED before FAIL; unfinished runs have no outcome."""
     history = RunHistory(tuple(records))
     for key in "ab":
-        done = {seed for seed, run in history.of(key).items() if run.state is State.COMPLETE}
+        done = {
+            seed for seed, run in history.runs_by_seed(key).items() if run.state is State.COMPLETE
+        }
         assert set(history.objectives(key)) == done
         for seed in range(4):
             states = {r.state for r in records if r.config_key == key and seed in r.seeds}
-            row = history.of(key).get(seed)
+            row = history.runs_by_seed(key).get(seed)
             best = next(
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
             )
@@ -102,7 +104,7 @@ def test_finished_seed_has_all_required_metrics(
         metrics[seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
-    held = RunHistory((run_record(run, "harmonic_mean"),)).of("a")
+    held = RunHistory((run_record(run, "harmonic_mean"),)).runs_by_seed("a")
     assert (3 in held and held[3].state is State.COMPLETE) is finished
     rows = {row["seed"]: row for row in seed_rows(run_record(run))}
     assert (rows[3]["state"] == "COMPLETE") is finished
@@ -114,7 +116,7 @@ def test_latest_failure_reason_counts() -> None:
     """Earlier reasons may be outdated."""
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
-    assert RunHistory((first, second)).of("a")[0].reason == "new"
+    assert RunHistory((first, second)).runs_by_seed("a")[0].reason == "new"
 
 
 @pytest.mark.parametrize(

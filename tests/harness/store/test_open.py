@@ -227,7 +227,7 @@ def test_epochs_are_written_in_batches(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
-        recorder.epochs(
+        recorder.add_epochs(
             "t", [{"stage": "final", "epoch": epoch, "metrics": {"training/loss": 1 / epoch}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)

@@ -20,10 +20,10 @@ from harness.store.history import RunHistory
 from harness.study import features
 from harness.study.extraction import extraction_lines
 from harness.study.features import (
-    classes_of,
     fetch_features,
     needed_features,
     prepare_features,
+    studied_classes,
 )
 from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
@@ -77,9 +77,9 @@ def test_only_studied_classes_are_needed(tmp_path: Path) -> None:
         study, make_plan(study, RunHistory(), make_prints(tmp_path))
     ).items()
     assert need.dataset == "photos" and len(configs) == 2
-    assert classes_of(configs, images) == [0, 1, 2, 3, 4]
+    assert studied_classes(configs, images) == [0, 1, 2, 3, 4]
     official = replace(images, n_seen=4)
-    assert classes_of(configs, official) == [0, 1, 2, 4, 5]
+    assert studied_classes(configs, official) == [0, 1, 2, 4, 5]
     whole = make_study(space={"max_classes": [4, None]})
     assert [*needed_features(whole).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}

@@ -95,7 +95,7 @@ def test_second_signal_exits_at_once() -> None:
     code = (
         "import signal, time\n"
         "from harness.study.interrupts import Interrupts\n"
-        "with Interrupts() as i, i.deferred():\n"
+        "with Interrupts() as i, i.defer_signals():\n"
         "    signal.raise_signal(signal.SIGINT); signal.raise_signal(signal.SIGINT)\n"
         "    time.sleep(60)\n"
     )

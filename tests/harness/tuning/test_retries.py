@@ -12,7 +12,7 @@ from harness.errors import ClusterError
 from harness.messages import FAILED, failure
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
-from harness.ray import Death, death_of, internals
+from harness.ray import Death, internals, parse_death
 from harness.store import Failure, State
 from harness.tuning.monitor import Monitor
 from harness.tuning.retries import Attempt
@@ -103,7 +103,7 @@ def test_lost_node_is_distinguished_from_dead_worker(
 ) -> None:
     """By Ray's message, and by whether the cluster has another node."""
     monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
-    assert death_of(case["message"]) == Death(Failure[case["failure"]], case["reason"])
+    assert parse_death(case["message"]) == Death(Failure[case["failure"]], case["reason"])
 
 
 def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:

@@ -144,7 +144,7 @@ def test_worker_reports_a_broken_gpu(message: str, broken: bool) -> None:
     worker = make_worker(Mock(side_effect=RuntimeError(message)))
     (result,) = finish(worker)
     assert message in result[FAILED][0]["reason"]
-    assert worker.broken == broken
+    assert worker.gpu_is_broken == broken
 
 
 @pytest.mark.parametrize(
