@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A result takes the driver about 2 ms, and an epoch may take less, so epochs are sent together.
+# A result costs the driver about 2 ms and an epoch may be shorter, so epochs are sent together.
 COALESCE_SECONDS = 1.0
 BACKBONES_KEPT = 2
 
@@ -52,7 +52,7 @@ class Worker:
         seed_curves: Whether to send the values of each seed with the epochs.
         system_metrics: Whether to send the machine's load with the epochs.
         plugins: Plugins whose generators, fine-tuners and datasets the trials may use.
-        broken: Whether the last trial has made the GPU unusable for this process.
+        gpu_is_broken: Whether the last trial has made the GPU unusable for this process.
     """
 
     features: Mapping[messages.Need, Any]

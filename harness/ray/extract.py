@@ -1,8 +1,8 @@
 """Extract features on a cluster: actors on its nodes encode a split, shard by shard.
 
-Actors keep their backbone until the context ends. If an actor dies, all actors are ended, and new
-ones, as many as fit then, encode the remaining shards. Ray's own retries are not used: a task waits
-for its actor to restart, for ever if the other actors occupy the rest of the cluster. Tasks are not
+Actors keep their backbone until the context ends. If an actor dies, all actors are killed, and as
+many new ones as fit encode the remaining shards. Ray's own retries are not used: a task waits
+for its actor to restart, forever if other actors occupy the rest of the cluster. Tasks are not
 used in place of actors, because their GPU memory would stay allocated while trials run.
 """
 
@@ -42,7 +42,7 @@ from ship.registry import Origin
 MIN_VIEWS: Final = 16_384
 """Minimum number of views for which actors without a GPU are worth their start of about 15 s.
 
-It is 32 shards, which take the driver minutes with ViT-B/16.
+It is 32 shards, for which the driver needs minutes with ViT-B/16.
 """
 MAX_TRIES: Final = 5
 """Maximum number of times that a split is started because actors died."""

@@ -25,7 +25,7 @@ from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import error_text, one_line, redacted
 
-# A start takes 2 s, or minutes if Python is read over a slow network.
+# Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
 STORE_FLOOR = 200 * 2**20
 # Path of Ray's sockets below RAY_TMPDIR, and the maximum length of the whole path in bytes.
@@ -179,7 +179,7 @@ def block_sigterm() -> Iterator[None]:
 
     `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
     its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
-    raylet that SIGTERM ends reports its node dead, whereupon the core of the driver writes to the
+    raylet that SIGTERM ends reports its node dead. The core of the driver then writes to the
     raylet's closed socket and ends the process within 0.1 s, with runs left RUNNING
     (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
     """

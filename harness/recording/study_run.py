@@ -74,7 +74,7 @@ class StudyRun:
             Tag.STATE: State.RUNNING,
         }
         if study.description:
-            tags[Tag.RUN_NOTE] = study.description  # until a report takes its place
+            tags[Tag.RUN_NOTE] = study.description  # until a report replaces it
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, run_id, tags)
 

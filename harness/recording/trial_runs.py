@@ -45,7 +45,7 @@ from ship.trial_config import joined_reasons
 _COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # characters of a run's name in MLflow's databases
 # Minimum interval between writes of a trial's epochs, in seconds and as a share of its time. Each
-# request takes the driver milliseconds, during which other trials wait.
+# request costs the driver milliseconds, during which other trials wait.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
@@ -218,7 +218,7 @@ class TrialRecorder:
 def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """Copy reused results of another study's run into a new run of this study.
 
-    The run is written like that of a trial. If the driver is killed meanwhile, the run has no
+    The run is written like that of a trial. If the driver is killed before the end, the run has no
     outcome, and the next run of the study copies the results again.
 
     Args:
@@ -266,7 +266,7 @@ def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[st
 
     Args:
         files: Contents of the run's files by path.
-        seeds: Seeds to keep.
+        seeds: Seeds whose models to return.
 
     Returns:
         The files. None if the model of a seed is missing, or trained.json is damaged.

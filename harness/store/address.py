@@ -17,7 +17,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _TIMEOUT_DATABASES: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
-# Schemes under which clients of a tracking server keep files: the server or cloud storage. Plain
+# Schemes under which clients of a tracking server save files: the server or cloud storage. Plain
 # web addresses are excluded, because MLflow would send them the token of the tracking server.
 ARTIFACT_SCHEMES = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 # Some versions of SQLAlchemy decode this, others do not.
@@ -54,8 +54,8 @@ def _options_fault(uri: str) -> str | None:
     """Return what is wrong with the path or options of an sqlite store's address, or None.
 
     Options such as ?timeout=30 are refused because locks depend on the store's address: the same
-    store would have two. Paths with characters that an address cannot hold (? or %40) are refused,
-    too.
+    store would have two. Paths with characters that an address cannot contain (? or %40)
+    are also refused.
     """
     plain, mark, rest = uri.partition("?")
     if "/" in rest or _PERCENT_CODE.search(plain):
@@ -130,7 +130,7 @@ def reach_server(uri: str) -> None:
         uri: The store's address. Files, databases and servers behind a proxy are not checked.
 
     Raises:
-        requests.exceptions.ConnectionError: Nothing listens there, or the host does not answer.
+        requests.exceptions.ConnectionError: The port is closed, or the host does not answer.
     """
     parts = urlsplit(uri)
     if parts.scheme not in _DEFAULT_PORTS or parts.scheme in getproxies() or not parts.hostname:

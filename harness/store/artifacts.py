@@ -1,4 +1,4 @@
-"""Read the files of runs from where MLflow keeps them, including trained models."""
+"""Read the artifact files of runs, including trained models."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,10 +145,10 @@ def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of a study's runs, wherever the store keeps them.
+    """Reader of the artifact files of a study's runs.
 
-    A store's content is untrusted input. Files are read only from the kinds of places where such a
-    store keeps them, and only up to a limit of size.
+    A store's content is untrusted input. Files are read only from the kinds of addresses at which
+    such a store saves them, and only up to a maximum size.
 
     Attributes:
         uri: Address of the store. "" has no files.

@@ -1,6 +1,6 @@
 """Write to a run of the store. All writes are idempotent: a repeated one changes nothing.
 
-MLflow accepts the same point of a metric, param or tag again and keeps one.
+If the same point of a metric, param or tag is written again, MLflow stores it once.
 """
 
 import json

@@ -158,7 +158,7 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
 def wrap_client(
     client: "MlflowClient", wrap_call: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """Return a client whose method calls are made by a function.
+    """Return a client that makes each method call through a function.
 
     Args:
         client: Client to wrap.

@@ -198,7 +198,7 @@ class RunHistory:
 
     @cached_property
     def study(self) -> StudyRecord:
-        """The study as its own run describes it; empty if there is none, or if it is damaged."""
+        """The study as described by its own run. Empty if that run is missing or damaged."""
         own_run = next((run for run in self.logged if run.tags.get(Tag.KIND) == Kind.STUDY), None)
         try:
             return StudyRecord.from_tags(own_run.tags if own_run else {})
@@ -263,8 +263,8 @@ def read_finished(
 ) -> list[RunRecord]:
     """Read the finished runs of configurations in the other studies of a store, oldest first.
 
-    Reused runs are left out: the run that computed the result is found itself, unless it was
-    deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
+    Reused runs are skipped, because the run that computed the result is returned itself unless it
+    was deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
     than MAX_REQUESTS keys, only keys that another study plans are requested.
 
     Args:

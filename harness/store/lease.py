@@ -124,7 +124,7 @@ class Lease:
         study: Name of the study in messages.
         me: This driver, with the number of its writes of the tag.
         timing: Timing of the lease.
-        say: Function that prints a line about a wait.
+        print_line: Function that prints a line about a wait.
     """
 
     client: "MlflowClient"
@@ -132,7 +132,7 @@ class Lease:
     study: str
     me: LeaseOwner
     timing: Timing
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self._claimed = 0.0
@@ -172,7 +172,7 @@ class Lease:
                 raise self._lost
             if self._stop.is_set():
                 return
-            # If this process was suspended meanwhile, another may have taken over: read again.
+            # If this process was suspended, another driver may have taken over: read again.
             is_late = timing.now() - start > timing.expiry / 2
         self._write()
         self._renewed = max(self._renewed, start)
@@ -254,7 +254,7 @@ class Lease:
             StudyBusy: The lease was renewed, so its owner is alive.
         """
         timing, start = self.timing, self.timing.now()
-        self.say(
+        self.print_line(
             f"study {self.study!r} is locked by {owner}: waiting up to {timing.expiry:g} s to see "
             f"whether it is still running"
         )
@@ -272,7 +272,7 @@ class Lease:
             if current != owner:
                 raise StudyBusy(self.study, current)
             if checked_at - start >= timing.expiry:
-                self.say(
+                self.print_line(
                     f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"
                 )
                 return

@@ -291,8 +291,8 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
 def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
     """Upgrade a copy of a store with MLflow's own tools, and replace the store by it.
 
-    The store is locked meanwhile. A process that has it open gets an error from sqlite at its next
-    write, because the file of that name is another one.
+    The store is locked during the upgrade. Another process that has it open gets an error from
+    sqlite at its next write, because its file has been replaced.
 
     Args:
         file: Connection to the store.

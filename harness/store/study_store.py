@@ -33,13 +33,13 @@ class StudyStore(Store):
         experiment_id: MLflow's ID of the study's experiment.
         timeout: Seconds to wait for the store.
         stopped: Function that returns True once the study has to end, which also ends a wait.
-        say: Function that prints one line.
+        print_line: Function that prints one line.
     """
 
     experiment_id: str
     timeout: float
     stopped: Callable[[], bool]
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     # Time of the first request without an answer; infinity while the store answers. After the
     # timeout, later writes such as the end of open runs do not wait again.
     _away_since: float = field(default=math.inf, init=False)
@@ -67,7 +67,7 @@ class StudyStore(Store):
                 f"{error}: gave up after {waited}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
-            self.say("the MLflow store answers again")
+            self.print_line("the MLflow store answers again")
         self._away_since = math.inf
         return answer
 
@@ -84,7 +84,7 @@ class StudyStore(Store):
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
-            self.say(
+            self.print_line(
                 f"{attempt.outcome.exception()}: retrying for up to {duration(self.timeout)}; "
                 f"trials continue until their next report"
             )
@@ -99,7 +99,7 @@ def locked_study(
     *,
     fail: Callable[[Exception], None],
     stopped: Callable[[], bool],
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
 
@@ -114,7 +114,7 @@ def locked_study(
         timeout: Seconds to wait for the store.
         fail: Function called from the lease's thread if another driver has taken the study.
         stopped: Function that returns True once the study has to end, which also ends a wait.
-        say: Function that prints one line.
+        print_line: Function that prints one line.
 
     Raises:
         StudyBusy: Another driver runs the study.
@@ -134,12 +134,12 @@ def locked_study(
                 name, owner if is_local else "another process of this machine"
             ) from error
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
-        lease = Lease(store.client, experiment_id, name, me, timing, say)
+        lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
         with store_errors(uri):
             retry_requests(uri, lease.claim)
         lease.start(fail)
         client = fence_client(store.client, lease)
-        study = StudyStore(uri, client, experiment_id, timeout, stopped, say)
+        study = StudyStore(uri, client, experiment_id, timeout, stopped, print_line)
         yield study
         study.close_dead_runs()

@@ -58,7 +58,7 @@ def _missing(
 def _time_text(
     clip: Any, need: Need, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
-    """Return the time that the missing images take, extrapolated from a few encoded here."""
+    """Encode a few images, and return the extrapolated time of all missing images as text."""
     from ship.features import encode_split
 
     if on_gpus:

@@ -226,16 +226,19 @@ def prefetch(
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
-    say, fingerprints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
+    print_line, fingerprints = (
+        line_printer(console),
+        fingerprints_of(study, None, data_root, cache_dir),
+    )
     needs = needed_features(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
-        say(f"weights of {name}: available")
+        print_line(f"weights of {name}: available")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
-        fetch_missing(datasets, data_root, say)
+        fetch_missing(datasets, data_root, print_line)
     study = load_study(space, overrides, data_root)
-    say(f"images of {', '.join(datasets)}: available")
+    print_line(f"images of {', '.join(datasets)}: available")
     if to == "features":
         fetch_features(study, fingerprints, console, verbose=verbose)
 
@@ -252,13 +255,13 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    say, reason = line_printer(console), why_no_gpu()
+    print_line, reason = line_printer(console), why_no_gpu()
     if reason is not None:
         if resolved_resources(study.resources, machine_resources()).gpus:
             why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
-            say(f"{why}: features are extracted on the CPU")
+            print_line(f"{why}: features are extracted on the CPU")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed_features(study)
     with open_encoder(study, fingerprints.method, verbose=verbose) as encode:
         prepare_features(needs, fingerprints, console, encode)
-    say(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")
+    print_line(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")

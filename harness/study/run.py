@@ -124,7 +124,7 @@ def run_study(
             store_timeout,
             fail=interrupts.fail,
             stopped=lambda: interrupts.requested,
-            say=options.say,
+            print_line=options.print_line,
         ) as study_store,
     ):
         if verbose:
@@ -213,7 +213,7 @@ class StudyRunner:
     def _close_interrupted(self, *, ran: bool) -> StudyOutcome:
         """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
         try:
-            # the signal may have come between a run's first write and the code that ends it
+            # the signal may have arrived between a run's first write and the code that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
             state = self._read_state()
             return replace(self._outcome(state), interrupted=True, ran=ran)
@@ -249,7 +249,7 @@ class StudyRunner:
     def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
-        The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
+        The study's own MLflow run is RUNNING during this call, and then has the outcome's state.
         """
         self.record.begin()
         try:
@@ -305,7 +305,7 @@ class StudyRunner:
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
         for line in planning.reuse_lines(written):
-            self.options.say(line)
+            self.options.print_line(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
             self._check_resources()
         return state.refresh()

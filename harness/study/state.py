@@ -262,9 +262,8 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     lines = []
     for backbone, name, templates in combinations:
         class_names = prints.images(name).class_names
-        pairs = zip(
-            class_names[:MAX_PROMPTS], cycle(templates), strict=False
-        )  # templates take turns
+        # the templates are used in turn
+        pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [sentence(template, class_name) for class_name, template in pairs]
         prompts = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
         summary = f"{len(class_names)} class names"

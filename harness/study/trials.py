@@ -42,7 +42,7 @@ class Options:
     reuse: bool = True
     retry_before: int = 0
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line to the console."""
         line_printer(self.console)(line)
 
@@ -82,7 +82,7 @@ class TrialRunner:
             else:
                 self._run_locally()
         except TooManyFailures as failures:
-            self.options.say(str(failures))
+            self.options.print_line(str(failures))
 
     def _run_locally(self) -> None:
         """Run the plan on this machine.
@@ -198,4 +198,4 @@ class TrialRunner:
 
     def _warn(self, line: str | None) -> None:
         if line:
-            self.options.say(f"warning: {line}")
+            self.options.print_line(f"warning: {line}")

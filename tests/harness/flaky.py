@@ -169,6 +169,6 @@ def study_store(
 ) -> StudyStore:
     """Return a study's store with a flaky client."""
     client: Any = FlakyClient(fake, iter(fates))
-    say = print if lines is None else lines.append
+    print_line = print if lines is None else lines.append
     given: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
-    return StudyStore(URI, client, "7", say=say, **given)
+    return StudyStore(URI, client, "7", print_line=print_line, **given)

@@ -70,7 +70,7 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
             timeout=0.0,
             fail=Mock(),
             stopped=Mock(),
-            say=Mock(),
+            print_line=Mock(),
         ) as own:
             return study_storage(str(tmp_path), own)
 
