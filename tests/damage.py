@@ -12,7 +12,7 @@ DAMAGE: st.SearchStrategy[Damage] = st.tuples(
 def damaged(content: bytes, damage: Damage) -> bytes:
     """Return a file's content with damage. Positions beyond its length wrap around."""
     flips, kept = damage
-    found = bytearray(content)
+    changed = bytearray(content)
     for place, bits in flips:
-        found[place % len(found)] ^= bits
-    return bytes(found if kept is None else found[: kept % (len(found) + 1)])
+        changed[place % len(changed)] ^= bits
+    return bytes(changed if kept is None else changed[: kept % (len(changed) + 1)])

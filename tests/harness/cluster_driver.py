@@ -164,11 +164,11 @@ def main(scenario: str, folder: str) -> None:
             cluster.add_node(**NODE)
     try:
         if scenario == "lose":
-            found = studied(cluster, Path(folder))
+            result = studied(cluster, Path(folder))
         else:
             with ray_session(Resources(), cluster.address, 0, verbose=False):
-                found = extracted(scenario, Path(folder))
-        print(json.dumps(found), flush=True)
+                result = extracted(scenario, Path(folder))
+        print(json.dumps(result), flush=True)
     finally:
         cluster.shutdown()
 

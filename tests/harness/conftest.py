@@ -79,8 +79,8 @@ def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
             if done.returncode != 1 or done.stdout or done.stderr:
                 break
         assert done.returncode == 0, done.stderr
-        *others, last = done.stdout.splitlines()
-        return json.loads(last), "\n".join([*others, done.stderr]).strip()
+        *other_lines, last = done.stdout.splitlines()
+        return json.loads(last), "\n".join([*other_lines, done.stderr]).strip()
 
     return there
 
@@ -189,8 +189,8 @@ class Bench:
 
     def plan(self, study: StudyConfig, **keys: Any) -> Plan:
         """Return the plan of a study, as a dry run does."""
-        given = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
-        return plan_study(study, **{"details": False, **given, **keys})
+        options = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
+        return plan_study(study, **{"details": False, **options, **keys})
 
     def store(self) -> Store:
         """Open the store."""
@@ -199,8 +199,8 @@ class Bench:
     def runs(self, name: str = "small") -> list[Any]:
         """Return every run of the study's experiment as MLflow has it, oldest first."""
         store, order = self.store(), ["attributes.start_time ASC"]
-        found = [str(store.experiment(name))]
-        return list(store.client.search_runs(found, order_by=order, max_results=1000))
+        experiment_ids = [str(store.experiment(name))]
+        return list(store.client.search_runs(experiment_ids, order_by=order, max_results=1000))
 
     def trials(self, name: str = "small") -> list[Any]:
         """Return only the trials' runs."""

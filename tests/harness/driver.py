@@ -67,10 +67,10 @@ def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
         now = next(calls) == call
         if now and not after:
             os.kill(os.getpid(), number)
-        found = original(*args, **keys)
+        result = original(*args, **keys)
         if now and after:
             os.kill(os.getpid(), number)
-        return found
+        return result
 
     setattr(home, name, struck)
 
@@ -106,21 +106,21 @@ def published(outcome: StudyOutcome) -> Publication:
 def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:
     """Run the study with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
-    given = json.loads(fault)
-    arrange(given, Path(log))
+    options = json.loads(fault)
+    arrange(options, Path(log))
     try:
         outcome = run_study(
-            study(**given.get("study", {})),
+            study(**options.get("study", {})),
             data_root=None,
-            address=given.get("address"),
-            publish=published if given.get("publish") else None,
+            address=options.get("address"),
+            publish=published if options.get("publish") else None,
             tracking_uri=uri,
             cache_dir=Path(cache),
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
             console=SteadyConsole(force_terminal=False),
-            in_process=given.get("in_process", False),
-            reuse=given.get("reuse", False),
-            store_timeout=given.get("store_timeout", STORE_TIMEOUT),
+            in_process=options.get("in_process", False),
+            reuse=options.get("reuse", False),
+            store_timeout=options.get("store_timeout", STORE_TIMEOUT),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),

@@ -228,7 +228,7 @@ def trap_elsewhere(act: Callable[[], None]) -> object:
 
     class Trap:
         def __reduce__(self) -> Any:
-            return unpickled, (own,)
+            return unpickled, (process_id,)
 
-    own = os.getpid()
+    process_id = os.getpid()
     return Trap()

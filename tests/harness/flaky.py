@@ -170,5 +170,5 @@ def study_store(
     """Return a study's store with a flaky client."""
     client: Any = FlakyClient(fake, iter(fates))
     print_line = print if lines is None else lines.append
-    given: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
-    return StudyStore(URI, client, "7", print_line=print_line, **given)
+    options: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
+    return StudyStore(URI, client, "7", print_line=print_line, **options)

@@ -23,8 +23,8 @@ OWNERS = ("postgres", "nobody")
 
 def postgres_programs() -> Path:
     """Return the folder of initdb and postgres, or skip the test."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    path = shutil.which("initdb")
+    folders = [Path(path).resolve().parent] if path else []
     folders += sorted(Path(DEBIANS).glob("*/bin"), reverse=True)
     for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
@@ -34,9 +34,9 @@ def postgres_programs() -> Path:
 
 def free_port() -> int:
     """Return a free port of this machine."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[Any], log: Path) -> None:

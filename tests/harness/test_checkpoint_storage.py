@@ -71,16 +71,16 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
             fail=Mock(),
             stopped=Mock(),
             print_line=Mock(),
-        ) as own:
-            return study_storage(str(tmp_path), own)
+        ) as study_store:
+            return study_storage(str(tmp_path), study_store)
 
-    one = of("here", "small")
-    assert of("here", "small") == one
+    storage = of("here", "small")
+    assert of("here", "small") == storage
     for other in (of("there", "small"), of("here", "large")):
-        one.write("x", b"mine")
+        storage.write("x", b"mine")
         assert other.read("x") is None
         other.remove()
-        assert one.read("x") == b"mine"
+        assert storage.read("x") == b"mine"
 
 
 def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.co
 def content(bench: Bench, name: str) -> dict[str, Any]:
     """Return a finished study's reproducible content by configuration key."""
     client = bench.store().client
-    found: dict[str, Any] = {}
+    content_by_key: dict[str, Any] = {}
     for run in bench.runs(name):
         tags = {
             key: value.replace(f'"{name}"', '"NAME"')
@@ -40,10 +40,10 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
         }
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
         key = tags.get("ship.config_key", "study")
-        if key in found:
+        if key in content_by_key:
             raise AssertionError(f"{key} is there twice")
-        found[key] = (run.info.status, tags, run.data.params, points, files)
-    return found
+        content_by_key[key] = (run.info.status, tags, run.data.params, points, files)
+    return content_by_key
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
@@ -63,11 +63,11 @@ def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
     if states["COMPLETE"] != SETTINGS or set(states) - {"COMPLETE", "INTERRUPTED"}:
         yield f"runs: {dict(states)}"
     try:
-        told = difference(content(bench, place.name), calm)
+        description = difference(content(bench, place.name), calm)
     except AssertionError as error:
-        told = str(error)
-    if told:
-        yield told
+        description = str(error)
+    if description:
+        yield description
     left = [path.name for path in (place.folder / "tmp").iterdir() if path.name != LOCKS]
     cache = place.folder / "cache"
     # a temporary file of a write that was cut off may be there: ship.whole_file sweeps it

@@ -37,8 +37,8 @@ class Story:
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        told = "; ".join(self.faults) or "whole"
-        return f"{self.name}: {', '.join(self.kills) or 'never killed'}; {told}"
+        faults = "; ".join(self.faults) or "whole"
+        return f"{self.name}: {', '.join(self.kills) or 'never killed'}; {faults}"
 
 
 @dataclass
@@ -72,11 +72,11 @@ def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
         if number == 0:
             calm.seconds = time.monotonic() - began
         if process.exitcode:
-            said = place.output.read_text(errors="replace")
-            story.faults.append(f"exit code {process.exitcode}: {said[-600:]}")
-    code, said = run_to_end(place)
+            output = place.output.read_text(errors="replace")
+            story.faults.append(f"exit code {process.exitcode}: {output[-600:]}")
+    code, output = run_to_end(place)
     if code:
-        story.faults.append(f"exit code {code} in the end: {said[-600:]}")
+        story.faults.append(f"exit code {code} in the end: {output[-600:]}")
     else:
         story.faults += faults_of(place, calm.content)
     return story
@@ -96,10 +96,10 @@ def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) 
     with places(folder, uris) as make:
         undisturbed = make(CALM)
         began = time.monotonic()
-        code, said = run_to_end(undisturbed)
+        code, output = run_to_end(undisturbed)
         seconds = time.monotonic() - began
         if code:
-            raise RuntimeError(f"an undisturbed study ended with {code}: {said}")
+            raise RuntimeError(f"an undisturbed study ended with {code}: {output}")
         calm = Calm(seconds, content(undisturbed.bench(), undisturbed.name))
         if len(calm.content) != SETTINGS + 1:
             raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")

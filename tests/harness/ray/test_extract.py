@@ -63,7 +63,7 @@ def test_actors_with_gpus_encode_every_split(
 
     with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session) as encoder:
         assert spans == []
-        found = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
+        features = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
         assert spans == ["open"] and len(lines(tmp_path)) == 1
         again = extract_features(Driver(), dataset, 0, tmp_path / "b", encode=encoder)
         assert len(lines(tmp_path)) == 1
@@ -78,7 +78,7 @@ def test_actors_with_gpus_encode_every_split(
     assert spans == ["open", "closed"] * 2
     expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
     for split in ("train", "val", "test"):
-        np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
+        np.testing.assert_array_equal(getattr(features, split), getattr(expected, split))
     np.testing.assert_array_equal(again.train, expected.train[:, :1])
 
 
@@ -115,25 +115,25 @@ def test_small_dataset_is_encoded_by_the_driver(tmp_path: Path) -> None:
         raise AssertionError("for so few")
 
     with ClusterEncoder(Resources(), never, session=never) as encoder:
-        found = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
+        features = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
     expected = extract_features(FakeEncoder(), images(), 0, tmp_path / "b")
-    np.testing.assert_array_equal(found.train, expected.train)
+    np.testing.assert_array_equal(features.train, expected.train)
 
 
 @pytest.mark.weekly
 def test_killed_actor_costs_only_its_shard(cluster: OnCluster, tmp_path: Path, local: str) -> None:
     """Another actor encodes the shard, with identical features."""
-    found, _ = cluster("kill")
+    result, _ = cluster("kill")
     assert (tmp_path / "killed").exists()
-    assert found["digest"] == local
-    assert found["files"] == 5
+    assert result["digest"] == local
+    assert result["files"] == 5
 
 
 @pytest.mark.weekly
 def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) -> None:
     """The error is the same as on one machine."""
-    found, noise = cluster("broken")
-    assert found["error"] == (
+    result, noise = cluster("broken")
+    assert result["error"] == (
         "DatasetError: dataset emoji: 2 images of train cannot be decoded: broken 5, broken 390"
     )
     assert "Traceback" not in noise
@@ -142,8 +142,8 @@ def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) 
 @pytest.mark.weekly
 def test_actors_that_cannot_start_are_one_line_error(cluster: OnCluster) -> None:
     """It has the cause once, without Ray's tracebacks."""
-    found, noise = cluster("weights")
-    assert found["error"] == (
+    result, noise = cluster("weights")
+    assert result["error"] == (
         "ClusterError: cannot extract the features of emoji: "
         "ValueError: no such weights on this node and advice"
     )

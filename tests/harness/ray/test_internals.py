@@ -46,7 +46,7 @@ def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatc
 
     seen: list[Any] = []
     monkeypatch.setattr(
-        RayActorManager, "_actor_task_failed", lambda *given, **keys: seen.append((given, keys))
+        RayActorManager, "_actor_task_failed", lambda *args, **keys: seen.append((args, keys))
     )
     manager: Any = object()
     with internals.report_memory_kills_as_deaths():

@@ -79,11 +79,11 @@ def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     driver = Driver(bench, 0.5, HOME=str(home))
-    found: dict[tuple[str, int], str] = {}
+    sockets: dict[tuple[str, int], str] = {}
     tokens = set()
     while driver.process.poll() is None:
         pids = descendants(driver.process.pid)
-        found |= listening(pids)
+        sockets |= listening(pids)
         tokens |= {
             environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in program(pid)
         }
@@ -91,8 +91,8 @@ def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
     code, output = driver.end()
     assert code == 0, output
     for service in ("gcs_server", "raylet", "ray::"):
-        assert any(service in line for line in found.values()), (service, found)
-    exposed = {place: line for place, line in found.items() if not is_loopback(place[0])}
+        assert any(service in line for line in sockets.values()), (service, sockets)
+    exposed = {place: line for place, line in sockets.items() if not is_loopback(place[0])}
     assert not exposed
     assert [len(token) for token in tokens] == [64]
     assert not (home / ".ray").exists()

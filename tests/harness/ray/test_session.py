@@ -54,8 +54,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         seen = subprocess.run(look, capture_output=True, text=True, **who if IS_ROOT else {}).stdout
         driver, _ = process.communicate("\n")
     assert process.returncode == 0
-    told = {"worker": worker, "runtime_env": runtime_env, "driver": json.loads(driver)}
-    return {**told, "inside": inside, "seen": seen.splitlines()}
+    reports = {"worker": worker, "runtime_env": runtime_env, "driver": json.loads(driver)}
+    return {**reports, "inside": inside, "seen": seen.splitlines()}
 
 
 def test_workers_have_threads_and_imports_of_a_trial(

@@ -13,17 +13,17 @@ from harness.ray.session import ray_session
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Set the results of count_alive(), one per call. A negative one means no answer."""
-    found: list[int] = []
+    remaining: list[int] = []
 
     def count_alive(address: str) -> int:
-        count = found.pop(0)
+        count = remaining.pop(0)
         if count < 0:
             raise ClusterError(f"no Ray cluster at {address}: refused")
         return count
 
     monkeypatch.setattr(wait, "count_alive", count_alive)
     monkeypatch.setattr(wait, "PAUSE_SECONDS", 0.0)
-    return found
+    return remaining
 
 
 def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:

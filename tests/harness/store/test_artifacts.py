@@ -54,5 +54,5 @@ def test_each_file_is_read_with_one_request(server: Server) -> None:
     folders = {run_id: f"mlflow-artifacts:/7/{run_id}/artifacts" for run_id in ("a", "b")}
     files = RunFiles(server.uri, folders)
     assert files.read_all(["a", "b"], "seeds.csv") == {"a": b"content"}
-    asked = [path for path in server.paths if path.startswith(FILES)]
-    assert sorted(asked) == [f"{FILES}/7/{run_id}/artifacts/seeds.csv" for run_id in ("a", "b")]
+    requested = [path for path in server.paths if path.startswith(FILES)]
+    assert sorted(requested) == [f"{FILES}/7/{run_id}/artifacts/seeds.csv" for run_id in ("a", "b")]

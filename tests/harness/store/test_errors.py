@@ -41,8 +41,8 @@ def raised(case: dict[str, Any]) -> Exception:
 @pytest.mark.parametrize("case", ERRORS["transient"] + ERRORS["permanent"], ids=str)
 def test_transient_errors_are_recognized(case: dict[str, Any]) -> None:
     """No answer, 5xx and 429 are transient; other refusals are not."""
-    found = is_transient(raised(case), case.get("uri", "https://server"))
-    assert found is (case in ERRORS["transient"])
+    transient = is_transient(raised(case), case.get("uri", "https://server"))
+    assert transient is (case in ERRORS["transient"])
 
 
 @pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["cause"])
@@ -67,18 +67,18 @@ def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) 
 def test_refused_request_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused request is made once; other requests are retried a limited number of times."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
-    asked = []
+    requests_made = []
 
     def refused() -> None:
-        asked.append("refused")
+        requests_made.append("refused")
         raise MlflowException("no such thing", INVALID_PARAMETER_VALUE)
 
     def away() -> None:
-        asked.append("away")
+        requests_made.append("away")
         raise NoAnswer("the store failed")
 
     with pytest.raises(MlflowException, match="no such thing"):
         retry_requests("http://server:5000", refused)
     with pytest.raises(StoreError, match="the store failed"):
         retry_requests("http://server:5000", away)
-    assert asked == ["refused", *["away"] * MAX_TRIES]
+    assert requests_made == ["refused", *["away"] * MAX_TRIES]

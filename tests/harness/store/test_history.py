@@ -104,8 +104,8 @@ def test_finished_seed_has_all_required_metrics(
         metrics[seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
-    held = RunHistory((run_record(run, "harmonic_mean"),)).runs_by_seed("a")
-    assert (3 in held and held[3].state is State.COMPLETE) is finished
+    runs_by_seed = RunHistory((run_record(run, "harmonic_mean"),)).runs_by_seed("a")
+    assert (3 in runs_by_seed and runs_by_seed[3].state is State.COMPLETE) is finished
     rows = {row["seed"]: row for row in seed_rows(run_record(run))}
     assert (rows[3]["state"] == "COMPLETE") is finished
     if Tag.PROTOCOL not in tags:

@@ -87,8 +87,8 @@ def hosts(store: Store) -> Hosts:
 def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
     """The tag has the owner, and is deleted on release."""
     lease = hosts.held("a")
-    held = json.loads(hosts.tag)
-    assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 2)
+    tag = json.loads(hosts.tag)
+    assert (tag["host"], tag["pid"], tag["beat"]) == ("a", 7, 2)
     lease.beat()
     assert json.loads(hosts.tag)["beat"] == 3
     lease.release()
@@ -104,10 +104,10 @@ def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failu
     calls = itertools.count(1)
     delete_tag = hosts.store.client.delete_experiment_tag
 
-    def spoilt(*given: Any) -> None:
+    def spoilt(*args: Any) -> None:
         if next(calls) <= failures:
             raise MlflowException("spoilt")
-        delete_tag(*given)
+        delete_tag(*args)
 
     monkeypatch.setattr(hosts.store.client, "delete_experiment_tag", spoilt)
     lease.release()
@@ -152,11 +152,11 @@ def test_delayed_beat_does_not_overwrite_new_owner(
     looks = []
 
     def suspended(lease: Lease) -> LeaseOwner | None:
-        found = look(lease)
+        owner = look(lease)
         if lease is first and not looks:
-            looks.append(found)
+            looks.append(owner)
             hosts.held("b")  # waits for a minute
-        return found
+        return owner
 
     monkeypatch.setattr(Lease, "_read", suspended)
     with pytest.raises(StudyLost, match="by process 7 on host b"):
@@ -229,24 +229,24 @@ def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.Mon
     """Beats continue after the outage, and a loss is reported once."""
     lease = hosts.held("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
-    lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
+    lost, losses, beats = threading.Event(), list[StudyLost](), list[int]()
     taker = LeaseOwner("x", "b", 8, "")
     looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
 
     def read(client: Any, experiment: str) -> LeaseOwner | None:
-        found = next(looks, "there")
-        if found == "away":
+        answer = next(looks, "there")
+        if answer == "away":
             raise ConnectionError("no route to host")
-        if found == "taken":
+        if answer == "taken":
             beats.append(json.loads(hosts.tag)["beat"])
             client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(taker)))
         return read_owner(client, experiment)
 
     monkeypatch.setattr("harness.store.lease.read_owner", read)
-    lease.start(lambda loss: (told.append(loss), lost.set()))
+    lease.start(lambda loss: (losses.append(loss), lost.set()))
     assert lost.wait(10) and beats == [2 + 3]
     lease.release()
-    assert len(told) == 1
+    assert len(losses) == 1
     assert json.loads(hosts.tag)["token"] == "x"
 
 

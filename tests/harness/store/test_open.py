@@ -106,8 +106,8 @@ def test_server_that_is_not_mlflow_is_one_line_error(answer: str, message: str) 
         def serve() -> None:
             connection, _ = server.accept()
             with connection:
-                asked = connection.recv(1000)
-                connection.sendall(answer.encode() if b"geheim" not in asked else b"")
+                request = connection.recv(1000)
+                connection.sendall(answer.encode() if b"geheim" not in request else b"")
 
         thread = Thread(target=serve)
         thread.start()
@@ -150,9 +150,9 @@ def test_many_metrics_and_tags_are_written_in_batches(
     requests, inner = [], store.client._tracking_client.store
     log_batch = inner.log_batch
 
-    def noted(run_id: str, **given: Any) -> None:
-        requests.append((len(given["metrics"]), [tag.key for tag in given["tags"]]))
-        log_batch(run_id, **given)
+    def noted(run_id: str, **batch: Any) -> None:
+        requests.append((len(batch["metrics"]), [tag.key for tag in batch["tags"]]))
+        log_batch(run_id, **batch)
 
     monkeypatch.setattr(inner, "log_batch", noted)
     all_of_it = {"metrics": points(metrics), "tags": tags, "params": tags}
@@ -178,8 +178,8 @@ def test_dead_run_keeps_its_written_state(store: Store, written: str, status: st
     closed = store.client.get_run(run)
     kept = written if status != "KILLED" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
-    told = closed.data.tags.get("ship.reason")
-    assert told == (None if kept == written else "its driver ended before it closed the run")
+    reason = closed.data.tags.get("ship.reason")
+    assert reason == (None if kept == written else "its driver ended before it closed the run")
 
 
 def test_raised_flags_become_one_tag() -> None:
@@ -247,14 +247,14 @@ def test_proposal_writes_only_the_end_of_the_list(
     record = StudyRun.create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
-    held = dict(store.client.get_run(record.run_id).data.tags)
+    stored_tags = dict(store.client.get_run(record.run_id).data.tags)
     sizes: list[int] = []
     log_batch = store.client.log_batch
 
     def counted(run_id: str, **keys: Any) -> None:
         written = {tag.key: tag.value for tag in keys["tags"]}
         sizes.append(sum(map(len, written.values())))
-        held.update(written)
+        stored_tags.update(written)
         log_batch(run_id, **keys)
 
     monkeypatch.setattr(store.client, "log_batch", counted)
@@ -266,9 +266,9 @@ def test_proposal_writes_only_the_end_of_the_list(
         record.add_planned(configuration)
         record.add_planned(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag(held, "ship.planned"))
+        wanted = json.loads(joined_tag(stored_tags, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.planned"))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(stored_tags, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"

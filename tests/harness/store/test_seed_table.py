@@ -79,8 +79,8 @@ def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "seeds.csv").write_bytes(b"metric,seed_7")
     folders = {"r": tmp_path.as_uri(), "damaged": (tmp_path / "damaged").as_uri()}
-    others = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
-    (read, *_), n_lost = add_seed_tables([run, *others], RunFiles(folders=folders))
+    other_runs = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
+    (read, *_), n_lost = add_seed_tables([run, *other_runs], RunFiles(folders=folders))
     assert n_lost == 2
     assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
     assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}

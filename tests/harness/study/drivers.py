@@ -36,8 +36,8 @@ class Driver:
     ) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
-        given = fault or {}
-        paths.append(json.dumps({**given, "study": {"name": name, **given.get("study", {})}}))
+        options = fault or {}
+        paths.append(json.dumps({**options, "study": {"name": name, **options.get("study", {})}}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,

@@ -87,14 +87,14 @@ def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
 def test_packaged_authors_study_can_be_planned(tmp_path: Path) -> None:
     """With the packaged backbone and images: two rules, with their controls."""
     study = load_study("authors", ["backbone=pocket", "dataset=photos"])
-    found = plan_study(
+    plan = plan_study(
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
     )
-    labels = [row.label for row in found.rows]
+    labels = [row.label for row in plan.rows]
     controls = ["zero_shot", "no_synthetic", "text_feature", "real_images"]
     matched = [f"{name} (selection=authors)" for name in ("no_synthetic", "text_feature")]
     assert labels == [*controls, *matched, "selection=none", "selection=authors"]
-    assert {row.state for row in found.rows} == {"to run"}
+    assert {row.state for row in plan.rows} == {"to run"}
 
 
 def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:

@@ -75,10 +75,10 @@ def test_interrupted_report_leaves_whole_files(
     """Each file is the old or the new one, and the next report writes all."""
 
     def plain(folder: Path) -> dict[str, bytes]:
-        found = (
+        paths = (
             path for path in folder.iterdir() if path.suffix in (".txt", ".md", ".tex", ".csv")
         )
-        return {path.name: path.read_bytes() for path in found}
+        return {path.name: path.read_bytes() for path in paths}
 
     out, fresh = tmp_path / "report", tmp_path / "fresh"
     bench.run(make_study(seeds=2))
@@ -123,8 +123,8 @@ def test_four_processes_create_a_store_at_once(tmp_path: Path) -> None:
         for command in commands
     ]
     for process in processes:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
     bench = Bench(uri, tmp_path / "log", tmp_path / "cache")
     assert [len(list(bench.runs(name))) for name in names] == [1] * 4
 
@@ -145,5 +145,5 @@ def soak(*arguments: str) -> str:
 @pytest.mark.weekly
 def test_rerun_after_random_kills_completes_study() -> None:
     """Two studies on a server with errors leave the same content as an undisturbed one."""
-    told = soak("server", "2", "1", "2")
-    assert "2 studies, kills: {'" in told and "; 2 whole; " in told
+    output = soak("server", "2", "1", "2")
+    assert "2 studies, kills: {'" in output and "; 2 whole; " in output

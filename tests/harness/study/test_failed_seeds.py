@@ -53,8 +53,8 @@ def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest:
 
 def with_bad(bench: Bench, *bad: int) -> MethodFunctions:
     """Return the method of a bench, with NaN for some seeds of one configuration."""
-    own = bench.method.run_trial
-    return replace(bench.method, run_trial=lambda *given: losing(bad, own, *given))
+    run_trial = bench.method.run_trial
+    return replace(bench.method, run_trial=lambda *args: losing(bad, run_trial, *args))
 
 
 def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
@@ -157,8 +157,8 @@ def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.Monke
     """The other seeds' numbers, files and predictions are as without it."""
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
-    given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    method = replace(MethodFunctions(), **given)
+    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    method = replace(MethodFunctions(), **replaced)
     space = {"generator.kl_weight": [0.001]}
     keys = {
         "shots": 2,
@@ -186,11 +186,11 @@ def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.Monke
     study = make_study(name="other", space=space, seeds=[0, 1, 2], **keys)
     outcome = bench.run(study, method=method, reuse=False)
     assert (outcome.partly, outcome.failed_seeds) == (1, 1)
-    made = load_records("other", bench.uri).rows
-    assert made.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert "stage selection, epoch 2 (seeds 1)" in made.filter(seed=1)["reason"][0]
+    rows = load_records("other", bench.uri).rows
+    assert rows.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "stage selection, epoch 2 (seeds 1)" in rows.filter(seed=1)["reason"][0]
     numbers = [name for name in calm.columns if name.startswith(("test/", "selection"))]
-    ours = made.filter(pl.col("seed") != 1).sort("seed").select(numbers)
+    ours = rows.filter(pl.col("seed") != 1).sort("seed").select(numbers)
     for name in numbers:
         theirs = calm.sort("seed")[name].to_list()
         assert ours[name].to_list() == pytest.approx(theirs, abs=1e-3), name

@@ -71,11 +71,11 @@ ACTS: dict[str, Callable[[], Any]] = {
 def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
     """Return the method of a bench with the fault of a case."""
     plain, happened = bench.method, mark(bench)
-    own = plain.run_trial
+    run_trial = plain.run_trial
     if "spoilt" in case:
-        return replace(plain, run_trial=lambda *given: spoilt(own, *given))
+        return replace(plain, run_trial=lambda *args: spoilt(run_trial, *args))
     if "memory" in case:
-        return replace(plain, run_trial=lambda *given: with_memory(case["memory"], own, *given))
+        return replace(plain, run_trial=lambda *args: with_memory(case["memory"], run_trial, *args))
 
     def behave(config: TrialConfig, now: int) -> None:
         act = case["acts"].get(getattr(config.generator, "n_ctx", 0))
@@ -170,10 +170,10 @@ def test_consecutive_failures_stop_the_study(
     outcome = bench.run(study, console=Console(force_terminal=False, width=200))
     assert (outcome.done, outcome.failed, outcome.missing) == (1, 5, 2)
     assert not outcome.complete and not outcome.interrupted
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     head = "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)"
-    assert f"{head}\n  2 x OSError: no space" in said
-    assert "  1 x OSError: no space left for images" in said
+    assert f"{head}\n  2 x OSError: no space" in output
+    assert "  1 x OSError: no space left for images" in output
     assert bench.parent().info.status == "FAILED"
     bench.check_invariants()
     bench.behave = None

@@ -54,8 +54,8 @@ def test_one_feature_set_per_combination(tmp_path: Path, sampler: str) -> None:
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
     needs = planned(study, tmp_path)
-    found = [(need.views, need.dataset, need.image_precision) for need in needs]
-    assert sorted(found) == sorted(product(*levels.values()))
+    combinations = [(need.views, need.dataset, need.image_precision) for need in needs]
+    assert sorted(combinations) == sorted(product(*levels.values()))
 
 
 def test_targets_need_only_test_images(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_targets_need_only_test_images(tmp_path: Path) -> None:
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    found = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
-    assert found == [
+    feature_sets = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
+    assert feature_sets == [
         ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
 
@@ -100,8 +100,8 @@ def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
 
     method = replace(make_method(tmp_path / "log"), load_backbone=load, extract=extract)
     prints = Fingerprints(method, None, tmp_path / "cache")
-    asked = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
-    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in asked]
+    combinations = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
+    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in combinations]
     features = prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
     assert features == {
         need: (f"weights-of-{need.backbone}", need.image_precision) for need in needs

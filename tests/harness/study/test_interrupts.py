@@ -115,13 +115,13 @@ def test_interrupt_during_writes_leaves_nothing_running(
     """The outcome is interrupted, and the next run completes the study."""
     original = getattr(StudyRun, place)
 
-    def interrupted(self: StudyRun, *given: Any) -> Any:
+    def interrupted(self: StudyRun, *args: Any) -> Any:
         monkeypatch.setattr(StudyRun, place, original)  # once
         if not after:
             os.kill(os.getpid(), signal.SIGINT)
-        found = original(self, *given)
+        result = original(self, *args)
         os.kill(os.getpid(), signal.SIGINT)
-        return found
+        return result
 
     monkeypatch.setattr(StudyRun, place, interrupted)
     outcome = bench.run(make_study(**SMALL))

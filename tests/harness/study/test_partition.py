@@ -80,12 +80,12 @@ class Hosts:
     def start(self, place: int, *words: str) -> subprocess.Popen[bytes]:
         """Start a command on a host."""
         quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        own = {"SHIP_TEST_MARK": self.tag, "PYTHONPATH": str(ROOT)}
+        variables = {"SHIP_TEST_MARK": self.tag, "PYTHONPATH": str(ROOT)}
         log = (self.folder / f"host-{place}-{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.names[place], *words],
             cwd=ROOT,
-            env={**os.environ, **quiet, **self.patience, **own},
+            env={**os.environ, **quiet, **self.patience, **variables},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -127,18 +127,18 @@ class Hosts:
 @pytest.fixture(params=[{}, LITTLE], ids=["is kept", "is given up"])
 def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """Start a Ray cluster on two hosts."""
-    made = Hosts(tmp_path, ray_folder, request.param)
+    two_hosts = Hosts(tmp_path, ray_folder, request.param)
     try:
-        made.connect()
-        made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
+        two_hosts.connect()
+        two_hosts.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
                     "--include-dashboard=false")  # fmt: skip
         waiting = [sys.executable, "-m", "harness.ray.wait", f"{HEAD}:{PORT}"]
-        assert made.start(0, *waiting, "1", "90").wait(timeout=120) == 0
-        made.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
-        assert made.start(0, *waiting, "2", "90").wait(timeout=120) == 0
-        yield made
+        assert two_hosts.start(0, *waiting, "1", "90").wait(timeout=120) == 0
+        two_hosts.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
+        assert two_hosts.start(0, *waiting, "2", "90").wait(timeout=120) == 0
+        yield two_hosts
     finally:
-        made.close()
+        two_hosts.close()
 
 
 def test_study_survives_a_cut_link(

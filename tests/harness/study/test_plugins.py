@@ -27,9 +27,9 @@ SHAPES = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes
 def written(folder: Path) -> Path:
     """Write a file with a generator, a fine-tuner and a dataset."""
     shapes = (THIRD_PARTY / "ship_example" / "ship_example" / "shapes.py").read_text("utf-8")
-    own = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
+    methods = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
     path = folder / "mine.py"
-    path.write_text(f"{own}\n{shapes}\n{SHAPES}", "utf-8")
+    path.write_text(f"{methods}\n{shapes}\n{SHAPES}", "utf-8")
     return path
 
 
@@ -45,8 +45,8 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     load_plugins([path])
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
     constants = {"dataset": "shapes", "shots": 2, "augmentations": 0, "generator": "none"}
-    asked = make_study(space=space, save_models=True, **constants)
-    assert ray_bench.run(asked, method=MethodFunctions()).complete
+    study = make_study(space=space, save_models=True, **constants)
+    assert ray_bench.run(study, method=MethodFunctions()).complete
     ray_bench.check_invariants()
     with_plugin, built_in = ray_bench.trials()
     assert "finetuner nearest_mean: sha256:" in with_plugin.data.tags["ship.plugins"]
@@ -58,7 +58,7 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     assert loaded.logits(torch.ones(3, 256)).isfinite().all()
     table = reports.load_study("small", ray_bench.uri)
     assert len(table.rows) == 4
-    assert ray_bench.run(asked, method=MethodFunctions()).done == 2
+    assert ray_bench.run(study, method=MethodFunctions()).done == 2
     assert len(ray_bench.trials()) == 2
 
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
@@ -66,12 +66,12 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     with pytest.raises(
         StudyChanged, match=r"plugins: finetuner nearest_mean: sha256:\w{64}.* -> finetuner nearest"
     ):
-        ray_bench.run(asked, method=MethodFunctions())
+        ray_bench.run(study, method=MethodFunctions())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     wanted = ["finetuner=nearest_mean"]
     with pytest.raises(TrainedError, match=r"with finetuner nearest_mean of 'sha256:\w{64}"):
         harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
-    assert ray_bench.run(asked, method=MethodFunctions(), accept_changes=True).complete
+    assert ray_bench.run(study, method=MethodFunctions(), accept_changes=True).complete
     assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
     first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
@@ -103,9 +103,9 @@ def test_import_error_of_plugin_is_reported_before_features(bench: Bench, tmp_pa
     """One line has the plugin and the reason; a plan does not import its method."""
     path = lazy(tmp_path, "no_such_module")
     load_plugins([path])
-    asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
+    study = make_study(finetuner="lazy", space={"shots": [1, 2]})
     with pytest.raises(PluginError) as caught:
-        bench.run(asked, method=without_features(bench))
+        bench.run(study, method=without_features(bench))
     assert str(caught.value) == (
         f"file {path}: finetuner lazy cannot be imported: ModuleNotFoundError: No module named "
         f"'no_such_module'"

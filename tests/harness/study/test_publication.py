@@ -138,8 +138,8 @@ def test_run_descriptions_have_difference_from_baseline(bench: Bench) -> None:
     assert baseline.endswith(", 2 seeds") and "against" not in baseline
     assert other.endswith(f", 2 seeds; {against}, 2 seeds")
     for note, seeds in zip(notes(3), ("2 seeds", "2 seeds", "1 seed", "1 seed"), strict=True):
-        own, _, difference = note.partition("; ")
-        assert own.endswith(f", {seeds}") and difference in ("", f"{against}, 3 seeds")
+        result, _, difference = note.partition("; ")
+        assert result.endswith(f", {seeds}") and difference in ("", f"{against}, 3 seeds")
 
 
 def test_failed_report_does_not_fail_the_study(

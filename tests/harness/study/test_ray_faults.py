@@ -23,8 +23,8 @@ def process(driver: Driver, name: str) -> int | None:
 
     A forked process has the same name until it runs another program; parents come first.
     """
-    found = (pid for pid in descendants(driver.process.pid) if program(pid) == name)
-    return next(found, None)
+    pids = (pid for pid in descendants(driver.process.pid) if program(pid) == name)
+    return next(pids, None)
 
 
 def kill(driver: Driver, name: str) -> None:
@@ -101,8 +101,8 @@ def test_trial_of_killed_raylet_is_retried_on_new_node(
     bench: Bench, calm: Callable[[StudyConfig], str], cluster: OnCluster
 ) -> None:
     """The lost attempt is not counted as a failure."""
-    found, told = cluster("lose")
-    assert found == {"done": 6, "complete": True}, told
+    result, output = cluster("lose")
+    assert result == {"done": 6, "complete": True}, output
     reasons = [
         run.data.tags["ship.reason"]
         for run in bench.trials()

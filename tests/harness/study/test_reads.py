@@ -54,8 +54,8 @@ def test_dry_run_reads_its_study_once(
     study = make_study(seeds=(0, 1, 2), space={"generator.n_ctx": [1, 2]})
     bench.run(study)
     reads.clear()
-    asked = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
-    print_dry_run(study, None, asked)
+    options = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
+    print_dry_run(study, None, options)
     assert len(reads) == 1
     assert "seeds would show" in capsys.readouterr().out
 
@@ -72,10 +72,10 @@ def test_report_of_runs_in_memory_equals_report_of_store(
         report = FinalReport()
         outcome = bench.run(make_study(space=space), publish=report.publication)
         report.show(outcome)
-        made = prepare("small", bench.uri, outcome.history.logged).report
-        assert outcome.history.logged and made.study.rows.equals(
+        prepared = prepare("small", bench.uri, outcome.history.logged).report
+        assert outcome.history.logged and prepared.study.rows.equals(
             prepare("small", bench.uri).report.study.rows
         )
         assert report._prepared is not None
-        assert report._prepared.report.study.rows.equals(made.study.rows)
-        assert report._prepared.report.study.factors == made.study.factors
+        assert report._prepared.report.study.rows.equals(prepared.study.rows)
+        assert report._prepared.report.study.factors == prepared.study.factors

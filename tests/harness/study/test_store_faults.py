@@ -71,23 +71,23 @@ class Disk:
         if trouble == "read-only":  # from the start: what is open for writing cannot be made so
             first = second
             begin, mend = (f"mount -o remount,{how} {self.folder}" for how in ("ro", "rw"))
-        given = {"DISK": self.folder, "STORE": self.store, "BEGIN": begin, "MEND": mend}
-        given |= {"FIRST": json.dumps(first), "SECOND": json.dumps(second)}
+        variables = {"DISK": self.folder, "STORE": self.store, "BEGIN": begin, "MEND": mend}
+        variables |= {"FIRST": json.dumps(first), "SECOND": json.dumps(second)}
         mark = uuid.uuid4().hex
         driver = [sys.executable, "-m", "tests.harness.driver", uri, self.bench.log, cache, "0.1"]
         done = subprocess.run(
             [*UNSHARED, "sh", "-u", FOLDER / "failing_disk.sh", *driver],
             cwd=ROOT,
-            env={**os.environ, "SHIP_TEST_MARK": mark, **given},
+            env={**os.environ, "SHIP_TEST_MARK": mark, **variables},
             capture_output=True,
             text=True,
             timeout=280,
         )
-        said = Path(f"{self.folder}.first").read_text()
-        assert done.returncode == 0, done.stdout + done.stderr + said
-        assert "Traceback" not in said
+        output = Path(f"{self.folder}.first").read_text()
+        assert done.returncode == 0, done.stdout + done.stderr + output
+        assert "Traceback" not in output
         wait_for(lambda: not marked(mark), 30)
-        mistakes = [line for line in said.splitlines() if line.startswith("mistake: ")]
+        mistakes = [line for line in output.splitlines() if line.startswith("mistake: ")]
         return int(Path(f"{self.folder}.code").read_text()), mistakes
 
 
@@ -118,9 +118,9 @@ def test_failed_cache_disk_costs_only_checkpoints(
 ) -> None:
     """If it is full; a read-only disk is refused at the start."""
     checkpoints = {"checkpoint_every": 0.0}
-    code, told = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
-    assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in told)
-    assert (code, len(told)) == ((2, 1) if trouble == "read-only" else (0, 0))
+    code, mistakes = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
+    assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in mistakes)
+    assert (code, len(mistakes)) == ((2, 1) if trouble == "read-only" else (0, 0))
     bench.check_invariants()
     assert len(bench.lines()) == 8  # nothing ran twice
     assert_same_table(bench.uri, calm(study(**checkpoints)))
@@ -176,9 +176,9 @@ def test_deleted_store_ends_the_study(
         run_while(bench, Path.unlink)
     code, output = drive(0.0, fault=HERE).end()
     assert code == 0, output
-    made = Path(bench.uri.removeprefix("sqlite:///"))
-    made = made.rename(made.with_name("made.db"))  # this process's MLflow has the old one open
-    bench.uri = f"sqlite:///{made}"
+    path = Path(bench.uri.removeprefix("sqlite:///"))
+    path = path.rename(path.with_name("made.db"))  # this process's MLflow has the old one open
+    bench.uri = f"sqlite:///{path}"
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study()))
 
@@ -200,7 +200,9 @@ def test_study_waits_for_a_locked_store(
     text = sqlalchemy.sql.text
     waiting = f"busy_timeout = {MLFLOWS_MILLISECONDS}"
     shorter = f"busy_timeout = {WAITED_MILLISECONDS}"
-    monkeypatch.setattr(sqlalchemy.sql, "text", lambda said: text(said.replace(waiting, shorter)))
+    monkeypatch.setattr(
+        sqlalchemy.sql, "text", lambda statement: text(statement.replace(waiting, shorter))
+    )
 
     def lock(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as base:

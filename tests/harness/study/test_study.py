@@ -34,8 +34,8 @@ def test_rerun_of_finished_study_does_nothing(
     plans: list[Plan] = []
     make = planning.make_plan
 
-    def plan(*given: Any) -> Plan:
-        plans.append(make(*given))
+    def plan(*args: Any) -> Plan:
+        plans.append(make(*args))
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", plan)
@@ -128,13 +128,13 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     assert [table["selection_epoch"][f"seed_{seed}"] for seed in (0, 1)] == [3, 3]
     assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
     kept = bench.store().client.download_artifacts(run.info.run_id, "correct.parquet")
-    held = pl.read_parquet(Path(kept))
-    assert [list(row) for row in held.select("class", "seen").rows()] == expected[
+    predictions = pl.read_parquet(Path(kept))
+    assert [list(row) for row in predictions.select("class", "seen").rows()] == expected[
         "correct_predictions"
     ]
     for seed, number in enumerate(numbers):
         correct = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
-        assert held[f"own/seed_{seed}"].to_list() == correct
+        assert predictions[f"own/seed_{seed}"].to_list() == correct
 
 
 def check_curve(bench: Bench, name: str, best: float) -> None:
@@ -151,8 +151,8 @@ def test_seed_curves_and_machine_load_are_optional(bench: Bench) -> None:
     bench.run(plain)
     (run,) = bench.trials()
     assert not any("curve_seed_" in name or name.startswith("system/") for name in run.data.metrics)
-    asked = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
-    assert bench.run(asked).complete
+    study = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
+    assert bench.run(study).complete
     assert len(bench.lines()) == 3  # asking runs nothing again
     run = bench.trials()[-1]
     check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.base, 2))
@@ -191,12 +191,12 @@ def test_asha_prunes_no_control(bench: Bench) -> None:
         if run.data.tags["ship.state"] == "PRUNED":
             assert not run.data.tags["ship.control"] and "objective" not in run.data.metrics
             assert run.info.status == "FINISHED"
-            told = re.fullmatch(
+            match = re.fullmatch(
                 r"stopped by asha at evaluation \d+: harmonic_mean (.+)",
                 run.data.tags["ship.reason"],
             )
             last = run.data.metrics["selection/harmonic_mean"]
-            assert told is not None and float(told[1]) == pytest.approx(last, abs=0.01)
+            assert match is not None and float(match[1]) == pytest.approx(last, abs=0.01)
     assert not bench.run(study).ran
     bench.check_invariants()
 
@@ -233,7 +233,7 @@ def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
     assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
     assert (outcome.done, outcome.complete) == (7, True)
     listed = json.loads(bench.parent().data.tags["ship.planned"])
-    assert sum(bool(one["control"] and one["assignment"]) for one in listed) == 2
+    assert sum(bool(entry["control"] and entry["assignment"]) for entry in listed) == 2
     assert not bench.run(make_study(n_trials=1, **keys)).ran
     assert bench.run(make_study(n_trials=2, **keys)).complete
     bench.check_invariants()
@@ -271,10 +271,10 @@ def test_store_outage_at_the_end_leaves_nothing_running(
 ) -> None:
     """The study's own run is INTERRUPTED, and the same command resumes."""
 
-    def extract(*given: Any) -> Any:
+    def extract(*args: Any) -> Any:
         if interrupted:
             signal.raise_signal(signal.SIGINT)
-        return plain.extract(*given)
+        return plain.extract(*args)
 
     def away(*_: Any, **__: Any) -> None:
         raise StoreAway("no answer")

@@ -66,9 +66,9 @@ def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
     assert bench.run(study("calm")).complete
     bench.check_invariants("calm")
-    found = content(bench, "calm")
-    assert len(found) == SETTINGS + 1
-    return found
+    undisturbed = content(bench, "calm")
+    assert len(undisturbed) == SETTINGS + 1
+    return undisturbed
 
 
 def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
@@ -154,8 +154,8 @@ def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: s
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
-            made = [point._replace(timestamp=7) for point in points(values, step)]
+            metrics = [point._replace(timestamp=7) for point in points(values, step)]
             texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
-            store.write(RunUpdate(run=run_id, metrics=made, **texts))
+            store.write(RunUpdate(run=run_id, metrics=metrics, **texts))
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))

@@ -48,10 +48,10 @@ def study(**keys: Any) -> StudyConfig:
     return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 
-def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
+def run(bench: Bench, features: FeatureSet, study_config: StudyConfig) -> Any:
     """Run the study with ship's method on these features."""
-    given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    return bench.run(asked, method=replace(MethodFunctions(), **given))
+    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    return bench.run(study_config, method=replace(MethodFunctions(), **replaced))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
@@ -64,20 +64,20 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
     """Check that each loaded fine-tuner gives exactly the predictions that its run has saved."""
     runs = bench.trials()
     assert len(runs) == 2
-    for one in runs:
-        held = answers(bench, one.info.run_id)
-        labels, seen = held["class_id"].to_list(), torch.tensor(held["seen"].to_list())
+    for trial_run in runs:
+        saved = answers(bench, trial_run.info.run_id)
+        labels, seen = saved["class_id"].to_list(), torch.tensor(saved["seen"].to_list())
         for seed in (0, 1):
-            place = f"runs:/{one.info.run_id}"
+            place = f"runs:/{trial_run.info.run_id}"
             loaded = harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri)
-            weight = one.data.params["generator.kl_weight"]
+            weight = trial_run.data.params["generator.kl_weight"]
             assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
             logits = loaded.logits(torch.tensor(features.test))
             right = (logits.argmax(-1) == torch.tensor(labels)).tolist()
-            assert right == held[f"all/seed_{seed}"].to_list()
+            assert right == saved[f"all/seed_{seed}"].to_list()
             is_base = torch.arange(len(loaded.class_names)) < len(loaded.base)
-            own = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
-            assert (own == torch.tensor(labels)).tolist() == held[f"own/seed_{seed}"].to_list()
+            within = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
+            assert (within == torch.tensor(labels)).tolist() == saved[f"own/seed_{seed}"].to_list()
 
 
 def test_each_run_saves_its_trained_models(
@@ -127,9 +127,13 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for passed_over in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
         (folder / passed_over).parent.mkdir(exist_ok=True)
         (folder / passed_over).touch()
-    asked = ["generator.kl_weight=1.0e-1"]
-    named = harness.predict("small", folder, asked, tracking_uri=bench.uri)
-    (run,) = (one for one in bench.trials() if one.data.params["generator.kl_weight"] == "0.1")
+    levels = ["generator.kl_weight=1.0e-1"]
+    named = harness.predict("small", folder, levels, tracking_uri=bench.uri)
+    (run,) = (
+        trial_run
+        for trial_run in bench.trials()
+        if trial_run.data.params["generator.kl_weight"] == "0.1"
+    )
     place = f"runs:/{run.info.run_id}"
     models = [
         harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri) for seed in (0, 1)
@@ -142,7 +146,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     assert named["seeds"].to_list() == [2, 2]
     assert named["error"].to_list() == [None, None]
     (folder / "b.png").write_bytes(b"no image")
-    mixed = harness.predict("small", folder, asked, tracking_uri=bench.uri)
+    mixed = harness.predict("small", folder, levels, tracking_uri=bench.uri)
     assert mixed["image"].to_list() == ["a.PNG", "b.png", "below/b.png"]
     assert mixed["class"].to_list() == [best[0], None, best[1]]
     assert mixed["error"].to_list() == [None, f"{folder}/b.png: cannot be decoded", None]
@@ -150,16 +154,16 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     broken.mkdir()
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
-    for wrong, told in (
+    for wrong, message in (
         ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "no images here"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
-            {"images": broken, "config": asked},
+            {"images": broken, "config": levels},
             "/x.png: cannot be decoded\n.*/y.png: cannot be decoded$",
         ),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             harness.predict(
                 **{"study": "small", "images": folder, "tracking_uri": bench.uri, **wrong}
             )
@@ -182,7 +186,7 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
     none_named = "config must name a level of dataset, because its levels have .*: emoji, photos"
-    for study, asked, told in (
+    for study, levels, message in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
         (
@@ -193,8 +197,8 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
     ):
-        with pytest.raises((UserError, TrainedError), match=told):
-            harness.predict(study, tmp_path, asked, tracking_uri=uri)
+        with pytest.raises((UserError, TrainedError), match=message):
+            harness.predict(study, tmp_path, levels, tracking_uri=uri)
 
 
 def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
@@ -220,15 +224,17 @@ def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureS
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
-    with pytest.raises(UserError, match=told):
+    message = (
+        r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
+    )
+    with pytest.raises(UserError, match=message):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
         )
     assert run(bench, images, study(seeds=3)).ran
     files = [
-        len(bench.store().client.list_artifacts(one.info.run_id, "trained"))
-        for one in bench.trials()
+        len(bench.store().client.list_artifacts(trial_run.info.run_id, "trained"))
+        for trial_run in bench.trials()
     ]
     assert sorted(files) == [0, 0, 2, 2]
 

@@ -35,11 +35,11 @@ def staggered(folder: Path) -> Behaviour:
         return file.read_text().split() if file.exists() else []
 
     def start() -> None:
-        own = str(os.getpid())
+        process_id = str(os.getpid())
         for name in ("first", "second"):
             with suppress(FileExistsError), (folder / name).open("x") as file:
-                file.write(own)
-            if (folder / name).read_text() == own:  # a worker unpickles the method twice
+                file.write(process_id)
+            if (folder / name).read_text() == process_id:  # a worker unpickles the method twice
                 break
         if name == "second":
             until(lambda: len(served()) > N_MEANWHILE)

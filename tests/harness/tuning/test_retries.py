@@ -26,15 +26,17 @@ SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
 RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
-def given(prints: Fingerprints, seeds: int = 1) -> Attempt:
+def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:
     """Return an attempt of a trial."""
     return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
 
 
-def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) -> list[Attempt]:
+def died(
+    attempt: Attempt, death: Death | None, last: dict[str, Any] | None = None
+) -> list[Attempt]:
     """End an attempt by its worker's death or by its last result, and return its retries."""
-    one.death = death
-    return one.end(last or {})
+    attempt.death = death
+    return attempt.end(last or {})
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_worker_deaths_and_lost_nodes_are_retried(
     prints: Fingerprints, deaths: list[Death], reason: str
 ) -> None:
     """The trial is retried unchanged; after the limit it fails with its last cause."""
-    now = given(prints)
+    now = make_attempt(prints)
     for death in deaths[:-1]:
         before, (now,) = now, died(now, death)
         assert before.state is State.INTERRUPTED
@@ -66,15 +68,15 @@ def test_out_of_memory_trial_is_retried_in_two_halves(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
     """It is halved once, and never below one seed; a second failure is FAIL."""
-    whole = given(prints, seeds=5)
+    whole = make_attempt(prints, seeds=5)
     left = died(whole, death, last)
     assert whole.state is State.INTERRUPTED
     assert whole.reason.endswith("; retried in two halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
-    for one in (left[1], given(prints)):
-        assert died(one, None, RAN_OUT) == []
-        assert (one.state, one.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
+    for attempt in (left[1], make_attempt(prints)):
+        assert died(attempt, None, RAN_OUT) == []
+        assert (attempt.state, attempt.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("bad", ["", "b"])
@@ -91,10 +93,10 @@ def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, b
     for name in "ab":
         searcher.on_trial_complete(name, RAN_OUT if name in bad else done(searcher, name))
     assert searcher.suggest("end") == Searcher.FINISHED
-    (told,) = optuna_trials(searcher)
-    value = truth(ConfigurationMaker(study, prints)(told.params).trial, 1.5)  # type: ignore[arg-type]
+    (reported,) = optuna_trials(searcher)
+    value = truth(ConfigurationMaker(study, prints)(reported.params).trial, 1.5)  # type: ignore[arg-type]
     expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
-    assert (told.state, told.value) == expected
+    assert (reported.state, reported.value) == expected
 
 
 @pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=lambda case: case["reason"])

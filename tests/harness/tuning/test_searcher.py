@@ -125,8 +125,15 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
     max_concurrent = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
-    others = (TrialState.COMPLETE, pytest.approx(50.5))
-    assert max_concurrent == [average, (TrialState.PRUNED, None), fail, others, running, running]
+    other_average = (TrialState.COMPLETE, pytest.approx(50.5))
+    assert max_concurrent == [
+        average,
+        (TrialState.PRUNED, None),
+        fail,
+        other_average,
+        running,
+        running,
+    ]
     ran = drive(searcher)
     assert [(work.configuration.key, work.seeds) for work in ran] == [
         (less.key, (2,)),
@@ -183,10 +190,10 @@ def test_finite_space_is_exhausted_without_repeats(
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
-    told, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
-    assert len(told) > configurations
-    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in told]
-    assert [trial.value for trial in told] == truths
+    reported, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
+    assert len(reported) > configurations
+    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
+    assert [trial.value for trial in reported] == truths
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
 
@@ -212,8 +219,8 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
 class TrialRunner:
     """Trials by name under successive halving with a reduction factor of 2."""
 
-    def __init__(self, given: dict[str, Work]) -> None:
-        self.attempts = {name: Attempt(work) for name, work in given.items()}
+    def __init__(self, works_by_name: dict[str, Work]) -> None:
+        self.attempts = {name: Attempt(work) for name, work in works_by_name.items()}
         searcher: Any = SimpleNamespace(attempts=self.attempts)
         asha = {"name": "asha", "reduction_factor": 2}
         self._halving: Any = StudyScheduler(make_study(scheduler=asha), searcher)
@@ -232,20 +239,20 @@ class TrialRunner:
 
 
 @pytest.fixture
-def found(prints: Fingerprints) -> list[Work]:
+def works_of_study(prints: Fingerprints) -> list[Work]:
     """Return eight works of one study."""
     return works(make_study(space=KL), prints)
 
 
-def test_asha_stops_a_bad_trial(found: list[Work]) -> None:
+def test_asha_stops_a_bad_trial(works_of_study: list[Work]) -> None:
     """At each rung separately; the reason has the evaluation and the value."""
-    trials = TrialRunner(dict(zip("abcd", found, strict=False)))
+    trials = TrialRunner(dict(zip("abcd", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
     assert trials.report("a", 2, 90.0) == TrialScheduler.CONTINUE
     assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
-    assert {name: one.stop_reason for name, one in trials.attempts.items()} == {
+    assert {name: attempt.stop_reason for name, attempt in trials.attempts.items()} == {
         "a": None,
         "b": "stopped by asha at evaluation 1: harmonic_mean 10.00",
         "c": "stopped by asha at evaluation 2: harmonic_mean 20.00",
@@ -253,18 +260,20 @@ def test_asha_stops_a_bad_trial(found: list[Work]) -> None:
     }
 
 
-def test_value_of_a_stopped_trial_counts_once(found: list[Work]) -> None:
+def test_value_of_a_stopped_trial_counts_once(works_of_study: list[Work]) -> None:
     """Tune also reports the trial's end; counted twice, low values would spare others."""
-    trials = TrialRunner(dict(zip("abc", found, strict=False)))
+    trials = TrialRunner(dict(zip("abc", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
 
 
-def test_retried_configuration_is_not_judged_twice(found: list[Work]) -> None:
+def test_retried_configuration_is_not_judged_twice(works_of_study: list[Work]) -> None:
     """It has passed its rung, and later values do not stop it there."""
-    first, *others = found
-    trials = TrialRunner({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
+    first, *other_works = works_of_study
+    trials = TrialRunner(
+        {"a": first, "c": first, **dict(zip("0123456", other_works, strict=False))}
+    )
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     for name, value in (("0", 70.0), ("1", 80.0), ("2", 90.0)):
         assert trials.report(name, 1, value) == TrialScheduler.CONTINUE

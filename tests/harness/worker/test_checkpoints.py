@@ -43,9 +43,9 @@ def spec(name: str = NAME) -> dict[str, Any]:
     return trial_spec(TrialConfig(), (0, 1), True, name)
 
 
-def said(found: Sequence[dict[str, Any]]) -> list[Any]:
+def epochs_of(results: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the epochs of all results."""
-    return [epoch for result in found for epoch in result[EPOCHS]]
+    return [epoch for result in results for epoch in result[EPOCHS]]
 
 
 @pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
@@ -56,9 +56,9 @@ def test_another_worker_resumes_a_trial(tmp_path: Path, storage: Storage, steps:
     first._seconds = 1000.0
     for _ in range(steps):
         first.step()
-    found = finish(worker_of(tmp_path, storage))
-    assert said(found) == said(whole)
-    numbers, all_numbers = (dict(one[-1][FINAL][0]["metrics"]) for one in (found, whole))
+    resumed = finish(worker_of(tmp_path, storage))
+    assert epochs_of(resumed) == epochs_of(whole)
+    numbers, all_numbers = (dict(results[-1][FINAL][0]["metrics"]) for results in (resumed, whole))
     assert numbers.pop(Cost.SECONDS) > 1000 > all_numbers.pop(Cost.SECONDS)
     del numbers[Cost.PEAK_MEMORY], all_numbers[Cost.PEAK_MEMORY]
     assert numbers == all_numbers
@@ -83,7 +83,7 @@ def test_saved_result_is_not_trained_again(tmp_path: Path, storage: Storage, los
         raise AssertionError("it is trained again")
 
     (result,) = finish(worker_of(tmp_path, storage, None, never))
-    assert said([result]) == said(whole)
+    assert epochs_of([result]) == epochs_of(whole)
     assert result[FINAL] == whole[-1][FINAL]
     assert bool(result[FINAL][0][FAILED_SEEDS]) == loses
     assert bool(result[FINAL][0]["files"]) != loses
@@ -111,14 +111,14 @@ def test_damaged_checkpoint_restarts_the_trial(
     first.step()
     data = storage.read(NAME)
     assert data is not None
-    made = {
+    damaged = {
         "flipped": data[:-1] + bytes([data[-1] ^ 1]),
         "short": data[:-3],
     }[damage]
-    storage.write(NAME, made)
+    storage.write(NAME, damaged)
     with caplog.at_level(logging.WARNING):
-        found = finish(worker_of(tmp_path, storage, None))
-    assert FINAL in found[-1]
+        results = finish(worker_of(tmp_path, storage, None))
+    assert FINAL in results[-1]
     assert "went on" not in (tmp_path / "log").read_text()
     assert len([r for r in caplog.records if "cannot read checkpoint" in r.message]) == 1
 
@@ -139,5 +139,5 @@ def test_checkpoint_errors_do_not_fail_the_trial(
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
-    told = "cannot read" if name == "read" else "cannot write"
-    assert any(told in record.message for record in caplog.records)
+    message = "cannot read" if name == "read" else "cannot write"
+    assert any(message in record.message for record in caplog.records)

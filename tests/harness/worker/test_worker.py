@@ -94,22 +94,24 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
 
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     (features,) = worker.features.values()
-    asked = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
-    for name, precision in [*asked[1:2], *asked[:2], *asked[1:]]:
+    requested = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
+    for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
         worker.features = dict.fromkeys(needs_of(config), features)
         worker.begin(trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
-    made = [("pocket", "fp32"), *asked[:1], *asked[2:]]
-    assert loaded == [(*one, beside) for one, beside in zip(made, (0, 1, 1, 1), strict=True)]
+    expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
+    assert loaded == [
+        (*names, n_alive) for names, n_alive in zip(expected, (0, 1, 1, 1), strict=True)
+    ]
 
 
 def test_targets_are_passed_by_name() -> None:
     """Each with its feature set, in addition to the source's."""
     seen: dict[str, Any] = {}
 
-    def run_trial(*given: Any) -> Iterator[EpochMetrics]:
-        seen.update(given[4])
+    def run_trial(*args: Any) -> Iterator[EpochMetrics]:
+        seen.update(args[4])
         yield from ()
 
     config = CONFIG.model_copy(update={"protocol": "cross_dataset", "targets": ("b", "c")})
@@ -124,9 +126,9 @@ def test_targets_are_passed_by_name() -> None:
 
 def test_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     """They would mix features of one backbone with the text encoder of another."""
-    given = {"backbone": "weights-of-pocket"}
-    assert finish(make_worker(analytic(tmp_path), **given))[-1][FINAL]
-    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **given))
+    options = {"backbone": "weights-of-pocket"}
+    assert finish(make_worker(analytic(tmp_path), **options))[-1][FINAL]
+    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **options))
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
     assert "the weights of backbone pocket on this node differ from" in failed["reason"]
