@@ -25,31 +25,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # File systems with atomic writes. On others a file is written under another name and renamed.
-WHOLE = ("s3", "gcs", "abfs")
-TORN = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
+ATOMIC_SYSTEMS = ("s3", "gcs", "abfs")
+MALFORMED_URI = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
 Notes = Mapping[str, str | float]
 # Minimum time between two checkpoints, as a multiple of the time that the last one took.
-REST = 20
+MIN_INTERVAL_FACTOR = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used. One line names it and says why."""
+    """The storage cannot be used. One line has its address and the reason."""
 
 
-def storage_uri(given: str | None, cache_dir: Path) -> str:
+def storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
-        given: Requested URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache
-            folder.
+        requested: URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache folder.
         cache_dir: Cache folder.
 
     Raises:
-        StorageError: The URI is malformed, such as s3:bucket, and would become a local folder.
+        StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
     """
-    place = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
-    if TORN.match(place):
+    place = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    if MALFORMED_URI.match(place):
         scheme = place.partition(":")[0]
         raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {place!r}")
     return place if "://" in place else str(Path(place).absolute())
@@ -69,7 +68,7 @@ class Storage:
     uri: str
     folder: str
 
-    def _place(self) -> tuple["FileSystem", str]:
+    def _locate(self) -> tuple["FileSystem", str]:
         """Return the file system and the path of the study's folder on it."""
         from pyarrow.fs import FileSystem
 
@@ -88,14 +87,14 @@ class Storage:
             self.delete(name)
         except Exception as error:  # OSError, or pyarrow's errors for an unusable URI
             raise StorageError(
-                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (set "
-                "storage, --storage or SHIP_SWEEP_STORAGE to another place; checkpoint_every: null "
-                "does without)"
+                f"storage {self.uri}: cannot write checkpoints: {one_line(error)}. Choose another "
+                "place with storage, --storage or SHIP_SWEEP_STORAGE, or disable checkpoints with "
+                "checkpoint_every: null"
             ) from error
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist."""
-        system, folder = self._place()
+        system, folder = self._locate()
         try:
             with system.open_input_file(f"{folder}/{name}{SUFFIX}") as file:
                 return bytes(file.read())
@@ -104,9 +103,9 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically. If the process is killed, the previous file remains."""
-        system, folder = self._place()
+        system, folder = self._locate()
         path = f"{folder}/{name}{SUFFIX}"
-        if system.type_name in WHOLE:
+        if system.type_name in ATOMIC_SYSTEMS:
             with system.open_output_stream(path) as stream:
                 stream.write(data)
             return
@@ -118,12 +117,12 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Remove a file and any partial file of a killed writer, if they exist."""
-        system, folder = self._place()
+        system, folder = self._locate()
         for path in (f"{folder}/{name}{SUFFIX}", f"{folder}/{name}{SUFFIX}.part"):
             with suppress(FileNotFoundError):
                 system.delete_file(path)
 
-    def forget(self, name: str = "") -> None:
+    def remove(self, name: str = "") -> None:
         """Remove a file, or all files of the study. Errors are only logged.
 
         Files of workers on dead nodes, and of trials whose seeds were halved, may remain until the
@@ -136,10 +135,10 @@ class Storage:
             if name:
                 self.delete(name)
             else:
-                system, folder = self._place()
+                system, folder = self._locate()
                 system.delete_dir_contents(folder, missing_dir_ok=True)
         except Exception as error:
-            logger.warning("old checkpoints could not be removed: %s", error)
+            logger.warning("cannot remove old checkpoints: %s", error)
 
 
 def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
@@ -158,7 +157,7 @@ def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
 
 
 class Checkpoints:
-    """Checkpoints of the trial that a worker is running.
+    """Reader and writer of the checkpoints of a worker's current trial.
 
     Errors of the storage are only logged; the trial then cannot be resumed. An unusable checkpoint
     is overwritten, or removed at the trial's end.
@@ -180,12 +179,12 @@ class Checkpoints:
         Args:
             name: Name of the trial's checkpoint, see `checkpoint_name`.
         """
-        self._name, self._unfit = name, False
-        self._rest(0.0)
+        self._name, self._is_unusable = name, False
+        self._schedule_next(0.0)
 
     def read(self) -> "Checkpoint | None":
         """Return the trial's checkpoint, or None if there is none that can be read."""
-        if self._storage is None or self._unfit:
+        if self._storage is None or self._is_unusable:
             return None
         from ship.state import Checkpoint
 
@@ -193,7 +192,7 @@ class Checkpoints:
             data = self._storage.read(self._name)
             return None if data is None else Checkpoint.from_bytes(data)
         except Exception as error:  # the content is invalid, or the file system fails
-            logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
+            logger.warning("cannot read checkpoint %s: %s", self._name, error)
             return None
 
     def finish(
@@ -224,7 +223,7 @@ class Checkpoints:
             checkpoint = Checkpoint(tuple(epochs), tensors, notes)
             self._storage.write(self._name, checkpoint.to_bytes())
         except Exception as error:  # as in write()
-            logger.warning("the result %s could not be written: %s", self._name, error)
+            logger.warning("cannot write result %s: %s", self._name, error)
 
     def write(self, trial: Any, notes: Notes) -> None:
         """Write a checkpoint of the trial if one is due and the trial supports it.
@@ -242,16 +241,18 @@ class Checkpoints:
                 return
             self._storage.write(self._name, replace(checkpoint, notes=notes).to_bytes())
         except Exception as error:  # e.g. too little memory for a copy; the trial continues
-            logger.warning("the checkpoint %s could not be written: %s", self._name, error)
-        self._rest(time.monotonic() - started)
+            logger.warning("cannot write checkpoint %s: %s", self._name, error)
+        self._schedule_next(time.monotonic() - started)
 
-    def refuses(self, error: BaseException) -> bool:
-        """Return True if an error means that the checkpoint does not fit. It is not read again."""
+    def reject(self, error: BaseException) -> bool:
+        """Return True if an error means that the checkpoint is unusable. It is not read again."""
         from ship.state import CheckpointError
 
-        self._unfit = isinstance(error, CheckpointError)
-        return self._unfit
+        self._is_unusable = isinstance(error, CheckpointError)
+        return self._is_unusable
 
-    def _rest(self, seconds: float) -> None:
+    def _schedule_next(self, seconds: float) -> None:
         """Set the time of the next checkpoint, after one that took some seconds."""
-        self._next = time.monotonic() + max(self.every, REST * seconds if self.every else 0.0)
+        self._next = time.monotonic() + max(
+            self.every, MIN_INTERVAL_FACTOR * seconds if self.every else 0.0
+        )

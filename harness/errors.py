@@ -53,7 +53,7 @@ class RayLost(UserError):
         Args:
             dead: Ray's process that died, and how.
         """
-        super().__init__(f"Ray has died ({dead}): run the same command to resume")
+        super().__init__(f"Ray has died ({dead}). Run the same command to resume")
 
 
 NOTHING = object()  # marks a missing value; None is a value that a user can write

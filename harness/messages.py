@@ -43,10 +43,10 @@ from ship.trial_config import (
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
-LOST = "failed_seeds"
+FAILED_SEEDS = "failed_seeds"
 MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requested
 
-PerReplica = Mapping[str, Sequence[float | None]]
+SeedValues = Mapping[str, Sequence[float | None]]
 
 
 class Need(NamedTuple):
@@ -119,7 +119,7 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
 
 def final_numbers(
     tested: EpochMetrics | None,
-    by_epoch: Mapping[int, PerReplica],
+    by_epoch: Mapping[int, SeedValues],
     seeds: Sequence[int],
     objective: str,
 ) -> dict[str, float]:

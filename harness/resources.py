@@ -45,7 +45,7 @@ def resolved_resources(resources: Resources, there: Nodes) -> Resources:
     return Resources(cpus=resources.cpus, gpus=1 if gpus_of(there) else 0)
 
 
-def at_once(resources: Resources, there: Nodes) -> int:
+def count_fitting_trials(resources: Resources, there: Nodes) -> int:
     """Return how many trials fit the nodes at once. Each trial needs one node.
 
     Args:
@@ -70,7 +70,7 @@ def slots(
         max_concurrent_trials: Maximum that the study allows. None for no maximum.
         waiting: Number of trials to submit in addition to those that fit.
     """
-    most = at_once(resources, there) + waiting
+    most = count_fitting_trials(resources, there) + waiting
     return max(1, min(most, max_concurrent_trials or most))
 
 
@@ -92,7 +92,7 @@ def preflight(address: str | None, resources: Resources) -> None:
                 f"each trial takes a GPU, and torch cannot use a GPU here: {why.rstrip('.')} "
                 "(set resources.gpus=0 to run on the CPU)"
             )
-        check_room(resources, there)
+        check_capacity(resources, there)
     elif ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -101,14 +101,14 @@ def preflight(address: str | None, resources: Resources) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def check_room(resources: Resources, there: Nodes) -> None:
+def check_capacity(resources: Resources, there: Nodes) -> None:
     """Check that a trial fits one node. Otherwise Ray would wait for ever.
 
     Raises:
         ClusterError: No node has the resources of one trial.
     """
     each = resolved_resources(resources, there)
-    if not at_once(each, there):
+    if not count_fitting_trials(each, there):
         have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in there}
         raise ClusterError(
             f"resources must fit one machine ({'; '.join(sorted(have))}), "

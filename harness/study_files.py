@@ -1,8 +1,8 @@
 """Find a study's YAML file, and parse YAML 1.2 as plain values.
 
-ruamel.yaml is the parser. Values that are not plain, such as dates and tagged values, are refused,
-and so are small files that aliases expand to large ones. harness.config validates the values. Does
-not import torch.
+Parses with ruamel.yaml. Dates, tagged values and other values that JSON lacks are refused, as are
+small files whose aliases expand to large ones. harness.config validates the values. Does not import
+torch.
 """
 
 import io
@@ -51,10 +51,12 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        raise _refusal(Fault("NAME", "must name a packaged study", name), stem)
+        raise _refusal(Fault("NAME", "must be the name of a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
-        raise ConfigError([f"{path}: is there already, and was left as it is"])
+        raise ConfigError(
+            [f"{path}: the file exists and was not changed. Move it, or use another folder"]
+        )
     write_for_user(path, (_FOLDER / path).read_bytes())
     return path
 
@@ -78,7 +80,7 @@ def find_space(path_or_name: str | Path) -> Path:
         ConfigError: There is no such file, or the argument has another type. The message lists the
             packaged studies.
     """
-    rule = "must be a YAML file or a packaged space"
+    rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
         raise _refusal(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
     requested = Path(path_or_name)
@@ -122,7 +124,7 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
         raise ConfigError([f"{label}: {one_line(error).removeprefix(f'{path}: ')}"]) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
-        rule = f"the file must hold a mapping of keys to values, got {show(value)}"
+        rule = f"the file must contain a mapping of keys to values, got {show(value)}"
         raise ConfigError([f"{label}: {rule}"])
     return value
 
@@ -171,16 +173,18 @@ def plain(root: Any, label: str) -> Any:
     Raises:
         ConfigError: A value has another type or contains itself, or the copy is too large.
     """
-    parts, room = [], MAX_TEXT
+    parts, characters_left = [], MAX_TEXT
     try:
         for part in json.JSONEncoder(default=_as_plain, check_circular=False).iterencode(root):
             parts.append(part)
-            room -= len(part)
-            if room < 0:
-                raise ValueError("too large once its aliases are written out")
+            characters_left -= len(part)
+            if characters_left < 0:
+                raise ValueError("too large after its aliases are expanded")
         return json.loads("".join(parts), object_pairs_hook=_unique_keys)
     except RecursionError as error:
-        raise ConfigError([f"{label}: must not be nested so deep, or hold itself"]) from error
+        raise ConfigError(
+            [f"{label}: values must not be nested too deeply or contain themselves"]
+        ) from error
     except (TypeError, ValueError) as error:
         raise ConfigError([f"{label}: {one_line(error)}"]) from error
 
@@ -189,7 +193,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a mapping of pairs. Repeated keys are an error."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        raise ValueError("a key must be given once, also as 1 and '1'")
+        raise ValueError("keys must be unique (1 and '1' are the same key)")
     return mapping
 
 
@@ -199,4 +203,6 @@ def _as_plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
-    raise TypeError(f"values must be plain, got a {type(value).__name__}: quote {value}")
+    raise TypeError(
+        f'unsupported value of type {type(value).__name__}. Quote it to use it as text: "{value}"'
+    )

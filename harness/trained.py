@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.store import SUFFIX, fetched, store_uri
+from harness.store import SUFFIX, fetch_artifacts, store_uri
 from harness.wording import redacted
 
 if TYPE_CHECKING:
@@ -33,15 +33,22 @@ def load_trained(
         tracking_uri: Address of the store that has the run. Defaults to MLFLOW_TRACKING_URI, or to
             mlflow.db in the working directory.
 
+    Returns:
+        The trained model: class names, logits, predictions, and features from its generator.
+
     Raises:
         ship.trial.TrainedError: The files are missing or damaged, or of another version or
             backbone.
         harness.errors.UserError: The store cannot be reached, or has no such run or file.
+
+    Example:
+        >>> model = load_trained("runs:/RUN_ID", seed=0)
+        >>> names, probabilities = model.predict(["first.jpg", "second.jpg"])
     """
     import ship  # torch
 
     uri = str(uri)
-    with fetched(uri, seed, store_uri(tracking_uri)) as place:
+    with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A result takes the driver about 2 ms, and an epoch may take less, so epochs are sent together.
+# A result costs the driver about 2 ms and an epoch may be shorter, so epochs are sent together.
 COALESCE_SECONDS = 1.0
 BACKBONES_KEPT = 2
 
@@ -52,7 +52,7 @@ class Worker:
         seed_curves: Whether to send the values of each seed with the epochs.
         system_metrics: Whether to send the machine's load with the epochs.
         plugins: Plugins whose generators, fine-tuners and datasets the trials may use.
-        broken: Whether the last trial has made the GPU unusable for this process.
+        gpu_is_broken: Whether the last trial has made the GPU unusable for this process.
     """
 
     features: Mapping[messages.Need, Any]
@@ -66,7 +66,7 @@ class Worker:
     seed_curves: bool = False
     system_metrics: bool = False
     plugins: tuple[Origin, ...] = ()
-    broken: bool = field(default=False, init=False)
+    gpu_is_broken: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Prepare the process for its trials."""
@@ -90,9 +90,9 @@ class Worker:
         self._objective: str = self._spec["objective"]
         self._items: Iterator[EpochMetrics] | None = None  # drops an unfinished trial
         self._epochs: list[EpochMetrics] = []  # epochs reported so far
-        self._selection: dict[int, messages.PerReplica] = {}
+        self._selection: dict[int, messages.SeedValues] = {}
         self._test: EpochMetrics | None = None
-        self._last = "before its first epoch"
+        self._progress = "before its first epoch"
         self._seconds = 0.0
         self._checkpoints.begin(self._spec["checkpoint"])
 
@@ -108,7 +108,7 @@ class Worker:
             if self._items is None:
                 trial, resume = self._parse(), self._checkpoints.read()
                 if resume is not None and messages.FINAL in resume.notes:
-                    return self._finished(resume)
+                    return self._restore_result(resume)
                 # not counted as time of the trial: a worker loads a backbone once for all trials
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
@@ -118,13 +118,13 @@ class Worker:
             raise
         except BaseException as error:  # a plugin may raise anything
             self._items = None
-            self.broken = breaks_device(error)
-            if self._checkpoints.refuses(error):  # nothing was reported yet: start from scratch
+            self.gpu_is_broken = breaks_device(error)
+            if self._checkpoints.reject(error):  # nothing was reported yet: start from scratch
                 self._seconds = 0.0
                 self._epochs.clear()
                 return {messages.EPOCHS: []}
-            logger.error("a trial failed %s", self._last, exc_info=error)
-            failed = messages.failure(error, self._seeds, self._last, self.gpus)
+            logger.error("a trial failed %s", self._progress, exc_info=error)
+            failed = messages.failure(error, self._seeds, self._progress, self.gpus)
             return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
@@ -168,7 +168,7 @@ class Worker:
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         """Run epochs until the deadline or the next evaluation, and add them to the result."""
         for item in self._items or ():
-            self._last = f"at stage {item.stage}, epoch {item.epoch}"
+            self._progress = f"at stage {item.stage}, epoch {item.epoch}"
             self._epochs.append(item)
             result[messages.EPOCHS].append(self._message(item))
             if item.stage == "test":
@@ -176,7 +176,7 @@ class Worker:
             if item.stage == "selection" and self._objective in item.per_seed:
                 self._selection[item.epoch] = item.per_seed
                 evaluations = len(self._selection)
-                if self._learns and 0 in self._selection:
+                if self._has_training and 0 in self._selection:
                     evaluations -= 1  # epoch 0 is before the training
                 if self._spec["may_stop"] and evaluations:
                     result[messages.EVALUATIONS] = evaluations
@@ -191,11 +191,11 @@ class Worker:
         """Return the message with the metrics of an epoch."""
         return messages.epoch_metrics(item, self._seeds if self.seed_curves else ())
 
-    def _finished(self, saved: "Checkpoint") -> dict[str, Any]:
+    def _restore_result(self, saved: "Checkpoint") -> dict[str, Any]:
         """Return the result of a finished trial that a previous driver did not record."""
         final = json.loads(str(saved.notes[messages.FINAL]))
-        lost = final[messages.LOST]  # its keys are text in JSON
-        final[messages.LOST] = {int(seed): reason for seed, reason in lost.items()}
+        lost = final[messages.FAILED_SEEDS]  # its keys are text in JSON
+        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in lost.items()}
         final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
         epochs = [self._message(item) for item in saved.epochs]
         return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}
@@ -204,7 +204,7 @@ class Worker:
         self, trial: TrialConfig, clip: Any, resume: "Checkpoint | None"
     ) -> Iterator[EpochMetrics]:
         """Start or resume a trial, and return the iterator of its epochs."""
-        self._learns = getattr(trial.finetuner, "epochs", 0) > 0
+        self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
         features, *target_sets = (self.features[need] for need in messages.needs_of(trial))
@@ -212,7 +212,8 @@ class Worker:
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
-                f"backbone {trial.backbone} has other weights on this node than its features are of"
+                f"the weights of backbone {trial.backbone} on this node differ from those of its "
+                f"features"
             )
         self._clip = clip
         if resume is not None:
@@ -240,7 +241,7 @@ class Worker:
             "metrics": metrics,
             "files": files,
             "device": device_label(self.device),
-            messages.LOST: {self._seeds[index]: reason for index, reason in failed.items()},
+            messages.FAILED_SEEDS: {self._seeds[index]: reason for index, reason in failed.items()},
         }
 
 
@@ -259,10 +260,10 @@ class ShipTrainable(tune.Trainable):
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Get the features without copies, prepare the process, and begin its first trial.
+        """Get the features without copying, prepare the process, and begin its first trial.
 
         SIGTERM is unblocked. It is blocked in Ray's processes, see
-        harness.ray.session.sigterm_blocked. Processes that a plugin starts would inherit that, and
+        harness.ray.session.block_sigterm. Processes that a plugin starts would inherit that, and
         multiprocessing ends them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -276,7 +277,7 @@ class ShipTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process, unless the GPU has become unusable."""
-        if self._worker.broken:
+        if self._worker.gpu_is_broken:
             os._exit(1)  # the trial is retried on another worker
         self._worker.begin(new_config)
         return True

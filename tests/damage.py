@@ -1,4 +1,4 @@
-"""Files that were damaged: other bytes here and there, and an end that is cut off."""
+"""Damaged files: changed bytes and truncated ends."""
 
 from hypothesis import strategies as st
 
@@ -10,9 +10,9 @@ DAMAGE: st.SearchStrategy[Damage] = st.tuples(
 
 
 def damaged(content: bytes, damage: Damage) -> bytes:
-    """A file's content after it; numbers beyond its length count anew from its beginning."""
+    """Return a file's content with damage. Positions beyond its length wrap around."""
     flips, kept = damage
-    found = bytearray(content)
+    changed = bytearray(content)
     for place, bits in flips:
-        found[place % len(found)] ^= bits
-    return bytes(found if kept is None else found[: kept % (len(found) + 1)])
+        changed[place % len(changed)] ^= bits
+    return bytes(changed if kept is None else changed[: kept % (len(changed) + 1)])

@@ -1,11 +1,11 @@
 """python -m tests.soak [TRIALS]: a long study whose workers are killed at random, and its memory.
 
-`drivers [STUDIES [KILLS [AT_ONCE]]]`, or `server` with the same, kill drivers instead of workers:
-tests.killed_drivers.soak.
+`drivers [STUDIES [KILLS [AT_ONCE]]]`, or `server` with the same arguments, kill drivers instead of
+workers: tests.killed_drivers.soak.
 
-Tiny trials of the analytic method go the whole path: Ray, the ledger in MLflow, reports. One
-worker in twenty kills itself on its first try, and others are killed from outside. Prints the
-driver's resident memory on the way; exits with 1 unless the ledger is exact.
+Tiny trials of the analytic method run with Ray, MLflow and reports. One worker in twenty kills
+itself in its first attempt, and others are killed from outside. Prints the driver's resident memory
+meanwhile, and exits with 1 unless the run history is exact.
 """
 
 import math
@@ -40,13 +40,13 @@ EVERY_SECONDS = 5.0
 
 
 def soak_study(trials: int) -> StudyConfig:
-    """One setting a trial, one seed each."""
+    """Return a study with one seed per configuration."""
     levels = [round(0.001 * number, 6) for number in range(1, trials + 1)]
     return fakes.make_study(space={"generator.kl_weight": levels}, seeds=1, max_concurrent_trials=2)
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:
-    """Workers say who they are; some kill themselves the first time that they see a setting."""
+    """Return a behavior: workers write their IDs, and some kill themselves once."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         key = f"{getattr(config.generator, 'kl_weight', 0):.6f}"
@@ -68,7 +68,7 @@ def behave_in(folder: Path) -> fakes.Behaviour:
 
 @dataclass
 class Watch:
-    """Follows a study from the side: tells its process's memory, kills workers."""
+    """Thread that prints the driver's memory and kills workers."""
 
     bench: Bench
     _marks: list[int] = field(default_factory=lambda: [50, 150, 300])
@@ -101,7 +101,7 @@ class Watch:
 
 
 def may_be_killed(file: Path) -> bool:
-    """Whether a process is a worker of Ray's, with a setting that has not lost one."""
+    """Return True if a process is a Ray worker whose configuration has not been killed yet."""
     try:
         key = file.read_text()
     except OSError:
@@ -111,7 +111,7 @@ def may_be_killed(file: Path) -> bool:
 
 
 def check(bench: Bench, trials: int) -> None:
-    """Every setting is there once, with its own number, in the ledger and in the reports."""
+    """Check that history and reports have every configuration once, with its number."""
     bench.check_invariants()
     states = Counter(run.data.tags["ship.state"] for run in bench.trials())
     assert states["COMPLETE"] == trials, states
@@ -129,7 +129,7 @@ def check(bench: Bench, trials: int) -> None:
 
 
 def soak(trials: int, folder: Path) -> None:
-    """Run the study under kills and check what it has left."""
+    """Run the study under kills, and check its content."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -145,7 +145,7 @@ def soak(trials: int, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line asks for; the exit code."""
+    """Run the requested soak test, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="soak-") as place:
         if arguments and arguments[0] in KINDS:
             kind, *rest = arguments

@@ -122,7 +122,7 @@ def sweep(
         return
     from harness.cli import run
     from harness.cli.exits import user_errors
-    from harness.study import typed_study
+    from harness.study import load_plugins_and_study
 
     cluster = None if address == "local" else address
     arguments: dict[str, Any] = {
@@ -133,7 +133,7 @@ def sweep(
     }
     with user_errors():
         path = run.require_study(space, cluster, in_process=in_process)
-        study = typed_study(path, overrides or [], plugin or [], data_root)
+        study = load_plugins_and_study(path, overrides or [], plugin or [], data_root)
         if dry_run:
             run.print_dry_run(study, cluster, arguments)
             return

@@ -75,7 +75,7 @@ def predict(
     unsaved = [
         run
         for run in dict.fromkeys(runs.values())  # a run may have several seeds
-        if not opened.read(partial(store.keeps_trained, run_id=run))
+        if not opened.read(partial(store.has_trained_models, run_id=run))
     ]
     if unsaved:  # setting save later does not rerun a finished run
         raise UserError(

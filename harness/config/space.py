@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.config.factor import Factor, assignments, may_be
 from harness.config.study_config import SCHEDULERS, Log, Resources, StudyConfig
-from harness.store import ALONE, COMPETING
+from harness.store import COMPETING, FINETUNER_ALONE
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
 from ship.trial_config import SyntheticConfig, TrialConfig
@@ -224,7 +224,7 @@ def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
-    controls = {"zero_shot": _with(trial, {**COMPETING[ALONE].replaced, **zero_shot})}
+    controls = {"zero_shot": _with(trial, {**COMPETING[FINETUNER_ALONE].replaced, **zero_shot})}
     controls |= {name: _with(trial, control.replaced) for name, control in COMPETING.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_images(trial.dataset):
         controls["real_images"] = _with(trial, {"generator": {"name": "real"}})

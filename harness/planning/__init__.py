@@ -10,7 +10,7 @@ from harness.planning.changes import (
     StaleRows,
     compare,
     find_reusable_runs,
-    once_adopted,
+    plan_after_reuse,
     refuse_changes,
     reuse_lines,
 )

@@ -250,7 +250,7 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: i
     )
 
 
-def once_adopted(
+def plan_after_reuse(
     study: StudyConfig,
     history: RunHistory,
     found: Sequence[ReusedRun],

@@ -241,7 +241,7 @@ def _row(
     study: StudyConfig, history: RunHistory, configuration: Configuration, retry_before: int
 ) -> PlanRow:
     """Return the plan's row of a configuration: its finished seeds and those still to run."""
-    seeds, runs = study.seeds, history.of(configuration.key)
+    seeds, runs = study.seeds, history.runs_by_seed(configuration.key)
     state = history.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: runs[seed] for seed in seeds if seed in runs}
@@ -273,11 +273,13 @@ def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """Outcome of a run of a study. Counts are numbers of configurations, including controls.
+    """Outcome of a run of a study, as returned by `run_study`.
+
+    Counts are numbers of configurations, including controls.
 
     Attributes:
         done: Configurations that are finished for every seed.
-        failed: Configurations with at least one failed seed.
+        failed: Configurations with at least one failed seed, including `partly`.
         pruned: Configurations that the scheduler stopped.
         missing: Configurations that were not run, or were interrupted.
         experiment: Name of the study's experiment in the store.
@@ -286,11 +288,16 @@ class StudyOutcome:
         ran: Whether anything was run.
         final: Whether another run would change nothing: nothing is missing, and failures would
             recur.
-        unpublished: Why the study's own run does not show the report. "" if it does, or if there
-            was none to show.
+        unpublished: Why the report is not shown at the study's own run. "" if it is shown, or if
+            there is no report.
         failed_seeds: Total number of failed seeds.
         partly: Configurations with both failed and finished seeds.
         history: Runs of the study as they were last read, for its report.
+
+    Example:
+        >>> outcome = run_study("prompt_len", ["seeds=3"])
+        >>> if not outcome.complete:
+        ...     print(outcome.failed, outcome.missing)
     """
 
     done: int

@@ -1,17 +1,17 @@
-"""Use Ray: a session, its nodes, and the extraction of features on them.
+"""Start or join Ray, and extract features on its nodes.
 
-Responsible for a private Ray that listens only on loopback with a separate token, for Ray's output,
+Responsible for a private Ray that listens only on loopback and has its own token, for Ray's output,
 and for all uses of private names of Ray. Importing it imports Ray, which takes two seconds.
 """
 
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
     Death,
-    dead_daemon,
-    death_of,
     error_text,
+    find_dead_daemon,
     kill_worker,
     last_error,
-    memory_kills_as_worker_deaths,
+    parse_death,
+    report_memory_kills_as_deaths,
 )
 from harness.ray.session import cluster_resources, ray_session

@@ -1,8 +1,8 @@
 """Extract features on a cluster: actors on its nodes encode a split, shard by shard.
 
-Actors keep their backbone until the context ends. If an actor dies, all actors are ended, and new
-ones, as many as fit then, encode the remaining shards. Ray's own retries are not used: a task waits
-for its actor to restart, for ever if the other actors occupy the rest of the cluster. Tasks are not
+Actors keep their backbone until the context ends. If an actor dies, all actors are killed, and as
+many new ones as fit encode the remaining shards. Ray's own retries are not used: a task waits
+for its actor to restart, forever if other actors occupy the rest of the cluster. Tasks are not
 used in place of actors, because their GPU memory would stay allocated while trials run.
 """
 
@@ -23,7 +23,7 @@ from harness.errors import ClusterError
 from harness.method import check_code, code_version
 from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
-from harness.resources import at_once, check_room
+from harness.resources import check_capacity, count_fitting_trials
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, ImageDataset, ImageFile, UndecodableError
@@ -39,10 +39,10 @@ from ship.features import (
 from ship.plugins import load_origins, loaded_origins
 from ship.registry import Origin
 
-LARGE: Final = 16_384
+MIN_VIEWS: Final = 16_384
 """Minimum number of views for which actors without a GPU are worth their start of about 15 s.
 
-It is 32 shards, which take the driver minutes with ViT-B/16.
+It is 32 shards, for which the driver needs minutes with ViT-B/16.
 """
 MAX_TRIES: Final = 5
 """Maximum number of times that a split is started because actors died."""
@@ -113,7 +113,9 @@ class EncodeActor:
             load_origins(self._plugins)  # a plugin may define the type of the images
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
-                raise ValueError(f"backbone {name} has other weights on a node than on the driver")
+                raise ValueError(
+                    f"the weights of backbone {name} differ between a node and the driver"
+                )
         self._clip.image_precision = precision
         return self._clip
 
@@ -151,7 +153,7 @@ class ClusterEncoder(ExitStack):
         self._resources, self._load_backbone = resources, load_backbone
         self.device = accelerator if resources.gpus else "cpu"
         self._session = session
-        self._most_at_once = MAX_CONCURRENT if resources.gpus else 1
+        self._max_shards = MAX_CONCURRENT if resources.gpus else 1
         self._is_open = False
         self._actors: list[Any] = []
 
@@ -178,7 +180,7 @@ class ClusterEncoder(ExitStack):
             DatasetError: Images cannot be decoded, or only on the driver.
             ClusterError: Actors cannot start, or die repeatedly.
         """
-        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < LARGE:
+        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
             yield from encode_split(clip, dataset, split, views, shards, done)
             return
         if not self._is_open:
@@ -186,7 +188,7 @@ class ClusterEncoder(ExitStack):
             self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
-            check_room(self._resources, cluster_resources())  # nodes may have been lost
+            check_capacity(self._resources, cluster_resources())  # nodes may have been lost
         # the reference is kept, because actors that start later need it, too
         images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
@@ -194,14 +196,14 @@ class ClusterEncoder(ExitStack):
         remaining = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MAX_TRIES),
-            retry=retry_if_exception(_is_loss),
+            retry=retry_if_exception(_is_actor_loss),
             after=lambda _: self._end_actors(),
             reraise=True,
         )
         try:
             for attempt in retrying:
                 with attempt:
-                    for part, answer in self._answers(arguments, remaining):
+                    for part, answer in self._encode_shards(arguments, remaining):
                         if isinstance(answer, str):
                             raise _undecodable(dataset, split, answer)
                         for shard, features in zip(part, answer, strict=True):
@@ -211,19 +213,19 @@ class ClusterEncoder(ExitStack):
         except RayError as error:  # finished shards stay in the cache
             reason = last_error(str(error))
             raise ClusterError(
-                f"features of {dataset.name} cannot be extracted: {reason}"
+                f"cannot extract the features of {dataset.name}: {reason}"
             ) from error
         finally:
             if remaining:  # stop the actors, because their results are no longer needed
                 self._end_actors()
 
-    def _answers(
+    def _encode_shards(
         self, arguments: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
         """Return an iterator of the actors' results, in the order in which they finish.
 
         Args:
-            arguments: First arguments of each call of Encoder.encode.
+            arguments: First arguments of each call of EncodeActor.encode.
             shards: Shards of one split.
 
         Raises:
@@ -231,7 +233,7 @@ class ClusterEncoder(ExitStack):
         """
         if not self._actors:
             self._start_actors()
-        size = min(self._most_at_once, math.ceil(len(shards) / len(self._actors)))
+        size = min(self._max_shards, math.ceil(len(shards) / len(self._actors)))
         parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
         pool: Any = ActorPool(self._actors)
         answers: Iterator[Any] = pool.map_unordered(
@@ -251,7 +253,7 @@ class ClusterEncoder(ExitStack):
             loaded_origins(),
             code_version(),
         )
-        n_actors = max(1, at_once(self._resources, cluster_resources()))
+        n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor
             for actor in (kind.remote(*arguments) for _ in range(n_actors))
@@ -285,7 +287,7 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     return max(threads, int(cores * resources.gpus / gpus))
 
 
-def _is_loss(error: BaseException) -> bool:
+def _is_actor_loss(error: BaseException) -> bool:
     """Return True if an actor, its node or its result was lost. Its own errors would recur."""
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
@@ -299,6 +301,6 @@ def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     except UndecodableError:
         return decoding_error(dataset, split, name)
     return DatasetError(
-        f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
-        "cluster: data_root (--data-root) must be there under the same path on each"
+        f"dataset {dataset.name}: {name} can be decoded on the driver, but not on every node. "
+        "Provide the same data_root (--data-root) on every node"
     )

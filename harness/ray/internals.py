@@ -1,8 +1,8 @@
 """All uses of private names of Ray, and the interpretation of its messages about dead workers.
 
 No other file of harness uses private names (tests/harness/ray/test_internals.py). If the installed
-Ray lacks a name, its replacement does nothing; each one says what is lost then. harness.ray.session
-explains the paths into Ray's code. A raylet is Ray's process on each node.
+Ray lacks a name, its replacement does nothing; each docstring says what Ray then does.
+harness.ray.session explains the paths into Ray's code. A raylet is Ray's process on each node.
 """
 
 import os
@@ -50,7 +50,7 @@ _IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
 _DAEMONS: Final = ("raylet", "gcs_server")
 
 
-def _of_ray(name: str) -> Any | None:
+def _find_in_ray(name: str) -> Any | None:
     """Return the object of a full dotted name, or None if the installed Ray lacks it."""
     try:
         return resolve_name(name)
@@ -58,20 +58,20 @@ def _of_ray(name: str) -> Any | None:
         return None
 
 
-def _replaced(name: str, replacement: Any) -> AbstractContextManager[Any]:
+def _replace(name: str, replacement: Any) -> AbstractContextManager[Any]:
     """Replace the object of a full dotted name inside the context, if Ray has it."""
-    return nullcontext() if _of_ray(name) is None else patch(name, replacement)
+    return nullcontext() if _find_in_ray(name) is None else patch(name, replacement)
 
 
-def _wrapped(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
+def _wrap(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
     """Wrap a function or method of Ray inside the context.
 
     Args:
         name: Full dotted name of the function.
         wrapper: Function that gets the original one, then its arguments.
     """
-    original = _of_ray(name)
-    return _replaced(name, lambda *args, **keys: wrapper(original, *args, **keys))
+    original = _find_in_ray(name)
+    return _replace(name, lambda *args, **keys: wrapper(original, *args, **keys))
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def private_ray() -> Iterator[None]:
             stack.enter_context(_authentication(variables, reread))
         # False is the default on macOS and Windows. Passing _node_ip_address="127.0.0.1" would not
         # do: Ray replaces it by the address of a network interface.
-        stack.enter_context(_replaced("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
+        stack.enter_context(_replace("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
         yield
 
 
@@ -149,7 +149,7 @@ def token_hint() -> str:
     """
     if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
         return ""
-    return f". If the cluster asks for the token in {TOKEN_FILE}, set {MODE}=token"
+    return f". If the cluster requires the token in {TOKEN_FILE}, set {MODE}=token"
 
 
 def _authentication_reader() -> Callable[[], None] | None:
@@ -158,8 +158,8 @@ def _authentication_reader() -> Callable[[], None] | None:
     By default the core reads them from the environment only once, when Ray is imported. None if the
     installed Ray lacks the function.
     """
-    initialize: Any = _of_ray("ray._raylet.Config.initialize")
-    loader: Any = _of_ray("ray._raylet.AuthenticationTokenLoader.instance")
+    initialize: Any = _find_in_ray("ray._raylet.Config.initialize")
+    loader: Any = _find_in_ray("ray._raylet.AuthenticationTokenLoader.instance")
     if initialize is None or loader is None:
         return None
 
@@ -172,10 +172,10 @@ def _authentication_reader() -> Callable[[], None] | None:
     return reread
 
 
-def everything_killed_at_once() -> AbstractContextManager[None]:
+def kill_all_at_shutdown() -> AbstractContextManager[None]:
     """Make ray.shutdown send SIGKILL to Ray's processes and their children.
 
-    By default it sends SIGTERM, which is blocked in them (harness.ray.session.sigterm_blocked), and
+    By default it sends SIGTERM, which is blocked in them (harness.ray.session.block_sigterm), and
     waits a second for each. The raylet's agents notice its death only after a minute
     (python/ray/_private/node.py, kill_all_processes).
     """
@@ -191,10 +191,10 @@ def everything_killed_at_once() -> AbstractContextManager[None]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    return _wrapped("ray._private.node.Node.kill_all_processes", killed)
+    return _wrap("ray._private.node.Node.kill_all_processes", killed)
 
 
-def workers_import_as_the_driver() -> AbstractContextManager[None]:
+def limit_worker_imports() -> AbstractContextManager[None]:
     """Make workers of a Ray that is joined inside import only from the driver's sys.path.
 
     By default Ray puts the driver's working directory first on the sys.path of every worker. A
@@ -208,10 +208,10 @@ def workers_import_as_the_driver() -> AbstractContextManager[None]:
         paths[:] = [path for path in paths if Path(path).resolve() in folders]
         return original(job)
 
-    return _wrapped("ray.job_config.JobConfig._serialize", serialized)
+    return _wrap("ray.job_config.JobConfig._serialize", serialized)
 
 
-def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
+def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
     """Make Tune treat a worker that Ray killed because of low memory as one that died.
 
     The OutOfMemoryError of such a worker is not a RayActorError, and Tune ends the whole run when
@@ -228,7 +228,7 @@ def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
         return original(*map(as_death, args), **converted)
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
-    return _wrapped(f"{manager}._actor_task_failed", failed)
+    return _wrap(f"{manager}._actor_task_failed", failed)
 
 
 def kill_worker(trial: Any) -> bool:
@@ -238,7 +238,7 @@ def kill_worker(trial: Any) -> bool:
         trial: Tune's trial, as passed to callbacks.
 
     Returns:
-        True if Ray was told to kill it. False if Tune does not expose the trial's process.
+        True if Ray was asked to kill it. False if Tune does not expose the trial's process.
     """
     actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
     if actor is None or not ray.is_initialized():  # ray.kill would start a new Ray
@@ -260,7 +260,7 @@ class Death:
     reason: str
 
 
-def death_of(message: str) -> Death:
+def parse_death(message: str) -> Death:
     """Return the cause of a worker's death from Ray's message.
 
     A lost connection counts as a lost node if Ray has ever known a second node, because the network
@@ -273,7 +273,7 @@ def death_of(message: str) -> Death:
     if LOW_MEMORY in message:
         used = MEMORY_USED.search(message)
         amount = f" ({used[1]})" if used else ""
-        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{amount}")
+        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray because memory was low{amount}")
     if NODE_DIED in message:
         return Death(Failure.NODE_LOST, "its node was lost")
     if CONNECTION_BROKE in message and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
@@ -292,7 +292,7 @@ def last_error(text: str) -> str:
     messages = [line for line in lines if not line.startswith("Traceback ")]
     starts = [index for index, line in enumerate(messages) if _IS_ERROR.match(line)]
     first = starts[-1] if starts else -3
-    return " ".join(messages[first:]) or "its process ended without a word"
+    return " ".join(messages[first:]) or "its process ended without an error message"
 
 
 def error_text(trial: Any) -> str:
@@ -314,14 +314,14 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def dead_daemon() -> str | None:
+def find_dead_daemon() -> str | None:
     """Return a description of an essential process of a private Ray that has died.
 
     Returns:
         Text such as "raylet, signal 9". None if both processes are alive, if this process has not
         started Ray, or if Ray does not expose them.
     """
-    node: Any = _of_ray("ray._private.worker._global_node")
+    node: Any = _find_in_ray("ray._private.worker._global_node")
     dead = dict(node.dead_processes()) if hasattr(node, "dead_processes") else {}
     for name in _DAEMONS:
         if name in dead:

@@ -25,12 +25,12 @@ from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import error_text, one_line, redacted
 
-# A start takes 2 s, or minutes if Python is read over a slow network.
+# Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
 STORE_FLOOR = 200 * 2**20
 # Path of Ray's sockets below RAY_TMPDIR, and the maximum length of the whole path in bytes.
 SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
-LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 # Variables that Ray and Tune read in the driver.
 DRIVER_ENVIRONMENT = {
     **internals.UNDOCUMENTED_ENVIRONMENT,
@@ -80,19 +80,19 @@ def ray_session(
         variables = worker_environment(resources)
         if address is not None:
             stack.enter_context(internals.send_token())
-            stack.enter_context(left_at_the_end())
-            start(address, verbose, runtime_env={"env_vars": variables})
+            stack.enter_context(shut_down_at_exit())
+            start_ray(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(internals.private_ray())
             # Ray's folder is accessible to all users of the machine. This one around it, with its
             # sockets, logs and spilled objects, is not.
-            folder = stack.enter_context(scratch(LONGEST_SOCKET - len(SOCKET)))
-            stack.enter_context(left_at_the_end())
+            folder = stack.enter_context(scratch(MAX_SOCKET_PATH - len(SOCKET)))
+            stack.enter_context(shut_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
             # they could not use prestarted processes, and would have to wait for an agent.
             session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
             with environment({**variables, **session}, over=True):
-                start(
+                start_ray(
                     "local",
                     verbose,
                     num_cpus=usable_cpus(),
@@ -103,7 +103,7 @@ def ray_session(
         yield True
 
 
-def start(address: str, verbose: bool, **options: Any) -> None:
+def start_ray(address: str, verbose: bool, **options: Any) -> None:
     """Call ray.init, and keep this process's signal handlers.
 
     Args:
@@ -116,16 +116,19 @@ def start(address: str, verbose: bool, **options: Any) -> None:
     """
     level = logging.INFO if verbose else logging.CRITICAL
     try:
-        with sigterm_blocked(), own_handlers(), internals.workers_import_as_the_driver():
+        with block_sigterm(), restore_signal_handlers(), internals.limit_worker_imports():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # Ray raises a plain Exception if it cannot start
-        local = "Ray did not start, the same command tries again"
-        subject = local if address == "local" else f"no Ray cluster at {address}"
-        hint = "" if address == "local" else internals.token_hint()
-        raise ClusterError(f"{subject}: {_start_fault(error)}{hint}") from error
+        fault = _describe_start_fault(error)
+        if address == "local":
+            advice = "Run the same command to try again"
+            line = f"Ray did not start: {fault.rstrip('.')}. {advice}"
+        else:
+            line = f"no Ray cluster at {address}: {fault}{internals.token_hint()}"
+        raise ClusterError(line) from error
 
 
-def _start_fault(error: Exception) -> str:
+def _describe_start_fault(error: Exception) -> str:
     """Return in one line why Ray did not start or was not joined.
 
     On a version mismatch, Ray lists the versions of Ray and Python after the first line.
@@ -149,13 +152,13 @@ def require_worker() -> None:
     except ray.exceptions.RayError as error:
         fault = one_line(error).rstrip(".")
         raise ClusterError(
-            f"Ray started no worker process (limit {START_SECONDS:g} s): {fault}. "
+            f"Ray started no worker process within {START_SECONDS:g} s: {fault}. "
             "Run the same command to try again"
         ) from error
 
 
 @contextmanager
-def left_at_the_end() -> Iterator[None]:
+def shut_down_at_exit() -> Iterator[None]:
     """Leave Ray at the end of the context.
 
     Tune leaves references to Ray's objects in cycles. If one of them is collected while Ray's core
@@ -166,17 +169,17 @@ def left_at_the_end() -> Iterator[None]:
         yield
     finally:
         gc.collect()
-        with own_handlers(), internals.everything_killed_at_once():
+        with restore_signal_handlers(), internals.kill_all_at_shutdown():
             ray.shutdown()
 
 
 @contextmanager
-def sigterm_blocked() -> Iterator[None]:
+def block_sigterm() -> Iterator[None]:
     """Block SIGTERM in processes that are started inside. This process gets it at the end.
 
     `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
     its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
-    raylet that SIGTERM ends reports its node dead, whereupon the core of the driver writes to the
+    raylet that SIGTERM ends reports its node dead. The core of the driver then writes to the
     raylet's closed socket and ends the process within 0.1 s, with runs left RUNNING
     (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
     """
@@ -188,7 +191,7 @@ def sigterm_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def own_handlers() -> Iterator[None]:
+def restore_signal_handlers() -> Iterator[None]:
     """Restore this process's signal handlers at the end of the context.
 
     ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its

@@ -17,8 +17,8 @@ from harness.resources import preflight
 PAUSE_SECONDS = 1.0
 
 
-def alive(address: str) -> int:
-    """Return the number of alive nodes of a cluster, as reported by the node at an address.
+def count_alive(address: str) -> int:
+    """Return the number of alive nodes of the cluster at an address.
 
     Raises:
         ClusterError: Nothing answers at the address.
@@ -43,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reraise=True,
         ):
             with attempt:
-                n_alive = alive(options.address)
+                n_alive = count_alive(options.address)
                 if n_alive < options.count:
-                    raise ClusterError(f"{n_alive} of {options.count} nodes are there")
+                    raise ClusterError(f"{n_alive} of {options.count} nodes are alive")
     except ClusterError as error:
-        print(f"Ray at {options.address} after {options.seconds:g} s: {error}", file=sys.stderr)
+        line = f"Ray at {options.address} is not ready after {options.seconds:g} s: {error}"
+        print(line, file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """Write a study to the store: a run for itself and one for each trial.
 
-Responsible for tags, params, metrics and their times, and the version of the code. How writes reach
-the store is in harness.store.
+Responsible for tags, params, metrics and their times, and the version of the code. harness.store
+sends the writes.
 """
 
 from harness.recording.study_run import StudyRun, describe_runs, publish

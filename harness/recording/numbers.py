@@ -37,7 +37,7 @@ def final_metrics(
     Args:
         numbers: Numbers of each seed, the objective and the costs, by their names in the store.
         seeds: Seeds of the run.
-        protocol: ProtocolMetrics of the run. It determines the metrics that have intervals.
+        protocol: Name of the run's protocol. It determines the metrics that have intervals.
     """
     tested = _over_seeds(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
@@ -45,12 +45,12 @@ def final_metrics(
 
 
 def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
-    """Return a run's result in words for MLflow's run page, such as "H 61.8 ± 0.7, 10 seeds".
+    """Return a run's result as text for MLflow's run page, such as "H 61.8 ± 0.7, 10 seeds".
 
     Args:
         metrics: Final metrics of the run.
         n_seeds: Number of its seeds.
-        protocol: ProtocolMetrics of the run, whose default metric is shown.
+        protocol: Name of the run's protocol, whose default metric is shown.
 
     Returns:
         The mean, and half of the 95% interval if there is one. Without a mean, an empty text.

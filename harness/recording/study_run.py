@@ -27,8 +27,8 @@ from harness.store import (
     State,
     Store,
     Tag,
+    escape_text,
     find_study_run,
-    plain,
     planned_tags,
     points,
     split_tag,
@@ -37,7 +37,7 @@ from harness.store import (
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
 ENVIRONMENT_ARTIFACT = "environment.txt"  # all installed packages
-_AGAINST = "; against the baseline: "  # after a run's own result, in its description
+_DIFFERENCE = "; difference from the baseline: "  # after a run's own result, in its description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
@@ -56,8 +56,8 @@ class StudyRun:
     experiment_id: str
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
-    _wanted: list[str] = field(default_factory=list)  # entries of Tag.WANTED; set by describe()
-    _wanted_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
+    _planned: list[str] = field(default_factory=list)  # entries of Tag.PLANNED; set by describe()
+    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
@@ -76,7 +76,7 @@ class StudyRun:
             Tag.STATE: State.RUNNING,
         }
         if study.description:
-            tags[Tag.RUN_NOTE] = study.description  # until a report takes its place
+            tags[Tag.RUN_NOTE] = study.description  # until a report replaces it
         metric = f"test/{PROTOCOLS[study.base.protocol].default}"
         store.set_experiment_tags(
             experiment_id, {Tag.PRIMARY_METRIC: metric, Tag.PRIMARY_IS_GREATER_BETTER: "True"}
@@ -85,7 +85,7 @@ class StudyRun:
         return cls(store, experiment_id, run_id, tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
-        """Update the run's tags to the present study, and save its YAML as files.
+        """Update the run's tags to the current study, and save its YAML as files.
 
         The YAML is saved as the user wrote it and with every key. It is written before the tags, so
         that tags that are up to date imply that it was saved. Nothing reads it, because the tags
@@ -96,9 +96,9 @@ class StudyRun:
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._wanted = [wanted_text(configuration) for configuration in configurations]
-        self._wanted_keys = {configuration.key for configuration in configurations}
-        tags = {**study_tags(study), **self._wanted_tags()}
+        self._planned = [planned_entry(configuration) for configuration in configurations]
+        self._planned_keys = {configuration.key for configuration in configurations}
+        tags = {**study_tags(study), **self._planned_tags()}
         # empty the continuation tags that a shorter text does not need any more
         longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
@@ -107,22 +107,22 @@ class StudyRun:
         self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Mark the study's run as RUNNING, with the present code and package versions."""
+        """Mark the study's run as RUNNING, with the current code and package versions."""
         files = {ENVIRONMENT_ARTIFACT: environment_text().encode()}
         update = RunUpdate(run=self.run_id, files=files, tags=source_tags(), state=State.RUNNING)
         self.store.write(update)
         self.tags[Tag.STATE] = State.RUNNING
 
-    def want(self, configuration: Configuration) -> None:
+    def add_planned(self, configuration: Configuration) -> None:
         """Add a configuration that the sampler proposed to the list of planned configurations.
 
         Only tags that change are written, in one request. A driver that is killed therefore leaves
         the list with or without the configuration, never with a part of it.
         """
-        if configuration.key not in self._wanted_keys:
-            self._wanted_keys.add(configuration.key)
-            self._wanted.append(wanted_text(configuration))
-            self._put(self._wanted_tags())
+        if configuration.key not in self._planned_keys:
+            self._planned_keys.add(configuration.key)
+            self._planned.append(planned_entry(configuration))
+            self._put(self._planned_tags())
 
     def end(self, state: State) -> None:
         """Set the final state of the study's run, unless the store has that state already."""
@@ -130,15 +130,15 @@ class StudyRun:
             self.store.write(RunUpdate(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def place_runs(self, history: RunHistory, plan: Plan) -> bool:
-        """Update the control and assignment tags of old runs to the present study.
+    def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
+        """Update the control and assignment tags of old runs to the current study.
 
         The run of a control may have become a run of the study's space. If a factor was added, its
         baseline is added to the assignments of older runs.
 
         Args:
             history: Run history of the study.
-            plan: Plan with the study's present configurations.
+            plan: Plan with the study's current configurations.
 
         Returns:
             True if any run was changed.
@@ -149,26 +149,26 @@ class StudyRun:
         }
         has_changed = False
         for run in history.runs:
-            changed = _changed(tags_by_key.get(run.config_key, {}), run.logged.tags)
+            changed = _find_changes(tags_by_key.get(run.config_key, {}), run.logged.tags)
             if changed:
                 self.store.write(RunUpdate(run=run.logged.run_id, tags=changed))
                 has_changed = True
         return has_changed
 
-    def _wanted_tags(self) -> dict[str, str]:
-        return planned_tags(self._wanted)
+    def _planned_tags(self) -> dict[str, str]:
+        return planned_tags(self._planned)
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
-        """Write the tags that changed. If any did, write the other fields of Changes, too."""
-        changed = _changed(tags, self.tags)
+        """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
+        changed = _find_changes(tags, self.tags)
         if changed:
             self.store.write(RunUpdate(run=self.run_id, tags=changed, **fields))
             self.tags |= changed
 
 
-def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that the store lacks or has with another text."""
-    return {name: text for name, text in wanted.items() if stored.get(name) != text}
+    return {name: text for name, text in tags.items() if stored.get(name) != text}
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
@@ -187,7 +187,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def wanted_text(configuration: Configuration) -> str:
+def planned_entry(configuration: Configuration) -> str:
     """Return a configuration's entry in the JSON list of planned configurations."""
     return ConfigurationRecord(
         configuration.key, dict(configuration.assignment), configuration.control
@@ -203,7 +203,7 @@ def configuration_tags(configuration: Configuration) -> dict[str, str]:
     }
 
 
-def publish(store: Store, run_id: str, made: Publication) -> bool:
+def publish(store: Store, run_id: str, publication: Publication) -> bool:
     """Write a report to the study's own run in MLflow, unless the run has it already.
 
     A digest is written last. If the driver is killed before that, the next run of the study writes
@@ -212,7 +212,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     Args:
         store: Open store.
         run_id: MLflow's ID of the study's own run.
-        made: Report to show.
+        publication: Report to show.
 
     Returns:
         True if anything was written.
@@ -222,26 +222,36 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     """
     run = store.read(lambda client: client.get_run(run_id))
     # the stamp represents the files, which take seconds to make
-    parts = [dict(made.metrics), dict(made.params), made.best, made.note, made.stamp]
+    parts = [
+        dict(publication.metrics),
+        dict(publication.params),
+        publication.best,
+        publication.note,
+        publication.stamp,
+    ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
     stored = run.data.params
     # MLflow cannot delete a metric, so outdated headlines become NaN.
-    withdrawn = {
+    outdated = {
         name: math.nan
         for name, value in run.data.metrics.items()
         if name.startswith(HEADLINE) and not math.isnan(value)
     }
     changes = RunUpdate(
         run=run_id,
-        metrics=points({**withdrawn, **made.metrics}),
-        params={name: text for name, text in made.params.items() if name not in stored},
-        tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
+        metrics=points({**outdated, **publication.metrics}),
+        params={name: text for name, text in publication.params.items() if name not in stored},
+        tags={
+            Tag.RUN_NOTE: _note(publication, stored),
+            Tag.BEST: publication.best,
+            Tag.PUBLISHED: digest,
+        },
     )
-    answer = _cut(plain(made.answer), MAX_EXPERIMENT_TAG)
+    answer = _truncate(escape_text(publication.answer), MAX_EXPERIMENT_TAG)
     store.set_experiment_tags(run.info.experiment_id, {Tag.RUN_NOTE: answer})
-    for name, content in made.files().items():
+    for name, content in publication.files().items():
         if len(content) <= MAX_BYTES:
             store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
@@ -261,9 +271,9 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
     """
     for run in runs if differences else ():
         stored = run.tags.get(Tag.RUN_NOTE, "")
-        note = stored.partition(_AGAINST)[0]
+        note = stored.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
-            note += f"{_AGAINST}{differences[run.run_id]}"
+            note += f"{_DIFFERENCE}{differences[run.run_id]}"
         if note != stored:
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
@@ -278,19 +288,19 @@ def _note(publication: Publication, stored: Mapping[str, str]) -> str:
         stored: Params of the run in the store.
     """
     outdated = [
-        f"`{name}` {publication.params.get(name, 'no constant')}"
+        f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
         for name, text in sorted(stored.items())
         if publication.params.get(name) != text
     ]
     head = ""
     if outdated:
         values = ", ".join(outdated)
-        head = f"MLflow keeps the first value of a parameter; these are now: {values}.\n\n"
-    tail = f"\nThe whole report: Artifacts, `{REPORT}/{publication.page}`."
-    return _cut(head + publication.note, MAX_TAG - len(tail)) + tail
+        head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
+    tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
+    return _truncate(head + publication.note, MAX_TAG - len(tail)) + tail
 
 
-def _cut(text: str, limit: int) -> str:
+def _truncate(text: str, limit: int) -> str:
     """Truncate a text to a number of characters, at the end of a line if possible."""
     if len(text) <= limit:
         return text

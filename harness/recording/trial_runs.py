@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.messages import LOST
+from harness.messages import FAILED_SEEDS
 from harness.planning import Fingerprints, ReusedRun, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
 from harness.recording.study_run import StudyRun, configuration_tags
@@ -27,10 +27,10 @@ from harness.store import (
     State,
     Tag,
     is_metric,
-    kept_files,
     params,
     parse_seed_table,
     points,
+    read_run_files,
     seed_metric,
     seed_table,
     shown_metrics,
@@ -42,15 +42,15 @@ from ship.checksum import add_checksum, check_content
 from ship.trial_config import join_reasons
 
 # Tags that a reused run copies from the run that computed it. Others follow from the configuration.
-_MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
+_COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # characters of a run's name in MLflow's databases
 # Minimum interval between writes of a trial's epochs, in seconds and as a share of its time. Each
-# request takes the driver milliseconds, during which other trials wait.
+# request costs the driver milliseconds, during which other trials wait.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
 @dataclass
-class _Open:
+class _OpenRun:
     """A trial's run that is being written.
 
     Attributes:
@@ -83,7 +83,7 @@ class TrialRecorder:
     record: StudyRun
     study: StudyConfig
     fingerprints: Fingerprints
-    _open: dict[str, _Open] = field(default_factory=dict)
+    _open: dict[str, _OpenRun] = field(default_factory=dict)
 
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
         """Create the run of a trial, with its tags and params.
@@ -93,21 +93,21 @@ class TrialRecorder:
             work: Configuration and seeds of the trial.
             tags: Tags in addition to those of the work, or in their place.
         """
-        self.record.want(work.configuration)
+        self.record.add_planned(work.configuration)
         run = self._create_run(work, tags or {})
         config = work.configuration.trial
         names = (config.dataset, *config.targets)
         datasets = {name: self.fingerprints.dataset(name) for name in names}
         self.record.store.write(RunUpdate(run=run, params=params(config), datasets=datasets))
-        self._open[trial_id] = _Open(run, work)
+        self._open[trial_id] = _OpenRun(run, work)
 
-    def epochs(
+    def add_epochs(
         self,
         trial_id: str,
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float],
     ) -> None:
-        """Add a trial's new epochs. They are written now and then, and at the trial's end.
+        """Add a trial's new epochs. They are written at intervals, and at the trial's end.
 
         Args:
             trial_id: ID of the trial.
@@ -126,7 +126,7 @@ class TrialRecorder:
             run.points.clear()
             run.flushed = moment
 
-    def put(self, trial_id: str, epochs: Sequence[Point]) -> None:
+    def add_points(self, trial_id: str, epochs: Sequence[Point]) -> None:
         """Add a trial's epochs as points of metrics, such as those of a reused run."""
         self._open[trial_id].points += epochs
 
@@ -141,7 +141,7 @@ class TrialRecorder:
             trial_id: ID of the trial.
             final: Final result of the trial as a worker sends it (harness.messages).
         """
-        run, failed = self._open[trial_id], final.get(LOST, {})
+        run, failed = self._open[trial_id], final.get(FAILED_SEEDS, {})
         seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
         protocol = run.work.configuration.trial.protocol
         if failed:
@@ -219,14 +219,14 @@ class TrialRecorder:
 
 
 def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
-    """Copy results that a study reuses from another study's run into a new run.
+    """Copy reused results of another study's run into a new run of this study.
 
-    The run is written like that of a trial. If the driver is killed meanwhile, the run has no
+    The run is written like that of a trial. If the driver is killed before the end, the run has no
     outcome, and the next run of the study copies the results again.
 
     Args:
         recorder: Recorder of the study that reuses the results.
-        adoption: Results to reuse.
+        reused: Results to reuse.
 
     Returns:
         True if the run was written. False if files of the other run cannot be read, or if the study
@@ -234,7 +234,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """
     store, save = recorder.record.store, recorder.study.save_models
     run, seeds = reused.known.logged, reused.work.seeds
-    files = store.read(lambda client: kept_files(client, run, trained=save))
+    files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
     numbers = _numbers_of(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
@@ -253,10 +253,10 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     )
     if not has_all_seeds:
         history += _mean_curves(history)
-    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
+    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
     tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.known.study}
     recorder.start(run.run_id, reused.work, tags)
-    recorder.put(run.run_id, history)
+    recorder.add_points(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
     recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
     return True
@@ -269,7 +269,7 @@ def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[st
 
     Args:
         files: Contents of the run's files by path.
-        seeds: Seeds to keep.
+        seeds: Seeds whose models to return.
 
     Returns:
         The files. None if the model of a seed is missing, or trained.json is damaged.
@@ -323,7 +323,7 @@ def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, floa
     """Return the final numbers of the reused seeds, with their share of the run's costs.
 
     Args:
-        adoption: Results to reuse.
+        reused: Results to reuse.
         table: Numbers of the run's seed table.
     """
     metrics, seeds = {**table, **reused.known.logged.metrics}, reused.work.seeds

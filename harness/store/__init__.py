@@ -1,8 +1,8 @@
 """The MLflow store, which is the system of record: its schema, its reader and its writer.
 
 Responsible for the names of tags and metrics, the records of studies and trials, the choice of the
-run that counts for a seed, one driver per study, and writes that are neither lost nor repeated
-while the store does not answer. `harness.recording` decides what a study writes. Imports neither
+run that counts for a seed, one driver per study, and writes that are neither lost nor repeated if
+the store does not answer. `harness.recording` decides what a study writes. Imports neither
 torch nor Ray.
 """
 
@@ -12,9 +12,9 @@ from harness.store.artifacts import (
     MAX_FAILED,
     SUFFIX,
     RunFiles,
-    fetched,
-    keeps_trained,
-    kept_files,
+    fetch_artifacts,
+    has_trained_models,
+    read_run_files,
 )
 from harness.store.changes import (
     INTERRUPTED,
@@ -22,15 +22,15 @@ from harness.store.changes import (
     MAX_TAG,
     Point,
     RunUpdate,
+    escape_text,
     now,
     param_text,
     params,
-    plain,
     points,
     split_tag,
 )
-from harness.store.controls import ALONE, COMPETING, CONTROLS, control_levels, level_id
-from harness.store.errors import StoreAway, StoreError, again
+from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
+from harness.store.errors import StoreAway, StoreError, retry_requests
 from harness.store.history import (
     RunHistory,
     RunRecord,
@@ -43,15 +43,15 @@ from harness.store.history import (
     run_record,
 )
 from harness.store.lease import StudyLost, Timing
-from harness.store.open import Store, find_store, open_store, quieten, store_uri
-from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, ProtocolMetrics
+from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
+from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
 from harness.store.runs import (
     ML_VIEW,
     Run,
-    checked,
     quiet_client,
     read_runs,
-    refreshed,
+    refresh_study_run,
+    require_store,
     run_address,
     runs_address,
     study_names,
@@ -94,11 +94,11 @@ from harness.store.schema import (
     trained_file,
 )
 from harness.store.seed_table import (
+    add_seed_tables,
     is_metric,
     parse_seed_table,
     seed_table,
     shown_metrics,
-    with_seed_tables,
 )
 from harness.store.study_record import ConfigurationRecord, FactorRecord, StudyRecord, planned_tags
 from harness.store.study_store import STORE_TIMEOUT, StudyStore, locked_study

@@ -1,4 +1,4 @@
-"""Check the address of an MLflow store, and whether a store answers there."""
+"""Check the address of an MLflow store, and whether the store answers."""
 
 import os
 import re
@@ -12,18 +12,18 @@ from urllib.request import getproxies
 from harness.wording import error_text, first_line
 
 CONNECT_SECONDS: Final = 5
-_SERVERS: Final = {"http": 80, "https": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # SQLAlchemy's names of databases whose drivers accept connect_timeout.
-_WITH_TIMEOUT: Final = ("postgresql", "mysql", "mariadb")
+_TIMEOUT_DATABASES: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
-# Schemes under which clients of a tracking server keep files: the server or cloud storage. Plain
+# Schemes under which clients of a tracking server save files: the server or cloud storage. Plain
 # web addresses are excluded, because MLflow would send them the token of the tracking server.
-SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
+ARTIFACT_SCHEMES = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 # Some versions of SQLAlchemy decode this, others do not.
-_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+_PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
 # The part after user and password: host, port, path and a database's options.
-_PLACE = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
+_HOST_AND_PATH = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
 def default_tracking_uri() -> str:
@@ -40,13 +40,13 @@ def address_fault(uri: str) -> str | None:
     if uri.startswith(SQLITE):
         return _options_fault(uri)
     if re.match("(?i)sqlite[:+]", uri):  # e.g. sqlite://, a store in memory
-        return f"an sqlite store is a file: write {SQLITE}FILE"
+        return f"an sqlite store must be a file. Write {SQLITE}FILE"
     if _is_well_formed(uri):
         return None
     return (
-        "the store's address is not well formed, and is not shown, as it may hold a password: in a "
-        "user or password write @ / ? # and spaces as %40 %2F %3F %23 and %20; a tracking server "
-        "has a host and perhaps a port, and takes no options (MLFLOW_TRACKING_URI)"
+        "the store's address (MLFLOW_TRACKING_URI) is malformed. It is not shown because it may "
+        "contain a password. In a user name or password, write @ / ? # and spaces as %40 %2F %3F "
+        "%23 and %20. A tracking server has a host, an optional port and no options"
     )
 
 
@@ -54,16 +54,16 @@ def _options_fault(uri: str) -> str | None:
     """Return what is wrong with the path or options of an sqlite store's address, or None.
 
     Options such as ?timeout=30 are refused because locks depend on the store's address: the same
-    store would have two. Paths with characters that an address cannot hold (? or %40) are refused,
-    too.
+    store would have two. Paths with characters that an address cannot contain (? or %40)
+    are also refused.
     """
     plain, mark, rest = uri.partition("?")
-    if "/" in rest or _ENCODED.search(plain):
+    if "/" in rest or _PERCENT_CODE.search(plain):
         return (
-            f"{uri}: the address of an sqlite store can have no ? and no % with two digits in its "
-            f"path: name a store in another folder (MLFLOW_TRACKING_URI)"
+            f"{uri}: the path of an sqlite store cannot contain ? or % followed by two digits. Use "
+            f"a store in another folder (MLFLOW_TRACKING_URI)"
         )
-    return f"{uri}: an sqlite store takes no options: write {plain}" if mark else None
+    return f"{uri}: an sqlite store has no options. Write {plain}" if mark else None
 
 
 def _is_well_formed(uri: str) -> bool:
@@ -79,7 +79,7 @@ def _is_well_formed(uri: str) -> bool:
     if uri.startswith("file:///"):
         return True
     user, _, place = rest.rpartition("@")
-    match = _PLACE.fullmatch(place)
+    match = _HOST_AND_PATH.fullmatch(place)
     if match is None or re.search(r"[\s@?#]", user) or "/" in user.partition(":")[0]:
         return False
     if scheme.lower() not in ("http", "https"):
@@ -106,17 +106,17 @@ def reach_database(uri: str) -> None:
         uri: The store's address. Files and servers are not checked.
 
     Raises:
-        Exception: Whatever SQLAlchemy and the database's driver raise.
+        Exception: Any error of SQLAlchemy or the database's driver.
     """
     scheme, mark, _ = uri.partition("://")
     database = scheme.partition("+")[0]
-    if not mark or database not in (*_WITH_TIMEOUT, "mssql"):
+    if not mark or database not in (*_TIMEOUT_DATABASES, "mssql"):
         return
     import sqlalchemy
 
     url = sqlalchemy.make_url(uri)
     keys = {}
-    if database in _WITH_TIMEOUT and "connect_timeout" not in url.query:
+    if database in _TIMEOUT_DATABASES and "connect_timeout" not in url.query:
         keys["connect_timeout"] = CONNECT_SECONDS
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=keys)
     with closing(engine.connect()):
@@ -130,14 +130,14 @@ def reach_server(uri: str) -> None:
         uri: The store's address. Files, databases and servers behind a proxy are not checked.
 
     Raises:
-        requests.exceptions.ConnectionError: Nothing listens there, or the host does not answer.
+        requests.exceptions.ConnectionError: The port is closed, or the host does not answer.
     """
     parts = urlsplit(uri)
-    if parts.scheme not in _SERVERS or parts.scheme in getproxies() or not parts.hostname:
+    if parts.scheme not in _DEFAULT_PORTS or parts.scheme in getproxies() or not parts.hostname:
         return
     from requests.exceptions import ConnectionError as NoConnection
 
-    place = parts.hostname, parts.port or _SERVERS[parts.scheme]
+    place = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
     try:
         socket.create_connection(place, CONNECT_SECONDS).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Read the files of runs from where MLflow keeps them, including trained models."""
+"""Read the artifact files of runs, including trained models."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
-from harness.store.address import SERVED, SQLITE
+from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
-from harness.store.errors import StoreError, reason, store_errors
+from harness.store.errors import StoreError, describe_cause, store_errors
 from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUNS = "runs:/"
-PROXIED = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
+RUNS_SCHEME = "runs:/"
+PROXY_SCHEME = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
 MAX_FILE = 64 * 2**20  # bytes of a file that reports read
 MAX_FAILED = 3  # failed requests per study; each may take seconds
-AT_ONCE = 8  # concurrent requests to a server
+MAX_REQUESTS = 8  # concurrent requests to a server
 SUFFIX, MANIFEST = ".safetensors", "trained.json"
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+QUIET_ENVIRONMENT = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 @contextmanager
-def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
-    """Provide a local copy of an address's folder or file inside the context.
+def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
+    """Provide a local copy of an artifact folder or file inside the context.
 
     Args:
         uri: A path, an artifact URI, or runs:/RUN_ID. A path is returned as it is.
@@ -52,8 +55,8 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with store_errors(uri), environment(QUIET):
-        base = _resolved(base, store)
+    with store_errors(uri), environment(QUIET_ENVIRONMENT):
+        base = _resolve_address(base, store)
     _require_trusted(base)
     place = urlparse(base)
     if place.scheme in ("", "file"):
@@ -62,7 +65,7 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch() as folder:
-        with store_errors(uri), environment(QUIET):
+        with store_errors(uri), environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):
@@ -73,15 +76,15 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def _resolved(base: str, store: str) -> str:
-    """Return the artifact URI of a runs:/ address. One without a path names the trained models."""
-    if not base.startswith(RUNS):
+def _resolve_address(base: str, store: str) -> str:
+    """Return the artifact URI of a runs:/ address. Without a path it means the trained models."""
+    if not base.startswith(RUNS_SCHEME):
         return base
     from mlflow.tracking import MlflowClient
 
     if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
-        raise StoreError(f"{store}: no MLflow store here")  # MLflow would create one
-    run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
+        raise StoreError(f"{store}: no MLflow store found")  # MLflow would create one
+    run_id, _, path = base.removeprefix(RUNS_SCHEME).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
 
@@ -92,11 +95,13 @@ def _require_trusted(address: str) -> None:
     Raises:
         StoreError: The address is not of a trusted kind.
     """
-    if urlparse(address).scheme not in ("", "file", *SERVED):
-        raise StoreError(f"{address}: must be a path, or lie in one of {', '.join(SERVED)}")
+    if urlparse(address).scheme not in ("", "file", *ARTIFACT_SCHEMES):
+        raise StoreError(
+            f"{address}: must be a path, or begin with one of {', '.join(ARTIFACT_SCHEMES)}"
+        )
 
 
-def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
+def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
     """Return the files of a run by their path among its artifacts, or None if they are unreadable.
 
     Args:
@@ -105,12 +110,12 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
         trained: Whether to include its trained models.
 
     Raises:
-        Exception: Whatever the client raises if the store does not answer.
+        Exception: Any error of the client, if the store does not answer.
     """
     names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
-        with scratch() as folder, environment(QUIET):
+        with scratch() as folder, environment(QUIET_ENVIRONMENT):
             for entry in client.list_artifacts(run.run_id):
                 if entry.path in names:
                     client.download_artifacts(run.run_id, entry.path, str(folder))
@@ -119,31 +124,31 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
                 for path in folder.rglob("*")
                 if path.is_file() and path.stat().st_size <= MAX_BYTES
             }
-    except Exception as error:  # a server may have numbers without files
+    except Exception as error:  # a server may have metrics but no files
         client.get_run(run.run_id)  # raises if the store does not answer
-        logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
+        logger.warning("cannot read the files of run %s: %s", run.run_id, describe_cause(error))
         return None
 
 
-def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
+def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
     """Return True if a run has saved its trained models. False if its files cannot be listed.
 
     Raises:
-        Exception: Whatever the client raises if the store does not answer.
+        Exception: Any error of the client, if the store does not answer.
     """
     try:
         return any(entry.path == TRAINED for entry in client.list_artifacts(run_id))
-    except Exception:  # a server may have numbers without files
+    except Exception:  # a server may have metrics but no files
         client.get_run(run_id)
         return False
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of a study's runs, wherever the store keeps them.
+    """Reader of the artifact files of a study's runs.
 
-    A store's content is untrusted input. Files are read only from the kinds of places where such a
-    store keeps them, and only up to a limit of size.
+    A store's content is untrusted input. Files are read only from the kinds of addresses at which
+    such a store saves them, and only up to a maximum size.
 
     Attributes:
         uri: Address of the store. "" has no files.
@@ -160,11 +165,11 @@ class RunFiles:
         place = urlparse(folder)
         if folder and place.scheme in ("", "file"):
             return _from_disk(Path(unquote(place.path)) / name)
-        # a server that has failed several times is not asked again
-        is_asked = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
-        if place.scheme not in SERVED or not is_asked:
+        # after several failures, no further requests are made
+        may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
+        if place.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
-        content = _downloaded(f"{folder.rstrip('/')}/{name}", self.uri)
+        content = _download(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:
             self._failed.append(run_id)
         return content
@@ -176,7 +181,7 @@ class RunFiles:
             run_ids: IDs of the runs.
             name: Path of the file among a run's artifacts.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
             contents = pool.map(lambda run_id: self.read(run_id, name), run_ids)
             pairs = zip(run_ids, contents, strict=True)
             return {run_id: content for run_id, content in pairs if content is not None}
@@ -190,7 +195,7 @@ def _from_disk(path: Path) -> bytes | None:
     return None
 
 
-def _downloaded(address: str, uri: str) -> bytes | None:
+def _download(address: str, uri: str) -> bytes | None:
     """Download a file without MLflow's progress bar. None if the store does not provide it.
 
     Args:
@@ -200,9 +205,9 @@ def _downloaded(address: str, uri: str) -> bytes | None:
     from mlflow import artifacts, environment_variables
 
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
-    # The store may raise anything. Tables can be made without the file.
+    # Any error: tables can be built without the file.
     with TemporaryDirectory() as folder, suppress(Exception):
-        if urlparse(address).scheme == PROXIED:
+        if urlparse(address).scheme == PROXY_SCHEME:
             root, *names = address.rsplit("/", 3)  # of the experiment; RUN_ID, artifacts, file
             files = _proxied_files(root, uri)
             path = files.download_artifacts("/".join(names), folder)  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """Write to a run of the store. All writes are idempotent: a repeated one changes nothing.
 
-MLflow accepts the same point of a metric, param or tag again and keeps one.
+If the same point of a metric, param or tag is written again, MLflow stores it once.
 """
 
 import json
@@ -26,11 +26,11 @@ MAX_METRICS = 800  # that fit into one request with the maximum of params and ta
 MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
-LEFT = "its driver ended without closing it"
+DRIVER_DIED = "its driver ended before it closed the run"
 
 
 def now() -> int:
-    """Return the present time in milliseconds since the epoch."""
+    """Return the current time in milliseconds since the epoch."""
     return int(time.time() * 1000)
 
 
@@ -61,7 +61,7 @@ class RunUpdate:
         params: Texts by name, truncated to MAX_PARAM characters.
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
         datasets: Fingerprint of each dataset by name. MLflow lists them as the run's inputs.
-        state: New state of the run. None keeps the present one.
+        state: New state of the run. None keeps the current one.
         at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
             the state is a final one.
     """
@@ -77,42 +77,42 @@ class RunUpdate:
 
 
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Return metric values as points with the present time."""
+    """Return metric values as points with the current time."""
     timestamp = now()
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
-def send(client: "MlflowClient", changes: RunUpdate) -> None:
+def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     """Write changes to their run.
 
     Args:
         client: Client of the store.
-        changes: Changes of one run.
+        update: Changes of one run.
 
     Raises:
-        Exception: Whatever MLflow's client raises.
+        Exception: Any error of MLflow's client.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id, tags = changes.run, dict(changes.tags)
-    if changes.state:
-        tags[Tag.STATE] = changes.state
-    for name, content in changes.files.items():
-        _keep_file(client, run_id, name, content)
-    metrics = [Metric(*point) for point in changes.metrics]
-    params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
-    # MLflow itself splits what is too much for one request, but writes the remaining metrics after
+    run_id, tags = update.run, dict(update.tags)
+    if update.state:
+        tags[Tag.STATE] = update.state
+    for name, content in update.files.items():
+        _log_file(client, run_id, name, content)
+    metrics = [Metric(*point) for point in update.metrics]
+    params = [Param(name, escape_text(text)[:MAX_PARAM]) for name, text in update.params.items()]
+    # MLflow itself splits large requests, but writes the remaining metrics after
     # the tags. A run that is COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
-    marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
+    marks = [RunTag(name, escape_text(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
-    if changes.datasets:
-        client.log_inputs(run_id, datasets=_dataset_inputs(changes.datasets))
-    if changes.state is State.RUNNING:
+    if update.datasets:
+        client.log_inputs(run_id, datasets=_dataset_inputs(update.datasets))
+    if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
-    elif changes.state:
-        client.set_terminated(run_id, status=RUN_STATUS[changes.state], end_time=changes.at)
+    elif update.state:
+        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.at)
 
 
 def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
@@ -127,8 +127,8 @@ def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
     ]
 
 
-def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
-    """Return the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
+def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
+    """Find the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
 
     Args:
         client: Client of the store.
@@ -139,14 +139,14 @@ def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 
 
-def weight(run: Any) -> tuple[bool, int, str]:
+def run_priority(run: Any) -> tuple[bool, int, str]:
     """Return a sort key for runs with the same Tag.RUN_KEY: the run in use has the largest."""
     data = run.data
     written = len(data.params) + len(data.metrics) + len(data.tags)
     return run.info.status != "RUNNING", written, str(run.info.run_id)
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return a text that any store accepts.
 
     NUL is escaped because PostgreSQL refuses it, and MLflow's server then answers 500.
@@ -154,11 +154,11 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\\0")
 
 
-def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
     """Write a file to a run's artifacts.
 
     Raises:
-        Exception: Whatever MLflow's client raises.
+        Exception: Any error of MLflow's client.
     """
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
@@ -168,7 +168,7 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
         client.log_artifact(run_id, str(path), *inside)
 
 
-def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
+def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
     A run whose final state was written, but not yet MLflow's status, keeps that state. A duplicate
@@ -177,7 +177,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     Args:
         client: Client of the store.
         experiment_id: ID of the study's experiment.
-        reason: Text that says why a trial's run was interrupted.
+        reason: Why a trial's run was interrupted.
 
     Returns:
         The number of runs that were RUNNING.
@@ -187,8 +187,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(weight(twin) > weight(run) for twin in same):
+        same = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(run_priority(twin) > run_priority(run) for twin in same):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -198,7 +198,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
         if state is State.RUNNING:
             state = State.INTERRUPTED
             reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        send(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
+        write_update(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
     return len(dead)
 
 

@@ -34,7 +34,7 @@ COMPETING: Final[Mapping[str, Control]] = {
     "no_synthetic": Control({"generator": {"name": "none"}}, ("generator", "synthetic")),
     "text_feature": Control({"generator": {"name": "gaussian_text", "scale": 0.0}}, ("generator",)),
 }
-ALONE: Final = "no_synthetic"  # the fine-tuner alone, for "with or without SHIP"
+FINETUNER_ALONE: Final = "no_synthetic"  # control for "with or without SHIP"
 
 
 def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Turn errors of an MLflow store into one line, and decide whether to retry a request."""
+"""Convert errors of an MLflow store into one-line messages, and retry requests."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,31 +18,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Retries when a study begins, where a user waits for an answer.
-TRIES = 5
-LONGEST_TRY = 10.0  # seconds after which there are no more retries
+MAX_TRIES = 5
+MAX_RETRY_SECONDS = 10.0  # seconds after which there are no more retries
 FIRST_PAUSE = 0.25  # seconds after the first try; doubles after each try
-LONGEST_PAUSE = 4.0
+MAX_PAUSE = 4.0
 
-AGAIN = frozenset({408, 429})
-NEVER = frozenset({501})  # not implemented
-SERVERS = frozenset({"http", "https", "databricks"})
+RETRIED_STATUSES = frozenset({408, 429})
+PERMANENT_STATUSES = frozenset({501})  # not implemented
+SERVER_SCHEMES = frozenset({"http", "https", "databricks"})
 # prefixes of the read-only methods of MlflowClient
-READS = ("get_", "search_", "list_", "download_")
+READ_METHODS = ("get_", "search_", "list_", "download_")
 
 # MLflow's server answers 400 in some cases where it loses the connection to its database.
-_LOST = re.compile(
+_CONNECTION_LOST = re.compile(
     r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
 )
 # The cause, in the long message of an HTTP client's error.
-_WHY = re.compile(
+_CAUSE = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
-_DISK = re.compile(r"disk is full|No space left|quota exceeded|readonly database|disk I/O error")
-_SHOWN, _LONGEST = 150, 300
+_DISK_FAULT = re.compile(
+    r"disk is full|No space left|quota exceeded|readonly database|disk I/O error"
+)
+_MAX_REASON, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
-    """The MLflow store cannot be used. One line names it without secrets, and says why."""
+    """The MLflow store cannot be used. One line has its address without secrets, and the reason."""
 
 
 class NoAnswer(StoreError):
@@ -50,26 +52,26 @@ class NoAnswer(StoreError):
 
 
 class StoreAway(StoreError):
-    """The store did not answer before the study's timeout. The same command resumes the study."""
+    """The store did not answer within the study's timeout. Running the study again resumes it."""
 
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into a StoreError of one line."""
+    """Convert any error of MLflow or its database into a StoreError with a one-line message."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
-        if transient(error, uri):
-            line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
+        if is_transient(error, uri):
+            line = f"{uri}: the MLflow store does not answer ({describe_cause(error, uri)})"
             raise NoAnswer(line) from error
-        cause = redacted(cause_line(error, uri), uri)[:_LONGEST]
+        cause = redacted(cause_line(error, uri), uri)[:_MAX_CAUSE]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite reports a read-only database in this case
-            cause = f"{path} was deleted or moved away while it was in use"
+            cause = f"{path} was deleted or moved while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {cause}") from error
 
 
@@ -84,10 +86,10 @@ def cause_line(error: BaseException, uri: str) -> str:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     lines = (line.strip() for cause in chain for line in error_text(cause).splitlines())
-    return next(filter(_DISK.search, lines), store_fault(error, uri))
+    return next(filter(_DISK_FAULT.search, lines), store_fault(error, uri))
 
 
-def transient(error: BaseException, uri: str) -> bool:
+def is_transient(error: BaseException, uri: str) -> bool:
     """Return True if the same call may succeed later: no answer, 5xx, 429, or no database.
 
     Args:
@@ -105,61 +107,62 @@ def transient(error: BaseException, uri: str) -> bool:
     if isinstance(error, exceptions.ConnectionError | exceptions.Timeout):
         return True
     if isinstance(error, exceptions.HTTPError):
-        return error.response is not None and _passing(error.response.status_code)
+        return error.response is not None and _is_transient_status(error.response.status_code)
     if not isinstance(error, MlflowException):
         return False
-    if _LOST.search(str(error)):
+    if _CONNECTION_LOST.search(str(error)):
         return True
     kind = re.split(r"[+:]", uri, maxsplit=1)[0]
-    if kind in SERVERS:
-        return _passing(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    if kind in SERVER_SCHEMES:
+        return _is_transient_status(error.get_http_status_code())  # type: ignore[no-untyped-call]
     away: bool = error.error_code == "TEMPORARILY_UNAVAILABLE"
     return away and (kind != "sqlite" or "locked" in str(error))
 
 
-def _passing(status: int) -> bool:
-    return (status >= 500 or status in AGAIN) and status not in NEVER
+def _is_transient_status(status: int) -> bool:
+    return (status >= 500 or status in RETRIED_STATUSES) and status not in PERMANENT_STATUSES
 
 
-def reason(error: BaseException, uri: str = "") -> str:
-    """Return why a store did not answer, as a short text without secrets of its address."""
-    match = _WHY.search(str(error))
-    return redacted(match[0] if match else first_line(error), uri)[:_SHOWN]
+def describe_cause(error: BaseException, uri: str = "") -> str:
+    """Return in a few words why a store did not answer, without secrets of its address."""
+    match = _CAUSE.search(str(error))
+    return redacted(match[0] if match else first_line(error), uri)[:_MAX_REASON]
 
 
-def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:
+def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
     """Make requests to a store, with a few retries if it does not answer.
 
     A running study waits far longer for its store (harness.store.study_store).
 
     Args:
         uri: Address of the store.
-        ask: Function that makes idempotent requests.
-        tries: Maximum number of tries. Defaults to TRIES.
+        request: Function that makes idempotent requests.
+        max_tries: Maximum number of tries. Defaults to MAX_TRIES.
 
     Returns:
-        The result of `ask`.
+        The result of `request`.
 
     Raises:
-        Exception: Whatever `ask` raises in the last try, or when a retry would not help.
+        Exception: Any error of `request` in the last try, or one that a retry would not fix.
     """
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: transient(error, uri)),
-        stop=tenacity.stop_after_attempt(tries or TRIES) | tenacity.stop_after_delay(LONGEST_TRY),
-        wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
+        retry=tenacity.retry_if_exception(lambda error: is_transient(error, uri)),
+        stop=tenacity.stop_after_attempt(max_tries or MAX_TRIES)
+        | tenacity.stop_after_delay(MAX_RETRY_SECONDS),
+        wait=tenacity.wait_exponential(FIRST_PAUSE, MAX_PAUSE),
         reraise=True,
     )
-    return retrying(ask)
+    return retrying(request)
 
 
-def wrapped(
-    client: "MlflowClient", around: Callable[[str, Callable[[], Any]], Any]
+def wrap_client(
+    client: "MlflowClient", wrap_call: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """Return a client whose method calls all go through a function.
+    """Return a client that makes each method call through a function.
 
     Args:
         client: Client to wrap.
-        around: Function that gets a method's name and a call of it, and returns the call's result.
+        wrap_call: Function that gets a method's name and a call of it, and returns its result.
     """
 
     class Wrapped:
@@ -167,6 +170,6 @@ def wrapped(
             attribute = getattr(client, name)
             if not callable(attribute):
                 return attribute
-            return lambda *args, **keys: around(name, lambda: attribute(*args, **keys))
+            return lambda *args, **keys: wrap_call(name, lambda: attribute(*args, **keys))
 
     return cast("MlflowClient", Wrapped())

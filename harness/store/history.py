@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.store.artifacts import keeps_trained
+from harness.store.artifacts import has_trained_models
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
@@ -63,7 +63,7 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
-def outranks(state: str, held: str) -> bool:
+def outranks(state: str, previous: str) -> bool:
     """Return True if a newer run's outcome of a seed replaces an older run's outcome.
 
     COMPLETE ranks first, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
@@ -71,9 +71,9 @@ def outranks(state: str, held: str) -> bool:
 
     Args:
         state: State of the newer run.
-        held: State of the older run that counts so far.
+        previous: State of the older run that counts so far.
     """
-    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(held, 0)
+    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
     return new > old or (new == old and state != State.COMPLETE)
 
 
@@ -82,17 +82,17 @@ class RunRecord:
     """One trial's run in the store.
 
     Attributes:
-        logged: The run as MLflow has it.
+        logged: The run as read from MLflow.
         config_key: Key of its configuration.
         control: Name of the control. "" for a configuration of the space.
         assignment: Levels of the factors by dotted name.
         seeds: Seeds of the run.
         state: State of the run.
         failure: Kind of failure. None if it did not fail.
-        reason: Why it has no result, in one line.
+        reason: Why it has no result, as one line of text.
         objective: Seed -> the study's objective at the selected epoch, in percent.
         seconds: Time of its computation. None until it is complete.
-        study: Name of its study if that is not the study that reads it, else "".
+        study: Name of its study if that is another study than the one that reads it, else "".
         unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome, as if the
             run had been interrupted, and are rerun.
     """
@@ -157,19 +157,17 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
             ),
         )
     except KeyError as error:
-        raise StoreError(_damaged(run, f"no tag {error.args[0]}")) from error
+        raise StoreError(_invalid_tags_message(run, f"no tag {error.args[0]}")) from error
     except ValidationError as error:
-        raise StoreError(_damaged(run, error.errors()[0]["msg"])) from error
+        raise StoreError(_invalid_tags_message(run, error.errors()[0]["msg"])) from error
     except ValueError as error:
-        raise StoreError(_damaged(run, one_line(error))) from error
+        raise StoreError(_invalid_tags_message(run, one_line(error))) from error
 
 
-def _damaged(run: Run, fault: str) -> str:
+def _invalid_tags_message(run: Run, fault: str) -> str:
     """Return the message about a run with invalid tags."""
-    return (
-        f"run {run.run_id} has invalid tags ({fault}): fix them, or delete the run, so that its "
-        f"seeds are rerun"
-    )
+    advice = "Fix them, or delete the run to rerun its seeds"
+    return f"run {run.run_id} has invalid tags ({fault}). {advice}"
 
 
 @dataclass(frozen=True)
@@ -200,14 +198,14 @@ class RunHistory:
 
     @cached_property
     def study(self) -> StudyRecord:
-        """The study as its own run describes it; empty if there is none, or if it is damaged."""
+        """The study as described by its own run. Empty if that run is missing or damaged."""
         own_run = next((run for run in self.logged if run.tags.get(Tag.KIND) == Kind.STUDY), None)
         try:
             return StudyRecord.from_tags(own_run.tags if own_run else {})
         except StoreError:  # the next run of the study rewrites the tags
             return StudyRecord()
 
-    def of(self, key: str) -> Mapping[int, RunRecord]:
+    def runs_by_seed(self, key: str) -> Mapping[int, RunRecord]:
         """Return the run that counts for each seed of a configuration."""
         return self.by_key.get(key, {})
 
@@ -216,14 +214,14 @@ class RunHistory:
 
         None means that no run of the configuration has an outcome.
         """
-        states = {run.state for run in self.of(key).values()}
+        states = {run.state for run in self.runs_by_seed(key).values()}
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
         """Return the objective of each finished seed of a configuration."""
         return {
             seed: run.objective[seed]
-            for seed, run in self.of(key).items()
+            for seed, run in self.runs_by_seed(key).items()
             if run.state is State.COMPLETE and seed in run.objective
         }
 
@@ -231,7 +229,7 @@ class RunHistory:
         """Return the seeds of a configuration that failed with a non-finite number."""
         return {
             seed
-            for seed, run in self.of(key).items()
+            for seed, run in self.runs_by_seed(key).items()
             if run.state is State.FAIL and run.failure is Failure.NON_FINITE
         }
 
@@ -265,8 +263,8 @@ def read_finished(
 ) -> list[RunRecord]:
     """Read the finished runs of configurations in the other studies of a store, oldest first.
 
-    Reused runs are left out: the run that computed the result is found itself, unless it was
-    deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
+    Reused runs are skipped, because the run that computed the result is returned itself unless it
+    was deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
     than MAX_REQUESTS keys, only keys that another study plans are requested.
 
     Args:
@@ -290,7 +288,7 @@ def read_finished(
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:
             continue
-        if trained and not keeps_trained(client, run.run_id):
+        if trained and not has_trained_models(client, run.run_id):
             continue
         try:
             records.append(run_record(run, "", names[run.experiment_id]))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from harness.errors import UserError
-from harness.store.errors import READS, wrapped
+from harness.store.errors import READ_METHODS, wrap_client
 from harness.store.schema import Tag
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 2.0
 RELEASE_TRIES, RELEASE_SECONDS, RELEASE_PAUSE = 5, 5.0, 0.1
-LOOK_SECONDS = 1.0  # between two reads of another driver's lease
+POLL_SECONDS = 1.0  # between two reads of another driver's lease
 
 
 class StudyBusy(UserError):
@@ -49,14 +49,17 @@ class StudyBusy(UserError):
             owner: Driver that runs it. None if it is not known.
         """
         who = owner or "another driver"
-        super().__init__(f"study {study!r} is being run by {who} on the same store")
+        super().__init__(
+            f"study {study!r} is already being run by {who} on the same store. Wait until it ends, "
+            f"or stop it first"
+        )
 
 
 class StudyLost(UserError):
     """Another driver has taken over the study. This one must not write any more."""
 
 
-def steady() -> float:
+def boot_seconds() -> float:
     """Return seconds of a monotonic clock that keeps counting while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -69,14 +72,14 @@ class Timing:
         beat: Time between two heartbeats.
         expiry: Time without a heartbeat after which a lease is free.
         claim_pause: Minimum time between a claim and its confirmation.
-        now: Function that returns the present time.
-        sleep: Function that waits.
+        now: Function that returns the current time in seconds.
+        sleep: Function that waits for a number of seconds.
     """
 
     beat: float = 10.0
     expiry: float = 60.0
     claim_pause: float = 0.5
-    now: Callable[[], float] = steady
+    now: Callable[[], float] = boot_seconds
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -113,7 +116,7 @@ def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
 
 @dataclass
 class Lease:
-    """This process's lease of a study. All methods may also raise whatever MLflow raises.
+    """This process's lease of a study. All methods may also raise errors of MLflow.
 
     Attributes:
         client: Client of the store that is not fenced by `check`.
@@ -121,7 +124,7 @@ class Lease:
         study: Name of the study in messages.
         me: This driver, with the number of its writes of the tag.
         timing: Timing of the lease.
-        say: Function that prints a line about a wait.
+        print_line: Function that prints a line about a wait.
     """
 
     client: "MlflowClient"
@@ -129,7 +132,7 @@ class Lease:
     study: str
     me: LeaseOwner
     timing: Timing
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self._claimed = 0.0
@@ -139,7 +142,7 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
-        """Take the lease if it is free or its owner is dead. Repeating the call is harmless.
+        """Claim the lease if it is free or its owner is dead. The call may be repeated.
 
         Raises:
             StudyBusy: Another driver holds the lease. The message names its host and process.
@@ -165,26 +168,26 @@ class Lease:
             start = timing.now()
             owner = self._read()
             if not self._is_me(owner):
-                self._lost = self._lost or self._loss(owner)
+                self._lost = self._lost or self._loss_error(owner)
                 raise self._lost
             if self._stop.is_set():
                 return
-            # If this process was suspended meanwhile, another may have taken over: read again.
+            # If this process was suspended, another driver may have taken over: read again.
             is_late = timing.now() - start > timing.expiry / 2
         self._write()
         self._renewed = max(self._renewed, start)
 
-    def _loss(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
+    def _loss_error(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
         """Return the error to raise: the lease was never confirmed, or it was lost later."""
         if self._renewed < self._claimed:
             return StudyBusy(self.study, owner)
         return StudyLost(
-            f"study {self.study!r} was taken over by {owner or 'another process'}. Nothing more is "
-            f"written here; results in the store are kept"
+            f"study {self.study!r} was taken over by {owner or 'another driver'}. This driver "
+            f"writes nothing more; results in the store are kept"
         )
 
     def check(self) -> None:
-        """Make sure that this process holds the lease. Call it before each write.
+        """Check that this process holds the lease. Call it before each write.
 
         The store is read only if the last confirmation is too old: before the first beat, after a
         suspension of the process, or when beats do not reach the store. A request that was in
@@ -207,7 +210,7 @@ class Lease:
             on_loss: Function called with the error if another driver has the study.
         """
         self._thread = threading.Thread(
-            target=self._keep_beating, args=(on_loss,), name="ship-lease", daemon=True
+            target=self._send_heartbeats, args=(on_loss,), name="ship-lease", daemon=True
         )
         self._thread.start()
 
@@ -226,15 +229,15 @@ class Lease:
             sleep=self.timing.sleep,
         )
         with suppress(tenacity.RetryError):
-            retrying(self._free)
+            retrying(self._delete_own_tag)
 
-    def _free(self) -> None:
+    def _delete_own_tag(self) -> None:
         if self._lost is None and self._is_me(self._read()):
             # deleted, because MLflow's list of experiments would show an empty tag
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
-    def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
-        # A loss found by check() has been raised there.
+    def _send_heartbeats(self, on_loss: Callable[[Exception], None]) -> None:
+        # A loss that check() noticed has already been raised by it.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()
@@ -245,18 +248,18 @@ class Lease:
                 continue
 
     def _watch(self, owner: LeaseOwner) -> None:
-        """Wait until another driver's lease was released or has expired.
+        """Wait until another driver's lease is released or has expired.
 
         Raises:
             StudyBusy: The lease was renewed, so its owner is alive.
         """
         timing, start = self.timing, self.timing.now()
-        self.say(
-            f"study {self.study!r} is held by {owner}: waiting to see whether it still runs, "
-            f"{timing.expiry:g} s at most"
+        self.print_line(
+            f"study {self.study!r} is locked by {owner}: waiting up to {timing.expiry:g} s to see "
+            f"whether it is still running"
         )
         while True:
-            timing.sleep(LOOK_SECONDS)
+            timing.sleep(POLL_SECONDS)
             checked_at = timing.now()
             try:
                 current = self._read()
@@ -269,7 +272,9 @@ class Lease:
             if current != owner:
                 raise StudyBusy(self.study, current)
             if checked_at - start >= timing.expiry:
-                self.say(f"{owner} has not been heard of for {timing.expiry:g} s: taken over")
+                self.print_line(
+                    f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"
+                )
                 return
 
     def _is_me(self, owner: LeaseOwner | None) -> bool:
@@ -283,16 +288,16 @@ class Lease:
         self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, json.dumps(vars(self.me)))
 
 
-def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":
+def fence_client(client: "MlflowClient", lease: Lease) -> "MlflowClient":
     """Return a client that begins a write only while this process holds the lease.
 
     The check is made before a request, not within it. A write that is in progress when the process
-    is suspended may complete after the study was lost.
+    is suspended may complete after another driver has taken over the study.
     """
 
-    def checked(name: str, call: Callable[[], Any]) -> Any:
-        if not name.startswith(READS):
+    def check_lease(name: str, call: Callable[[], Any]) -> Any:
+        if not name.startswith(READ_METHODS):
             lease.check()
         return call()
 
-    return wrapped(client, checked)
+    return wrap_client(client, check_lease)

@@ -17,8 +17,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
-from harness.store.changes import MAX_TAG, RunUpdate, now, plain, runs_of, send, weight
-from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
+from harness.store.changes import (
+    MAX_TAG,
+    RunUpdate,
+    escape_text,
+    find_runs,
+    now,
+    run_priority,
+    write_update,
+)
+from harness.store.errors import (
+    READ_METHODS,
+    StoreError,
+    cause_line,
+    retry_requests,
+    store_errors,
+    wrap_client,
+)
 from harness.store.schema import Tag
 
 if TYPE_CHECKING:
@@ -26,12 +41,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
-LOGGED_TWICE = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
+NOISY_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
+DUPLICATE_LOGGERS = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
-OWN_NAMES = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
+FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
 # Query of the version of MLflow's tables. It fails on a database of another application.
-REVISION = (
+REVISION_QUERY = (
     "SELECT version_num, lifecycle_stage FROM alembic_version"
     " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
 )
@@ -45,7 +60,7 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # Otherwise MLflow's UI shows the experiment as one of language-model traces.
-SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(eq=False)
@@ -66,19 +81,19 @@ class Store:
         Raises:
             StoreError: The store refuses the changes, or does not answer.
         """
-        self.call(lambda: send(self.client, changes))
+        self.call(lambda: write_update(self.client, changes))
 
-    def read(self, ask: Callable[["MlflowClient"], T]) -> T:
-        """Return the result of `ask`, which reads from the store. Reads are retried.
+    def read(self, request: Callable[["MlflowClient"], T]) -> T:
+        """Return the result of `request`, which reads from the store. Reads are retried.
 
         Raises:
             StoreError: The store refuses, or does not answer.
         """
 
-        def patiently(name: str, call: Callable[[], Any]) -> Any:
-            return again(self.uri, call) if name.startswith(READS) else call()
+        def retry_reads(name: str, call: Callable[[], Any]) -> Any:
+            return retry_requests(self.uri, call) if name.startswith(READ_METHODS) else call()
 
-        return self.call(lambda: ask(wrapped(self.client, patiently)))
+        return self.call(lambda: request(wrap_client(self.client, retry_reads)))
 
     def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of an experiment.
@@ -99,13 +114,13 @@ class Store:
             StoreError: The store refuses the run, or does not answer.
         """
         start_time, key, is_repeated = now(), uuid.uuid4().hex, False
-        texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
+        texts = {tag: escape_text(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
             nonlocal is_repeated
-            runs = runs_of(self.client, experiment_id, key) if is_repeated else []
+            runs = find_runs(self.client, experiment_id, key) if is_repeated else []
             is_repeated = True
-            run = max(runs, key=weight, default=None) or self.client.create_run(
+            run = max(runs, key=run_priority, default=None) or self.client.create_run(
                 experiment_id,
                 start_time=start_time,
                 tags={**texts, Tag.RUN_KEY: key},
@@ -135,9 +150,8 @@ class Store:
             return None
         if experiment.lifecycle_stage != "active":
             raise StoreError(
-                f"{self.uri}: experiment {name!r} was deleted; bring it back with `mlflow "
-                f"experiments restore --experiment-id {experiment.experiment_id}`, or give the "
-                f"study another name"
+                f"{self.uri}: experiment {name!r} was deleted. Restore it with `mlflow experiments "
+                f"restore --experiment-id {experiment.experiment_id}`, or rename the study"
             )
         return str(experiment.experiment_id)
 
@@ -150,25 +164,27 @@ class Store:
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
         def make() -> str:
-            return self.experiment(name) or self.client.create_experiment(name, location, SHOWN_AS)
+            return self.experiment(name) or self.client.create_experiment(
+                name, location, EXPERIMENT_TAGS
+            )
 
         with store_errors(self.uri):
-            return str(again(self.uri, make))
+            return str(retry_requests(self.uri, make))
 
 
-def store_uri(given: str | None) -> str:
+def store_uri(requested: str | None) -> str:
     """Return the address of the store.
 
     A relative sqlite path becomes absolute, because Ray workers have another working directory.
 
     Args:
-        given: Requested address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
+        requested: Address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
             directory.
 
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
     """
-    uri = given or default_tracking_uri()
+    uri = requested or default_tracking_uri()
     path = _sqlite_path(uri)
     absolute = f"{SQLITE}{path}" if path else uri
     fault = address_fault(uri) or address_fault(absolute)
@@ -196,15 +212,17 @@ def open_store(uri: str) -> Store:
     uri = store_uri(uri)
     path = _sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
-        raise StoreError(f"{uri}: the folder {path.parent} does not exist")
+        raise StoreError(
+            f"{uri}: the folder {path.parent} does not exist. Create it, or use another store"
+        )
     if path is not None and path.is_dir():
-        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
+        raise StoreError(f"{uri}: the store must be an sqlite file, got the folder {path}")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
         stack.enter_context(environment(CLIENT_ENVIRONMENT))
         from mlflow.tracking import MlflowClient
 
-        quieten(logging.WARNING)  # after the import, which sets MLflow's level
+        set_log_level(logging.WARNING)  # after the import, which sets MLflow's level
         if path is not None:
             stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
             prepare_tables(uri, path)
@@ -214,16 +232,16 @@ def open_store(uri: str) -> Store:
     return store
 
 
-def quieten(level: int) -> None:
+def set_log_level(level: int) -> None:
     """Set the level of the loggers of MLflow and its dependencies.
 
     Above INFO, the modules that log an error in addition to raising it are silenced: they print
     tracebacks of the database (e.g. of a full disk) and the store's address.
     """
-    for name in NOISY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(level)
     errors = logging.CRITICAL if level > logging.INFO else level
-    for name in LOGGED_TWICE:
+    for name in DUPLICATE_LOGGERS:
         logging.getLogger(name).setLevel(errors)
 
 
@@ -253,8 +271,8 @@ def prepare_tables(uri: str, path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.execute("ROLLBACK")
-            if file.execute(OWN_NAMES).fetchone() is None:
-                _make(file, (path.resolve().parent / "mlruns").as_uri())
+            if file.execute(FIRST_TABLE).fetchone() is None:
+                _create_tables(file, (path.resolve().parent / "mlruns").as_uri())
             elif _revision(file, uri, path) != latest:
                 _replace_by_upgraded(file, uri, path.resolve())
     except sqlite3.Error as error:
@@ -268,11 +286,11 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
         StoreError: The file belongs to another application.
     """
     try:
-        row = file.execute(REVISION).fetchone()
+        row = file.execute(REVISION_QUERY).fetchone()
     except sqlite3.OperationalError as error:
         raise StoreError(
-            f"{uri}: {path} is a database of another application, and was left as it is: name "
-            f"another file (MLFLOW_TRACKING_URI), or run the study in another folder"
+            f"{uri}: {path} is a database of another application and was not changed. Set "
+            f"MLFLOW_TRACKING_URI to another file, or run the study in another folder"
         ) from error
     return row and str(row[0])
 
@@ -280,8 +298,8 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
 def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
     """Upgrade a copy of a store with MLflow's own tools, and replace the store by it.
 
-    The store is locked meanwhile. A process that has it open gets an error from sqlite at its next
-    write, because the file of that name is another one.
+    The store is locked during the upgrade. Another process that has it open gets an error from
+    sqlite at its next write, because its file has been replaced.
 
     Args:
         file: Connection to the store.
@@ -299,7 +317,9 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     file.execute("PRAGMA journal_mode = DELETE")  # a WAL file would outlive its database
     file.execute("BEGIN IMMEDIATE")
     if path.stat().st_ino != number:
-        raise StoreError(f"{uri}: another process has just upgraded it. Run the same command again")
+        raise StoreError(
+            f"{uri}: another process has just upgraded the store. Run the same command again"
+        )
     shutil.rmtree(folder, ignore_errors=True)  # left by an upgrade that was killed
     try:
         folder.mkdir(mode=0o700)
@@ -318,14 +338,14 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
         copy.replace(path)
     except Exception as error:
         raise StoreError(
-            f"{uri}: MLflow could not upgrade the store, which was left as it was: "
-            f"{cause_line(error, uri)}. Use the version of MLflow that wrote it"
+            f"{uri}: MLflow could not upgrade the store, which was not changed: "
+            f"{cause_line(error, uri)}. Use the MLflow version that wrote it"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make(file: sqlite3.Connection, artifacts: str) -> None:
+def _create_tables(file: sqlite3.Connection, artifacts: str) -> None:
     """Create all tables in one transaction, copied from a store in memory.
 
     Args:

@@ -33,7 +33,7 @@ class ProtocolMetrics:
     halves: dict[str, tuple[str, str]] = field(default_factory=dict)
     drop: dict[str, int] = field(default_factory=dict)
     meanings: dict[str, str] = field(default_factory=dict)
-    telling: str = ""
+    key_quality: str = ""
 
 
 _ONE_SOFTMAX: Final = {
@@ -47,12 +47,12 @@ _ONE_SOFTMAX: Final = {
 }
 _LIKENESS: Final = "the largest probability of a base class, in one softmax over all classes"
 _ECE: Final = (
-    "ECE (arXiv:1706.04599): expected calibration error among the {} classes; less is better"
+    "ECE (arXiv:1706.04599): expected calibration error among the {} classes; lower is better"
 )
 _IN_THE_OPEN: Final = {
-    "auroc": f"AUROC: how well {_LIKENESS}, tells base images from new ones; 50: not at all",
-    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new one, the"
-    f" part that {_LIKENESS}, orders and whose two images are right among their own classes",
+    "auroc": f"AUROC: how well {_LIKENESS}, separates base from new images; 50: chance",
+    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): share of pairs of a base and a new image"
+    f" that {_LIKENESS}, orders correctly and that are both correct among their own classes",
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }
@@ -119,9 +119,9 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,
-    "single_unseen": replace(_GENERALIZED, telling="recognised_by_images"),
+    "single_unseen": replace(_GENERALIZED, key_quality="recognised_by_images"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 
 # Factors whose levels are tested on different classes, so that they are never compared.
-APART: Final = ("dataset", "targets", "unseen_class")
+SEPARATE_FACTORS: Final = ("dataset", "targets", "unseen_class")

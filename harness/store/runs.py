@@ -1,4 +1,4 @@
-"""Read the runs of an experiment from an MLflow store, without creating or changing anything."""
+"""Read the runs of an experiment from an MLflow store. Nothing is created or changed."""
 
 import contextlib
 import logging
@@ -50,17 +50,17 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
     Args:
         study_name: Name of the experiment.
-        uri: Address of the store, as `checked` returns it.
+        uri: Address of the store, as `require_store` returns it.
 
     Raises:
         StoreError: The store cannot be read, or has no such experiment. The message lists those
             that exist.
     """
-    with reading(uri) as client:
+    with open_reader(uri) as client:
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
             names = [existing.name for existing in client.search_experiments()]
-            raise StoreError(_unknown(study_name, uri, names))
+            raise StoreError(_unknown_study_message(study_name, uri, names))
         try:
             runs = runs_of_experiment(client, experiment.experiment_id)
         except StoreError as error:
@@ -68,11 +68,11 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
     return [run for run in runs if Tag.KIND in run.tags]
 
 
-def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Return runs that were read before, with the study's own run read again.
+def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
+    """Read the study's own run again, and return it with the other runs as they are.
 
     Args:
-        runs: All runs of a study's experiment, oldest first.
+        runs: All runs of a study's experiment as they were read, oldest first.
         uri: Address of the store.
 
     Returns:
@@ -84,7 +84,7 @@ def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
     own_runs = [run for run in runs if Tag.KIND in run.tags]
     if not any(run.tags[Tag.KIND] == Kind.STUDY for run in own_runs):
         return []
-    with reading(uri) as client:
+    with open_reader(uri) as client:
         return [
             plain_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
             for run in own_runs
@@ -92,8 +92,8 @@ def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
 
 
 @contextlib.contextmanager
-def reading(uri: str) -> Iterator[Any]:
-    """Provide a quiet MLflow client inside the context, and turn its errors into one line.
+def open_reader(uri: str) -> Iterator[Any]:
+    """Provide a quiet MLflow client inside the context, and convert its errors to StoreError.
 
     Raises:
         StoreError: The store cannot be read, for any reason: SQL, HTTP or migrations.
@@ -118,8 +118,8 @@ def study_names(tracking_uri: str) -> list[str]:
     Raises:
         StoreError: There is no readable store at the URI.
     """
-    uri = checked(tracking_uri)
-    with reading(uri) as client:
+    uri = require_store(tracking_uri)
+    with open_reader(uri) as client:
         names = experiment_names(client)
         studies = study_runs(client, [*names])
         return list(dict.fromkeys(names[str(run.info.experiment_id)] for run in studies))
@@ -168,7 +168,7 @@ def plain_run(run: Any) -> Run:
     for part, values, kind in parts:
         for key, value in values.items():
             if not isinstance(value, kind):
-                raise StoreError(f"run {info.run_id} is damaged: {part} {key}: got {value!r}")
+                raise StoreError(f"run {info.run_id} is damaged: {part} {key} has value {value!r}")
     return Run(
         run_id=info.run_id,
         started=info.start_time or 0,
@@ -180,8 +180,8 @@ def plain_run(run: Any) -> Run:
     )
 
 
-def checked(uri: str) -> str:
-    """Return a store's URI after checks. The path of a file becomes an sqlite URI.
+def require_store(uri: str) -> str:
+    """Check that a store exists, and return its URI. The path of a file becomes an sqlite URI.
 
     MLflow itself would create a missing sqlite file.
 
@@ -199,7 +199,7 @@ def checked(uri: str) -> str:
     path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
         raise StoreError(
-            f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
+            f"{path}: no MLflow store found. Run ship-sweep first, or use another tracking URI"
         )
     try:
         # read-only, because MLflow itself would create or change tables
@@ -210,14 +210,14 @@ def checked(uri: str) -> str:
             # MLflow would add its columns.
             base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read as an MLflow store: {error}") from error
+        raise StoreError(f"{path}: cannot read the file as an MLflow store: {error}") from error
     return uri
 
 
-def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
+def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
     """Return the message for an unknown study. It lists the studies that exist."""
     listed = sorted(existing for existing in names if existing != "Default")
-    return f"{uri}: no study {name!r}; studies here: {', '.join(listed) or 'none'}"
+    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(listed) or 'none'})"
 
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:

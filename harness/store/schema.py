@@ -223,7 +223,7 @@ FLAGS: Final = {
     "diversity_collapse": (
         "diversity collapse",
         "diversity within a class, or effective rank, below a tenth of the real features'; not"
-        " asked of text features, points by construction, nor of the few real images",
+        " checked for text features, which are points by construction, and for real images",
     ),
     "mean_gap": (
         "mean gap",
@@ -232,21 +232,21 @@ FLAGS: Final = {
     ),
     "last_epoch": (
         "last epoch",
-        "selection chose the last epoch (or age of the generator): longer training might do better",
+        "selection chose the last epoch (or age of the generator): longer training might be better",
     ),
     "untrained": (
         "tested untrained",
-        "selection chose epoch 0, the fine-tuner as initialised, though it could train",
+        "selection chose epoch 0, the untrained fine-tuner",
     ),
     "saturated": (
         "saturated",
         "at least half of the evaluated epochs share the best selection score, so that selection"
-        " cannot tell epochs apart",
+        " cannot distinguish epochs",
     ),
     "grid_edge": (
         "edge of the grid",
         "selection chose the largest or smallest alpha, beta or ratio that it tried: a better one"
-        " may lie beyond",
+        " may be outside the grid",
     ),
 }
 """Flags that a trial may raise -> name in footnotes, and meaning."""

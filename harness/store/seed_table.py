@@ -78,7 +78,7 @@ def parse_seed_table(content: bytes) -> dict[str, float]:
         return {}
 
 
-def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
+def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
     """Add the numbers of their seed tables to the metrics of finished runs.
 
     Args:

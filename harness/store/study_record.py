@@ -106,20 +106,20 @@ class StudyRecord:
         Raises:
             StoreError: A tag is not what ship-sweep writes.
         """
-        content = _parsed(tags, Tag.STUDY, _Content, "{}")
-        packages = _parsed(tags, Tag.PACKAGES, dict[str, Any], "{}")
+        content = _parse_tag(tags, Tag.STUDY, _Content, "{}")
+        packages = _parse_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
         versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
         seeds = content.seeds or ()
         return cls(
-            factors=_parsed(tags, Tag.FACTORS, tuple[FactorRecord, ...], "[]"),
-            configurations=_parsed(tags, Tag.PLANNED, tuple[ConfigurationRecord, ...], "[]"),
+            factors=_parse_tag(tags, Tag.FACTORS, tuple[FactorRecord, ...], "[]"),
+            configurations=_parse_tag(tags, Tag.PLANNED, tuple[ConfigurationRecord, ...], "[]"),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
             trials=content.n_trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
             sampler=tags.get(Tag.SAMPLER, "grid"),
             smallest_effect=content.smallest_effect,
             description=content.description or "",
-            content=_parsed(tags, Tag.STUDY, dict[str, Any], "{}"),
+            content=_parse_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
             finished=tags.get(Tag.STATE) == COMPLETE,
             versions={name: str(version) for name, version in versions.items() if version},
         )
@@ -134,7 +134,7 @@ def planned_tags(entries: Iterable[str]) -> dict[str, str]:
     return split_tag(Tag.PLANNED, f"[{', '.join(entries)}]")
 
 
-def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
+def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
     """Return the content of a JSON tag. A long tag is continued in TAG.1, TAG.2 and so on.
 
     Raises:
@@ -146,4 +146,4 @@ def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         fault = f"{place}: {first['msg']}" if place else first["msg"]
-        raise StoreError(f"MLflow tag {tag} is not what ship-sweep writes: {fault}") from error
+        raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

@@ -13,14 +13,14 @@ from typing import TypeVar
 import tenacity
 
 from harness.machine import environment, locked
-from harness.store.changes import LEFT, close_dead_runs
-from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, again, store_errors
-from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fenced, read_owner
+from harness.store.changes import DRIVER_DIED, close_dead_runs
+from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, store_errors
+from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
 
 STORE_TIMEOUT = 1800.0  # seconds
-LONGEST_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
+MAX_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
 
 T = TypeVar("T")
 
@@ -32,14 +32,14 @@ class StudyStore(Store):
     Attributes:
         experiment_id: MLflow's ID of the study's experiment.
         timeout: Seconds to wait for the store.
-        stopped: Function that returns True once the study is to end, which also ends the wait.
-        say: Function that prints one line.
+        stopped: Function that returns True once the study has to end, which also ends a wait.
+        print_line: Function that prints one line.
     """
 
     experiment_id: str
     timeout: float
     stopped: Callable[[], bool]
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     # Time of the first request without an answer; infinity while the store answers. After the
     # timeout, later writes such as the end of open runs do not wait again.
     _away_since: float = field(default=math.inf, init=False)
@@ -54,7 +54,7 @@ class StudyStore(Store):
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswer),
-            wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
+            wait=tenacity.wait_exponential(FIRST_PAUSE, MAX_PAUSE),
             stop=self._ends_wait,
             before_sleep=self._announce_wait,
             reraise=True,
@@ -64,19 +64,19 @@ class StudyStore(Store):
         except NoAnswer as error:
             waited = duration(time.monotonic() - self._away_since)
             raise StoreAway(
-                f"{error}: waited {waited} for it. Run the same command to resume"
+                f"{error}: gave up after {waited}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
-            self.say("the MLflow store answers again")
+            self.print_line("the MLflow store answers again")
         self._away_since = math.inf
         return answer
 
-    def close_dead_runs(self, reason: str = LEFT) -> int:
+    def close_dead_runs(self, reason: str = DRIVER_DIED) -> int:
         """Close the study's runs that are RUNNING (see changes.py), and return their number."""
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
     def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
-        """Return True if the store has been away for long enough, or the study is to end."""
+        """Return True after `timeout` seconds without an answer, or if the study has to end."""
         now = time.monotonic()
         self._away_since = min(self._away_since, now)
         return self.stopped() or now - self._away_since >= self.timeout
@@ -84,9 +84,9 @@ class StudyStore(Store):
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
-            self.say(
-                f"{attempt.outcome.exception()}: waiting up to {duration(self.timeout)} for it; "
-                f"trials go on to their next report"
+            self.print_line(
+                f"{attempt.outcome.exception()}: retrying for up to {duration(self.timeout)}; "
+                f"trials continue until their next report"
             )
 
 
@@ -99,7 +99,7 @@ def locked_study(
     *,
     fail: Callable[[Exception], None],
     stopped: Callable[[], bool],
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
 
@@ -113,8 +113,8 @@ def locked_study(
         timing: Timing of the lease.
         timeout: Seconds to wait for the store.
         fail: Function called from the lease's thread if another driver has taken the study.
-        stopped: Function that returns True once the study is to end, which also ends a wait.
-        say: Function that prints one line.
+        stopped: Function that returns True once the study has to end, which also ends a wait.
+        print_line: Function that prints one line.
 
     Raises:
         StudyBusy: Another driver runs the study.
@@ -134,12 +134,12 @@ def locked_study(
                 name, owner if is_local else "another process of this machine"
             ) from error
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
-        lease = Lease(store.client, experiment_id, name, me, timing, say)
+        lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
         with store_errors(uri):
-            again(uri, lease.claim)
+            retry_requests(uri, lease.claim)
         lease.start(fail)
-        client = fenced(store.client, lease)
-        study = StudyStore(uri, client, experiment_id, timeout, stopped, say)
+        client = fence_client(store.client, lease)
+        study = StudyStore(uri, client, experiment_id, timeout, stopped, print_line)
         yield study
         study.close_dead_runs()

@@ -1,9 +1,9 @@
 """Plan a study, extract its features and run its trials.
 
 Responsible for the order of the steps, for signals, and for a consistent store however a run ends.
-These functions are the Python API; the command line calls them, too.
+The Python API and the command line call these functions.
 """
 
 from harness.study.features import prefetch
 from harness.study.run import run_study
-from harness.study.state import plan_study, typed_study
+from harness.study.state import load_plugins_and_study, plan_study

@@ -8,7 +8,7 @@ from harness.config import StudyConfig
 from harness.messages import Need
 from harness.planning import Fingerprints, Plan
 from harness.resources import machine_resources, resolved_resources
-from harness.study.features import classes_of, needed
+from harness.study.features import needed_features, studied_classes
 from harness.wording import duration, one_line
 
 TIMED_VIEWS: Final = 32
@@ -26,7 +26,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     method, lines = fingerprints.method, list[str]()
     on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
     clips: dict[str, Any] = {}
-    for need, configs in needed(study, plan).items():
+    for need, configs in needed_features(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
         images = fingerprints.images(need.dataset)
         try:
@@ -35,14 +35,14 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
             clip = clips[need.backbone]
             clip.image_precision = need.image_precision
             clip.image_device = method.accelerator if on_gpus else "cpu"
-            classes = classes_of(configs, images)
+            classes = studied_classes(configs, images)
             missing = _missing(clip, need, images, classes, fingerprints)
             if missing:
                 time_text = _time_text(clip, need, images, missing, on_gpus=on_gpus)
                 images = f"{sum(missing.values()):,} images"
                 lines.append(f"{features}: {images} to encode before the trials, {time_text}")
         except Exception as error:  # the plan can be shown without the time
-            lines.append(f"{features}: time of the extraction unknown: {one_line(error)}")
+            lines.append(f"{features}: extraction time unknown: {one_line(error)}")
     return lines
 
 
@@ -59,11 +59,11 @@ def _missing(
 def _time_text(
     clip: Any, need: Need, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
-    """Return the time that the missing images take, extrapolated from a few encoded here."""
+    """Encode a few images, and return the extrapolated time of all missing images as text."""
     from ship.features import encode_split
 
     if on_gpus:
-        return "time unknown (it is not measured on GPUs)"
+        return "time unknown (not measured on GPUs)"
     seconds = 0.0
     for split, count in missing.items():
         views = need.views if split == "train" else 0
@@ -74,4 +74,4 @@ def _time_text(
                 pass
             elapsed = time.perf_counter() - begin
         seconds += elapsed / n_images * count
-    return f"about {duration(seconds)} on this machine (measured on a few)"
+    return f"about {duration(seconds)} on this machine (estimated from a few images)"

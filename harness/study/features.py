@@ -1,4 +1,4 @@
-"""Prepare what trials need before the sweep: plugins and features. Also runs the prefetch."""
+"""Prepare plugins and features before the sweep, and prefetch weights, images and features."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ def fingerprints_of(
     """Return the fingerprints that identify a study's configurations.
 
     Args:
-        study: Study that says how a custom image folder is read.
+        study: Study with the options for reading a custom image folder.
         method: Method to run. Defaults to ship.
         data_root: Folder of the datasets. None if the study needs none.
         cache_dir: Cache folder. Defaults to the one of `cache_folder`.
@@ -51,20 +51,20 @@ def fingerprints_of(
     return Fingerprints(method or MethodFunctions(), root, cache_folder(cache_dir), study.reading)
 
 
-def cache_folder(given: Path | str | None) -> Path:
+def cache_folder(requested: Path | str | None) -> Path:
     """Return the cache folder.
 
     Args:
-        given: Requested folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
+        requested: Folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
             folder if that is not set.
     """
-    if given is not None:
-        return Path(given)
+    if requested is not None:
+        return Path(requested)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
+def needed_features(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
     """Collect the feature sets that the plan's work and any proposal may read.
 
     Args:
@@ -115,7 +115,7 @@ def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]
         yield resolve(study, assignment)
 
 
-def classes_of(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
+def studied_classes(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
     """Return the labels of the classes that trials study, or None for all classes.
 
     Args:
@@ -159,14 +159,14 @@ def prepare_features(
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.images(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
-                classes = classes_of(needs[need], images)
+                classes = studied_classes(needs[need], images)
                 features[need] = method.extract(
                     clip, images, need.views, cache, report, need.splits, encode, classes
                 )
     return features
 
 
-def encoder_here(
+def open_encoder(
     study: StudyConfig, method: MethodFunctions, *, verbose: bool
 ) -> "AbstractContextManager[ClusterEncoder | None]":
     """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
@@ -190,7 +190,7 @@ def encoder_here(
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:
-    """Import what the study's plugins need. Does nothing if the study names none.
+    """Import the modules that the study's plugins need. Does nothing if the study has no plugins.
 
     Raises:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
@@ -229,22 +229,25 @@ def prefetch(
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
-    say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
-    needs = needed(study)
+    print_line, fingerprints = (
+        line_printer(console),
+        fingerprints_of(study, None, data_root, cache_dir),
+    )
+    needs = needed_features(study)
     for name in dict.fromkeys(need.backbone for need in needs):
-        prints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
-        say(f"weights of {name}: they are here")
+        fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
+        print_line(f"weights of {name}: available")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
-        fetch_missing(datasets, data_root, say)
+        fetch_missing(datasets, data_root, print_line)
     study = load_study(space, overrides, data_root)
-    say(f"images of {', '.join(datasets)}: they are here")
+    print_line(f"images of {', '.join(datasets)}: available")
     if to == "features":
-        fetch_features(study, prints, console, verbose=verbose)
+        fetch_features(study, fingerprints, console, verbose=verbose)
 
 
 def fetch_features(
-    study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
+    study: StudyConfig, fingerprints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
     """Extract every feature set that a study may read and the cache does not have.
 
@@ -255,13 +258,16 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    say, reason = line_printer(console), why_no_gpu()
+    print_line, reason = line_printer(console), why_no_gpu()
     if reason is not None:
         if resolved_resources(study.resources, machine_resources()).gpus:
-            fault = f"torch cannot use a GPU here ({reason.rstrip('.')})"
-            say(f"{fault}: the CPU extracts features. Trials with GPUs extract them again")
+            why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
+            print_line(
+                f"{why}: features are extracted on the CPU. Trials with GPUs extract them again"
+            )
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
-    needs = needed(study)
-    with encoder_here(study, prints.method, verbose=verbose) as encode:
-        prepare_features(needs, prints, console, encode, encode.device if encode else "cpu")
-    say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")
+    needs = needed_features(study)
+    with open_encoder(study, fingerprints.method, verbose=verbose) as encode:
+        device = encode.device if encode else "cpu"
+        prepare_features(needs, fingerprints, console, encode, device)
+    print_line(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")

@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
+"""Handle Ctrl-C and SIGTERM: the first signal ends the study in order, the second at once."""
 
 import _thread
 import os
@@ -20,12 +20,12 @@ class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
 class Interrupts:
     """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    Outside `deferred()` a signal raises KeyboardInterrupt at once. Inside, it is only noted, and
-    `check()` raises where nothing is half-written. In a thread other than the main thread no
-    handlers are installed.
+    Outside `defer_signals()` a signal raises KeyboardInterrupt at once. Inside, it is only
+    recorded, and `check()` raises where nothing is partly written. In a thread other than the main
+    thread no handlers are installed.
 
     Attributes:
-        requested: Whether a signal or a failure has asked the study to end.
+        requested: Whether the study has to end because of a signal or a failure.
         failure: Why another thread has ended the study. None if none has.
     """
 
@@ -39,7 +39,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle_signal)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -51,8 +51,8 @@ class Interrupts:
             raise self.failure from None
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Only note signals inside the context, so that `check()` acts on them."""
+    def defer_signals(self) -> Iterator[None]:
+        """Only record signals inside the context; `check()` raises later."""
         self._deferred = True
         try:
             yield
@@ -67,17 +67,17 @@ class Interrupts:
             _thread.interrupt_main(signal.SIGTERM)  # runs only Python's handler, none in C
 
     def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise the failure that ended the study, or `error` if a signal came."""
+        """Raise the failure that ended the study, or `error` if a signal was received."""
         if self.failure is not None:
             raise self.failure
         if self.requested:
             raise error
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         if self._failed:  # sent by fail(), so it does not count as a second signal
             self._failed = False
         elif self.requested:
-            sys.stderr.write("\nstopped at once\n")
+            sys.stderr.write("\nstopped immediately\n")
             os._exit(HARD_EXIT)
         self.requested = True
         if not self._deferred:

@@ -1,4 +1,4 @@
-"""Run what a study's YAML asks for and the store does not have yet, and return the outcome."""
+"""Run the configurations and seeds of a study that the store lacks, and return the outcome."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.state import StudyState, read_state, source_of, typed_study
+from harness.study.state import StudyState, load_plugins_and_study, read_state, source_name
 from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+REPORT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 def run_study(
@@ -80,11 +80,12 @@ def run_study(
         console: Console that shows the progress. Defaults to a new one.
         store_timeout: Seconds that a running study waits for a store that does not answer.
         timing: Timing of the lease that keeps other hosts from running the study.
-        publish: Function that makes the report shown at the study's own MLflow run, or returns
-            None. It is called once all results are in the store, and may raise UserError.
+        publish: Function that builds the report shown at the study's own MLflow run, or returns
+            None. It is called after all results are in the store, and may raise UserError.
 
     Returns:
-        Outcome of the study: counts of configurations, whether it is complete, and where it is.
+        Outcome of the study: counts of configurations, whether it is complete, and its location
+        in the store.
 
     Raises:
         harness.errors.UserError: The YAML or the data is wrong, or the store or the cluster cannot
@@ -92,6 +93,11 @@ def run_study(
             did not answer for `store_timeout` seconds; the same call resumes the study.
         ValueError: A backbone or dataset cannot be read.
         KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
+
+    Example:
+        >>> outcome = run_study("prompt_len", ["seeds=3"])
+        >>> outcome.complete, outcome.done
+        (True, 9)
     """
     address = None if address in ("", "local") else address
     if address is not None and (fault := address_fault(address)):
@@ -100,7 +106,7 @@ def run_study(
         raise ConfigError(["in_process cannot be combined with address"])
     if not store_timeout >= 0:
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
-    study = typed_study(space, overrides, plugins, data_root)
+    study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
@@ -118,19 +124,19 @@ def run_study(
             store_timeout,
             fail=interrupts.fail,
             stopped=lambda: interrupts.requested,
-            say=options.say,
+            print_line=options.print_line,
         ) as study_store,
     ):
         if verbose:
-            store.quieten(logging.INFO)
+            store.set_log_level(logging.INFO)
         place = study_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, prints, place, options, interrupts)
         outcome = runner.run()
-        if interrupts.requested:  # a signal that came as the sweep ended was only noted
+        if interrupts.requested:  # a signal at the end of the sweep was only recorded
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
-        return replace(outcome, unpublished=_show(runner, publish, outcome))
+        return replace(outcome, unpublished=_publish_report(runner, publish, outcome))
 
 
 @dataclass
@@ -155,7 +161,7 @@ class StudyRunner:
     interrupts: Interrupts
 
     def run(self) -> StudyOutcome:
-        """Run what is left of the study, and return its outcome.
+        """Run the remaining work of the study, and return its outcome.
 
         Raises:
             StudyChanged: Finished rows would leave the table, which the options do not accept.
@@ -163,39 +169,39 @@ class StudyRunner:
         """
         ran = False
         try:
-            state = self._read_standing()
+            state = self._read_state()
             if not self.options.accept_changes:
-                refuse_changes(state.changes(), source_of(self.study))
+                refuse_changes(state.changes(), source_name(self.study))
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
             if n_seeds_left > reusable or state.plan.proposals:
-                self._check_places()
+                self._check_resources()
             if self.store.close_dead_runs():
                 state = state.refresh()
             self.record = StudyRun.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, state.plan)
-            has_changed = self.record.place_runs(state.history, state.plan)
+            has_changed = self.record.update_run_tags(state.history, state.plan)
             if state.plan.finished:
                 state = state.refresh() if has_changed else state  # for its report
                 outcome = self._outcome(state)
                 self.record.end(outcome.state)
                 return outcome
             ran = True
-            outcome = self._run_on_record(state, reusable_runs)
+            outcome = self._run_plan(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
             # The signal may have stopped Ray, too, whose errors then hide the real cause.
             if self.interrupts.failure is not None:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
                 raise
-            return self._interrupted(ran=ran)
+            return self._close_interrupted(ran=ran)
         if outcome.complete:
-            self.storage.forget()
+            self.storage.remove()
         return outcome
 
-    def _read_standing(self) -> StudyState:
+    def _read_state(self) -> StudyState:
         """Read the study's state from the store.
 
         Raises:
@@ -204,17 +210,17 @@ class StudyRunner:
         retry_before = self.options.retry_before
         return read_state(self.study, self.fingerprints, self.store, retry_before)
 
-    def _interrupted(self, *, ran: bool) -> StudyOutcome:
+    def _close_interrupted(self, *, ran: bool) -> StudyOutcome:
         """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
         try:
-            # the signal may have come between a run's first write and the code that ends it
+            # the signal may have arrived between a run's first write and the code that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
-            state = self._read_standing()
+            state = self._read_state()
             return replace(self._outcome(state), interrupted=True, ran=ran)
         except store.StoreAway:  # the next driver closes the open runs
             raise KeyboardInterrupt from None
 
-    def _check_places(self) -> None:
+    def _check_resources(self) -> None:
         """Check that trials can run and can write their checkpoints.
 
         Raises:
@@ -225,7 +231,7 @@ class StudyRunner:
             self.storage.check()
 
     def _outcome(self, state: StudyState) -> StudyOutcome:
-        """Return the study's outcome, which counts the configurations of its present plan."""
+        """Return the study's outcome, which counts the configurations of its current plan."""
         plan = state.plan
         return StudyOutcome(
             done=sum(row.state == "done" for row in plan.rows),
@@ -240,10 +246,10 @@ class StudyRunner:
             history=state.history,
         )
 
-    def _run_on_record(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
+    def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
-        The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
+        The study's own MLflow run is RUNNING during this call, and then has the outcome's state.
         """
         self.record.begin()
         try:
@@ -270,7 +276,7 @@ class StudyRunner:
         """Run the controls at the levels of the best configuration, known once a sampler has ended.
 
         Args:
-            state: Present state of the study.
+            state: Current state of the study.
             before: Plan that has just run. Its failed trials are left to the next run.
 
         Returns:
@@ -299,26 +305,26 @@ class StudyRunner:
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
         for line in planning.reuse_lines(written):
-            self.options.say(line)
+            self.options.print_line(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
-            self._check_places()
+            self._check_resources()
         return state.refresh()
 
 
-def _show(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
-    """Show the report at the study's runs in MLflow. Return why that failed, or "".
+def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
+    """Write the report to the study's runs in MLflow. Return why that failed, or "".
 
     A failure does not change the study. MLflow's own retries are on, as in ship-report: the
-    requests here may be repeated, and no trial waits for them.
+    requests may be repeated, and no trial waits for them.
     """
     try:
-        with environment(RETRIES, over=True):
-            publication = store.again(runner.store.uri, lambda: publish(outcome))
+        with environment(REPORT_ENVIRONMENT, over=True):
+            publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
                 show_report(runner.store, runner.record.run_id, publication)
                 describe_runs(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
-        return f"the report is not in MLflow yet, the same command writes it: {error}"
+        return f"cannot write the report to MLflow: {error}. Run the same command to try again"
     return ""
 
 

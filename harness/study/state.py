@@ -1,4 +1,4 @@
-"""Compare a study with the store: what it has, what is left, and what a run would do next."""
+"""Compare a study with the store: finished work, remaining work, and notes of a dry run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +28,8 @@ from ship.architectures import text_settings, truncate_texts
 from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import fill_template
 
-SHOWN = 3  # prompts per dataset
-_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
+MAX_PROMPTS = 3  # prompts per dataset
+_PROMPT_KEYS = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StudyState:
         fingerprints: Fingerprints of its data and weights.
         store: Open store. None if there is none yet.
         history: Runs of the study in the store, and the study as its own run describes it.
-        plan: Work that is left.
+        plan: Plan of the remaining work.
         retry_before: See `planning.make_plan`.
     """
 
@@ -53,7 +53,7 @@ class StudyState:
     retry_before: int = 0
 
     def refresh(self) -> "StudyState":
-        """Return the study's present state, read again from the store.
+        """Read the study's state from the store again, and return it.
 
         Raises:
             StoreError: The store cannot be read.
@@ -104,12 +104,12 @@ def read_state(
     return StudyState(study, fingerprints, opened, history, plan, retry_before)
 
 
-def source_of(study: StudyConfig) -> str:
+def source_name(study: StudyConfig) -> str:
     """Return the name of the study's YAML in messages."""
     return file_label(study.source) if study.source else f"study {study.name}"
 
 
-def typed_study(
+def load_plugins_and_study(
     space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Sequence[str],
     plugins: Sequence[str | Path],
@@ -157,29 +157,38 @@ def plan_study(
     Raises:
         harness.errors.UserError: See `run_study`.
         ValueError: See `run_study`.
+
+    Example:
+        >>> plan = plan_study("prompt_len", ["seeds=3"])
+        >>> [(row.label, row.state) for row in plan.rows][-1]
+        ('n_ctx=1', 'to run')
     """
-    study = typed_study(space, overrides, plugins, data_root)
+    study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     retry_before = store.now() if retry_non_finite else 0
     state = read_state(study, prints, store.find_store(uri), retry_before)
-    notes = state.changes().notes(source_of(study)) + failed_lines(state)
+    notes = state.changes().notes(source_name(study)) + failed_lines(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
-        history, plan = planning.once_adopted(study, state.history, reused, prints, retry_before)
+        history, plan = planning.plan_after_reuse(
+            study, state.history, reused, prints, retry_before
+        )
         state = replace(state, history=history, plan=plan)
         notes += planning.reuse_lines(reused)
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = state.plan
     if plan.proposals and study.controls and control_levels("text_feature", study.space):
-        notes.append("controls at the levels of the best configuration run after the last proposal")
+        notes.append(
+            "controls at the levels of the best configuration will run after the last proposal"
+        )
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)
         notes += cost_lines(study, plan)
         notes += prompt_lines(study, plan, prints)
-        plan = _with_time(state, finished_runs)
+        plan = _add_estimate(state, finished_runs)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 
@@ -190,27 +199,24 @@ def failed_lines(state: StudyState) -> list[str]:
     seeds, configurations = sum(map(len, lost)), sum(map(bool, lost))
     if not seeds:
         return []
-    failed = (
-        f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed, a number not "
-        "finite"
-    )
-    advice = "run again" if state.retry_before else "--retry-non-finite runs them again"
-    return [f"{failed}: {advice}"]
+    failed = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed"
+    advice = "will be retried" if state.retry_before else "use --retry-non-finite to retry them"
+    return [f"{failed} with a non-finite number: {advice}"]
 
 
-def _with_time(state: StudyState, known: Sequence[RunRecord]) -> Plan:
+def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan:
     """Return the study's plan with an estimate of its time, if any trial has finished.
 
     Args:
         state: State of the study.
-        known: Finished runs of the plan's configurations in other studies.
+        finished_runs: Finished runs of the plan's configurations in other studies.
     """
     study, plan = state.study, state.plan
     history = state.history
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
-    runs = [*history.runs, *(run for run in known if run.config_key not in history.by_key)]
+    runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 
@@ -218,7 +224,7 @@ def defaults_line(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
-    return f"defaults of backbone {study.base.backbone} (keys that the YAML leaves out): {text}"
+    return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
 
 
 def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
@@ -230,12 +236,12 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     """
     backbones = dict.fromkeys(
         config.backbone
-        for config in configs_of(study, plan, _DECIDING)
+        for config in configs_of(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
     return [
         f"the text tower of {name} has no causal mask: a step of CoOp costs about "
-        f"{padding_factor(text_settings(name).context_length)} times as much as in a tower with one"
+        f"{padding_factor(text_settings(name).context_length)} times as much as with a causal mask"
         for name in backbones
         if is_bidirectional(name)
     ]
@@ -249,14 +255,15 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     """
     combinations = dict.fromkeys(
         (config.backbone, name, config.templates_for(name, prints.images(name).template))
-        for config in configs_of(study, plan, _DECIDING)
+        for config in configs_of(study, plan, _PROMPT_KEYS)
         if not config.finetuner.unread_reason("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
         class_names = prints.images(name).class_names
-        pairs = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
+        # the templates are used in turn
+        pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]
         prompts = ", ".join(f'"{text}"' for text in truncate_texts(backbone, texts))
         summary = f"{len(class_names)} class names"

@@ -12,7 +12,7 @@ from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
 from harness.recording import StudyRun, TrialRecorder
-from harness.study.features import check_plugins, encoder_here, needed, prepare_features
+from harness.study.features import check_plugins, needed_features, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
 
@@ -42,7 +42,7 @@ class Options:
     reuse: bool = True
     retry_before: int = 0
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line to the console."""
         line_printer(self.console)(line)
 
@@ -76,13 +76,13 @@ class TrialRunner:
         try:
             check_plugins(self._study, self.state.plan)
             if address is not None:
-                self._on_cluster(address)
+                self._run_on_cluster(address)
             elif self.options.in_process:
                 self._sweep(self._extract(None))
             else:
                 self._run_locally()
         except TooManyFailures as failures:
-            self.options.say(str(failures))
+            self.options.print_line(str(failures))
 
     def _run_locally(self) -> None:
         """Run the plan on this machine.
@@ -91,46 +91,48 @@ class TrialRunner:
         """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
-        with encoder_here(study, self._prints.method, verbose=verbose) as encode:
+        with open_encoder(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
         from harness.tuning import array_bytes
 
-        with ray_session(study.resources, None, array_bytes(features), verbose) as owned:
-            resources.check_room(study.resources, cluster_resources())  # the session may be older
-            self._run_distributed(features, owned)
+        with ray_session(study.resources, None, array_bytes(features), verbose) as owns_session:
+            resources.check_capacity(
+                study.resources, cluster_resources()
+            )  # the session may be older
+            self._run_distributed(features, owns_session)
 
-    def _on_cluster(self, address: str) -> None:
+    def _run_on_cluster(self, address: str) -> None:
         """Run the extraction and the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
-        with ray_session(study.resources, address, 0, self.options.verbose) as owned:
+        with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
             available = cluster_resources()
-            resources.check_room(study.resources, available)
+            resources.check_capacity(study.resources, available)
             self._warn(resources.idle_gpus(study.resources, available, study.max_concurrent_trials))
             actor = resources.resolved_resources(study.resources, available)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
-            self._run_distributed(features, owned)
+            self._run_distributed(features, owns_session)
 
     def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
-        needs, console = needed(self._study, self.state.plan), self.options.console
+        needs, console = needed_features(self._study, self.state.plan), self.options.console
         device = encode.device if encode else "cpu"
         return prepare_features(needs, self._prints, console, encode, device)
 
-    def _run_distributed(self, features: Mapping[Need, Any], owned: bool) -> None:
+    def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""
-        from harness.tuning import share
+        from harness.tuning import put_features
 
-        self._sweep(share(features), owned)
+        self._sweep(put_features(features), owns_session)
 
-    def _sweep(self, features: Mapping[Need, Any], owned: bool = True) -> None:
+    def _sweep(self, features: Mapping[Need, Any], owns_session: bool = True) -> None:
         """Run the plan's trials in the open Ray session, or one after the other in this process.
 
         Args:
             features: Features of the trials. In a session these are references to its object store.
-            owned: Whether this process opened the session, and closes it at the end.
+            owns_session: Whether this process opened the session, and closes it at the end.
         """
         plan = self.state.plan
         if plan.finished:
@@ -148,26 +150,28 @@ class TrialRunner:
         resolved = study.model_copy(update={"resources": per_trial})
         free_slots = resources.slots(per_trial, available, max_trials)
 
-        def at_once() -> int:
+        def max_concurrent() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.
 
             The waiting trial makes an autoscaler add a node. No node joins a session that the study
             opened. Such a session is not queried: if it has died, its answer takes a minute.
             """
-            if owned and self.options.address is None:
+            if owns_session and self.options.address is None:
                 return free_slots
             return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._prints)
-        searcher = tuning.StudySearcher(study, plan, history, maker, at_once)
+        searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
             TrialRecorder(self.record, resolved, self._prints),
             view,
             resolved,
-            check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
-            forget=lambda work: storage.forget(
+            check_interrupt=lambda: self._check(
+                KeyboardInterrupt if owns_session else SweepStopped
+            ),
+            remove_checkpoint=lambda work: storage.remove(
                 checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
             failed_before=history.failed,
@@ -175,7 +179,7 @@ class TrialRunner:
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
         arguments = tuning.worker_arguments(resolved, self._prints.method, storage)
-        with view.bars, self.interrupts.deferred():
+        with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)
             finally:
@@ -183,10 +187,10 @@ class TrialRunner:
 
     def _check(self, stop: type[BaseException]) -> None:
         """Raise if the run was stopped or cannot continue. Called at each turn of Tune's loop."""
-        from harness.ray import dead_daemon
+        from harness.ray import find_dead_daemon
 
         self.interrupts.check(stop)
-        dead = dead_daemon()
+        dead = find_dead_daemon()
         if dead is not None:
             self.interrupts.failure = RayLost(dead)
             # Tune does not catch a KeyboardInterrupt. On an Exception it would ask the dead Ray to
@@ -195,4 +199,4 @@ class TrialRunner:
 
     def _warn(self, line: str | None) -> None:
         if line:
-            self.options.say(f"warning: {line}")
+            self.options.print_line(f"warning: {line}")

@@ -8,7 +8,7 @@ from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import (
     array_bytes,
-    share,
+    put_features,
     sweep_in_process,
     sweep_through_tune,
     worker_arguments,

@@ -19,7 +19,7 @@ from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
 from harness.wording import count
 
-GAVE_UP = "the study was stopped, as others failed in a row"
+TOO_MANY_FAILED = "the study stopped because too many configurations failed in a row"
 MAX_REASONS = 5
 
 
@@ -41,8 +41,7 @@ class Monitor(tune.Callback):
         view: Display of the progress.
         study: Study with resolved resources.
         check_interrupt: Function that raises if the run is to stop.
-        forget: Function that is called with the work of a trial that is settled, and removes its
-            checkpoint.
+        remove_checkpoint: Function that removes the checkpoint of a work that needs no other run.
         failed_before: Keys of configurations that failed in an earlier run. They are not counted as
             failures in a row.
         end_trial: Function that ends one of Tune's trials past its time limit. Returns False if
@@ -54,7 +53,7 @@ class Monitor(tune.Callback):
     view: View
     study: StudyConfig
     check_interrupt: Callable[[], None]
-    forget: Callable[[Work], None] = lambda work: None
+    remove_checkpoint: Callable[[Work], None] = lambda work: None
     failed_before: Set[str] = frozenset()
     end_trial: Callable[[Any], bool] = kill_worker
 
@@ -65,12 +64,12 @@ class Monitor(tune.Callback):
         self._failed: dict[str, str] = {}  # key of each failure since the last success -> reason
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise pending errors and end overdue trials. Tune calls this at least ten times a second.
+        """Raise pending errors and end overdue trials. Tune calls this 10 or more times a second.
 
         Raises:
             UserError: The store failed, or no worker can start.
             TooManyFailures: Too many configurations failed in a row.
-            BaseException: Whatever `check_interrupt` raises.
+            BaseException: Any error of `check_interrupt`.
         """
         self.check_interrupt()
         if self._error is not None:
@@ -92,8 +91,10 @@ class Monitor(tune.Callback):
             return
         objective = f"selection/{self.study.objective}"
         last = epochs[-1]
-        self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._guard(lambda: self.recorder.epochs(name, epochs, result.get(MACHINE_LOAD, {})))
+        self.searcher.attempts[name].progress = f"at stage {last['stage']}, epoch {last['epoch']}"
+        self._write_guarded(
+            lambda: self.recorder.add_epochs(name, epochs, result.get(MACHINE_LOAD, {}))
+        )
         metrics = [epoch["metrics"] for epoch in epochs]
         values = [named[objective] for named in metrics if objective in named]
         at = f"{last['stage']} {last['epoch']}"
@@ -119,7 +120,7 @@ class Monitor(tune.Callback):
         Raises:
             StoreError: The store cannot be written.
         """
-        why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
+        why = TOO_MANY_FAILED if isinstance(self._error, TooManyFailures) else INTERRUPTED
         try:
             self.recorder.interrupt_all(why)
         finally:
@@ -133,7 +134,7 @@ class Monitor(tune.Callback):
         attempt = self.searcher.attempts[name]
         attempt.started = time.monotonic()
         work = attempt.work
-        self._guard(lambda: self.recorder.start(name, work))
+        self._write_guarded(lambda: self.recorder.start(name, work))
         self.view.start(name, work.configuration.label, len(work.seeds))
 
     def _end(self, name: str) -> None:
@@ -141,15 +142,17 @@ class Monitor(tune.Callback):
         attempt = self.searcher.attempts[name]
         state, work = attempt.state, attempt.work
         if state is State.COMPLETE:
-            self._guard(lambda: self.recorder.complete(name, attempt.final))
+            self._write_guarded(lambda: self.recorder.complete(name, attempt.final))
         else:
-            self._guard(lambda: self.recorder.end(name, state, attempt.reason, attempt.failure))
+            self._write_guarded(
+                lambda: self.recorder.end(name, state, attempt.reason, attempt.failure)
+            )
         if self._error is not None:
             return
         del self._running[name]
         if state is State.COMPLETE:
             self.view.progress(name, "", 1.0, attempt.final["metrics"].get(OBJECTIVE))
-        note = f"stopped {attempt.where}" if state is State.PRUNED else attempt.reason
+        note = f"stopped {attempt.progress}" if state is State.PRUNED else attempt.reason
         self.view.end(name, state, note)
         if state is State.FAIL:
             self._count(work.configuration.key, attempt.reason)
@@ -158,7 +161,7 @@ class Monitor(tune.Callback):
         would_recur = attempt.failure in (Failure.ERROR, Failure.NON_FINITE)
         is_retried = state is State.INTERRUPTED or (state is State.FAIL and not would_recur)
         if self._error is None and not is_retried:
-            self.forget(work)
+            self.remove_checkpoint(work)
 
     def _count(self, key: str, reason: str) -> None:
         """Count a failed configuration once, and end the study if too many failed in a row."""
@@ -176,7 +179,7 @@ class Monitor(tune.Callback):
         )
         self._error = TooManyFailures("\n".join([head, *lines]))
 
-    def _guard(self, write: Callable[[], None]) -> None:
+    def _write_guarded(self, write: Callable[[], None]) -> None:
         """Write to the store, keep an error for the next step, and exclude the time from limits."""
         if self._error is not None:
             return
@@ -201,4 +204,6 @@ class Monitor(tune.Callback):
             attempt = self.searcher.attempts[name]
             is_overdue = attempt.death is None and time.monotonic() - attempt.started >= limit
             if is_overdue and self.end_trial(trial):
-                attempt.death = Death(Failure.TIME_LIMIT, f"trial_timeout of {limit:g} s passed")
+                attempt.death = Death(
+                    Failure.TIME_LIMIT, f"exceeded the trial_timeout of {limit:g} s"
+                )

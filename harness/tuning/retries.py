@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from harness.messages import FAILED, FINAL, LOST
+from harness.messages import FAILED, FAILED_SEEDS, FINAL
 from harness.planning import Work
 from harness.ray import Death
 from harness.store import Failure, State
@@ -33,13 +33,13 @@ class Attempt:
     Attributes:
         work: Configuration and seeds of the trial.
         proposed: Optuna's trial. None if Optuna did not propose the configuration.
-        deaths: Number of earlier attempts that ended with a worker's death.
-        losses: Number of earlier attempts that ended with the loss of a node.
-        halved: Whether the trial has only half of the seeds, because all of them needed too much
-            memory.
-        where: Progress of the trial, as text for messages.
+        worker_deaths: Number of earlier attempts that ended with a worker's death.
+        node_losses: Number of earlier attempts that ended with the loss of a node.
+        has_half_of_seeds: Whether the trial has only half of the seeds, because all of them needed
+            too much memory.
+        progress: Progress of the trial, as text for messages.
         started: Time at which a worker started it, by time.monotonic.
-        stopped: Why the scheduler stopped it. None if it did not.
+        stop_reason: Why the scheduler stopped it. None if it did not.
         death: Cause of its worker's death, if known.
         state: COMPLETE, PRUNED or FAIL; INTERRUPTED if it is retried; RUNNING until it ends.
         final: FINAL of its last result. Empty unless COMPLETE.
@@ -49,13 +49,13 @@ class Attempt:
 
     work: Work
     proposed: optuna.Trial | None = None
-    deaths: int = 0
-    losses: int = 0
-    halved: bool = False
+    worker_deaths: int = 0
+    node_losses: int = 0
+    has_half_of_seeds: bool = False
     # not copied to a retry by dataclasses.replace
-    where: str = field(default="before its first epoch", init=False)
+    progress: str = field(default="before its first epoch", init=False)
     started: float = field(default=0.0, init=False)
-    stopped: str | None = field(default=None, init=False)
+    stop_reason: str | None = field(default=None, init=False)
     death: Death | None = field(default=None, init=False)
     state: State = field(default=State.RUNNING, init=False)
     final: Mapping[str, Any] = field(default_factory=dict, init=False)
@@ -63,9 +63,9 @@ class Attempt:
     reason: str = field(default="", init=False)
 
     @property
-    def lost(self) -> Mapping[int, str]:
+    def failed_seeds(self) -> Mapping[int, str]:
         """Seed -> why it failed, if the trial finished for its other seeds."""
-        reasons: Mapping[int, str] = self.final.get(LOST, {})
+        reasons: Mapping[int, str] = self.final.get(FAILED_SEEDS, {})
         return reasons
 
     def end(self, last: Mapping[str, Any]) -> list["Attempt"]:
@@ -74,42 +74,44 @@ class Attempt:
         Args:
             last: Last result of the trial. It is ignored if the worker died.
         """
-        if self.stopped is not None:
-            self.state, self.reason = State.PRUNED, self.stopped
+        if self.stop_reason is not None:
+            self.state, self.reason = State.PRUNED, self.stop_reason
             return []
         if self.death is None and FINAL in last:
             (self.final,) = last[FINAL]
             self.state = State.COMPLETE
-            if self.lost:
-                n_failed = f"{len(self.lost)} of {count(len(self.work.seeds), 'seed')} failed"
-                self.reason = f"{n_failed}: {join_reasons(self.lost)}"
+            if self.failed_seeds:
+                n_failed = (
+                    f"{len(self.failed_seeds)} of {count(len(self.work.seeds), 'seed')} failed"
+                )
+                self.reason = f"{n_failed}: {join_reasons(self.failed_seeds)}"
             return []
         if self.death is not None:
-            self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"
-            if tries := self.deaths + self.losses:
-                self.reason += f" (try {tries + 1})"
+            self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.progress}"
+            if tries := self.worker_deaths + self.node_losses:
+                self.reason += f" (attempt {tries + 1})"
         else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
         retries = self._retries()
         self.state = State.INTERRUPTED if retries else State.FAIL
         if retries:
-            self.reason += "; tried again"
+            self.reason += "; retried"
         if len(retries) > 1:
-            self.reason += " in halves of its seeds"
+            self.reason += " in two halves of its seeds"
         return retries
 
     def _retries(self) -> list["Attempt"]:
         """Return the attempts that retry this one. [] if it was its last or would fail again."""
         seeds, failure = self.work.seeds, self.failure
-        if failure is Failure.OUT_OF_MEMORY and not self.halved and len(seeds) > 1:
+        if failure is Failure.OUT_OF_MEMORY and not self.has_half_of_seeds and len(seeds) > 1:
             middle = len(seeds) // 2
             halves = (seeds[:middle], seeds[middle:])  # the scheduler must not stop only one
             works = [replace(self.work, seeds=half, may_stop=False) for half in halves]
-            return [Attempt(work, self.proposed, halved=True) for work in works]
-        if failure is Failure.NODE_LOST and self.losses < NODE_RETRIES:
-            return [replace(self, losses=self.losses + 1)]
+            return [Attempt(work, self.proposed, has_half_of_seeds=True) for work in works]
+        if failure is Failure.NODE_LOST and self.node_losses < NODE_RETRIES:
+            return [replace(self, node_losses=self.node_losses + 1)]
         is_worker_death = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)
-        if self.death is not None and is_worker_death and self.deaths < WORKER_RETRIES:
-            return [replace(self, deaths=self.deaths + 1)]
+        if self.death is not None and is_worker_death and self.worker_deaths < WORKER_RETRIES:
+            return [replace(self, worker_deaths=self.worker_deaths + 1)]
         return []

@@ -1,4 +1,4 @@
-"""Ray Tune's searcher: it provides the plan's work, then the proposals of an Optuna sampler."""
+"""Ray Tune searcher: it suggests the plan's work, then the proposals of an Optuna sampler."""
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from harness.planning import (
     enumerate_configurations,
     study_prunes,
 )
-from harness.ray import death_of
+from harness.ray import parse_death
 from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.retries import Attempt
 
@@ -35,7 +35,7 @@ MAX_REPEATS = 50
 Outcome = tuple[State, float | None]
 
 
-def scored(
+def compute_outcome(
     state: State,
     values: Mapping[int, float],
     seeds: Sequence[int],
@@ -74,27 +74,27 @@ class Sampler:
     def __init__(
         self,
         study: StudyConfig,
-        known: Sequence[tuple[Configuration, Outcome]],
+        ended: Sequence[tuple[Configuration, Outcome]],
         make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
         """Rebuild Optuna's study.
 
         Args:
             study: Study whose sampler is tpe or random.
-            known: Configurations that have ended, with their outcomes.
+            ended: Configurations that have ended, with their outcomes.
             make: Function that resolves an assignment (dotted name -> value) to its configuration.
         """
         self._study = study
-        self._make = make
-        seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
+        self._make_configuration = make
+        seed = np.random.SeedSequence([study.sampler_seed, len(ended)]).generate_state(1)
         self.optuna_study = _optuna_study(study, int(seed[0]))
-        for configuration, outcome in known:
+        for configuration, outcome in ended:
             self.tell(configuration, outcome)
 
     def ask(self) -> tuple[optuna.Trial, Configuration]:
         """Propose a configuration, and return it with Optuna's trial, which `tell` needs."""
         trial = self.optuna_study.ask()
-        return trial, self._make(suggest(trial, self._study))
+        return trial, self._make_configuration(suggest(trial, self._study))
 
     def start(self, configuration: Configuration) -> optuna.Trial | None:
         """Add a configuration that runs without being proposed here, e.g. after an interruption.
@@ -157,18 +157,21 @@ def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
 
 
 class StudySearcher(Searcher):
-    """Searcher that provides the plan's work in order, then the sampler's proposals.
+    """Searcher that suggests the plan's work in order, then the sampler's proposals.
 
-    A Ray trial is one work: a configuration under some seeds.
+    A Ray trial is one Work: a configuration with some seeds.
 
-    Outcomes are reported to Optuna as follows, see `scored`: COMPLETE with the mean over the seeds
-    with finite numbers; PRUNED without a value if the scheduler stopped the configuration; FAIL
-    without a value if no seed has finite numbers or any seed failed for another reason. A failed
-    proposal counts towards `n_trials`.
+    Outcomes are reported to Optuna as follows (see `compute_outcome`):
+
+    - COMPLETE with the mean over the seeds with finite numbers.
+    - PRUNED without a value if the scheduler stopped the configuration.
+    - FAIL without a value if no seed has finite numbers, or any seed failed for another reason.
+
+    A failed proposal counts towards `n_trials`.
 
     Attributes:
         attempts: Attempt of each Ray trial by the trial's ID.
-        at_once: Function that returns the maximum number of concurrent trials.
+        max_concurrent: Function that returns the maximum number of concurrent trials.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class StudySearcher(Searcher):
         plan: Plan,
         history: RunHistory,
         make: ConfigurationMaker,
-        at_once: Callable[[], int],
+        max_concurrent: Callable[[], int],
     ) -> None:
         """Create the searcher of one run.
 
@@ -186,11 +189,11 @@ class StudySearcher(Searcher):
             plan: Work and proposals that are left.
             history: Run history of the study.
             make: Maker of the study's configurations.
-            at_once: Function that returns the maximum number of concurrent trials. It grows when
-                nodes join the cluster.
+            max_concurrent: Function that returns the maximum number of concurrent trials, which
+                increases when nodes join the cluster.
         """
         super().__init__()
-        self._study, self._ledger, self.at_once = study, history, at_once
+        self._study, self._history, self.max_concurrent = study, history, max_concurrent
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
@@ -204,14 +207,14 @@ class StudySearcher(Searcher):
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := history.state(key):
-                values, lost = history.objectives(key), history.non_finite(key)
-                self._outcomes[key] = scored(state, values, study.seeds, lost)
-        known = [
+                values, failed_seeds = history.objectives(key), history.non_finite(key)
+                self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
+        ended = [
             (configuration, self._outcomes[configuration.key])
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
+        self.sampler = None if study.sampler == "grid" else Sampler(study, ended, make)
         for attempt in self._queue:
             if self.sampler is not None and not attempt.work.configuration.control:
                 attempt.proposed = self.sampler.start(attempt.work.configuration)
@@ -220,7 +223,7 @@ class StudySearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """Return the next trial's config, None if none may start now, or FINISHED at the end."""
-        if self._running and self._running >= self.at_once():
+        if self._running and self._running >= self.max_concurrent():
             return None
         if not self._queue and self.sampler is not None and self._proposals_left > 0:
             proposal = self._propose(self.sampler)
@@ -247,7 +250,7 @@ class StudySearcher(Searcher):
         if result and not error:
             attempt.death = None  # its last result came before it was killed
         elif attempt.death is None:
-            attempt.death = death_of("")
+            attempt.death = parse_death("")
         attempts = self._attempts_of[configuration.key]
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)
@@ -293,17 +296,17 @@ class StudySearcher(Searcher):
 
     def _outcome(self, key: str) -> Outcome:
         """Return the outcome of a configuration whose attempts have all ended."""
-        values = dict(self._ledger.objectives(key))
-        lost = set(self._ledger.non_finite(key))
+        values = dict(self._history.objectives(key))
+        failed_seeds = set(self._history.non_finite(key))
         for attempt in self._attempts_of[key]:
             if attempt.state is State.FAIL and attempt.failure is Failure.NON_FINITE:
-                lost.update(attempt.work.seeds)
+                failed_seeds.update(attempt.work.seeds)
                 continue
             if attempt.state is not State.COMPLETE:
                 return attempt.state, None
-            lost.update(attempt.lost)
+            failed_seeds.update(attempt.failed_seeds)
             for seed in attempt.work.seeds:
                 name = seed_metric(seed, f"selection/{self._study.objective}")
                 if name in attempt.final["metrics"]:
                     values[seed] = attempt.final["metrics"][name]
-        return scored(State.COMPLETE, values, self._study.seeds, lost)
+        return compute_outcome(State.COMPLETE, values, self._study.seeds, failed_seeds)

@@ -18,7 +18,7 @@ from harness.errors import ClusterError
 from harness.machine import scratch
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import MethodFunctions
-from harness.ray import death_of, error_text, memory_kills_as_worker_deaths
+from harness.ray import error_text, parse_death, report_memory_kills_as_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
@@ -69,7 +69,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Record the cause of a worker's death, for the searcher and the callbacks called later."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or death_of(error_text(trial))
+        attempt.death = attempt.death or parse_death(error_text(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether a trial continues after its newest evaluation.
@@ -89,18 +89,18 @@ class StudyScheduler(FIFOScheduler):
         decision = self._asha.on_trial_result(tune_controller, configuration, result)
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
-            attempt.stopped = (
-                f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
+            attempt.stop_reason = (
+                f"stopped by asha at evaluation {evaluation}: {self._objective} {value:.2f}"
             )
         return decision
 
 
-def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Shared) -> None:
+def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: Shared) -> None:
     """Run a searcher's trials in the open Ray session until none are left.
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        given: Arguments of the workers, see `worker_arguments`.
+        arguments: Arguments of the workers, see `worker_arguments`.
         shared: Feature sets in the object store.
 
     Raises:
@@ -110,9 +110,9 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
         SweepStopped: A signal ended the run in a session that stays open.
     """
     resources = monitor.study.resources
-    with scratch() as results, memory_kills_as_worker_deaths():
+    with scratch() as results, report_memory_kills_as_deaths():
         tune.run(
-            type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": given}),
+            type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": arguments}),
             name="study",
             num_samples=-1,
             search_alg=monitor.searcher,
@@ -129,7 +129,7 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
 
 
 def sweep_in_process(
-    monitor: Monitor, given: Mapping[str, Any], features: Mapping[Need, Any]
+    monitor: Monitor, arguments: Mapping[str, Any], features: Mapping[Need, Any]
 ) -> None:
     """Run a searcher's trials one after the other in this process, with Tune's order of calls.
 
@@ -138,7 +138,7 @@ def sweep_in_process(
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        given: Arguments of the worker, see `worker_arguments`.
+        arguments: Arguments of the worker, see `worker_arguments`.
         features: Feature sets of the trials.
 
     Raises:
@@ -149,7 +149,7 @@ def sweep_in_process(
     """
     searcher = monitor.searcher
     scheduler: Any = StudyScheduler(monitor.study, searcher)
-    worker = Worker({key: plain_arrays(value) for key, value in features.items()}, **given)
+    worker = Worker({key: plain_arrays(value) for key, value in features.items()}, **arguments)
     for number in itertools.count():
         monitor.on_step_begin(number, [])
         trial = SimpleNamespace(trial_id=f"{number:05d}")
@@ -172,8 +172,10 @@ def sweep_in_process(
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
-        if worker.broken:  # the next trials would fail, which would count against them
-            raise ClusterError("the GPU takes nothing more from this process; run it again")
+        if worker.gpu_is_broken:  # the next trials would fail, which would count against them
+            raise ClusterError(
+                "this process cannot use the GPU any more. Run the same command to resume"
+            )
 
 
 def worker_arguments(
@@ -200,7 +202,7 @@ def worker_arguments(
     }
 
 
-def share(features: Mapping[Need, Any]) -> Shared:
+def put_features(features: Mapping[Need, Any]) -> Shared:
     """Put features into Ray's object store, where all workers of a node share one copy.
 
     tune.with_parameters does the same, but puts its objects again into every later session.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.store import APART, COMPLETE, ConfigurationRecord, FactorRecord, level_id
+from harness.store import COMPLETE, SEPARATE_FACTORS, ConfigurationRecord, FactorRecord, level_id
 from reports import tables
 from reports.stats import Array
 from reports.study import Study
@@ -146,7 +146,7 @@ def subject(study: Study, metric: str) -> Study:
     part = tables.averaged(study)
     if part is None:
         raise Unavailable("no method is wanted on every dataset")
-    apart = [factor.key for factor in part.factors if factor.key in APART]
+    apart = [factor.key for factor in part.factors if factor.key in SEPARATE_FACTORS]
     if apart:
         raise Unavailable(f"the levels of {apart[0]} are tested on different classes")
     return part

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.store import ALONE, COMPETING, CONTROLS
+from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
@@ -59,10 +59,12 @@ def controls_finding(
         other_metrics = others_text(study, metric, partial(_baseline_difference, family, control))
         parts.append(_comparison_text(control, comparison, other_metrics))
     sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
-    if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
+    if comparisons.get(FINETUNER_ALONE) and comparisons[FINETUNER_ALONE].is_unchanged:
         sentences.append("Synthetic features change nothing here.")
     if ceiling := comparisons.get(_CEILING):
-        sentences.append(_real_images_sentence(ceiling, comparisons.get(ALONE), head, study))
+        sentences.append(
+            _real_images_sentence(ceiling, comparisons.get(FINETUNER_ALONE), head, study)
+        )
     controls = [(row.name, row) for row in table.rows if row.control and row.control != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.

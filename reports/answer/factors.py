@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.store import ALONE, CONTROLS
+from harness.store import CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
@@ -81,7 +81,8 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(headline.estimate, decimals=decimals))
     name = next(
-        (name for name in (ALONE, *headline.differences) if name in headline.differences), ""
+        (name for name in (FINETUNER_ALONE, *headline.differences) if name in headline.differences),
+        "",
     )
     if name:
         difference = headline.differences[name]

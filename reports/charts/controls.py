@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.store import ALONE, COMPETING, CONTROLS
+from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
@@ -64,7 +64,7 @@ def control_lines(
     for baseline in tables.control_groups(study):
         control, words = baseline.control, CONTROLS[baseline.control][0]
         estimate = baseline.estimate(f"test/{metric}")
-        read = tables.levels_of_control(study, control if control in COMPETING else ALONE)
+        read = tables.levels_of_control(study, control if control in COMPETING else FINETUNER_ALONE)
         points = _matched_points(study, metric, control, placed) if read else []
         if is_matched := bool(points):
             words += f" at the same {listed([names[key] for key in read])}"

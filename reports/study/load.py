@@ -24,13 +24,13 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
-    checked,
+    add_seed_tables,
     default_tracking_uri,
     read_runs,
-    refreshed,
+    refresh_study_run,
+    require_store,
     runs_address,
     study_names,
-    with_seed_tables,
 )
 from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
@@ -131,10 +131,10 @@ def load_records(
         EmptyStudyError: If no run of the study has ended yet.
     """
     with _as_report_errors():
-        uri = checked(tracking_uri or default_tracking_uri())
-        runs = refreshed(known, uri) or read_runs(study_name, uri)
+        uri = require_store(tracking_uri or default_tracking_uri())
+        runs = refresh_study_run(known, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
-    runs, n_lost = with_seed_tables(runs, files)
+    runs, n_lost = add_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_lost:

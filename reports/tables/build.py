@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from harness.store import ALONE, CONTROLS, FLAG, QUALITY
+from harness.store import CONTROLS, FINETUNER_ALONE, FLAG, QUALITY
 from reports.cells import (
     AVERAGE,
     CLASSES,
@@ -86,14 +86,14 @@ def _setting_tables(study: Study, metric: str) -> Iterator[Table]:
 
 def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
-    read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
-    is_controlled = any(control.control == ALONE for control in control_groups(study))
+    read = [key for key in levels_of_control(study, FINETUNER_ALONE) if key != DATASET]
+    is_controlled = any(control.control == FINETUNER_ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
         varies = table.kind in ("methods", "configurations") or table.name.endswith(tuple(read))
-        lacks = versus(ALONE) not in {column.key for column in table.columns}
+        lacks = versus(FINETUNER_ALONE) not in {column.key for column in table.columns}
         if read and is_controlled and varies and lacks:
             home = controls_dataset(study)
-            column = f"vs {CONTROLS[ALONE][0]}"
+            column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
             why = f"no column {column}: controls run on {home} only, whose table has it"
             table = dataclasses.replace(table, notes=(*table.notes, why))
         yield table
@@ -213,7 +213,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
                 comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=at
             )
 
-        hidden = control != ALONE
+        hidden = control != FINETUNER_ALONE
         yield Column(versus(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=hidden)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from harness.store import ALONE, APART, COMPETING, FactorRecord, Run, level_id
+from harness.store import COMPETING, FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, level_id
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
@@ -95,7 +95,7 @@ class Family:
         """Whether there are several groups, and differences between them are meaningful."""
         if self.kind == "methods":
             return sum(not group.control for group in self.groups) > 1
-        return self.name not in APART
+        return self.name not in SEPARATE_FACTORS
 
     @cached_property
     def controls(self) -> dict[str, Mapping[str, Group]]:
@@ -249,15 +249,18 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     levelled = [
         factor
         for factor in study.factors
-        if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS or (alone and factor.key in APART)
+        if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS
+        or (alone and factor.key in SEPARATE_FACTORS)
     ]
     if alone and levelled:
         yield level_family(study, study.factors[0], metric)
         return
     configurations, controls = configuration_groups(study), control_groups(study)
     # a control is a fair baseline only if it reads none of the study's factors
-    is_fair = not levels_of_control(study, ALONE)
-    plain = next((control for control in controls if control.control == ALONE and is_fair), None)
+    is_fair = not levels_of_control(study, FINETUNER_ALONE)
+    plain = next(
+        (control for control in controls if control.control == FINETUNER_ALONE and is_fair), None
+    )
     baseline = baseline_setting(study, configurations) or plain
     labels = factor_labels(study)
     groups = [*configurations, *controls]
@@ -280,7 +283,7 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     """Return the family of a factor's levels; with several factors, its main effects."""
     alone = len(study.factors) == 1
     levels, controls = level_groups(study, factor), control_groups(study) if alone else []
-    baseline = None if factor.key in APART else baseline_level(factor, levels)
+    baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
     pairs, cells = _pair_with_baseline(baseline, groups), {} if alone else companions(study, factor)
@@ -308,7 +311,7 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
     if group.control or baseline.control:
         return True
     mine, theirs = group.value.assignment, baseline.value.assignment
-    return all(level_id(mine.get(key)) == level_id(theirs.get(key)) for key in APART)
+    return all(level_id(mine.get(key)) == level_id(theirs.get(key)) for key in SEPARATE_FACTORS)
 
 
 def method_family(study: Study, metric: str) -> Family:

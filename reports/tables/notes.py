@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import ALONE, CONTROLS, CORRECT_FILE, FAIL, FLAGS, QUALITY
+from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import listed
 from reports.stats import DRAWS
@@ -165,12 +165,11 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield _AVERAGES
     if family.comparable:
         yield from _difference_notes(family)
-    if ALONE in family.controls:
+    if FINETUNER_ALONE in family.controls:
         yield Legend(
-            f"vs {CONTROLS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic features "
-            "at"
-            " the row's levels of the factors that it uses, paired by seed, with an uncorrected"
-            " interval; a dash: no such run has finished"
+            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.head} to the fine-tuner without "
+            "synthetic features at the row's levels of the factors that it uses, paired by seed, "
+            "with an uncorrected interval; a dash: no such run has finished"
         )
     total = sum(not group.control for group in family.groups)
     if family.shown is not None and total > family.shown:

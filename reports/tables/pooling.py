@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from harness.store import (
-    APART,
     COMPLETE,
     FAIL,
     MISSING,
     PRUNED,
+    SEPARATE_FACTORS,
     ConfigurationRecord,
     FactorRecord,
     level_id,
@@ -45,7 +45,7 @@ def controls_dataset(study: Study) -> str:
 
 def class_factors(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on other classes, or on more of them."""
-    return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
+    return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
 
 def methods(study: Study) -> list[ConfigurationRecord]:

@@ -131,7 +131,7 @@ def quality_tables(study: Study) -> list[Table]:
         columns.append(Column("datasets", "datasets", partial(_datasets_cell, over)))
     shown = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
     for measure in shown:
-        drop = 0 if measure.metric == study.protocol.telling else measure.drop
+        drop = 0 if measure.metric == study.protocol.key_quality else measure.drop
         columns.append(
             Column(
                 measure.metric,

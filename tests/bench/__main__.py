@@ -1,11 +1,10 @@
-"""python -m tests.bench: does every benchmark run? The sizes are such that they say nothing.
+"""python -m tests.bench: check that every benchmark runs, with sizes too small to measure.
 
-Each is run by its own name to say something: tests.bench.bench_settings (thousands of settings:
-whole commands, with a store of as many runs), bench_answers (how often an answer says what is not
-so), bench_statistics (how often each claim is false, by the shape of the noise), bench_launches
-(what a step asks of a GPU, counted on an emulated one), bench_idle (what trials that do nothing
-cost their driver), bench_trial (how near a whole trial comes to the rate of plain products),
-bench_selection (which epoch to choose, and how to train up to it).
+To measure, run one by name: tests.bench.bench_configurations (whole commands with thousands of
+configurations), bench_answers (how often an answer makes a false claim), bench_statistics (how
+often each claim is false, by the distribution of the noise), bench_launches (kernel launches of a
+step, counted on an emulated GPU), bench_idle (cost of trials for their driver), bench_trial (speed
+of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch).
 """
 
 import tempfile
@@ -19,8 +18,8 @@ from tests.bench import (
     bench_statistics,
     bench_trial,
 )
+from tests.bench.bench_configurations import fill, space_file
 from tests.bench.bench_launches import BACKBONE, show
-from tests.bench.bench_settings import fill, space_file
 from tests.bench.steps import Sizes
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
@@ -28,7 +27,7 @@ IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
 
 
 def main() -> None:
-    """Run each, as quickly as it can be run."""
+    """Run each benchmark with its smallest sizes."""
     for bench in (
         bench_answers,
         bench_statistics,
@@ -39,8 +38,8 @@ def main() -> None:
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         seconds = fill(load_study(space_file(40, Path(name))), Path(name))
-    print(f"a ledger of 40 settings: {seconds:.3f} s")
-    show(BACKBONE, TINY)  # as many launches as at sizes that say something
+    print(f"reading the run history of 40 configurations: {seconds:.3f} s")
+    show(BACKBONE, TINY)  # the number of launches does not depend on the sizes
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What a study costs its driver beside the trials' work: `python -m tests.bench.bench_idle`.
+"""Cost of a study for its driver, without the trials' work: `python -m tests.bench.bench_idle`.
 
-Trials do nothing (tests.bench.idle_method), so that what is left is Ray Tune, the searcher, the
-recorder and the store. Costs are processor seconds, which a busy machine changes less than it
-changes seconds of the clock.
+Trials do nothing (tests.bench.idle_method), so that only Ray Tune, the searcher, the recorder and
+the store are measured. Costs are CPU seconds, on which other work has less influence than on
+wall-clock seconds.
 
-    --study TRIALS [--epochs N]  a whole study through Ray, with marks on its way
-    --search KNOWN ...           the searcher alone, with so many earlier trials
-    --store RUNS [--epochs N]    the recorder alone, into sqlite, with marks on its way
+    --study TRIALS [--epochs N]  a whole study with Ray, with intermediate results
+    --search KNOWN ...           only the searcher, with this many earlier trials
+    --store RUNS [--epochs N]    only the recorder, into sqlite, with intermediate results
 """
 
 import argparse
@@ -34,11 +34,13 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Mark:
-    """A study on its way.
+    """Intermediate state of a study.
 
-    ended: trials that are over.
-    wall, driver: seconds of the clock, and of the driver's processor, since the study was called.
-    memory: resident memory of the driver, MiB.
+    Attributes:
+        ended: Number of trials that have ended.
+        wall: Wall-clock seconds since the start.
+        driver: CPU seconds of the driver since the start.
+        memory: Resident memory of the driver in MiB.
     """
 
     ended: int
@@ -48,7 +50,7 @@ class Mark:
 
 
 def watch(log: Path, ends: Sequence[int], over: threading.Event) -> Iterator[Mark]:
-    """A mark whenever so many trials have ended, until all have or the study is over."""
+    """Yield a mark when each number of trials has ended, until the study is over."""
     began, spent = time.monotonic(), time.process_time()
     left = list(ends)
     while left and not over.wait(0.2):
@@ -60,12 +62,12 @@ def watch(log: Path, ends: Sequence[int], over: threading.Event) -> Iterator[Mar
 
 
 def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
-    """Run a study through Ray; a mark after each part of it.
+    """Run a study with Ray, and return a mark after each part of it.
 
     Args:
-        trials: a multiple of twenty.
-        epochs: of selection in each, all of which are reported.
-        folder: for its store.
+        trials: Number of trials, a multiple of 20.
+        epochs: Number of selection epochs per trial, all of which are reported.
+        folder: Folder of its store.
     """
     for module in (fakes, idle_method):
         ray.cloudpickle.register_pickle_by_value(module)
@@ -89,12 +91,12 @@ def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run what is asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=int, help="trials of a study through Ray")
     parser.add_argument("--search", type=int, nargs="*", default=(), help="earlier trials")
-    parser.add_argument("--asked", type=int, default=20, help="trials that the searcher gives out")
-    parser.add_argument("--store", type=int, help="runs that are written")
+    parser.add_argument("--asked", type=int, default=20, help="trials that the searcher suggests")
+    parser.add_argument("--store", type=int, help="runs to write")
     parser.add_argument("--epochs", type=int, default=200, help="selection epochs of a trial")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="idle-") as name:

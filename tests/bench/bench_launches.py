@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default=BACKBONE, help="NAME:PRETRAINED, or pocket")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--seeds", type=int, default=3, help="replicas")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--n-ctx", type=int, default=4, help="context tokens")
     parser.add_argument("--places", action="store_true", help="also by line")
     parser.add_argument("--most", type=int, default=25, help="lines that are listed")

@@ -61,7 +61,7 @@ def lines(studies: int, tpe: int) -> Iterator[str]:
         f"any of three inert factors under TPE, {tpe} studies | by ranks | by importance"
     )
     for configurations in (30, 60)[: 1 if tpe < MIN_TPE else 2]:
-        yield _row(f"{configurations} settings, 3 seeds", under_tpe(configurations, tpe))
+        yield _row(f"{configurations} configurations, 3 seeds", under_tpe(configurations, tpe))
 
 
 def _head(names: str) -> str:

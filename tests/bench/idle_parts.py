@@ -22,7 +22,7 @@ LENGTHS = list(range(1, 21))
 
 
 def idle_study(trials: int) -> StudyConfig:
-    """A grid of so many settings, a multiple of twenty."""
+    """Return a grid study. The number of configurations is a multiple of 20."""
     weights = [round(1e-6 * (n + 1), 9) for n in range(trials // len(LENGTHS))]
     space = {"generator.kl_weight": weights, "generator.n_ctx": LENGTHS}
     return make_study(space=space, seeds=SEEDS, max_concurrent_trials=None)
@@ -45,7 +45,7 @@ class Searched:
     """The searcher's processor time.
 
     known: trials that wait (grid), or that have ended (others).
-    start: building it from the ledger, seconds.
+    start: building it from the run history, seconds.
     suggest, complete: giving a trial out, and taking its end in, milliseconds a trial.
     """
 
@@ -103,7 +103,7 @@ class Written:
 
     runs: there are so many now.
     processor, wall: milliseconds a run.
-    read: processor milliseconds of reading the ledger, for each run in it.
+    read: processor milliseconds of reading the run history, per run.
     disk: KiB of the sqlite file, for each run in it.
     """
 
@@ -158,7 +158,7 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     name = work.configuration.key
     recorder.start(name, work)
     *trained, test = items
-    recorder.epochs(name, [epoch_metrics(item) for item in trained], {})
+    recorder.add_epochs(name, [epoch_metrics(item) for item in trained], {})
     by_epoch = {item.epoch: item.per_seed for item in trained}
     numbers = final_numbers(test, by_epoch, seeds, config.selection_metric)
     numbers |= {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}

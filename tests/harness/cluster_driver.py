@@ -1,4 +1,4 @@
-"""A cluster of two nodes, or three, in a process of its own: Ray has one session a process.
+"""Ray cluster of two or three nodes in a separate process, since Ray has one session per process.
 
 python -m tests.harness.cluster_driver SCENARIO FOLDER prints one line of JSON.
 """
@@ -36,7 +36,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def images(broken: tuple[int, ...] = ()) -> ImageDataset:
-    """The packaged dataset with fewer images; some of the training ones can be broken."""
+    """Return the packaged dataset with fewer images; some training images may be broken."""
     whole = load_dataset("emoji")
     splits = {
         name: Split(split.images[: IMAGES[name]], split.labels[: IMAGES[name]])
@@ -50,16 +50,16 @@ def images(broken: tuple[int, ...] = ()) -> ImageDataset:
 
 
 def digest(features: FeatureSet) -> str:
-    """Hash of all features, to the bit."""
+    """Return a hash of all features."""
     arrays = (features.train, features.val, features.test)
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[str, str], Any]:
-    """Loads the backbone on an actor and leaves a file with the node's name.
+    """Return a function that loads the backbone on an actor and writes a file with the node's name.
 
-    kill: the first actor that encodes a third batch dies of it.
-    broken: it cannot be loaded.
+    In the scenario kill, the first actor that encodes a third batch dies. In the scenario
+    weights, the backbone cannot be loaded.
     """
 
     def load(name: str, device: str) -> Any:
@@ -84,7 +84,7 @@ def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[
 
 
 def extracted(scenario: str, folder: Path) -> dict[str, Any]:
-    """Extract on the cluster, and say what came of it."""
+    """Extract on the cluster, and return the features' hash or the error."""
     load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
     extract.LARGE = 1  # type: ignore[misc]
     encoder = extract.ClusterEncoder(fakes.make_study().resources, load)
@@ -102,14 +102,14 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
 
 
 def study() -> StudyConfig:
-    """Six settings, on as many nodes as there are."""
+    """Return a study of six configurations on all nodes."""
     return fakes.make_study(
         space={"generator.n_ctx": [1, 2, 3, 4, 6, 8]}, max_concurrent_trials=None
     )
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:
-    """The first trial on a node that is not the head's hangs; all others wait for a new node."""
+    """Make the first trial outside the head's node hang; all others wait for a new node."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         node = ray.get_runtime_context().get_node_id()
@@ -126,7 +126,7 @@ def behave_in(folder: Path) -> fakes.Behaviour:
 
 
 def lose_and_add(cluster: Cluster, folder: Path) -> None:
-    """Kill the raylet under the trial that hangs, and add another node."""
+    """Kill the raylet of the hanging trial, and add another node."""
     while not (folder / "under-way").exists():
         time.sleep(0.05)
     doomed = (folder / "doomed").read_text()
@@ -155,7 +155,7 @@ def studied(cluster: Cluster, folder: Path) -> dict[str, Any]:
 
 
 def main(scenario: str, folder: str) -> None:
-    """Start the cluster, run the scenario, print what came of it."""
+    """Start the cluster, run the scenario, and print its result."""
     with environment(DRIVER_ENVIRONMENT):
         # at exit: by a signal handler, which only the main thread may set
         head = {**NODE, "include_dashboard": False}
@@ -164,11 +164,11 @@ def main(scenario: str, folder: str) -> None:
             cluster.add_node(**NODE)
     try:
         if scenario == "lose":
-            found = studied(cluster, Path(folder))
+            result = studied(cluster, Path(folder))
         else:
             with ray_session(Resources(), cluster.address, 0, verbose=False):
-                found = extracted(scenario, Path(folder))
-        print(json.dumps(found), flush=True)
+                result = extracted(scenario, Path(folder))
+        print(json.dumps(result), flush=True)
     finally:
         cluster.shutdown()
 

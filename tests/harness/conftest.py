@@ -1,4 +1,4 @@
-"""One Ray for all tests of the harness, and a fresh MLflow store for each."""
+"""One Ray for all tests of the harness, and a new MLflow store for each."""
 
 import io
 import json
@@ -31,7 +31,7 @@ OnCluster = Callable[[str], tuple[dict[str, Any], str]]
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An sqlite file with MLflow's schema: making one takes seconds."""
+    """Create an sqlite file with MLflow's tables once, since that takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     open_store(f"sqlite:///{folder}/mlflow.db")
     return folder / "mlflow.db"
@@ -39,26 +39,26 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def uri(empty_store: Path, tmp_path: Path) -> str:
-    """An empty store of the test's own."""
+    """Create an empty store for the test."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture
 def store(uri: str, tmp_path: Path) -> Store:
-    """The test's store, open."""
+    """Open the test's store."""
     return open_store(uri)
 
 
 @pytest.fixture
 def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
+    """Return fingerprints of the analytic method."""
     return Fingerprints(fakes.make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 @pytest.fixture
 def ray_folder() -> Iterator[Path]:
-    """Of a cluster's own: Ray leaves its address there for others. Short, for its sockets."""
+    """Create a folder for a cluster. Its path is short because it contains Ray's sockets."""
     folder = Path(tempfile.mkdtemp(prefix="ship-ray-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +66,7 @@ def ray_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
-    """Runs a scenario: what it printed, and what Ray and others wrote beside it."""
+    """Return a function that runs a scenario and returns its result and all other output."""
 
     def there(scenario: str) -> tuple[dict[str, Any], str]:
         command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
@@ -79,15 +79,15 @@ def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
             if done.returncode != 1 or done.stdout or done.stderr:
                 break
         assert done.returncode == 0, done.stderr
-        *others, last = done.stdout.splitlines()
-        return json.loads(last), "\n".join([*others, done.stderr]).strip()
+        *other_lines, last = done.stdout.splitlines()
+        return json.loads(last), "\n".join([*other_lines, done.stderr]).strip()
 
     return there
 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A local Ray with two cores, in which workers can unpickle the analytic method."""
+    """Start a local Ray with two cores, whose workers can unpickle the analytic method."""
     import ray
 
     from harness.machine import quiet
@@ -115,7 +115,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture
 def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Workers, which cannot import the test's module, get its functions whole."""
+    """Pickle the test module's functions by value, because workers cannot import it."""
     import ray
 
     ray.cloudpickle.register_pickle_by_value(request.module)
@@ -125,7 +125,7 @@ def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
-    """Gives the URI of a store in which a study ran undisturbed; each study runs once."""
+    """Return a function that runs a study undisturbed, once, and returns the store's URI."""
     known: dict[str, str] = {}
 
     def run(study: StudyConfig) -> str:
@@ -143,10 +143,11 @@ def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
 
 @dataclass
 class Bench:
-    """Runs studies on the analytic method, in a store and a log of the test's own.
+    """Runner of studies with the analytic method, in a store and a log of the test.
 
-    ray: on the session's Ray; else in this process, one trial after the other. reuse: whether
-    studies take what others have finished.
+    Attributes:
+        ray: Whether trials run on the session's Ray. By default they run in this process.
+        reuse: Whether studies reuse results of other studies.
     """
 
     uri: str
@@ -158,16 +159,16 @@ class Bench:
 
     @property
     def method(self) -> MethodFunctions:
-        """The analytic method as it behaves now."""
+        """The analytic method with the current behavior."""
         return fakes.make_method(self.log, self.behave)
 
     @property
     def prints(self) -> Fingerprints:
-        """What its studies' settings are told apart by."""
+        """Fingerprints of the studies."""
         return Fingerprints(self.method, None, self.cache)
 
     def run(self, study: StudyConfig, **keys: Any) -> StudyOutcome:
-        """Run a study, quietly."""
+        """Run a study without output."""
         return run_study(
             study,
             data_root=None,
@@ -182,49 +183,49 @@ class Bench:
         )
 
     def told(self, study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
-        """Run a study; what came of it, and the lines that a person reads."""
+        """Run a study, and return the outcome and the printed lines."""
         out = io.StringIO()
         return self.run(study, console=Console(file=out), **keys), out.getvalue().splitlines()
 
     def plan(self, study: StudyConfig, **keys: Any) -> Plan:
-        """A dry run."""
-        given = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
-        return plan_study(study, **{"details": False, **given, **keys})
+        """Return the plan of a study, as a dry run does."""
+        options = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
+        return plan_study(study, **{"details": False, **options, **keys})
 
     def store(self) -> Store:
-        """The store, open."""
+        """Open the store."""
         return open_store(self.uri)
 
     def runs(self, name: str = "small") -> list[Any]:
-        """Every run of the study's experiment as MLflow has it, oldest first."""
+        """Return every run of the study's experiment as MLflow has it, oldest first."""
         store, order = self.store(), ["attributes.start_time ASC"]
-        found = [str(store.experiment(name))]
-        return list(store.client.search_runs(found, order_by=order, max_results=1000))
+        experiment_ids = [str(store.experiment(name))]
+        return list(store.client.search_runs(experiment_ids, order_by=order, max_results=1000))
 
     def trials(self, name: str = "small") -> list[Any]:
-        """The trial runs alone."""
+        """Return only the trials' runs."""
         return [run for run in self.runs(name) if run.data.tags["ship.kind"] == "trial"]
 
     def parent(self, name: str = "small") -> Any:
-        """The study's own run."""
+        """Return the study's own run."""
         (found,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
         return found
 
     def history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
-        """The ledger."""
+        """Return the run history."""
         store = self.store()
         return read_history(store.client, str(store.experiment(name)), objective)
 
     def lines(self) -> list[str]:
-        """The (configuration, seed)s that were run, in order."""
+        """Return the (configuration, seed) pairs that were run, in order."""
         return fakes.trial_lines(self.log)
 
     def states(self) -> list[str]:
-        """The trial runs' states, sorted."""
+        """Return the states of the trials' runs, sorted."""
         return sorted(run.data.tags["ship.state"] for run in self.trials())
 
     def check_invariants(self, name: str = "small") -> None:
-        """One row per (configuration, seed), nothing RUNNING, no number without COMPLETE."""
+        """Check for one row per (configuration, seed), no RUNNING run, numbers only if COMPLETE."""
         rows: dict[tuple[str, int], str] = {}
         for run in self.runs(name):
             assert run.info.status != "RUNNING"
@@ -240,11 +241,11 @@ class Bench:
 
 @pytest.fixture
 def bench(uri: str, tmp_path: Path) -> Bench:
-    """A bench in this process."""
+    """Return a bench that runs trials in this process."""
     return Bench(uri, tmp_path / "log", tmp_path / "cache")
 
 
 @pytest.fixture
 def ray_bench(bench: Bench, local_ray: None) -> Bench:
-    """A bench on the session's Ray."""
+    """Return a bench on the session's Ray."""
     return replace(bench, ray=True)

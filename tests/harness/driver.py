@@ -1,10 +1,9 @@
-"""A study as a process of its own, for tests that interrupt, kill or starve it.
+"""A study in a separate process, for tests that interrupt, kill or starve it.
 
-python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
-complete. FAULT is JSON, see arrange(); with "publish" in it the study's run shows
-its report, with "in_process" nothing runs on Ray, with "reuse" what other studies have
-finished does not run; "store_timeout" is in seconds.
-SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
+python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome, and exits
+with 0 if it is complete. FAULT is JSON, see arrange(). Its further keys are "publish" (the study's
+run shows its report), "in_process" (without Ray), "reuse" (reuse results of other studies) and
+"store_timeout" (seconds). SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
 import itertools
@@ -68,16 +67,16 @@ def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
         now = next(calls) == call
         if now and not after:
             os.kill(os.getpid(), number)
-        found = original(*args, **keys)
+        result = original(*args, **keys)
         if now and after:
             os.kill(os.getpid(), number)
-        return found
+        return result
 
     setattr(home, name, struck)
 
 
 def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
-    """Act when the method has begun so many (configuration, seed) pairs."""
+    """Call `act` once the method has started a number of (configuration, seed) pairs."""
 
     def watch() -> None:
         while len(trial_lines(log)) < lines:
@@ -88,40 +87,40 @@ def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
 
 
 def _jump(seconds: float) -> None:
-    """Set the wall clock as Python sees it; the monotonic one goes on as a real one would."""
+    """Shift the wall clock as Python sees it, but not the monotonic clock."""
     original = time.time
     time.time = lambda: original() + seconds
 
 
 def study(**keys: Any) -> StudyConfig:
-    """The small study over four settings."""
+    """Return the small study with four configurations."""
     four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "max_concurrent_trials": 2}
     return fakes.make_study(**{**four, **keys})
 
 
 def published(outcome: StudyOutcome) -> Publication:
-    """What the study's own run shows, as the command line makes it."""
+    """Return the report for the study's own run, as the command line builds it."""
     return prepare(outcome.experiment, outcome.tracking_uri).publication
 
 
 def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:
     """Run the study with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
-    given = json.loads(fault)
-    arrange(given, Path(log))
+    options = json.loads(fault)
+    arrange(options, Path(log))
     try:
         outcome = run_study(
-            study(**given.get("study", {})),
+            study(**options.get("study", {})),
             data_root=None,
-            address=given.get("address"),
-            publish=published if given.get("publish") else None,
+            address=options.get("address"),
+            publish=published if options.get("publish") else None,
             tracking_uri=uri,
             cache_dir=Path(cache),
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
             console=SteadyConsole(force_terminal=False),
-            in_process=given.get("in_process", False),
-            reuse=given.get("reuse", False),
-            store_timeout=given.get("store_timeout", STORE_TIMEOUT),
+            in_process=options.get("in_process", False),
+            reuse=options.get("reuse", False),
+            store_timeout=options.get("store_timeout", STORE_TIMEOUT),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),

@@ -1,4 +1,4 @@
-"""An analytic method in ship's place: its numbers are known, and it can be told to misbehave."""
+"""An analytic method in place of ship's: its numbers are known, and it can be made to fail."""
 
 import math
 import os
@@ -27,7 +27,7 @@ Behaviour = Callable[[TrialConfig, int], None]
 
 @dataclass(frozen=True)
 class FakeFeatures:
-    """Shaped like a FeatureSet as far as the harness looks."""
+    """Stand-in for a FeatureSet."""
 
     dataset: str
     train: np.ndarray[Any, Any]
@@ -45,21 +45,21 @@ class FakeClip:
 
 
 def load_other_weights(name: str, device: str = "cpu", precision: str = "fp32") -> FakeClip:
-    """The backbone of that name as it is where its file was replaced."""
+    """Load the backbone as on a node whose weight file was replaced."""
     clip = FakeClip(name, device, precision)
     clip.fingerprint = "other weights"
     return clip
 
 
 def truth(config: TrialConfig, seed: int) -> float:
-    """The number that the analytic method gives for a setting and a seed, percent."""
+    """Return the analytic method's result in percent for a configuration and a seed."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     kl_weight = getattr(config.generator, "kl_weight", 1.0)
     return float(50 + n_ctx - 2 * abs(math.log10(kl_weight or 1e-9) + 2) + seed / 100)
 
 
 class AnalyticRun:
-    """Metrics of a trial's epochs, and between two of them a checkpoint: those reported so far."""
+    """Iterator of a trial's epochs, with a checkpoint of those reported so far."""
 
     def __init__(self, items: Iterator[EpochMetrics], resume: Checkpoint | None) -> None:
         self._items = items
@@ -75,7 +75,7 @@ class AnalyticRun:
         return item
 
     def checkpoint(self) -> Checkpoint | None:
-        """Those reported so far."""
+        """Return a checkpoint of the epochs reported so far."""
         return None if self._again else Checkpoint(tuple(self._history), {})
 
 
@@ -89,9 +89,9 @@ def run_analytic(
     targets: Mapping[str, FakeFeatures],
     resume: Checkpoint | None = None,
 ) -> AnalyticRun:
-    """The analytic method, from its beginning or from a checkpoint.
+    """Run the analytic method from the beginning or from a checkpoint.
 
-    One generator epoch, EPOCHS rising selection epochs, a final epoch and the test.
+    It has one generator epoch, EPOCHS rising selection epochs, a final epoch and the test.
     """
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy of the worker's own")
@@ -107,7 +107,7 @@ def run_analytic(
 def _analytic(
     behave: Behaviour | None, config: TrialConfig, seeds: Sequence[int], done: int
 ) -> Iterator[EpochMetrics]:
-    """What is left behind so many items."""
+    """Yield the epochs after the first `done` ones."""
     truths = tuple(truth(config, seed) for seed in seeds)
     if done < 1:
         yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
@@ -135,7 +135,7 @@ def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:
 
 @dataclass(frozen=True)
 class FakeImages:
-    """A data set as far as the harness looks; it has no official split."""
+    """Stand-in for a dataset without an official split."""
 
     name: str
     fingerprint: str
@@ -146,7 +146,7 @@ class FakeImages:
 
 
 def fake_images(name: str, data_root: Path | None, cache_dir: Path) -> FakeImages:
-    """A data set whose fingerprint is made of its name."""
+    """Return a dataset whose fingerprint contains its name."""
     return FakeImages(name, f"images-of-{name}")
 
 
@@ -161,7 +161,7 @@ def fake_extract(
     encode: Any = None,
     classes: Sequence[int] | None = None,
 ) -> FakeFeatures:
-    """Log that features were extracted, and give some zeros."""
+    """Log that features were extracted, and return zeros."""
     with log.open("a") as file:
         file.write(f"extract {images.name}{' on a cluster' if encode else ''}\n")
     report(0, 8)
@@ -170,7 +170,7 @@ def fake_extract(
 
 
 def draw_images(folder: Path) -> None:
-    """Eight classes of eight small images, each of one colour."""
+    """Draw eight classes of eight small images, each of one color."""
     for label, place in product(range(8), repeat=2):
         path = folder / "few" / f"thing {label}" / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def draw_images(folder: Path) -> None:
 
 
 def make_method(log: Path, behave: Behaviour | None = None) -> MethodFunctions:
-    """The analytic method; it writes a line to `log` for each (configuration, seed) it runs.
+    """Return the analytic method, which logs a line for each (configuration, seed) it runs.
 
     behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
     """
@@ -192,7 +192,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> MethodFunctions:
 
 
 def make_study(**keys: Any) -> StudyConfig:
-    """A small study over n_ctx: one worker, and no reference arms unless asked for."""
+    """Return a small study over n_ctx with one worker and, by default, without controls."""
     defaults = {
         "space": {"generator.n_ctx": [1, 2, 4]},
         "seeds": 2,
@@ -204,13 +204,13 @@ def make_study(**keys: Any) -> StudyConfig:
 
 
 def trial_lines(log: Path) -> list[str]:
-    """The (configuration, seed) lines that a method has logged, in order."""
+    """Return the (configuration, seed) lines that a method has logged, in order."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [line for line in lines if " seed " in line]
 
 
 def sleepy(seconds: float) -> Behaviour:
-    """A method that takes its time over each selection epoch."""
+    """Return a behavior that sleeps in each selection epoch."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         time.sleep(seconds)
@@ -219,7 +219,7 @@ def sleepy(seconds: float) -> Behaviour:
 
 
 def trap_elsewhere(act: Callable[[], None]) -> object:
-    """Something that acts wherever it is unpickled, but for this process."""
+    """Return an object that calls `act` when it is unpickled in another process."""
 
     def unpickled(here: int) -> object:
         if os.getpid() != here:
@@ -228,7 +228,7 @@ def trap_elsewhere(act: Callable[[], None]) -> object:
 
     class Trap:
         def __reduce__(self) -> Any:
-            return unpickled, (own,)
+            return unpickled, (process_id,)
 
-    own = os.getpid()
+    process_id = os.getpid()
     return Trap()

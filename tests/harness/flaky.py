@@ -1,4 +1,4 @@
-"""A store in memory that takes calls as MLflow does, and a client that loses some of them."""
+"""A store in memory that behaves like MLflow, and a client that loses some of its requests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Crash(BaseException):  # noqa: N818  # a process that is gone raises nothi
 
 @dataclass
 class FakeRun:
-    """A run; points: in the order in which they came, each once."""
+    """A run. Its points are in the order of arrival, each once."""
 
     name: str
     tags: dict[str, str]
@@ -32,13 +32,13 @@ class FakeRun:
 
 
 class FakeStore:
-    """Runs by id."""
+    """Runs by ID."""
 
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
 
     def plain(self) -> list[tuple[Any, ...]]:
-        """What is in the store, without what chance decides, in the order of the runs' names."""
+        """Return the content of the store without random parts, ordered by the runs' names."""
         return sorted(
             (
                 run.name,
@@ -53,10 +53,10 @@ class FakeStore:
 
 
 class FlakyClient:
-    """MLflow's client on a FakeStore. Of each call `fates` says what becomes of it.
+    """MLflow's client of a FakeStore. `fates` determines the outcome of each call.
 
-    "ok"; "before": it does not arrive; "after": its answer gets lost; "refused": a 4xx;
-    "crash before" and "crash after": the caller dies. "ok" when there are no more.
+    "ok"; "before": the request is lost; "after": the answer is lost; "refused": a 4xx;
+    "crash before" and "crash after": the caller dies. Without further fates it is "ok".
     """
 
     tracking_uri = URI
@@ -69,7 +69,7 @@ class FlakyClient:
     def create_run(
         self, experiment_id: str, start_time: int, tags: dict[str, str], run_name: str
     ) -> Any:
-        """Make a run, whether or not there is one like it."""
+        """Create a run, even if an equal one exists."""
 
         def make() -> Any:
             run_id = f"run-{len(self.store.runs)}"
@@ -79,7 +79,7 @@ class FlakyClient:
         return self._call("create_run", make)
 
     def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
-        """Take points, params and tags; a point that is there is not taken again."""
+        """Add points, params and tags. An existing point is not added again."""
         if not (metrics or params or tags):
             return  # as MLflow's client does
 
@@ -99,13 +99,13 @@ class FlakyClient:
         self._call("log_inputs", lambda: self._run(run_id))
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str = "") -> None:
-        """Keep a file of a run."""
+        """Save a file of a run."""
         content = Path(local_path).read_bytes()
         name = str(Path(artifact_path) / Path(local_path).name)
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
 
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
-        """End a run."""
+        """Set the final status of a run."""
         self._call("set_terminated", lambda: setattr(self._run(run_id), "status", status))
 
     def update_run(self, run_id: str, status: str) -> None:
@@ -113,21 +113,21 @@ class FlakyClient:
         self._call("update_run", lambda: setattr(self._run(run_id), "status", status))
 
     def delete_run(self, run_id: str) -> None:
-        """Take a run out."""
+        """Delete a run."""
         self._call("delete_run", lambda: self.store.runs.pop(run_id))
 
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
-        """Note something at the experiment, which nobody reads; it always arrives."""
+        """Do nothing; it always succeeds."""
         self.calls.append("set_experiment_tag")
 
     def get_run(self, run_id: str) -> Any:
-        """A run."""
+        """Return a run."""
         return self._call("get_run", lambda: _entity(run_id, self._run(run_id)))
 
     def search_runs(
         self, experiment_ids: list[str], filter_string: str = "", max_results: int = 0
     ) -> Any:
-        """The runs with a key, or those that are RUNNING."""
+        """Return the runs with a key, or those that are RUNNING."""
 
         def search() -> list[Any]:
             return [
@@ -171,8 +171,8 @@ def _entity(run_id: str, run: FakeRun) -> Any:
 def study_store(
     fake: FakeStore, *fates: str, lines: list[str] | None = None, **keys: Any
 ) -> StudyStore:
-    """A study's store on a flaky client; keys: timeout in seconds, and stopped()."""
+    """Return a study's store with a flaky client."""
     client: Any = FlakyClient(fake, iter(fates))
-    say = print if lines is None else lines.append
-    given: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
-    return StudyStore(URI, client, "7", say=say, **given)
+    print_line = print if lines is None else lines.append
+    options: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
+    return StudyStore(URI, client, "7", print_line=print_line, **options)

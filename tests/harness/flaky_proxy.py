@@ -1,4 +1,4 @@
-"""A proxy before a tracking server that spoils some of its requests."""
+"""A proxy in front of a tracking server that damages some of its requests."""
 
 import http.client
 import random
@@ -17,13 +17,13 @@ OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-len
 
 
 class FlakyProxy:
-    """Listens on 127.0.0.1 inside a `with`, and passes requests on to a port of this machine.
+    """Proxy on 127.0.0.1 that forwards requests to a port of this machine, inside a `with`.
 
-    fates: how many requests had which fate; "passed on" is that of the others.
+    fates: Number of requests per fate; "passed on" counts the undamaged ones.
     """
 
     def __init__(self, upstream: int, share: float = 0.1, seed: int = 0) -> None:
-        """Spoil a share of the requests, drawn from a seed in the order in which they come."""
+        """Damage a share of the requests, drawn with a seed in the order of arrival."""
         self.upstream = upstream
         self.fates: Counter[str] = Counter()
         self._share = share
@@ -44,11 +44,11 @@ class FlakyProxy:
 
     @property
     def uri(self) -> str:
-        """Of the server behind the proxy."""
+        """Address of the server through the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     def fate(self) -> tuple[str, float]:
-        """Of the next request, and seconds by which it is delayed."""
+        """Return the fate of the next request, and its delay in seconds."""
         with self._lock:
             spoilt = self._draw.random() < self._share
             fate = self._draw.choice(FATES) if spoilt else "passed on"
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
     owner: FlakyProxy
 
     def handle_one_request(self) -> None:
-        """As its parent; a client that is killed goes away without a word."""
+        """Handle a request like the base class; a killed client closes the connection."""
         try:
             super().handle_one_request()
         except ConnectionError:
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass  # noqa: N815
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """What the server answers: status, headers, body."""
+        """Return the server's answer: status, headers, body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.owner.upstream, timeout=60)
         try:
             wanted = {k: v for k, v in self.headers.items() if k.lower() not in OF_A_CONNECTION}
@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, length: int) -> None:
-        """Send a body that is said to be so long."""
+        """Send a body with a given content length."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -110,9 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _drop(self) -> None:
-        """Close the connection in mid-sentence."""
+        """Close the connection before the end of the answer."""
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""Processes of this machine: whose they are, what they hold, and what they listen on."""
+"""Processes of this machine: their descendants, environments and listening sockets."""
 
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -7,7 +7,7 @@ import psutil
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all that it has started, as far as they are alive; parents come first."""
+    """Return a process and all living processes that it has started, parents first."""
     try:
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.NoSuchProcess:
@@ -15,7 +15,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def listening(pids: list[int]) -> dict[tuple[str, int], str]:
-    """(address, port) of every TCP socket that listens -> the command line of a process with it."""
+    """Return (address, port) of every listening TCP socket -> command line of its process."""
     return {
         (socket.laddr.ip, socket.laddr.port): command(socket.pid)
         for socket in psutil.net_connections("tcp")
@@ -24,14 +24,14 @@ def listening(pids: list[int]) -> dict[tuple[str, int], str]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address; 127.0.0.1 may be written as IPv6."""
+    """Return True if only this machine reaches an address. 127.0.0.1 may be written as IPv6."""
     parsed = ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return (mapped or parsed).is_loopback
 
 
 def command(pid: int) -> str:
-    """A process's command line, "" once it has ended."""
+    """Return a process's command line, or "" after its end."""
     try:
         return " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
@@ -39,7 +39,7 @@ def command(pid: int) -> str:
 
 
 def program(pid: int) -> str:
-    """The name of the program that a process runs, "" once it has ended."""
+    """Return the name of the program that a process runs, or "" after its end."""
     try:
         return Path(psutil.Process(pid).exe()).name
     except psutil.Error:
@@ -47,7 +47,7 @@ def program(pid: int) -> str:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process was started with, {} once it has ended."""
+    """Return the environment with which a process was started, or {} after its end."""
     try:
         return dict(psutil.Process(pid).environ())
     except psutil.Error:
@@ -55,5 +55,5 @@ def environment_of(pid: int) -> dict[str, str]:
 
 
 def marked(mark: str) -> list[str]:
-    """Command lines of processes whose environment holds a value."""
+    """Return the command lines of processes whose environment contains a value."""
     return [command(pid) for pid in psutil.pids() if mark in environment_of(pid).values()]

@@ -1,4 +1,4 @@
-"""Whether a study that was disturbed ends with the table of one that was not."""
+"""Check that a disturbed study ends with the table of an undisturbed one."""
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -12,12 +12,12 @@ OF_A_RUN = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
 
 
 def rows(study: Study) -> pl.DataFrame:
-    """What reports read of a study, but for what no two runs share."""
+    """Return a study's rows without columns that differ between equal runs."""
     return study.rows.drop(OF_A_RUN).sort("config_key", "seed")
 
 
 def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
-    """The rows behind the tables are equal, and so is the table as it is printed."""
+    """Check that rows and printed tables of two stores are equal."""
     ours, theirs = load_records(name, disturbed), load_records(name, calm)
     assert_frame_equal(rows(ours), rows(theirs))
     printed = [csv_text(build_tables(one)[0]).encode() for one in (ours, theirs)]

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real `mlflow server`, which tests may kill and start again."""
+"""A real PostgreSQL and a real `mlflow server`, which tests may kill and restart."""
 
 import os
 import shutil
@@ -22,9 +22,9 @@ OWNERS = ("postgres", "nobody")
 
 
 def postgres_programs() -> Path:
-    """The folder of initdb and postgres; skips the test where there is none."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    """Return the folder of initdb and postgres, or skip the test."""
+    path = shutil.which("initdb")
+    folders = [Path(path).resolve().parent] if path else []
     folders += sorted(Path(DEBIANS).glob("*/bin"), reverse=True)
     for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
@@ -33,14 +33,14 @@ def postgres_programs() -> Path:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a free port of this machine."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[Any], log: Path) -> None:
-    """Wait for a server, or say why it ended."""
+    """Wait for a server, or raise an error with the reason of its end."""
     end = time.monotonic() + 180
     while not ready():
         text = log.read_text(errors="replace")[-2000:]
@@ -50,7 +50,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[Any], log: P
 
 
 class Daemon:
-    """A process group that ends with the test run, even one that is killed."""
+    """A process group that ends with the test run, even if that is killed."""
 
     def __init__(self, command: list[str], log: Path, **keys: Any) -> None:
         with log.open("ab") as file:
@@ -75,7 +75,7 @@ class Daemon:
 
 
 class Postgres:
-    """A cluster in a folder of its own, on 127.0.0.1, without passwords."""
+    """A PostgreSQL cluster in its own folder, on 127.0.0.1, without passwords."""
 
     def __init__(self) -> None:
         self.programs = postgres_programs()
@@ -88,7 +88,7 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """As MLflow takes it; the password is not asked for, and must not be seen anywhere."""
+        """Address for MLflow. Its password is not required, and must not be shown anywhere."""
         return f"postgresql+psycopg2://mlflow:geheim@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
@@ -102,12 +102,12 @@ class Postgres:
         wait_until(self._answers, self.daemon.process, log)
 
     def stop(self) -> None:
-        """Stop it as `systemctl restart` does: connections are broken off."""
+        """Stop it as `systemctl restart` does, which breaks connections."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGINT)
 
     def remove(self) -> None:
-        """Leave nothing."""
+        """Stop it and remove its folder."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -162,7 +162,7 @@ class MlflowServer:
 
     @property
     def uri(self) -> str:
-        """With a user and password, which the server does not ask for, and nobody may see."""
+        """Address with a user and a password, which the server ignores and no output may show."""
         return f"http://me:geheim@127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -178,7 +178,7 @@ class MlflowServer:
         wait_until(self._answers, self.daemon.process, log)
 
     def kill(self) -> None:
-        """kill -9, its workers too."""
+        """Kill it and its workers with SIGKILL."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Files of checkpoints: whole or not there, whoever is killed; in a folder and in a bucket."""
+"""Files of checkpoints in a folder and in a bucket: complete or missing, even after kills."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from harness.study.run import study_storage
 
 @pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty one."""
+    """Return an empty storage."""
     uri = str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
     return Storage(uri, "study")
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of an S3 server on this machine."""
+    """Create a bucket on an S3 server of this machine."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -41,8 +41,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
-    """And replaced, and removed, twice without complaint."""
+def test_file_is_read_as_written(storage: Storage) -> None:
+    """It can be replaced, and removed twice."""
     assert storage.read("a") is None
     storage.check()
     for data in (b"one", bytes(3 * 2**20)):
@@ -53,13 +53,13 @@ def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
     storage.delete("a")
     assert storage.read("a") is None
     assert storage.read("b") == b"other"
-    storage.forget()
-    storage.forget()
+    storage.remove()
+    storage.remove()
     assert storage.read("b") is None
 
 
-def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
-    """Two stores may have one address, seen from two machines, and an experiment of one id."""
+def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
+    """Two stores may have one address, seen from two machines, and equal experiment IDs."""
 
     def of(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -70,21 +70,21 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
             timeout=0.0,
             fail=Mock(),
             stopped=Mock(),
-            say=Mock(),
-        ) as own:
-            return study_storage(str(tmp_path), own)
+            print_line=Mock(),
+        ) as study_store:
+            return study_storage(str(tmp_path), study_store)
 
-    one = of("here", "small")
-    assert of("here", "small") == one
+    storage = of("here", "small")
+    assert of("here", "small") == storage
     for other in (of("there", "small"), of("here", "large")):
-        one.write("x", b"mine")
+        storage.write("x", b"mine")
         assert other.read("x") is None
-        other.forget()
-        assert one.read("x") == b"mine"
+        other.remove()
+        assert storage.read("x") == b"mine"
 
 
-def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option, else the environment, else the cache; always absolute, as workers need it."""
+def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, the environment, or the cache; always absolute, as workers need it."""
     monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
     assert storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
@@ -107,7 +107,7 @@ for turn in range(10**6):
 
 
 @pytest.mark.faults
-def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     """The old one or the new one, at eight moments."""
     storage = Storage(str(tmp_path), "study")
     for turn in range(8):

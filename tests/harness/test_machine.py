@@ -1,4 +1,4 @@
-"""Locks and temporary folders: gone with their process, or with the next study."""
+"""Locks and temporary folders: removed with their process, or by the next study."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ with scratch() as folder:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files."""
+    """Return the folder for temporary files."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return tmp_path
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(place: Path) -> None:
-    """Nor a lock; the line says what to change."""
+def test_uncreatable_temporary_folder_is_one_line_error(place: Path) -> None:
+    """For folders and locks; the line says what to change."""
     gone = place / "gone"
     tempfile.tempdir = str(gone)
     line = f"{gone}/ship-sweep-.*: cannot be made: No such file or directory .TMPDIR names"
@@ -41,8 +41,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(place: Path) -> None:
     remove_left()
 
 
-def test_a_killed_processs_folder_goes_and_a_living_ones_stays(place: Path) -> None:
-    """Nothing else is touched: no file, no link and no other folder of that name."""
+def test_only_folders_of_killed_processes_are_removed(place: Path) -> None:
+    """Files, links and other folders with that prefix stay."""
     code = subprocess.run([sys.executable, "-c", KILLED]).returncode
     assert code == -signal.SIGKILL
     (left,) = place.iterdir()
@@ -60,10 +60,10 @@ def test_a_killed_processs_folder_goes_and_a_living_ones_stays(place: Path) -> N
     assert (elsewhere / "file").exists()
 
 
-def test_a_folder_for_sockets_has_a_short_path(
+def test_folder_for_sockets_has_a_short_path(
     place: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It lies where Ray's files are to lie, or in /tmp, and goes with the next study there, too."""
+    """In RAY_TMPDIR or /tmp, and the next study removes it there, too."""
     longest = len(str(ray_folder)) + len(f"/{PREFIX}12345678")
     assert len(str(place)) > len(str(ray_folder))
     with scratch(longest) as folder:
@@ -80,7 +80,7 @@ def test_a_folder_for_sockets_has_a_short_path(
     assert not left.exists()
 
 
-def test_a_second_holder_is_refused() -> None:
+def test_second_lock_holder_is_refused() -> None:
     """Another name is free, and so is this one afterwards."""
     with locked("small", wait=False):
         with pytest.raises(BlockingIOError):
@@ -92,8 +92,8 @@ def test_a_second_holder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "lax mode", "another user"])
-def test_a_lock_folder_of_another_user_is_refused(place: Path, kind: str) -> None:
-    """Else whoever guesses the name of a lock could take it first, and stop every study."""
+def test_lock_folder_of_another_user_is_refused(place: Path, kind: str) -> None:
+    """That user could hold the locks and stop every study."""
     folder = place / f"ship-sweep-{os.getuid()}"
     if kind == "link":
         folder.symlink_to(place)

@@ -18,13 +18,13 @@ SHOWN = r"a\x1b[2J[bold]b\r\u202e"
 
 
 def make_console(terminal: bool) -> tuple[Console, io.StringIO]:
-    """A console that writes to memory."""
+    """Return a console that writes to memory."""
     out = io.StringIO()
     return Console(file=out, force_terminal=terminal, width=200, color_system=None), out
 
 
 def shown(terminal: bool) -> str:
-    """Three trials: one complete, one failed, one still running; and a line beside them."""
+    """Show three trials (one complete, one failed, one running) and another line."""
     console, out = make_console(terminal)
     view = View(console, 6, 3)
     with view.bars:

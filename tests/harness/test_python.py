@@ -20,7 +20,7 @@ from tests.harness.fakes import make_study
     [
         (
             ([{"seeds": 3}],),
-            "the study must be a YAML file or a packaged space, got a list (choices: ",
+            "the study must be a YAML file or the name of a packaged study, got a list (choices: ",
         ),
         (
             ("prompt_len", "seeds=3"),
@@ -93,7 +93,7 @@ def test_this_machine_has_a_name(bench: Bench) -> None:
 
 def test_a_model_of_no_store(tmp_path: Path) -> None:
     """One line says so, and no store is made."""
-    with pytest.raises(StoreError, match="no MLflow store here"):
+    with pytest.raises(StoreError, match="no MLflow store found"):
         load_trained("runs:/" + "0" * 32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert not list(tmp_path.iterdir())
     with pytest.raises(TrainedError, match="nowhere"):

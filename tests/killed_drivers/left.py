@@ -1,4 +1,4 @@
-"""What a study has left, and what it should not have."""
+"""Check the content of a study whose drivers were killed."""
 
 import os
 import time
@@ -19,9 +19,9 @@ VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.co
 
 
 def content(bench: Bench, name: str) -> dict[str, Any]:
-    """All of a finished study that is the same each time, by the settings' keys."""
+    """Return a finished study's reproducible content by configuration key."""
     client = bench.store().client
-    found: dict[str, Any] = {}
+    content_by_key: dict[str, Any] = {}
     for run in bench.runs(name):
         tags = {
             key: value.replace(f'"{name}"', '"NAME"')
@@ -40,20 +40,20 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
         }
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
         key = tags.get("ship.config_key", "study")
-        if key in found:
+        if key in content_by_key:
             raise AssertionError(f"{key} is there twice")
-        found[key] = (run.info.status, tags, run.data.params, points, files)
-    return found
+        content_by_key[key] = (run.info.status, tags, run.data.params, points, files)
+    return content_by_key
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Of which settings two contents differ, and how; "" if of none."""
+    """Return a description of the configurations that differ, or ""."""
     differ = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key}: {ours.get(key)!r} and not {theirs.get(key)!r}" for key in differ)
 
 
 def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
-    """What a finished study has left that it should not."""
+    """Yield differences of a finished study from an undisturbed one."""
     bench = place.bench()
     try:
         bench.check_invariants(place.name)
@@ -63,11 +63,11 @@ def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
     if states["COMPLETE"] != SETTINGS or set(states) - {"COMPLETE", "INTERRUPTED"}:
         yield f"runs: {dict(states)}"
     try:
-        told = difference(content(bench, place.name), calm)
+        description = difference(content(bench, place.name), calm)
     except AssertionError as error:
-        told = str(error)
-    if told:
-        yield told
+        description = str(error)
+    if description:
+        yield description
     left = [path.name for path in (place.folder / "tmp").iterdir() if path.name != LOCKS]
     cache = place.folder / "cache"
     # a temporary file of a write that was cut off may be there: ship.whole_file sweeps it

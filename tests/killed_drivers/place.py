@@ -1,4 +1,4 @@
-"""Drivers of a study in folders of its own, as processes that can be killed."""
+"""Drivers of a study in its own folders, as processes that can be killed."""
 
 import json
 import multiprocessing
@@ -39,12 +39,12 @@ PRELOADED = (
 
 
 def drive(arguments: list[str], configurations: Mapping[str, str], output: Path) -> None:
-    """What the process of a driver does.
+    """Run a driver in this process.
 
     Args:
-        arguments: of tests.harness.driver.
-        settings: of the environment.
-        output: a file, for what it prints.
+        arguments: Arguments of tests.harness.driver.
+        configurations: Environment variables.
+        output: File for its output.
     """
     from tests.harness import driver
 
@@ -61,10 +61,12 @@ def drive(arguments: list[str], configurations: Mapping[str, str], output: Path)
 
 @dataclass
 class Place:
-    """A study's own folders and store.
+    """A study's folders and store.
 
-    uri: of the store as drivers are told it. seen: as it is checked. ray: a short folder, for the
-    sockets of Ray, which leaves its logs there.
+    Attributes:
+        uri: Address of the store for drivers.
+        seen: Address of the store for checks.
+        ray: Folder of Ray's sockets and logs, with a short path.
     """
 
     name: str
@@ -76,7 +78,7 @@ class Place:
     runs: int = 0
 
     def start(self) -> BaseProcess:
-        """A driver in a process group of its own; what it starts is marked."""
+        """Start a driver in its own process group. All of its descendants are marked."""
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.runs += 1
         paths = [self.uri, *(str(self.folder / name) for name in ("log", "cache"))]
@@ -93,16 +95,16 @@ class Place:
 
     @property
     def output(self) -> Path:
-        """Of the last driver."""
+        """File with the last driver's output."""
         return self.folder / f"{self.runs}.txt"
 
     def bench(self) -> Bench:
-        """Reads the store."""
+        """Return a bench that reads the store."""
         return Bench(self.seen, self.folder / "log", self.folder / "cache")
 
 
 def kill(process: BaseProcess, whom: str) -> None:
-    """kill -9 for a driver alone, or for all of its process group; or close its terminal."""
+    """Kill a driver or its whole process group, or close its terminal."""
     if process.pid is None:
         raise RuntimeError("it was not started")
     with suppress(ProcessLookupError):  # it has just ended, or has no group of its own yet
@@ -117,7 +119,7 @@ def kill(process: BaseProcess, whom: str) -> None:
 
 
 def run_to_end(place: Place) -> tuple[int, str]:
-    """Run a study undisturbed; exit code and output."""
+    """Run a study undisturbed, and return exit code and output."""
     process = place.start()
     process.join(LONGEST)
     code = process.exitcode
@@ -128,7 +130,7 @@ def run_to_end(place: Place) -> tuple[int, str]:
 
 @contextmanager
 def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], Place]]:
-    """Makes places for studies; Ray's folders go at the end."""
+    """Return a function that creates places for studies, and remove Ray's folders at the end."""
     ray = Path(tempfile.mkdtemp(prefix="ship-", dir="/tmp"))
 
     def make(name: str) -> Place:

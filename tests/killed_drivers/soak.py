@@ -1,9 +1,9 @@
-"""Studies whose drivers are killed at random moments: `python -m tests.soak drivers` or `server`.
+"""Studies whose drivers are killed at random times: `python -m tests.soak drivers` or `server`.
 
-Each study is killed several times, the driver alone, its whole process group, or by the end of its
-terminal (SIGHUP to the group), at moments drawn from its first second to its end, and started again
-at once. Then it is run until it is finished. It has to leave what an undisturbed study leaves: the
-same runs, each number to the last bit, no process, and no temporary folder.
+Each study is killed several times: only the driver, its whole process group, or by closing its
+terminal (SIGHUP to the group). The times are drawn between its start and its usual end, and it is
+restarted at once. Then it runs until it is finished. It must leave the same content as an
+undisturbed study: the same runs, identical numbers, no process and no temporary folder.
 """
 
 import random
@@ -29,7 +29,7 @@ WHOM = ("driver", "group", "terminal")
 
 @dataclass
 class Story:
-    """What became of a study. faults: what it left that an undisturbed one does not."""
+    """Result of one study. faults: Differences from an undisturbed study."""
 
     name: str
     kills: list[str] = field(default_factory=list)
@@ -37,13 +37,13 @@ class Story:
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        told = "; ".join(self.faults) or "whole"
-        return f"{self.name}: {', '.join(self.kills) or 'never killed'}; {told}"
+        faults = "; ".join(self.faults) or "whole"
+        return f"{self.name}: {', '.join(self.kills) or 'never killed'}; {faults}"
 
 
 @dataclass
 class Calm:
-    """An undisturbed study: how long it takes, and what it leaves."""
+    """An undisturbed study: its duration and its content."""
 
     seconds: float
     content: dict[str, Any]
@@ -53,10 +53,10 @@ def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
     """Kill a study several times, then finish it.
 
     Args:
-        place: the study's.
-        draw: moments and victims come from it.
-        most: kills, of which there are half as many at least.
-        calm: an undisturbed study; its time is corrected when another one ends before it is killed.
+        place: Folders and store of the study.
+        draw: Random generator of times and victims.
+        most: Maximum number of kills; the minimum is half of it.
+        calm: Undisturbed study. Its duration is updated if another one ends before its kill.
     """
     story = Story(place.name)
     for number in range(draw.randint((most + 1) // 2, most)):
@@ -72,34 +72,34 @@ def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
         if number == 0:
             calm.seconds = time.monotonic() - began
         if process.exitcode:
-            said = place.output.read_text(errors="replace")
-            story.faults.append(f"exit code {process.exitcode}: {said[-600:]}")
-    code, said = run_to_end(place)
+            output = place.output.read_text(errors="replace")
+            story.faults.append(f"exit code {process.exitcode}: {output[-600:]}")
+    code, output = run_to_end(place)
     if code:
-        story.faults.append(f"exit code {code} in the end: {said[-600:]}")
+        story.faults.append(f"exit code {code} in the end: {output[-600:]}")
     else:
         story.faults += faults_of(place, calm.content)
     return story
 
 
 def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) -> list[Story]:
-    """Torment studies, some of them at once; one line is printed for each.
+    """Torment studies, some of them concurrently, and print one line per study.
 
     Args:
-        count: of studies.
-        folder: for all that they leave.
-        uris: name of a study -> URIs of its store, as drivers are told it and as it is checked.
-        most: kills of each.
-        at_once: so many side by side.
+        count: Number of studies.
+        folder: Folder of all studies.
+        uris: Function of a study's name that returns the store's addresses for drivers and checks.
+        most: Maximum number of kills per study.
+        at_once: Number of concurrent studies.
     """
     DRIVERS.set_forkserver_preload(list(PRELOADED))
     with places(folder, uris) as make:
         undisturbed = make(CALM)
         began = time.monotonic()
-        code, said = run_to_end(undisturbed)
+        code, output = run_to_end(undisturbed)
         seconds = time.monotonic() - began
         if code:
-            raise RuntimeError(f"an undisturbed study ended with {code}: {said}")
+            raise RuntimeError(f"an undisturbed study ended with {code}: {output}")
         calm = Calm(seconds, content(undisturbed.bench(), undisturbed.name))
         if len(calm.content) != SETTINGS + 1:
             raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")
@@ -116,7 +116,7 @@ def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) 
 
 
 def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
-    """A new sqlite store in the study's own folder."""
+    """Create an sqlite store in the study's folder, and return its address."""
     empty = folder / "empty.db"
     if not empty.exists():
         open_store(f"sqlite:///{empty}")
@@ -126,12 +126,15 @@ def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
 
 
 def soak_drivers(kind: str, count: int, folder: Path, most: int, at_once: int) -> bool:
-    """Torment studies of a kind, and tell the figures; whether all of them ended whole.
+    """Torment studies, print a summary, and return True if all of them are as undisturbed.
 
     Args:
-        kind: drivers (sqlite), or server (a tracking server behind a proxy that spoils a tenth of
-            the requests).
-        count, folder, most, at_once: as for soak_studies.
+        kind: "drivers" (sqlite), or "server" (a tracking server behind a proxy that damages a tenth
+            of the requests).
+        count: See soak_studies.
+        folder: See soak_studies.
+        most: See soak_studies.
+        at_once: See soak_studies.
     """
     began = time.monotonic()
     run = partial(soak_studies, count, folder, most=most, at_once=at_once)

@@ -58,7 +58,7 @@ def test_a_removed_option_says_what_to_use_instead(here: Path) -> None:
 def test_all_studies_of_a_store_that_is_missing_is_one_line(here: Path) -> None:
     """Exit code 2 and no traceback, as for one study."""
     line = one_line(report("--all", "--tracking-uri", f"sqlite:///{here}/none.db"), 2)
-    assert line.startswith(f"{here}/none.db: no MLflow store here")
+    assert line.startswith(f"{here}/none.db: no MLflow store found")
 
 
 @pytest.mark.parametrize("uri", WITH_PASSWORDS)
@@ -173,11 +173,14 @@ def deleted(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: None, "no MLflow store here"),
-        (lambda path: path.write_bytes(b"no sqlite" * 100), "cannot be read as an MLflow store"),
-        (somebody_elses, "cannot be read as an MLflow store: no such"),
-        (lambda path: prompt_len().write(f"sqlite:///{path}"), "studies here: prompt_len"),
-        (deleted, "no study 'promptlen'; studies here: none"),
+        (lambda path: None, "no MLflow store found"),
+        (
+            lambda path: path.write_bytes(b"no sqlite" * 100),
+            "cannot read the file as an MLflow store",
+        ),
+        (somebody_elses, "cannot read the file as an MLflow store: no such"),
+        (lambda path: prompt_len().write(f"sqlite:///{path}"), "studies in this store: prompt_len"),
+        (deleted, "unknown study 'promptlen' (studies in this store: none)"),
     ],
 )
 def test_what_has_no_such_study_is_told_and_left_as_it_was(

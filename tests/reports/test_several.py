@@ -52,7 +52,7 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", "planted.html", "prompt_len.html"}
     done = report("planted", "none", *arguments)
-    assert done.exit_code == 2 and "no study 'none'" in done.output
+    assert done.exit_code == 2 and "unknown study 'none'" in done.output
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_odd_studies_end_nothing(uri: str, store_uri: str, tmp_path: Path) -> No
     done = report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output and "not run" in done.output
-    assert "left out: torn: MLflow tag ship.factors" in done.output
+    assert "left out: torn: invalid MLflow tag ship.factors" in done.output
     assert "torn" not in reports.load_studies(uri)

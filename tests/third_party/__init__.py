@@ -1,1 +1,1 @@
-"""What others write for ship-sweep: a file for --plugin, and a package that is installed."""
+"""Third-party code for ship-sweep: a file for --plugin, and an installed package."""

@@ -1,4 +1,4 @@
-"""A package with plugins: installed, named by --plugin, and up to the table."""
+"""A package with plugins: installed, named by --plugin, and used in a study."""
 
 import os
 import re
@@ -26,8 +26,8 @@ max_concurrent_trials: 1
 """
 
 
-def test_the_page_shows_the_packages_own_code() -> None:
-    """What is printed is what is tested, line by line."""
+def test_page_shows_the_packages_code() -> None:
+    """Line by line."""
     text = PAGE.read_text("utf-8")
     shown = re.findall(r"`(ship_example/[\w/.]+)`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL)
     files = sorted((PACKAGE / "ship_example").glob("*.py"))
@@ -38,7 +38,7 @@ def test_the_page_shows_the_packages_own_code() -> None:
 
 
 def run(*command: str, cwd: Path, code: int = 0) -> str:
-    """What a command prints; it must end with that code."""
+    """Run a command, check its exit code, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHIP_SWEEP_CACHE": str(cwd / "cache")}
     done = subprocess.run(
         command,
@@ -55,8 +55,8 @@ def run(*command: str, cwd: Path, code: int = 0) -> str:
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
-def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None:
-    """In an environment of its own; the checks hold, the study ends with its table and its tags."""
+def test_installed_package_works_in_a_study(tmp_path: Path) -> None:
+    """In a new environment: checks pass, and the study ends with its table and tags."""
     inside = tmp_path / "environment" / "bin" / "python"
     run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=tmp_path)
     # a virtual environment made by another one sees the base's packages, not that one's

@@ -33,7 +33,10 @@ def test_a_packaged_study_is_copied_with_its_comments() -> None:
     own.write_text("mine")
     again = invoke("copy", "prompt_len.yaml")
     assert (again.exit_code, own.read_text()) == (2, "mine")
-    assert again.stderr == "prompt_len.yaml: is there already, and was left as it is\n"
+    assert (
+        again.stderr
+        == "prompt_len.yaml: the file exists and was not changed. Move it, or use another folder\n"
+    )
 
 
 def test_a_copy_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

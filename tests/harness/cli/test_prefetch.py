@@ -26,8 +26,8 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     assert len(list(cache.glob("*.safetensors"))) == 3
     assert [line for line in outputs[0] if line.startswith("features: image_folder:few")]
     assert outputs[1] == [
-        "weights of pocket: they are here",
-        "images of image_folder:few: they are here",
+        "weights of pocket: available",
+        "images of image_folder:few: available",
         f"1 feature set in {cache}",
     ]
     assert not list((tmp_path / "here").iterdir())

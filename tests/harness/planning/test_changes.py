@@ -99,7 +99,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     make = ConfigurationMaker(study, history.prints)
     record = StudyRun.create(history.store, experiment, study)
     for value in (0.002, 0.2):
-        record.want(make({"generator.kl_weight": value}))
+        record.add_planned(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))
     record.describe(study, read_state(study, history.prints, history.store).plan)
     assert counts(history.changes(study)) == (0, 0)

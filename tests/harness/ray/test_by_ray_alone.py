@@ -1,4 +1,4 @@
-"""What Ray does by itself, and why harness.ray prevents it.
+"""What Ray does without harness.ray's workarounds.
 
 A test of this file that fails reports that Ray does better now. What it protects from can go, once
 the oldest Ray of pyproject.toml does so too.
@@ -43,7 +43,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A session that only Ray starts, for a user who has a usual umask and no token."""
+    """Describe a session started by Ray alone, for a user with a usual umask and no token."""
     home = tmp_path_factory.mktemp("home")
     (home / "made_up").mkdir()
     unset = (MODE, TOKEN, TOKEN_PATH)
@@ -71,30 +71,30 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.weekly
 def test_ray_listens_on_every_interface(alone: dict[str, Any]) -> None:
-    """Hence private_ray: a study of one machine listens on loopback only."""
+    """This is why private_ray exists: a study on one machine listens only on loopback."""
     assert not all(map(is_loopback, alone["sockets"]))
 
 
 @pytest.mark.weekly
 def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
-    """Hence private_ray's own token. Before 2.59 Ray asks for no token at all."""
+    """This is why private_ray sets its own token. Ray before 2.59 requires no token."""
     assert alone["token's mode"] in (None, 0o644)
 
 
 @pytest.mark.weekly
-def test_workers_import_from_where_the_driver_does_not(alone: dict[str, Any]) -> None:
-    """Hence workers_import_as_the_driver: a folder can hide an installed package of its name."""
+def test_workers_import_from_working_directory(alone: dict[str, Any]) -> None:
+    """This is why limit_worker_imports exists: a folder can hide an installed package."""
     assert alone["finds the folder"]
 
 
 @pytest.mark.weekly
-def test_leaving_ray_resets_sigterm(alone: dict[str, Any]) -> None:
-    """Hence own_handlers: SIGTERM after ray.shutdown would end a study before its report."""
+def test_ray_shutdown_resets_sigterm(alone: dict[str, Any]) -> None:
+    """This is why restore_signal_handlers exists: SIGTERM would end a study before its report."""
     assert alone["end"] == (-signal.SIGTERM, [])
 
 
-def test_tune_gives_up_when_ray_kills_a_worker_for_memory() -> None:
-    """Hence memory_kills_as_worker_deaths: one trial too large would end the study."""
+def test_tune_fails_when_ray_kills_a_worker_for_memory() -> None:
+    """This is why report_memory_kills_as_deaths exists: one large trial would end the study."""
     manager: Any = object.__new__(RayActorManager)
     with pytest.raises(RuntimeError, match="unexpected exception"):
         manager._actor_task_failed(Mock(), OutOfMemoryError("x"))
@@ -103,7 +103,7 @@ def test_tune_gives_up_when_ray_kills_a_worker_for_memory() -> None:
 RAYLET_ENDS = """
 import os, ray, signal, sys, time
 from contextlib import nullcontext
-from harness.ray.session import sigterm_blocked
+from harness.ray.session import block_sigterm
 from tests.harness.listening import descendants, program
 
 with {}():
@@ -121,7 +121,7 @@ import gc, threading
 from contextlib import nullcontext
 import ray
 from ray._private.worker import global_worker
-from harness.ray.session import left_at_the_end
+from harness.ray.session import shut_down_at_exit
 
 class Core:
     def __getattr__(self, name):
@@ -171,7 +171,7 @@ os._exit(0)
 
 
 def output_of(script: str, protection: str) -> str:
-    """What a script prints on standard output, with or without a protection in its place."""
+    """Return what a script prints with or without a workaround."""
     start = [sys.executable, "-c", script.replace("{}", protection)]
     environment = {**os.environ, MODE: "disabled", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_RAYLET_PID", None)
@@ -184,15 +184,13 @@ def output_of(script: str, protection: str) -> str:
 @pytest.mark.parametrize(
     ("script", "alone", "protected"),
     [
-        pytest.param(RAYLET_ENDS, "nullcontext", "sigterm_blocked", id="SIGTERM to the raylet"),
-        pytest.param(GARBAGE, "nullcontext", "left_at_the_end", id="garbage while Ray is left"),
+        pytest.param(RAYLET_ENDS, "nullcontext", "block_sigterm", id="SIGTERM to the raylet"),
+        pytest.param(GARBAGE, "nullcontext", "shut_down_at_exit", id="garbage while Ray is left"),
         pytest.param(ORPHAN, "", "RAY_RAYLET_PID", id="an adopted driver whose raylet dies"),
     ],
 )
-def test_rays_core_ends_a_driver_that_is_not_protected(
-    script: str, alone: str, protected: str
-) -> None:
-    """It does so without an exception: no line of the study's own would be printed."""
+def test_rays_core_ends_an_unprotected_driver(script: str, alone: str, protected: str) -> None:
+    """It ends without an exception, so the study could print nothing."""
     words = output_of(script, alone)
     if words.startswith("not adopted"):
         pytest.skip(words)

@@ -1,7 +1,4 @@
-"""Extraction by actors: who encodes, with how many threads, how often; and that no bit differs.
-
-On a pretended machine, and on a simulated cluster of two nodes.
-"""
+"""Feature extraction by actors on a simulated machine and a cluster of two nodes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,14 +23,14 @@ from tests.ship.features.encoders import FakeEncoder
 
 
 class Driver(FakeEncoder):
-    """A backbone on a machine that must not encode."""
+    """A backbone of a driver that must not encode."""
 
     def encode_images(self, images: torch.Tensor, /) -> torch.Tensor:
         raise RuntimeError("the driver encodes")
 
 
 def loader(folder: Path) -> Callable[[str, str], Any]:
-    """Loads the backbone, and leaves a line with the process and the device."""
+    """Return a function that loads the backbone and logs its process and device."""
 
     def load(name: str, device: str) -> Any:
         with (folder / "loaded").open("a") as file:
@@ -44,18 +41,15 @@ def loader(folder: Path) -> Callable[[str, str], Any]:
 
 
 def lines(folder: Path) -> list[str]:
-    """What the loader has left."""
+    """Return the lines that the loader has logged."""
     return (folder / "loaded").read_text().splitlines()
 
 
 @pytest.mark.slow
-def test_a_driver_leaves_every_split_to_actors_with_gpus(
+def test_actors_with_gpus_encode_every_split(
     local_ray: None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """However small; they are started once for all splits and backbones, in a session of their own.
-
-    A backbone that has other weights on a node than the driver's is refused.
-    """
+    """Actors start once for all splits and backbones; other weights on a node are refused."""
     ray.cloudpickle.register_pickle_by_value(encoders)  # actors cannot import the tests
     request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(encoders))
     dataset = images()
@@ -69,14 +63,14 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
 
     with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session) as encoder:
         assert spans == []
-        found = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
+        features = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
         assert spans == ["open"] and len(lines(tmp_path)) == 1
         again = extract_features(Driver(), dataset, 0, tmp_path / "b", encode=encoder)
         assert len(lines(tmp_path)) == 1
         extract_features(Driver("other"), dataset, 0, tmp_path / "other", encode=encoder)
         assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
         third = Driver("third", fingerprint="f1")
-        with pytest.raises(ClusterError, match="other weights on a node"):
+        with pytest.raises(ClusterError, match="differ between a node and the driver"):
             extract_features(third, dataset, 0, tmp_path / "third", encode=encoder)
     assert spans == ["open", "closed"]
     with encoder:  # its actors went with the first context
@@ -84,7 +78,7 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
     assert spans == ["open", "closed"] * 2
     expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
     for split in ("train", "val", "test"):
-        np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
+        np.testing.assert_array_equal(getattr(features, split), getattr(expected, split))
     np.testing.assert_array_equal(again.train, expected.train[:, :1])
 
 
@@ -99,60 +93,58 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
         (Resources(cpus=0.5), 64, 4, 1),
     ],
 )
-def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
+def test_gpu_actor_uses_its_share_of_cores(
     resources: Resources, cores: float, gpus: int, threads: int
 ) -> None:
-    """Never with less than it reserves; one without a GPU with just that."""
+    """It uses at least its reserved cores; an actor without a GPU uses only those."""
     assert decoding_threads(resources, cores, gpus) == threads
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The hash of the features as this machine alone extracts them."""
+    """Return the hash of the features as this machine extracts them."""
     return digest(
         extract_features(FrozenCLIP.load(), images(), VIEWS, tmp_path_factory.mktemp("local"))
     )
 
 
-def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
-    """No session is opened, and no actor started, for fewer views than are worth it."""
+def test_small_dataset_is_encoded_by_the_driver(tmp_path: Path) -> None:
+    """For few views, no session is opened and no actor is started."""
 
     def never(*_: Any) -> Any:
         raise AssertionError("for so few")
 
     with ClusterEncoder(Resources(), never, session=never) as encoder:
-        found = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
+        features = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
     expected = extract_features(FakeEncoder(), images(), 0, tmp_path / "b")
-    np.testing.assert_array_equal(found.train, expected.train)
+    np.testing.assert_array_equal(features.train, expected.train)
 
 
 @pytest.mark.weekly
-def test_a_killed_actor_costs_its_shard_alone(
-    cluster: OnCluster, tmp_path: Path, local: str
-) -> None:
-    """kill -9 of an actor in mid shard: another one encodes it, and no bit differs."""
-    found, _ = cluster("kill")
+def test_killed_actor_costs_only_its_shard(cluster: OnCluster, tmp_path: Path, local: str) -> None:
+    """Another actor encodes the shard, with identical features."""
+    result, _ = cluster("kill")
     assert (tmp_path / "killed").exists()
-    assert found["digest"] == local
-    assert found["files"] == 5
+    assert result["digest"] == local
+    assert result["files"] == 5
 
 
 @pytest.mark.weekly
-def test_broken_images_are_named_together(cluster: OnCluster) -> None:
-    """The one error that this machine gives too, with images of other shards in it."""
-    found, noise = cluster("broken")
-    assert found["error"] == (
+def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) -> None:
+    """The error is the same as on one machine."""
+    result, noise = cluster("broken")
+    assert result["error"] == (
         "DatasetError: dataset emoji: 2 images of train cannot be decoded: broken 5, broken 390"
     )
     assert "Traceback" not in noise
 
 
 @pytest.mark.weekly
-def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
-    """It names the cause, once, without Ray's tracebacks."""
-    found, noise = cluster("weights")
-    assert found["error"] == (
-        "ClusterError: features of emoji cannot be extracted: "
+def test_actors_that_cannot_start_are_one_line_error(cluster: OnCluster) -> None:
+    """It has the cause once, without Ray's tracebacks."""
+    result, noise = cluster("weights")
+    assert result["error"] == (
+        "ClusterError: cannot extract the features of emoji: "
         "ValueError: no such weights on this node and advice"
     )
     assert noise == ""

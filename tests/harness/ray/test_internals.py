@@ -1,4 +1,4 @@
-"""What Ray does not promise is named in one file, and a study runs without it."""
+"""Private names of Ray are used in one file, and a study runs without them."""
 
 import os
 from pathlib import Path
@@ -19,10 +19,10 @@ NAMES = told(__file__, "ray_names.yaml")
 
 
 @pytest.mark.weekly
-def test_a_study_runs_where_ray_has_none_of_the_names(
+def test_study_runs_without_rays_private_names(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of Ray's own is found, and no token is set that its core would not know."""
+    """No token is set that Ray's core would not read."""
     for name in (MODE, TOKEN):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(internals, "resolve_name", Mock(side_effect=AttributeError))
@@ -34,25 +34,22 @@ def test_a_study_runs_where_ray_has_none_of_the_names(
     ray_bench.check_invariants()
 
 
-@pytest.mark.parametrize("name", NAMES["today"])
-def test_ray_has_every_name_today(name: str) -> None:
-    """The installed Ray is one that nothing has to be done without."""
+@pytest.mark.parametrize("name", NAMES["expected"])
+def test_installed_ray_has_every_private_name(name: str) -> None:
+    """With the installed Ray, every workaround is active."""
     resolve_name(name)
 
 
-def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune is told of it in the one way that does not end the whole run, and of all else as it is.
-
-    Another order or number of arguments of Tune's does not keep it from being a death.
-    """
+def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune gets a death in any argument position, and other errors unchanged."""
     from ray.air.execution._internal.actor_manager import RayActorManager
 
     seen: list[Any] = []
     monkeypatch.setattr(
-        RayActorManager, "_actor_task_failed", lambda *given, **keys: seen.append((given, keys))
+        RayActorManager, "_actor_task_failed", lambda *args, **keys: seen.append((args, keys))
     )
     manager: Any = object()
-    with internals.memory_kills_as_worker_deaths():
+    with internals.report_memory_kills_as_deaths():
         failed: Any = RayActorManager._actor_task_failed
         failed(manager, OutOfMemoryError("x"))
         failed(manager, error=OutOfMemoryError("y"))
@@ -62,8 +59,8 @@ def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.M
     assert (str(died), str(named), type(seen[2][0][2])) == ("x", "y", ValueError)
 
 
-def test_a_token_that_is_not_sent_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where the user has one, and has not chosen a mode; Ray itself names neither."""
+def test_unsent_token_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only if the user has a token and has not set a mode; Ray's own error names neither."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(MODE, raising=False)
     assert internals.token_hint() == ""
@@ -84,14 +81,14 @@ def test_a_token_that_is_not_sent_is_named(tmp_path: Path, monkeypatch: pytest.M
     ],
     ids=str,
 )
-def test_a_token_is_sent_to_a_cluster_if_the_user_has_one(
+def test_users_token_is_sent_to_a_cluster(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
     file: bool,
     mode: str | None,
 ) -> None:
-    """Ray's core reads the mode again at the beginning and at the end; a mode of the user stays."""
+    """Ray's core reads the mode at the start and the end; a mode of the user is kept."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (MODE, TOKEN, TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""A cluster that `ray start` began on this machine, joined by the command line."""
+"""A cluster started with `ray start` on this machine, joined by the command line."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ controls: false
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home with a token of Ray's; its path is short, as Ray's sockets are below it."""
+    """Create a home with a token of Ray. Its path is short because it contains Ray's sockets."""
     folder = Path(tempfile.mkdtemp(prefix="ship-home-", dir="/tmp"))
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text(secrets.token_hex(32))
@@ -38,8 +38,8 @@ def home() -> Iterator[Path]:
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
-def test_a_running_cluster_is_joined_by_auto_and_by_its_address(home: Path, tmp_path: Path) -> None:
-    """Its nodes ask for the user's token (Ray 2.59 and later), and no mode is set."""
+def test_cluster_is_joined_by_auto_and_by_address(home: Path, tmp_path: Path) -> None:
+    """Its nodes require the user's token (Ray 2.59 and later), and no mode is set."""
     draw_images(tmp_path / "data")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")},

@@ -1,4 +1,4 @@
-"""The Ray that a study on one machine starts can be reached by that machine's user alone."""
+"""The Ray of a study on one machine is reachable only for that machine's user."""
 
 import os
 import time
@@ -15,10 +15,9 @@ from tests.harness.study.drivers import Driver
 
 @pytest.fixture(autouse=True)
 def no_authentication() -> Iterator[None]:
-    """The user has set nothing; and afterwards, once a test's own settings are gone, has not.
+    """Unset all authentication variables, and make Ray's core read them again at the end.
 
-    What Ray's core read last stays with this process. If it asked for a token, the tests' own
-    session would turn its cluster away, which then takes every new actor for one that nobody wants.
+    If Ray's core required a token later, the session of the other tests would reject its cluster.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in (MODE, TOKEN, TOKEN_PATH):
@@ -29,8 +28,8 @@ def no_authentication() -> Iterator[None]:
     reread()
 
 
-def test_each_session_has_a_token_of_its_own() -> None:
-    """A token is 256 random bits, is asked for, and is gone afterwards."""
+def test_each_session_has_its_own_token() -> None:
+    """A token has 256 random bits, is required, and is removed afterwards."""
     from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
     tokens = []
@@ -58,10 +57,10 @@ def test_each_session_has_a_token_of_its_own() -> None:
     ],
     ids=str,
 )
-def test_what_the_user_has_set_stays(
+def test_users_token_and_mode_are_kept(
     theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the user's token nor the wish for none is overruled, inside or afterwards."""
+    """Neither is overridden, inside or afterwards."""
     for name, value in theirs.items():
         monkeypatch.setenv(name, value)
     with private_ray():
@@ -75,16 +74,16 @@ def test_what_the_user_has_set_stays(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads /proc")
-def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None:
-    """No process of a study on one machine takes connections from others, or leaves a token."""
+def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
+    """No process accepts connections of other hosts, and no token file remains."""
     home = tmp_path / "home"
     home.mkdir()
     driver = Driver(bench, 0.5, HOME=str(home))
-    found: dict[tuple[str, int], str] = {}
+    sockets: dict[tuple[str, int], str] = {}
     tokens = set()
     while driver.process.poll() is None:
         pids = descendants(driver.process.pid)
-        found |= listening(pids)
+        sockets |= listening(pids)
         tokens |= {
             environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in program(pid)
         }
@@ -92,8 +91,8 @@ def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None
     code, output = driver.end()
     assert code == 0, output
     for service in ("gcs_server", "raylet", "ray::"):
-        assert any(service in line for line in found.values()), (service, found)
-    exposed = {place: line for place, line in found.items() if not is_loopback(place[0])}
+        assert any(service in line for line in sockets.values()), (service, sockets)
+    exposed = {place: line for place, line in sockets.items() if not is_loopback(place[0])}
     assert not exposed
     assert [len(token) for token in tokens] == [64]
     assert not (home / ".ray").exists()

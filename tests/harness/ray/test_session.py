@@ -1,4 +1,4 @@
-"""A Ray of the study's own, as its workers see it, and as other users of the machine do."""
+"""A private Ray session, as its workers and other users of the machine see it."""
 
 import json
 import os
@@ -35,7 +35,7 @@ IS_ROOT = os.getuid() == 0  # who alone can be somebody else
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is told of a session from inside, what lies in its folder, and what others see of it."""
+    """Describe a session from inside, its folder, and what other users see of it."""
     place = tmp_path_factory.mktemp("study")
     (place / "made_up").mkdir()
     with subprocess.Popen(
@@ -54,30 +54,27 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         seen = subprocess.run(look, capture_output=True, text=True, **who if IS_ROOT else {}).stdout
         driver, _ = process.communicate("\n")
     assert process.returncode == 0
-    told = {"worker": worker, "runtime_env": runtime_env, "driver": json.loads(driver)}
-    return {**told, "inside": inside, "seen": seen.splitlines()}
+    reports = {"worker": worker, "runtime_env": runtime_env, "driver": json.loads(driver)}
+    return {**reports, "inside": inside, "seen": seen.splitlines()}
 
 
-def test_workers_have_the_threads_of_a_trial_and_import_as_the_driver_does(
+def test_workers_have_threads_and_imports_of_a_trial(
     session: dict[str, Any],
 ) -> None:
-    """Whatever the driver's threads are, which stay; Ray may start workers ahead of a first trial.
-
-    A folder where a study is started does not hide an installed package of its name.
-    """
+    """A folder in the working directory does not hide an installed package."""
     assert session["worker"] == ["1", "PASSIVE", "None"]
     assert session["runtime_env"] == {}  # else no process that is there already would do
     assert session["driver"][:3] == ["7", None, "None"]
 
 
-def test_a_signal_after_ray_was_left_reaches_the_drivers_handler(session: dict[str, Any]) -> None:
-    """Ray resets the signal's action as it ends; the driver is then still to write its report."""
+def test_signal_after_ray_shutdown_reaches_the_handler(session: dict[str, Any]) -> None:
+    """Ray resets the signal's action at its end, when the report is still to be written."""
     assert session["driver"][3] == [signal.SIGTERM]
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can be somebody else")
-def test_no_other_user_reaches_a_private_ray(session: dict[str, Any]) -> None:
-    """Its sockets, which carry pickles, and its logs lie in a folder of its user's alone."""
+def test_other_users_cannot_reach_a_private_ray(session: dict[str, Any]) -> None:
+    """Its sockets and logs are in a folder that only its user can read."""
     folder, *_ = session["inside"]
     sockets = {folder / "sockets" / name for name in ("raylet", "plasma_store")}
     assert sockets <= set(session["inside"])

@@ -1,4 +1,4 @@
-"""A cluster's nodes are waited for, and their absence is one line."""
+"""Waiting for the nodes of a cluster; missing ones are one line."""
 
 import pytest
 import ray
@@ -12,43 +12,43 @@ from harness.ray.session import ray_session
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What alive() finds, one call after the other; below 0: nothing answers."""
-    found: list[int] = []
+    """Set the results of count_alive(), one per call. A negative one means no answer."""
+    remaining: list[int] = []
 
-    def alive(address: str) -> int:
-        count = found.pop(0)
+    def count_alive(address: str) -> int:
+        count = remaining.pop(0)
         if count < 0:
             raise ClusterError(f"no Ray cluster at {address}: refused")
         return count
 
-    monkeypatch.setattr(wait, "alive", alive)
+    monkeypatch.setattr(wait, "count_alive", count_alive)
     monkeypatch.setattr(wait, "PAUSE_SECONDS", 0.0)
-    return found
+    return remaining
 
 
-def test_it_waits_until_all_are_there(counts: list[int]) -> None:
-    """A head that is not up yet is waited for like a worker."""
+def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:
+    """It also waits for a head that has not started yet."""
     counts += [-1, 1, 1, 3]
     assert wait.main(["head:20000", "3"]) == 0
     assert not counts
 
 
 @pytest.mark.parametrize(
-    ("last", "why"), [(1, "1 of 3 nodes are there"), (-1, "no Ray cluster at head:20000: refused")]
+    ("last", "why"), [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")]
 )
-def test_patience_ends(
+def test_wait_ends_after_the_timeout(
     counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
 ) -> None:
-    """The line says how many have come, or why the head does not answer."""
+    """The line has the number of nodes, or why the head does not answer."""
     counts += [last]
     assert wait.main(["head:20000", "3", "-1"]) == 1
-    assert capsys.readouterr().err == f"Ray at head:20000 after -1 s: {why}\n"
+    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
 
 
-def test_nothing_at_the_address_is_said_at_once() -> None:
-    """Ray itself would try for minutes."""
+def test_closed_port_is_reported_at_once() -> None:
+    """Ray by itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        wait.alive("127.0.0.1:1")
+        wait.count_alive("127.0.0.1:1")
 
 
 # As Ray 2.60 words it (ray._private.utils.check_version_info).
@@ -72,7 +72,7 @@ MISMATCH_LINE = (
         (RuntimeError(MISMATCH), MISMATCH_LINE),
     ],
 )
-def test_a_cluster_that_refuses_is_one_line(
+def test_refusing_cluster_is_one_line_error(
     monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
     """A missing token, or other versions of Ray and Python, which are all named."""
@@ -86,7 +86,7 @@ def test_a_cluster_that_refuses_is_one_line(
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     words = f"no Ray cluster at host:6379: {line}"
     with pytest.raises(ClusterError, match=words):
-        wait.alive("host:6379")
+        wait.count_alive("host:6379")
     with (
         pytest.raises(ClusterError, match=words),
         ray_session(Resources(), "host:6379", 0, verbose=False),

@@ -1,4 +1,4 @@
-"""What a record keeps whatever dies or is away, and what it does not hold the driver up for."""
+"""Writing the study's own run although the store does not answer or the driver dies."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +18,10 @@ TEXT = b"name: small  # as the user wrote it\r\n"
 
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
 @pytest.mark.parametrize("place", range(1, 4))
-def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, fate: str) -> None:
-    """The file is written before the tags, also where the driver dies and another one follows."""
+def test_yaml_is_saved_before_the_tags(
+    prints: Fingerprints, tmp_path: Path, place: int, fate: str
+) -> None:
+    """Also if the store does not answer, or the driver dies and another one follows."""
     source = tmp_path / "small.yaml"
     source.write_bytes(TEXT)
     study = make_study().model_copy(update={"source": source})
@@ -39,8 +41,8 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     ("ends", "n_seeds", "line"),
     [({}, 1, "H 61.8, 1 seed"), ({"_low": 61.1, "_high": 62.5}, 10, "H 61.8 ± 0.7, 10 seeds")],
 )
-def test_a_run_has_a_line_with_its_result(ends: dict[str, float], n_seeds: int, line: str) -> None:
-    """The mean of the protocol's metric and half of its interval, where there is one."""
+def test_run_description_has_its_result(ends: dict[str, float], n_seeds: int, line: str) -> None:
+    """The mean of the protocol's metric and half of its interval, if there is one."""
     metrics = {f"test/harmonic_mean{end}": value for end, value in {"": 61.8, **ends}.items()}
     assert numbers.summary_line(metrics, n_seeds, "base_to_new") == line
     assert numbers.summary_line({}, n_seeds, "base_to_new") == ""

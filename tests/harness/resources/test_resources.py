@@ -11,8 +11,8 @@ from harness import resources as machine
 from harness.config import Resources, load_study
 from harness.errors import ClusterError
 from harness.resources import (
-    at_once,
-    check_room,
+    check_capacity,
+    count_fitting_trials,
     idle_gpus,
     preflight,
     resolved_resources,
@@ -26,7 +26,7 @@ def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> No
     there = case["there"] if isinstance(case["there"], list) else [case["there"]]
     takes = resolved_resources(Resources(**case["resources"]), there)
     assert takes == Resources(**case["takes"])
-    assert at_once(takes, there) == case["at_once"]
+    assert count_fitting_trials(takes, there) == case["at_once"]
 
 
 @pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
@@ -88,4 +88,4 @@ def test_a_trial_needs_one_node_with_room_for_it(
     """The nodes together are not enough: Ray would let it wait for ever."""
     refused: Any = pytest.raises(ClusterError, match=said) if said else nullcontext()
     with refused:
-        check_room(Resources(cpus=cpus, gpus=gpus), nodes)
+        check_capacity(Resources(cpus=cpus, gpus=gpus), nodes)

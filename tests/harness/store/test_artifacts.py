@@ -1,4 +1,4 @@
-"""Files of runs that a tracking server keeps."""
+"""Reading files of runs from a tracking server."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +12,7 @@ FILES = "/api/2.0/mlflow-artifacts/artifacts"
 
 
 class Server(ThreadingHTTPServer):
-    """A server that has the file seeds.csv of the run `a`, and remembers what it was asked for."""
+    """A server with the file seeds.csv of the run `a`. It records the requested paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -42,17 +42,17 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """The server, until the test ends."""
+    """Start the server until the test ends."""
     with Server() as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def test_a_server_is_asked_once_for_each_file(server: Server) -> None:
-    """A report of 1,000 configurations reads as many files; MLflow alone would list each first."""
+def test_each_file_is_read_with_one_request(server: Server) -> None:
+    """1,000 configurations cost 1,000 requests; MLflow by itself would also list each path."""
     folders = {run_id: f"mlflow-artifacts:/7/{run_id}/artifacts" for run_id in ("a", "b")}
     files = RunFiles(server.uri, folders)
     assert files.read_all(["a", "b"], "seeds.csv") == {"a": b"content"}
-    asked = [path for path in server.paths if path.startswith(FILES)]
-    assert sorted(asked) == [f"{FILES}/7/{run_id}/artifacts/seeds.csv" for run_id in ("a", "b")]
+    requested = [path for path in server.paths if path.startswith(FILES)]
+    assert sorted(requested) == [f"{FILES}/7/{run_id}/artifacts/seeds.csv" for run_id in ("a", "b")]

@@ -1,4 +1,4 @@
-"""Which errors of MLflow's client pass, and how often is asked again behind one that does."""
+"""Errors of MLflow's client: which are transient, what the message says, and when to retry."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from harness.store import errors as module
 from harness.store.errors import (
-    TRIES,
+    MAX_TRIES,
     NoAnswer,
     StoreError,
-    again,
-    reason,
+    describe_cause,
+    is_transient,
+    retry_requests,
     store_errors,
-    transient,
 )
 from tests.told import told
 
@@ -24,7 +24,7 @@ ERRORS = told(__file__, "errors.yaml")
 
 
 def raised(case: dict[str, Any]) -> Exception:
-    """The error of a case."""
+    """Return the error of a case."""
     if "mlflow" in case:
         code = ErrorCode.Value(case["code"]) if "code" in case else INTERNAL_ERROR
         return MlflowException(case["mlflow"], code)
@@ -38,22 +38,22 @@ def raised(case: dict[str, Any]) -> Exception:
     return kind(case["text"])
 
 
-@pytest.mark.parametrize("case", ERRORS["passes"] + ERRORS["stays"], ids=str)
-def test_what_passes(case: dict[str, Any]) -> None:
-    """A server that is away, busy or ill does; one that refuses does not."""
-    found = transient(raised(case), case.get("uri", "https://server"))
-    assert found is (case in ERRORS["passes"])
+@pytest.mark.parametrize("case", ERRORS["transient"] + ERRORS["permanent"], ids=str)
+def test_transient_errors_are_recognized(case: dict[str, Any]) -> None:
+    """No answer, 5xx and 429 are transient; other refusals are not."""
+    transient = is_transient(raised(case), case.get("uri", "https://server"))
+    assert transient is (case in ERRORS["transient"])
 
 
-@pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["told"])
-def test_the_reason_is_short_and_has_no_secret(case: dict[str, str]) -> None:
+@pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["cause"])
+def test_cause_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     """MLflow's own texts are several lines of Python."""
-    assert reason(MlflowException(case["text"])) == case["told"]
+    assert describe_cause(MlflowException(case["text"])) == case["cause"]
 
 
 @pytest.mark.parametrize("place", ["second line", "cause"])
-def test_a_full_disk_is_named_wherever_the_error_has_it(tmp_path: Path, place: str) -> None:
-    """SQLAlchemy may begin with words about its autoflush."""
+def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) -> None:
+    """SQLAlchemy may put a message about its autoflush first."""
     (tmp_path / "mlflow.db").touch()
     words = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush)"
     full = "(sqlite3.OperationalError) database or disk is full"
@@ -64,21 +64,21 @@ def test_a_full_disk_is_named_wherever_the_error_has_it(tmp_path: Path, place: s
     assert str(raised.value).endswith(f"mlflow.db: the MLflow store failed: {full}")
 
 
-def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is a store asked for ever."""
+def test_refused_request_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused request is made once; other requests are retried a limited number of times."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
-    asked = []
+    requests_made = []
 
     def refused() -> None:
-        asked.append("refused")
+        requests_made.append("refused")
         raise MlflowException("no such thing", INVALID_PARAMETER_VALUE)
 
     def away() -> None:
-        asked.append("away")
+        requests_made.append("away")
         raise NoAnswer("the store failed")
 
     with pytest.raises(MlflowException, match="no such thing"):
-        again("http://server:5000", refused)
+        retry_requests("http://server:5000", refused)
     with pytest.raises(StoreError, match="the store failed"):
-        again("http://server:5000", away)
-    assert asked == ["refused", *["away"] * TRIES]
+        retry_requests("http://server:5000", away)
+    assert requests_made == ["refused", *["away"] * MAX_TRIES]

@@ -1,4 +1,4 @@
-"""The ledger: one row a (configuration, seed), whatever the runs were."""
+"""The run history: one row per configuration and seed, whatever happened to the runs."""
 
 import math
 import sqlite3
@@ -24,7 +24,7 @@ STATES = list(State)
 
 
 def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
-    """A run with an objective of 50 + seed."""
+    """Return a run whose objective is 50 + seed."""
     configuration: Any = SimpleNamespace(key=key, control="", assignment={})
     return run_of(configuration, seeds, state=state, **keys)
 
@@ -41,26 +41,25 @@ runs = st.lists(
 
 
 @given(runs)
-def test_a_row_is_the_best_that_happened_to_its_seed(records: list[RunRecord]) -> None:
-    """COMPLETE before PRUNED before FAIL, and nothing for runs that did not end.
-
-    A configuration's value is over all of its finished seeds.
-    """
+def test_best_outcome_of_a_seed_counts(records: list[RunRecord]) -> None:
+    """COMPLETE ranks before PRUNED before FAIL; unfinished runs have no outcome."""
     history = RunHistory(tuple(records))
     for key in "ab":
-        done = {seed for seed, run in history.of(key).items() if run.state is State.COMPLETE}
+        done = {
+            seed for seed, run in history.runs_by_seed(key).items() if run.state is State.COMPLETE
+        }
         assert set(history.objectives(key)) == done
         for seed in range(4):
             states = {r.state for r in records if r.config_key == key and seed in r.seeds}
-            row = history.of(key).get(seed)
+            row = history.runs_by_seed(key).get(seed)
             best = next(
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
             )
             assert (row.state if row else None) is best
 
 
-def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
-    """By the same command, alone; the report has a failure until then, and is whole afterwards."""
+def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
+    """Only that seed is rerun; until then the report shows it as failed."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     assert len(bench.lines()) == 2
@@ -94,11 +93,10 @@ def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
         ({Tag.PROTOCOL: "of a plugin"}, "base", True),
     ],
 )
-def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: bool) -> None:
-    """Where its run is COMPLETE, with a number of each metric that its protocol requires.
-
-    The ledger, the plan, reuse and the report agree.
-    """
+def test_finished_seed_has_all_required_metrics(
+    tags: dict[str, str], lacks: str | None, finished: bool
+) -> None:
+    """History, plan, reuse and report agree that its run is COMPLETE and no metric is missing."""
     tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
     metrics = {seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
@@ -106,19 +104,19 @@ def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: b
         metrics[seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
-    held = RunHistory((run_record(run, "harmonic_mean"),)).of("a")
-    assert (3 in held and held[3].state is State.COMPLETE) is finished
+    runs_by_seed = RunHistory((run_record(run, "harmonic_mean"),)).runs_by_seed("a")
+    assert (3 in runs_by_seed and runs_by_seed[3].state is State.COMPLETE) is finished
     rows = {row["seed"]: row for row in seed_rows(run_record(run))}
     assert (rows[3]["state"] == "COMPLETE") is finished
     if Tag.PROTOCOL not in tags:
         assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"
 
 
-def test_the_last_failure_is_the_one_that_is_told() -> None:
-    """Earlier reasons may be of another world."""
+def test_latest_failure_reason_counts() -> None:
+    """Earlier reasons may be outdated."""
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
-    assert RunHistory((first, second)).of("a")[0].reason == "new"
+    assert RunHistory((first, second)).runs_by_seed("a")[0].reason == "new"
 
 
 @pytest.mark.parametrize(
@@ -126,14 +124,16 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     [("state", "DONE"), ("state", "DONE" * 99), ("seeds", "0, 1"), ("seeds", "null"),
      ("assignment", "null"), ("failure", "gone")],
 )  # fmt: skip
-def test_a_run_whose_tags_were_edited_is_named(bench: Bench, tag: str, value: str) -> None:
-    """With the way out; deleted, its seeds run again."""
+def test_run_with_invalid_tags_is_named(bench: Bench, tag: str, value: str) -> None:
+    """The message says what to do; after the run is deleted, its seeds are rerun."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     (run,), client = bench.trials(), bench.store().client
     client.set_tag(run.info.run_id, f"ship.{tag}", value)
-    told = f"^{bench.uri}: run {run.info.run_id} has invalid tags .*or delete the run, .*rerun$"
-    with pytest.raises(StoreError, match=told):
+    line = (
+        f"^{bench.uri}: run {run.info.run_id} has invalid tags .*delete the run to rerun its seeds$"
+    )
+    with pytest.raises(StoreError, match=line):
         bench.run(study)
     client.delete_run(run.info.run_id)
     assert bench.run(study).complete

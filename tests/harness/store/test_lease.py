@@ -1,4 +1,4 @@
-"""The lease among hosts, on a real store and a clock that the test turns."""
+"""The lease between hosts, on a real store and a clock that the test controls."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from harness.store.lease import (
     StudyBusy,
     StudyLost,
     Timing,
-    fenced,
+    fence_client,
     read_owner,
 )
 from harness.store.open import Store
@@ -27,7 +27,7 @@ from tests.told import told
 
 @dataclass
 class Clock:
-    """Time that passes only in sleep(); `events` are what others do: at a time, a call."""
+    """Clock that advances only in sleep(). `events` are calls of other drivers at given times."""
 
     time: float = 1000.0
     events: list[tuple[float, Callable[[], Any]]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Clock:
 
     @property
     def timing(self) -> Timing:
-        """Of a lease on this clock."""
+        """Timing of a lease on this clock."""
         return Timing(claim_pause=0.5, now=self.now, sleep=self.sleep)
 
 
@@ -57,7 +57,7 @@ class Hosts:
     said: list[str] = field(default_factory=list)
 
     def lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
-        """A driver's lease, not claimed yet."""
+        """Return a driver's lease that is not claimed yet."""
         me = LeaseOwner(
             f"token of {host} {pid}", host, pid, f"place of {host}" if place is None else place
         )
@@ -66,7 +66,7 @@ class Hosts:
         )
 
     def held(self, host: str, place: str | None = None) -> Lease:
-        """A driver that has the study."""
+        """Return a driver's confirmed lease."""
         lease = self.lease(host, place)
         lease.claim()
         lease.check()
@@ -74,21 +74,21 @@ class Hosts:
 
     @property
     def tag(self) -> str:
-        """The lease as it stands in the store."""
+        """The lease's tag in the store."""
         return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LOCK, ""))
 
 
 @pytest.fixture
 def hosts(store: Store) -> Hosts:
-    """Hosts that share a store."""
+    """Return hosts that share a store."""
     return Hosts(store, store.create_experiment("small"))
 
 
-def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
-    """The tag names the holder, and is gone afterwards."""
+def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
+    """The tag has the owner, and is deleted on release."""
     lease = hosts.held("a")
-    held = json.loads(hosts.tag)
-    assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 2)
+    tag = json.loads(hosts.tag)
+    assert (tag["host"], tag["pid"], tag["beat"]) == ("a", 7, 2)
     lease.beat()
     assert json.loads(hosts.tag)["beat"] == 3
     lease.release()
@@ -97,19 +97,17 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("failures", [2, 99])
-def test_a_release_is_tried_a_few_times(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int
-) -> None:
-    """One spoilt answer leaves no lease; a store that is away is given up in seconds."""
+def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    """One failed request leaves no lease; if the store stays away, release ends in seconds."""
     lease = hosts.held("a")
     began = hosts.clock.time
     calls = itertools.count(1)
     delete_tag = hosts.store.client.delete_experiment_tag
 
-    def spoilt(*given: Any) -> None:
+    def spoilt(*args: Any) -> None:
         if next(calls) <= failures:
             raise MlflowException("spoilt")
-        delete_tag(*given)
+        delete_tag(*args)
 
     monkeypatch.setattr(hosts.store.client, "delete_experiment_tag", spoilt)
     lease.release()
@@ -121,44 +119,44 @@ SECONDS = told(__file__, "second_driver.yaml")
 
 
 @pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
-def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[str, Any]) -> None:
-    """By its own clock, from its first look on; the first keeps the study, or finds it gone."""
+def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> None:
+    """By its own clock: it is refused if the lease is renewed, and takes it over otherwise."""
     first = hosts.held("a", case.get("place"))
     began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
     if "event" in case:
         hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
     second = hosts.lease(**case["who"])
     if busy:
-        named = "'small' is being run by process 7 on host a on the same"
+        named = "'small' is already being run by process 7 on host a on the same"
         with pytest.raises(StudyBusy, match=named):
             second.claim()
         first.beat()
     else:
         second.claim()
         assert json.loads(hosts.tag)["token"] == second.me.token
-        with pytest.raises(StudyLost, match=f"on host {second.me.host}"):
+        with pytest.raises(StudyLost, match=f"was taken over by .* on host {second.me.host}"):
             first.beat()
         first.release()
         assert json.loads(hosts.tag)["token"] == second.me.token
     assert waited <= hosts.clock.time - began < waited + 3
-    told = "study 'small' is held by process 7 on host a: waiting to see whether it still runs, 60"
+    told = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
     assert [line.startswith(told) for line in hosts.said[:1]] == ([True] if waited else [])
-    assert ("taken over" in "".join(hosts.said)) == (waited == 60 and not busy)
+    assert ("taking over" in "".join(hosts.said)) == (waited == 60 and not busy)
 
 
-def test_a_beat_that_was_held_up_does_not_take_the_study_back(
+def test_delayed_beat_does_not_overwrite_new_owner(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Suspended between its look and its write, a driver looks again before it writes."""
+    """A driver suspended between read and write reads again before it writes."""
     first, look = hosts.held("a"), Lease._read
     looks = []
 
     def suspended(lease: Lease) -> LeaseOwner | None:
-        found = look(lease)
+        owner = look(lease)
         if lease is first and not looks:
-            looks.append(found)
+            looks.append(owner)
             hosts.held("b")  # waits for a minute
-        return found
+        return owner
 
     monkeypatch.setattr(Lease, "_read", suspended)
     with pytest.raises(StudyLost, match="by process 7 on host b"):
@@ -166,8 +164,8 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
     assert json.loads(hosts.tag)["host"] == "b"
 
 
-def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
-    """The one that wrote last reads its own token; the other reads that, and gives way."""
+def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
+    """The driver whose token was overwritten is refused."""
     other = json.dumps(vars(LeaseOwner("other", "b", 8, "")))
 
     def write() -> None:
@@ -184,17 +182,19 @@ def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
-def test_a_lease_that_cannot_be_read_is_watched_like_any(hosts: Hosts, text: str) -> None:
-    """It may be a later version's."""
+def test_unparsable_lease_is_watched_like_any_other(hosts: Hosts, text: str) -> None:
+    """It may be from a later version."""
     hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
     began = hosts.clock.time
     hosts.held("a")
     assert hosts.clock.time - began >= 60
-    assert "another driver has not been heard of" in hosts.said[-1]
+    assert "no heartbeat from another driver" in hosts.said[-1]
 
 
-def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes cost no look into the store while the last beat is young; an old one costs a beat."""
+def test_fresh_lease_is_not_read_before_a_write(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is read only if the last beat is too old."""
     lease = hosts.held("a")
     looks: list[str] = []
     monkeypatch.setattr(
@@ -210,50 +210,48 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
-    """Its first write after waking finds that the study is another's, or was and is free again."""
+def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool) -> None:
+    """Its first write is refused, even if the lease is free again by then."""
     first = hosts.held("a")
-    client = fenced(hosts.store.client, first)
+    client = fence_client(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
     second = hosts.held("b")  # the clock goes on by more than a minute
     if gone:
         second.release()
-    with pytest.raises(StudyLost, match="by another process" if gone else "host b"):
+    with pytest.raises(StudyLost, match="by another driver" if gone else "host b"):
         client.set_tag(run.info.run_id, "late", "1")
     with pytest.raises(StudyLost):
         client.log_batch(run.info.run_id, metrics=[], params=[], tags=[])
     assert "late" not in client.get_run(run.info.run_id).data.tags
 
 
-def test_a_store_that_is_away_does_not_end_a_study(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The heart goes on beating; a loss is told once, and once the store is back."""
+def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats continue after the outage, and a loss is reported once."""
     lease = hosts.held("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
-    lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
+    lost, losses, beats = threading.Event(), list[StudyLost](), list[int]()
     taker = LeaseOwner("x", "b", 8, "")
     looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
 
     def read(client: Any, experiment: str) -> LeaseOwner | None:
-        found = next(looks, "there")
-        if found == "away":
+        answer = next(looks, "there")
+        if answer == "away":
             raise ConnectionError("no route to host")
-        if found == "taken":
+        if answer == "taken":
             beats.append(json.loads(hosts.tag)["beat"])
             client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(taker)))
         return read_owner(client, experiment)
 
     monkeypatch.setattr("harness.store.lease.read_owner", read)
-    lease.start(lambda loss: (told.append(loss), lost.set()))
+    lease.start(lambda loss: (losses.append(loss), lost.set()))
     assert lost.wait(10) and beats == [2 + 3]
     lease.release()
-    assert len(told) == 1
+    assert len(losses) == 1
     assert json.loads(hosts.tag)["token"] == "x"
 
 
-def test_a_failure_behind_a_signal_is_no_second_one() -> None:
-    """The study is ending already; the failure interrupts what waits, and is what is told."""
+def test_failure_after_a_signal_is_not_a_second_signal() -> None:
+    """The study is ending already; the failure interrupts waits, and is raised."""
     with pytest.raises(StudyLost), Interrupts() as interrupts:
         interrupts.requested = True
         interrupts.fail(StudyLost("lost"))

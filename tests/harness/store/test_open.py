@@ -1,4 +1,4 @@
-"""The store: opened with a clear error or not at all, and written in few batches."""
+"""Opening a store: a clear error or a usable store; and batched writes."""
 
 import json
 import socket
@@ -33,8 +33,8 @@ NO_STORE = told(__file__, "no_store.yaml")
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])
-def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
-    """MLflow writes paths into SQL as they stand, and sqlite addresses are made of them."""
+def test_folder_name_may_contain_special_characters(tmp_path: Path, name: str) -> None:
+    """MLflow puts paths into SQL without quoting, and paths become sqlite addresses."""
     folder = tmp_path / name
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/mlflow.db")
@@ -45,30 +45,30 @@ def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["who?", "who?x=1", "%40"])
-def test_a_folder_that_no_sqlite_address_can_name(
+def test_folder_name_unusable_in_sqlite_address_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says so and what to do, and nothing is made elsewhere."""
+    """One line says what to do, and no file is created anywhere."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
-    with pytest.raises(StoreError, match="in its path: name a store in another folder"):
+    with pytest.raises(StoreError, match=r"cannot contain .* Use a store in another folder"):
         open_store(f"sqlite:///{folder}/mlflow.db")
-    with pytest.raises(StoreError, match="in its path: name a store in another folder"):
+    with pytest.raises(StoreError, match=r"cannot contain .* Use a store in another folder"):
         open_store("sqlite:///mlflow.db")
     assert list(tmp_path.rglob("*")) == [folder]
 
 
-def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
-    """A dry run touches nothing."""
+def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
+    """A dry run creates nothing."""
     assert find_store(f"sqlite:///{tmp_path}/none.db") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_locked_store_is_a_clear_error(
+def test_locked_store_is_one_line_error(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a few seconds, not minutes."""
+    """It is reported after seconds, not minutes."""
     monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -77,10 +77,10 @@ def test_a_locked_store_is_a_clear_error(
 
 
 @pytest.mark.parametrize(("uri", "message"), NO_STORE["addresses"].items())
-def test_a_store_that_is_not_there_is_a_clear_error(
+def test_missing_store_is_one_line_error(
     tmp_path: Path, uri: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line that names it, without MLflow's minutes of retries."""
+    """The line has the address, and comes without MLflow's minutes of retries."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
     Path("garbage.db").write_bytes(b"no database " * 100)
@@ -89,25 +89,25 @@ def test_a_store_that_is_not_there_is_a_clear_error(
     assert "\n" not in str(error.value)
 
 
-def test_a_database_that_is_away_is_one_line_before_mlflow_tries(
+def test_unreachable_database_is_one_line_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """MLflow would try it ten times, for minutes."""
+    """MLflow by itself would try ten times, for minutes."""
     monkeypatch.setattr("mlflow.tracking.MlflowClient", Mock(side_effect=AssertionError))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9/x: .* failed: .*psycopg2"):
         open_store("postgresql+psycopg2://127.0.0.1:9/x")
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_STORE["answers"].items())
-def test_what_answers_and_is_no_store_is_a_clear_error(answer: str, message: str) -> None:
-    """With what to do about it; a user is no part of a host's name, and no password is shown."""
+def test_server_that_is_not_mlflow_is_one_line_error(answer: str, message: str) -> None:
+    """The line says what to do, and shows neither user nor password."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
             with connection:
-                asked = connection.recv(1000)
-                connection.sendall(answer.encode() if b"geheim" not in asked else b"")
+                request = connection.recv(1000)
+                connection.sendall(answer.encode() if b"geheim" not in request else b"")
 
         thread = Thread(target=serve)
         thread.start()
@@ -118,8 +118,8 @@ def test_what_answers_and_is_no_store_is_a_clear_error(answer: str, message: str
 
 
 @pytest.mark.slow
-def test_a_server_that_refuses_our_host_name_is_one_line_with_the_option(tmp_path: Path) -> None:
-    """MLflow answers 403. Runs and reports name --allowed-hosts with the value that helps."""
+def test_rejected_host_name_error_names_allowed_hosts(tmp_path: Path) -> None:
+    """MLflow answers 403; runs and reports name --allowed-hosts and its value."""
     server = MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path, allowed_hosts="mlflow:5000")
     try:
         host = f"127.0.0.1:{server.port}"
@@ -140,19 +140,19 @@ def test_a_server_that_refuses_our_host_name_is_one_line_with_the_option(tmp_pat
         server.kill()
 
 
-def test_many_metrics_and_tags_are_written_in_pieces(
+def test_many_metrics_and_tags_are_written_in_batches(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow takes 1000 metrics, and 100 params or tags, at a time; the state goes last of all."""
+    """MLflow accepts 1000 metrics and 100 params or tags per request; the state is last."""
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
     requests, inner = [], store.client._tracking_client.store
     log_batch = inner.log_batch
 
-    def noted(run_id: str, **given: Any) -> None:
-        requests.append((len(given["metrics"]), [tag.key for tag in given["tags"]]))
-        log_batch(run_id, **given)
+    def noted(run_id: str, **batch: Any) -> None:
+        requests.append((len(batch["metrics"]), [tag.key for tag in batch["tags"]]))
+        log_batch(run_id, **batch)
 
     monkeypatch.setattr(inner, "log_batch", noted)
     all_of_it = {"metrics": points(metrics), "tags": tags, "params": tags}
@@ -169,13 +169,8 @@ def test_many_metrics_and_tags_are_written_in_pieces(
     ("written", "status"),
     [("COMPLETE", "FINISHED"), ("FAIL", "FAILED"), ("RUNNING", "KILLED"), ("DONE", "KILLED")],
 )
-def test_a_dead_run_keeps_the_state_that_was_written(
-    store: Store, written: str, status: str
-) -> None:
-    """Its driver died between the tag, which comes last of all numbers, and MLflow's status.
-
-    A state that there is not, say of a study's own run that somebody has edited, is none.
-    """
+def test_dead_run_keeps_its_written_state(store: Store, written: str, status: str) -> None:
+    """The state tag was written, but not MLflow's status; an unknown state is ignored."""
     experiment = store.create_experiment("here")
     tags = {"ship.kind": "trial", "ship.state": written}
     run = store.client.create_run(experiment, tags=tags).info.run_id
@@ -183,12 +178,12 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     closed = store.client.get_run(run)
     kept = written if status != "KILLED" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
-    told = closed.data.tags.get("ship.reason")
-    assert told == (None if kept == written else "its driver ended without closing it")
+    reason = closed.data.tags.get("ship.reason")
+    assert reason == (None if kept == written else "its driver ended before it closed the run")
 
 
 def test_raised_flags_become_one_tag() -> None:
-    """Which seeds raised what; nothing where none did."""
+    """The tag maps each raised flag to its seeds; without raised flags there is none."""
     quiet = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
     quiet |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
     assert flag_tags(quiet, (3, 5)) == {}
@@ -204,7 +199,7 @@ def test_raised_flags_become_one_tag() -> None:
 
 @pytest.fixture
 def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
-    """A recorder in the test's store."""
+    """Return a recorder in the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
     record = StudyRun.create(store, experiment, study)
@@ -214,14 +209,14 @@ def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
 
 @pytest.fixture
 def work(prints: Fingerprints) -> Work:
-    """A trial's work."""
+    """Return the work of a trial."""
     return make_plan(make_study(), RunHistory(), prints).work[0]
 
 
-def test_epochs_are_written_together(
+def test_epochs_are_written_in_batches(
     recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of a moment are one write, with the state that ends the run, and none is lost."""
+    """The last epochs and the final state are one write, and no epoch is lost."""
     writes = []
     log_batch = store.client.log_batch
 
@@ -232,7 +227,7 @@ def test_epochs_are_written_together(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
-        recorder.epochs(
+        recorder.add_epochs(
             "t", [{"stage": "final", "epoch": epoch, "metrics": {"training/loss": 1 / epoch}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)
@@ -243,26 +238,23 @@ def test_epochs_are_written_together(
     assert run.data.tags["ship.reason"] == "why"
 
 
-def test_a_proposal_writes_the_end_of_the_list_alone(
+def test_proposal_writes_only_the_end_of_the_list(
     store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """200 proposals write less than 8000 bytes each, and the list is whole after every write.
-
-    One that has become shorter goes on in no tag of before.
-    """
+    """Each of 200 writes has less than 8000 bytes, and the list is always complete."""
     experiment = store.create_experiment("small")
     study = make_study()
     record = StudyRun.create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
-    held = dict(store.client.get_run(record.run_id).data.tags)
+    stored_tags = dict(store.client.get_run(record.run_id).data.tags)
     sizes: list[int] = []
     log_batch = store.client.log_batch
 
     def counted(run_id: str, **keys: Any) -> None:
         written = {tag.key: tag.value for tag in keys["tags"]}
         sizes.append(sum(map(len, written.values())))
-        held.update(written)
+        stored_tags.update(written)
         log_batch(run_id, **keys)
 
     monkeypatch.setattr(store.client, "log_batch", counted)
@@ -271,12 +263,12 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         configuration = replace(
             plan.configurations[0], key=f"proposed {number}", assignment=assignment
         )
-        record.want(configuration)
-        record.want(configuration)  # known by now
+        record.add_planned(configuration)
+        record.add_planned(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag(held, "ship.planned"))
+        wanted = json.loads(joined_tag(stored_tags, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.planned"))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(stored_tags, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
@@ -287,16 +279,14 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
 
 
 @pytest.mark.parametrize("size", [0, 1, *(n * MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))])
-def test_a_text_that_fills_its_tag_goes_on_in_the_next(size: int) -> None:
-    """Whatever length it has."""
+def test_long_tag_is_split_and_joined(size: int) -> None:
+    """A text of any length is restored exactly."""
     tags = split_tag("t", "x" * size)
     assert joined_tag(tags, "t") == "x" * size
     assert max(map(len, tags.values())) <= MAX_TAG
 
 
-def test_a_runs_name_is_no_longer_than_a_database_takes(
-    recorder: TrialRecorder, work: Work, store: Store
-) -> None:
+def test_long_run_name_is_truncated(recorder: TrialRecorder, work: Work, store: Store) -> None:
     """PostgreSQL refuses more than 250 characters."""
     long = replace(
         work, configuration=replace(work.configuration, assignment={"a": "x" * 300, "b": "y" * 300})

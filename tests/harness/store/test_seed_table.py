@@ -1,4 +1,4 @@
-"""The table of a run's final numbers under each seed."""
+"""The table of a run's final numbers per seed."""
 
 import math
 from dataclasses import replace
@@ -13,12 +13,12 @@ from harness.store import (
     Run,
     RunFiles,
     Tag,
+    add_seed_tables,
     is_metric,
     parse_seed_table,
     seed_metric,
     seed_table,
     shown_metrics,
-    with_seed_tables,
 )
 
 NUMBERS = {
@@ -35,13 +35,13 @@ NUMBERS = {
     )
 )
 def test_numbers_are_read_back_exactly(numbers: dict[tuple[int, str], float]) -> None:
-    """All digits of every seed, also where a seed lacks a metric that others have."""
+    """All digits of every seed are restored, even if a seed lacks a metric."""
     keyed = {seed_metric(seed, name): value for (seed, name), value in numbers.items()}
     assert parse_seed_table(seed_table(keyed)) == keyed
 
 
-def test_rows_are_metrics_and_columns_seeds() -> None:
-    """MLflow shows the file as a table; a mean is in none."""
+def test_rows_are_metrics_and_columns_are_seeds() -> None:
+    """MLflow shows the file as a table, which has no means."""
     lines = seed_table({**NUMBERS, "test/base": 1.0}).decode().splitlines()
     assert lines[0] == "metric,seed_0,seed_7"
     assert lines[2] == "test/auroc,50.0,52.333333333333336"
@@ -51,14 +51,14 @@ def test_rows_are_metrics_and_columns_seeds() -> None:
 @pytest.mark.parametrize(
     "damage", [b"", b"\xff", b"metric,seed_x\na,1\n", b"metric,seed_1\na,1,2\n"]
 )
-def test_a_damaged_table_has_no_numbers(damage: bytes) -> None:
-    """A store is somebody else's."""
+def test_damaged_table_has_no_numbers(damage: bytes) -> None:
+    """A store's files are untrusted input."""
     assert parse_seed_table(damage) == {}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_ten_seeds_show_at_most_fifty_numbers(protocol: str) -> None:
-    """What tables show by default, and the objective: each metric is a chart in MLflow."""
+def test_ten_seeds_log_at_most_fifty_metrics(protocol: str) -> None:
+    """Each metric is a chart in MLflow, so only those of tables and the objective are logged."""
     rules = PROTOCOLS[protocol]
     names = [f"{kind}/{name}" for kind in ("test", "selection") for name in rules.headings]
     names += ["test/quality/coverage", "test/flag/untrained", "selection_epoch"]
@@ -68,8 +68,8 @@ def test_ten_seeds_show_at_most_fifty_numbers(protocol: str) -> None:
     assert 10 * len(shown) <= 60 and "test/quality/coverage" not in shown
 
 
-def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
-    """Its seed is unfinished and runs again; numbers that are no metrics come from the table."""
+def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
+    """Its seed is unfinished and rerun; unlogged numbers come from the table."""
     (tmp_path / "seeds.csv").write_bytes(seed_table(NUMBERS))
     shown = shown_metrics("base_to_new")
     metrics = {key: value for key, value in NUMBERS.items() if is_metric(key, shown)}
@@ -79,8 +79,8 @@ def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "seeds.csv").write_bytes(b"metric,seed_7")
     folders = {"r": tmp_path.as_uri(), "damaged": (tmp_path / "damaged").as_uri()}
-    others = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
-    (read, *_), n_lost = with_seed_tables([run, *others], RunFiles(folders=folders))
+    other_runs = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
+    (read, *_), n_lost = add_seed_tables([run, *other_runs], RunFiles(folders=folders))
     assert n_lost == 2
     assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
     assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}

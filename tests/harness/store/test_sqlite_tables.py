@@ -1,4 +1,4 @@
-"""A store that opens after any death: its tables are all there or none, and runs are never lost."""
+"""Tables of an sqlite store after kills: all or none exist, and no run is lost."""
 
 import os
 import signal
@@ -37,13 +37,13 @@ open_store(sys.argv[1])
 
 
 def tables(path: Path) -> set[str]:
-    """The names of a file's tables."""
+    """Return the names of a file's tables."""
     with closing(sqlite3.connect(path)) as file:
         return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
 
 
 def old_store(path: Path) -> None:
-    """A store of MLflow's first version, with a run."""
+    """Create a store of MLflow's first version, with a run."""
     config = Config()
     config.set_main_option("script_location", STEPS)
     from mlflow.store.tracking.dbmodels.initial_models import Base
@@ -58,7 +58,7 @@ def old_store(path: Path) -> None:
 
 
 def add_run(path: Path) -> None:
-    """A run, in an experiment of its own."""
+    """Add a run in a new experiment."""
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute(
             "INSERT INTO experiments (experiment_id, name, lifecycle_stage) "
@@ -71,7 +71,7 @@ def add_run(path: Path) -> None:
 
 
 def runs(path: Path) -> list[str]:
-    """The ids of a file's runs."""
+    """Return the IDs of a file's runs."""
     with closing(sqlite3.connect(path)) as file:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
@@ -91,8 +91,8 @@ def end_opening(path: Path, largest: int, ignore: str = "SIG_DFL") -> int:
 
 
 @pytest.mark.faults
-def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
-    """The file has no tables, nothing lies beside it, and the next run makes them."""
+def test_driver_killed_while_creating_a_store(tmp_path: Path) -> None:
+    """The file has no tables, and the next run creates them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert end_opening(tmp_path / "mlflow.db", 100_000) == -signal.SIGXFSZ
     assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
@@ -103,17 +103,14 @@ def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A store of MLflow's first version, with a run."""
+    """Create a store of MLflow's first version, with a run."""
     old_store(tmp_path / "mlflow.db")
     return tmp_path / "mlflow.db"
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_an_older_store_is_upgraded(old: Path, mode: str) -> None:
-    """Its runs, mode of journal and permissions stay, and no other file remains.
-
-    A link to the file stays a link.
-    """
+def test_older_store_is_upgraded(old: Path, mode: str) -> None:
+    """Runs, journal mode, permissions and links stay, and no other file remains."""
     with closing(sqlite3.connect(old)) as file:
         file.execute(f"PRAGMA journal_mode = {mode}")
     old.chmod(0o640)
@@ -131,8 +128,8 @@ def test_an_older_store_is_upgraded(old: Path, mode: str) -> None:
 
 
 @pytest.mark.faults
-def test_an_upgrade_that_is_killed_or_lacks_space(old: Path) -> None:
-    """The file is as it was: the next run upgrades it."""
+def test_killed_or_failed_upgrade_changes_nothing(old: Path) -> None:
+    """The next run upgrades the unchanged file."""
     before = old.read_bytes()
     died = end_opening(old, len(before) + 50_000)
     assert died == -signal.SIGXFSZ and old.read_bytes() == before
@@ -143,25 +140,25 @@ def test_an_upgrade_that_is_killed_or_lacks_space(old: Path) -> None:
     assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
 
 
-def test_an_upgrade_that_fails_is_one_line(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do, and the file is as it was."""
+def test_failed_upgrade_is_one_line_error(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says what to do, and the file is unchanged."""
     before = old.read_bytes()
 
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
-    with pytest.raises(StoreError, match=r"left as it was: No space left on device\. Use") as error:
+    with pytest.raises(StoreError, match=r"not changed: No space left on device\. Use") as error:
         open_store(f"sqlite:///{old}")
     assert "\n" not in str(error.value) and old.read_bytes() == before
     assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_another_process_loses_nothing_by_an_upgrade(
+def test_upgrade_loses_no_write_of_another_process(
     old: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In WAL mode the upgrade waits until it has closed the store; else its next write fails."""
+    """In WAL mode the upgrade fails while it is open; else the other process's write fails."""
     monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(old, isolation_level=None)) as other:
         other.execute(f"PRAGMA journal_mode = {mode}")
@@ -181,10 +178,10 @@ def test_another_process_loses_nothing_by_an_upgrade(
 @pytest.mark.parametrize(
     "names", [["studies"], ["jobs"], ["experiments", "runs"], ["alembic_version", "customers"]]
 )
-def test_a_file_of_something_else_is_not_touched(
+def test_database_of_another_application_is_not_changed(
     tmp_path: Path, names: list[str], rows: bool, opener: Callable[[str], object]
 ) -> None:
-    """Even where it holds no row, or its tables and a column are called as MLflow's are."""
+    """Not even if it is empty, or has tables and columns with MLflow's names."""
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         for name in names:
@@ -192,16 +189,16 @@ def test_a_file_of_something_else_is_not_touched(
             if rows:
                 file.execute(f"INSERT INTO {name} VALUES ('x', 'active')")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
+    with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* to another file"):
         opener(f"sqlite:///{path}")
-    with pytest.raises(ReportError, match="cannot be read as an MLflow store"):
+    with pytest.raises(ReportError, match="cannot read the file as an MLflow store"):
         load_records("small", f"sqlite:///{path}")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_a_store_of_a_newer_mlflow_is_not_touched(uri: str, tmp_path: Path) -> None:
-    """MLflow refuses it; it holds no row, and is none of ours to make anew."""
+def test_store_of_newer_mlflow_is_not_changed(uri: str, tmp_path: Path) -> None:
+    """MLflow refuses it, and its empty tables are not created again."""
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")

@@ -1,4 +1,4 @@
-"""A study's store that does not answer is waited for, and each write is there once."""
+"""A running study's store: it waits while there is no answer, and each write arrives once."""
 
 import errno
 import itertools
@@ -19,15 +19,15 @@ from tests.harness.flaky import FakeStore, FlakyClient, study_store
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Any:
-    """Tries follow one another at once."""
+    """Remove the pauses between tries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LONGEST_PAUSE", 0.0)
+        patch.setattr(module, "MAX_PAUSE", 0.0)
         patch.setattr("harness.store.errors.FIRST_PAUSE", 0.0)
         yield
 
 
 def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, ...]]:
-    """Make some writes; what the store holds then. Numbers choose among the runs."""
+    """Make some writes, and return the store's content. Numbers choose among the runs."""
     fake = FakeStore()
     store, runs = study_store(fake, *fates), list[str]()
     for tick, (kind, choice) in enumerate(kinds):
@@ -58,8 +58,8 @@ def test_lost_requests_and_answers_change_nothing(
     assert written(kinds, fates) == written(kinds, [])
 
 
-def test_a_text_that_a_database_refuses_is_written_plainly() -> None:
-    """PostgreSQL takes no NUL, and a file's name may have half a character."""
+def test_text_that_a_database_refuses_is_escaped() -> None:
+    """PostgreSQL refuses NUL, and a file name may contain a lone surrogate."""
     fake = FakeStore()
     store = study_store(fake)
     run_id = store.create_run("7", "first", {"t": "a\0"})
@@ -69,20 +69,20 @@ def test_a_text_that_a_database_refuses_is_written_plainly() -> None:
     assert run.params == {"p": "ä\n\\0", "q": "b?.jpg"}
 
 
-def test_the_wait_is_announced_once() -> None:
-    """One line when the store is gone, one when it is back."""
+def test_wait_is_announced_once() -> None:
+    """One line when the store stops answering, and one when it answers again."""
     lines: list[str] = []
     store = study_store(FakeStore(), *["before"] * 6, lines=lines)
     store.write(RunUpdate(run=store.create_run("7", "first", {})))
     assert lines == [
-        "http://***@server:5000: the MLflow store does not answer (Connection refused): waiting "
-        "up to 10.0 min for it; trials go on to their next report",
+        "http://***@server:5000: the MLflow store does not answer (Connection refused): retrying "
+        "for up to 10.0 min; trials continue until their next report",
         "the MLflow store answers again",
     ]
 
 
-def test_a_read_waits_for_the_store() -> None:
-    """A question that the store refuses is an error at once."""
+def test_read_waits_for_the_store() -> None:
+    """A refused read is an error at once."""
     store = study_store(FakeStore(), "before", "after")
     assert store.read(lambda client: client.search_runs(["7"])) == []
     with pytest.raises(StoreError, match="not found"):
@@ -90,7 +90,7 @@ def test_a_read_waits_for_the_store() -> None:
 
 
 def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
-    """A store with a run that goes away for ever, the lines that are said, and the run's ID."""
+    """Return a store that stops answering, its printed lines, and the ID of its run."""
     lines: list[str] = []
     store = study_store(FakeStore(), lines=lines, **keys)
     run_id = store.create_run("7", "first", {})
@@ -98,14 +98,14 @@ def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
     return store, lines, run_id
 
 
-def test_a_store_that_stays_away_ends_the_study() -> None:
-    """The line has no password; what is still written at the study's end does not wait again."""
+def test_store_timeout_ends_the_study() -> None:
+    """The line has no password, and later writes do not wait again."""
     store, lines, run_id = away(timeout=0.2)
     with pytest.raises(StoreAway) as raised:
         store.write(RunUpdate(run=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
-        "http://***@server:5000: the MLflow store does not answer (Connection refused): waited "
-        "<1 s for it. Run the same command to resume"
+        "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
+        "after <1 s. Run the same command to resume"
     )
     assert len(lines) == 1
     calls = len(store.client.calls)  # type: ignore[attr-defined]
@@ -118,8 +118,8 @@ def test_a_store_that_stays_away_ends_the_study() -> None:
     store.write(RunUpdate(run=run_id, state=State.INTERRUPTED))
 
 
-def test_a_study_that_is_stopped_does_not_wait() -> None:
-    """However long it would else."""
+def test_stopped_study_does_not_wait() -> None:
+    """An interrupt ends the wait before the timeout."""
     began = time.monotonic()
     store, lines, run_id = away(stopped=lambda: time.monotonic() - began > 0.2)
     with pytest.raises(StoreAway):
@@ -129,8 +129,8 @@ def test_a_study_that_is_stopped_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"files": {"x": b"content"}}, {"tags": {"t": "u"}}])
-def test_a_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
-    """A 4xx is a fault: another try would not help."""
+def test_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
+    """A retry of a 4xx answer would not help."""
     lines: list[str] = []
     store = study_store(FakeStore(), "ok", "refused", lines=lines)
     run_id = store.create_run("7", "first", {})
@@ -139,8 +139,8 @@ def test_a_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
     assert not lines
 
 
-def test_a_full_disk_of_this_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study ends there, and the next run, with space, has the file."""
+def test_full_local_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study ends, and the next run writes the file once there is space."""
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "file")
@@ -152,11 +152,8 @@ def test_a_full_disk_of_this_machine_is_not_waited_for(monkeypatch: pytest.Monke
         store.write(RunUpdate(run=run_id, files={"one": b"content"}))
 
 
-def test_a_request_that_arrives_late_makes_no_second_run() -> None:
-    """What was given up may still reach the store after its repetition.
-
-    Of two runs with one key, the one that was written to stays, also where the driver has died.
-    """
+def test_late_request_creates_no_second_run() -> None:
+    """Of two runs with one key, the written one is kept, also if the driver has died."""
     fake = FakeStore()
     for params in ({}, {"p": "1"}):
         store = study_store(fake)
@@ -172,8 +169,8 @@ def test_a_request_that_arrives_late_makes_no_second_run() -> None:
         assert fake.runs.pop(run_id).tags[Tag.STATE] == state
 
 
-def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
-    """It has no numbers, but tags."""
+def test_described_run_of_two_study_runs_is_kept() -> None:
+    """It has tags but no metrics."""
     fake = FakeStore()
     client: Any = FlakyClient(fake, iter(()))
     for more in ({}, {"ship.study": "{}"}, {}):

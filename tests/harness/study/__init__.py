@@ -1,1 +1,1 @@
-"""Tests of whole studies: on a real Ray and a real store, and with faults caused on purpose."""
+"""Tests of whole studies with a real Ray and a real store, and with faults caused on purpose."""

@@ -1,4 +1,4 @@
-"""Studies in processes of their own, none of which outlives its test."""
+"""Drivers in separate processes, none of which outlives its test."""
 
 import shutil
 import signal
@@ -16,7 +16,7 @@ from tests.reports.conftest import undrawn as undrawn  # reports of studies have
 
 @pytest.fixture
 def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
-    """Starts drivers, and lets none outlive the test."""
+    """Return a function that starts drivers, which are killed after the test."""
     started: list[Driver] = []
 
     def start(seconds: float, **keys: Any) -> Driver:
@@ -34,7 +34,7 @@ def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
 
 @pytest.fixture
 def served(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
-    """Gives a bench on a tracking server that keeps runs' files in the given folder."""
+    """Return a function that starts a tracking server with a folder for files, as a bench."""
     shutil.copy(empty_store, tmp_path / "served.db")
     started: list[MlflowServer] = []
 

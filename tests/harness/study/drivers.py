@@ -1,4 +1,4 @@
-"""Studies in processes of their own, which tests interrupt and kill."""
+"""Drivers in separate processes, which tests interrupt and kill."""
 
 import json
 import os
@@ -24,7 +24,7 @@ HERE = {"in_process": True}
 
 
 class Driver:
-    """A study that runs in a process group of its own; every descendant is marked."""
+    """A driver in its own process group. All of its descendants are marked."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Driver:
     ) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
-        given = fault or {}
-        paths.append(json.dumps({**given, "study": {"name": name, **given.get("study", {})}}))
+        options = fault or {}
+        paths.append(json.dumps({**options, "study": {"name": name, **options.get("study", {})}}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,
@@ -49,21 +49,21 @@ class Driver:
         )
 
     def signal_group(self, number: signal.Signals) -> None:
-        """What a terminal does on Ctrl-C."""
+        """Send a signal to the process group, as a terminal does on Ctrl-C."""
         os.killpg(self.process.pid, number)
 
     def end(self, seconds: float = 120) -> tuple[int, str]:
-        """Wait; exit code and output."""
+        """Wait for the end, and return exit code and output."""
         output, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, output
 
     def survivors(self, *but: str) -> list[str]:
-        """Command lines of descendants that are still alive, except those with a word of `but`."""
+        """Return command lines of living descendants, except those with a word of `but`."""
         return [line for line in marked(self.mark) if not any(word in line for word in but)]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
@@ -71,7 +71,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def check_order(driver: Driver, bench: Bench) -> None:
-    """A driver that was interrupted says so, and leaves runs and processes in order."""
+    """Check that an interrupted driver reports it, and leaves no running run or process."""
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output

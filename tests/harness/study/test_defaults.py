@@ -1,4 +1,4 @@
-"""A study that leaves keys out: its defaults in a dry run and in the store, and its result."""
+"""Defaults of a study that omits keys: in a dry run, in the store, and in results."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from harness.study_files import parse_value
 from tests.harness.conftest import Bench
 
 BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}, "seeds": 2}
-LINE = "defaults of backbone pocket (keys that the YAML leaves out): dataset photos, "
+LINE = "defaults of backbone pocket for keys that the YAML omits: dataset photos, "
 
 
 def small(**keys: Any) -> Any:
@@ -27,8 +27,8 @@ def artifact(bench: Bench, name: str) -> str:
     return Path(client.download_artifacts(run_id, name)).read_text()
 
 
-def test_a_dry_run_lists_the_defaults(bench: Bench) -> None:
-    """One line has all of them; a study that leaves nothing out, or has no defaults, has none."""
+def test_dry_run_lists_the_defaults(bench: Bench) -> None:
+    """In one line; a study without defaults has no such line."""
     (line,) = [note for note in bench.plan(small()).notes if note.startswith("defaults of")]
     assert line.startswith(LINE)
     assert "finetuner.coop.lr 0.3, finetuner.coop.epochs 60" in line
@@ -36,8 +36,8 @@ def test_a_dry_run_lists_the_defaults(bench: Bench) -> None:
     assert not any(note.startswith("defaults of") for note in packaged.notes)
 
 
-def test_the_store_has_the_defaults_spelled_out(bench: Bench) -> None:
-    """The resolved YAML and the first one are the same study: nothing is left, nothing changed."""
+def test_store_has_the_defaults_as_values(bench: Bench) -> None:
+    """The resolved YAML is the same study: nothing is left to run, and nothing has changed."""
     bench.run(small())
     lines, tags = bench.lines(), dict(bench.parent().data.tags)
     resolved = parse_value(artifact(bench, "study.resolved.yaml"), "x")
@@ -52,8 +52,8 @@ def test_the_store_has_the_defaults_spelled_out(bench: Bench) -> None:
         assert {name: text for name, text in stored.items() if name in tags} == tags
 
 
-def test_what_was_left_out_and_is_now_given_otherwise_is_a_change(bench: Bench) -> None:
-    """The line has the default that was in place, and what the YAML says now."""
+def test_other_value_for_an_omitted_key_is_a_change(bench: Bench) -> None:
+    """The line has the previous default and the new value."""
     bench.run(small())
     notes = "\n".join(bench.plan(small(finetuner={"lr": 0.002})).notes)
     assert "finetuner.lr: 0.3 -> 0.002" in notes
@@ -69,10 +69,10 @@ def trained_for_real(space: str, overrides: list[str], folder: Path, uri: str) -
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
-def test_the_bare_study_trains_and_shows_what_real_images_add(
+def test_bare_study_trains_and_real_images_raise_h(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most seeds are tested after training, and real images raise H: the interval excludes 0."""
+    """Most seeds are tested after training, and the interval of the gain excludes 0."""
     monkeypatch.chdir(tmp_path)
     Path("bare.yaml").write_text("space: {generator: [none, real]}\ncontrols: false\n")
     fewer = ["max_classes=40"]  # to be done in a minute
@@ -87,7 +87,7 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
-def test_the_packaged_study_tests_what_was_trained(
+def test_packaged_study_tests_trained_models(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No seed of the baseline or of a control is tested untrained."""

@@ -1,4 +1,4 @@
-"""A study as a desired state: what an edited YAML asks for first, and what a dry run says."""
+"""A study as a desired state: changes of a YAML, and notes of a dry run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,13 @@ from tests.harness.fakes import FakeImages, make_study
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
-    """All that the store has of a study's runs."""
+    """Return everything that the store has of a study's runs."""
     return [run.to_dictionary() for run in bench.runs(name)]
 
 
 @pytest.mark.slow
-def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> None:
-    """Refused, it leaves no trace; accepted and cut short, it is not asked for again."""
+def test_changed_constant_is_refused_until_accepted(bench: Bench) -> None:
+    """A refusal writes nothing; an accepted change is not refused again after an interruption."""
     bench.run(make_study())
     edited, before = make_study(shots=4), contents(bench)
     shown = bench.plan(edited)
@@ -57,12 +57,8 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     bench.check_invariants()
 
 
-def test_weights_that_turn_out_to_be_others_are_those_of_the_next_run(bench: Bench) -> None:
-    """A fingerprint is remembered by the file's size and time; loaded weights tell the truth.
-
-    The next run asks. Where it is accepted, what was finished under the old ones needs its
-    features, too.
-    """
+def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
+    """Fingerprints are remembered by size and time of the file; the next run asks."""
 
     def over(seeds: int, *datasets: str) -> StudyConfig:
         factor = Factor(choices=datasets, baseline="emoji")
@@ -88,24 +84,21 @@ def test_weights_that_turn_out_to_be_others_are_those_of_the_next_run(bench: Ben
     bench.check_invariants()
 
 
-def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
-    """The packaged study authors, on what else is packaged: two rules, with their controls."""
+def test_packaged_authors_study_can_be_planned(tmp_path: Path) -> None:
+    """With the packaged backbone and images: two rules, with their controls."""
     study = load_study("authors", ["backbone=pocket", "dataset=photos"])
-    found = plan_study(
+    plan = plan_study(
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
     )
-    labels = [row.label for row in found.rows]
+    labels = [row.label for row in plan.rows]
     controls = ["zero_shot", "no_synthetic", "text_feature", "real_images"]
     matched = [f"{name} (selection=authors)" for name in ("no_synthetic", "text_feature")]
     assert labels == [*controls, *matched, "selection=none", "selection=authors"]
-    assert {row.state for row in found.rows} == {"to run"}
+    assert {row.state for row in plan.rows} == {"to run"}
 
 
-def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
-    """By pieces, in lower case, cut to the backbone's context; several templates take turns.
-
-    Of levels, too, that a sampler may propose; not of a method that has sentences of its own.
-    """
+def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
+    """In tokens, lower case and truncated; not for methods with their own sentences."""
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
     images = FakeImages("mine", "d", "", names, "a {}.")
     method = MethodFunctions(load_dataset=lambda *_: images)
@@ -127,16 +120,16 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     ]
 
 
-def test_a_plan_names_backbones_that_make_learned_prompts_expensive() -> None:
-    """Towers without a causal mask, once each, and only if prompts are learned."""
+def test_plan_names_backbones_with_expensive_prompts() -> None:
+    """Text towers without a causal mask, once each, and only if prompts are learned."""
     levels = ["ViT-B-16-SigLIP:webli", "MobileCLIP2-S0:dfndr2b", "RN50:openai"]
     given = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
     study = make_study(**given)
     assert cost_lines(study, None) == [
         "the text tower of ViT-B-16-SigLIP:webli has no causal mask: a step of CoOp costs about "
-        "16 times as much as in a tower with one",
+        "16 times as much as with a causal mask",
         "the text tower of MobileCLIP2-S0:dfndr2b has no causal mask: a step of CoOp costs about "
-        "19 times as much as in a tower with one",
+        "19 times as much as with a causal mask",
     ]
     fixed = make_study(**given, finetuner="clip_adapter")
     assert cost_lines(fixed, None) == []

@@ -1,4 +1,4 @@
-"""A driver that dies at the worst moments, and clocks that jump: the same table in the end.
+"""Drivers that die while they write, and clocks that jump: the final table is the same.
 
 Two soaks among them are short: .ci/weekly runs long ones, and one with drivers on sqlite.
 """
@@ -38,10 +38,10 @@ Drive = Callable[..., Driver]
         pytest.param({"in": "log_artifact", "call": 2, "after": True, "of": 5}, id="adopting"),
     ],
 )
-def test_a_driver_killed_while_it_writes(
+def test_driver_killed_during_a_write(
     bench: Bench, drive: Drive, calm: Calm, die: dict[str, Any]
 ) -> None:
-    """The next run closes what was left RUNNING, and ends with the undisturbed table."""
+    """The next run closes runs that are RUNNING, and completes the same table."""
     known = bench.run(study(name="before", seeds=die["of"])).done if "of" in die else 0
     before = len(bench.lines())
     code, output = drive(0.05, fault={**HERE, "die": die, "reuse": True}).end()
@@ -54,8 +54,8 @@ def test_a_driver_killed_while_it_writes(
     assert_same_table(bench.uri, calm(study()))
 
 
-def test_a_clock_that_jumps_in_mid_study(bench: Bench, drive: Drive, calm: Calm) -> None:
-    """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
+def test_clock_jump_during_a_study(bench: Bench, drive: Drive, calm: Calm) -> None:
+    """No limit is exceeded, nothing runs twice, and a later run reads the history correctly."""
     configurations = {"trial_timeout": 120.0}
     fault = {**HERE, "jump": -3600, "at": 4, "study": configurations}
     code, output = drive(0.05, fault=fault).end()
@@ -69,16 +69,16 @@ def test_a_clock_that_jumps_in_mid_study(bench: Bench, drive: Drive, calm: Calm)
     assert_same_table(bench.uri, calm(study()))
 
 
-def test_a_report_that_is_cut_short_leaves_whole_files(
+def test_interrupted_report_leaves_whole_files(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is the old one or the new one, and the next report writes them all."""
+    """Each file is the old or the new one, and the next report writes all."""
 
     def plain(folder: Path) -> dict[str, bytes]:
-        found = (
+        paths = (
             path for path in folder.iterdir() if path.suffix in (".txt", ".md", ".tex", ".csv")
         )
-        return {path.name: path.read_bytes() for path in found}
+        return {path.name: path.read_bytes() for path in paths}
 
     out, fresh = tmp_path / "report", tmp_path / "fresh"
     bench.run(make_study(seeds=2))
@@ -114,8 +114,8 @@ store.client.create_run(store.create_experiment(sys.argv[2]))
 """
 
 
-def test_four_processes_first_touch_a_new_store(tmp_path: Path) -> None:
-    """All of them find its schema whole, and their rows are there."""
+def test_four_processes_create_a_store_at_once(tmp_path: Path) -> None:
+    """All find the complete schema, and no row is lost."""
     uri, names = f"sqlite:///{tmp_path}/mlflow.db", [f"study-{number}" for number in range(4)]
     commands = ([sys.executable, "-c", FIRST_TOUCH, uri, name] for name in names)
     processes = [
@@ -123,14 +123,14 @@ def test_four_processes_first_touch_a_new_store(tmp_path: Path) -> None:
         for command in commands
     ]
     for process in processes:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
     bench = Bench(uri, tmp_path / "log", tmp_path / "cache")
     assert [len(list(bench.runs(name))) for name in names] == [1] * 4
 
 
 def soak(*arguments: str) -> str:
-    """Run a soak, which has to end well; what it printed."""
+    """Run a soak test, which must succeed, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", *arguments],
         cwd=ROOT,
@@ -143,7 +143,7 @@ def soak(*arguments: str) -> str:
 
 
 @pytest.mark.weekly
-def test_studies_whose_drivers_are_killed() -> None:
-    """Two of them, on a server that errs, leave what an undisturbed one leaves."""
-    told = soak("server", "2", "1", "2")
-    assert "2 studies, kills: {'" in told and "; 2 whole; " in told
+def test_rerun_after_random_kills_completes_study() -> None:
+    """Two studies on a server with errors leave the same content as an undisturbed one."""
+    output = soak("server", "2", "1", "2")
+    assert "2 studies, kills: {'" in output and "; 2 whole; " in output

@@ -1,4 +1,4 @@
-"""Studies in which single seeds fail as their numbers are not finite."""
+"""Studies in which single seeds fail with non-finite numbers."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -52,13 +52,13 @@ def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest:
 
 
 def with_bad(bench: Bench, *bad: int) -> MethodFunctions:
-    """The method of a bench, whose numbers are NaN under some seeds of one setting."""
-    own = bench.method.run_trial
-    return replace(bench.method, run_trial=lambda *given: losing(bad, own, *given))
+    """Return the method of a bench, with NaN for some seeds of one configuration."""
+    run_trial = bench.method.run_trial
+    return replace(bench.method, run_trial=lambda *args: losing(bad, run_trial, *args))
 
 
 def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
-    """n_ctx, seeds and reason of the trial runs in a state."""
+    """Return n_ctx, seeds and reason of the trials' runs with a state."""
     return [
         (run.data.params["generator.n_ctx"], run.data.tags["ship.seeds"],
          run.data.tags.get("ship.reason", ""))
@@ -66,11 +66,10 @@ def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def test_a_seed_fails_alone(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
-    """The others have the numbers that they have without it, and nothing runs again unasked.
-
-    --retry-non-finite runs that seed; where it goes well, the study is as if nothing had happened.
-    """
+def test_failed_seed_does_not_affect_the_others(
+    bench: Bench, calm: Callable[[StudyConfig], str]
+) -> None:
+    """They have the same numbers; --retry-non-finite reruns only the failed seed."""
     study = make_study(seeds=3)
     outcome = bench.run(study, method=with_bad(bench, 1))
     assert (outcome.done, outcome.failed, outcome.partly, outcome.failed_seeds) == (2, 1, 1, 1)
@@ -102,8 +101,8 @@ def test_a_seed_fails_alone(bench: Bench, calm: Callable[[StudyConfig], str]) ->
     assert not bench.run(study, retry_non_finite=True).ran
 
 
-def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
-    """In the row, with the reason below the table; pairs are those that both rows have."""
+def test_report_shows_seed_counts(bench: Bench) -> None:
+    """In the row, with the reason below the table; pairs are seeds that both rows have."""
     bench.run(make_study(seeds=3), method=with_bad(bench, 1))
     table = build_tables(load_records("small", bench.uri))[0]
     text = csv_text(table).encode()
@@ -115,10 +114,10 @@ def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
     assert f"not in any mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 
-def test_a_driver_that_ends_between_the_two_runs(
+def test_driver_that_ends_between_failed_and_finished_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next run knows of the failed seed, and trains the others alone."""
+    """The next run knows the failed seed, and trains only the others."""
     study = make_study(seeds=3)
     close = TrialRecorder._close
 
@@ -141,25 +140,25 @@ def test_a_driver_that_ends_between_the_two_runs(
     bench.check_invariants()
 
 
-def test_a_plan_names_the_flag(bench: Bench) -> None:
-    """It says how many seeds failed, and with the flag that these would run."""
+def test_plan_names_retry_non_finite(bench: Bench) -> None:
+    """The note has the number of failed seeds; with the option they would run."""
     study = make_study(seeds=3)
     bench.run(study, method=with_bad(bench, 0, 1))
     plan = bench.plan(study)
-    line = "2 seeds of 1 configuration failed, a number not finite"
-    assert plan.finished and f"{line}: --retry-non-finite runs them again" in plan.notes
+    line = "2 seeds of 1 configuration failed with a non-finite number"
+    assert plan.finished and f"{line}: use --retry-non-finite to retry them" in plan.notes
     retried = bench.plan(study, retry_non_finite=True)
     assert [row.seeds for row in retried.rows] == [(), (0, 1), ()]
-    assert f"{line}: run again" in retried.notes
+    assert f"{line}: will be retried" in retried.notes
 
 
 @pytest.mark.slow
-def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NaN in one seed's parameters: the others' numbers, files and answers are as without it."""
+def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other seeds' numbers, files and predictions are as without it."""
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
-    given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    method = replace(MethodFunctions(), **given)
+    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    method = replace(MethodFunctions(), **replaced)
     space = {"generator.kl_weight": [0.001]}
     keys = {
         "shots": 2,
@@ -187,11 +186,11 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     study = make_study(name="other", space=space, seeds=[0, 1, 2], **keys)
     outcome = bench.run(study, method=method, reuse=False)
     assert (outcome.partly, outcome.failed_seeds) == (1, 1)
-    made = load_records("other", bench.uri).rows
-    assert made.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert "stage selection, epoch 2 (seeds 1)" in made.filter(seed=1)["reason"][0]
+    rows = load_records("other", bench.uri).rows
+    assert rows.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "stage selection, epoch 2 (seeds 1)" in rows.filter(seed=1)["reason"][0]
     numbers = [name for name in calm.columns if name.startswith(("test/", "selection"))]
-    ours = made.filter(pl.col("seed") != 1).sort("seed").select(numbers)
+    ours = rows.filter(pl.col("seed") != 1).sort("seed").select(numbers)
     for name in numbers:
         theirs = calm.sort("seed")[name].to_list()
         assert ours[name].to_list() == pytest.approx(theirs, abs=1e-3), name

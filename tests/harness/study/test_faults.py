@@ -1,4 +1,4 @@
-"""One table of faults that strike trials: what each leaves, and that the next run puts it right.
+"""Faults of trials: what each leaves in the store, and that the next run completes the study.
 
 Workers die on Ray; all else happens in the test's process. tests/harness/same_table.py says
 whether a study that was struck ends as one that was not.
@@ -36,12 +36,12 @@ Calm = Callable[[StudyConfig], str]
 
 
 def mark(bench: Bench) -> Path:
-    """A file that says that something has happened once."""
+    """Return the file that marks that the fault has happened once."""
     return bench.log.with_name("happened")
 
 
 def raising(error: Exception) -> Callable[[], None]:
-    """A function that raises."""
+    """Return a function that raises an error."""
 
     def act() -> None:
         raise error
@@ -50,7 +50,7 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def kill() -> None:
-    """kill -9 of this process."""
+    """Kill this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -64,18 +64,18 @@ ACTS: dict[str, Callable[[], Any]] = {
     "end": lambda: os._exit(1),
     "dawdle": lambda: time.sleep(1.1),
     "hang": lambda: time.sleep(600),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it answers nobody any more
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it does not answer any more
 }
 
 
 def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
-    """The method of a bench, with a case's fault in it."""
+    """Return the method of a bench with the fault of a case."""
     plain, happened = bench.method, mark(bench)
-    own = plain.run_trial
+    run_trial = plain.run_trial
     if "spoilt" in case:
-        return replace(plain, run_trial=lambda *given: spoilt(own, *given))
+        return replace(plain, run_trial=lambda *args: spoilt(run_trial, *args))
     if "memory" in case:
-        return replace(plain, run_trial=lambda *given: with_memory(case["memory"], own, *given))
+        return replace(plain, run_trial=lambda *args: with_memory(case["memory"], run_trial, *args))
 
     def behave(config: TrialConfig, now: int) -> None:
         act = case["acts"].get(getattr(config.generator, "n_ctx", 0))
@@ -88,7 +88,7 @@ def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
 
 
 def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
-    """Test metrics that are no numbers, or without those of selection, or not there."""
+    """Run a trial whose test metrics are infinite, incomplete or missing."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     for item in run_trial(config, *rest):
         if item.stage != "test" or n_ctx == 1:
@@ -105,7 +105,7 @@ def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
 
 
 def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
-    """A trial with memory for so many replicas."""
+    """Run a trial that runs out of memory with more than `most` seeds."""
     if len(seeds) > most:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return run_trial(config, seeds, *rest)
@@ -119,44 +119,44 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_strikes_trials(
+def test_trial_fault_fails_only_its_configuration(
     request: pytest.FixtureRequest, calm: Calm, case: Mapping[str, Any]
 ) -> None:
-    """Other settings go on, what failed says why and has no number, and once mended it runs."""
+    """It has a reason and no number; without the fault, a rerun completes the study."""
     bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
-    asked, told, settled = (
+    study, failures, settled = (
         make_study(**case.get("study", {})),
-        case.get("told", {}),
+        case.get("failures", {}),
         "settled" in case,
     )
-    outcome = bench.run(asked, method=struck(bench, case))
+    outcome = bench.run(study, method=struck(bench, case))
     assert "".join(state[0] for state in bench.states()) == case["states"]
-    assert (outcome.failed, outcome.missing) == (len(told), 0)
+    assert (outcome.failed, outcome.missing) == (len(failures), 0)
     for run in bench.trials():
         if run.data.tags["ship.state"] == "FAIL":
-            failure, reason = told[int(run.data.params["generator.n_ctx"])]
+            failure, reason = failures[int(run.data.params["generator.n_ctx"])]
             assert (run.info.status, run.data.tags["ship.failure"]) == ("FAILED", failure)
             assert reason in run.data.tags["ship.reason"]
             assert "\n" not in run.data.tags["ship.reason"]
             assert not [key for key in run.data.metrics if key.startswith(("seed_", "objective"))]
     lines = bench.log.read_text().splitlines()
-    assert [line for line in lines if line.startswith("went on")] == case.get("went_on", [])
+    assert [line for line in lines if line.startswith("went on")] == case.get("resumed", [])
     bench.check_invariants()
-    again = bench.run(asked, method=struck(bench, case) if settled else bench.method)
+    again = bench.run(study, method=struck(bench, case) if settled else bench.method)
     bench.check_invariants()
     if settled:
-        assert again.failed == len(told)
-        assert again.ran == any(failure != "non_finite" for failure, _ in told.values())
+        assert again.failed == len(failures)
+        assert again.ran == any(failure != "non_finite" for failure, _ in failures.values())
         return
-    assert again.complete and again.ran == bool(told)
+    assert again.complete and again.ran == bool(failures)
     assert not list((bench.cache / "checkpoints").rglob("*.*"))
-    assert_same_table(bench.uri, calm(asked))
+    assert_same_table(bench.uri, calm(study))
 
 
-def test_failures_in_a_row_stop_the_study(
+def test_consecutive_failures_stop_the_study(
     bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In order: a summary, and the rest is missing; one that goes well begins the count anew."""
+    """A summary is printed and the rest is missing; a success resets the count."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         n_ctx = getattr(config.generator, "n_ctx", 0)
@@ -170,10 +170,10 @@ def test_failures_in_a_row_stop_the_study(
     outcome = bench.run(study, console=Console(force_terminal=False, width=200))
     assert (outcome.done, outcome.failed, outcome.missing) == (1, 5, 2)
     assert not outcome.complete and not outcome.interrupted
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     head = "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)"
-    assert f"{head}\n  2 x OSError: no space" in said
-    assert "  1 x OSError: no space left for images" in said
+    assert f"{head}\n  2 x OSError: no space" in output
+    assert "  1 x OSError: no space left for images" in output
     assert bench.parent().info.status == "FAILED"
     bench.check_invariants()
     bench.behave = None
@@ -182,8 +182,8 @@ def test_failures_in_a_row_stop_the_study(
     assert_same_table(bench.uri, calm(study))
 
 
-def test_more_than_there_is_is_refused(bench: Bench) -> None:
-    """Tune would wait for ever; nothing is written for what cannot run."""
+def test_too_large_resources_are_refused(bench: Bench) -> None:
+    """Tune would wait forever; nothing is written."""
     with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
         bench.run(make_study(resources={"cpus": 64}), in_process=False)
     assert not bench.runs("small")
@@ -191,7 +191,7 @@ def test_more_than_there_is_is_refused(bench: Bench) -> None:
 
 @pytest.mark.faults
 def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
-    """One clear line instead of every trial failing in turn."""
+    """With one line instead of one failure per trial."""
     trap = trap_elsewhere(raising(RuntimeError("this worker lacks something")))
     ray_bench.behave = lambda config, epoch: print(trap)
     with pytest.raises(ClusterError, match=r"no worker can start: .*this worker lacks something"):
@@ -199,8 +199,8 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 
 
 @pytest.mark.faults
-def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
-    """In a session that somebody else opened, workers and their resources are given back."""
+def test_interrupt_leaves_an_open_ray_session_usable(ray_bench: Bench) -> None:
+    """Workers and their resources are released in a session that the caller opened."""
     study = make_study(max_concurrent_trials=None, seeds=1)
     ray_bench.behave = sleepy(3.0)
 
@@ -218,8 +218,8 @@ def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
     assert ray_bench.run(study).complete
 
 
-def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
-    """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
+def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
+    """The configuration is neither lost nor proposed again."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", n_trials=3, checkpoint_every=0)
     happened = mark(bench)

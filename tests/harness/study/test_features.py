@@ -1,4 +1,4 @@
-"""Which features a study needs, what is fetched ahead, and the fingerprints that are remembered."""
+"""Features that a study needs, the prefetch, and remembered fingerprints."""
 
 import io
 from dataclasses import replace
@@ -20,10 +20,10 @@ from harness.store.history import RunHistory
 from harness.study import features
 from harness.study.extraction import extraction_lines
 from harness.study.features import (
-    classes_of,
     fetch_features,
-    needed,
+    needed_features,
     prepare_features,
+    studied_classes,
 )
 from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
@@ -33,18 +33,18 @@ from tests.ship.features.encoders import FakeEncoder
 
 
 def make_prints(folder: Path) -> Fingerprints:
-    """Fingerprints of the analytic method, remembered in `folder`."""
+    """Return fingerprints of the analytic method, saved in `folder`."""
     return Fingerprints(make_method(folder / "log"), None, folder / "cache")
 
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
-    """What a run of it would read."""
-    return [*needed(study, make_plan(study, RunHistory(), make_prints(folder)))]
+    """Return the feature sets that a run of the study would read."""
+    return [*needed_features(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
-def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
-    """Whether the settings are known or still to be proposed."""
+def test_one_feature_set_per_combination(tmp_path: Path, sampler: str) -> None:
+    """Both for known configurations and for future proposals."""
     study = make_study(sampler=sampler, n_trials=None if sampler == "grid" else 4)
     levels = {
         "augmentations": (0, 2),
@@ -54,41 +54,41 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
     needs = planned(study, tmp_path)
-    found = [(need.views, need.dataset, need.image_precision) for need in needs]
-    assert sorted(found) == sorted(product(*levels.values()))
+    combinations = [(need.views, need.dataset, need.image_precision) for need in needs]
+    assert sorted(combinations) == sorted(product(*levels.values()))
 
 
-def test_targets_need_their_test_images_alone(tmp_path: Path) -> None:
-    """The source is extracted whole, each target without views and with one split."""
+def test_targets_need_only_test_images(tmp_path: Path) -> None:
+    """The source has all splits; targets have one split and no views."""
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    found = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
-    assert found == [
+    feature_sets = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
+    assert feature_sets == [
         ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
 
 
-def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
-    """The levels of max_classes are united; without a limit, and of targets, all are needed."""
+def test_only_studied_classes_are_needed(tmp_path: Path) -> None:
+    """The union over max_classes; all classes without a limit, and of targets."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
     images = FakeImages("x", "", class_names=tuple("abcdefg"))
-    ((need, configs),) = needed(
+    ((need, configs),) = needed_features(
         study, make_plan(study, RunHistory(), make_prints(tmp_path))
     ).items()
     assert need.dataset == "photos" and len(configs) == 2
-    assert classes_of(configs, images) == [0, 1, 2, 3, 4]
+    assert studied_classes(configs, images) == [0, 1, 2, 3, 4]
     official = replace(images, n_seen=4)
-    assert classes_of(configs, official) == [0, 1, 2, 4, 5]
+    assert studied_classes(configs, official) == [0, 1, 2, 4, 5]
     whole = make_study(space={"max_classes": [4, None]})
-    assert [*needed(whole).values()] == [()]
+    assert [*needed_features(whole).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    assert [len(configs) for configs in needed(study).values()] == [2, 0]
+    assert [len(configs) for configs in needed_features(study).values()] == [2, 0]
 
 
-def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
-    """It is told in which precision to encode, and its fingerprint is remembered on the way."""
+def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
+    """Its precision is set for each, and its fingerprint is remembered."""
     loaded: list[str] = []
 
     def load(name: str, device: str) -> FakeClip:
@@ -100,8 +100,8 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
 
     method = replace(make_method(tmp_path / "log"), load_backbone=load, extract=extract)
     prints = Fingerprints(method, None, tmp_path / "cache")
-    asked = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
-    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in asked]
+    combinations = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
+    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in combinations]
     features = prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
     assert features == {
         need: (f"weights-of-{need.backbone}", need.image_precision) for need in needs
@@ -112,13 +112,8 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
     assert len(loaded) == 2
 
 
-def test_a_start_reads_no_image_that_an_earlier_one_has_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two feature sets of a dataset read each image once to know it and once each to encode it.
-
-    The next start reads none, and surveys the dataset once; a changed image is noticed.
-    """
+def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one reads each image once per use; a changed image is noticed."""
     for label, place in product(range(2), range(6)):
         save_image(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
     reads, surveys = list[str](), list[str]()
@@ -156,8 +151,8 @@ def test_a_start_reads_no_image_that_an_earlier_one_has_read(
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> None:
-    """Images and their time, measured on a few of them; nothing once the features are cached."""
+def test_dry_run_estimates_extraction(tmp_path: Path, gpus: int) -> None:
+    """It has images and time; nothing is printed if the features are cached."""
     images = load_dataset("photos")
     splits = {
         split: Split(part.images[:6], part.labels[:6]) for split, part in images.splits.items()
@@ -175,14 +170,14 @@ def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> Non
     plan = make_plan(study, RunHistory(), make_prints(tmp_path))
     (line,) = extraction_lines(study, plan, prints)
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
-    measured = "s on this machine (measured on a few)"
-    assert line.endswith("time unknown (it is not measured on GPUs)" if gpus else measured)
-    prepare_features(needed(study), prints, Console(quiet=True))
+    measured = "s on this machine (estimated from a few images)"
+    assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
+    prepare_features(needed_features(study), prints, Console(quiet=True))
     assert extraction_lines(study, plan, prints) == []
 
 
-def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
-    """A remembered fingerprint holds for the file as it was."""
+def test_changed_weight_file_is_another_backbone(tmp_path: Path) -> None:
+    """A remembered fingerprint is valid only for the same file."""
     loaded: list[Any] = []
 
     def load(name: str, device: str) -> FakeClip:
@@ -203,10 +198,10 @@ def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
 
 
 @given(damage=DAMAGE)
-def test_a_changed_memory_gives_no_other_fingerprint(
+def test_damaged_fingerprint_file_is_ignored(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
-    """Other bytes, or fewer, make a backbone load again; its results never pass for another's."""
+    """The backbone is loaded again, and gets no wrong fingerprint."""
     folder = tmp_path_factory.mktemp("memory")
     make_prints(folder).backbone("pocket")
     (path,) = folder.glob("cache/fingerprints/*")
@@ -215,7 +210,7 @@ def test_a_changed_memory_gives_no_other_fingerprint(
 
 
 @pytest.mark.parametrize("resources", [{"gpus": 0.5}, {}])
-def test_a_login_node_without_a_gpu_extracts_on_its_cores(
+def test_node_without_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:
     """The study itself would be refused there."""

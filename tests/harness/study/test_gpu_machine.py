@@ -1,4 +1,4 @@
-"""Studies with a GPU, which is pretended: which process uses it."""
+"""Studies on a simulated GPU machine: which process uses the GPU."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,11 +16,8 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
 
 
-def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extraction is given actors; the driver's backbone is on the CPU.
-
-    The Ray of the trials, which do not run here, starts behind it, with room for the features.
-    """
+def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors extract; the driver's backbone is on the CPU; the object store fits the features."""
     there = [{"CPU": 2.0, "GPU": 1.0}]
     monkeypatch.setattr(features, "machine_resources", lambda: there)
     monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
@@ -47,10 +44,10 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("given", [{}, *({name: "backend:native"} for name in ALLOCATOR)])
-def test_memory_of_a_gpu_grows_in_place_unless_the_user_says_otherwise(
+def test_workers_use_expandable_segments_by_default(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
 ) -> None:
-    """By the name that every release of torch reads; either name of the user's goes to workers."""
+    """The user's allocator options, under either name, are passed to workers instead."""
     for name in ALLOCATOR:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and kill -9 of a study's own process, and the run after it."""
+"""Ctrl-C, SIGTERM and kill -9 of a driver, and the next run."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ from tests.harness.study.drivers import ENDLESS, Driver, check_order, wait_for
 
 
 @pytest.mark.faults
-def test_an_interrupted_study_ends_in_order_and_goes_on(
+def test_interrupted_study_ends_in_order_and_resumes(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
-    """Nothing is RUNNING, no process is left, and the next run does only what is missing."""
+    """Nothing is RUNNING, no process remains, and the next run does only the missing work."""
     first = drive(0.6)
     wait_for(lambda: len(bench.lines()) >= 6)  # the third of four settings has begun
     first.signal_group(signal.SIGINT)
@@ -42,27 +42,24 @@ def test_an_interrupted_study_ends_in_order_and_goes_on(
 
 
 @pytest.mark.faults
-def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
+def test_sigterm_ends_in_order_and_second_driver_is_refused(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
-    """Two drivers would run the same trials, so the one that came first is named.
-
-    SIGTERM goes to the driver alone, as from kill or docker stop.
-    """
+    """SIGTERM goes only to the driver, as from kill or docker stop."""
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
     code, output = drive(0.0).end()  # takes as long as a study
     assert code != 0
-    assert f"is being run by process {first.process.pid}" in output
+    assert f"is already being run by process {first.process.pid}" in output
     first.process.terminate()
     check_order(first, bench)
 
 
 @pytest.mark.weekly
-def test_sigterm_to_every_process_of_a_study_ends_it_in_order(
+def test_sigterm_to_all_processes_ends_study_in_order(
     bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
 ) -> None:
-    """As `scancel` and systemd send it. The next run gives the table of an undisturbed study."""
+    """As sent by `scancel` and systemd; the next run completes the same table."""
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
     for pid in reversed(descendants(first.process.pid)):
@@ -76,14 +73,10 @@ def test_sigterm_to_every_process_of_a_study_ends_it_in_order(
 
 
 @pytest.mark.faults
-def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
+def test_rerun_after_killed_driver_completes_study(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
-    """kill -9 leaves runs RUNNING, which the next run closes; workers die by themselves.
-
-    Ray's two agents take a minute to notice (measured: 45 to 75 s); they hold no core and no memory
-    to speak of.
-    """
+    """It closes runs that are RUNNING; Ray's agents take up to 75 s to end."""
     first = drive(0.6)
     wait_for(lambda: len(bench.lines()) >= 6)
     first.process.kill()
@@ -97,12 +90,12 @@ def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
     bench.check_invariants()
 
 
-def test_a_second_signal_exits_at_once() -> None:
-    """Even where the first one is only noted."""
+def test_second_signal_exits_at_once() -> None:
+    """Even if the first one was only recorded."""
     code = (
         "import signal, time\n"
         "from harness.study.interrupts import Interrupts\n"
-        "with Interrupts() as i, i.deferred():\n"
+        "with Interrupts() as i, i.defer_signals():\n"
         "    signal.raise_signal(signal.SIGINT); signal.raise_signal(signal.SIGINT)\n"
         "    time.sleep(60)\n"
     )
@@ -114,21 +107,21 @@ SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 
 
 @pytest.mark.parametrize(
-    ("place", "after"), [("place_runs", False), ("begin", True), ("end", False)]
+    ("place", "after"), [("update_run_tags", False), ("begin", True), ("end", False)]
 )
-def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
+def test_interrupt_during_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
-    """Wherever it strikes, the outcome is an interrupt, and the next run completes the study."""
+    """The outcome is interrupted, and the next run completes the study."""
     original = getattr(StudyRun, place)
 
-    def interrupted(self: StudyRun, *given: Any) -> Any:
+    def interrupted(self: StudyRun, *args: Any) -> Any:
         monkeypatch.setattr(StudyRun, place, original)  # once
         if not after:
             os.kill(os.getpid(), signal.SIGINT)
-        found = original(self, *given)
+        result = original(self, *args)
         os.kill(os.getpid(), signal.SIGINT)
-        return found
+        return result
 
     monkeypatch.setattr(StudyRun, place, interrupted)
     outcome = bench.run(make_study(**SMALL))
@@ -141,11 +134,11 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
 
 
 @pytest.mark.weekly
-def test_sigterm_between_the_start_of_ray_and_the_first_trial(
+def test_sigterm_between_ray_start_and_first_trial(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
-    """Ray has put handlers of its own in ours' place by then."""
-    driver = drive(0.0, fault={"terminate": "harness.tuning.share"})
+    """Ray has replaced the driver's handlers by then."""
+    driver = drive(0.0, fault={"terminate": "harness.tuning.put_features"})
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output and "Traceback" not in output

@@ -1,4 +1,4 @@
-"""Two hosts, each a network namespace with a raylet of its own, and the link between them cut."""
+"""Two hosts as network namespaces with a raylet each, and a cut link between them."""
 
 import json
 import os
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.weekly
 
 
 def ip(*words: str, check: bool = True) -> bool:
-    """Run ip; whether it did what it should."""
+    """Run ip, and return whether it succeeded."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.returncode == 0
@@ -50,7 +50,7 @@ def ip(*words: str, check: bool = True) -> bool:
 
 @dataclass
 class Hosts:
-    """Two hosts, `a` with Ray's head and `b` with another node; a cable between them."""
+    """Two hosts, `a` with Ray's head and `b` with another node, and a cable between them."""
 
     folder: Path
     ray_folder: Path
@@ -60,11 +60,11 @@ class Hosts:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of the namespaces, and of the ends of the cable in them."""
+        """Names of the namespaces, and of the ends of the cable in them."""
         return f"ship-{self.tag}a", f"ship-{self.tag}b"
 
     def connect(self) -> None:
-        """Make the hosts and the cable; skips where this user may not."""
+        """Create the hosts and the cable, or skip the test if this user may not."""
         a, b = self.names
         if not shutil.which("ip") or not ip("netns", "add", a, check=False):
             pytest.skip("may not make network namespaces")
@@ -80,12 +80,12 @@ class Hosts:
     def start(self, place: int, *words: str) -> subprocess.Popen[bytes]:
         """Start a command on a host."""
         quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        own = {"SHIP_TEST_MARK": self.tag, "PYTHONPATH": str(ROOT)}
+        variables = {"SHIP_TEST_MARK": self.tag, "PYTHONPATH": str(ROOT)}
         log = (self.folder / f"host-{place}-{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.names[place], *words],
             cwd=ROOT,
-            env={**os.environ, **quiet, **self.patience, **own},
+            env={**os.environ, **quiet, **self.patience, **variables},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -95,24 +95,24 @@ class Hosts:
         return process
 
     def raylet(self, place: int, *arguments: str) -> None:
-        """Start a node of one CPU."""
+        """Start a node with one CPU."""
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         node = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats",
                 f"--temp-dir={self.ray_folder}"]  # fmt: skip
         self.start(place, *ray, *node, *arguments)
 
     def trains(self, place: int) -> bool:
-        """Whether a trial is on its way on a host: Ray names its worker after what it runs."""
+        """Return True if a trial is running on a host: Ray names workers after their task."""
         inside = ["ip", "netns", "pids", self.names[place]]
         pids = subprocess.run(inside, capture_output=True, text=True).stdout.split()
         return any("ShipTrial.train" in command(int(pid)) for pid in pids)
 
     def link(self, state: str) -> None:
-        """Plug the cable in (up) or out (down)."""
+        """Connect (up) or disconnect (down) the cable."""
         ip("-n", self.names[0], "link", "set", self.names[0], state)
 
     def close(self) -> None:
-        """Leave nothing behind. Ray's nodes take their leave of its head, which goes last."""
+        """End all processes, the head last, and remove the hosts."""
         for process in reversed(self.processes):
             process.terminate()
             try:
@@ -126,25 +126,25 @@ class Hosts:
 
 @pytest.fixture(params=[{}, LITTLE], ids=["is kept", "is given up"])
 def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
-    """Two hosts with a Ray cluster on them."""
-    made = Hosts(tmp_path, ray_folder, request.param)
+    """Start a Ray cluster on two hosts."""
+    two_hosts = Hosts(tmp_path, ray_folder, request.param)
     try:
-        made.connect()
-        made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
+        two_hosts.connect()
+        two_hosts.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
                     "--include-dashboard=false")  # fmt: skip
         waiting = [sys.executable, "-m", "harness.ray.wait", f"{HEAD}:{PORT}"]
-        assert made.start(0, *waiting, "1", "90").wait(timeout=120) == 0
-        made.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
-        assert made.start(0, *waiting, "2", "90").wait(timeout=120) == 0
-        yield made
+        assert two_hosts.start(0, *waiting, "1", "90").wait(timeout=120) == 0
+        two_hosts.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
+        assert two_hosts.start(0, *waiting, "2", "90").wait(timeout=120) == 0
+        yield two_hosts
     finally:
-        made.close()
+        two_hosts.close()
 
 
-def test_a_link_that_is_cut_for_a_while(
+def test_study_survives_a_cut_link(
     bench: Bench, calm: Callable[[StudyConfig], str], hosts: Hosts, tmp_path: Path
 ) -> None:
-    """The study goes on with the host that it reaches; no setting fails, the table is the same."""
+    """It continues on the reachable host; no configuration fails, and the table is the same."""
     fault = {"address": f"{HEAD}:{PORT}", "study": SIX}
     paths = [bench.uri, str(bench.log), str(bench.cache), "2.0", json.dumps(fault)]
     driver = hosts.start(0, sys.executable, "-m", "tests.harness.driver", *paths)

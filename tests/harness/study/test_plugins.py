@@ -1,4 +1,4 @@
-"""Studies with plugins of a file, on Ray, with ship's own method, up to the table."""
+"""Studies with plugins from a file, on Ray, with ship's own method."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,31 +25,28 @@ SHAPES = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes
 
 
 def written(folder: Path) -> Path:
-    """A file with a generator, a fine-tuner and a dataset."""
+    """Write a file with a generator, a fine-tuner and a dataset."""
     shapes = (THIRD_PARTY / "ship_example" / "ship_example" / "shapes.py").read_text("utf-8")
-    own = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
+    methods = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
     path = folder / "mine.py"
-    path.write_text(f"{own}\n{shapes}\n{SHAPES}", "utf-8")
+    path.write_text(f"{methods}\n{shapes}\n{SHAPES}", "utf-8")
     return path
 
 
 def tags(bench: Bench) -> list[str]:
-    """What runs say of their plugins, "" where they have none."""
+    """Return the plugin tags of all runs, "" for runs without plugins."""
     return [run.data.tags.get("ship.plugins", "") for run in bench.trials()]
 
 
 @pytest.mark.slow
-def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Path) -> None:
-    """Features of its dataset, trials of its methods, rows with its hash, and what it has trained.
-
-    The edited file's are other settings, which run anew if that is accepted; the built-ins' stay.
-    """
+def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path) -> None:
+    """An edited file makes new configurations, which have to be accepted."""
     path = written(tmp_path)
     load_plugins([path])
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
     constants = {"dataset": "shapes", "shots": 2, "augmentations": 0, "generator": "none"}
-    asked = make_study(space=space, save_models=True, **constants)
-    assert ray_bench.run(asked, method=MethodFunctions()).complete
+    study = make_study(space=space, save_models=True, **constants)
+    assert ray_bench.run(study, method=MethodFunctions()).complete
     ray_bench.check_invariants()
     with_plugin, built_in = ray_bench.trials()
     assert "finetuner nearest_mean: sha256:" in with_plugin.data.tags["ship.plugins"]
@@ -61,7 +58,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     assert loaded.logits(torch.ones(3, 256)).isfinite().all()
     table = reports.load_study("small", ray_bench.uri)
     assert len(table.rows) == 4
-    assert ray_bench.run(asked, method=MethodFunctions()).done == 2
+    assert ray_bench.run(study, method=MethodFunctions()).done == 2
     assert len(ray_bench.trials()) == 2
 
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
@@ -69,19 +66,19 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     with pytest.raises(
         StudyChanged, match=r"plugins: finetuner nearest_mean: sha256:\w{64}.* -> finetuner nearest"
     ):
-        ray_bench.run(asked, method=MethodFunctions())
+        ray_bench.run(study, method=MethodFunctions())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     wanted = ["finetuner=nearest_mean"]
     with pytest.raises(TrainedError, match=r"with finetuner nearest_mean of 'sha256:\w{64}"):
         harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
-    assert ray_bench.run(asked, method=MethodFunctions(), accept_changes=True).complete
+    assert ray_bench.run(study, method=MethodFunctions(), accept_changes=True).complete
     assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
     first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
 
 
 def lazy(folder: Path, module: str) -> Path:
-    """A file whose fine-tuner has its method in a module that is imported when a trial begins."""
+    """Write a file whose fine-tuner has its method in a module that only a trial imports."""
     path = folder / "lazy.py"
     path.write_text(
         "from typing import Literal\n"
@@ -94,7 +91,7 @@ def lazy(folder: Path, module: str) -> Path:
 
 
 def without_features(bench: Bench) -> MethodFunctions:
-    """The method of a bench, which must not come to its features."""
+    """Return the method of a bench that fails if features are extracted."""
 
     def extract(*_: Any) -> Any:
         raise AssertionError("features are made")
@@ -102,15 +99,13 @@ def without_features(bench: Bench) -> MethodFunctions:
     return replace(bench.method, extract=extract)
 
 
-def test_what_no_trial_could_import_is_told_before_the_features(
-    bench: Bench, tmp_path: Path
-) -> None:
-    """In one line that names the plugin and why; what builds it is imported by no plan."""
+def test_import_error_of_plugin_is_reported_before_features(bench: Bench, tmp_path: Path) -> None:
+    """One line has the plugin and the reason; a plan does not import its method."""
     path = lazy(tmp_path, "no_such_module")
     load_plugins([path])
-    asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
+    study = make_study(finetuner="lazy", space={"shots": [1, 2]})
     with pytest.raises(PluginError) as caught:
-        bench.run(asked, method=without_features(bench))
+        bench.run(study, method=without_features(bench))
     assert str(caught.value) == (
         f"file {path}: finetuner lazy cannot be imported: ModuleNotFoundError: No module named "
         f"'no_such_module'"

@@ -1,4 +1,4 @@
-"""A report at the study's own run: written once, whole, and never at the study's cost."""
+"""The report at the study's own run: written once, completely, and without risk for the study."""
 
 import math
 import os
@@ -34,29 +34,26 @@ MADE = Publication(
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    """A run of the test's store."""
+    """Create a run in the test's store."""
     return str(store.client.create_run(store.create_experiment("small")).info.run_id)
 
 
 def shown(store: Store, run_id: str) -> Any:
-    """What the run holds."""
+    """Return the data of the run."""
     return store.client.get_run(run_id).data
 
 
-def test_a_report_is_written_whole_and_once(
+def test_report_is_written_completely_and_once(
     store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Metrics, params, the note with where the rest is, and files in a folder of their own.
-
-    Of what stands there, the files are not even made again.
-    """
+    """Metrics, params, note and files; an unchanged report is not built again."""
     assert publish(store, run_id, MADE)
     data = shown(store, run_id)
     (experiment,) = store.client.search_experiments(filter_string="name = 'small'")
     assert experiment.tags[Tag.RUN_NOTE] == MADE.answer
     assert (data.metrics, data.params) == (MADE.metrics, MADE.params)
     assert data.tags[Tag.BEST] == "n_ctx 8"
-    where = "The whole report: Artifacts, `report/small.html`."
+    where = "Full report: Artifacts, `report/small.html`."
     assert data.tags[Tag.RUN_NOTE] == f"{MADE.note}\n{where}"
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
@@ -64,8 +61,8 @@ def test_a_report_is_written_whole_and_once(
     assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
 
 
-def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) -> None:
-    """MLflow deletes no metric, which becomes NaN, and changes no param; the note tells of it."""
+def test_outdated_report_values_are_replaced(store: Store, run_id: str) -> None:
+    """MLflow cannot delete metrics (they become NaN) or change params (the note has them)."""
     publish(store, run_id, MADE)
     now: dict[str, Any] = {"params": {"shots": "16", "augmentations": "2"}, "stamp": "b"}
     later = replace(MADE, metrics={"headline/best/harmonic_mean": 72.0}, **now)
@@ -74,24 +71,24 @@ def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) ->
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
     assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
     assert data.params == {"shots": "4", "dataset": "emoji", "augmentations": "2"}
-    words = "first value of a parameter; these are now: `dataset` no constant, `shots` 16.\n"
+    words = "Current values: `dataset` is no longer a constant, `shots` 16.\n"
     assert words in data.tags[Tag.RUN_NOTE]
     assert not publish(store, run_id, later)
 
 
-def test_a_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
-    """And says where the rest is."""
+def test_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
+    """It also says where the full report is."""
     line = "| a row of the table |\n"
     publish(store, run_id, replace(MADE, note=line * 1000))
     note = shown(store, run_id).tags[Tag.RUN_NOTE]
     assert MAX_TAG - 2 * len(line) < len(note) <= MAX_TAG
     rows, _, end = note.rpartition("\n\n")
     assert set(rows.splitlines()) == {line.strip()}
-    assert end.startswith("The whole report")
+    assert end.startswith("Full report")
 
 
-def test_the_stamp_is_written_last() -> None:
-    """So that the next run brings what a driver that died left out."""
+def test_report_stamp_is_written_last() -> None:
+    """The next run writes what a driver that died did not."""
     fake = FakeStore()
     store = study_store(fake, *["ok"] * (2 + len(FILES)), "crash before")
     run_id = store.create_run("7", "small", {})
@@ -109,8 +106,8 @@ def test_the_stamp_is_written_last() -> None:
     assert Tag.PUBLISHED in run.tags
 
 
-def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
-    """The run says what the tables say; the same command again writes nothing."""
+def test_study_run_shows_report_and_rerun_writes_nothing(bench: Bench) -> None:
+    """The run has the numbers of the tables."""
     study = make_study(description="a line", seeds=3, space={"generator.n_ctx": [1, 4, 8]})
 
     def report(outcome: Any) -> Publication:
@@ -128,30 +125,27 @@ def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
     assert [run.to_dictionary() for run in bench.runs()] == before
 
 
-def test_descriptions_of_runs_have_the_difference_to_the_baseline(bench: Bench) -> None:
-    """Beside the run's own result, and again when seeds are added; the baseline's has none."""
+def test_run_descriptions_have_difference_from_baseline(bench: Bench) -> None:
+    """After the run's result, and updated with more seeds; the baseline has none."""
 
     def notes(seeds: int) -> list[str]:
         study = make_study(seeds=seeds, space={"generator.n_ctx": [4, 8]}, controls=False)
         bench.run(study, publish=lambda out: prepare("small", out.tracking_uri).publication)
         return [run.data.tags[Tag.RUN_NOTE] for run in bench.trials()]
 
-    against = "against the baseline: ΔH +4.0"
+    against = "difference from the baseline: ΔH +4.0"
     (baseline, other) = notes(2)
     assert baseline.endswith(", 2 seeds") and "against" not in baseline
     assert other.endswith(f", 2 seeds; {against}, 2 seeds")
     for note, seeds in zip(notes(3), ("2 seeds", "2 seeds", "1 seed", "1 seed"), strict=True):
-        own, _, difference = note.partition("; ")
-        assert own.endswith(f", {seeds}") and difference in ("", f"{against}, 3 seeds")
+        result, _, difference = note.partition("; ")
+        assert result.endswith(f", {seeds}") and difference in ("", f"{against}, 3 seeds")
 
 
-def test_a_report_that_cannot_be_shown_undoes_no_study(
+def test_failed_report_does_not_fail_the_study(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The outcome says why, and the same command shows it later; without a report nothing is.
-
-    An answer that is cut off is asked for again; each request has the client's own tries.
-    """
+    """The outcome has the reason, and the same command writes the report later."""
     tries: list[str] = []
 
     def refuse(*_: Any) -> Any:
@@ -171,11 +165,12 @@ def test_a_report_that_cannot_be_shown_undoes_no_study(
         assert outcome.complete
         return str(outcome.unpublished)
 
-    words = "the report is not in MLflow yet, the same command writes it: the store"
+    words = "cannot write the report to MLflow: the store"
+    advice = "Run the same command to try again"
     with monkeypatch.context() as patch:
         patch.setattr(harness.study.run, "show_report", refuse)
-        assert unpublished(lambda _: MADE) == f"{words} is full"
-    assert unpublished(unread) == f"{words} gives nothing"
+        assert unpublished(lambda _: MADE) == f"{words} is full. {advice}"
+    assert unpublished(unread) == f"{words} gives nothing. {advice}"
     assert not unpublished(lambda _: None)
     assert Tag.PUBLISHED not in bench.parent().data.tags
     assert not unpublished(cut_off)

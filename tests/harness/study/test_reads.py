@@ -1,4 +1,4 @@
-"""How often a command reads all runs of its study: seconds each, where a study is large."""
+"""How often a command reads all runs of a study, which takes seconds for large studies."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.harness.fakes import make_study
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gains the study's experiment at each read."""
+    """Return a list that records the experiment of each read."""
     names: list[str] = []
 
     def counted(client: Any, experiment_id: str) -> list[Run]:
@@ -27,10 +27,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_command_reads_its_study_seldom(
+def test_command_reads_its_study_at_most_twice(
     bench: Bench, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With nothing to do once, for the work left and the report; after a run once more."""
+    """Once if nothing is left to run, and once more after a run."""
     monkeypatch.chdir(tmp_path)
 
     def read_by(n_seeds: int) -> int:
@@ -47,23 +47,23 @@ def test_a_command_reads_its_study_seldom(
     assert len(reads) == 1
 
 
-def test_a_dry_run_reads_its_study_once(
+def test_dry_run_reads_its_study_once(
     bench: Bench, reads: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For its plan, and for the line about the differences that its seeds show."""
+    """For the plan and for the line on detectable differences."""
     study = make_study(seeds=(0, 1, 2), space={"generator.n_ctx": [1, 2]})
     bench.run(study)
     reads.clear()
-    asked = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
-    print_dry_run(study, None, asked)
+    options = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
+    print_dry_run(study, None, options)
     assert len(reads) == 1
     assert "seeds would show" in capsys.readouterr().out
 
 
-def test_a_report_of_known_runs_is_the_report(
+def test_report_of_runs_in_memory_equals_report_of_store(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a new factor has just changed the tags of the study's own run."""
+    """Also if a new factor has just changed the tags of the study's own run."""
     monkeypatch.chdir(tmp_path)
     for space in (
         {"generator.n_ctx": [1, 2]},
@@ -72,10 +72,10 @@ def test_a_report_of_known_runs_is_the_report(
         report = FinalReport()
         outcome = bench.run(make_study(space=space), publish=report.publication)
         report.show(outcome)
-        made = prepare("small", bench.uri, outcome.history.logged).report
-        assert outcome.history.logged and made.study.rows.equals(
+        prepared = prepare("small", bench.uri, outcome.history.logged).report
+        assert outcome.history.logged and prepared.study.rows.equals(
             prepare("small", bench.uri).report.study.rows
         )
         assert report._prepared is not None
-        assert report._prepared.report.study.rows.equals(made.study.rows)
-        assert report._prepared.report.study.factors == made.study.factors
+        assert report._prepared.report.study.rows.equals(prepared.study.rows)
+        assert report._prepared.report.study.factors == prepared.study.factors

@@ -1,4 +1,4 @@
-"""What other studies of a store have finished is not run again."""
+"""Results of other studies in the store are reused."""
 
 from collections.abc import Callable
 from itertools import count
@@ -27,7 +27,7 @@ KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.config_key")
 
 
 def check_copy(bench: Bench, source: Any, copy: Any) -> None:
-    """A run that was adopted whole has all that its source has."""
+    """Check that a completely reused run has everything that its source has."""
     client = bench.store().client
     assert copy.data.metrics == source.data.metrics
     assert copy.data.params == source.data.params
@@ -36,15 +36,15 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
     assert copy.data.tags["ship.reused_run"] == source.info.run_id
     for name in ("selection/harmonic_mean", "selection_generator/loss", "training/loss"):
         histories = (client.get_metric_history(run.info.run_id, name) for run in (source, copy))
-        theirs, own = ([(p.step, p.value, p.timestamp) for p in points] for points in histories)
-        assert own and own == theirs
+        theirs, ours = ([(p.step, p.value, p.timestamp) for p in points] for points in histories)
+        assert ours and ours == theirs
     for name in ("correct.parquet", "seeds.csv"):
         files = (client.download_artifacts(run.info.run_id, name) for run in (source, copy))
         assert len({Path(file).read_bytes() for file in files}) == 1
 
 
-def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
-    """The shared settings come from the other study, seed by seed; the rest runs."""
+def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
+    """Check that shared seeds are reused from another study, and only the rest runs."""
     space = {"generator.n_ctx": [1, 2]}
     assert bench.run(make_study(name="before", seeds=3, controls=True, space=space)).complete
     before = len(bench.lines())
@@ -58,19 +58,19 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert plan.estimate and plan.estimate.seconds[
         plan.rows[-2].configuration.key
     ] == pytest.approx(seconds / 3)
-    outcome, said = bench.told(study)
-    assert outcome.complete and line in said
+    outcome, lines = bench.told(study)
+    assert outcome.complete and line in lines
     assert len(bench.lines()) - before == 5 + 3
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study))
-    found = load_records("small", bench.uri)
-    assert found.reused == {"before": 10}
+    records = load_records("small", bench.uri)
+    assert records.reused == {"before": 10}
     note = "10 results reused from study before"
-    assert note in build_tables(found)[0].notes
-    # what was adopted is adopted in turn, from where it was run
+    assert note in build_tables(records)[0].notes
+    # reused results are reused again from the run that computed them
     third = make_study(name="third", seeds=[1, 2], space=space)
-    outcome, said = bench.told(third)
-    assert outcome.complete and not outcome.ran and said[-1] == LINE.format(4, 2)
+    outcome, lines = bench.told(third)
+    assert outcome.complete and not outcome.ran and lines[-1] == LINE.format(4, 2)
     first, again = ({run.data.tags["ship.config_key"]: run for run in bench.trials(name)}
                     for name in ("before", "third"))  # fmt: skip
     for key, run in again.items():
@@ -85,7 +85,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert not bench.run(whole).ran
     for run in bench.trials("whole"):
         check_copy(bench, first[run.data.tags["ship.config_key"]], run)
-    # what somebody has deleted does not come back from a copy
+    # deleted results are not restored from a copy
     for run in bench.trials("before"):
         bench.store().client.delete_run(run.info.run_id)
     assert not any(
@@ -94,36 +94,36 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     )
 
 
-def test_what_another_study_has_finished_is_adopted(
+def test_results_of_another_study_are_reused(
     bench: Bench, calm: Callable[[StudyConfig], str]
 ) -> None:
-    """Numbers, curves, answers, data and code are those of the first run."""
-    check_adoption(bench, calm)
+    """Numbers, curves, predictions, data and code version are those of the first run."""
+    check_reuse(bench, calm)
 
 
 @pytest.mark.weekly
-def test_adopted_through_a_tracking_server(
+def test_results_are_reused_through_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, calm: Callable[[StudyConfig], str]
 ) -> None:
-    """Setting by setting, and its files with it."""
-    check_adoption(served(tmp_path / "files"), calm)
+    """With their files."""
+    check_reuse(served(tmp_path / "files"), calm)
 
 
 @pytest.mark.parametrize(
     ("wanted", "options", "version", "ran"),
     [
-        ({}, {}, RESULTS_VERSION, 2),  # what had failed alone
+        ({}, {}, RESULTS_VERSION, 2),  # only what had failed
         ({}, {"reuse": False}, RESULTS_VERSION, 6),
         ({"log": {"seed_curves": True}}, {}, RESULTS_VERSION, 6),
-        # a setting that may be stopped is taken whole
+        # a configuration that may be stopped is reused only with all seeds
         ({"scheduler": "asha"}, {}, RESULTS_VERSION, 2),
         ({}, {}, 0, 6),
     ],
 )
-def test_what_would_not_be_the_same_is_run(
+def test_different_results_are_not_reused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: Any, options: Any, version: int, ran: int
 ) -> None:
-    """Another setting, another version of the results, a run without what the study asks for."""
+    """Other configurations or results versions, and runs that lack requested metrics, are rerun."""
 
     def behave(config: Any, epoch: int) -> None:
         if config.generator.n_ctx == 1:
@@ -136,13 +136,13 @@ def test_what_would_not_be_the_same_is_run(
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
     assert any("reused" in note for note in bench.plan(study, **options).notes) is (new > 0)
-    outcome, said = bench.told(study, **options)
-    assert outcome.complete and any("reused" in line for line in said) is (new > 0)
+    outcome, lines = bench.told(study, **options)
+    assert outcome.complete and any("reused" in line for line in lines) is (new > 0)
     assert len(bench.lines()) - before == ran
     assert sum(load_records("small", bench.uri).reused.values()) == new
 
 
-def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
+def test_reused_run_has_only_curves_of_its_seeds(bench: Bench) -> None:
     """The mean over seeds is computed again from the curves of the reused seeds."""
     keys: dict[str, Any] = {"log": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}
     assert bench.run(make_study(name="before", seeds=[1, 9], **keys)).ran
@@ -160,10 +160,10 @@ def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
 @pytest.mark.parametrize(("call", "spared", "ran"), [
     ("list_artifacts", 0, 2), ("get_metric_history", 2, 0), ("search_experiments", 2, 0),
 ])  # fmt: skip
-def test_a_store_that_errs_now_and_then(
+def test_reuse_survives_store_errors(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, spared: int, ran: int
 ) -> None:
-    """Each question is asked again; a run whose files cannot be had is none without answers."""
+    """Reads are retried; a run whose files cannot be read is not reused."""
     study, numbers = {"space": {"generator.n_ctx": [1]}}, count(1)
     assert bench.run(make_study(name="before", **study)).complete
     ask, before = getattr(MlflowClient, call), len(bench.lines())
@@ -175,7 +175,7 @@ def test_a_store_that_errs_now_and_then(
 
     monkeypatch.setattr(MlflowClient, call, err)
     monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
-    monkeypatch.setattr(errors, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(errors, "MAX_PAUSE", 0.0)
     assert any("reused" in note for note in bench.plan(make_study(**study)).notes)
     assert bench.run(make_study(**study)).complete
     assert len(bench.lines()) - before == ran

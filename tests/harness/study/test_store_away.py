@@ -1,4 +1,4 @@
-"""A store that does not answer for a while in mid-study: waited for, then given up and resumed."""
+"""A store that does not answer for a while during a study."""
 
 import io
 import os
@@ -39,7 +39,7 @@ REQUESTS = (
 
 
 class Outage:
-    """MLflow's client gets no answer from the n-th call of a method on, for some seconds."""
+    """Stops MLflow's client from answering for some seconds, from the n-th call of a method on."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, method: str, call: int, seconds: float
@@ -66,10 +66,10 @@ class Outage:
 
 
 @pytest.mark.parametrize("on_ray", [False, True], ids=["in process", "on ray"])
-def test_a_store_that_comes_back(
+def test_study_waits_for_a_store_outage(
     request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch, on_ray: bool
 ) -> None:
-    """The study has the undisturbed table, nothing runs twice, and no trial's time limit passes."""
+    """The table is the same, nothing runs twice, and no trial times out."""
     bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
     study, console = make_study(), Console(file=io.StringIO(), width=300)
     bench.behave = sleepy(0.3)
@@ -78,7 +78,7 @@ def test_a_store_that_comes_back(
     assert bench.run(limited, console=console).complete
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
-    assert shown.count("does not answer (Connection refused): waiting up to 30.0 min for it") == 1
+    assert shown.count("does not answer (Connection refused): retrying for up to 30.0 min") == 1
     assert shown.count("the MLflow store answers again") == 1
     assert len(bench.lines()) == 6
     assert bench.states() == ["COMPLETE"] * 3
@@ -96,11 +96,11 @@ def test_a_store_that_comes_back(
         pytest.param("set_terminated", 2, False, id="written"),
     ],
 )
-def test_a_store_that_stays_away(
+def test_study_ends_after_the_store_timeout(
     request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch,
     method: str, call: int, on_ray: bool,
 ) -> None:  # fmt: skip
-    """The study gives up, and the next run records what had finished without training it again."""
+    """The next run records finished trials without training them again."""
     bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
     study, console = make_study(), Console(file=io.StringIO(), width=300)
     with monkeypatch.context() as patch:
@@ -118,8 +118,8 @@ def test_a_store_that_stays_away(
     assert not list(bench.cache.rglob("*.safetensors"))
 
 
-def test_an_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within seconds; the next run completes the study."""
+def test_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends within seconds, and the next run completes the study."""
     with monkeypatch.context() as patch:
         outage = Outage(patch, "log_artifact", 4, 600.0)
 
@@ -141,7 +141,7 @@ def test_an_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("timeout", [-1.0, float("nan")])
-def test_a_timeout_that_cannot_be_meant_is_refused(bench: Bench, timeout: float) -> None:
+def test_invalid_store_timeout_is_refused(bench: Bench, timeout: float) -> None:
     """Before anything runs."""
     with pytest.raises(ConfigError, match=r"\(--store-timeout\) must be >= 0, got (-1|nan)"):
         bench.run(make_study(), store_timeout=timeout)

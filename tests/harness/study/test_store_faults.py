@@ -1,4 +1,4 @@
-"""A store whose file or disk fails in mid-study; disks are in a mount namespace of their own."""
+"""A store whose file or disk fails during a study; disks are in a mount namespace."""
 
 import json
 import os
@@ -34,7 +34,7 @@ UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
 
 def can_mount() -> bool:
-    """Whether this user may mount file systems in a namespace."""
+    """Return True if this user may mount file systems in a namespace."""
     if not shutil.which("unshare"):
         return False
     probe = [*UNSHARED, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -46,24 +46,24 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture(scope="module")
 def allowed() -> None:
-    """Skips where nothing can be mounted; found out when a test runs, not when it is collected."""
+    """Skip the test if nothing can be mounted. Not checked during collection."""
     if not can_mount():
         pytest.skip("may not mount in a namespace")
 
 
 @dataclass
 class Disk:
-    """A folder that is a disk of its own while two drivers run, one behind the other."""
+    """A folder that is a separate disk while two drivers run, one after the other."""
 
     bench: Bench
     store: Path
     folder: Path
 
     def run_twice(self, trouble: str, uri: str, cache: Path, **study: Any) -> tuple[int, list[str]]:
-        """Run a study on a disk that is full in mid-study, or read-only; then mended, to its end.
+        """Run a study on a disk that becomes full or is read-only, and again after a repair.
 
         Returns:
-            The first driver's exit code, and its mistakes.
+            The first driver's exit code, and its error lines.
         """
         second: dict[str, Any] = {**HERE, "study": study}
         full = f"dd if=/dev/zero of={self.folder}/ballast bs=1k 2>/dev/null"
@@ -71,39 +71,39 @@ class Disk:
         if trouble == "read-only":  # from the start: what is open for writing cannot be made so
             first = second
             begin, mend = (f"mount -o remount,{how} {self.folder}" for how in ("ro", "rw"))
-        given = {"DISK": self.folder, "STORE": self.store, "BEGIN": begin, "MEND": mend}
-        given |= {"FIRST": json.dumps(first), "SECOND": json.dumps(second)}
+        variables = {"DISK": self.folder, "STORE": self.store, "BEGIN": begin, "MEND": mend}
+        variables |= {"FIRST": json.dumps(first), "SECOND": json.dumps(second)}
         mark = uuid.uuid4().hex
         driver = [sys.executable, "-m", "tests.harness.driver", uri, self.bench.log, cache, "0.1"]
         done = subprocess.run(
             [*UNSHARED, "sh", "-u", FOLDER / "failing_disk.sh", *driver],
             cwd=ROOT,
-            env={**os.environ, "SHIP_TEST_MARK": mark, **given},
+            env={**os.environ, "SHIP_TEST_MARK": mark, **variables},
             capture_output=True,
             text=True,
             timeout=280,
         )
-        said = Path(f"{self.folder}.first").read_text()
-        assert done.returncode == 0, done.stdout + done.stderr + said
-        assert "Traceback" not in said
+        output = Path(f"{self.folder}.first").read_text()
+        assert done.returncode == 0, done.stdout + done.stderr + output
+        assert "Traceback" not in output
         wait_for(lambda: not marked(mark), 30)
-        mistakes = [line for line in said.splitlines() if line.startswith("mistake: ")]
+        mistakes = [line for line in output.splitlines() if line.startswith("mistake: ")]
         return int(Path(f"{self.folder}.code").read_text()), mistakes
 
 
 @pytest.fixture
 def disk(bench: Bench, empty_store: Path, tmp_path: Path, allowed: None) -> Disk:
-    """A disk with an empty store on it."""
+    """Create a disk with an empty store on it."""
     return Disk(bench, empty_store, tmp_path / "disk")
 
 
 @pytest.mark.parametrize(
     ("trouble", "why"), [("full", "database or disk is full"), ("read-only", "readonly database")]
 )
-def test_a_store_whose_disk_fails(
+def test_failed_store_disk_ends_the_study(
     bench: Bench, disk: Disk, calm: Calm, trouble: str, why: str
 ) -> None:
-    """One line, exit code 2, no process left; mended, the same command ends with the same table."""
+    """One line and exit code 2; once fixed, the same command completes the same table."""
     code, (line,) = disk.run_twice(trouble, f"sqlite:///{disk.folder}/mlflow.db", bench.cache)
     assert code == 2 and f"{disk.folder}/mlflow.db" in line and why in line
     bench.uri = f"sqlite:///{disk.folder}.db"
@@ -113,21 +113,21 @@ def test_a_store_whose_disk_fails(
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_cache_and_checkpoints_whose_disk_fails(
+def test_failed_cache_disk_costs_only_checkpoints(
     bench: Bench, disk: Disk, calm: Calm, trouble: str
 ) -> None:
-    """Full in mid-study, it costs the checkpoints alone; one that is read-only is told at once."""
+    """If it is full; a read-only disk is refused at the start."""
     checkpoints = {"checkpoint_every": 0.0}
-    code, told = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
-    assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in told)
-    assert (code, len(told)) == ((2, 1) if trouble == "read-only" else (0, 0))
+    code, mistakes = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
+    assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in mistakes)
+    assert (code, len(mistakes)) == ((2, 1) if trouble == "read-only" else (0, 0))
     bench.check_invariants()
     assert len(bench.lines()) == 8  # nothing ran twice
     assert_same_table(bench.uri, calm(study(**checkpoints)))
 
 
-def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm, allowed: None) -> None:
-    """One line and exit code 2, full or read-only; with space, a report and nothing beside it."""
+def test_failed_report_disk_is_one_line_error(tmp_path: Path, calm: Calm, allowed: None) -> None:
+    """Exit code 2; with space, the report is written and no other file remains."""
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
     command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
@@ -149,7 +149,7 @@ MLFLOWS_MILLISECONDS, WAITED_MILLISECONDS = 20000, 300
 
 
 def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
-    """Run the study, do something to the store's file once the first trial has begun; its lines."""
+    """Run the study, change the store's file during the first trial, and return the output."""
     path = Path(bench.uri.removeprefix("sqlite:///"))
 
     def later() -> None:
@@ -168,23 +168,23 @@ def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
         bench.behave = None
 
 
-def test_a_store_that_is_deleted_ends_the_study(
+def test_deleted_store_ends_the_study(
     bench: Bench, calm: Calm, drive: Callable[..., Driver]
 ) -> None:
-    """One line says so; the next command makes a new store, and all of the study in it."""
-    with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved away while it was in"):
+    """One line says so; the next command creates a store and runs the whole study."""
+    with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved while it was in"):
         run_while(bench, Path.unlink)
     code, output = drive(0.0, fault=HERE).end()
     assert code == 0, output
-    made = Path(bench.uri.removeprefix("sqlite:///"))
-    made = made.rename(made.with_name("made.db"))  # this process's MLflow has the old one open
-    bench.uri = f"sqlite:///{made}"
+    path = Path(bench.uri.removeprefix("sqlite:///"))
+    path = path.rename(path.with_name("made.db"))  # this process's MLflow has the old one open
+    bench.uri = f"sqlite:///{path}"
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study()))
 
 
-def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
-    """One line says so, in the next run, too, which leaves the file as it is."""
+def test_overwritten_store_ends_the_study(bench: Bench) -> None:
+    """One line says so, also in the next run, which does not change the file."""
     rubbish = random.Random(0).randbytes(100_000)
     with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
         run_while(bench, lambda path: path.write_bytes(rubbish))
@@ -193,14 +193,16 @@ def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
     assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
 
 
-def test_a_store_that_is_locked_for_a_while_is_waited_for(
+def test_study_waits_for_a_locked_store(
     bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No setting runs twice."""
+    """No configuration runs twice."""
     text = sqlalchemy.sql.text
     waiting = f"busy_timeout = {MLFLOWS_MILLISECONDS}"
     shorter = f"busy_timeout = {WAITED_MILLISECONDS}"
-    monkeypatch.setattr(sqlalchemy.sql, "text", lambda said: text(said.replace(waiting, shorter)))
+    monkeypatch.setattr(
+        sqlalchemy.sql, "text", lambda statement: text(statement.replace(waiting, shorter))
+    )
 
     def lock(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as base:
@@ -208,7 +210,7 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(
             time.sleep(LOCKED_SECONDS)
             base.execute("ROLLBACK")
 
-    assert "waiting up to" in run_while(bench, lock)
+    assert "retrying for up to" in run_while(bench, lock)
     bench.check_invariants()
     assert len(bench.lines()) == 8
     assert_same_table(bench.uri, calm(study()))

@@ -1,4 +1,4 @@
-"""run_study on a real local Ray and a real MLflow, with an analytic method."""
+"""run_study with a local Ray, a real MLflow and an analytic method."""
 
 import json
 import re
@@ -25,15 +25,17 @@ from tests.harness.fakes import make_study, sleepy, truth
 from tests.told import told
 
 
-def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command again runs, extracts and writes nothing, and plans once what is left."""
+def test_rerun_of_finished_study_does_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs, extracts and writes nothing, and plans once."""
     bench.run(make_study())
     before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
     plans: list[Plan] = []
     make = planning.make_plan
 
-    def plan(*given: Any) -> Plan:
-        plans.append(make(*given))
+    def plan(*args: Any) -> Plan:
+        plans.append(make(*args))
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", plan)
@@ -83,13 +85,10 @@ print("loaded:", *(heavy & set(sys.modules)))
 """
 
 
-def test_a_finished_study_needs_nothing_that_trains(
+def test_rerun_of_finished_study_imports_nothing_heavy(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With nothing to do and a report that stands, neither torch, Ray nor Optuna is loaded.
-
-    Nor is what draws charts, or takes half a second of scipy; and nothing is waited for.
-    """
+    """Neither torch, Ray nor Optuna is loaded, and nothing waits."""
     monkeypatch.chdir(tmp_path)
     closing = FinalReport()
     closing.show(bench.run(make_study(), publish=closing.publication))
@@ -100,8 +99,8 @@ def test_a_finished_study_needs_nothing_that_trains(
     assert (shown, counts, loaded) == ("report: small-report (as it was)", "3 False", "loaded:")
 
 
-def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
-    """A trial run has the numbers of the analytic method under the names of the schema."""
+def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
+    """With the analytic method's numbers under the names of the schema."""
     study = make_study(space={"generator.n_ctx": [4]})
     bench.run(study)
     (run,) = bench.trials()
@@ -129,31 +128,31 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     assert [table["selection_epoch"][f"seed_{seed}"] for seed in (0, 1)] == [3, 3]
     assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
     kept = bench.store().client.download_artifacts(run.info.run_id, "correct.parquet")
-    held = pl.read_parquet(Path(kept))
-    assert [list(row) for row in held.select("class", "seen").rows()] == expected[
+    predictions = pl.read_parquet(Path(kept))
+    assert [list(row) for row in predictions.select("class", "seen").rows()] == expected[
         "correct_predictions"
     ]
     for seed, number in enumerate(numbers):
         correct = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
-        assert held[f"own/seed_{seed}"].to_list() == correct
+        assert predictions[f"own/seed_{seed}"].to_list() == correct
 
 
 def check_curve(bench: Bench, name: str, best: float) -> None:
-    """The last trial's metric rises to its best in the three epochs behind the generator's."""
+    """Check that the last trial's metric rises to its best in the three selection epochs."""
     curve = bench.store().client.get_metric_history(bench.trials()[-1].info.run_id, name)
     assert [point.value for point in curve] == pytest.approx([best - 2, best - 1, best])
     assert [point.step for point in curve] == [2, 3, 4]
 
 
-def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Bench) -> None:
-    """Under keys that neither the ledger nor reports read; unasked there are none."""
+def test_seed_curves_and_machine_load_are_optional(bench: Bench) -> None:
+    """They have keys that history and reports do not read."""
     space = {"generator.n_ctx": [4]}
     plain = make_study(space=space)
     bench.run(plain)
     (run,) = bench.trials()
     assert not any("curve_seed_" in name or name.startswith("system/") for name in run.data.metrics)
-    asked = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
-    assert bench.run(asked).complete
+    study = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
+    assert bench.run(study).complete
     assert len(bench.lines()) == 3  # asking runs nothing again
     run = bench.trials()[-1]
     check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.base, 2))
@@ -163,8 +162,8 @@ def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Ben
     assert not any("curve" in name or "system" in name for name in columns)
 
 
-def test_two_datasets_read_their_own_features(bench: Bench) -> None:
-    """A data set as a factor gives each trial its own feature set."""
+def test_each_dataset_has_its_own_features(bench: Bench) -> None:
+    """With a dataset as a factor, each trial reads its feature set."""
     factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
     study = make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
     assert bench.run(study).done == 2
@@ -174,8 +173,8 @@ def test_two_datasets_read_their_own_features(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
-    """Trials that the scheduler stops are PRUNED without a number and stay so."""
+def test_asha_prunes_no_control(bench: Bench) -> None:
+    """Stopped trials are PRUNED without a number, and are not rerun."""
     bench.behave = sleepy(0.05)
     study = make_study(
         space={"generator.n_ctx": [28, 24, 16, 8, 4, 2]},
@@ -192,18 +191,18 @@ def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
         if run.data.tags["ship.state"] == "PRUNED":
             assert not run.data.tags["ship.control"] and "objective" not in run.data.metrics
             assert run.info.status == "FINISHED"
-            told = re.fullmatch(
-                r"asha stopped it at evaluation \d+: harmonic_mean (.+)",
+            match = re.fullmatch(
+                r"stopped by asha at evaluation \d+: harmonic_mean (.+)",
                 run.data.tags["ship.reason"],
             )
             last = run.data.metrics["selection/harmonic_mean"]
-            assert told is not None and float(told[1]) == pytest.approx(last, abs=0.01)
+            assert match is not None and float(match[1]) == pytest.approx(last, abs=0.01)
     assert not bench.run(study).ran
     bench.check_invariants()
 
 
-def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
-    """More trials mean more proposals; none comes twice."""
+def test_tpe_study_is_continued_with_more_trials(bench: Bench) -> None:
+    """More trials mean more proposals, and none is repeated."""
     keys: dict[str, Any] = {
         "space": {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}},
         "sampler": "tpe",
@@ -218,8 +217,8 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench) -> None:
-    """One command runs them; further trials with another best bring others, and lose no run."""
+def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
+    """Another best configuration later gets its own controls, and no run is lost."""
     keys: dict[str, Any] = {
         "space": {"shots": {"low": 6, "high": 9}},
         "shots": 5,
@@ -234,22 +233,22 @@ def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench)
     assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
     assert (outcome.done, outcome.complete) == (7, True)
     listed = json.loads(bench.parent().data.tags["ship.planned"])
-    assert sum(bool(one["control"] and one["assignment"]) for one in listed) == 2
+    assert sum(bool(entry["control"] and entry["assignment"]) for entry in listed) == 2
     assert not bench.run(make_study(n_trials=1, **keys)).ran
     assert bench.run(make_study(n_trials=2, **keys)).complete
     bench.check_invariants()
 
 
-def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
-    """Its name stays taken, so the error says how to bring it back."""
+def test_deleted_experiment_is_one_line_error(bench: Bench) -> None:
+    """Its name cannot be used again, so the error says how to restore it."""
     store = bench.store()
     store.client.delete_experiment(store.create_experiment("small"))
     with pytest.raises(StoreError, match="restore --experiment-id"):
         bench.run(make_study())
 
 
-def test_a_study_that_loses_its_failed_level_is_complete(bench: Bench) -> None:
-    """The study's own run follows, though nothing was run; what is left has the new factor."""
+def test_study_is_complete_after_failed_level_is_removed(bench: Bench) -> None:
+    """The study's own run follows, and older runs get the new factor's baseline."""
 
     def behave(config: Any, epoch: int) -> None:
         if config.generator.n_ctx == 2:
@@ -267,18 +266,15 @@ def test_a_study_that_loses_its_failed_level_is_complete(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
+def test_store_outage_at_the_end_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, interrupted: bool
 ) -> None:
-    """The study's own run is INTERRUPTED; there is no outcome, and the same command goes on.
+    """The study's own run is INTERRUPTED, and the same command resumes."""
 
-    Where Ctrl-C came first, the job is to be run again, not looked into.
-    """
-
-    def extract(*given: Any) -> Any:
+    def extract(*args: Any) -> Any:
         if interrupted:
             signal.raise_signal(signal.SIGINT)
-        return plain.extract(*given)
+        return plain.extract(*args)
 
     def away(*_: Any, **__: Any) -> None:
         raise StoreAway("no answer")
@@ -295,11 +291,11 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
     assert bench.parent().data.tags["ship.state"] == "COMPLETE"
 
 
-def test_a_storage_that_cannot_be_written_matters_to_checkpoints_alone(bench: Bench) -> None:
-    """It is refused before anything runs; a study that writes none does without."""
+def test_unwritable_storage_is_refused_if_needed(bench: Bench) -> None:
+    """Before anything runs, unless the study has no checkpoints."""
     storage = f"{bench.uri.removeprefix('sqlite:///')}/below"  # a file is no folder
     study = make_study(space={"generator.n_ctx": [4]}, seeds=1)
-    with pytest.raises(StorageError, match="cannot write checkpoints there"):
+    with pytest.raises(StorageError, match="cannot write checkpoints: "):
         bench.run(study, storage=storage)
     assert not bench.lines()
     never = study.model_copy(update={"checkpoint_every": None})

@@ -1,4 +1,4 @@
-"""Studies through `mlflow server` with PostgreSQL, which are taken away in the middle."""
+"""Studies with `mlflow server` and PostgreSQL, which are killed during a study."""
 
 import io
 import signal
@@ -35,7 +35,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Both, for all tests; none of their processes outlives them."""
+    """Start both for all tests of this file."""
     database = Postgres()
     server = None
     try:
@@ -50,29 +50,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def there(place: Place, tmp_path: Path) -> Bench:
-    """A bench on the server, whose studies have the same settings."""
+    """Return a bench on the server."""
     return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
 
 
 def study(name: str) -> StudyConfig:
-    """The small study under another name: an experiment of its own."""
+    """Return the small study under another name, which is a new experiment."""
     return driver.study(name=name)
 
 
 @pytest.fixture(scope="module")
 def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a study leaves that nothing happened to."""
+    """Return the content that an undisturbed study leaves."""
     folder = tmp_path_factory.mktemp("calm")
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
     assert bench.run(study("calm")).complete
     bench.check_invariants("calm")
-    found = content(bench, "calm")
-    assert len(found) == SETTINGS + 1
-    return found
+    undisturbed = content(bench, "calm")
+    assert len(undisturbed) == SETTINGS + 1
+    return undisturbed
 
 
 def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
-    """Run a study, do something once its first trial has begun; what the console showed."""
+    """Run a study, act once its first trial has begun, and return the output."""
 
     def later() -> None:
         wait_for(lambda: bool(bench.lines()))
@@ -90,7 +90,7 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
 
 
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
-    """Nothing is lost, nothing doubled, nothing RUNNING, and no secret told."""
+    """Check that nothing is lost, doubled or RUNNING, and that no secret is printed."""
     assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
@@ -98,14 +98,10 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("gone", ["server", "database"])
-def test_a_study_waits_while_its_server_is_dead(
+def test_study_waits_for_a_killed_server(
     place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
-    """The same table, each seed trained once, two lines about it.
-
-    Of the server by kill -9; of its database as on a restart, when the server answers 5xx and its
-    connections from before are broken.
-    """
+    """The table is the same and each seed is trained once, also if only the database restarts."""
     there.behave = sleepy(0.5)
 
     def strike() -> None:
@@ -123,10 +119,10 @@ def test_a_study_waits_while_its_server_is_dead(
 
 
 @pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
-def test_a_driver_that_ends_while_its_server_is_dead(
+def test_rerun_records_results_finished_during_outage(
     place: Place, there: Bench, calm: dict[str, Any], end: str
 ) -> None:
-    """The next run records what had finished, and trains no seed again that was trained."""
+    """No seed that was trained is trained again."""
     timeout = 4.0 if end == "timeout" else 600.0
     first = Driver(there, 0.5, end, fault={**HERE, "store_timeout": timeout})
     try:
@@ -150,16 +146,16 @@ def test_a_driver_that_ends_while_its_server_is_dead(
 
 
 @pytest.mark.parametrize("where", ["there", "bench"])
-def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, where: str) -> None:
-    """A write that is repeated does no harm: points, params and tags are not added again."""
+def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: str) -> None:
+    """Points, params and tags are not added again, on PostgreSQL and sqlite."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
     run_id = store.create_run(store.create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
-            made = [point._replace(timestamp=7) for point in points(values, step)]
+            metrics = [point._replace(timestamp=7) for point in points(values, step)]
             texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
-            store.write(RunUpdate(run=run_id, metrics=made, **texts))
+            store.write(RunUpdate(run=run_id, metrics=metrics, **texts))
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))

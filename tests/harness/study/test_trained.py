@@ -1,4 +1,4 @@
-"""A study with save_models: true: what its runs keep, with ship's own method."""
+"""Trained models of studies with save_models: true and ship's own method."""
 
 import io
 import re
@@ -31,59 +31,59 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 @pytest.fixture(scope="module")
 def pocket() -> FrozenCLIP:
-    """The packaged backbone."""
+    """Load the packaged backbone."""
     return FrozenCLIP.load("pocket")
 
 
 @pytest.fixture(scope="module")
 def images(pocket: FrozenCLIP) -> FeatureSet:
-    """Features of eight classes under the packaged backbone."""
+    """Return features of eight classes with the packaged backbone."""
     return build_features(pocket)
 
 
 def study(**keys: Any) -> StudyConfig:
-    """Two settings, with two seeds each."""
+    """Return a study of two configurations with two seeds each."""
     space = {"generator.kl_weight": [0.001, 0.1]}
     constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 
-def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
-    """The study, run with ship's method on these features."""
-    given = {"extract": lambda *_: features, "load_dataset": fake_images}
-    return bench.run(asked, method=replace(MethodFunctions(), **given))
+def run(bench: Bench, features: FeatureSet, study_config: StudyConfig) -> Any:
+    """Run the study with ship's method on these features."""
+    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    return bench.run(study_config, method=replace(MethodFunctions(), **replaced))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
-    """What a run keeps of its test."""
+    """Return the correct predictions that a run has saved."""
     path = bench.store().client.download_artifacts(run_id, "correct.parquet")
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
 def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
-    """Each run's fine-tuners give exactly the right answers that the run keeps."""
+    """Check that each loaded fine-tuner gives exactly the predictions that its run has saved."""
     runs = bench.trials()
     assert len(runs) == 2
-    for one in runs:
-        held = answers(bench, one.info.run_id)
-        labels, seen = held["class_id"].to_list(), torch.tensor(held["seen"].to_list())
+    for trial_run in runs:
+        saved = answers(bench, trial_run.info.run_id)
+        labels, seen = saved["class_id"].to_list(), torch.tensor(saved["seen"].to_list())
         for seed in (0, 1):
-            place = f"runs:/{one.info.run_id}"
+            place = f"runs:/{trial_run.info.run_id}"
             loaded = harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri)
-            weight = one.data.params["generator.kl_weight"]
+            weight = trial_run.data.params["generator.kl_weight"]
             assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
             logits = loaded.logits(torch.tensor(features.test))
             right = (logits.argmax(-1) == torch.tensor(labels)).tolist()
-            assert right == held[f"all/seed_{seed}"].to_list()
+            assert right == saved[f"all/seed_{seed}"].to_list()
             is_base = torch.arange(len(loaded.class_names)) < len(loaded.base)
-            own = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
-            assert (own == torch.tensor(labels)).tolist() == held[f"own/seed_{seed}"].to_list()
+            within = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
+            assert (within == torch.tensor(labels)).tolist() == saved[f"own/seed_{seed}"].to_list()
 
 
-def test_each_run_keeps_what_it_trained(
+def test_each_run_saves_its_trained_models(
     bench: Bench, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Setting by setting and seed by seed; a study that adopts the runs adopts what is wanted."""
+    """Per seed; a study that reuses runs also reuses the models that it requests."""
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)
     client = bench.store().client
@@ -111,14 +111,14 @@ def test_each_run_keeps_what_it_trained(
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
         ("runs:/nothing", UserError, "nothing"),
-        ("http://127.0.0.1/x", UserError, "must be a path, or lie in one of mlflow-artifacts"),
+        ("http://127.0.0.1/x", UserError, "must be a path, or begin with one of mlflow-artifacts"),
     ):
         with pytest.raises(error, match=told):
             harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)
 
 
 def check_named(bench: Bench, clip: FrozenCLIP) -> None:
-    """Images get the class whose probability is highest in the mean over the seeds' models."""
+    """Check that images get the class with the highest mean probability over the seeds."""
     folder = bench.log.parent / "own"
     (folder / "below").mkdir(parents=True)
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
@@ -127,9 +127,13 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for passed_over in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
         (folder / passed_over).parent.mkdir(exist_ok=True)
         (folder / passed_over).touch()
-    asked = ["generator.kl_weight=1.0e-1"]
-    named = harness.predict("small", folder, asked, tracking_uri=bench.uri)
-    (run,) = (one for one in bench.trials() if one.data.params["generator.kl_weight"] == "0.1")
+    levels = ["generator.kl_weight=1.0e-1"]
+    named = harness.predict("small", folder, levels, tracking_uri=bench.uri)
+    (run,) = (
+        trial_run
+        for trial_run in bench.trials()
+        if trial_run.data.params["generator.kl_weight"] == "0.1"
+    )
     place = f"runs:/{run.info.run_id}"
     models = [
         harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri) for seed in (0, 1)
@@ -142,7 +146,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     assert named["seeds"].to_list() == [2, 2]
     assert named["error"].to_list() == [None, None]
     (folder / "b.png").write_bytes(b"no image")
-    mixed = harness.predict("small", folder, asked, tracking_uri=bench.uri)
+    mixed = harness.predict("small", folder, levels, tracking_uri=bench.uri)
     assert mixed["image"].to_list() == ["a.PNG", "b.png", "below/b.png"]
     assert mixed["class"].to_list() == [best[0], None, best[1]]
     assert mixed["error"].to_list() == [None, f"{folder}/b.png: cannot be decoded", None]
@@ -150,23 +154,23 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     broken.mkdir()
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
-    for wrong, told in (
+    for wrong, message in (
         ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "no images here"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
-            {"images": broken, "config": asked},
+            {"images": broken, "config": levels},
             "/x.png: cannot be decoded\n.*/y.png: cannot be decoded$",
         ),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             harness.predict(
                 **{"study": "small", "images": folder, "tracking_uri": bench.uri, **wrong}
             )
 
 
-def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
-    """Scores of two datasets do not compete; of the named one's settings selection takes one."""
+def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
+    """Scores of two datasets are not compared; selection chooses within the named one."""
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     n_ctx = "generator.n_ctx"
     factors = [{"key": "dataset", "levels": ["emoji", "photos"]}, {"key": n_ctx, "levels": [1, 2]}]
@@ -182,7 +186,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
     none_named = "config must name a level of dataset, because its levels have .*: emoji, photos"
-    for study, asked, told in (
+    for study, levels, message in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
         (
@@ -193,12 +197,12 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
     ):
-        with pytest.raises((UserError, TrainedError), match=told):
-            harness.predict(study, tmp_path, asked, tracking_uri=uri)
+        with pytest.raises((UserError, TrainedError), match=message):
+            harness.predict(study, tmp_path, levels, tracking_uri=uri)
 
 
 def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
-    """The example of the page runs, and its comments say what comes out."""
+    """Run the example of the page, and check its comments."""
     page = (DOCS / "howto" / "trained-model.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
     known: dict[str, Any] = {"images": images}
@@ -211,8 +215,8 @@ def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None:
-    """save_models: true makes no other setting: what was done without files is done."""
+def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureSet) -> None:
+    """The option does not change the configuration."""
     assert run(bench, images, study(save_models=False)).complete
     assert not run(bench, images, study()).ran
     run_id = bench.trials()[0].info.run_id
@@ -220,24 +224,26 @@ def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
-    with pytest.raises(UserError, match=told):
+    message = (
+        r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
+    )
+    with pytest.raises(UserError, match=message):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
         )
     assert run(bench, images, study(seeds=3)).ran
     files = [
-        len(bench.store().client.list_artifacts(one.info.run_id, "trained"))
-        for one in bench.trials()
+        len(bench.store().client.list_artifacts(trial_run.info.run_id, "trained"))
+        for trial_run in bench.trials()
     ]
     assert sorted(files) == [0, 0, 2, 2]
 
 
 @pytest.mark.weekly
-def test_files_come_from_a_tracking_server(
+def test_models_are_loaded_from_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Fetched by the address of a run, of its folder, and of one seed's file."""
+    """By the address of a run, of its folder, and of one seed's file."""
     bench = served(tmp_path / "files")
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)

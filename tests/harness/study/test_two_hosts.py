@@ -1,4 +1,4 @@
-"""Two drivers that share a store and nothing else, as on two hosts: each has its own lock files."""
+"""Two drivers that share only a store, as on two hosts."""
 
 import signal
 import time
@@ -19,7 +19,7 @@ LONG = 5.0
 
 @pytest.fixture
 def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
-    """Starts drivers on hosts, by the host's name."""
+    """Return a function that starts a driver on a host."""
 
     def start(host: str, seconds: float, expiry: float, beat: float = 0.5) -> Driver:
         folder = tmp_path / host
@@ -36,14 +36,14 @@ def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
 
 
 @pytest.mark.weekly
-def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
-    """It sees the first one's beats, names it, and leaves everything as it is."""
+def test_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
+    """It sees heartbeats, names the first driver, and changes nothing."""
     first = on_host("a", LONG, 60)
     wait_for(lambda: bool(bench.lines()))
     code, output = on_host("b", 0.0, 60).end()
     assert code != 0
-    assert f"is being run by process {first.process.pid} on host " in output
-    assert "waiting to see whether it still runs, 60 s at most" in output
+    assert f"is already being run by process {first.process.pid} on host " in output
+    assert "waiting up to 60 s to see whether it is still running" in output
     first.process.terminate()
     check_order(first, bench)
     store = bench.store()
@@ -51,8 +51,8 @@ def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
 
 
 @pytest.mark.faults
-def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: OnHost) -> None:
-    """The study goes on elsewhere; the one that wakes up writes nothing and ends in order."""
+def test_suspended_host_is_replaced(bench: Bench, on_host: OnHost) -> None:
+    """The study continues on the other host; the suspended one writes nothing and ends in order."""
     first = on_host("a", LONG, 3, beat=600)
     # A call that is under way when a process is stopped is finished when it goes on, whoever has
     # the study by then; the promise is that no call begins. Nothing is on its way to the store in
@@ -63,7 +63,7 @@ def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: 
     code, output = on_host("b", 0.0, 3).end()
     assert code == 0, output
     assert f"process {first.process.pid} on host " in output
-    assert "has not been heard of for 3 s: taken over" in output
+    assert "for 3 s: taking over the study" in output
     assert bench.states().count("COMPLETE") == 4
     before = snapshot(bench)
     first.process.send_signal(signal.SIGCONT)
@@ -77,7 +77,7 @@ def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: 
 
 
 def wait_until_still(bench: Bench, seconds: float) -> None:
-    """Wait until the store's runs have not changed for so long."""
+    """Wait until the store's runs have not changed for some seconds."""
     seen, since = snapshot(bench), time.monotonic()
     while time.monotonic() - since < seconds:
         time.sleep(0.2)
@@ -87,5 +87,5 @@ def wait_until_still(bench: Bench, seconds: float) -> None:
 
 
 def snapshot(bench: Bench) -> list[Any]:
-    """All that the store says of the study's runs."""
+    """Return everything that the store has of the study's runs."""
     return [run.to_dictionary() for run in bench.runs()]

@@ -1,4 +1,4 @@
-"""A study whose models are tested untrained, or cannot be told apart, says so."""
+"""A study whose models are tested untrained, or whose epochs tie, says so."""
 
 from pathlib import Path
 
@@ -24,34 +24,34 @@ def check(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
-    """Flags reach the store, the table and the answer of a study with the real method."""
+def test_untrained_fine_tuner_gets_no_verdict(bench: Bench) -> None:
+    """Flags are in the store, the table and the answer."""
     features = build_features(FrozenCLIP.load("pocket"))
     finetuner = {"name": "coop", "epochs": 4, "lr": 1e-12, "batch_size": 5}
-    asked = study(finetuner=finetuner, eval_every=1, controls=True, save_models=False)
-    assert run(bench, features, asked).complete
-    found = load_study("small", tracking_uri=bench.uri)
-    check(str(found.answer()))
-    rows = found.rows
+    study_config = study(finetuner=finetuner, eval_every=1, controls=True, save_models=False)
+    assert run(bench, features, study_config).complete
+    loaded = load_study("small", tracking_uri=bench.uri)
+    check(str(loaded.answer()))
+    rows = loaded.rows
     trained = rows.filter((rows["control"] != "zero_shot") | rows["control"].is_null())
     assert trained["flag/saturated"].to_list() == [1.0] * 10
     assert trained["flag/untrained"].to_list() == [0.0] * 10
-    frame = found.table("generator.kl_weight").frame
+    frame = loaded.table("generator.kl_weight").frame
     assert frame.filter(control="zero_shot")["epoch"].to_list() == [None]
     assert frame["epoch"].drop_nulls().to_list() == [4] * 5
 
 
 @pytest.mark.weekly
 @pytest.mark.timeout(600)
-def test_a_study_of_few_classes_gets_no_verdict(
+def test_study_without_headroom_gets_no_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the packaged images and the packaged backbone, at a learning rate papers use."""
+    """With the packaged images and backbone, at a published learning rate."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
     assert harness.run_study(STUDY, in_process=True).complete
-    found = load_study("untrained")
-    check(str(found.answer()))
-    table = found.table("generator.kl_weight").markdown()
+    loaded = load_study("untrained")
+    check(str(loaded.answer()))
+    table = loaded.table("generator.kl_weight").markdown()
     assert "| **0.001 †** | **2** | **4** |" in table
     assert "† saturated in 10 of 10 trials" in table

@@ -1,4 +1,4 @@
-"""How many trials of a study are out at once, and which worker takes them."""
+"""Concurrent trials of a study, and the workers that run them."""
 
 import os
 import time
@@ -19,9 +19,10 @@ N_MEANWHILE = 3
 
 
 def staggered(folder: Path) -> Behaviour:
-    """Two workers, of which the second starts while the first one runs several trials to their end.
+    """Return a behavior of two workers, the second of which starts late.
 
-    Writes the process id of each trial into `served`, and that of the second worker into `second`.
+    The first worker runs several trials meanwhile. The process ID of each trial is written to
+    `served`, and that of the second worker to `second`.
     """
 
     def until(condition: Callable[[], bool]) -> None:
@@ -34,11 +35,11 @@ def staggered(folder: Path) -> Behaviour:
         return file.read_text().split() if file.exists() else []
 
     def start() -> None:
-        own = str(os.getpid())
+        process_id = str(os.getpid())
         for name in ("first", "second"):
             with suppress(FileExistsError), (folder / name).open("x") as file:
-                file.write(own)
-            if (folder / name).read_text() == own:  # a worker unpickles the method twice
+                file.write(process_id)
+            if (folder / name).read_text() == process_id:  # a worker unpickles the method twice
                 break
         if name == "second":
             until(lambda: len(served()) > N_MEANWHILE)
@@ -58,10 +59,8 @@ def staggered(folder: Path) -> Behaviour:
 
 
 @pytest.mark.weekly
-def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
-    ray_bench: Bench, tmp_path: Path
-) -> None:
-    """The first worker takes up further trials meanwhile, then both run the rest."""
+def test_starting_worker_is_kept(ray_bench: Bench, tmp_path: Path) -> None:
+    """The first worker runs several trials meanwhile; then both run the rest."""
     ray_bench.behave = staggered(tmp_path)
     space = {"generator.n_ctx": list(range(1, 1 + N_TRIALS))}
     drawn = {"scheduler": "asha", "sampler": "tpe", "n_trials": N_TRIALS}

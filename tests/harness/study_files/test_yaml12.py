@@ -1,4 +1,4 @@
-"""The YAML loader: plain values, YAML 1.2 scalars, duplicate keys, limits, clear lines."""
+"""The YAML loader: plain values, YAML 1.2 scalars, duplicate keys, limits and messages."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from tests.told import told
 
 
 def cases(name: str) -> Any:
-    """What stands in a YAML beside this file, each case by itself."""
-    found = told(__file__, name)
-    return pytest.mark.parametrize("case", found, ids=lambda case: str(case)[:40])
+    """Parametrize a test with the cases of a YAML file in this folder."""
+    return pytest.mark.parametrize("case", told(__file__, name), ids=lambda case: str(case)[:40])
 
 
 @cases("plain.yaml")
@@ -23,34 +22,34 @@ def test_scalars_follow_yaml_1_2(case: dict[str, Any]) -> None:
 
 
 @cases("unreadable.yaml")
-def test_unreadable_yaml_is_one_line(case: dict[str, Any]) -> None:
-    """What is no plain YAML is refused in one line that says where."""
+def test_invalid_yaml_is_one_line_error(case: dict[str, Any]) -> None:
+    """The line has the place of the fault."""
     with pytest.raises(ConfigError) as caught:
         parse_value(case["text"] * case.get("times", 1), "L")
     assert caught.value.faults == [case["line"]]
 
 
-def test_aliases_cannot_blow_up() -> None:
+def test_aliases_cannot_expand_without_limit() -> None:
     """Nested aliases that would expand to billions of nodes are refused at once."""
     layers = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     layers += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 10)]
-    with pytest.raises(ConfigError, match="too large once its aliases are written out"):
+    with pytest.raises(ConfigError, match="too large after its aliases are expanded"):
         parse_value("\n".join(layers), "L")
 
 
 @cases("no_study.yaml")
-def test_file_that_is_no_study(tmp_path: Path, case: dict[str, Any]) -> None:
-    """Empty, binary, oversized and non-mapping files get one clear line."""
+def test_file_that_is_not_a_study_is_one_line_error(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Empty, binary, oversized and non-mapping files."""
     file = tmp_path / "x.yaml"
     file.write_bytes(case["bytes"].encode("latin-1") * case.get("times", 1))
     with pytest.raises(ConfigError) as caught:
         read_yaml(file, "x")
     (line,) = caught.value.faults
-    assert line.startswith(f"x: {case['says']}")
+    assert line.startswith(f"x: {case['message']}")
 
 
-def test_a_folder_is_no_study_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
-    """A file that was saved with the mark reads as any other."""
+def test_folder_is_refused_and_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """A file saved with the mark reads as any other."""
     with pytest.raises(ConfigError) as caught:
         read_yaml(tmp_path, "x")
     assert "must be a regular file, not a folder" in caught.value.faults[0]

@@ -1,4 +1,4 @@
-"""Searchers over small studies, and what Optuna has heard from them."""
+"""Searchers of small studies, and the trials that Optuna knows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ EMPTY = RunHistory()
 
 
 def optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
-    """What Optuna knows."""
+    """Return the trials that Optuna knows."""
     assert searcher.sampler is not None
     return searcher.sampler.optuna_study.get_trials(deepcopy=False)
 
@@ -36,14 +36,14 @@ def values_of(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
-    """What an empty ledger leaves to run."""
+    """Return the work of a study without any runs."""
     return list(make_plan(study, EMPTY, prints).work)
 
 
 def searcher_of(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
-    """The searcher of a run that finds this ledger, and room for as many trials as may run."""
+    """Return the searcher of a run with a history, without a limit of concurrent trials."""
     make = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
     room = study.max_concurrent_trials or 10_000
@@ -51,7 +51,7 @@ def searcher_of(
 
 
 def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
-    """The last result of a trial that went well."""
+    """Return the last result of a successful trial."""
     work = searcher.attempts[trial_id].work
     keys = {seed: seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
     numbers = {key: score(work.configuration.trial, seed) for seed, key in keys.items()}
@@ -59,7 +59,7 @@ def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[s
 
 
 def drive(searcher: StudySearcher, most: int = 100, score: Score = truth) -> list[Work]:
-    """Run everything, one trial after the other."""
+    """Run all trials, one after the other."""
     ran = []
     for number in map(str, range(most)):
         if searcher.suggest(number) == Searcher.FINISHED:

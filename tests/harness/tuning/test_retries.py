@@ -1,4 +1,4 @@
-"""What runs again after a trial went wrong, why its worker died, and when workers are given up."""
+"""Retries of trials by cause, causes of a worker's death, and workers that cannot start."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ from harness.errors import ClusterError
 from harness.messages import FAILED, failure
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
-from harness.ray import Death, death_of, internals
+from harness.ray import Death, internals, parse_death
 from harness.store import Failure, State
 from harness.tuning.monitor import Monitor
 from harness.tuning.retries import Attempt
@@ -22,64 +22,66 @@ from tests.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
-SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray as memory ran low")
+SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
 RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
-def given(prints: Fingerprints, seeds: int = 1) -> Attempt:
-    """A Ray trial."""
+def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:
+    """Return an attempt of a trial."""
     return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
 
 
-def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) -> list[Attempt]:
-    """End it, by its worker's death or by its last result; what runs again."""
-    one.death = death
-    return one.end(last or {})
+def died(
+    attempt: Attempt, death: Death | None, last: dict[str, Any] | None = None
+) -> list[Attempt]:
+    """End an attempt by its worker's death or by its last result, and return its retries."""
+    attempt.death = death
+    return attempt.end(last or {})
 
 
 @pytest.mark.parametrize(
     ("deaths", "reason"),
     [
         # the second death is the trial's own; a lost node in between counts for nothing
-        ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (try 4)"),
-        # a setting that takes every node with it does not run for ever
-        ([LOST] * 6, "its node was lost before its first epoch (try 6)"),
+        ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (attempt 4)"),
+        # a configuration that kills every node is not retried forever
+        ([LOST] * 6, "its node was lost before its first epoch (attempt 6)"),
         # one seed that Ray kills may be the victim of others
-        ([SHORT, SHORT], "killed by Ray as memory ran low before its first epoch (try 2)"),
+        ([SHORT, SHORT], "killed by Ray because memory was low before its first epoch (attempt 2)"),
     ],
 )
-def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
+def test_worker_deaths_and_lost_nodes_are_retried(
     prints: Fingerprints, deaths: list[Death], reason: str
 ) -> None:
-    """The trial runs again as it was; then it has failed, of what it died of last."""
-    now = given(prints)
+    """The trial is retried unchanged; after the limit it fails with its last cause."""
+    now = make_attempt(prints)
     for death in deaths[:-1]:
         before, (now,) = now, died(now, death)
         assert before.state is State.INTERRUPTED
-        assert before.reason.startswith(death.reason) and before.reason.endswith("; tried again")
+        assert before.reason.startswith(death.reason) and before.reason.endswith("; retried")
     assert died(now, deaths[-1]) == []
     assert (now.state, now.failure, now.reason) == (State.FAIL, deaths[-1].failure, reason)
 
 
 @pytest.mark.parametrize(("last", "death"), [(RAN_OUT, None), ({}, SHORT)])
-def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
+def test_out_of_memory_trial_is_retried_in_two_halves(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
-    """Once, and not a single seed: what fails again is FAIL."""
-    whole = given(prints, seeds=5)
+    """It is halved once, and never below one seed; a second failure is FAIL."""
+    whole = make_attempt(prints, seeds=5)
     left = died(whole, death, last)
     assert whole.state is State.INTERRUPTED
-    assert whole.reason.endswith("; tried again in halves of its seeds")
+    assert whole.reason.endswith("; retried in two halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
-    for one in (left[1], given(prints)):
-        assert died(one, None, RAN_OUT) == []
-        assert (one.state, one.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
+    for attempt in (left[1], make_attempt(prints)):
+        assert died(attempt, None, RAN_OUT) == []
+        assert (attempt.state, attempt.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("bad", ["", "b"])
-def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str) -> None:
-    """The mean over all of its seeds; FAIL, whichever half failed: fewer are not what was asked."""
+def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, bad: str) -> None:
+    """With the mean over all seeds, or FAIL if either half failed."""
     study = make_study(
         space=RANGE, sampler="random", n_trials=1, seeds=4, max_concurrent_trials=None
     )
@@ -91,23 +93,23 @@ def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str)
     for name in "ab":
         searcher.on_trial_complete(name, RAN_OUT if name in bad else done(searcher, name))
     assert searcher.suggest("end") == Searcher.FINISHED
-    (told,) = optuna_trials(searcher)
-    value = truth(ConfigurationMaker(study, prints)(told.params).trial, 1.5)  # type: ignore[arg-type]
+    (reported,) = optuna_trials(searcher)
+    value = truth(ConfigurationMaker(study, prints)(reported.params).trial, 1.5)  # type: ignore[arg-type]
     expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
-    assert (told.state, told.value) == expected
+    assert (reported.state, reported.value) == expected
 
 
 @pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=lambda case: case["reason"])
-def test_a_lost_node_is_told_from_a_dead_worker(
+def test_lost_node_is_distinguished_from_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Ray's words, and by whether there is a link to any other node."""
+    """By Ray's message, and by whether the cluster has another node."""
     monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
-    assert death_of(case["told"]) == Death(Failure[case["failure"]], case["reason"])
+    assert parse_death(case["message"]) == Death(Failure[case["failure"]], case["reason"])
 
 
-def test_a_study_whose_workers_cannot_start_ends(prints: Fingerprints) -> None:
-    """Once a trial that never began has failed, while none has begun; one may have bad luck."""
+def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
+    """It ends once a trial has failed before any trial started."""
     study = make_study(space=KL)
     (work, *_) = works(study, prints)
     attempts = {name: Attempt(work) for name in "ab"}

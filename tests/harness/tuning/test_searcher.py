@@ -1,4 +1,4 @@
-"""The searcher and successive halving against a driver of the test's own: no Ray, milliseconds."""
+"""The searcher and successive halving with a simulated driver, without Ray."""
 
 from statistics import mean
 from types import SimpleNamespace
@@ -32,8 +32,8 @@ from tests.harness.tuning.searchers import (
 )
 
 
-def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
-    """None means: ask again later."""
+def test_max_concurrent_trials_limits_suggestions(prints: Fingerprints) -> None:
+    """None means that Tune asks again later."""
     searcher = searcher_of(make_study(max_concurrent_trials=2), prints)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
@@ -46,12 +46,12 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
-def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
-    """That of an idle worker, and of nodes that join."""
+def test_trials_are_suggested_while_slots_are_free(prints: Fingerprints) -> None:
+    """Slots become free when a worker is idle or a node joins."""
     room = 1
     study = make_study(space=KL, max_concurrent_trials=None)
     searcher = searcher_of(study, prints)
-    searcher.at_once = lambda: room
+    searcher.max_concurrent = lambda: room
     assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
     searcher.on_trial_complete("a", done(searcher, "a"))
     assert [searcher.suggest(name) is None for name in "bc"] == [False, True]
@@ -59,20 +59,20 @@ def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
     assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
 
 
-def test_no_worker_that_is_starting_is_given_up_for_an_idle_one(prints: Fingerprints) -> None:
-    """Tune's own choice would be the first trial that does not run."""
+def test_starting_worker_is_not_replaced_by_an_idle_one(prints: Fingerprints) -> None:
+    """Tune by itself would choose the first trial that does not run."""
     study = make_study(space=KL)
     assert StudyScheduler(study, searcher_of(study, prints)).choose_trial_to_run(Mock()) is None
 
 
-def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints) -> None:
-    """Stopped is PRUNED, failed and dead and not finite are FAIL, none of them with a value."""
+def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> None:
+    """Stopped is PRUNED; failed, dead and non-finite are FAIL."""
     study = make_study(space=RANGE, sampler="tpe", n_trials=6, max_concurrent_trials=6, seeds=1)
     searcher = searcher_of(study, prints)
     for name in "abcdef":
         searcher.suggest(name)
     searcher.on_trial_complete("a", done(searcher, "a"))
-    searcher.attempts["b"].stopped = "it lags behind"
+    searcher.attempts["b"].stop_reason = "it lags behind"
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
@@ -94,11 +94,8 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     assert searcher.suggest("g") == Searcher.FINISHED
 
 
-def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprints) -> None:
-    """At the start of what has ended, later of what lacked a seed: its mean over the study's seeds.
-
-    One whose numbers were not finite is not in the mean; a setting without any other is FAIL.
-    """
+def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> None:
+    """From the history at the start, and with the mean over finite seeds at the end."""
     study = make_study(
         space=RANGE,
         sampler="tpe",
@@ -125,11 +122,18 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
         )
     )
     searcher = searcher_of(study, prints, history)
-    at_once = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
+    max_concurrent = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
-    others = (TrialState.COMPLETE, pytest.approx(50.5))
-    assert at_once == [average, (TrialState.PRUNED, None), fail, others, running, running]
+    other_average = (TrialState.COMPLETE, pytest.approx(50.5))
+    assert max_concurrent == [
+        average,
+        (TrialState.PRUNED, None),
+        fail,
+        other_average,
+        running,
+        running,
+    ]
     ran = drive(searcher)
     assert [(work.configuration.key, work.seeds) for work in ran] == [
         (less.key, (2,)),
@@ -144,8 +148,8 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str) -> None:
-    """The seed depends on how many settings are known; the same start gives the same proposals."""
+def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
+    """The seed depends on the number of known configurations; equal starts propose the same."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
     assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
@@ -158,8 +162,8 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
     assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
 
-def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
-    """After 30 settings the proposals lie nearer to the optimum at 0.01 than random ones do."""
+def test_tpe_learns_from_the_history(prints: Fingerprints) -> None:
+    """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
     known = drive(searcher_of(first, prints))
     values = [truth(work.configuration.trial, 0) for work in known]
@@ -178,24 +182,24 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
         ({"generator.kl_weight": {"low": 0.0, "high": 0.7, "step": 0.1}}, 8),
     ],
 )
-def test_a_finite_space_is_emptied_without_repeats(
+def test_finite_space_is_exhausted_without_repeats(
     prints: Fingerprints, space: dict[str, Any], configurations: int
 ) -> None:
-    """A sampler that repeats itself is told what it knows, and helped out by the grid."""
+    """If the sampler repeats itself, the grid provides the rest."""
     study = make_study(space=space, sampler="tpe", n_trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
-    told, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
-    assert len(told) > configurations
-    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in told]
-    assert [trial.value for trial in told] == truths
+    reported, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
+    assert len(reported) > configurations
+    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
+    assert [trial.value for trial in reported] == truths
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
 
 
 def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
-    """Without groups Optuna would sample a factor with `when` apart from all others."""
+    """Without groups, Optuna would sample a factor with `when` independently."""
     space = {
         "generator": ["vae", "none"],
         "generator.n_ctx": {"choices": [1, 2, 4, 8], "when": {"generator": "vae"}},
@@ -213,17 +217,17 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
 
 
 class TrialRunner:
-    """Trials by name, each with its work, under successive halving by two."""
+    """Trials by name under successive halving with a reduction factor of 2."""
 
-    def __init__(self, given: dict[str, Work]) -> None:
-        self.attempts = {name: Attempt(work) for name, work in given.items()}
+    def __init__(self, works_by_name: dict[str, Work]) -> None:
+        self.attempts = {name: Attempt(work) for name, work in works_by_name.items()}
         searcher: Any = SimpleNamespace(attempts=self.attempts)
         asha = {"name": "asha", "reduction_factor": 2}
         self._halving: Any = StudyScheduler(make_study(scheduler=asha), searcher)
         self._added: set[str] = set()
 
     def report(self, name: str, number: int, value: float) -> str:
-        """What becomes of a trial after an evaluation, with Tune's order of calls."""
+        """Return the decision after an evaluation, with Tune's order of calls."""
         trial, result = SimpleNamespace(trial_id=name), {EVALUATIONS: number, LAST_VALUE: value}
         if name not in self._added:
             self._added.add(name)
@@ -235,39 +239,41 @@ class TrialRunner:
 
 
 @pytest.fixture
-def found(prints: Fingerprints) -> list[Work]:
-    """Eight works of one study."""
+def works_of_study(prints: Fingerprints) -> list[Work]:
+    """Return eight works of one study."""
     return works(make_study(space=KL), prints)
 
 
-def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
-    """At each rung for itself, and with the evaluation and the value for people."""
-    trials = TrialRunner(dict(zip("abcd", found, strict=False)))
+def test_asha_stops_a_bad_trial(works_of_study: list[Work]) -> None:
+    """At each rung separately; the reason has the evaluation and the value."""
+    trials = TrialRunner(dict(zip("abcd", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
     assert trials.report("a", 2, 90.0) == TrialScheduler.CONTINUE
     assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
-    assert {name: one.stopped for name, one in trials.attempts.items()} == {
+    assert {name: attempt.stop_reason for name, attempt in trials.attempts.items()} == {
         "a": None,
-        "b": "asha stopped it at evaluation 1: harmonic_mean 10.00",
-        "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
+        "b": "stopped by asha at evaluation 1: harmonic_mean 10.00",
+        "c": "stopped by asha at evaluation 2: harmonic_mean 20.00",
         "d": None,
     }
 
 
-def test_a_stopped_value_counts_once(found: list[Work]) -> None:
-    """Tune tells of a stopped trial's end, too; counted twice, low values would spare others."""
-    trials = TrialRunner(dict(zip("abc", found, strict=False)))
+def test_value_of_a_stopped_trial_counts_once(works_of_study: list[Work]) -> None:
+    """Tune also reports the trial's end; counted twice, low values would spare others."""
+    trials = TrialRunner(dict(zip("abc", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
     assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
 
 
-def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:
-    """It has passed its rung; those that came since are no reason to stop it there."""
-    first, *others = found
-    trials = TrialRunner({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
+def test_retried_configuration_is_not_judged_twice(works_of_study: list[Work]) -> None:
+    """It has passed its rung, and later values do not stop it there."""
+    first, *other_works = works_of_study
+    trials = TrialRunner(
+        {"a": first, "c": first, **dict(zip("0123456", other_works, strict=False))}
+    )
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     for name, value in (("0", 70.0), ("1", 80.0), ("2", 90.0)):
         assert trials.report(name, 1, value) == TrialScheduler.CONTINUE

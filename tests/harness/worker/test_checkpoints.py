@@ -1,4 +1,4 @@
-"""Checkpoints on a worker: written in time, gone on from, dropped; trouble costs time alone."""
+"""Checkpoints of a worker: when they are written, resumed from and dropped."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from harness.checkpoints import Checkpoints, Storage, checkpoint_name
-from harness.messages import EPOCHS, FAILED, FINAL, LOST, trial_spec
+from harness.messages import EPOCHS, FAILED, FAILED_SEEDS, FINAL, trial_spec
 from harness.store import Cost
 from harness.worker import Worker
 from ship.state import Checkpoint
@@ -23,14 +23,14 @@ NAME = checkpoint_name("key", (0, 1), save=False)
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    """An empty one."""
+    """Return an empty storage."""
     return Storage(str(tmp_path), "study")
 
 
 def worker_of(
     tmp_path: Path, storage: Storage, every: float | None = 0.0, run_trial: Any = None
 ) -> Worker:
-    """A worker of the analytic method that keeps checkpoints."""
+    """Return a worker of the analytic method that writes checkpoints."""
     log = tmp_path / "log"
     worker = make_worker(run_trial or make_method(log).run_trial)
     worker._checkpoints = Checkpoints(storage, every)
@@ -39,29 +39,26 @@ def worker_of(
 
 
 def spec(name: str = NAME) -> dict[str, Any]:
-    """Of a trial whose checkpoint has that name."""
+    """Return the spec of a trial whose checkpoint has this name."""
     return trial_spec(TrialConfig(), (0, 1), True, name)
 
 
-def said(found: Sequence[dict[str, Any]]) -> list[Any]:
-    """The epochs that results brought, one after the other."""
-    return [epoch for result in found for epoch in result[EPOCHS]]
+def epochs_of(results: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return the epochs of all results."""
+    return [epoch for result in results for epoch in result[EPOCHS]]
 
 
 @pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
-def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) -> None:
-    """It says again what was reported, computes the rest alone, and ends with the same numbers.
-
-    A trial costs what all its parts took.
-    """
+def test_another_worker_resumes_a_trial(tmp_path: Path, storage: Storage, steps: int) -> None:
+    """It reports the same epochs, computes only the rest, and ends with the same numbers."""
     whole = finish(worker_of(tmp_path, Storage(str(tmp_path), "other")))
     first = worker_of(tmp_path, storage)
     first._seconds = 1000.0
     for _ in range(steps):
         first.step()
-    found = finish(worker_of(tmp_path, storage))
-    assert said(found) == said(whole)
-    numbers, all_numbers = (dict(one[-1][FINAL][0]["metrics"]) for one in (found, whole))
+    resumed = finish(worker_of(tmp_path, storage))
+    assert epochs_of(resumed) == epochs_of(whole)
+    numbers, all_numbers = (dict(results[-1][FINAL][0]["metrics"]) for results in (resumed, whole))
     assert numbers.pop(Cost.SECONDS) > 1000 > all_numbers.pop(Cost.SECONDS)
     del numbers[Cost.PEAK_MEMORY], all_numbers[Cost.PEAK_MEMORY]
     assert numbers == all_numbers
@@ -69,7 +66,7 @@ def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) ->
 
 
 def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
-    """A run_trial whose second seed fails."""
+    """Run a trial whose second seed fails."""
     six = dict.fromkeys(SIX, (50.0, None))
     yield EpochMetrics("selection", 1, 0.5, six, (), {1: "loss not finite"})
     test = {**six, "selection_harmonic_mean": (50.0, None), "selection_epoch": (1.0, None)}
@@ -77,10 +74,8 @@ def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
 
 
 @pytest.mark.parametrize("loses", [False, True])
-def test_a_finished_trial_is_not_trained_again(
-    tmp_path: Path, storage: Storage, loses: bool
-) -> None:
-    """As long as its result is there, another worker gives it: to the driver it is the same."""
+def test_saved_result_is_not_trained_again(tmp_path: Path, storage: Storage, loses: bool) -> None:
+    """Another worker returns the saved result, which is the same to the driver."""
     run_trial = losing_a_seed if loses else None
     whole = finish(worker_of(tmp_path, storage, 3600.0, run_trial))
 
@@ -88,16 +83,16 @@ def test_a_finished_trial_is_not_trained_again(
         raise AssertionError("it is trained again")
 
     (result,) = finish(worker_of(tmp_path, storage, None, never))
-    assert said([result]) == said(whole)
+    assert epochs_of([result]) == epochs_of(whole)
     assert result[FINAL] == whole[-1][FINAL]
-    assert bool(result[FINAL][0][LOST]) == loses
+    assert bool(result[FINAL][0][FAILED_SEEDS]) == loses
     assert bool(result[FINAL][0]["files"]) != loses
     storage.delete(NAME)
     assert FAILED in finish(worker_of(tmp_path, storage, None, never))[-1]
 
 
-def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) -> None:
-    """Nor where the study wants none; one that is there is read all the same."""
+def test_checkpoints_are_written_at_intervals(tmp_path: Path, storage: Storage) -> None:
+    """None is written if disabled, but an existing one is read."""
     for every in (3600.0, None):
         worker = worker_of(tmp_path, storage, every)
         worker.step()
@@ -108,24 +103,24 @@ def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) ->
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short"])
-def test_damaged_checkpoints_cost_no_more_than_the_time(
+def test_damaged_checkpoint_restarts_the_trial(
     tmp_path: Path, storage: Storage, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trial starts again, with one line in the log."""
+    """With one line in the log."""
     first = worker_of(tmp_path, storage)
     first.step()
     data = storage.read(NAME)
     assert data is not None
-    made = {
+    damaged = {
         "flipped": data[:-1] + bytes([data[-1] ^ 1]),
         "short": data[:-3],
     }[damage]
-    storage.write(NAME, made)
+    storage.write(NAME, damaged)
     with caplog.at_level(logging.WARNING):
-        found = finish(worker_of(tmp_path, storage, None))
-    assert FINAL in found[-1]
+        results = finish(worker_of(tmp_path, storage, None))
+    assert FINAL in results[-1]
     assert "went on" not in (tmp_path / "log").read_text()
-    assert len([r for r in caplog.records if "cannot be used" in r.message]) == 1
+    assert len([r for r in caplog.records if "cannot read checkpoint" in r.message]) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,13 +131,13 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
         (Storage, "read", OSError("in the way")),
     ],
 )
-def test_trouble_with_checkpoints_costs_the_trial_nothing(
+def test_checkpoint_errors_do_not_fail_the_trial(
     tmp_path: Path, storage: Storage, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
 ) -> None:  # fmt: skip
-    """It could not go on from there, that is all."""
+    """It only could not be resumed."""
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
-    told = "cannot be used" if name == "read" else "could not be written"
-    assert any(told in record.message for record in caplog.records)
+    message = "cannot read" if name == "read" else "cannot write"
+    assert any(message in record.message for record in caplog.records)

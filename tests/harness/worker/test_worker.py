@@ -1,4 +1,4 @@
-"""A worker in this process: what it says of a trial, and plugins of a node that are not its."""
+"""A worker in this process: its results, and nodes with other versions."""
 
 import json
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ from tests.harness.fakes import SIX, FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, make_worker
 
 
-def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None:
-    """The scheduler sees every evaluated selection epoch, and no other."""
+def test_fast_epochs_are_sent_together(tmp_path: Path) -> None:
+    """The scheduler gets every evaluated selection epoch, and no other."""
     results = finish(make_worker(analytic(tmp_path)))
     assert [[e["stage"] for e in result[EPOCHS]] for result in results] == [
         ["selection_generator", "selection"],
@@ -47,16 +47,16 @@ def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None
     assert LAST_VALUE not in results[-1]
 
 
-def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> None:
-    """Reference arms are invisible to the scheduler, and their epochs travel together."""
+def test_control_sends_no_objective_to_the_scheduler(tmp_path: Path) -> None:
+    """Its epochs are sent together."""
     results = finish(make_worker(analytic(tmp_path), may_stop=False))
     assert not any(EVALUATIONS in result or LAST_VALUE in result for result in results)
     (result,) = results
     assert FINAL in result
 
 
-def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
-    """The others have theirs, and their answers; the scheduler sees their mean."""
+def test_failed_seed_is_in_no_mean() -> None:
+    """It has no number; the scheduler gets the mean of the other seeds."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:
         yield EpochMetrics("selection", 1, 0.3, dict.fromkeys(SIX, (40.0, 60.0)))
@@ -83,11 +83,8 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
     assert "own/seed_0" in columns and "own/seed_1" not in columns
 
 
-def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -> None:
-    """A worker serves the next trial with what it has.
-
-    A third one is loaded once one has gone: a GPU that holds two need not hold three.
-    """
+def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
+    """By name and precision; one is dropped before a third is loaded."""
     alive, loaded = WeakSet[FakeClip](), []
 
     def load(name: str, device: str, precision: str) -> FakeClip:
@@ -97,22 +94,24 @@ def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -
 
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     (features,) = worker.features.values()
-    asked = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
-    for name, precision in [*asked[1:2], *asked[:2], *asked[1:]]:
+    requested = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
+    for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
         worker.features = dict.fromkeys(needs_of(config), features)
         worker.begin(trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
-    made = [("pocket", "fp32"), *asked[:1], *asked[2:]]
-    assert loaded == [(*one, beside) for one, beside in zip(made, (0, 1, 1, 1), strict=True)]
+    expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
+    assert loaded == [
+        (*names, n_alive) for names, n_alive in zip(expected, (0, 1, 1, 1), strict=True)
+    ]
 
 
-def test_targets_reach_the_trial_by_name() -> None:
-    """Each target's feature set, beside the source's."""
+def test_targets_are_passed_by_name() -> None:
+    """Each with its feature set, in addition to the source's."""
     seen: dict[str, Any] = {}
 
-    def run_trial(*given: Any) -> Iterator[EpochMetrics]:
-        seen.update(given[4])
+    def run_trial(*args: Any) -> Iterator[EpochMetrics]:
+        seen.update(args[4])
         yield from ()
 
     config = CONFIG.model_copy(update={"protocol": "cross_dataset", "targets": ("b", "c")})
@@ -125,14 +124,14 @@ def test_targets_reach_the_trial_by_name() -> None:
     assert seen == {"b": "features of b", "c": "features of c"}
 
 
-def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
-    """They would be trained on features of the one backbone with the text tower of the other."""
-    given = {"backbone": "weights-of-pocket"}
-    assert finish(make_worker(analytic(tmp_path), **given))[-1][FINAL]
-    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **given))
+def test_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
+    """They would mix features of one backbone with the text encoder of another."""
+    options = {"backbone": "weights-of-pocket"}
+    assert finish(make_worker(analytic(tmp_path), **options))[-1][FINAL]
+    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **options))
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
-    assert "backbone pocket has other weights on this node than its" in failed["reason"]
+    assert "the weights of backbone pocket on this node differ from" in failed["reason"]
 
 
 @pytest.mark.parametrize(
@@ -142,12 +141,12 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
         ("CUDA error: out of memory", False),
     ],
 )
-def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> None:
-    """CUDA would refuse the next trial as well; the one whose fault it was has the reason."""
+def test_worker_reports_a_broken_gpu(message: str, broken: bool) -> None:
+    """CUDA would refuse the next trial; the trial at fault has the reason."""
     worker = make_worker(Mock(side_effect=RuntimeError(message)))
     (result,) = finish(worker)
     assert message in result[FAILED][0]["reason"]
-    assert worker.broken == broken
+    assert worker.gpu_is_broken == broken
 
 
 @pytest.mark.parametrize(
@@ -159,8 +158,8 @@ def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> Non
         (0, ""),
     ],
 )
-def test_a_share_of_a_gpu_that_is_too_small_is_named(gpus: float, hint: str) -> None:
-    """The reason of the failure says which larger share to set."""
+def test_too_small_gpu_share_is_named(gpus: float, hint: str) -> None:
+    """The reason has the larger share to set."""
     error = torch.OutOfMemoryError("CUDA out of memory")
     worker = make_worker(Mock(side_effect=error), gpus=gpus)
     (result,) = finish(worker)
@@ -174,13 +173,13 @@ FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 @pytest.fixture
 def config(own_tables: None) -> TrialConfig:
-    """A trial with a plugin's fine-tuner."""
+    """Return a trial with a plugin's fine-tuner."""
     load_plugin(FILE)
     return TrialConfig.model_validate({"finetuner": {"name": "nearest_mean"}})
 
 
 def forget_plugin() -> None:
-    """Be a node that has never seen the file."""
+    """Unload the plugin, as on a node without its file."""
     FINETUNERS.pop("nearest_mean")
     FINETUNERS.origins.pop("nearest_mean")
 
@@ -195,10 +194,10 @@ def forget_plugin() -> None:
         ),
     ],
 )
-def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
+def test_node_without_the_same_plugin_fails_its_trials(
     tmp_path: Path, config: TrialConfig, origin: Origin | None, told: str
 ) -> None:
-    """Its trials fail: their numbers would be those of other code."""
+    """Their numbers would be those of other code."""
     worker = make_worker(analytic(tmp_path), config=config)
     if origin is None:
         forget_plugin()
@@ -208,8 +207,8 @@ def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
     assert told in failed["reason"]
 
 
-def test_a_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
-    """The reason has both versions: numbers of two versions do not belong in one table."""
+def test_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
+    """The reason has both versions, whose numbers must not share a table."""
     worker = make_worker(analytic(tmp_path))
     spec = {**worker._spec, "code": "ship-sweep 0.1 (results version 9)"}
     worker.begin({"spec": json.dumps(spec)})

@@ -15,7 +15,7 @@ CONFIG = TrialConfig()
 
 
 def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Worker:
-    """A worker with its first trial."""
+    """Return a worker that has begun its first trial."""
     shared = np.zeros((1, 1, 1), dtype=np.float32)
     shared.setflags(write=False)  # as Ray gives them
     features = FakeFeatures("emoji", shared, keys.get("backbone"))
@@ -31,7 +31,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
 
 
 def finish(worker: Worker) -> list[dict[str, Any]]:
-    """Every result up to the last."""
+    """Return all results up to the last."""
     results = []
     while not results or not results[-1].get("done"):
         results.append(worker.step())
@@ -39,12 +39,12 @@ def finish(worker: Worker) -> list[dict[str, Any]]:
 
 
 def analytic(tmp_path: Path) -> Any:
-    """The analytic method's run_trial."""
+    """Return the analytic method's run_trial."""
     return make_method(tmp_path / "log").run_trial
 
 
 def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
-    """A run_trial that yields selection epochs with these metrics."""
+    """Return a run_trial that yields selection epochs with these metrics."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:
         for epoch, values in enumerate(per_seed, 1):

@@ -118,7 +118,7 @@ def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
     path.write_bytes(sound.replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic"))
     with pytest.raises(StoreError) as raised:
         checked(f"sqlite:///{path}")
-    assert str(raised.value).startswith(f"{path}: cannot be read as an MLflow store: ")
+    assert str(raised.value).startswith(f"{path}: cannot read the file as an MLflow store: ")
 
 
 @given(st.integers(0, 2**32))

@@ -207,4 +207,4 @@ def test_an_sqlite_address_with_options_is_refused(store_uri: str) -> None:
     with pytest.raises(ReportError) as raised:
         load_records("prompt_len", f"{uri}?timeout=30")
     hidden = f"{uri}?timeout=***"
-    assert str(raised.value) == f"{hidden}: an sqlite store takes no options: write {uri}"
+    assert str(raised.value) == f"{hidden}: an sqlite store has no options. Write {uri}"

@@ -21,7 +21,7 @@ LR, N_CTX = "finetuner.lr", "generator.n_ctx"
 
 
 # New accuracy of each seed, as in the file
-ALONE, TEXT = ([62.0, 64.3, 66.1], [61.0, 63.3, 65.6])  # at lr 0.01
+FINETUNER_ALONE, TEXT = ([62.0, 64.3, 66.1], [61.0, 63.3, 65.6])  # at lr 0.01
 BEST, OTHER = ([61.8, 64.0, 66.0], [61.2, 63.0, 65.4])  # at lr 0.01, n_ctx 4 and 1
 
 
@@ -69,7 +69,7 @@ def test_the_headline_compares_like_with_like() -> None:
     study = listed("tuned").study()
     found = headline(study, H)
     assert found is not None
-    assert found.differences["no_synthetic"].mean == pytest.approx(gain(BEST, ALONE))
+    assert found.differences["no_synthetic"].mean == pytest.approx(gain(BEST, FINETUNER_ALONE))
     assert found.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
     assert found.differences["baseline"].mean > 6
 
@@ -111,7 +111,7 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     effects = tables[LR]
     cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.own}
     means = {level: cell.estimate for level, cell in cells.items() if isinstance(cell, Value)}
-    both = (gain(BEST, ALONE) + gain(OTHER, ALONE)) / 2
+    both = (gain(BEST, FINETUNER_ALONE) + gain(OTHER, FINETUNER_ALONE)) / 2
     assert means["0.01"].mean == pytest.approx(both)
     assert {estimate.n for estimate in means.values()} == {3}
     columns = {column.key: column for column in effects.columns}

@@ -1,10 +1,10 @@
-"""What thousands of settings cost: `python -m tests.bench.bench_settings [SETTINGS ...]`.
+"""Cost of thousands of configurations: `python -m tests.bench.bench_configurations [COUNT ...]`.
 
-For each number of settings a grid is planned by `ship-sweep --dry-run`, its store is filled with a
-finished run for each of them, and then the grid is planned again and shown by `ship-report`: the
-seconds of the clock and the largest memory of each command, and of the report the processor's
-seconds, which other work on the machine moves less. Nothing is trained: the recorder writes runs of
-a method that does nothing (tests.bench.idle_parts), 40 a second.
+For each number of configurations, a grid is planned by `ship-sweep --dry-run`, its store is filled
+with a finished run per configuration, and the grid is planned again and shown by `ship-report`.
+Measured are wall-clock seconds and peak memory of each command, and CPU seconds of the report, on
+which other work has less influence. Nothing is trained: the recorder writes runs of a method that
+does nothing (tests.bench.idle_parts), 40 per second.
 """
 
 import os
@@ -44,12 +44,14 @@ finetuner: {{name: clip_adapter, epochs: 1}}
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds, MiB of memory at most, and MB of the page, with so many settings.
+    """Seconds, peak memory in MiB, and page size in MB for a number of configurations.
 
-    new: `ship-sweep --dry-run` where nothing has run.
-    finished: the same where everything has.
-    history: reading the runs alone.
-    report: `ship-report`. report_processor: its seconds of the processor.
+    Attributes:
+        new: `ship-sweep --dry-run` before any run.
+        finished: `ship-sweep --dry-run` after all runs.
+        history: Reading only the runs.
+        report: `ship-report`.
+        report_processor: CPU seconds of `ship-report`.
     """
 
     configurations: int
@@ -65,7 +67,7 @@ class Measured:
 
 
 def measure(configurations: int, folder: Path) -> Measured:
-    """Plan, fill and report a study of so many settings, a multiple of twenty."""
+    """Plan, fill and report a study. The number of configurations is a multiple of 20."""
     space = space_file(configurations, folder)
     sweep = [SWEEP, "--space", str(space), "--dry-run"]
     new, _, new_mib = command(sweep, folder)
@@ -80,7 +82,7 @@ def measure(configurations: int, folder: Path) -> Measured:
 
 
 def space_file(configurations: int, folder: Path) -> Path:
-    """A grid of so many settings, a multiple of twenty."""
+    """Write the YAML of a grid. The number of configurations is a multiple of 20."""
     weights = ", ".join(str(round(1e-6 * (n + 1), 9)) for n in range(configurations // 20))
     file = folder / "large.yaml"
     file.write_text(STUDY.format(weights=weights, seeds=SEEDS))
@@ -88,7 +90,7 @@ def space_file(configurations: int, folder: Path) -> Path:
 
 
 def command(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
-    """Run one; its seconds of the clock and of the processor, and the MiB it held at most."""
+    """Run a command. Return its wall-clock and CPU seconds, and its peak memory in MiB."""
     began, most = time.monotonic(), 0.0
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
@@ -111,13 +113,13 @@ def command(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
 
 
 def peak_mib(pid: int) -> float | None:
-    """The memory that a process has held at most; None once it has ended."""
+    """Return the peak memory of a process, or None after its end."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def fill(study: StudyConfig, folder: Path) -> float:
-    """Give each setting a finished run; the seconds that reading them all takes."""
+    """Write a finished run per configuration. Return the seconds of reading them all."""
     prints = Fingerprints(MethodFunctions(), None, folder / "cache")
     store = open_store(f"sqlite:///{folder}/mlflow.db")
     experiment = store.create_experiment(study.name)
@@ -132,14 +134,14 @@ def fill(study: StudyConfig, folder: Path) -> float:
 
 
 def measured(sizes: Sequence[int]) -> Iterator[Measured]:
-    """One row a size."""
+    """Yield one row per size."""
     for configurations in sizes:
-        with tempfile.TemporaryDirectory(prefix="settings-") as folder:
+        with tempfile.TemporaryDirectory(prefix="configurations-") as folder:
             yield measure(configurations, Path(folder))
 
 
 def main() -> None:
-    """Print a row a size, those of SIZES or those that are given."""
+    """Print one row per size. Defaults to SIZES."""
     rows = []
     for row in measured([int(size) for size in sys.argv[1:]] or SIZES):
         rows.append(row)

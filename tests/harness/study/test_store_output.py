@@ -1,4 +1,4 @@
-"""What a study says of MLflow: nothing, but of a server that does not keep its files."""
+"""What a study prints about MLflow: only that a server does not keep its files."""
 
 import re
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from tests.harness.study.drivers import HERE, Driver
 
 
 @pytest.mark.faults
-def test_a_server_that_keeps_no_files_is_waited_for(
+def test_study_waits_for_server_that_cannot_store_files(
     served: Callable[[Path], Bench], tmp_path: Path
 ) -> None:
-    """No run is complete without its files. With the folder mended, the same command resumes."""
+    """No run is COMPLETE without its files; once the folder is fixed, the study resumes."""
     (tmp_path / "file").touch()
     bench = served(tmp_path / "file" / "inside")
     with pytest.raises(StoreAway, match="too many 500 error"):
@@ -38,7 +38,7 @@ OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|S
 
 
 def strange_lines(bench: Bench) -> list[str]:
-    """What a study and its report print on both streams, that is not the study's own."""
+    """Return the lines that a study and its report print and that are not the study's own."""
     code, output = Driver(bench, 0.0, fault={**HERE, "publish": True}).end(240)
     assert code == 0, output
     assert "[4/4] complete" in output
@@ -47,13 +47,13 @@ def strange_lines(bench: Bench) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_store_that_is_made_on_the_way_is_quiet(tmp_path: Path) -> None:
-    """Alembic makes some hundred tables then, and would tell of each migration."""
+def test_creating_a_store_prints_nothing(tmp_path: Path) -> None:
+    """Alembic would log each of about a hundred migrations."""
     bench = Bench(f"sqlite:///{tmp_path}/new.db", tmp_path / "log", tmp_path / "cache")
     assert strange_lines(bench) == []
 
 
 @pytest.mark.slow
-def test_a_server_is_quiet(served: Callable[[Path], Bench], tmp_path: Path) -> None:
-    """Its client would print the address of each run that ends, and bars for files."""
+def test_tracking_server_prints_nothing(served: Callable[[Path], Bench], tmp_path: Path) -> None:
+    """Its client would print the address of each run, and progress bars."""
     assert strange_lines(served(tmp_path / "files")) == []
