@@ -1,6 +1,7 @@
 """The pages say what is there: links, options, studies, and what is derived from code."""
 
 import json
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -258,6 +259,13 @@ def test_nav_has_every_page() -> None:
     listed = re.findall(r"[\w/-]+\.md", str(nav))
     pages = (page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
     assert sorted(listed) == sorted(pages)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documented_objects_exist(page: Path) -> None:
+    """Each object whose docstring a page shows (`::: NAME`) is in the code."""
+    for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M):
+        assert pkgutil.resolve_name(name)
 
 
 def test_versions_agree() -> None:
