@@ -185,7 +185,7 @@ def uneven_noise(layout: Design) -> Iterator[str]:
     noisy = min(parts, key=lambda part: part.p, default=None)
     is_noisy = noisy is not None and noisy.p < alpha
     if noisy and is_noisy and not (far and is_far and far.row in noisy.rows):
-        yield f"of {noisy.name} varies over seeds more than the rest"
+        yield f"of {noisy.name} varies more over seeds than the rest"
     skewed = skewed_noise(layout.values[kept])
     if skewed and skewed.p < alpha and not (is_far or is_noisy):
         yield f"has skewed noise (skewness {number(skewed.skewness, signed=True)})"

@@ -105,12 +105,12 @@ def plain_text(view: RenderableType, width: int) -> str:
 
 def _notes_grid(notes: Sequence[str]) -> Grid:
     """Return the notes with a hanging indent."""
-    listed = Grid.grid(padding=(0, 1, 0, 0))
-    listed.add_column(style="dim")
-    listed.add_column(style="dim", overflow="fold")
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid.add_column(style="dim")
+    grid.add_column(style="dim", overflow="fold")
     for note in notes:
-        listed.add_row("·", printable(note))
-    return listed
+        grid.add_row("·", printable(note))
+    return grid
 
 
 def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:

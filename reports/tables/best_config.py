@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.store import COMPETING
-from reports.formatting import listed
+from reports.formatting import join_names
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
@@ -108,7 +108,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     differences = {
         name: comparison.difference for name, comparison in compared.items() if comparison
     }
-    named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
+    named = join_names([spelled(group, factor_labels(whole)) for group in best], "; ")
     configuration = f"{len(best)} tied configurations: {named}" if len(best) > 1 else named
     return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 

@@ -314,12 +314,12 @@ def factor_labels(study: Study) -> list[Column]:
     return names or [Column("configuration", "configuration", align="left")]
 
 
-def spelled(group: Group, columns: Sequence[Column]) -> str:
-    """Return a row as text: "n_ctx 4", or the label of a control; "" without factors."""
+def spelled(group: Group, columns: Sequence[Column], separator: str = ", ") -> str:
+    """Return a row as text: "n_ctx 4, shots 16", or the label of a control; "" without factors."""
     if group.control:
         return group.labels[0].text
     named = zip(columns, group.labels, strict=False)
-    return ", ".join(
+    return separator.join(
         f"{column.heading} {label.text}"
         for column, label in named
         if column.key != "configuration" and label.text != DASH

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.store import ALONE, CONTROLS, CORRECT_FILE, FAIL, FLAGS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
-from reports.formatting import listed
+from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
 from reports.tables.families import Family
@@ -141,7 +141,7 @@ def group_table(
             flags=trials.flags(),
             compared=family.compared.get(group) if compares else None,
             name=words or first,
-            level=first if len(labels) == 1 else words,
+            level=first if len(labels) == 1 else spelled(group, labels, " with "),
         )
 
     every = [*labels, *columns]
@@ -232,7 +232,7 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
     absent = all_rows(study).counts.absent()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absent:
-        why = f" ({listed(reasons.to_list(), '; ')})" if len(reasons) else ""
+        why = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
         yield f"not in any mean: {', '.join(absent)}{why}"
     counted = {
         "configurations not tried yet": study.untried,
@@ -254,7 +254,7 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
             for row_flag in row.flags
             if row_flag.name == flag.name
         ]
-        where = listed(
+        where = join_names(
             [f"{name}: {row_flag.raised} of {row_flag.of}" for name, row_flag in raised_by_row],
             "; ",
         )

@@ -83,7 +83,7 @@ def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     report = make_report(study)
     assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
     best = report.answer.findings[0].text
-    assert "against the baseline" in best and "fine-tuner alone" not in best
+    assert "compared with the baseline" in best and "fine-tuner alone" not in best
 
 
 @pytest.mark.parametrize(("joint", "told"), [(-13.0, True), (-1.2, False)])
@@ -97,7 +97,7 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, tol
     builder.trial({}, alone, control="no_synthetic")
     answer = make_report(builder.study()).answer
     (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
-    assert "H is equivalent to the fine-tuner alone (0.0 ± 0.1" in text
+    assert "Compared with the fine-tuner alone, H is equivalent (0.0 ± 0.1" in text
     assert ("; joint H −13.0 ± 0.9)." in text) is told
     assert ("joint H" in text) is told
 

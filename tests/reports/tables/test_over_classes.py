@@ -76,7 +76,7 @@ def over_classes(study: Study) -> dict[str, object]:
 def test_an_answer_warns_of_few_classes(study: Study) -> None:
     """A loss of few classes is often not among so few; the number is of the half with fewer."""
     half = min(sum(SEEN), sum(not seen for seen in SEEN)) // IMAGES
-    told = f"Intervals over classes rest on {half} classes"
+    told = f"Intervals over classes are based on only {half} classes"
     assert any(line.startswith(told) for line in make_report(study).answer.cautions)
 
 
