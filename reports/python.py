@@ -45,7 +45,7 @@ def load_study(
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
-            raise ReportError(f"load_study: {key} must be a text, got {value!r}")
+            raise ReportError(f"load_study: {key} must be a string, got {value!r}")
     study = load_records(name, str(tracking_uri) if tracking_uri else None)
     return LoadedStudy(make_report(study, metric))
 

@@ -17,7 +17,7 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "none is better and cheaper", "other"  # kinds of configurations
+OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations
 
 
 def cost_points(study: Study, metric: str) -> Points:

@@ -185,7 +185,7 @@ def importance_findings(
         for effect in (*importance.factors, *importance.pairs)
         if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm)
     ]
-    shares = []
+    shares: list[str] = []
     for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
         factors = " and ".join(names[key] for key in effect.factors)
         subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"

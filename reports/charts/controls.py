@@ -75,7 +75,7 @@ def control_lines(
             continue
         height, reach = max(point["y"] for point in points), _REACH * (drawn[1] - drawn[0])
         if any(not drawn[0] - reach <= point["y"] <= drawn[1] + reach for point in points):
-            words, points = f"{words} (beyond)", []
+            words, points = f"{words} (outside the plot)", []
         lines.append(ControlLine(control, words, height, points, is_matched))
     return sorted(lines, key=lambda line: -line.height)
 

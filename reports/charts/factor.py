@@ -86,12 +86,12 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         texts = [f"{level_text(point[field])} {number(point['y'], decimals)}" for point in means]
         caption += f" Means with 95% intervals: {', '.join(texts)}."
         if any(vega.beyond_frame(means, encoding["y"]).values()):
-            caption += " Arrow heads: the interval goes beyond the frame."
+            caption += " Arrowheads mark intervals that extend beyond the frame."
     if lines:
         caption += f" Lines: {', '.join(line.words for line in lines)}."
     subtitle = ""
     if len(study.factors) > 1:
-        subtitle = "each dot one configuration" if scattered else "mean over the other factors"
+        subtitle = "each dot is a configuration" if scattered else "mean over the other factors"
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
@@ -121,11 +121,11 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
         " Diamonds are means with 95% intervals."
     )
     if any(vega.beyond_frame(means, encoding["y"]).values()):
-        caption += " Arrow heads: the interval goes beyond the frame."
+        caption += " Arrowheads mark intervals that extend beyond the frame."
     if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)
-    yield vega.chart(study, place, title, caption, layers, subtitle="each method by itself")
+    yield vega.chart(study, place, title, caption, layers, subtitle="each method separately")
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:

@@ -18,7 +18,7 @@ MIN_POINTS = 4  # configurations in a scatter plot
 # quality measures of the class means that have a chart, with the titles of their axes
 _SHOWN = {
     "cosine_to_mean": "cosine of synthetic to real class means",
-    "synthetic_to_real": "% right of synthetic class means on real images",
+    "synthetic_to_real": "accuracy of synthetic class means on real images (%)",
 }
 
 
@@ -58,7 +58,9 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     values.sort(key=lambda value: -value["share"])
     y = vega.steps("effect", None, values, axis={})
     unit = f"% of the variance of {head}"
-    caption = f"Share of the variance of {head} between configurations, 95% over seeds"
+    caption = (
+        f"Share of the variance of {head} between configurations, with 95% intervals over seeds"
+    )
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     if importance.over.sampled:
         count = len(importance.over.configurations)
@@ -104,12 +106,16 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         *vega.intervals(values, at, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
-    best = f" The {MAX_CURVES} best by selection." if len(keys) > MAX_CURVES else ""
+    best = (
+        f" Only the {MAX_CURVES} best configurations by selection are drawn."
+        if len(keys) > MAX_CURVES
+        else ""
+    )
     if len(labels) > vega.MAX_NAMED:
-        best += " From dark to light: from the best configuration by selection to the last."
+        best += " Colors from dark to light: from the best configuration by selection to the worst."
     caption = (
-        f"Selection {head} while training, the mean over a run's seeds; a band where a"
-        f" configuration has several runs.{best}"
+        f"Selection {head} during training: mean over the seeds of a run. Bands: 95% intervals over"
+        f" the runs of a configuration.{best}"
     )
     last: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
@@ -137,9 +143,9 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         [*drawn, *best], at, tooltip, name="configurations", size=45
     )
     caption = (
-        f"Each point is a configuration: wall seconds of a seed against its mean test {head} with"
-        " its 95% interval. Marked: no other configuration has as good a selection score for as few"
-        " seconds." + some
+        f"Each point is a configuration: mean test {head} with its 95% interval against wall-clock"
+        " seconds per seed. Pareto-optimal: no other configuration has as good a selection score in"
+        " as few seconds." + some
     )
     place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers)
@@ -167,8 +173,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         }
         caption = (
             f"Each point is a configuration with synthesized features: test {head} against {short},"
-            " means over seeds. That they go together need not mean that one makes the other."
-            + some
+            " means over seeds. An association need not be causal." + some
         )
         place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {short}"
         layers = [vega.points(encoding, name="configurations", size=45, color=vega.MEAN)]

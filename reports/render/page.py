@@ -152,7 +152,7 @@ def overview_lines(
         about = "; ".join(", ".join(values) for values in study_entry["sought"].values() if values)
         yield f"{study_entry['study'].name} ({study_entry['ran']}; {about})"
         yield from (f"  {finding.sentence}" for finding in study_entry["answer"].leading)
-    yield from (f"left out: {line}" for line in left_out)
+    yield from (f"no report: {line}" for line in left_out)
 
 
 def _level_texts(study: Study, key: str) -> Iterator[str]:

@@ -84,11 +84,15 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
         notes = [note for note in notes if legend or not isinstance(note, Legend)]
         previous_notes |= set(notes)
         if dropped:
-            notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
+            notes.append(
+                f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
+            )
         parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     hints = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
-    hints += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
+    hints += (
+        [] if legend else ["the columns are explained by ship-report NAME --notes and on the page"]
+    )
     if hints:
         parts.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
     return Group(*parts)

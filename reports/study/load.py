@@ -175,7 +175,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """
     parents = [r for r in runs if r.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
-        raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
+        raise ReportError(f"{name}: this MLflow experiment is not a ship-sweep study")
     with _as_report_errors():
         record = StudyRecord.from_tags(parents[-1].tags)
     warnings: list[str] = []

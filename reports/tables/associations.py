@@ -69,10 +69,10 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     tested = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
         if is_random
-        else f"no p, since {study.sampler} moves all factors towards good configurations"
+        else f"no p, because {study.sampler} moves all factors towards good configurations"
     )
     note = (
-        f"one point per finished configuration: its mean {head} over seeds; [bootstrap 95%"
+        f"one value per finished configuration: its mean {head} over seeds; [bootstrap 95%"
         f" interval]; {tested}; a dash: the factor or {head} is the same in all configurations, or"
         f" fewer than {stats.MIN_RANKED} have finished"
     )
@@ -185,12 +185,12 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("p", "Holm p", lambda line: known(PValue, line.p), drop=1),
     ]
     note = (
-        f"each seed alone, over its configurations with synthesized features. ρ: Spearman's, of the"
-        f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
-        " standard deviation of the measure between configurations. Both: mean over seeds with its"
-        f" 95% t-interval; p: t-test of the slope, Holm over the measures. Other"
-        f" configurations may go otherwise, and a measure may go with {head} because both follow"
-        " a third"
+        "computed for each seed separately, over its configurations with synthesized features. ρ:"
+        f" Spearman correlation of the measure with {head}; {head} per SD: slope of {head} on the"
+        " measure, in points per standard deviation of the measure between configurations. Both:"
+        " mean over seeds with its 95% t-interval. p: t-test of the slope, Holm-corrected over the"
+        " measures. Other configurations may behave differently, and an association need not be"
+        " causal"
     )
     title = f"{head} against the quality of synthesized features"
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]

@@ -94,7 +94,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
         if read and is_controlled and varies and lacks:
             home = controls_dataset(study)
             column = f"vs {CONTROLS[ALONE][0]}"
-            why = f"no column {column}: controls run on {home} only, whose table has it"
+            why = f"no column {column}: the controls ran only on {home}; see its table"
             table = dataclasses.replace(table, notes=(*table.notes, why))
         yield table
 

@@ -28,7 +28,7 @@ AVERAGE_OF_ALL: Final = "average of 11"
 _OF_METHOD = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _OF = (
-    f"published figures are of protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
+    f"published figures are for protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
     f" ({' or '.join(BACKBONES)}), {SHOTS} shots and all classes of a dataset"
 )
 
@@ -91,7 +91,7 @@ def published_table(study: Study) -> Table:
     """
     lines = [*_published_lines(study)]
     columns = [
-        Column("setting", "setting", lambda line: Text(line.configuration), "left"),
+        Column("configuration", "configuration", lambda line: Text(line.configuration), "left"),
         Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
@@ -99,12 +99,12 @@ def published_table(study: Study) -> Table:
         columns += _metric_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
-        "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
-        " settings in other ways (SHIP's authors on test images)"
+        "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
+        " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
         if lines
-        else "nothing here can be compared with them"
+        else "this study has no result that can be compared with them"
     )
-    title = "published next to measured"
+    title = "published and measured results"
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 

@@ -45,10 +45,10 @@ def selection_tables(study: Study) -> list[Table]:
     if len(columns) == scores:
         return []
     note = (
-        "sel.: on the images that selection looks at, at what it chose; alpha, beta, ratio: how"
-        " many seeds took each value"
+        "sel.: score on the selection images with the chosen values; alpha, beta, ratio: chosen"
+        " values, each with the number of seeds that chose it"
     )
-    title = "what selection chose"
+    title = "values chosen by selection"
     return [group_table(first, groups, "selected", title, columns, [note], place="files")]
 
 
@@ -148,7 +148,7 @@ def quality_tables(study: Study) -> list[Table]:
         key = hidden[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
-        "n: finished seeds with synthesized features. datasets: those that a row's average is over",
+        "n: finished seeds with synthesized features. datasets: number in a row's average",
         "; ".join(measure.meaning for measure in shown if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test images"

@@ -134,7 +134,7 @@ def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
     builder.trial({}, alone, control="no_synthetic")
     builder.trial({"dataset": "a", LR: 0.01}, alone, control="no_synthetic")
     tables = {table.name: table for table in build_tables(builder.study()) if table.kind}
-    why = "no column vs fine-tuner alone: controls run on a only, whose table has it"
+    why = "no column vs fine-tuner alone: the controls ran only on a; see its table"
     compared = {
         name for name, t in tables.items() if "vs_no_synthetic" in {c.key for c in t.columns}
     }

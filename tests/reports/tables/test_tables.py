@@ -118,7 +118,7 @@ def test_no_number_is_nan() -> None:
 )
 def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:
     """One line names the metrics that there are."""
-    with pytest.raises(ReportError, match=rf"no test metric '{metric}'; metric may be: {choices}"):
+    with pytest.raises(ReportError, match=rf"no test metric '{metric}'; choices: {choices}"):
         build_tables(builder.study(), metric)
 
 
