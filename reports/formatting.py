@@ -24,7 +24,7 @@ PLAIN = Dialect()
 STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 
 
-def broken(heading: str) -> list[str]:
+def break_heading(heading: str) -> list[str]:
     """Split a heading into short lines: between words, and within names of datasets.
 
     For example, "oxford_pets" and "food101" become two lines each.

@@ -107,12 +107,12 @@ class LoadedStudy:
         It has the mean, its interval and n. For the report's metric it also has the difference to
         the baseline with its interval, p-values and verdict.
         """
-        return estimates(self._report.every_table)
+        return estimates(self._report.all_tables)
 
     @property
     def tables(self) -> list[str]:
         """Table names that table() accepts."""
-        return [table.name for table in self._report.every_table]
+        return [table.name for table in self._report.all_tables]
 
     def table(self, name: str | None = None) -> TableView:
         """Return one of the tables.
@@ -123,7 +123,7 @@ class LoadedStudy:
         Raises:
             ReportError: If there is no such table (one line with the choices).
         """
-        by_name = {table.name: table for table in self._report.every_table}
+        by_name = {table.name: table for table in self._report.all_tables}
         chosen = next(iter(by_name)) if name is None else name
         if chosen not in by_name:
             raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(by_name)})")

@@ -16,7 +16,7 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    known,
+    optional_cell,
 )
 from reports.stats import Estimate
 from reports.study import Study, heading
@@ -57,14 +57,14 @@ def _grid_table(study: Study, importance: Importance) -> Table:
             lambda effect: Text(_effect_text(effect, names) or "remainder"),
             "left",
         ),
-        Column("share", shares, lambda effect: known(Ranged, effect.share, decimals=0)),
+        Column("share", shares, lambda effect: optional_cell(Ranged, effect.share, decimals=0)),
         Column(
             "freedom",
             "df",
-            lambda effect: known(Quantity, effect.freedom or None, decimals=0),
+            lambda effect: optional_cell(Quantity, effect.freedom or None, decimals=0),
             drop=1,
         ),
-        Column("p", "Holm p", lambda effect: known(PValue, effect.holm)),
+        Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm)),
     ]
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
@@ -93,7 +93,7 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     head, count = heading(study.protocol, over.metric), len(over.configurations)
 
     def share(effect: Effect) -> Cell | None:
-        return known(Quantity, effect.share and effect.share.mean, decimals=0)
+        return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
         Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),

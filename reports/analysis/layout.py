@@ -106,9 +106,9 @@ def layout(study: Study, metric: str) -> Design:
         Unavailable: If nothing has finished, or if no factor varies.
     """
     part = subject(study, metric)
-    by_key = {configuration.key: configuration for configuration in part.own}
+    by_key = {configuration.key: configuration for configuration in part.non_controls}
     column = f"test/{metric}"
-    finished = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
+    finished = tables.configuration_rows(part).filter(state=COMPLETE).drop_nulls(column)
     if finished.is_empty():
         raise Unavailable("no configuration has finished")
     seeds = sorted(finished["seed"].unique().to_list())
@@ -143,7 +143,7 @@ def subject(study: Study, metric: str) -> Study:
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
-    part = tables.averaged(study)
+    part = tables.average_over_datasets(study)
     if part is None:
         raise Unavailable("no method is wanted on every dataset")
     apart = [factor.key for factor in part.factors if factor.key in APART]

@@ -14,7 +14,7 @@ from reports.stats import compare_paired, most_by_guessing
 from reports.study import Study, heading
 from reports.tables import (
     Group,
-    baseline_setting,
+    baseline_configuration,
     configuration_groups,
     control_groups,
     controls_dataset,
@@ -68,10 +68,10 @@ def _saturated(study: Study) -> Limit | None:
     """Return the limit if selection is saturated in at least half of the trials."""
     rows = [
         row
-        for configuration in study.own
+        for configuration in study.non_controls
         for row in study.by_configuration.get(configuration.key, ())
     ]
-    flags = Group((), rows).known(f"{FLAG}saturated")
+    flags = Group((), rows).finished_values(f"{FLAG}saturated")
     raised = sum(flag >= 0.5 for flag in flags)
     if not raised or 2 * raised < len(flags):
         return None
@@ -93,7 +93,7 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     if not _can_gain(study, metric):
         return None
     effect, controls = effect_of(study, metric), _controls(study)
-    floor = controls.get(FLOOR) or baseline_setting(study, configuration_groups(study))
+    floor = controls.get(FLOOR) or baseline_configuration(study, configuration_groups(study))
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
@@ -194,7 +194,7 @@ def _at_stake(study: Study) -> list[Group]:
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
-    trained = controls.get(FLOOR), baseline_setting(study, configuration_groups(study))
+    trained = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
     return [*groups, *(group for group in trained if group and group.done)]
 
 

@@ -28,7 +28,7 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         metric: Test metric of the answer.
         whole: Tables of the whole study.
     """
-    rule = tables.chosen_by(study.rows["selection"].to_list())
+    rule = tables.join_rules(study.rows["selection"].to_list())
     if tables.on_test(rule):
         yield f"Selection used test images ({rule}): the numbers are too optimistic."
     if study.demonstration:
@@ -83,7 +83,7 @@ def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
 def _lacks_baseline(table: Table) -> bool:
     """Return True if a table has results, but its baseline has none."""
     base = table.baseline
-    finished = any(row.counts.done for row in table.own)
+    finished = any(row.counts.done for row in table.non_controls)
     return base is not None and not base.counts.done and finished
 
 
@@ -96,5 +96,5 @@ def _lacks_baseline_metric(table: Table) -> bool:
     if base is None or not table.metric or any(row.compared for row in table.rows):
         return False
     return not any(key in base.cells for key in keys) and any(
-        key in row.cells for row in table.own for key in keys
+        key in row.cells for row in table.non_controls for key in keys
     )

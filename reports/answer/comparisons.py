@@ -109,7 +109,9 @@ def reversed_difference(comparison: Compared) -> Compared:
     return replace(comparison, difference=mirrored, verdict=verdict)
 
 
-def others_text(study: Study, metric: str, difference: Callable[[str], Estimate | None]) -> str:
+def other_metrics_text(
+    study: Study, metric: str, difference: Callable[[str], Estimate | None]
+) -> str:
     """Return the same difference in other metrics, for example "joint H −13.0 ± 2.0".
 
     Metrics whose interval is not entirely beyond the smallest effect of interest are left out.

@@ -12,7 +12,7 @@ from reports.answer.comparisons import (
     flags_sentence,
     metric_name,
     no_verdict_text,
-    others_text,
+    other_metrics_text,
     outcome,
     reversed_difference,
 )
@@ -55,7 +55,9 @@ def controls_finding(
     of_baseline = {control: reversed_difference(comparisons[control]) for control in competing}
     sentences = [no_verdict_text(known)]
     for control, comparison in of_baseline.items():
-        other_metrics = others_text(study, metric, partial(_baseline_difference, family, control))
+        other_metrics = other_metrics_text(
+            study, metric, partial(_baseline_difference, family, control)
+        )
         sentences.append(_comparison_sentence(control, comparison, head, other_metrics))
     if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
         sentences.append(f"Synthetic features do not change {head}.")

@@ -15,7 +15,7 @@ from reports.answer.comparisons import (
     is_conclusive,
     metric_name,
     no_verdict_text,
-    others_text,
+    other_metrics_text,
     outcome,
     p_words,
 )
@@ -41,7 +41,7 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
         head: Heading of the metric.
         known: Limits that keep levels from a verdict.
     """
-    comparisons = [(row.level, row.compared) for row in table.own if row.compared]
+    comparisons = [(row.level, row.compared) for row in table.non_controls if row.compared]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
@@ -67,7 +67,7 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
     texts = [
         no_verdict_text(barring),
         sentence,
-        flags_sentence([(row.level, row) for row in table.own], known, unit),
+        flags_sentence([(row.level, row) for row in table.non_controls], known, unit),
     ]
     subject = ", ".join(headings) + _OVER.get(table.kind, "")
     return Finding(subject, verdict, " ".join(filter(None, texts)))
@@ -79,7 +79,7 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     The gain is over the fine-tuner alone at the same levels, or else over the baseline.
     """
     headline = tables.headline(study, metric)
-    if headline is None or len(tables.by_preference(study)) < 2:
+    if headline is None or len(tables.rank_configurations(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(headline.estimate, decimals=decimals))
@@ -93,9 +93,11 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         same = difference.mean == 0 and difference.low is None
         text += f", {'the same as' if same else f'{gain} compared with'} the {reference}"
         if name in CONTROLS:
-            other_metrics = others_text(study, metric, partial(_best_difference, study, name))
+            other_metrics = other_metrics_text(
+                study, metric, partial(_best_difference, study, name)
+            )
             text += f" ({other_metrics})" if other_metrics else ""
-    best = tables.preferred(study)
+    best = tables.best_configurations(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
@@ -130,9 +132,9 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
             details = ", ".join(filter(None, [rho, p_words(association.p)]))
             phrase = _rank_phrase(association, head)
             named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
-    wanted = len(study.own) + study.untried
+    wanted = len(study.non_controls) + study.untried
     finished = sum(
-        bool(s.known(f"test/{table.metric}")) for s in tables.configuration_groups(study)
+        bool(s.finished_values(f"test/{table.metric}")) for s in tables.configuration_groups(study)
     )
     texts = [f"{finished} of {wanted} configurations finished."]
     texts += [f"{phrase} {join_names(names)}." for phrase, names in named.items()]
@@ -156,7 +158,11 @@ def _rank_phrase(association: Association, head: str) -> str:
 
 def _trials_text(study: Study) -> str:
     """Return the number of trials, over all configurations, that tested an untrained model."""
-    rows = [row for configuration in study.own for row in study.by_configuration[configuration.key]]
+    rows = [
+        row
+        for configuration in study.non_controls
+        for row in study.by_configuration[configuration.key]
+    ]
     raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
     return "".join(
         f"An untrained model was tested in {flag.raised} of {flag.of} trials." for flag in raised

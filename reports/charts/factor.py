@@ -27,7 +27,7 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     the methods with results on all of them.
     """
     alone = len(study.factors) == 1
-    part = study if alone else tables.averaged(study)
+    part = study if alone else tables.average_over_datasets(study)
     for factor in study.factors:
         if not alone and tables.datasets(study) and factor.key == tables.DATASET:
             yield from _dataset_chart(study, factor, metric)
@@ -73,7 +73,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     else:
         x = vega.steps(field, title, dots)
     encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
-    dots, some = vega.thinned(dots, "dots")
+    dots, some = vega.thin_points(dots, "dots")
     apart = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
     layers = [*control_layers(lines, encoding)]
     if numeric and len(means) > 1:
@@ -98,7 +98,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
 def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
     family = tables.method_family(study, metric)
-    methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.control}
+    methods = {tables.row_text(g, family.labels): g for g in family.groups if not g.control}
     placed = [
         ({"level": name, "method": method}, line.parts[name])
         for name in tables.datasets(study)
@@ -114,7 +114,7 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
     order = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
     encoding["color"] = vega.named("method", list(methods))
-    dots, some = vega.thinned(dots, "dots")
+    dots, some = vega.thin_points(dots, "dots")
     layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
@@ -240,6 +240,6 @@ def _mark_layers(
     yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
     if means:
         encoding = {"color": {"value": vega.MEAN}, **at}
-        tooltip = [*vega.interval_tips({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
+        tooltip = [*vega.interval_tooltip({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
         look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
         yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **look)

@@ -61,7 +61,9 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     caption = (
         f"Share of the variance of {head} between configurations, with 95% intervals over seeds"
     )
-    tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    tooltip = vega.interval_tooltip(
+        {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
+    )
     if importance.over.sampled:
         count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} configurations"
@@ -130,7 +132,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
-    drawn, some = vega.thinned(plain, "other configurations")
+    drawn, some = vega.thin_points(plain, "other configurations")
     at = {
         "x": vega.number(
             "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
@@ -138,7 +140,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         "y": vega.number("y", vega.test_title(study, metric)),
         "color": vega.named("kind", kinds, "by selection score"),
     }
-    tooltip = vega.interval_tips({"label": "configuration", "seconds*": "seconds", "y*": head})
+    tooltip = vega.interval_tooltip({"label": "configuration", "seconds*": "seconds", "y*": head})
     layers = vega.points_with_intervals(
         [*drawn, *best], at, tooltip, name="configurations", size=45
     )
@@ -162,10 +164,10 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         for group in tables.configuration_groups(study):
             x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
-                values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})
+                values.append({"label": tables.row_text(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < MIN_POINTS:
             continue
-        values, some = vega.thinned(values, "configurations")
+        values, some = vega.thin_points(values, "configurations")
         encoding = {
             "x": vega.number("x", short, {"padding": 8}),
             "y": vega.number("y", vega.test_title(study, metric)),

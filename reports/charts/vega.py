@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reports.study import Study, heading
-from reports.tables import chosen_by, is_percent, on_test
+from reports.tables import is_percent, join_rules, on_test
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
@@ -67,7 +67,9 @@ def chart(
         more: Other properties of the specification. `values` is the data that the layers share.
     """
     scope = [study.scope] if study.pooled else []
-    warnings = ["selected on test"] if on_test(chosen_by(study.rows["selection"].to_list())) else []
+    warnings = (
+        ["selected on test"] if on_test(join_rules(study.rows["selection"].to_list())) else []
+    )
     warnings += ["demonstration backbone"] if study.demonstration else []
     lines = [[study.name, *scope, subtitle], warnings]
     title_lines = [" · ".join(filter(None, line)) for line in lines if line]
@@ -93,7 +95,7 @@ def layer(
     return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
+def thin_points(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
     """Return evenly spaced points if there are too many, and a sentence for the caption.
 
     Args:
@@ -237,7 +239,7 @@ def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     ]
 
 
-def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+def interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     """Return a tooltip as in tips, followed by the ends of the interval."""
     return tips({**fields, "low*": "95% from", "high*": "to"}, digits)
 

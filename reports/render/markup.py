@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.wording import printable
 from reports.answer import Answer
 from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
-from reports.formatting import STACKED, broken, cell_text
+from reports.formatting import STACKED, break_heading, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
 # Text at the start of a line that Markdown interprets as a heading, a quotation or a list.
@@ -152,7 +152,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _latex_heading(column: Column, stacked: bool) -> str:
     """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
-    lines = [_protect_start(latex_escaped(line)) for line in broken(column.heading)]
+    lines = [_protect_start(latex_escaped(line)) for line in break_heading(column.heading)]
     if not stacked or len(lines) == 1:
         return latex_escaped(column.heading)
     text = r"\\".join(lines)

@@ -19,11 +19,11 @@ from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
-from reports.formatting import PLAIN, STACKED, broken, cell_text
+from reports.formatting import PLAIN, STACKED, break_heading, cell_text
 from reports.render.markup import shown
 from reports.report import Report
-from reports.study import Study, in_words
-from reports.tables import configuration_groups, factor_labels, spelled
+from reports.study import Study, configuration_text
+from reports.tables import configuration_groups, factor_labels, row_text
 
 MAX_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
@@ -68,11 +68,11 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     labels = factor_labels(study)
     listed = configuration_groups(study)[:MAX_RUNS]
     controls = {
-        s.key: in_words(s.assignment, s.control)
+        s.key: configuration_text(s.assignment, s.control)
         for s in study.configurations
         if s.control in CONTROLS
     }
-    named = controls | {group.value.key: spelled(group, labels) for group in listed}
+    named = controls | {group.value.key: row_text(group, labels) for group in listed}
     runs = study.rows.select("config_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
         (named[key] or controls.get(key) or study.name, address)
@@ -224,4 +224,6 @@ def _escape_controls(value: Any) -> Any:
 def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
     words = printable_lines(heading).split(" ")
-    return Markup(" ").join(Markup("<wbr>").join(map(escape, broken(word))) for word in words)
+    return Markup(" ").join(
+        Markup("<wbr>").join(map(escape, break_heading(word))) for word in words
+    )

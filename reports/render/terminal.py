@@ -16,7 +16,7 @@ from rich.text import Text as Words
 from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
-from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
+from reports.formatting import PLAIN, STACKED, Dialect, break_heading, cell_text
 from reports.render.markup import shown
 from reports.stats import Verdict
 
@@ -162,7 +162,7 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
     for place, column in enumerate(columns):
         label, heading = place < table.labels, column.heading
         if dialect is STACKED:
-            heading = "\n".join(heading.split(" ") if label else broken(heading))
+            heading = "\n".join(heading.split(" ") if label else break_heading(heading))
         width = _label_width(table, column, label_width) if label else None
         grid.add_column(
             printable(heading), justify=column.align, no_wrap=not label, max_width=width,

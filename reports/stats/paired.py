@@ -157,7 +157,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
+def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compared]:
     """Return differences that are tested together, with Holm's p and their verdicts.
 
     A row is higher or lower if the interval lies outside ±effect: Student's t of |mean| - effect,

@@ -16,11 +16,11 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    known,
+    optional_cell,
 )
 from reports.stats import Array, Association, Estimate
 from reports.study import Study, heading
-from reports.tables.groups import as_numbers, configuration_groups, own_rows
+from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
@@ -59,12 +59,16 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
         Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
-        Column("rho", f"Spearman ρ with {head}", lambda line: known(Ranged, line.ranked.rho)),
+        Column(
+            "rho", f"Spearman ρ with {head}", lambda line: optional_cell(Ranged, line.ranked.rho)
+        ),
     ]
     if is_random:
-        columns.append(Column("p", "Holm p", lambda line: known(PValue, line.ranked.p)))
+        columns.append(Column("p", "Holm p", lambda line: optional_cell(PValue, line.ranked.p)))
         columns.append(
-            Column("least", order, lambda line: known(PValue, line.ranked.least), csv_only=True)
+            Column(
+                "least", order, lambda line: optional_cell(PValue, line.ranked.least), csv_only=True
+            )
         )
     tested = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
@@ -182,7 +186,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
             f"{head} per SD",
             lambda line: Value(stats.mean_interval(line.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda line: known(PValue, line.p), drop=1),
+        Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
     ]
     note = (
         "computed for each seed separately, over its configurations with synthesized features. ρ:"
@@ -202,7 +206,7 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
-    done = own_rows(study).filter(state=COMPLETE).drop_nulls(names)
+    done = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
         if len(part) >= MIN_SETTINGS and not _is_constant(x) and not _is_constant(y):

@@ -94,7 +94,7 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    there, measures = measured(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
+    there, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
     known = headings | {name: short for name, short in measures.items() if f"test/{name}" in there}
     chosen = study.protocol.default if metric is None else metric
     if chosen not in known:
@@ -106,7 +106,7 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     return dataclasses.replace(study, protocol=protocol), chosen
 
 
-def measured(study: Study) -> set[str]:
+def measured_columns(study: Study) -> set[str]:
     """Return the columns of a study's rows that have any value."""
     return {name for name in study.rows.columns if study.rows[name].count()}
 
@@ -143,10 +143,10 @@ def decimals_of(study: Study, metric: str) -> int:
     """Return the number of decimals in a metric's cells: 1 for percentages, else about 3 digits."""
     if is_percent(metric):
         return 1
-    return places(study.rows[f"test/{metric}"].drop_nulls().to_list())
+    return decimals_for(study.rows[f"test/{metric}"].drop_nulls().to_list())
 
 
-def places(values: Sequence[float]) -> int:
+def decimals_for(values: Sequence[float]) -> int:
     """Return the number of decimals that shows about three digits of the largest number."""
     largest = max(map(abs, values), default=0.0)
     for decimals, least in ((1, 20), (2, 2), (3, 0.02)):

@@ -9,7 +9,7 @@ from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
 from reports.tables.families import Family
-from reports.tables.groups import Group, all_rows, chosen_by, spelled
+from reports.tables.groups import Group, all_rows, join_rules, row_text
 from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
@@ -21,8 +21,8 @@ _SETUP = (
 )  # fmt: skip
 _AVERAGES = (
     "averages over datasets are computed for each seed; their H is the harmonic mean of the"
-    " averaged accuracies, not the average H. (k/m): only k of the m datasets have a result, and the"
-    " row cannot be compared with others; its Δ is over the datasets that both rows have"
+    " averaged accuracies, not the average H. (k/m): only k of the m datasets have a result, and"
+    " the row cannot be compared with others; its Δ is over the datasets that both rows have"
 )
 
 
@@ -33,7 +33,7 @@ def on_test(selection: str) -> bool:
 
 def _interval_note(study: Study) -> str:
     """Return the note on what the ± covers."""
-    hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
+    hides = "pseudo_new" in join_rules(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if hides else ""
     return (
         f"±: 95% t-interval over seeds (a seed sets the few-shot draw{split} and the"
@@ -98,7 +98,7 @@ def plain_table(
         about: Function that returns other fields of a line's Row.
         more: Other fields of the Table.
     """
-    rule = chosen_by(study.rows["selection"].to_list())
+    rule = join_rules(study.rows["selection"].to_list())
     rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
     return _annotate_table(study, name, title, columns, rows, notes, **more)
 
@@ -131,17 +131,17 @@ def group_table(
 
     def row(group: Group) -> Row:
         named = {column.key: text for column, text in zip(labels, group.labels, strict=False)}
-        words, first, trials = spelled(group, labels), group.labels[0].text, group.trials
+        words, first, trials = row_text(group, labels), group.labels[0].text, group.trials
         return Row(
             cells={**named, **cells_of(columns, group)},
             baseline=compares and group is family.baseline,
-            selection=chosen_by(trials.column("selection")),
+            selection=join_rules(trials.column("selection")),
             control=group.control,
             counts=group.counts,
             flags=trials.flags(),
             compared=family.compared.get(group) if compares else None,
             name=words or first,
-            level=first if len(labels) == 1 else spelled(group, labels, " with "),
+            level=first if len(labels) == 1 else row_text(group, labels, " with "),
         )
 
     every = [*labels, *columns]
@@ -182,14 +182,15 @@ def _difference_notes(family: Family) -> Iterator[str]:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
     head, compared = family.head, family.compared
-    base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
+    base = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested = [group for group in family.pairs if group in compared]
     count = max(1, sum(compared[group].holm_p is not None for group in tested))
     yield Legend(
         f"Δ{head}: difference to the baseline {base}, paired by seed, dataset and the levels of"
-        " other factors, with an uncorrected interval. p: paired t-test (exact sign test if pairs do"
-        f" not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that is detected"
-        f" with 80% power at 5%/{count} (Holm's first step), from the pairs' standard deviation"
+        " other factors, with an uncorrected interval. p: paired t-test (exact sign test if pairs"
+        f" do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
+        f" is detected with 80% power at 5%/{count} (Holm's first step), from the pairs' standard"
+        " deviation"
     )
     if any(comparison.classes for comparison in compared.values()):
         yield Legend(
@@ -222,7 +223,7 @@ def _setup_note(study: Study) -> str:
         for key, text in shared.items()
         if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled)
     ]
-    rule, seeds = chosen_by(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
+    rule, seeds = join_rules(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 

@@ -19,7 +19,7 @@ from reports.study import Study
 from reports.tables.groups import Group, short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
-from reports.tables.pooling import averaged
+from reports.tables.pooling import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
@@ -123,7 +123,7 @@ def _source(line: _Beside) -> Cell:
 
 def _published_lines(study: Study) -> Iterator[_Beside]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
-    pooled = averaged(study, sorted(all_datasets()))
+    pooled = average_over_datasets(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
         for configuration in part.configurations:
             method = _method_of(part, configuration)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reports.answer import Answer, Finding
-from tests.reports.answer.known import (
+from tests.reports.answer.known_study import (
     CLOSE,
     NUMBER,
     SENTENCES,

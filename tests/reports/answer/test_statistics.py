@@ -31,14 +31,14 @@ def test_under_tpe_no_factor_is_tested() -> None:
     assert "significantly" not in text and "Holm p" not in text
     assert "importance" not in {one.subject for one in report.answer.findings}
     for name in ("ranks", "importance"):
-        (table,) = [one for one in report.every_table if one.name == name]
+        (table,) = [one for one in report.all_tables if one.name == name]
         assert "p" not in {column.key for column in table.columns}
 
 
 def test_random_search_has_a_test_of_ranks() -> None:
     """Configurations that were drawn at random can be exchanged."""
     report = make_report(sampled("random").study())
-    (table,) = [one for one in report.every_table if one.kind == "ranks"]
+    (table,) = [one for one in report.all_tables if one.kind == "ranks"]
     assert all(row.ranked and row.ranked.p is not None for row in table.rows)
 
 

@@ -59,7 +59,7 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
     found = controls_by_configuration(study, "no_synthetic")
     rates = {
         configuration.assignment[LR]: found[configuration.key].rows[0]["config_key"]
-        for configuration in study.own
+        for configuration in study.non_controls
     }
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
 
@@ -109,7 +109,7 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     """
     tables = {table.name: table for table in build_tables(listed("tuned").study())}
     effects = tables[LR]
-    cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.own}
+    cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.non_controls}
     means = {level: cell.estimate for level, cell in cells.items() if isinstance(cell, Value)}
     both = (gain(BEST, ALONE) + gain(OTHER, ALONE)) / 2
     assert means["0.01"].mean == pytest.approx(both)
@@ -140,6 +140,6 @@ def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
     }
     assert compared == {f"a-{LR}"}
     assert {name for name, table in tables.items() if why in table.notes} == {"datasets", f"b-{LR}"}
-    means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].own]
+    means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].non_controls]
     gains = [gain([60 + 100 * rate + s for s in range(3)], [60, 61, 62]) for rate in (0.001, 0.01)]
     assert [c.estimate.mean for c in means if isinstance(c, Value)] == pytest.approx(gains)

@@ -48,8 +48,8 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     assert table.rows == ()
     assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "no result that can be compared" in markdown(report.every_table)
-    assert "no result that can be compared" in latex(report.every_table)
+    assert "no result that can be compared" in markdown(report.all_tables)
+    assert "no result that can be compared" in latex(report.all_tables)
     assert "no result that can be compared" in " ".join(text_of("terminal", report).split())
     assert csv_text(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
