@@ -38,10 +38,10 @@ def load_study(
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
 
     Example:
-        >>> study = load_study("prompt_len", "runs/mlflow.db")
-        >>> print(study.answer())
-        >>> study.table().frame
-        >>> study.figure("generator.n_ctx").save("n_ctx.pdf")
+        >>> study = load_study("prompt_len", "runs/mlflow.db")  # doctest: +SKIP
+        >>> print(study.answer())  # doctest: +SKIP
+        >>> study.table().frame  # doctest: +SKIP
+        >>> study.figure("generator.n_ctx").save("n_ctx.pdf")  # doctest: +SKIP
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
@@ -62,6 +62,10 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
 
     Raises:
         ReportError: If the store cannot be read (one line).
+
+    Example:
+        >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
+        >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
     results = reports_of(str(tracking_uri or default_tracking_uri()))
     # the errors are of studies without an ended run, or with damaged records
@@ -71,7 +75,16 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
 
 
 class LoadedStudy:
-    """A study in the state in which it was read."""
+    """A study in the state in which it was read, with its answer, tables and figures.
+
+    Metrics are percentages from 0 to 100, and differences are in percentage points, except for
+    some quality measures.
+
+    Example:
+        >>> study = load_study("prompt_len")  # doctest: +SKIP
+        >>> study.estimates.filter(metric="harmonic_mean")  # doctest: +SKIP
+        >>> study.write("prompt_len-report")  # doctest: +SKIP
+    """
 
     def __init__(self, report: Report) -> None:
         """Wrap a report. Call load_study to create an instance."""
@@ -91,8 +104,9 @@ class LoadedStudy:
     def rows(self) -> pl.DataFrame:
         """Data frame with one row per configuration and seed, in any state.
 
-        Its columns are `test/METRIC`, `selection/METRIC`, one column per factor, and the costs of
-        the run. Metrics are null unless the state is COMPLETE.
+        Its columns are `test/METRIC` and `selection/METRIC` (accuracies in percent), one column
+        per factor, and the costs of the seed (`seconds`, `text_tokens`, `peak_memory_mb`). Metrics
+        are null unless the state is COMPLETE.
         """
         return self._report.study.rows.clone()
 
@@ -153,8 +167,10 @@ class LoadedStudy:
     def importance(self) -> pl.DataFrame:
         """Return the share of the variance that each factor and pair explains, largest first.
 
-        The variance is that between configurations, without the noise of seeds. For sampled studies
-        the shares are PED-ANOVA importances, which have no test.
+        On a grid, the variance is that between configurations, without the noise of seeds: a type
+        II ANOVA with seeds as blocks, whose shares are omega squared (Hays, 1963) with jackknife
+        intervals over seeds. For sampled studies the shares are PED-ANOVA importances
+        (arXiv:2304.10255), which have no test.
 
         Returns:
             Data frame with the columns factors (joined by " × "), share, low, high (percent; null

@@ -75,7 +75,7 @@ class Report:
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
-    """Make the report of a study.
+    """Compute the answer and all tables of a study.
 
     Args:
         study: Study read from the store.
@@ -84,7 +84,11 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
         published: Whether to add a table that compares the results with those of papers.
 
     Raises:
-        ReportError: If the study has no such metric.
+        ReportError: If the study has no such metric (one line with the choices).
+
+    Example:
+        >>> report = make_report(load_records("prompt_len"))  # doctest: +SKIP
+        >>> report.answer.lines  # doctest: +SKIP
     """
     tables = build_tables(study, metric)
     study, metric = with_metric(study, metric)

@@ -123,7 +123,9 @@ def _sampled_importance(finished: Design) -> Importance:
 def _grid_importance(finished: Design) -> Importance:
     """Return the importance of the factors and pairs of a grid."""
     if len(finished.seeds) < 2:
-        raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
+        raise Unavailable(
+            "only one seed finished: effects cannot be separated from the noise of seeds"
+        )
     model = grid_model(finished.factors)
     tests = [_grid_test(finished, term) for term in model.terms]
     total, rest, *parts = variance.products(finished.values, model)

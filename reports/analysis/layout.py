@@ -115,7 +115,7 @@ def layout(study: Study, metric: str) -> Design:
     wide = finished.pivot("seed", index="config_key", values=column)
     keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
-        raise Unavailable(f"its numbers are no metric's: one is beyond {tables.MAX_VALUE:g}")
+        raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
     rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
     configurations = tuple(by_key[keys[i]] for i in rows)
@@ -145,7 +145,7 @@ def subject(study: Study, metric: str) -> Study:
         raise Unavailable(f"nothing measured {metric}")
     part = tables.average_over_datasets(study)
     if part is None:
-        raise Unavailable("no method is wanted on every dataset")
+        raise Unavailable("no method is planned on every dataset")
     apart = [factor.key for factor in part.factors if factor.key in APART]
     if apart:
         raise Unavailable(f"the levels of {apart[0]} are tested on different classes")

@@ -69,9 +69,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     low, high = min([low, *near]), max([high, *near])
     title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
     if ranged:
-        x = vega.spread(field, title, dots, log=factor.log)
+        x = vega.value_axis(field, title, dots, log=factor.log)
     else:
-        x = vega.steps(field, title, dots)
+        x = vega.level_axis(field, title, dots)
     encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
     dots, some = vega.thin_points(dots, "dots")
     apart = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
@@ -110,10 +110,10 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
         return
     title, head = tables.short_names(study)[over.key], heading(study.protocol, metric)
     y = _metric_axis(study, metric, *_value_range(dots, means, percent=tables.is_percent(metric)))
-    encoding = {"x": vega.steps("level", title, dots), "y": y}
+    encoding = {"x": vega.level_axis("level", title, dots), "y": y}
     order = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
-    encoding["color"] = vega.named("method", list(methods))
+    encoding["color"] = vega.colors_by_name("method", list(methods))
     dots, some = vega.thin_points(dots, "dots")
     layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
@@ -211,7 +211,7 @@ def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
     """Return the vertical axis of a test metric, with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    return vega.number("y", vega.test_title(study, metric), scale)
+    return vega.number_axis("y", vega.test_title(study, metric), scale)
 
 
 def _mark_layers(
@@ -228,7 +228,7 @@ def _mark_layers(
         head: Heading of the metric.
     """
     encoding = {"color": {"value": vega.DOT}, **at}
-    encoding["tooltip"] = vega.tips({**named, "name": "dot", "y*": head})
+    encoding["tooltip"] = vega.tooltip({**named, "name": "dot", "y*": head})
     mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
     more: Spec = {}
     if any("run" in dot for dot in dots):
@@ -240,6 +240,9 @@ def _mark_layers(
     yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
     if means:
         encoding = {"color": {"value": vega.MEAN}, **at}
-        tooltip = [*vega.interval_tooltip({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
+        tooltip = [
+            *vega.interval_tooltip({**named, "y*": f"mean {head}"}),
+            *vega.tooltip({"n": "n"}),
+        ]
         look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
         yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **look)

@@ -56,7 +56,7 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     if not values:
         return
     values.sort(key=lambda value: -value["share"])
-    y = vega.steps("effect", None, values, axis={})
+    y = vega.level_axis("effect", None, values, axis={})
     unit = f"% of the variance of {head}"
     caption = (
         f"Share of the variance of {head} between configurations, with 95% intervals over seeds"
@@ -68,9 +68,9 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
         count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} configurations"
         caption = f"Importance for {head} by PED-ANOVA over {count} configurations, without a test"
-        tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
-    x = vega.number("share", unit, {"domain": [0, 100]})
-    kind = vega.named("kind", ["factor", "pair"] if importance.pairs else ["factor"])
+        tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
+    x = vega.number_axis("share", unit, {"domain": [0, 100]})
+    kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
         vega.layer("rule", ends, strokeWidth=1.5),
@@ -93,17 +93,22 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     keys = list(dict.fromkeys(point["key"] for point in points))
     shown = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown]
-    x = vega.number("step", "epochs of all stages", {"nice": False})
-    y = vega.number("y", f"selection {head} (%)")
+    x = vega.number_axis("step", "epochs of all stages", {"nice": False})
+    y = vega.number_axis("y", f"selection {head} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
-    at: Spec = {"x": x, "y": y, "color": vega.named("label", labels), "detail": {"field": "key"}}
+    at: Spec = {
+        "x": x,
+        "y": y,
+        "color": vega.colors_by_name("label", labels),
+        "detail": {"field": "key"},
+    }
     fields = {
         "label": "configuration",
         "state": "state",
         "step": "epoch",
         "y*": f"selection {head}",
     }
-    lines = {**at, "tooltip": vega.tips(fields)}
+    lines = {**at, "tooltip": vega.tooltip(fields)}
     layers = [
         *vega.intervals(values, at, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
@@ -134,11 +139,11 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
     drawn, some = vega.thin_points(plain, "other configurations")
     at = {
-        "x": vega.number(
+        "x": vega.number_axis(
             "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
         ),
-        "y": vega.number("y", vega.test_title(study, metric)),
-        "color": vega.named("kind", kinds, "by selection score"),
+        "y": vega.number_axis("y", vega.test_title(study, metric)),
+        "color": vega.colors_by_name("kind", kinds, "by selection score"),
     }
     tooltip = vega.interval_tooltip({"label": "configuration", "seconds*": "seconds", "y*": head})
     layers = vega.points_with_intervals(
@@ -169,9 +174,9 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             continue
         values, some = vega.thin_points(values, "configurations")
         encoding = {
-            "x": vega.number("x", short, {"padding": 8}),
-            "y": vega.number("y", vega.test_title(study, metric)),
-            "tooltip": vega.tips({"label": "configuration", "x*": short, "y*": head}, 3),
+            "x": vega.number_axis("x", short, {"padding": 8}),
+            "y": vega.number_axis("y", vega.test_title(study, metric)),
+            "tooltip": vega.tooltip({"label": "configuration", "x*": short, "y*": head}, 3),
         }
         caption = (
             f"Each point is a configuration with synthesized features: test {head} against {short},"

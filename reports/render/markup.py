@@ -24,7 +24,7 @@ _COMMANDS = {
 _MAX_LARGE_FONT_COLUMNS = 12  # columns of a LaTeX table in the larger font
 
 
-def shown(
+def section_texts(
     table: Table, write: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table's page with its rows and the texts of their cells.
@@ -71,7 +71,7 @@ def _markdown_table(table: Table) -> str:
         [escaped(column.heading) for column in table.page_columns],
         [rules[column.align] for column in table.page_columns],
     ]
-    for _, rows in shown(table, lambda cell: escaped(cell_text(cell))):
+    for _, rows in section_texts(table, lambda cell: escaped(cell_text(cell))):
         lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
     piped = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"- {escaped(note)}" for note in table.notes]
@@ -129,7 +129,7 @@ def _latex_table(table: Table) -> str:
         r"\toprule",
         _latex_row(headings),
     ]
-    for _, rows in shown(table, lambda cell: _latex_cell(cell, stacked)):
+    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             lines.append(

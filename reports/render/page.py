@@ -20,7 +20,7 @@ from reports.answer import Answer
 from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.formatting import PLAIN, STACKED, break_heading, cell_text
-from reports.render.markup import shown
+from reports.render.markup import section_texts
 from reports.report import Report
 from reports.study import Study, configuration_text
 from reports.tables import configuration_groups, factor_labels, row_text
@@ -28,7 +28,7 @@ from reports.tables import configuration_groups, factor_labels, row_text
 MAX_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
 # Filters of the overview page, with the keys of their values.
-SOUGHT = {
+FILTERS = {
     "dataset": ("dataset",),
     "backbone": ("backbone",),
     "method": ("finetuner.name", "generator.name"),
@@ -122,11 +122,11 @@ def entry(report: Report, page: str) -> dict[str, Any]:
         page: Relative address of its own page.
     """
     study = report.study
-    sought = {
+    filter_values = {
         name: list(dict.fromkeys(value for key in keys for value in _level_texts(study, key)))
-        for name, keys in SOUGHT.items()
+        for name, keys in FILTERS.items()
     }
-    about = {"page": page, "ran": _run_days(study), "sought": sought}
+    about = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
     return {"study": study, "answer": report.answer, **about}
 
 
@@ -138,8 +138,8 @@ def overview(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ())
         left_out: A line per study without a report, with the reason.
     """
     choices = {
-        name: sorted({value for entry in entries for value in entry["sought"][name]})
-        for name in SOUGHT
+        name: sorted({value for entry in entries for value in entry["filter_values"][name]})
+        for name in FILTERS
     }
     return page_html("overview", entries=entries, choices=choices, left_out=left_out)
 
@@ -149,7 +149,9 @@ def overview_lines(
 ) -> Iterator[str]:
     """Yield the content of the page of several studies as plain text, a paragraph per study."""
     for study_entry in entries:
-        about = "; ".join(", ".join(values) for values in study_entry["sought"].values() if values)
+        about = "; ".join(
+            ", ".join(values) for values in study_entry["filter_values"].values() if values
+        )
         yield f"{study_entry['study'].name} ({study_entry['ran']}; {about})"
         yield from (f"  {finding.sentence}" for finding in study_entry["answer"].leading)
     yield from (f"no report: {line}" for line in left_out)
@@ -193,7 +195,7 @@ def answer_html(answer: Answer) -> Markup:
 def table_html(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes, which are separate on the page."""
     dialect = STACKED if table.crowded else PLAIN
-    sections = list(shown(table, lambda cell: cell_text(cell, dialect)))
+    sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
 
 

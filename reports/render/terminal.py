@@ -17,7 +17,7 @@ from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
 from reports.formatting import PLAIN, STACKED, Dialect, break_heading, cell_text
-from reports.render.markup import shown
+from reports.render.markup import section_texts
 from reports.stats import Verdict
 
 _STYLES = {
@@ -33,7 +33,7 @@ FILE_WIDTH = 160
 _WIDEST_LABEL = 30  # maximum width of a label; longer words are broken
 
 
-def printable(text: str, style: str = "") -> Words:
+def literal_text(text: str, style: str = "") -> Words:
     """Return a text that rich shows literally; in a str, rich would interpret [words] as markup."""
     return Words(printable_lines(text), style)
 
@@ -49,19 +49,19 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
     for finding in answer.limits:
-        grid.add_row(printable(finding.subject, "yellow"), printable(finding.text, "yellow"))
+        grid.add_row(literal_text(finding.subject, "yellow"), literal_text(finding.text, "yellow"))
     for finding in answer.findings:
         text = Words()
         if finding.verdict:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
-        grid.add_row(printable(finding.subject), text.append_text(printable(finding.text)))
+        grid.add_row(literal_text(finding.subject), text.append_text(literal_text(finding.text)))
     for place, caution in enumerate(answer.cautions):
         # a heading, since cautions do not belong to the finding above them
         subject = "" if place else "cautions"
-        grid.add_row(printable(subject, "yellow"), printable(caution, "yellow"))
+        grid.add_row(literal_text(subject, "yellow"), literal_text(caution, "yellow"))
     if answer.rule:
-        grid.add_row("", printable(answer.rule, "dim"))
-    return Group(printable(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
+        grid.add_row("", literal_text(answer.rule, "dim"))
+    return Group(literal_text(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
 
 
 def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
@@ -113,7 +113,7 @@ def _notes_grid(notes: Sequence[str]) -> Grid:
     grid.add_column(style="dim")
     grid.add_column(style="dim", overflow="fold")
     for note in notes:
-        grid.add_row("·", printable(note))
+        grid.add_row("·", literal_text(note))
     return grid
 
 
@@ -139,14 +139,14 @@ def _paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
-    for _, rows in shown(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
+    for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
             measurements = "; ".join(f"{heading} {text}" for heading, text in measures if text)
-            named = printable(f"{labels}: ", "bold")
-            paragraphs.append(named.append_text(printable(measurements, "not bold")))
-    return Group(printable(table.title, "bold italic"), Words("\n\n").join(paragraphs))
+            named = literal_text(f"{labels}: ", "bold")
+            paragraphs.append(named.append_text(literal_text(measurements, "not bold")))
+    return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
 def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
@@ -156,7 +156,7 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
     words, those of measurements also within names of datasets.
     """
     grid = Grid(
-        title=printable(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
+        title=literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for place, column in enumerate(columns):
@@ -165,12 +165,12 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
             heading = "\n".join(heading.split(" ") if label else break_heading(heading))
         width = _label_width(table, column, label_width) if label else None
         grid.add_column(
-            printable(heading), justify=column.align, no_wrap=not label, max_width=width,
+            literal_text(heading), justify=column.align, no_wrap=not label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in shown(table, lambda cell: _stacked_text(cell, dialect), columns):
+    for _, rows in section_texts(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
-            grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
+            grid.add_row(*map(literal_text, texts), style="bold" if row.baseline else "")
         grid.add_section()
     return grid
 

@@ -106,7 +106,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_SETTINGS = 4  # configurations of a seed; with fewer, no trend is computed
+MIN_CONFIGURATIONS = 4  # configurations of a seed; with fewer, no trend is computed
 
 
 class _Response(NamedTuple):
@@ -209,7 +209,7 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     done = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
-        if len(part) >= MIN_SETTINGS and not _is_constant(x) and not _is_constant(y):
+        if len(part) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
             standard = (x - x.mean()) / x.std(ddof=1)
             slope = float(standard @ (y - y.mean()) / (standard @ standard))
             responses.append(_Response(stats.correlation(x, y), slope, len(part)))

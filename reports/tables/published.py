@@ -62,7 +62,7 @@ def all_datasets() -> set[str]:
     return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
 
 
-class _Beside(NamedTuple):
+class _Comparison(NamedTuple):
     """A method on a dataset: its name, its row of papers.csv, and the rows of this study."""
 
     configuration: str
@@ -116,12 +116,12 @@ def _metric_columns(metric: str, head: str) -> Iterator[Column]:
     yield Column(delta, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True))
 
 
-def _source(line: _Beside) -> Cell:
+def _source(line: _Comparison) -> Cell:
     unverified = "" if line.figure["verified"] == "yes" else "; as reported, unverified"
     return Text(f"{line.figure['source']}{unverified}")
 
 
-def _published_lines(study: Study) -> Iterator[_Beside]:
+def _published_lines(study: Study) -> Iterator[_Comparison]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
     pooled = average_over_datasets(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
@@ -131,7 +131,7 @@ def _published_lines(study: Study) -> Iterator[_Beside]:
             figure = figures().get((method, place))
             group = Group((), part.by_configuration[configuration.key])
             if figure and group.done and _has_published_setup(part, configuration):
-                yield _Beside(_method_text(part, configuration, method), figure, group)
+                yield _Comparison(_method_text(part, configuration, method), figure, group)
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:

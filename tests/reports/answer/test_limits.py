@@ -88,7 +88,7 @@ def test_limits_come_first_everywhere() -> None:
     """In the lines of an answer, and in the list of several studies."""
     report = make_report(listed("saturated").study())
     assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
-    entry = {"study": report.study, "answer": report.answer, "ran": "", "sought": {}}
+    entry = {"study": report.study, "answer": report.answer, "ran": "", "filter_values": {}}
     assert [*overview_lines([entry])][1].strip() == report.answer.lines[0]
 
 
