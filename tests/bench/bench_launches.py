@@ -104,7 +104,7 @@ def table(found: list[Counted], title: str) -> Table:
     return made
 
 
-def decimals_for(counted: Counted, most: int) -> Table:
+def places(counted: Counted, most: int) -> Table:
     """The lines of a step that wait, and those that launch most.
 
     Args:
@@ -135,7 +135,7 @@ def show(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int =
     found, console = counted(backbone, sizes, precision), Console()
     console.print(table(found, f"{backbone}, {precision}, {sizes.seeds} seeds"))
     for row in found if most else ():
-        console.print(decimals_for(row, most))
+        console.print(places(row, most))
     if over := [row.over() for row in found if row.over()]:
         raise SystemExit("\n".join(over))
 

@@ -131,7 +131,7 @@ def fill(study: StudyConfig, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def measured_columns(sizes: Sequence[int]) -> Iterator[Measured]:
+def measured(sizes: Sequence[int]) -> Iterator[Measured]:
     """One row a size."""
     for configurations in sizes:
         with tempfile.TemporaryDirectory(prefix="settings-") as folder:
@@ -141,7 +141,7 @@ def measured_columns(sizes: Sequence[int]) -> Iterator[Measured]:
 def main() -> None:
     """Print a row a size, those of SIZES or those that are given."""
     rows = []
-    for row in measured_columns([int(size) for size in sys.argv[1:]] or SIZES):
+    for row in measured([int(size) for size in sys.argv[1:]] or SIZES):
         rows.append(row)
         print(row, file=sys.stderr, flush=True)
     print(of_fields(rows))

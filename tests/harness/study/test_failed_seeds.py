@@ -122,7 +122,7 @@ def test_a_driver_that_ends_between_the_two_runs(
     study = make_study(seeds=3)
     close = TrialRecorder._close
 
-    def break_heading(self: Any, trial_id: str, state: Any, tags: Any) -> None:
+    def broken(self: Any, trial_id: str, state: Any, tags: Any) -> None:
         if state == "COMPLETE" and "ship.seeds" in tags:
             raise StoreError("the disk is full")
         close(self, trial_id, state, tags)
