@@ -1,6 +1,6 @@
-"""Reports: MLflow -> one tidy polars frame -> tables, figures and an answer (no torch, no ray).
+"""Reports of studies: MLflow runs become a tidy frame, then tables, figures and an answer.
 
-From Python:
+The package imports neither torch nor Ray. From Python:
 
     from reports import load_study
     study = load_study("prompt_len")

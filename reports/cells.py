@@ -115,7 +115,7 @@ class Spread:
 Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
-def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
+def optional_cell(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
     """Return the cell of a value; None if the value is None.
 
     Args:
@@ -231,7 +231,7 @@ class Table:
     metric: str = ""
 
     @property
-    def own(self) -> list[Row]:
+    def non_controls(self) -> list[Row]:
         """The rows that are not controls."""
         return [row for row in self.rows if not row.control]
 
@@ -256,7 +256,7 @@ class Table:
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield each section that is not empty, with the rows that a page shows of it."""
         controls = [row for row in self.rows if row.control]
-        sections = ((LEVELS, self.own[: self.shown]), (REFERENCES, controls))
+        sections = ((LEVELS, self.non_controls[: self.shown]), (REFERENCES, controls))
         yield from (section for section in sections if section[1])
 
 

@@ -65,7 +65,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     if not many:
         empty = all(isinstance(error, EmptyStudyError) for error in left_out)
         kind = EmptyStudyError if empty else ReportError
-        raise kind("; ".join(map(str, left_out)) or f"{redacted(uri)}: no study here")
+        raise kind("; ".join(map(str, left_out)) or f"{redacted(uri)}: the store has no study")
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
@@ -125,7 +125,7 @@ def report(
     ] = None,
     *,
     all_: Annotated[
-        bool, typer.Option("--all", help="Write one page about all studies of the store.")
+        bool, typer.Option("--all", help="Report all studies of the store on one page.")
     ] = False,
     tracking_uri: Annotated[
         str | None,
@@ -149,9 +149,9 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Print the tables in this format (terminal, markdown, latex or csv), and write "
-            "files only with --out. csv prints all tables as one CSV with a `table` column; --out "
-            "writes one CSV per table. Repeatable.",
+            help="Print the tables in this format (terminal, markdown, latex or csv). Files are "
+            "written only with --out. csv prints all tables as one CSV with a `table` column; "
+            "--out writes one CSV per table. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -160,8 +160,8 @@ def report(
             "--metric",
             metavar="METRIC",
             help="Metric of the differences, p-values and figures: a test metric of the study's "
-            "protocol, or quality/MEASURE. An unknown one lists the choices. Defaults to "
-            "harmonic_mean, or to accuracy if the protocol has no harmonic mean.",
+            "protocol, or quality/MEASURE. The error for an unknown metric lists the choices. "
+            "Defaults to harmonic_mean, or to accuracy if the protocol has no harmonic mean.",
         ),
     ] = None,
     figures: Annotated[
@@ -169,7 +169,7 @@ def report(
         typer.Option("--figures", help="Also write every chart of the page as PNG, SVG and PDF."),
     ] = False,
     notes: Annotated[
-        bool, typer.Option("--notes", help="Also print explanations of the columns.")
+        bool, typer.Option("--notes", help="Also print the notes that explain the columns.")
     ] = False,
     width: Annotated[
         int | None,
@@ -200,9 +200,9 @@ def report(
     several = all_ or len(study_names) > 1
     single_study_options = any((format_, figures, metric, published, notes, width))
     if all_ == bool(study_names):
-        refuse(["use either the names of one or more studies, or --all"])
+        refuse(["give either the names of one or more studies, or --all"])
     if several and single_study_options:
-        refuse(["several studies can only be combined with --tracking-uri and --out"])
+        refuse(["a report of several studies accepts only --tracking-uri and --out"])
     try:
         if several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")

@@ -24,7 +24,7 @@ PLAIN = Dialect()
 STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 
 
-def broken(heading: str) -> list[str]:
+def break_heading(heading: str) -> list[str]:
     """Split a heading into short lines: between words, and within names of datasets.
 
     For example, "oxford_pets" and "food101" become two lines each.
@@ -36,10 +36,19 @@ def broken(heading: str) -> list[str]:
 MAX_NAMED = 6  # names that a sentence lists
 
 
-def listed(names: Sequence[str], separator: str = ", ") -> str:
-    """Join names for a sentence; of many names, only the first few and the number of the rest."""
-    more = len(names) - MAX_NAMED
-    return separator.join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+def join_names(names: Sequence[str], separator: str = ", ") -> str:
+    """Join names for a sentence: "a, b and c". Of many, name the first few and count the rest.
+
+    Args:
+        names: The names.
+        separator: Separator of the names. Only commas are followed by an "and" before the last.
+    """
+    shown, more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
+    if more > 0:
+        shown[-1] += f" and {more} more"
+    elif separator == ", " and len(shown) > 1:
+        shown[-2:] = [" and ".join(shown[-2:])]
+    return separator.join(shown)
 
 
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:

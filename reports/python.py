@@ -43,7 +43,7 @@ def load_study(
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
-            raise ReportError(f"load_study: {key} must be a text, got {value!r}")
+            raise ReportError(f"load_study: {key} must be a string, got {value!r}")
     study = load_records(name, str(tracking_uri) if tracking_uri else None)
     return LoadedStudy(make_report(study, metric))
 
@@ -60,6 +60,10 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
 
     Raises:
         ReportError: If the store cannot be read (one line).
+
+    Example:
+        >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
+        >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
     results = reports_of(str(tracking_uri or default_tracking_uri()))
     # the errors are of studies without an ended run, or with damaged records
@@ -69,7 +73,16 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
 
 
 class LoadedStudy:
-    """A study in the state in which it was read."""
+    """A study in the state in which it was read, with its answer, tables and figures.
+
+    Metrics are percentages from 0 to 100, and differences are in percentage points, except for
+    some quality measures.
+
+    Example:
+        >>> study = load_study("prompt_len")  # doctest: +SKIP
+        >>> study.estimates.filter(metric="harmonic_mean")  # doctest: +SKIP
+        >>> study.write("prompt_len-report")  # doctest: +SKIP
+    """
 
     def __init__(self, report: Report) -> None:
         """Wrap a report. Call load_study to create an instance."""
@@ -89,8 +102,9 @@ class LoadedStudy:
     def rows(self) -> pl.DataFrame:
         """Data frame with one row per configuration and seed, in any state.
 
-        Its columns are `test/METRIC`, `selection/METRIC`, one column per factor, and the costs of
-        the run. Metrics are null unless the state is COMPLETE.
+        Its columns are `test/METRIC` and `selection/METRIC` (accuracies in percent), one column
+        per factor, and the costs of the seed (`seconds`, `text_tokens`, `peak_memory_mb`). Metrics
+        are null unless the state is COMPLETE.
         """
         return self._report.study.rows.clone()
 
@@ -105,12 +119,12 @@ class LoadedStudy:
         It has the mean, its interval and n. For the report's metric it also has the difference to
         the baseline with its interval, p-values and verdict.
         """
-        return estimates(self._report.every_table)
+        return estimates(self._report.all_tables)
 
     @property
     def tables(self) -> list[str]:
         """Table names that table() accepts."""
-        return [table.name for table in self._report.every_table]
+        return [table.name for table in self._report.all_tables]
 
     def table(self, name: str | None = None) -> TableView:
         """Return one of the tables.
@@ -121,7 +135,7 @@ class LoadedStudy:
         Raises:
             ReportError: If there is no such table (one line with the choices).
         """
-        by_name = {table.name: table for table in self._report.every_table}
+        by_name = {table.name: table for table in self._report.all_tables}
         chosen = next(iter(by_name)) if name is None else name
         if chosen not in by_name:
             raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(by_name)})")
@@ -151,8 +165,10 @@ class LoadedStudy:
     def importance(self) -> pl.DataFrame:
         """Return the share of the variance that each factor and pair explains, largest first.
 
-        The variance is that between configurations, without the noise of seeds. For sampled studies
-        the shares are PED-ANOVA importances, which have no test.
+        On a grid, the variance is that between configurations, without the noise of seeds: a type
+        II ANOVA with seeds as blocks, whose shares are omega squared (Hays, 1963) with jackknife
+        intervals over seeds. For sampled studies the shares are PED-ANOVA importances
+        (arXiv:2304.10255), which have no test.
 
         Returns:
             Data frame with the columns factors (joined by " × "), share, low, high (percent; null

@@ -26,7 +26,7 @@ class Report:
         metric: Metric of the differences, p-values and figures. The study has a heading for it.
         answer: The findings.
         tables: Tables of configurations, of selection, and of feature quality.
-        together: Tables of the factors' shares of the variance and their interactions.
+        factor_tables: Tables of the factors' shares of the variance and their interactions.
         importance: Importance of the factors for the metric; None if it cannot be computed.
     """
 
@@ -34,7 +34,7 @@ class Report:
     metric: str
     answer: Answer
     tables: tuple[Table, ...]
-    together: tuple[Table, ...] = ()
+    factor_tables: tuple[Table, ...] = ()
     importance: Importance | None = None
 
     @cached_property
@@ -69,13 +69,13 @@ class Report:
         return tuple(table for table in self.tables if not table.kind)
 
     @property
-    def every_table(self) -> tuple[Table, ...]:
+    def all_tables(self) -> tuple[Table, ...]:
         """All tables, the most important first."""
-        return (*self.main, *self.together, *self.other_tables)
+        return (*self.main, *self.factor_tables, *self.other_tables)
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
-    """Make the report of a study.
+    """Compute the answer and all tables of a study.
 
     Args:
         study: Study read from the store.
@@ -84,15 +84,19 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
         published: Whether to add a table that compares the results with those of papers.
 
     Raises:
-        ReportError: If the study has no such metric.
+        ReportError: If the study has no such metric (one line with the choices).
+
+    Example:
+        >>> report = make_report(load_records("prompt_len"))  # doctest: +SKIP
+        >>> report.answer.lines  # doctest: +SKIP
     """
     tables = build_tables(study, metric)
     study, metric = with_metric(study, metric)
     shares = available(importance, study, metric)
     answer = build_answer(study, metric, tables, shares)
     tables += [published_table(study)] if published else []
-    together = tuple(factor_tables(study, metric, shares))
-    return Report(study, metric, answer, tuple(tables), together, shares)
+    of_factors = tuple(factor_tables(study, metric, shares))
+    return Report(study, metric, answer, tuple(tables), of_factors, shares)
 
 
 def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:

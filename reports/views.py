@@ -24,7 +24,7 @@ _STYLE = (
 
 @dataclass(frozen=True, repr=False)
 class AnswerView:
-    """An answer: plain text as a string, with its verdicts marked in a notebook."""
+    """An answer: plain text if printed, with its verdicts marked in a notebook."""
 
     answer: Answer
 
@@ -40,7 +40,12 @@ class AnswerView:
 
 @dataclass(frozen=True, repr=False)
 class TableView:
-    """A table that a notebook shows as the report's page does."""
+    """A table, shown in a notebook as on the report's page.
+
+    Example:
+        >>> table = load_study("prompt_len").table()  # doctest: +SKIP
+        >>> print(table.latex())  # doctest: +SKIP
+    """
 
     table: Table
 
@@ -75,7 +80,12 @@ class TableView:
 
 @dataclass(frozen=True, repr=False)
 class FigureView:
-    """A chart of the report's page, drawn in a notebook as in the report's files."""
+    """A chart of the report's page, drawn in a notebook as in the report's files.
+
+    Example:
+        >>> figure = load_study("prompt_len").figure()  # doctest: +SKIP
+        >>> figure.save("n_ctx.svg")  # doctest: +SKIP
+    """
 
     chart: Chart
 
@@ -85,7 +95,7 @@ class FigureView:
         return deepcopy(self.chart.spec)
 
     def save(self, path: Path | str) -> None:
-        """Write the chart to a file, at the width of a paper's column.
+        """Write the chart to a file, 3.3 inches wide (the width of a paper's column).
 
         Args:
             path: File whose name ends in .png, .svg or .pdf.
@@ -95,7 +105,7 @@ class FigureView:
         """
         ending, files = Path(path).suffix.removeprefix("."), chart_bytes(self.chart)
         if ending not in files:
-            raise ReportError(f"{path}: a figure is saved as {', '.join(files)}, got {ending!r}")
+            raise ReportError(f"{path}: figures are saved as {', '.join(files)}, got {ending!r}")
         Path(path).write_bytes(files[ending])
 
     def __repr__(self) -> str:

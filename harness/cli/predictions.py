@@ -113,7 +113,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
         UserError: No configuration or several ones match. The message lists the choices.
     """
     levels, class_factors = _levels(study, assignments)
-    finished = tables.by_preference(study) or _unscored(study)
+    finished = tables.rank_configurations(study) or _unscored(study)
     ranked = [
         (score, group)
         for score, group in finished
@@ -121,12 +121,12 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     ]
     best = [group for _, group in ranked]
     if levels.keys() <= class_factors:
-        ties = tables.tied_first([score for score, _ in ranked])
+        ties = tables.tied_with_first([score for score, _ in ranked])
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
         return str(best[0].value.key)
     labels = tables.factor_labels(study)
-    names = [tables.spelled(group, labels) for _, group in ranked or finished]
+    names = [tables.row_text(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     subject = f"configuration {' '.join(assignments)} names" if assignments else "selection prefers"
     fault = "several configurations" if best else "no finished configuration"

@@ -24,11 +24,11 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     Returns:
         None with one configuration, with fewer than three seeds, or if either has no noise.
     """
-    whole = tables.averaged(study)
+    whole = tables.average_over_datasets(study)
     columns = [f"test/{metric}", "" if whole is None else whole.score]
     if whole is None or not {*columns} <= {*whole.rows.columns}:
         return None
-    done = tables.own_rows(whole).filter(state=COMPLETE).drop_nulls(columns)
+    done = tables.configuration_rows(whole).filter(state=COMPLETE).drop_nulls(columns)
     both = []
     for column in columns:
         wide = done.pivot("seed", index="config_key", values=column).drop("config_key")

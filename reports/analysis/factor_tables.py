@@ -16,7 +16,7 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    known,
+    optional_cell,
 )
 from reports.stats import Estimate
 from reports.study import Study, heading
@@ -54,17 +54,17 @@ def _grid_table(study: Study, importance: Importance) -> Table:
         Column(
             "effect",
             "factor",
-            lambda effect: Text(_effect_text(effect, names) or "the rest"),
+            lambda effect: Text(_effect_text(effect, names) or "remainder"),
             "left",
         ),
-        Column("share", shares, lambda effect: known(Ranged, effect.share, decimals=0)),
+        Column("share", shares, lambda effect: optional_cell(Ranged, effect.share, decimals=0)),
         Column(
             "freedom",
             "df",
-            lambda effect: known(Quantity, effect.freedom or None, decimals=0),
+            lambda effect: optional_cell(Quantity, effect.freedom or None, decimals=0),
             drop=1,
         ),
-        Column("p", "Holm p", lambda effect: known(PValue, effect.holm)),
+        Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm)),
     ]
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
@@ -74,7 +74,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
     notes = [
         f"share: part of the variance of {head} between configurations, without the noise of seeds"
         f"{noise}; [jackknife 95% interval over seeds]. Configurations: {len(over.configurations)},"
-        f" seeds: {seeds}. An effect without df cannot be separated from others",
+        f" seeds: {seeds}. An effect without df is confounded with others",
         "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect's own"
         " interaction with seeds is its error, with Greenhouse and Geisser's degrees of freedom for"
         " unequal noise. p: Holm-corrected over the factors, and over the pairs",
@@ -82,7 +82,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
     if over.lacking:
         notes.append(
             "configurations are missing: shares are computed from the others, and factors have no"
-            " p, as part of an interaction would count as theirs"
+            " p, because part of an interaction would be attributed to them"
         )
     return _importance_table(study, importance, columns, effects, notes)
 
@@ -93,7 +93,7 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     head, count = heading(study.protocol, over.metric), len(over.configurations)
 
     def share(effect: Effect) -> Cell | None:
-        return known(Quantity, effect.share and effect.share.mean, decimals=0)
+        return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
         Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
@@ -104,8 +104,8 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
         f"PED-ANOVA (Optuna): a factor has a large share if its values in the {best_count(count)}"
         f" configurations with the highest {head} differ from its values in all {count}; {head} is"
         f" the mean over {len(over.seeds)} seeds",
-        "this is a description, not a test: shares sum to 100%, and a factor without any effect has"
-        " a share, too",
+        "this is a description, not a test: shares sum to 100%, and even a factor without any"
+        " effect has a share",
     ]
     return _importance_table(study, importance, columns, importance.factors, notes)
 
@@ -147,7 +147,7 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
     columns = [
         Column("factor", "factor", lambda cell: Text(names[cell["factor"]]), "left"),
         Column("level", "level", lambda cell: Text(cell["first"]), "left"),
-        Column("other", "other", lambda cell: Text(names[cell["other"]]), "left"),
+        Column("other", "other factor", lambda cell: Text(names[cell["other"]]), "left"),
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
         Column("mean", heading(study.protocol, metric), mean),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
@@ -160,5 +160,5 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         for pair in pairs
         for cell in pair.cells
     ]
-    title, name = "means of every two levels", "interaction-cells"
+    title, name = "means of every combination of two levels", "interaction-cells"
     return tables.plain_table(study, name, title, columns, lines, (), labels=4, place="csv")

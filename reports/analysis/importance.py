@@ -123,7 +123,9 @@ def _sampled_importance(finished: Design) -> Importance:
 def _grid_importance(finished: Design) -> Importance:
     """Return the importance of the factors and pairs of a grid."""
     if len(finished.seeds) < 2:
-        raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
+        raise Unavailable(
+            "only one seed finished: effects cannot be separated from the noise of seeds"
+        )
     model = grid_model(finished.factors)
     tests = [_grid_test(finished, term) for term in model.terms]
     total, rest, *parts = variance.products(finished.values, model)
@@ -137,21 +139,21 @@ def _grid_importance(finished: Design) -> Importance:
             factors = [finished.factors[place] for place in term.factors]
             effect = Effect(
                 tuple(factor.factor.key for factor in factors),
-                variance.share(part, total) if term.freedom else None,
+                variance.share_of_variance(part, total) if term.freedom else None,
                 term.freedom,
                 p,
                 test.statistic,
                 test.freedom,
                 _cell_means(finished, *factors) if size == 2 and test.statistic is not None else (),
             )
-            sized.append((variance.square(part), effect))
+            sized.append((variance.expected_square(part), effect))
         # sizes that differ only by rounding keep the study's order on every machine
         largest = max((abs(squared) for squared, _ in sized), default=0.0) or 1.0
         ranked = sorted(sized, key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in ranked)
 
-    left = variance.share(rest, total) if model.left else None
-    return Importance(finished, effects(1), effects(2), left, variance.noise(total))
+    left = variance.share_of_variance(rest, total) if model.left else None
+    return Importance(finished, effects(1), effects(2), left, variance.noise_percentage(total))
 
 
 def _grid_test(finished: Design, term: Term) -> _Test:

@@ -106,16 +106,16 @@ def layout(study: Study, metric: str) -> Design:
         Unavailable: If nothing has finished, or if no factor varies.
     """
     part = subject(study, metric)
-    by_key = {configuration.key: configuration for configuration in part.own}
+    by_key = {configuration.key: configuration for configuration in part.non_controls}
     column = f"test/{metric}"
-    finished = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
+    finished = tables.configuration_rows(part).filter(state=COMPLETE).drop_nulls(column)
     if finished.is_empty():
         raise Unavailable("no configuration has finished")
     seeds = sorted(finished["seed"].unique().to_list())
     wide = finished.pivot("seed", index="config_key", values=column)
     keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
-        raise Unavailable(f"its numbers are no metric's: one is beyond {tables.MAX_VALUE:g}")
+        raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
     rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
     configurations = tuple(by_key[keys[i]] for i in rows)
@@ -143,9 +143,9 @@ def subject(study: Study, metric: str) -> Study:
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
-    part = tables.averaged(study)
+    part = tables.average_over_datasets(study)
     if part is None:
-        raise Unavailable("no method is wanted on every dataset")
+        raise Unavailable("no method is planned on every dataset")
     apart = [factor.key for factor in part.factors if factor.key in SEPARATE_FACTORS]
     if apart:
         raise Unavailable(f"the levels of {apart[0]} are tested on different classes")

@@ -9,12 +9,12 @@ from statistics import fmean
 
 from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
 from reports.cells import Value
-from reports.formatting import cell_text, listed, points_text
+from reports.formatting import cell_text, join_names, points_text
 from reports.stats import compare_paired, most_by_guessing
 from reports.study import Study, heading
 from reports.tables import (
     Group,
-    baseline_setting,
+    baseline_configuration,
     configuration_groups,
     control_groups,
     controls_dataset,
@@ -68,10 +68,10 @@ def _saturated(study: Study) -> Limit | None:
     """Return the limit if selection is saturated in at least half of the trials."""
     rows = [
         row
-        for configuration in study.own
+        for configuration in study.non_controls
         for row in study.by_configuration.get(configuration.key, ())
     ]
-    flags = Group((), rows).known(f"{FLAG}saturated")
+    flags = Group((), rows).finished_values(f"{FLAG}saturated")
     raised = sum(flag >= 0.5 for flag in flags)
     if not raised or 2 * raised < len(flags):
         return None
@@ -93,7 +93,7 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     if not _can_gain(study, metric):
         return None
     effect, controls = effect_of(study, metric), _controls(study)
-    floor = controls.get(FLOOR) or baseline_setting(study, configuration_groups(study))
+    floor = controls.get(FLOOR) or baseline_configuration(study, configuration_groups(study))
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
@@ -106,10 +106,10 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
         return None
     if any(_gains(group, floor, column, effect) for group in _generators(study)):
         return None
-    name = CONTROLS[FLOOR][0] if FLOOR in controls else "the baseline"
+    name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
     head = heading(study.protocol, metric)
     if is_same:
-        shown = f"real images gain nothing here: the same {head} under each seed as {name}."
+        shown = f"real images do not change {head}, which is that of {name} under each seed."
     else:
         shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
         shown = f"real images change {head} by {shown} compared with {name}, "
@@ -174,7 +174,9 @@ def _at_chance(study: Study, metric: str) -> Limit | None:
     are_targets = any(part.startswith(TARGET) for part in parts)
     if not guessed or (are_targets and len(guessed) < len(parts)):
         return None
-    shown = listed([_guessing_text(study, part, known) for part, known in guessed.items()], "; ")
+    shown = join_names(
+        [_guessing_text(study, part, known) for part, known in guessed.items()], "; "
+    )
     text = (
         f"{_place(study)}{shown}. Use a backbone that knows these classes, another dataset, or"
         " other fine-tuner settings."
@@ -192,7 +194,7 @@ def _at_stake(study: Study) -> list[Group]:
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
-    trained = controls.get(FLOOR), baseline_setting(study, configuration_groups(study))
+    trained = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
     return [*groups, *(group for group in trained if group and group.done)]
 
 
@@ -230,9 +232,10 @@ def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
     most = most_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
     return (
-        f"{heading(study.protocol, part)} is no better than guessing ({listed(accuracies)};"
-        f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}%, and up to"
-        f" {_PERCENT * most / first.images:.1f}% by chance on {first.images:,} test images)"
+        f"{heading(study.protocol, part)} is no better than guessing ({join_names(accuracies)};"
+        f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}% on average,"
+        f" and at most {_PERCENT * most / first.images:.1f}% in 95% of cases on {first.images:,}"
+        " test images)"
     )
 
 

@@ -48,7 +48,9 @@ def ped_anova(layout: Design) -> dict[str, float]:
 
     count = len(layout.configurations)
     if count < MIN_CONFIGURATIONS:
-        raise Unavailable(f"{count} finished configurations are too few")
+        raise Unavailable(
+            f"{count} finished configurations are too few (at least {MIN_CONFIGURATIONS})"
+        )
     means = np.sort(layout.values.mean(axis=1))
     if 2 * (means >= means[-best_count(count)]).sum() > count:
         raise Unavailable("more than half of the configurations tie for the best")
@@ -58,7 +60,7 @@ def ped_anova(layout: Design) -> dict[str, float]:
         parts = get_param_importances(search, evaluator=evaluator, normalize=False)
     total = sum(parts.values())
     if not 0 < total < math.inf:
-        raise Unavailable("the best configurations have the values of all")
+        raise Unavailable("the best configurations have the same values as all configurations")
     return {key: 100 * part / total for key, part in parts.items()}
 
 

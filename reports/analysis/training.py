@@ -17,7 +17,7 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "none is better and cheaper", "other"  # kinds of configurations
+OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations
 
 
 def cost_points(study: Study, metric: str) -> Points:
@@ -40,7 +40,7 @@ def cost_points(study: Study, metric: str) -> Points:
     """
     part = subject(study, metric)
     labels = tables.factor_labels(part)
-    ranked = [] if incomparable(part) else tables.by_preference(part)
+    ranked = [] if incomparable(part) else tables.rank_configurations(part)
     scores = {group: score for score, group in ranked}
     costs = []
     for group in tables.configuration_groups(part):
@@ -50,7 +50,7 @@ def cost_points(study: Study, metric: str) -> Points:
     best = -inf
     points: Points = []
     for spent, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
-        point = {"label": tables.spelled(group, labels), "seconds": spent}
+        point = {"label": tables.row_text(group, labels), "seconds": spent}
         point["kind"] = OPTIMAL if -loss > best else OTHER
         points.append(point | interval_values("y", estimate))
         best = max(best, -loss)
@@ -76,7 +76,7 @@ def learning_curves(study: Study) -> Points:
     points: Points = []
     for group in tables.configuration_groups(study):
         group_curves = _select_curves(curves, group.column("run_id"))
-        label = tables.spelled(group, labels)
+        label = tables.row_text(group, labels)
         words = {"key": group.value.key, "label": label, "state": _group_state(group)}
         for place in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[place] for curve in group_curves if place < len(curve)]
@@ -92,7 +92,7 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _read_curves(study: Study) -> dict[str, History]:
     """Return the history of the selection objective by run ID."""
-    run_ids = tables.own_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
+    run_ids = tables.configuration_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
     return study.histories.of(study.score, run_ids.to_list())
 
 

@@ -179,13 +179,13 @@ def uneven_noise(layout: Design) -> Iterator[str]:
     far = far_result(layout.values[kept])
     is_far = far is not None and far.p < alpha
     if far is not None and is_far:
-        name, seed = _setting_text(layout, kept[far.row]), layout.seeds[far.seed]
+        name, seed = _configuration_text(layout, kept[far.row]), layout.seeds[far.seed]
         distance = number(far.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
     noisy = min(parts, key=lambda part: part.p, default=None)
     is_noisy = noisy is not None and noisy.p < alpha
     if noisy and is_noisy and not (far and is_far and far.row in noisy.rows):
-        yield f"of {noisy.name} varies over seeds more than the rest"
+        yield f"of {noisy.name} varies more over seeds than the rest"
     skewed = skewed_noise(layout.values[kept])
     if skewed and skewed.p < alpha and not (is_far or is_noisy):
         yield f"has skewed noise (skewness {number(skewed.skewness, signed=True)})"
@@ -216,7 +216,7 @@ def _noisy_parts(layout: Design, kept: Sequence[int]) -> list[_Part]:
     if noisiest_row := noisy_row(values):
         parts.append(
             _Part(
-                _setting_text(layout, kept[noisiest_row.place]),
+                _configuration_text(layout, kept[noisiest_row.place]),
                 [noisiest_row.place],
                 noisiest_row.p,
             )
@@ -224,7 +224,7 @@ def _noisy_parts(layout: Design, kept: Sequence[int]) -> list[_Part]:
     return parts
 
 
-def _setting_text(layout: Design, row: int) -> str:
+def _configuration_text(layout: Design, row: int) -> str:
     """Return a configuration as text."""
     assignment = layout.configurations[row].assignment
     return ", ".join(_level_name(key, level) for key, level in assignment.items())

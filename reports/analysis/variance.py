@@ -50,7 +50,7 @@ def products(values: Array, model: Model) -> Array:
     return np.array([part.T @ part for part in parts])
 
 
-def share(part: Array, total: Array) -> Estimate | None:
+def share_of_variance(part: Array, total: Array) -> Estimate | None:
     """Return the share of the variance between configurations that a part has, with its interval.
 
     Args:
@@ -66,8 +66,8 @@ def share(part: Array, total: Array) -> Estimate | None:
 
     def ratio(seeds: Sequence[int]) -> float | None:
         kept = np.ix_(seeds, seeds)
-        whole = square(total[kept])
-        return square(part[kept]) / whole if whole > least else None
+        whole = expected_square(total[kept])
+        return expected_square(part[kept]) / whole if whole > least else None
 
     whole = ratio(range(n))
     if whole is None:
@@ -81,7 +81,7 @@ def share(part: Array, total: Array) -> Estimate | None:
     return Estimate(_percent(whole), _percent(whole - half), _percent(whole + half), n)
 
 
-def noise(total: Array) -> float | None:
+def noise_percentage(total: Array) -> float | None:
     """Return the percentage of the variance of configurations' means that is due to their seeds.
 
     Args:
@@ -92,10 +92,10 @@ def noise(total: Array) -> float | None:
     """
     n = len(total)
     means = float(total.sum()) / n**2
-    return None if n < 2 or means <= 0 else _percent(1 - square(total) / means)
+    return None if n < 2 or means <= 0 else _percent(1 - expected_square(total) / means)
 
 
-def square(products: Array) -> float:
+def expected_square(products: Array) -> float:
     """Return the squared length of the expected vector; with one seed, that of its noisy vector.
 
     Args:

@@ -84,12 +84,12 @@ def _findings(
 
 
 def _choice_text(study: Study, metric: str) -> str:
-    """Return a sentence on the selection noise that is not in the best configuration's interval."""
+    """Return the caution that the best configuration's interval ignores how it was chosen."""
     correlation = choice_correlation(study, metric)
     if correlation is None:
-        return "Its interval does not allow for the choice."
-    noises = f"noise of selection and test correlates by {number(correlation, 2)}"
-    return f"Its interval does not allow for the choice ({noises})."
+        return "The interval does not account for choosing the best."
+    noises = f"correlation of selection noise and test noise: {number(correlation, 2)}"
+    return f"The interval does not account for choosing the best ({noises})."
 
 
 def _rule_text(study: Study, metric: str) -> str:
@@ -99,6 +99,7 @@ def _rule_text(study: Study, metric: str) -> str:
     return (
         f"Higher, lower: the difference exceeds {points} of {name} (Holm p < 0.05 over the"
         f" comparisons of its table). Equivalent: its 95% interval is within ±{points} (not"
-        " corrected for their number). ±: 95% interval over seeds, uncorrected. A second look after"
-        " more seeds is a second test: fix their number before, or report both looks."
+        " corrected for the number of comparisons). Inconclusive: neither. ±: 95% interval over"
+        " seeds, uncorrected. A second look after more seeds is a second test: fix the number of"
+        " seeds beforehand, or report both looks."
     )

@@ -28,9 +28,9 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         metric: Test metric of the answer.
         whole: Tables of the whole study.
     """
-    rule = tables.chosen_by(study.rows["selection"].to_list())
+    rule = tables.join_rules(study.rows["selection"].to_list())
     if tables.on_test(rule):
-        yield f"Selected on test data ({rule}), which flatters the numbers."
+        yield f"Selection used test images ({rule}): the numbers are too optimistic."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
     if any(map(_lacks_baseline, whole)):
@@ -38,10 +38,11 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
     elif any(map(_lacks_baseline_metric, whole)):
         name = metric_name(study, whole[0].metric)
         yield f"The baseline has no {name}: nothing is compared with it."
-    lacking = tables.all_rows(study).counts.absent()
-    lacking += [f"{study.untried} configurations not tried yet"] if study.untried else []
-    if lacking:
-        yield f"Not answered in full: of {len(study.rows)} rows, {', '.join(lacking)}."
+    absent = tables.all_rows(study).counts.absent()
+    if absent:
+        yield f"Incomplete: {', '.join(absent)} of {len(study.rows)} (configuration, seed) pairs."
+    if study.untried:
+        yield f"Incomplete: {count(study.untried, 'configuration')} not tried yet."
     seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
     if not seeds:
         yield "Nothing has finished."
@@ -52,13 +53,13 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
     else:
         fewest = min(_pair_counts(whole), default=MIN_SEEDS)
         if fewest < MIN_SEEDS:
-            yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
+            yield f"A comparison has only {count(fewest, 'seed')}: its interval is rough."
     yield from _noise_cautions(study, metric)
     classes = [row.compared.n_classes for t in whole for row in t.rows if row.compared]
     if fewest_classes := [number for number in classes if 0 < number < MIN_CLASSES]:
         yield (
-            f"Intervals over classes rest on {min(fewest_classes)} classes: a loss that few classes"
-            " have is easily missed."
+            f"Intervals over classes are based on only {min(fewest_classes)} classes: they easily"
+            " miss a loss in a few classes."
         )
 
 
@@ -67,7 +68,7 @@ def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
     finished = available(layout, study, metric)
     name = metric_name(study, metric)
     for place in uneven_noise(finished) if finished else ():
-        yield f"{name} {place}: no interval or verdict allows for losses that few seeds have."
+        yield f"{name} {place}: intervals and verdicts do not account for rare large losses."
 
 
 def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
@@ -82,7 +83,7 @@ def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
 def _lacks_baseline(table: Table) -> bool:
     """Return True if a table has results, but its baseline has none."""
     base = table.baseline
-    finished = any(row.counts.done for row in table.own)
+    finished = any(row.counts.done for row in table.non_controls)
     return base is not None and not base.counts.done and finished
 
 
@@ -95,5 +96,5 @@ def _lacks_baseline_metric(table: Table) -> bool:
     if base is None or not table.metric or any(row.compared for row in table.rows):
         return False
     return not any(key in base.cells for key in keys) and any(
-        key in row.cells for row in table.own for key in keys
+        key in row.cells for row in table.non_controls for key in keys
     )

@@ -1,6 +1,6 @@
 """Differences, verdicts and flags as text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -8,25 +8,29 @@ from harness.wording import count
 from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
-from reports.formatting import cell_text, listed, p_text, points_text
+from reports.formatting import cell_text, join_names, p_text, points_text
 from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_beyond_chance
 from reports.study import Study, heading
 
-# In order of precedence: the first verdict that any row has is the verdict of the finding. Each has
-# the preposition that joins it to what the row is compared with.
-PREPOSITIONS: Final[Mapping[str, str]] = {
-    Verdict.HIGHER: "than",
-    Verdict.LOWER: "than",
-    Verdict.INCONCLUSIVE: "against",
-    Verdict.EQUIVALENT: "to",
-    "significantly different": "from",
-    "not significantly different": "from",
-    "different by the same amount under each seed": "from",
-    "unchanged": "from",
+_CONSTANT = "different by the same amount under each seed"
+# Outcomes of a comparison, as adjectives of the metric, in the order of a sentence. The first
+# verdict that any row has is the verdict of the finding.
+OUTCOMES: Final = (
+    Verdict.HIGHER,
+    Verdict.LOWER,
+    Verdict.INCONCLUSIVE,
+    Verdict.EQUIVALENT,
+    "significantly different",
+    "not significantly different",
+    _CONSTANT,
+    "unchanged",
+)
+# Flags that a finding mentions, as the beginning of a sentence.
+_FLAG_SENTENCES = {
+    "untrained": "An untrained model was tested",
+    "saturated": "Selection was saturated",
 }
-# Flags that a finding mentions.
-_TESTED_FLAGS = {"untrained": "Tested untrained", "saturated": "Selection saturated"}
-_WHY_NONE = {
+_REASONS = {
     "saturated": "selection is saturated",
     "no headroom": "there is no headroom",
     "at chance": "results are at chance",
@@ -34,11 +38,11 @@ _WHY_NONE = {
 
 
 def outcome(comparison: Compared) -> str:
-    """Return the outcome of a comparison, a key of PREPOSITIONS."""
+    """Return the outcome of a comparison, one of OUTCOMES."""
     if comparison.is_unchanged:
         return "unchanged"
     if comparison.is_constant:
-        return "different by the same amount under each seed"
+        return _CONSTANT
     if comparison.verdict:
         return comparison.verdict
     is_sure = is_beyond_chance(comparison.holm_p)
@@ -53,22 +57,19 @@ def is_conclusive(comparison: Compared) -> bool:
 def difference_text(comparison: Compared) -> str:
     """Return a difference with its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
 
-    Each p is labeled with its hypothesis. The p of the verdict comes first; the p of no difference
-    is given only if it is significant.
+    Each p is labeled with what it shows. The p of the verdict comes first. The p of a nonzero
+    difference is given only if it is significant.
     """
-    over = (
-        f"(over {comparison.datasets[0]} of {comparison.datasets[1]} datasets)"
-        if comparison.datasets
-        else ""
-    )
-    value = cell_text(
-        Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=over)
-    )
+    value = cell_text(Value(comparison.difference, signed=True, decimals=comparison.decimals))
+    over = comparison.datasets
+    datasets = f"over {over[0]} of {over[1]} datasets" if over else ""
     if comparison.is_constant:
         number = value.replace(" ± –", "")
-        return f"{number} under {comparison.difference.n} of {comparison.difference.n} seeds"
+        under = f"{number} under each of {count(comparison.difference.n, 'seed')}"
+        return ", ".join(filter(None, (under, datasets)))
     parts = [
         value,
+        datasets,
         verdict_p_text(comparison),
         _further_text(comparison.more_seeds) if comparison.more_seeds else "",
     ]
@@ -76,15 +77,15 @@ def difference_text(comparison: Compared) -> str:
 
 
 def verdict_p_text(comparison: Compared) -> str:
-    """Return the p of a verdict, labeled with its hypothesis; "" if there is none to report."""
+    """Return the p of a verdict, labeled with what it shows; "" if there is none to report."""
     points = points_text(comparison.effect) if comparison.effect else ""
     zero = p_words(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
     if comparison.verdict and comparison.verdict.is_different:
         return f"beyond {points}: {p_words(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
-        within = f"within {points}: p {p_text(comparison.within_p)}"
-        return f"{within}, not 0: {zero}" if zero else within
-    return f"not 0: {zero}" if zero and comparison.verdict else zero
+        within = f"within {points}: p {_relation(comparison.within_p)}"
+        return f"{within}, nonzero: {zero}" if zero else within
+    return f"nonzero: {zero}" if zero and comparison.verdict else zero
 
 
 def _further_text(pairs: tuple[int, int]) -> str:
@@ -108,7 +109,9 @@ def reversed_difference(comparison: Compared) -> Compared:
     return replace(comparison, difference=mirrored, verdict=verdict)
 
 
-def others_text(study: Study, metric: str, difference: Callable[[str], Estimate | None]) -> str:
+def other_metrics_text(
+    study: Study, metric: str, difference: Callable[[str], Estimate | None]
+) -> str:
     """Return the same difference in other metrics, for example "joint H −13.0 ± 2.0".
 
     Metrics whose interval is not entirely beyond the smallest effect of interest are left out.
@@ -127,15 +130,16 @@ def others_text(study: Study, metric: str, difference: Callable[[str], Estimate 
             decimals = tables.decimals_of(study, other)
             value = cell_text(Value(estimate, signed=True, decimals=decimals))
             texts.append(f"{metric_name(study, other)} {value}")
-    return listed(texts)
+    return join_names(texts)
 
 
 def flags_sentence(
     rows: Sequence[tuple[str, Row]], known: Sequence[Limit], unit: str = "seed"
 ) -> str:
-    """Return the flags of rows: "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
+    """Return the flags of rows as sentences.
 
-    Flags that the answer reports as a limit are not repeated.
+    For example, "An untrained model was tested for 4 (5 of 8 seeds) and 16 (1 of 8 seeds).". Flags
+    that the answer reports as a limit are not repeated.
 
     Args:
         rows: Rows of a finding with their names.
@@ -143,24 +147,24 @@ def flags_sentence(
         unit: Unit that a row counts: "seed", or "trial" for several configurations.
     """
     texts = []
-    for name, phrase in _TESTED_FLAGS.items():
+    for name, beginning in _FLAG_SENTENCES.items():
         flagged = [(who, flag) for who, row in rows for flag in row.flags if flag.name == name]
         raised = [(who, flag) for who, flag in flagged if _weakens(flag)]
         if not raised or name in {limit.name for limit in known}:
             continue
         parts = [f"{who} ({flag.raised} of {count(flag.of, unit)})" for who, flag in raised]
         if len(parts) == len(rows) > 1 and all(flag.raised == flag.of for _, flag in raised):
-            parts = [f"all {len(rows)}, under every seed"]
-        texts.append(f"{phrase}: {listed(parts)}.")
+            parts = [f"all {len(rows)} under every seed"]
+        texts.append(f"{beginning} for {join_names(parts)}.")
     return " ".join(texts)
 
 
 def flags_text(flags: Sequence[Flagged]) -> str:
-    """Return, for example, "Tested untrained in 5 of 8 seeds."; "" without such flags."""
+    """Return the flags of one row: "An untrained model was tested in 5 of 8 seeds."."""
     raised = {flag.name: flag for flag in flags if _weakens(flag)}
     return " ".join(
-        f"{phrase} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
-        for name, phrase in _TESTED_FLAGS.items()
+        f"{beginning} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
+        for name, beginning in _FLAG_SENTENCES.items()
         if name in raised
     )
 
@@ -175,12 +179,18 @@ def _weakens(flag: Flagged) -> bool:
 
 def no_verdict_text(known: Sequence[Limit]) -> str:
     """Return the reasons for the missing verdict as a sentence; "" if there are none."""
-    return f"No verdict: {' and '.join(_WHY_NONE[limit.name] for limit in known)}." if known else ""
+    return f"No verdict: {' and '.join(_REASONS[limit.name] for limit in known)}." if known else ""
 
 
 def p_words(p: float | None) -> str:
-    """Return a corrected p as text; "" for None."""
-    return "" if p is None else f"Holm p {p_text(p)}"
+    """Return a corrected p as text: "Holm p = 0.012"; "" for None."""
+    return "" if p is None else f"Holm p {_relation(p)}"
+
+
+def _relation(p: float) -> str:
+    """Return a p-value with its relation: "= 0.012" or "< 0.001"."""
+    text = p_text(p)
+    return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
 
 
 def metric_name(study: Study, metric: str) -> str:

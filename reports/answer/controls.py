@@ -8,12 +8,11 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
-    PREPOSITIONS,
     difference_text,
     flags_sentence,
     metric_name,
     no_verdict_text,
-    others_text,
+    other_metrics_text,
     outcome,
     reversed_difference,
 )
@@ -54,13 +53,14 @@ def controls_finding(
     home = tables.one_dataset(study, tables.controls_dataset(study)) if over else study
     family = tables.first_family(home, metric)
     of_baseline = {control: reversed_difference(comparisons[control]) for control in competing}
-    parts = []
+    sentences = [no_verdict_text(known)]
     for control, comparison in of_baseline.items():
-        other_metrics = others_text(study, metric, partial(_baseline_difference, family, control))
-        parts.append(_comparison_text(control, comparison, other_metrics))
-    sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
+        other_metrics = other_metrics_text(
+            study, metric, partial(_baseline_difference, family, control)
+        )
+        sentences.append(_comparison_sentence(control, comparison, head, other_metrics))
     if comparisons.get(FINETUNER_ALONE) and comparisons[FINETUNER_ALONE].is_unchanged:
-        sentences.append("Synthetic features change nothing here.")
+        sentences.append(f"Synthetic features do not change {head}.")
     if ceiling := comparisons.get(_CEILING):
         sentences.append(
             _real_images_sentence(ceiling, comparisons.get(FINETUNER_ALONE), head, study)
@@ -90,27 +90,29 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
     return comparison.difference if comparison else None
 
 
-def _comparison_text(control: str, comparison: Compared, other_metrics: str) -> str:
-    """Return, for example, "higher than the fine-tuner alone (+1.2 ± 0.1)".
+def _comparison_sentence(control: str, comparison: Compared, head: str, other_metrics: str) -> str:
+    """Return, for example, "Compared with the fine-tuner alone, H is higher (+1.2 ± 0.1).".
 
     Args:
         control: One of COMPETING.
         comparison: Comparison of the baseline with it.
+        head: Heading of the metric.
         other_metrics: Differences in other metrics as text; "" if there are none.
     """
-    result = outcome(comparison)
-    text = f"{result} {PREPOSITIONS[result]} the {CONTROLS[control][0]}"
+    text = f"Compared with the {CONTROLS[control][0]}, {head} is {outcome(comparison)}"
     details = "" if comparison.is_unchanged else difference_text(comparison)
     details = "; ".join(filter(None, (details, other_metrics)))
-    return f"{text} ({details})" if details else text
+    return f"{text} ({details})." if details else f"{text}."
 
 
 def _real_images_sentence(real: Compared, floor: Compared | None, head: str, study: Study) -> str:
-    """Return a sentence that compares real images with the baseline."""
+    """Return a sentence on the change of the metric if real images replaced synthetic features."""
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"
     if not real.is_unchanged:
-        return f"{images.capitalize()} would change {head} by {difference_text(real)}."
+        difference, *details = difference_text(real).split(", ", 1)
+        text = f"{images.capitalize()} would change {head} by {difference}"
+        return f"{text} ({details[0]})." if details else f"{text}."
     if floor is not None and floor.is_unchanged:
-        return f"Even {images} would change nothing."
+        return f"Even {images} would not change {head}."
     return f"{images.capitalize()} would not change {head}."

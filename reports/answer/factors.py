@@ -8,24 +8,27 @@ from harness.store import CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
-    PREPOSITIONS,
+    OUTCOMES,
     difference_text,
     flags_sentence,
     flags_text,
     is_conclusive,
     metric_name,
     no_verdict_text,
-    others_text,
+    other_metrics_text,
     outcome,
     p_words,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
-from reports.formatting import cell_text, listed
+from reports.formatting import cell_text, join_names
 from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_beyond_chance
 from reports.study import Study
 
-BEST = "best configuration by selection"  # the subject of a finding
+# subjects of findings
+BEST = "best configuration by selection"
+RANKS = "rank association with the factors"
+IMPORTANCE = "importance"
 _MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, even if significant
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
@@ -38,7 +41,7 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
         head: Heading of the metric.
         known: Limits that keep levels from a verdict.
     """
-    comparisons = [(row.level, row.compared) for row in table.own if row.compared]
+    comparisons = [(row.level, row.compared) for row in table.non_controls if row.compared]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
@@ -48,23 +51,23 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
         comparisons = [
             (level, comparison) for level, comparison in plain if is_conclusive(comparison)
         ]
-    names: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}  # by outcome
     for level, comparison in comparisons:
         name = level if comparison.is_unchanged else f"{level} ({difference_text(comparison)})"
         names.setdefault(outcome(comparison), []).append(name)
-    outcomes = [result for result in PREPOSITIONS if result in names]
+    outcomes = [result for result in OUTCOMES if result in names]
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
     headings = [column.heading for column in table.columns[: table.labels]]
     base = table.baseline.level
     if len(headings) == 1:
         base = f"{headings[0]}={base}"
-    parts = "; ".join(f"{result} for {listed(names[result])}" for result in outcomes)
+    parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
     sentence = f"Compared with the baseline {base}, {head} is {parts}." if parts else ""
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
         no_verdict_text(barring),
         sentence,
-        flags_sentence([(row.level, row) for row in table.own], known, unit),
+        flags_sentence([(row.level, row) for row in table.non_controls], known, unit),
     ]
     subject = ", ".join(headings) + _OVER.get(table.kind, "")
     return Finding(subject, verdict, " ".join(filter(None, texts)))
@@ -76,7 +79,7 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     The gain is over the fine-tuner alone at the same levels, or else over the baseline.
     """
     headline = tables.headline(study, metric)
-    if headline is None or len(tables.by_preference(study)) < 2:
+    if headline is None or len(tables.rank_configurations(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(headline.estimate, decimals=decimals))
@@ -87,13 +90,15 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     if name:
         difference = headline.differences[name]
         gain = cell_text(Value(difference, signed=True, decimals=decimals))
-        than = _control_text(study, name) if name in CONTROLS else "the baseline"
+        reference = _control_text(study, name) if name in CONTROLS else "baseline"
         same = difference.mean == 0 and difference.low is None
-        text += f", as {than}" if same else f", {gain} against {than}"
+        text += f", {'the same as' if same else f'{gain} compared with'} the {reference}"
         if name in CONTROLS:
-            other_metrics = others_text(study, metric, partial(_best_difference, study, name))
+            other_metrics = other_metrics_text(
+                study, metric, partial(_best_difference, study, name)
+            )
             text += f" ({other_metrics})" if other_metrics else ""
-    best = tables.preferred(study)
+    best = tables.best_configurations(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
@@ -103,7 +108,7 @@ def _control_text(study: Study, name: str) -> str:
     """Return a control with the levels that it shares: "fine-tuner alone at the same lr"."""
     names = tables.short_names(study)
     levels = [names[key] for key in tables.levels_of_control(study, name)]
-    return f"{CONTROLS[name][0]} at the same {listed(levels)}" if levels else CONTROLS[name][0]
+    return f"{CONTROLS[name][0]} at the same {join_names(levels)}" if levels else CONTROLS[name][0]
 
 
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
@@ -124,39 +129,45 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     named: dict[str, list[str]] = {}
     for row in table.rows:
         if association := row.ranked:
-            rho = f"ρ {cell_text(Ranged(association.rho))}" if association.rho else ""
+            rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
             details = ", ".join(filter(None, [rho, p_words(association.p)]))
             phrase = _rank_phrase(association, head)
             named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
-    wanted = len(study.own) + study.untried
+    wanted = len(study.non_controls) + study.untried
     finished = sum(
-        bool(s.known(f"test/{table.metric}")) for s in tables.configuration_groups(study)
+        bool(s.finished_values(f"test/{table.metric}")) for s in tables.configuration_groups(study)
     )
     texts = [f"{finished} of {wanted} configurations finished."]
-    texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
+    texts += [f"{phrase} {join_names(names)}." for phrase, names in named.items()]
     texts += filter(None, [_trials_text(study)])
-    return Finding("factors, varied together", None, " ".join(texts))
+    return Finding(RANKS, None, " ".join(texts))
 
 
 def _rank_phrase(association: Association, head: str) -> str:
     """Return the result of an association as a phrase before the factor's name."""
     # the metric or the factor is constant
     if association.least is None and association.n >= MIN_RANKED:
-        return "Nothing can be said, as nothing differs, of"
+        return f"No test, because the factor or {head} does not vary:"
     # with this few configurations, even the most extreme order is not significant
     if not is_beyond_chance(association.least):
-        return "Nothing can be said, for want of configurations, of"
+        return "Too few configurations for a test of"
     if association.p is None:
-        return "Not tested, as configurations were not drawn at random:"
-    beyond = is_beyond_chance(association.p)
-    return f"{head} goes with" if beyond else f"{head} does not go beyond chance with"
+        return "No test, because configurations were not drawn at random:"
+    varies = "varies" if is_beyond_chance(association.p) else "does not vary"
+    return f"{head} {varies} significantly with"
 
 
 def _trials_text(study: Study) -> str:
     """Return the number of trials, over all configurations, that tested an untrained model."""
-    rows = [row for configuration in study.own for row in study.by_configuration[configuration.key]]
+    rows = [
+        row
+        for configuration in study.non_controls
+        for row in study.by_configuration[configuration.key]
+    ]
     raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
-    return "".join(f"Tested untrained: {flag.raised} of {flag.of} trials." for flag in raised)
+    return "".join(
+        f"An untrained model was tested in {flag.raised} of {flag.of} trials." for flag in raised
+    )
 
 
 def interactions_text(importance: Importance, table: Table, names: Mapping[str, str]) -> str:
@@ -169,7 +180,7 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
         for other in pair.factors
         if other != key
     ]
-    return f"Its effect depends on {listed(partners)}." if partners else ""
+    return f"Its effect depends on {join_names(partners)}." if partners else ""
 
 
 def importance_findings(
@@ -181,14 +192,15 @@ def importance_findings(
         for effect in (*importance.factors, *importance.pairs)
         if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm)
     ]
-    shares = []
+    shares: list[str] = []
     for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
-        who = " with ".join(names[key] for key in effect.factors)
+        factors = " and ".join(names[key] for key in effect.factors)
+        subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
-        shares.append(f"{who} explains {share.mean:.0f}%{ends} ({p_words(effect.holm)})")
+        of = "" if shares else f" of the variance of {head} between configurations"
+        shares.append(f"{subject} explains {share.mean:.0f}%{ends}{of} ({p_words(effect.holm)})")
     if shares:
-        text = (
-            f"Of the variance of {head} between configurations, {listed(shares)}. Brackets: 95%"
-            " interval of the share, over seeds; p: of no effect, over seeds."
-        )
-        yield Finding("importance", None, text)
+        brackets = "Brackets: 95% interval of the share over seeds. "
+        legend = brackets if any(share.low is not None for _, share in sure) else ""
+        text = f"{join_names(shares)}. {legend}p: test of no effect over seeds."
+        yield Finding(IMPORTANCE, None, text.replace("the", "The", text.startswith("the ")))

@@ -8,7 +8,7 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.formatting import listed, number
+from reports.formatting import join_names, number
 from reports.study import Study
 from reports.tables import Group
 
@@ -67,7 +67,7 @@ def control_lines(
         read = tables.levels_of_control(study, control if control in COMPETING else FINETUNER_ALONE)
         points = _matched_points(study, metric, control, placed) if read else []
         if is_matched := bool(points):
-            words += f" at the same {listed([names[key] for key in read])}"
+            words += f" at the same {join_names([names[key] for key in read])}"
         elif estimate:
             points = [{"y": estimate.mean}]
             words += f" {number(estimate.mean, decimals)}{' at the baseline' if read else ''}"
@@ -75,7 +75,7 @@ def control_lines(
             continue
         height, reach = max(point["y"] for point in points), _REACH * (drawn[1] - drawn[0])
         if any(not drawn[0] - reach <= point["y"] <= drawn[1] + reach for point in points):
-            words, points = f"{words} (beyond)", []
+            words, points = f"{words} (outside the plot)", []
         lines.append(ControlLine(control, words, height, points, is_matched))
     return sorted(lines, key=lambda line: -line.height)
 

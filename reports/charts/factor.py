@@ -27,7 +27,7 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     the methods with results on all of them.
     """
     alone = len(study.factors) == 1
-    part = study if alone else tables.averaged(study)
+    part = study if alone else tables.average_over_datasets(study)
     for factor in study.factors:
         if not alone and tables.datasets(study) and factor.key == tables.DATASET:
             yield from _dataset_chart(study, factor, metric)
@@ -69,11 +69,11 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     low, high = min([low, *near]), max([high, *near])
     title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
     if ranged:
-        x = vega.spread(field, title, dots, log=factor.log)
+        x = vega.value_axis(field, title, dots, log=factor.log)
     else:
-        x = vega.steps(field, title, dots)
+        x = vega.level_axis(field, title, dots)
     encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
-    dots, some = vega.thinned(dots, "dots")
+    dots, some = vega.thin_points(dots, "dots")
     apart = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
     layers = [*control_layers(lines, encoding)]
     if numeric and len(means) > 1:
@@ -86,19 +86,19 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         texts = [f"{level_text(point[field])} {number(point['y'], decimals)}" for point in means]
         caption += f" Means with 95% intervals: {', '.join(texts)}."
         if any(vega.beyond_frame(means, encoding["y"]).values()):
-            caption += " Arrow heads: the interval goes beyond the frame."
+            caption += " Arrowheads mark intervals that extend beyond the frame."
     if lines:
         caption += f" Lines: {', '.join(line.words for line in lines)}."
     subtitle = ""
     if len(study.factors) > 1:
-        subtitle = "each dot one configuration" if scattered else "mean over the other factors"
+        subtitle = "each dot is a configuration" if scattered else "mean over the other factors"
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
 def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
     family = tables.method_family(study, metric)
-    methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.control}
+    methods = {tables.row_text(g, family.labels): g for g in family.groups if not g.control}
     placed = [
         ({"level": name, "method": method}, line.parts[name])
         for name in tables.datasets(study)
@@ -110,22 +110,22 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
         return
     title, head = tables.short_names(study)[over.key], heading(study.protocol, metric)
     y = _metric_axis(study, metric, *_value_range(dots, means, percent=tables.is_percent(metric)))
-    encoding = {"x": vega.steps("level", title, dots), "y": y}
+    encoding = {"x": vega.level_axis("level", title, dots), "y": y}
     order = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
-    encoding["color"] = vega.named("method", list(methods))
-    dots, some = vega.thinned(dots, "dots")
+    encoding["color"] = vega.colors_by_name("method", list(methods))
+    dots, some = vega.thin_points(dots, "dots")
     layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
         " Diamonds are means with 95% intervals."
     )
     if any(vega.beyond_frame(means, encoding["y"]).values()):
-        caption += " Arrow heads: the interval goes beyond the frame."
+        caption += " Arrowheads mark intervals that extend beyond the frame."
     if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)
-    yield vega.chart(study, place, title, caption, layers, subtitle="each method by itself")
+    yield vega.chart(study, place, title, caption, layers, subtitle="each method separately")
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
@@ -211,7 +211,7 @@ def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
     """Return the vertical axis of a test metric, with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    return vega.number("y", vega.test_title(study, metric), scale)
+    return vega.number_axis("y", vega.test_title(study, metric), scale)
 
 
 def _mark_layers(
@@ -228,7 +228,7 @@ def _mark_layers(
         head: Heading of the metric.
     """
     encoding = {"color": {"value": vega.DOT}, **at}
-    encoding["tooltip"] = vega.tips({**named, "name": "dot", "y*": head})
+    encoding["tooltip"] = vega.tooltip({**named, "name": "dot", "y*": head})
     mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
     more: Spec = {}
     if any("run" in dot for dot in dots):
@@ -241,6 +241,9 @@ def _mark_layers(
     yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
     if means:
         encoding = {"color": {"value": vega.MEAN}, **at}
-        tooltip = [*vega.interval_tips({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
+        tooltip = [
+            *vega.interval_tooltip({**named, "y*": f"mean {head}"}),
+            *vega.tooltip({"n": "n"}),
+        ]
         look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
         yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **look)

@@ -19,7 +19,7 @@ MIN_POINTS = 4  # configurations in a scatter plot
 # quality measures of the class means that have a chart, with the titles of their axes
 _SHOWN = {
     "cosine_to_mean": "cosine of synthetic to real class means",
-    "synthetic_to_real": "% right of synthetic class means on real images",
+    "synthetic_to_real": "accuracy of synthetic class means on real images (%)",
 }
 
 
@@ -58,17 +58,21 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     if not values:
         return
     values.sort(key=lambda value: -value["share"])
-    y = vega.steps("effect", None, values, axis={})
+    y = vega.level_axis("effect", None, values, axis={})
     unit = f"% of the variance of {head}"
-    caption = f"Share of the variance of {head} between configurations, 95% over seeds"
-    tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    caption = (
+        f"Share of the variance of {head} between configurations, with 95% intervals over seeds"
+    )
+    tooltip = vega.interval_tooltip(
+        {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
+    )
     if importance.over.sampled:
         count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} configurations"
         caption = f"Importance for {head} by PED-ANOVA over {count} configurations, without a test"
-        tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
-    x = vega.number("share", unit, {"domain": [0, 100]})
-    kind = vega.named("kind", ["factor", "pair"] if importance.pairs else ["factor"])
+        tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
+    x = vega.number_axis("share", unit, {"domain": [0, 100]})
+    kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
         vega.layer("rule", ends, strokeWidth=1.5),
@@ -91,27 +95,36 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     keys = list(dict.fromkeys(point["key"] for point in points))
     shown = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown]
-    x = vega.number("step", "epochs of all stages", {"nice": False})
-    y = vega.number("y", f"selection {head} (%)")
+    x = vega.number_axis("step", "epochs of all stages", {"nice": False})
+    y = vega.number_axis("y", f"selection {head} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
-    at: Spec = {"x": x, "y": y, "color": vega.named("label", labels), "detail": {"field": "key"}}
+    at: Spec = {
+        "x": x,
+        "y": y,
+        "color": vega.colors_by_name("label", labels),
+        "detail": {"field": "key"},
+    }
     fields = {
         "label": "configuration",
         "state": "state",
         "step": "epoch",
         "y*": f"selection {head}",
     }
-    lines = {**at, "tooltip": vega.tips(fields)}
+    lines = {**at, "tooltip": vega.tooltip(fields)}
     layers = [
         *vega.intervals(values, at, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
-    best = f" The {MAX_CURVES} best by selection." if len(keys) > MAX_CURVES else ""
+    best = (
+        f" Only the {MAX_CURVES} best configurations by selection are drawn."
+        if len(keys) > MAX_CURVES
+        else ""
+    )
     if len(labels) > vega.MAX_NAMED:
-        best += " From dark to light: from the best configuration by selection to the last."
+        best += " Colors from dark to light: from the best configuration by selection to the worst."
     caption = (
-        f"Selection {head} while training, the mean over a run's seeds; a band where a"
-        f" configuration has several runs.{best}"
+        f"Selection {head} during training: mean over the seeds of a run. Bands: 95% intervals over"
+        f" the runs of a configuration.{best}"
     )
     last: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
@@ -126,22 +139,22 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
-    drawn, some = vega.thinned(plain, "other configurations")
+    drawn, some = vega.thin_points(plain, "other configurations")
     at = {
-        "x": vega.number(
+        "x": vega.number_axis(
             "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
         ),
-        "y": vega.number("y", vega.test_title(study, metric)),
-        "color": vega.named("kind", kinds, "by selection score"),
+        "y": vega.number_axis("y", vega.test_title(study, metric)),
+        "color": vega.colors_by_name("kind", kinds, "by selection score"),
     }
-    tooltip = vega.interval_tips({"label": "configuration", "seconds*": "seconds", "y*": head})
+    tooltip = vega.interval_tooltip({"label": "configuration", "seconds*": "seconds", "y*": head})
     layers = vega.points_with_intervals(
         [*drawn, *best], at, tooltip, name="configurations", size=45
     )
     caption = (
-        f"Each point is a configuration: wall seconds of a seed against its mean test {head} with"
-        " its 95% interval. Marked: no other configuration has as good a selection score for as few"
-        " seconds." + some
+        f"Each point is a configuration: mean test {head} with its 95% interval against wall-clock"
+        " seconds per seed. Pareto-optimal: no other configuration has as good a selection score in"
+        " as few seconds." + some
     )
     place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers)
@@ -158,19 +171,18 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         for group in tables.configuration_groups(study):
             x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
-                values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})
+                values.append({"label": tables.row_text(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < MIN_POINTS:
             continue
-        values, some = vega.thinned(values, "configurations")
+        values, some = vega.thin_points(values, "configurations")
         encoding = {
-            "x": vega.number("x", short, {"padding": 8}),
-            "y": vega.number("y", vega.test_title(study, metric)),
-            "tooltip": vega.tips({"label": "configuration", "x*": short, "y*": head}, 3),
+            "x": vega.number_axis("x", short, {"padding": 8}),
+            "y": vega.number_axis("y", vega.test_title(study, metric)),
+            "tooltip": vega.tooltip({"label": "configuration", "x*": short, "y*": head}, 3),
         }
         caption = (
             f"Each point is a configuration with synthesized features: test {head} against {short},"
-            " means over seeds. That they go together need not mean that one makes the other."
-            + some
+            " means over seeds. An association need not be causal." + some
         )
         place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {short}"
         layers = [vega.points(encoding, name="configurations", size=45, color=vega.MEAN)]

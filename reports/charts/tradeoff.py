@@ -31,7 +31,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     if not halves or len(points) < 2:
         return
     head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
-    drawn, note = vega.thinned(points, "configurations and controls")
+    drawn, note = vega.thin_points(points, "configurations and controls")
     kinds = [_LEGEND[kind] for kind in KINDS]
     at: Spec = {
         "x": _axis("x", f"test {x_head} (%)", points),
@@ -40,12 +40,12 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     tips = {"label": "configuration", "x*": x_head, "y*": y_head, "h*": head}
     encoding = {
         **at,
-        "color": vega.named("kind", kinds, None),
+        "color": vega.colors_by_name("kind", kinds, None),
         "shape": {"field": "kind", "type": "nominal", "scale": {"domain": kinds}, "legend": None},
-        "tooltip": vega.tips(tips),
+        "tooltip": vega.tooltip(tips),
     }
     lines = [*_lines_of_equal_mean(at["x"]["scale"]["domain"], at["y"]["scale"]["domain"])]
-    line_encoding = {**at, "detail": {"field": "h"}, "tooltip": vega.tips({"h*": head})}
+    line_encoding = {**at, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": head})}
     gray: Spec = {"color": "#999", "strokeWidth": 0.7}
     line_text = {**at, "text": {"field": "h", "format": "~g"}}
     layers = [
@@ -80,7 +80,7 @@ def _control_names(at: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
     for align in ("left", "right"):
         values = [p for p in controls if (2 * p["x"] < low + high) == (align == "left")]
         encoding = {**at, "text": {"field": "label"}}
-        yield _text(encoding, values, align=align, color=vega.COLOURS[0])
+        yield _text(encoding, values, align=align, color=vega.COLORS[0])
 
 
 def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
@@ -98,7 +98,7 @@ def _points(study: Study, halves: tuple[str, str]) -> list[Spec]:
         if x and y and x.mean + y.mean > 0:
             h = 2 * x.mean * y.mean / (x.mean + y.mean)
             kind = "control" if group.control else "other"
-            text = tables.spelled(group, labels)
+            text = tables.row_text(group, labels)
             points.append({"label": text, "x": x.mean, "y": y.mean, "h": h, "kind": kind})
     for point in points:
         if point["kind"] == "other" and not _is_dominated(point, points):
@@ -122,7 +122,7 @@ def _axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
     values = [point[field] for point in points]
     margin = 1.0 + 0.1 * (max(values) - min(values))
     domain = [max(0.0, min(values) - margin), min(100.0, max(values) + margin)]
-    return vega.number(field, title, {"domain": domain, "nice": False})
+    return vega.number_axis(field, title, {"domain": domain, "nice": False})
 
 
 def _lines_of_equal_mean(xs: Sequence[float], ys: Sequence[float]) -> Iterator[Spec]:

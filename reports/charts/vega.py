@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reports.study import Study, heading
-from reports.tables import chosen_by, is_percent, on_test
+from reports.tables import is_percent, join_rules, on_test
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
 # Five of Okabe and Ito's colors, and three more that differ from blue, gray and light yellow.
-COLOURS: Final = (
+COLORS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
-MEAN: Final = COLOURS[0]
-DOT: Final = "#56B4E9"  # not in COLOURS, so it represents no level
+MEAN: Final = COLORS[0]
+DOT: Final = "#56B4E9"  # not in COLORS, so it represents no level
 MAX_POINTS = 1_000  # points per layer; more look the same and make pages large
 HEIGHT: Final = 170  # height of a plot, in pixels
-MAX_NAMED = len(COLOURS)  # configurations or methods with different colors in a chart
+MAX_NAMED = len(COLORS)  # configurations or methods with different colors in a chart
 _ABREAST = 36  # characters of all labels that fit horizontally
 _SLANTED = 10  # labels that fit when slanted
 
@@ -67,7 +67,9 @@ def chart(
         more: Other properties of the specification. `values` is the data that the layers share.
     """
     scope = [study.scope] if study.pooled else []
-    warnings = ["selected on test"] if on_test(chosen_by(study.rows["selection"].to_list())) else []
+    warnings = (
+        ["selected on test"] if on_test(join_rules(study.rows["selection"].to_list())) else []
+    )
     warnings += ["demonstration backbone"] if study.demonstration else []
     lines = [[study.name, *scope, subtitle], warnings]
     title_lines = [" · ".join(filter(None, line)) for line in lines if line]
@@ -93,7 +95,7 @@ def layer(
     return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
+def thin_points(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
     """Return evenly spaced points if there are too many, and a sentence for the caption.
 
     Args:
@@ -178,13 +180,13 @@ def points_with_intervals(
     ]
 
 
-def spread(field: str, title: str, values: Values, *, log: bool) -> Spec:
+def value_axis(field: str, title: str, values: Values, *, log: bool) -> Spec:
     """Return the axis of a numeric factor, logarithmic if requested and all values are positive."""
     kind = "log" if log and min(value[field] for value in values) > 0 else "linear"
-    return number(field, title, {"type": kind, "nice": False, "padding": 8})
+    return number_axis(field, title, {"type": kind, "nice": False, "padding": 8})
 
 
-def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
+def number_axis(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
     """Return a continuous axis that need not include 0.
 
     Args:
@@ -202,7 +204,7 @@ def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Sp
     return {"field": field, **channel, **more}
 
 
-def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
+def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Spec:
     """Return an axis of labels at equal distances, in the order of the data.
 
     Labels that do not fit horizontally in a paper's column are slanted or vertical.
@@ -228,7 +230,7 @@ def test_title(study: Study, metric: str) -> str:
     return f"test {head} (%)" if is_percent(metric) else f"test {head}"
 
 
-def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     """Return a tooltip from field names to titles; a field that ends in "*" is a rounded number."""
     return [
         {"field": field.rstrip("*"), "title": title}
@@ -237,12 +239,12 @@ def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     ]
 
 
-def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """Return a tooltip as in tips, followed by the ends of the interval."""
-    return tips({**fields, "low*": "95% from", "high*": "to"}, digits)
+def interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+    """Return a tooltip as in tooltip(), followed by the ends of the interval."""
+    return tooltip({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
-def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
+def colors_by_name(field: str, names: Sequence[str], title: str | None = None) -> Spec:
     """Return a color per name, with a legend below.
 
     More than MAX_NAMED names get a color scale without a legend.
@@ -257,6 +259,6 @@ def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
         scheme = {"name": "viridis", "extent": [0.2, 0.9]}
         scale = {"domain": list(names), "scheme": scheme}
         return {"field": field, "type": "nominal", "scale": scale, "legend": None}
-    scale = {"domain": list(names), "range": list(COLOURS[: len(names)])}
+    scale = {"domain": list(names), "range": list(COLORS[: len(names)])}
     legend = {"orient": "bottom", "columns": 1}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}

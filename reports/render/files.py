@@ -33,7 +33,7 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
         report: The report.
         width: Width of the terminal format in characters.
     """
-    tables = report.every_table
+    tables = report.all_tables
     match form:
         case "markdown":
             head = f"### {escaped(report.study.name)}: the answer"
@@ -49,7 +49,7 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
 def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
     """Return the answer and its tables for a console of the given width."""
     answer = answer_view(report.study.name, report.answer)
-    return Group(answer, terminal_view(report.every_table, width, legend=legend))
+    return Group(answer, terminal_view(report.all_tables, width, legend=legend))
 
 
 def print_report(
@@ -103,7 +103,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         every_figure: Whether to export all of the page's charts, not only those of factors.
     """
     files: dict[str, bytes] = {}
-    study, tables = report.study, report.every_table
+    study, tables = report.study, report.all_tables
     name = file_name(study.name)
     charts = study_charts(report)
     for chart in charts:
@@ -221,6 +221,6 @@ def make_publication(report: Report) -> Publication:
 
 def _run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
-    main = replace(report, tables=report.main[:1], together=())
+    main = replace(report, tables=report.main[:1], factor_tables=())
     text, description = text_of("markdown", main), report.study.description
     return f"{description}\n\n{text}" if description else text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.wording import printable
 from reports.answer import Answer
 from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
-from reports.formatting import STACKED, broken, cell_text
+from reports.formatting import STACKED, break_heading, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
 # Text at the start of a line that Markdown interprets as a heading, a quotation or a list.
@@ -24,7 +24,7 @@ _COMMANDS = {
 _MAX_LARGE_FONT_COLUMNS = 12  # columns of a LaTeX table in the larger font
 
 
-def shown(
+def section_texts(
     table: Table, write: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table's page with its rows and the texts of their cells.
@@ -71,7 +71,7 @@ def _markdown_table(table: Table) -> str:
         [escaped(column.heading) for column in table.page_columns],
         [rules[column.align] for column in table.page_columns],
     ]
-    for _, rows in shown(table, lambda cell: escaped(cell_text(cell))):
+    for _, rows in section_texts(table, lambda cell: escaped(cell_text(cell))):
         lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
     piped = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"- {escaped(note)}" for note in table.notes]
@@ -129,7 +129,7 @@ def _latex_table(table: Table) -> str:
         r"\toprule",
         _latex_row(headings),
     ]
-    for _, rows in shown(table, lambda cell: _latex_cell(cell, stacked)):
+    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             lines.append(
@@ -152,7 +152,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _latex_heading(column: Column, stacked: bool) -> str:
     """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
-    lines = [_protect_start(latex_escaped(line)) for line in broken(column.heading)]
+    lines = [_protect_start(latex_escaped(line)) for line in break_heading(column.heading)]
     if not stacked or len(lines) == 1:
         return latex_escaped(column.heading)
     text = r"\\".join(lines)

@@ -19,16 +19,16 @@ from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
-from reports.formatting import PLAIN, STACKED, broken, cell_text
-from reports.render.markup import shown
+from reports.formatting import PLAIN, STACKED, break_heading, cell_text
+from reports.render.markup import section_texts
 from reports.report import Report
-from reports.study import Study, in_words
-from reports.tables import configuration_groups, factor_labels, spelled
+from reports.study import Study, configuration_text
+from reports.tables import configuration_groups, factor_labels, row_text
 
 MAX_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
 # Filters of the overview page, with the keys of their values.
-SOUGHT = {
+FILTERS = {
     "dataset": ("dataset",),
     "backbone": ("backbone",),
     "method": ("finetuner.name", "generator.name"),
@@ -68,11 +68,11 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     labels = factor_labels(study)
     listed = configuration_groups(study)[:MAX_RUNS]
     controls = {
-        s.key: in_words(s.assignment, s.control)
+        s.key: configuration_text(s.assignment, s.control)
         for s in study.configurations
         if s.control in CONTROLS
     }
-    named = controls | {group.value.key: spelled(group, labels) for group in listed}
+    named = controls | {group.value.key: row_text(group, labels) for group in listed}
     runs = study.rows.select("config_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
         (named[key] or controls.get(key) or study.name, address)
@@ -122,11 +122,11 @@ def entry(report: Report, page: str) -> dict[str, Any]:
         page: Relative address of its own page.
     """
     study = report.study
-    sought = {
+    filter_values = {
         name: list(dict.fromkeys(value for key in keys for value in _level_texts(study, key)))
-        for name, keys in SOUGHT.items()
+        for name, keys in FILTERS.items()
     }
-    about = {"page": page, "ran": _run_days(study), "sought": sought}
+    about = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
     return {"study": study, "answer": report.answer, **about}
 
 
@@ -138,8 +138,8 @@ def overview(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ())
         left_out: A line per study without a report, with the reason.
     """
     choices = {
-        name: sorted({value for entry in entries for value in entry["sought"][name]})
-        for name in SOUGHT
+        name: sorted({value for entry in entries for value in entry["filter_values"][name]})
+        for name in FILTERS
     }
     return page_html("overview", entries=entries, choices=choices, left_out=left_out)
 
@@ -149,10 +149,12 @@ def overview_lines(
 ) -> Iterator[str]:
     """Yield the content of the page of several studies as plain text, a paragraph per study."""
     for study_entry in entries:
-        about = "; ".join(", ".join(values) for values in study_entry["sought"].values() if values)
+        about = "; ".join(
+            ", ".join(values) for values in study_entry["filter_values"].values() if values
+        )
         yield f"{study_entry['study'].name} ({study_entry['ran']}; {about})"
         yield from (f"  {finding.sentence}" for finding in study_entry["answer"].leading)
-    yield from (f"left out: {line}" for line in left_out)
+    yield from (f"no report: {line}" for line in left_out)
 
 
 def _level_texts(study: Study, key: str) -> Iterator[str]:
@@ -193,7 +195,7 @@ def answer_html(answer: Answer) -> Markup:
 def table_html(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes, which are separate on the page."""
     dialect = STACKED if table.crowded else PLAIN
-    sections = list(shown(table, lambda cell: cell_text(cell, dialect)))
+    sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
 
 
@@ -224,4 +226,6 @@ def _escape_controls(value: Any) -> Any:
 def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
     words = printable_lines(heading).split(" ")
-    return Markup(" ").join(Markup("<wbr>").join(map(escape, broken(word))) for word in words)
+    return Markup(" ").join(
+        Markup("<wbr>").join(map(escape, break_heading(word))) for word in words
+    )

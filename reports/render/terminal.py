@@ -16,8 +16,8 @@ from rich.text import Text as Words
 from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
-from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
-from reports.render.markup import shown
+from reports.formatting import PLAIN, STACKED, Dialect, break_heading, cell_text
+from reports.render.markup import section_texts
 from reports.stats import Verdict
 
 _STYLES = {
@@ -33,7 +33,7 @@ FILE_WIDTH = 160
 _WIDEST_LABEL = 30  # maximum width of a label; longer words are broken
 
 
-def printable(text: str, style: str = "") -> Words:
+def literal_text(text: str, style: str = "") -> Words:
     """Return a text that rich shows literally; in a str, rich would interpret [words] as markup."""
     return Words(printable_lines(text), style)
 
@@ -49,19 +49,19 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
     for finding in answer.limits:
-        grid.add_row(printable(finding.subject, "yellow"), printable(finding.text, "yellow"))
+        grid.add_row(literal_text(finding.subject, "yellow"), literal_text(finding.text, "yellow"))
     for finding in answer.findings:
         text = Words()
         if finding.verdict:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
-        grid.add_row(printable(finding.subject), text.append_text(printable(finding.text)))
+        grid.add_row(literal_text(finding.subject), text.append_text(literal_text(finding.text)))
     for place, caution in enumerate(answer.cautions):
         # a heading, since cautions do not belong to the finding above them
         subject = "" if place else "cautions"
-        grid.add_row(printable(subject, "yellow"), printable(caution, "yellow"))
+        grid.add_row(literal_text(subject, "yellow"), literal_text(caution, "yellow"))
     if answer.rule:
-        grid.add_row("", printable(answer.rule, "dim"))
-    return Group(printable(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
+        grid.add_row("", literal_text(answer.rule, "dim"))
+    return Group(literal_text(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
 
 
 def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
@@ -84,11 +84,15 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
         notes = [note for note in notes if legend or not isinstance(note, Legend)]
         previous_notes |= set(notes)
         if dropped:
-            notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
+            notes.append(
+                f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
+            )
         parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     hints = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
-    hints += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
+    hints += (
+        [] if legend else ["the columns are explained by ship-report NAME --notes and on the page"]
+    )
     if hints:
         parts.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
     return Group(*parts)
@@ -105,12 +109,12 @@ def plain_text(view: RenderableType, width: int) -> str:
 
 def _notes_grid(notes: Sequence[str]) -> Grid:
     """Return the notes with a hanging indent."""
-    listed = Grid.grid(padding=(0, 1, 0, 0))
-    listed.add_column(style="dim")
-    listed.add_column(style="dim", overflow="fold")
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid.add_column(style="dim")
+    grid.add_column(style="dim", overflow="fold")
     for note in notes:
-        listed.add_row("·", printable(note))
-    return listed
+        grid.add_row("·", literal_text(note))
+    return grid
 
 
 def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
@@ -135,14 +139,14 @@ def _paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
-    for _, rows in shown(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
+    for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
             measurements = "; ".join(f"{heading} {text}" for heading, text in measures if text)
-            named = printable(f"{labels}: ", "bold")
-            paragraphs.append(named.append_text(printable(measurements, "not bold")))
-    return Group(printable(table.title, "bold italic"), Words("\n\n").join(paragraphs))
+            named = literal_text(f"{labels}: ", "bold")
+            paragraphs.append(named.append_text(literal_text(measurements, "not bold")))
+    return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
 def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
@@ -152,21 +156,21 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
     words, those of measurements also within names of datasets.
     """
     grid = Grid(
-        title=printable(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
+        title=literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for place, column in enumerate(columns):
         label, heading = place < table.labels, column.heading
         if dialect is STACKED:
-            heading = "\n".join(heading.split(" ") if label else broken(heading))
+            heading = "\n".join(heading.split(" ") if label else break_heading(heading))
         width = _label_width(table, column, label_width) if label else None
         grid.add_column(
-            printable(heading), justify=column.align, no_wrap=not label, max_width=width,
+            literal_text(heading), justify=column.align, no_wrap=not label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in shown(table, lambda cell: _stacked_text(cell, dialect), columns):
+    for _, rows in section_texts(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
-            grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
+            grid.add_row(*map(literal_text, texts), style="bold" if row.baseline else "")
         grid.add_section()
     return grid
 

@@ -25,10 +25,10 @@ from reports.stats.classes import DRAWS, interval_over_classes, most_by_guessing
 from reports.stats.paired import (
     Compared,
     Verdict,
+    add_verdicts,
     compare_paired,
     holm,
     is_beyond_chance,
-    judge,
     one_sample_p,
 )
 from reports.stats.power import MAX_FURTHER_PAIRS, minimum_detectable

@@ -32,7 +32,7 @@ def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) ->
         images: Number of images per class, (k,).
 
     Returns:
-        (DRAWS,) in percent; None with fewer than FEWEST classes.
+        (DRAWS,) in percent; None with fewer than MIN_CLASSES classes.
     """
     if len(ids) < MIN_CLASSES:
         return None

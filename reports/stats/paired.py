@@ -21,10 +21,10 @@ CHANCE = 0.05  # significance level of corrected p-values
 
 
 class Verdict(StrEnum):
-    """Verdict of an interval on the smallest effect of interest.
+    """Verdict on a difference, relative to the smallest effect of interest.
 
-    HIGHER, LOWER: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT:
-    the 95% interval lies within ±effect. INCONCLUSIVE: neither.
+    HIGHER, LOWER: the interval is outside ±effect, Holm-corrected over the family. EQUIVALENT: the
+    95% interval is within ±effect. INCONCLUSIVE: neither.
     """
 
     HIGHER = "higher"
@@ -100,7 +100,7 @@ def is_beyond_chance(p: float | None) -> bool:
 
 
 def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compared | None:
-    """Compare two configurations on the seeds that both finished.
+    """Compare two configurations by a paired t-test on the seeds that both finished.
 
     Args:
         values: Metric of the configuration by seed.
@@ -111,6 +111,11 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         None without a common seed. p is None with one pair. If the differences do not vary, the
         t-test is undefined and there is no interval: p is 1 if they are all zero, else the exact
         sign test's 2 ** (1 - n), the smallest p that n pairs can have without a variance.
+
+    Example:
+        >>> comparison = compare_paired({0: 61.0, 1: 63.0}, {0: 60.0, 1: 61.0, 2: 60.0})
+        >>> comparison.difference.mean, comparison.difference.n
+        (1.5, 2)
     """
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
@@ -147,7 +152,15 @@ def _t_test(distance: float, std: float, n: int) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's step-down adjusted p-values of one family; None is not counted and stays."""
+    """Adjust the p-values of one family by Holm's step-down method (Holm, 1979).
+
+    Args:
+        p_values: Uncorrected p-values. None is not counted as a test and stays None.
+
+    Example:
+        >>> holm([0.01, None, 0.04])
+        [0.02, None, 0.04]
+    """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0
@@ -157,8 +170,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
-    """Return differences that are tested together, with Holm's p and their verdicts.
+def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compared]:
+    """Add Holm's p and verdicts to differences that are tested together.
 
     A row is higher or lower if the interval lies outside ±effect: Student's t of |mean| - effect,
     two-sided, Holm-corrected over the family. It is equivalent if its 95% interval lies within

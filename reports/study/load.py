@@ -34,7 +34,7 @@ from harness.store import (
 )
 from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
-from reports.study.names import in_words, study_protocol
+from reports.study.names import configuration_text, study_protocol
 from reports.study.on_demand import CorrectFiles, Histories
 from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
 
@@ -68,7 +68,7 @@ class Study:
         runs_address: Address of a run in MLflow's UI, without the run ID; "" if unknown.
         config: Content of the YAML with its defaults, as of the last run, under the study's name.
         versions: Versions of the code and of the packages that produced the results.
-        adopted: Number of finished rows that were reused from each other study, by its name.
+        reused: Number of finished rows that were reused from each other study, by its name.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Study:
     reused: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def own(self) -> tuple[ConfigurationRecord, ...]:
+    def non_controls(self) -> tuple[ConfigurationRecord, ...]:
         """The configurations without the controls."""
         return tuple(
             configuration for configuration in self.configurations if not configuration.control
@@ -175,7 +175,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """
     parents = [r for r in runs if r.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
-        raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
+        raise ReportError(f"{name}: this MLflow experiment is not a ship-sweep study")
     with _as_report_errors():
         record = StudyRecord.from_tags(parents[-1].tags)
     warnings: list[str] = []
@@ -248,7 +248,7 @@ def _unfinished_lines(
             failed.setdefault(row["run_id"], []).append(row)
     for trial in (trial for trial in trials if trial.unfinished):
         run_id = trial.logged.run_id
-        named = f"run {run_id} ({in_words(trial.assignment, trial.control)})"
+        named = f"run {run_id} ({configuration_text(trial.assignment, trial.control)})"
         for row in sorted(failed.get(run_id, ()), key=lambda row: row["seed"]):
             why = f"COMPLETE, but {row['reason']}; counted as failed"
             yield f"{named}, seed {row['seed']}: {why}"
@@ -267,7 +267,7 @@ def _lacking_lines(
     done = rows.filter(state=COMPLETE)
     # a control may share the key of a configuration, which then gives the name
     by_kind = sorted(configurations, key=lambda s: not s.control)
-    named = {s.key: in_words(s.assignment, s.control) for s in by_kind}
+    named = {s.key: configuration_text(s.assignment, s.control) for s in by_kind}
     for name in metrics:
         column = pl.col(f"test/{name}")
         some = (column.null_count() > 0) & (column.count() > 0)

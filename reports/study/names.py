@@ -13,7 +13,7 @@ from reports.errors import ReportError
 _TARGETS = TypeAdapter(tuple[str, ...])
 
 
-def in_words(assignment: Mapping[str, Any], control: str) -> str:
+def configuration_text(assignment: Mapping[str, Any], control: str) -> str:
     """Return a configuration as text: "generator.n_ctx=4", or the name of a control with levels."""
     levels = ", ".join(f"{key}={level}" for key, level in assignment.items())
     if not control:

@@ -122,7 +122,7 @@ class CorrectFiles:
 
 
 def _count_answers(content: bytes) -> pl.DataFrame:
-    """Return the counts of a file (see HitFiles.of); no rows if the content is invalid."""
+    """Return the counts of a file (see CorrectFiles.of); no rows if the content is invalid."""
     # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
     from pyarrow.parquet import ParquetFile
 

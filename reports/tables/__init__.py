@@ -5,11 +5,11 @@ needs. It knows no output format.
 """
 
 from reports.tables.best_config import (
-    by_preference,
+    best_configurations,
     headline,
-    preferred,
+    rank_configurations,
     selection_rules,
-    tied_first,
+    tied_with_first,
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
@@ -27,17 +27,17 @@ from reports.tables.groups import (
     Group,
     all_rows,
     as_numbers,
-    baseline_setting,
-    chosen_by,
+    baseline_configuration,
     configuration_groups,
+    configuration_rows,
     control_groups,
     factor_labels,
+    join_rules,
     level_groups,
     mean,
     ordered_levels,
-    own_rows,
+    row_text,
     short_names,
-    spelled,
 )
 from reports.tables.metric import (
     MEASURES,
@@ -52,7 +52,7 @@ from reports.tables.notes import on_test, plain_table
 from reports.tables.over_classes import right_answers
 from reports.tables.pooling import (
     DATASET,
-    averaged,
+    average_over_datasets,
     class_factors,
     controls_dataset,
     datasets,

@@ -16,11 +16,11 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    known,
+    optional_cell,
 )
 from reports.stats import Array, Association, Estimate
 from reports.study import Study, heading
-from reports.tables.groups import as_numbers, configuration_groups, own_rows
+from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
@@ -59,20 +59,24 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
         Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
-        Column("rho", f"Spearman ρ with {head}", lambda line: known(Ranged, line.ranked.rho)),
+        Column(
+            "rho", f"Spearman ρ with {head}", lambda line: optional_cell(Ranged, line.ranked.rho)
+        ),
     ]
     if is_random:
-        columns.append(Column("p", "Holm p", lambda line: known(PValue, line.ranked.p)))
+        columns.append(Column("p", "Holm p", lambda line: optional_cell(PValue, line.ranked.p)))
         columns.append(
-            Column("least", order, lambda line: known(PValue, line.ranked.least), csv_only=True)
+            Column(
+                "least", order, lambda line: optional_cell(PValue, line.ranked.least), csv_only=True
+            )
         )
     tested = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
         if is_random
-        else f"no p, since {study.sampler} moves all factors towards good configurations"
+        else f"no p, because {study.sampler} moves all factors towards good configurations"
     )
     note = (
-        f"one point per finished configuration: its mean {head} over seeds; [bootstrap 95%"
+        f"one value per finished configuration: its mean {head} over seeds; [bootstrap 95%"
         f" interval]; {tested}; a dash: the factor or {head} is the same in all configurations, or"
         f" fewer than {stats.MIN_RANKED} have finished"
     )
@@ -102,7 +106,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_SETTINGS = 4  # configurations of a seed; with fewer, no trend is computed
+MIN_CONFIGURATIONS = 4  # configurations of a seed; with fewer, no trend is computed
 
 
 class _Response(NamedTuple):
@@ -182,15 +186,15 @@ def response_tables(study: Study, metric: str) -> list[Table]:
             f"{head} per SD",
             lambda line: Value(stats.mean_interval(line.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda line: known(PValue, line.p), drop=1),
+        Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
     ]
     note = (
-        f"each seed alone, over its configurations with synthesized features. ρ: Spearman's, of the"
-        f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
-        " standard deviation of the measure between configurations. Both: mean over seeds with its"
-        f" 95% t-interval; p: t-test of the slope, Holm over the measures. Other"
-        f" configurations may go otherwise, and a measure may go with {head} because both follow"
-        " a third"
+        "computed for each seed separately, over its configurations with synthesized features. ρ:"
+        f" Spearman correlation of the measure with {head}; {head} per SD: slope of {head} on the"
+        " measure, in points per standard deviation of the measure between configurations. Both:"
+        " mean over seeds with its 95% t-interval. p: t-test of the slope, Holm-corrected over the"
+        " measures. Other configurations may behave differently, and an association need not be"
+        " causal"
     )
     title = f"{head} against the quality of synthesized features"
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
@@ -202,10 +206,10 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
-    done = own_rows(study).filter(state=COMPLETE).drop_nulls(names)
+    done = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
-        if len(part) >= MIN_SETTINGS and not _is_constant(x) and not _is_constant(y):
+        if len(part) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
             standard = (x - x.mean()) / x.std(ddof=1)
             slope = float(standard @ (y - y.mean()) / (standard @ standard))
             responses.append(_Response(stats.correlation(x, y), slope, len(part)))

@@ -4,25 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.store import COMPETING
-from reports.formatting import listed
+from reports.formatting import join_names
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
 from reports.tables.groups import (
     Group,
-    baseline_setting,
-    chosen_by,
+    baseline_configuration,
     configuration_groups,
+    configuration_rows,
     factor_labels,
+    join_rules,
     mean,
-    own_rows,
-    spelled,
+    row_text,
 )
 from reports.tables.metric import interval_of
-from reports.tables.pooling import averaged, class_factors
+from reports.tables.pooling import average_over_datasets, class_factors
 
 
-def by_preference(study: Study) -> list[tuple[float, Group]]:
+def rank_configurations(study: Study) -> list[tuple[float, Group]]:
     """Return (mean selection score, configuration) pairs, the best first.
 
     Configurations with a finished row that has no score are left out.
@@ -31,26 +31,26 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
     return [
         (score, group)
         for score, group in scored
-        if score is not None and len(group.known(study.score)) == len(group.done)
+        if score is not None and len(group.finished_values(study.score)) == len(group.done)
     ]
 
 
 def selection_rules(study: Study) -> str:
-    """Return the rules that selected the epochs of a study, without controls; see chosen_by."""
-    return chosen_by(own_rows(study)["selection"].to_list())
+    """Return the rules that selected the epochs of a study, without controls; see join_rules."""
+    return join_rules(configuration_rows(study)["selection"].to_list())
 
 
-def preferred(study: Study) -> list[Group]:
+def best_configurations(study: Study) -> list[Group]:
     """Return the configurations with the best selection score: several if they are tied.
 
     Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
     """
-    ranked = by_preference(study)
-    tied = tied_first([score for score, _ in ranked])
+    ranked = rank_configurations(study)
+    tied = tied_with_first([score for score, _ in ranked])
     return [group for (_, group), is_tied in zip(ranked, tied, strict=True) if is_tied]
 
 
-def tied_first(scores: Sequence[float]) -> list[bool]:
+def tied_with_first(scores: Sequence[float]) -> list[bool]:
     """Return, for scores in descending order, which equal the best one up to rounding."""
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
@@ -88,16 +88,16 @@ def headline(study: Study, metric: str) -> Headline | None:
         rules differ. Also None if a finished seed of the preferred configuration lacks the metric,
         because tables then have no mean either.
     """
-    whole = averaged(study)
+    whole = average_over_datasets(study)
     if whole is None or class_factors(whole) or "+" in selection_rules(whole):
         return None
     configurations = configuration_groups(whole)
-    best = preferred(whole) or (list(configurations) if len(configurations) == 1 else [])
+    best = best_configurations(whole) or (list(configurations) if len(configurations) == 1 else [])
     column = f"test/{metric}"
     values = _mean_results([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
-    baseline = baseline_setting(whole, configurations) if whole.factors else None
+    baseline = baseline_configuration(whole, configurations) if whole.factors else None
     compared: dict[str, Compared | None] = {}
     if baseline is not None:
         compared["baseline"] = compare_paired(values, baseline.seeds(column))
@@ -108,7 +108,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     differences = {
         name: comparison.difference for name, comparison in compared.items() if comparison
     }
-    named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
+    named = join_names([row_text(group, factor_labels(whole)) for group in best], "; ")
     configuration = f"{len(best)} tied configurations: {named}" if len(best) > 1 else named
     return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 

@@ -21,7 +21,7 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    known,
+    optional_cell,
     versus,
 )
 from reports.stats import Compared
@@ -29,12 +29,12 @@ from reports.study import Study, heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
-from reports.tables.groups import Group, chosen_by, control_groups
-from reports.tables.metric import decimals_of, measured, with_metric
+from reports.tables.groups import Group, control_groups, join_rules
+from reports.tables.metric import decimals_of, measured_columns, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
     DATASET,
-    averaged,
+    average_over_datasets,
     controls_dataset,
     datasets,
     factors_without_dataset,
@@ -68,13 +68,15 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
         ReportError: If the study has no such metric.
     """
     study, metric = with_metric(study, metric)
-    comparisons = (_tables_over_datasets if datasets(study) else _setting_tables)(study, metric)
+    comparisons = (_tables_over_datasets if datasets(study) else _configuration_tables)(
+        study, metric
+    )
     tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
     return tables if of_quality else [*tables, *response_tables(study, metric)]
 
 
-def _setting_tables(study: Study, metric: str) -> Iterator[Table]:
+def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of comparisons of one dataset, and that of rank associations."""
     compared_families = list(families(study, metric))
     yield from map(comparison_table, compared_families)
@@ -94,7 +96,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
         if read and is_controlled and varies and lacks:
             home = controls_dataset(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
-            why = f"no column {column}: controls run on {home} only, whose table has it"
+            why = f"no column {column}: the controls ran only on {home}; see its table"
             table = dataclasses.replace(table, notes=(*table.notes, why))
         yield table
 
@@ -104,9 +106,9 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     yield comparison_table(method_family(study, metric))
     other_factors = factors_without_dataset(study)
     if not other_factors:
-        yield from _setting_tables(study, metric)
+        yield from _configuration_tables(study, metric)
         return
-    whole = averaged(study)
+    whole = average_over_datasets(study)
     if whole is not None and len(other_factors) > 1:
         for factor in whole.factors:
             table = comparison_table(level_family(whole, factor, metric))
@@ -114,7 +116,7 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     names = datasets(study)
     for name in names:
         # Only the first table of each dataset: main effects are in the averages above.
-        first = next(_setting_tables(one_dataset(study, name), metric))
+        first = next(_configuration_tables(one_dataset(study, name), metric))
         place = first.place if len(names) <= MAX_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
 
@@ -159,15 +161,17 @@ def _epoch_columns(family: Family) -> list[Column]:
 def _epoch_cell(group: Group) -> Cell | None:
     """Return the tested epoch over seeds; None if nothing was trained or selected."""
     trials = group.trials
-    epochs = trials.known("selection_epoch")
+    epochs = trials.finished_values("selection_epoch")
     # a fine-tuner without training never has this flag, and its only epoch is 0
-    is_trained = any(epochs) or bool(trials.known(f"{FLAG}last_epoch"))
-    if not epochs or not is_trained or chosen_by(trials.column("selection")) == "none":
+    is_trained = any(epochs) or bool(trials.finished_values(f"{FLAG}last_epoch"))
+    if not epochs or not is_trained or join_rules(trials.column("selection")) == "none":
         return None
     return Spread(statistics.median(epochs), min(epochs), max(epochs))
 
 
-_SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean("seconds")), drop=1)
+_SECONDS = Column(
+    "seconds", "s/seed", lambda group: optional_cell(Quantity, group.mean("seconds")), drop=1
+)
 
 
 def _difference_columns(family: Family) -> Iterator[Column]:
@@ -184,13 +188,17 @@ def _difference_columns(family: Family) -> Iterator[Column]:
 
     yield Column("difference", f"Δ{head}", difference)
     if any(comparison.classes for comparison in compared.values()):
-        classes = of(lambda comparison: known(Ranged, comparison.classes, decimals=1, bare=True))
+        classes = of(
+            lambda comparison: optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
+        )
         yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
     yield Column(
         "pairs", "pairs", of(lambda comparison: Quantity(comparison.difference.n, 0)), drop=2
     )
-    yield Column("p", "Holm p", of(lambda comparison: known(PValue, comparison.holm_p)))
-    mde = of(lambda comparison: known(Quantity, comparison.mde, decimals=comparison.decimals))
+    yield Column("p", "Holm p", of(lambda comparison: optional_cell(PValue, comparison.holm_p)))
+    mde = of(
+        lambda comparison: optional_cell(Quantity, comparison.mde, decimals=comparison.decimals)
+    )
     drop = _DATASETS_DROP if family.kind == "methods" else 5
     yield Column("mde", "MDE", mde, drop=drop)
 
@@ -228,7 +236,7 @@ def _metric_columns(family: Family) -> Iterator[Column]:
     study = family.study
 
     def seeds(group: Group) -> Cell | None:
-        return known(Quantity, len(set(group.known("seed"))) or None, decimals=0)
+        return optional_cell(Quantity, len(set(group.finished_values("seed"))) or None, decimals=0)
 
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds)
@@ -244,7 +252,7 @@ def _metric_columns(family: Family) -> Iterator[Column]:
 
 def _metric_headings(family: Family) -> dict[str, str]:
     """Return the metrics that were measured, with their headings; first those that a page shows."""
-    protocol, there = family.study.protocol, measured(family.study)
+    protocol, there = family.study.protocol, measured_columns(family.study)
     wanted = (*protocol.required, family.metric)
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
     return {n: protocol.headings[n] for n in names if f"test/{n}" in there or n in wanted}
@@ -288,7 +296,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     """
     study, part, suffix = family.study, group, ""
     if metric == OBJECTIVE:
-        return known(Value, group.estimate(study.score))
+        return optional_cell(Value, group.estimate(study.score))
     if dataset == AVERAGE:
         if group.control:  # controls ran on one dataset
             return None
@@ -303,7 +311,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
             return Text(_why_absent(part.counts))
         suffix = f"(n {n})" if n != len(group.done) else ""
     decimals = decimals_of(study, metric)
-    return known(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
+    return optional_cell(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
 
 
 def _why_absent(counts: Counts) -> str:

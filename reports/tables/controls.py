@@ -35,7 +35,7 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
         if configuration.control == control
     }
     controls: dict[str, Group] = {}
-    for configuration in study.own:
+    for configuration in study.non_controls:
         levels = control_levels(control, configuration.assignment)
         key = by_levels.get(_id(levels))
         if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):

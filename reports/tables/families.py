@@ -16,10 +16,10 @@ from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
     Group,
     Place,
+    baseline_configuration,
     baseline_level,
-    baseline_setting,
     by_seed,
-    companions,
+    companion_cells,
     configuration_groups,
     control_groups,
     factor_labels,
@@ -36,12 +36,12 @@ from reports.tables.over_classes import (
     has_answers,
 )
 from reports.tables.pooling import (
-    averaged,
+    average_over_datasets,
     controls_dataset,
     datasets,
     factors_without_dataset,
     method_groups,
-    on_common,
+    restrict_to_common_datasets,
 )
 
 Kind = Literal["levels", "effects", "configurations", "methods"]
@@ -71,8 +71,8 @@ class Family:
         pairs: By group, the group and the baseline as they are compared; only for groups that are
             compared. If a control equals one of the configurations, only the configuration is
             listed, so that the test is counted once.
-        cells: Companion cell by config_key, within which levels are compared (see companions); in
-            a table over datasets the dataset. Controls have none.
+        cells: Companion cell by config_key, within which levels are compared (see companion_cells);
+            in a table over datasets the dataset. Controls have none.
     """
 
     study: Study
@@ -138,7 +138,7 @@ class Family:
         """Test results of each group that is compared with the baseline."""
         study, metric, pairs = self.study, self.metric, self._values.values()
         comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
-        comparisons = stats.judge(comparisons, effect_of(study, metric))
+        comparisons = stats.add_verdicts(comparisons, effect_of(study, metric))
         decimals = decimals_of(study, metric)
         comparisons = [
             dataclasses.replace(comparison, decimals=decimals) for comparison in comparisons
@@ -261,7 +261,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     plain = next(
         (control for control in controls if control.control == FINETUNER_ALONE and is_fair), None
     )
-    baseline = baseline_setting(study, configurations) or plain
+    baseline = baseline_configuration(study, configurations) or plain
     labels = factor_labels(study)
     groups = [*configurations, *controls]
     pairs = {
@@ -286,7 +286,10 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
-    pairs, cells = _pair_with_baseline(baseline, groups), {} if alone else companions(study, factor)
+    pairs, cells = (
+        _pair_with_baseline(baseline, groups),
+        {} if alone else companion_cells(study, factor),
+    )
     kind: Kind = "levels" if alone else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 
@@ -328,9 +331,11 @@ def method_family(study: Study, metric: str) -> Family:
         dataclasses.replace(control, parts={home: control}) for control in control_groups(study)
     ]
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
-    baseline = baseline_setting(without_dataset, method_rows) if without_dataset.factors else None
+    baseline = (
+        baseline_configuration(without_dataset, method_rows) if without_dataset.factors else None
+    )
     both = {
-        group: on_common(study, *pair)
+        group: restrict_to_common_datasets(study, *pair)
         for group, pair in _pair_with_baseline(baseline, method_rows).items()
     }
     pairs = {group: pair for group, pair in both.items() if pair}
@@ -353,5 +358,5 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
         EmptyStudyError: If no run of the study has ended yet.
     """
     study, metric = with_metric(study_from_runs(study_name, runs), None)
-    whole = averaged(study)
+    whole = average_over_datasets(study)
     return list(families(whole, metric)) if whole else []

@@ -67,13 +67,13 @@ class Group:
         """Return a column of the rows, in any state."""
         return [row[name] for row in self.rows]
 
-    def known(self, column: str) -> list[Any]:
+    def finished_values(self, column: str) -> list[Any]:
         """Return a column of the finished rows, without nulls; [] if there is no such column."""
         return [row[column] for row in self.done if row.get(column) is not None]
 
     def mean(self, column: str) -> float | None:
         """Return the mean of a column over the finished rows; None without any value."""
-        values = self.known(column)
+        values = self.finished_values(column)
         return mean(values) if values else None
 
     def results(
@@ -83,8 +83,8 @@ class Group:
 
         Args:
             column: Name of the column.
-            cells: Companion cell by config_key (see companions); "" for configurations that are
-                not in it.
+            cells: Companion cell by config_key (see companion_cells); "" for configurations that
+                are not in it.
         """
         results: dict[Place, list[Any]] = {}
         for row in self.done:
@@ -103,7 +103,7 @@ class Group:
         Returns:
             None if a finished row lacks the metric: the mean would not be over the displayed n.
         """
-        if not self.done or len(self.known(column)) < len(self.done):
+        if not self.done or len(self.finished_values(column)) < len(self.done):
             return None
         return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
 
@@ -134,7 +134,7 @@ class Group:
         """Return the flags that finished trials raised, counting only trials that were checked."""
         flags = []
         for name in (name for name in self.rows[0] if name.startswith(FLAG)):
-            values = self.known(name)
+            values = self.finished_values(name)
             if raised := sum(value >= 0.5 for value in values):
                 flags.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
         return tuple(flags)
@@ -143,7 +143,8 @@ class Group:
 def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     """Return the factor's distinct values in the study: numbers ascending, others as declared."""
     levels = [
-        configuration.assignment[factor.key] for configuration in _settings_with(study, factor)
+        configuration.assignment[factor.key]
+        for configuration in _configurations_with(study, factor)
     ]
     values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
@@ -171,7 +172,7 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
 def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
     """Return one group per level, with all configurations of the study that have it."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for configuration in _settings_with(study, factor):
+    for configuration in _configurations_with(study, factor):
         level_rows = study.by_configuration[configuration.key]
         rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
@@ -180,9 +181,9 @@ def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
     ]
 
 
-def _settings_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
+def _configurations_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
     """Return the configurations, without controls, in which a factor is active."""
-    return [s for s in study.own if factor.key in s.assignment]
+    return [s for s in study.non_controls if factor.key in s.assignment]
 
 
 # Cache by study, because a dozen tables and charts need its groups.
@@ -203,7 +204,7 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
                 study.by_configuration[configuration.key],
                 value=configuration,
             )
-            for configuration in study.own
+            for configuration in study.non_controls
         ]
         _KNOWN[study] = tuple(sorted(groups, key=loss))
     return _KNOWN[study]
@@ -237,7 +238,7 @@ def all_rows(study: Study) -> Group:
     return Group((), [row for rows in study.by_configuration.values() for row in rows])
 
 
-def chosen_by(rules: Iterable[str | None]) -> str:
+def join_rules(rules: Iterable[str | None]) -> str:
     """Return the rules that selected the epochs of some rows, joined by "+"."""
     return "+".join(sorted({rule for rule in rules if rule}))
 
@@ -252,9 +253,9 @@ def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     return study.rows.filter(pl.col("config_key").is_in(list(keys)))
 
 
-def own_rows(study: Study) -> pl.DataFrame:
+def configuration_rows(study: Study) -> pl.DataFrame:
     """Return the rows of the configurations, without controls."""
-    return rows_of(study, [configuration.key for configuration in study.own])
+    return rows_of(study, [configuration.key for configuration in study.non_controls])
 
 
 def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
@@ -263,7 +264,7 @@ def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | Non
     return next(iter([*matches, *groups]), None)
 
 
-def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
+def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | None:
     """Return the configuration with every active factor at its baseline, if the study has it."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     for group in groups:
@@ -273,15 +274,18 @@ def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
     return None
 
 
-def companions(study: Study, factor: FactorRecord) -> dict[str, str]:
+def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
     """Return the levels of the other factors by config_key, as one text per combination.
 
     Only factors that every configuration has are included. Factors that are active in some of them
     (`when:`) are averaged over; matching their levels would leave nothing to compare.
     """
     other_keys = [f.key for f in study.factors if f != factor]
-    shared = [key for key in other_keys if all(key in s.assignment for s in study.own)]
-    return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in study.own}
+    shared = [key for key in other_keys if all(key in s.assignment for s in study.non_controls)]
+    return {
+        s.key: json.dumps([level_id(s.assignment[key]) for key in shared])
+        for s in study.non_controls
+    }
 
 
 def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:
@@ -314,12 +318,12 @@ def factor_labels(study: Study) -> list[Column]:
     return names or [Column("configuration", "configuration", align="left")]
 
 
-def spelled(group: Group, columns: Sequence[Column]) -> str:
-    """Return a row as text: "n_ctx 4", or the label of a control; "" without factors."""
+def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> str:
+    """Return a row as text: "n_ctx 4, shots 16", or the label of a control; "" without factors."""
     if group.control:
         return group.labels[0].text
     named = zip(columns, group.labels, strict=False)
-    return ", ".join(
+    return separator.join(
         f"{column.heading} {label.text}"
         for column, label in named
         if column.key != "configuration" and label.text != DASH

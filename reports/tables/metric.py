@@ -42,27 +42,29 @@ class Measure:
 MEASURES = (
     Measure(
         "cosine_to_mean", "cos / text", "text_cosine_to_mean",
-        meaning="cos / text: cosine of synthetic to real class means / of text features to them",
+        meaning="cos / text: cosine between synthetic and real class means / between text features"
+        " and real class means",
     ),
     Measure("frechet", "Fréchet", meaning="Fréchet: squared, between Gaussians"),
     Measure("mmd", "MMD²", drop=4, meaning="MMD²: unbiased, so it may be below 0"),
     Measure(
         "precision", "prec.", drop=3,
-        meaning="prec., recall, coverage: fractions, with density by k nearest neighbours",
+        meaning="prec., recall, coverage: fractions; with density, by k nearest neighbors",
     ),
     Measure("recall", "recall", drop=3),
     Measure("density", "density", drop=2),
     Measure("coverage", "coverage", drop=2),
     Measure(
         "real_to_synthetic", "real→syn.", drop=5,
-        meaning="real→syn., syn.→real: percent right of class means of the one on the other",
+        meaning="real→syn., syn.→real: accuracy in percent of a classifier of real class means on"
+        " synthetic features, and of synthetic class means on real features",
         percent=True,
     ),
     Measure("synthetic_to_real", "syn.→real", percent=True),
     Measure(
-        "recognised_by_images", "recognised", "recognised_by_text", drop=6,
-        meaning="recognised: percent of synthetic features that a classifier over all classes"
-        " takes for their own, by images / by text (class means of real test images /"
+        "recognised_by_images", "recognized", "recognised_by_text", drop=6,
+        meaning="recognized: percent of synthetic features that a classifier over all classes"
+        " assigns to their class, by images / by text (class means of real test images /"
         " zero-shot text)",
         percent=True,
     ),
@@ -92,19 +94,19 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    there, measures = measured(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
+    there, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
     known = headings | {name: short for name, short in measures.items() if f"test/{name}" in there}
     chosen = study.protocol.default if metric is None else metric
     if chosen not in known:
         choices = ", ".join(known)
-        raise ReportError(f"{study.name}: no test metric {metric!r}; metric may be: {choices}")
+        raise ReportError(f"{study.name}: no test metric {metric!r}; choices: {choices}")
     if chosen in headings:
         return study, chosen
     protocol = dataclasses.replace(study.protocol, headings={**headings, chosen: known[chosen]})
     return dataclasses.replace(study, protocol=protocol), chosen
 
 
-def measured(study: Study) -> set[str]:
+def measured_columns(study: Study) -> set[str]:
     """Return the columns of a study's rows that have any value."""
     return {name for name in study.rows.columns if study.rows[name].count()}
 
@@ -141,10 +143,10 @@ def decimals_of(study: Study, metric: str) -> int:
     """Return the number of decimals in a metric's cells: 1 for percentages, else about 3 digits."""
     if is_percent(metric):
         return 1
-    return places(study.rows[f"test/{metric}"].drop_nulls().to_list())
+    return decimals_for(study.rows[f"test/{metric}"].drop_nulls().to_list())
 
 
-def places(values: Sequence[float]) -> int:
+def decimals_for(values: Sequence[float]) -> int:
     """Return the number of decimals that shows about three digits of the largest number."""
     largest = max(map(abs, values), default=0.0)
     for decimals, least in ((1, 20), (2, 2), (3, 0.02)):

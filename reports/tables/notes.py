@@ -5,11 +5,11 @@ from typing import Any
 
 from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
-from reports.formatting import listed
+from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
 from reports.tables.families import Family
-from reports.tables.groups import Group, all_rows, chosen_by, spelled
+from reports.tables.groups import Group, all_rows, join_rules, row_text
 from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
@@ -20,9 +20,9 @@ _SETUP = (
     "shots", "finetuner.name", "generator.name",
 )  # fmt: skip
 _AVERAGES = (
-    "averages over datasets are computed for each seed; their H is that of the mean halves, not the"
-    " mean of H. (k/m): only k of the m datasets have a result, so that the row is not comparable"
-    " with others; its Δ is over the datasets that both rows have"
+    "averages over datasets are computed for each seed; their H is the harmonic mean of the"
+    " averaged accuracies, not the average H. (k/m): only k of the m datasets have a result, and"
+    " the row cannot be compared with others; its Δ is over the datasets that both rows have"
 )
 
 
@@ -33,7 +33,7 @@ def on_test(selection: str) -> bool:
 
 def _interval_note(study: Study) -> str:
     """Return the note on what the ± covers."""
-    hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
+    hides = "pseudo_new" in join_rules(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if hides else ""
     return (
         f"±: 95% t-interval over seeds (a seed sets the few-shot draw{split} and the"
@@ -98,7 +98,7 @@ def plain_table(
         about: Function that returns other fields of a line's Row.
         more: Other fields of the Table.
     """
-    rule = chosen_by(study.rows["selection"].to_list())
+    rule = join_rules(study.rows["selection"].to_list())
     rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
     return _annotate_table(study, name, title, columns, rows, notes, **more)
 
@@ -131,17 +131,17 @@ def group_table(
 
     def row(group: Group) -> Row:
         named = {column.key: text for column, text in zip(labels, group.labels, strict=False)}
-        words, first, trials = spelled(group, labels), group.labels[0].text, group.trials
+        words, first, trials = row_text(group, labels), group.labels[0].text, group.trials
         return Row(
             cells={**named, **cells_of(columns, group)},
             baseline=compares and group is family.baseline,
-            selection=chosen_by(trials.column("selection")),
+            selection=join_rules(trials.column("selection")),
             control=group.control,
             counts=group.counts,
             flags=trials.flags(),
             compared=family.compared.get(group) if compares else None,
             name=words or first,
-            level=first if len(labels) == 1 else words,
+            level=first if len(labels) == 1 else row_text(group, labels, " with "),
         )
 
     every = [*labels, *columns]
@@ -153,10 +153,10 @@ def comparison_notes(family: Family) -> Iterator[str]:
     """Yield the notes of a table of comparisons: on its metrics, and on what is compared."""
     study, metric = family.study, family.metric
     yield Legend(
-        "accuracies in percent. n: finished seeds, summed over the configurations of a row; in"
-        " averages over datasets, the seeds that finished on each of them. epoch: the tested epoch,"
-        " its median and range over seeds (0: untrained). s/seed: wall-clock seconds per seed."
-        f" {study.protocol.note}"
+        "accuracies in percent. n: finished seeds, summed over the configurations of a row; for"
+        " averages over datasets, the seeds that finished on every dataset. epoch: the tested"
+        " epoch, as median and range over seeds (0: untrained). s/seed: wall-clock seconds per"
+        f" seed. {study.protocol.note}"
     )
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):
@@ -167,29 +167,30 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield from _difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
-            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.head} to the fine-tuner without "
-            "synthetic features at the row's levels of the factors that it uses, paired by seed, "
-            "with an uncorrected interval; a dash: no such run has finished"
+            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.head} to the fine-tuner without"
+            " synthetic features at the row's levels of the factors that it uses, paired by seed,"
+            " with an uncorrected interval; a dash: no such run has finished"
         )
     total = sum(not group.control for group in family.groups)
     if family.shown is not None and total > family.shown:
-        yield f"the best {family.shown} of {total} configurations; the CSV file has all"
+        yield f"only the best {family.shown} of {total} configurations; the CSV file has all"
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
     """Yield the notes on what is compared with what, and by which tests."""
     if family.baseline is None:
-        yield "no configuration at the baseline has run: there are no paired differences"
+        yield "no configuration at the baseline levels has run: there are no paired differences"
         return
     head, compared = family.head, family.compared
-    base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
+    base = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested = [group for group in family.pairs if group in compared]
     count = max(1, sum(compared[group].holm_p is not None for group in tested))
     yield Legend(
-        f"Δ{head}: difference to {base}, paired by seed, dataset and the levels of other factors,"
-        " with an uncorrected interval. p: paired t-test (exact sign test if pairs do not vary),"
-        f" Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that is detected"
-        f" with 80% power at 5%/{count} (Holm's first step), from the pairs' standard deviation"
+        f"Δ{head}: difference to the baseline {base}, paired by seed, dataset and the levels of"
+        " other factors, with an uncorrected interval. p: paired t-test (exact sign test if pairs"
+        f" do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
+        f" is detected with 80% power at 5%/{count} (Holm's first step), from the pairs' standard"
+        " deviation"
     )
     if any(comparison.classes for comparison in compared.values()):
         yield Legend(
@@ -199,8 +200,8 @@ def _difference_notes(family: Family) -> Iterator[str]:
     lacking, runs = family.runs_without_answers
     if lacking:
         yield (
-            f"{CORRECT_FILE} is missing or damaged in {lacking} of {runs} runs: no Δ{head} over "
-            "classes of their rows"
+            f"{CORRECT_FILE} is missing or damaged in {lacking} of {runs} runs: their rows have "
+            f"no Δ{head} over classes"
         )
 
 
@@ -209,7 +210,7 @@ def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
         what = "every number here" if rules <= LEAKS else "the rows selected this way"
-        yield f"selected on test images ({', '.join(leaks)}): a leak that inflates {what}"
+        yield f"selected on test images ({', '.join(leaks)}): this leak inflates {what}"
     if study.demonstration:
         yield "demonstration backbone: figures say nothing about CLIP"
 
@@ -222,7 +223,7 @@ def _setup_note(study: Study) -> str:
         for key, text in shared.items()
         if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled)
     ]
-    rule, seeds = chosen_by(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
+    rule, seeds = join_rules(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
@@ -231,12 +232,15 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
     absent = all_rows(study).counts.absent()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absent:
-        why = f" ({listed(reasons.to_list(), '; ')})" if len(reasons) else ""
+        why = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
         yield f"not in any mean: {', '.join(absent)}{why}"
     counted = {
         "configurations not tried yet": study.untried,
-        "results of changed configurations or removed seeds, left out": study.left_out,
-        **{f"results reused from study {source}": rows for source, rows in study.reused.items()},
+        "results of changed configurations or removed seeds are left out": study.left_out,
+        **{
+            f"results were reused from study {source}": rows
+            for source, rows in study.reused.items()
+        },
     }
     yield from (f"{count} {what}" for what, count in counted.items() if count)
     yield from study.warnings
@@ -253,7 +257,7 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
             for row_flag in row.flags
             if row_flag.name == flag.name
         ]
-        where = listed(
+        where = join_names(
             [f"{name}: {row_flag.raised} of {row_flag.of}" for name, row_flag in raised_by_row],
             "; ",
         )
@@ -267,5 +271,5 @@ def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         f"{CONTROLS[row.control][0]}: {CONTROLS[row.control][1]}" for row in rows if row.control
     ]
     if controls:
-        text = "; ".join([*controls, "all at the baseline of the other factors"])
+        text = "; ".join([*controls, "all controls have the baseline levels of the other factors"])
         yield Legend(text.format(unseen=unseen))

@@ -102,7 +102,7 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
     runs = group.trials.results("run_id", cells)
     models = {place: [{"": run} for run in run_ids] for place, run_ids in runs.items()}
     if group.parts:  # the row of a seed averages one model per dataset
-        models = {("", seed): [{}] for seed in group.known("seed")}
+        models = {("", seed): [{}] for seed in group.finished_values("seed")}
         for (dataset, seed), (run,) in runs.items():
             if ("", seed) in models:
                 models["", seed][0][dataset] = run

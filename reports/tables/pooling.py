@@ -18,7 +18,7 @@ from harness.store import (
 )
 from reports.cells import level_text
 from reports.study import Study, frame
-from reports.tables.groups import Group, chosen_by, labels_of, ordered_levels, rows_of
+from reports.tables.groups import Group, join_rules, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
@@ -66,7 +66,7 @@ def methods(study: Study) -> list[ConfigurationRecord]:
 
     by_levels: dict[str, ConfigurationRecord] = {}
     configurations = (
-        configuration for configuration in study.own if DATASET in configuration.assignment
+        configuration for configuration in study.non_controls if DATASET in configuration.assignment
     )
     for configuration in sorted(configurations, key=order):
         rest = {key: value for key, value in configuration.assignment.items() if key != DATASET}
@@ -98,7 +98,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
     )
 
 
-def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
+def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | None:
     """Return a study over datasets with one average row per method and seed; others as they are.
 
     Controls ran on one dataset and are not in the average.
@@ -159,14 +159,14 @@ def _average_row(
         "seed": first["seed"],
         "control": "",
         "protocol": first["protocol"],
-        "selection": chosen_by(group.column("selection")),
+        "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
     if len(group.done) < len(method.parts):
         failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
         reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
         return {**average, "reason": next(reasons, None)}
-    known = {name: group.known(name) for name in numbers}
+    known = {name: group.finished_values(name) for name in numbers}
     average |= {n: fmean(values) for n, values in known.items() if len(values) == len(rows)}
     for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
         average[f"{split}/{name}"] = _harmonic(*(average.get(f"{split}/{half}") for half in halves))
@@ -211,7 +211,9 @@ def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> Confi
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 
 
-def on_common(study: Study, group: Group, baseline: Group) -> tuple[Group, Group] | None:
+def restrict_to_common_datasets(
+    study: Study, group: Group, baseline: Group
+) -> tuple[Group, Group] | None:
     """Return a method and the baseline, averaged over the datasets on which both have results.
 
     Args:

@@ -19,7 +19,7 @@ from reports.study import Study
 from reports.tables.groups import Group, short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
-from reports.tables.pooling import averaged
+from reports.tables.pooling import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
@@ -28,7 +28,7 @@ AVERAGE_OF_ALL: Final = "average of 11"
 _OF_METHOD = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _OF = (
-    f"published figures are of protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
+    f"published figures are for protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
     f" ({' or '.join(BACKBONES)}), {SHOTS} shots and all classes of a dataset"
 )
 
@@ -62,7 +62,7 @@ def all_datasets() -> set[str]:
     return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
 
 
-class _Beside(NamedTuple):
+class _Comparison(NamedTuple):
     """A method on a dataset: its name, its row of papers.csv, and the rows of this study."""
 
     configuration: str
@@ -91,7 +91,7 @@ def published_table(study: Study) -> Table:
     """
     lines = [*_published_lines(study)]
     columns = [
-        Column("setting", "setting", lambda line: Text(line.configuration), "left"),
+        Column("configuration", "configuration", lambda line: Text(line.configuration), "left"),
         Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
@@ -99,12 +99,12 @@ def published_table(study: Study) -> Table:
         columns += _metric_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
-        "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
-        " settings in other ways (SHIP's authors on test images)"
+        "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
+        " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
         if lines
-        else "nothing here can be compared with them"
+        else "this study has no result that can be compared with them"
     )
-    title = "published next to measured"
+    title = "published and measured results"
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 
@@ -116,14 +116,14 @@ def _metric_columns(metric: str, head: str) -> Iterator[Column]:
     yield Column(delta, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True))
 
 
-def _source(line: _Beside) -> Cell:
+def _source(line: _Comparison) -> Cell:
     unverified = "" if line.figure["verified"] == "yes" else "; as reported, unverified"
     return Text(f"{line.figure['source']}{unverified}")
 
 
-def _published_lines(study: Study) -> Iterator[_Beside]:
+def _published_lines(study: Study) -> Iterator[_Comparison]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
-    pooled = averaged(study, sorted(all_datasets()))
+    pooled = average_over_datasets(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
         for configuration in part.configurations:
             method = _method_of(part, configuration)
@@ -131,7 +131,7 @@ def _published_lines(study: Study) -> Iterator[_Beside]:
             figure = figures().get((method, place))
             group = Group((), part.by_configuration[configuration.key])
             if figure and group.done and _has_published_setup(part, configuration):
-                yield _Beside(_method_text(part, configuration, method), figure, group)
+                yield _Comparison(_method_text(part, configuration, method), figure, group)
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:

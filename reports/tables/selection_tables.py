@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.store import FLAG, QUALITY
-from reports.cells import Cell, Column, Table, Text, Value, known
+from reports.cells import Cell, Column, Table, Text, Value, optional_cell
 from reports.formatting import number
 from reports.study import Study, heading
 from reports.tables.families import first_family, method_family
 from reports.tables.groups import Group
-from reports.tables.metric import MEASURES, Measure, interval_of, measured, places
+from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
 from reports.tables.notes import COUNTS, group_table
 from reports.tables.pooling import datasets
 
@@ -27,7 +27,7 @@ def selection_tables(study: Study) -> list[Table]:
 
     The rows are those of the study's first table. The result is [] if there was no such choice.
     """
-    there = measured(study)
+    there = measured_columns(study)
     if study.score not in there:
         return []
     first = first_family(study, study.objective)
@@ -36,7 +36,7 @@ def selection_tables(study: Study) -> list[Table]:
     head = f"sel. {heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
-        Column("score", head, lambda group: known(Value, group.estimate(study.score))),
+        Column("score", head, lambda group: optional_cell(Value, group.estimate(study.score))),
     ]
     scores = len(columns)
     for name, always in _CHOSEN.items():
@@ -45,16 +45,16 @@ def selection_tables(study: Study) -> list[Table]:
     if len(columns) == scores:
         return []
     note = (
-        "sel.: on the images that selection looks at, at what it chose; alpha, beta, ratio: how"
-        " many seeds took each value"
+        "sel.: score on the selection images with the chosen values; alpha, beta, ratio: chosen"
+        " values, each with the number of seeds that chose it"
     )
-    title = "what selection chose"
+    title = "values chosen by selection"
     return [group_table(first, groups, "selected", title, columns, [note], place="files")]
 
 
 def _tally_cell(column: str, group: Group) -> Cell | None:
     """Return values with the number of seeds that chose each, in that order: "10 (8), 3 (2)"."""
-    values = group.known(column)
+    values = group.finished_values(column)
     if not values:
         return None
     counts = Counter(values).most_common()
@@ -82,7 +82,7 @@ class _Measured:
 
     def mean(self, name: str, group: Group) -> Value | None:
         """Return the mean of a column over seeds."""
-        values = group.known(name)
+        values = group.finished_values(name)
         if not values:
             return None
         estimate = interval_of(name.partition("/")[2], [*group.seeds(name).values()])
@@ -110,15 +110,17 @@ def quality_tables(study: Study) -> list[Table]:
     Over several datasets, a seed's value is its mean over the datasets on which its method
     finished. If the dataset is the only factor, each dataset has a row.
     """
-    names = sorted(name for name in measured(study) if QUALITY in name)
+    names = sorted(name for name in measured_columns(study) if QUALITY in name)
     if not any(name.startswith(_TEST) for name in names):
         return []
     over = len(datasets(study)) if len(study.factors) > 1 else 0
     family = (method_family if over else first_family)(study, study.objective)
     # Rows without synthetic features are left out, unless they have not finished.
-    groups = [group for group in family.groups if any(map(group.known, names)) or not group.done]
-    values = {name: [v for group in groups for v in group.known(name)] for name in names}
-    decimals = {name: places(numbers) for name, numbers in values.items() if numbers}
+    groups = [
+        group for group in family.groups if any(map(group.finished_values, names)) or not group.done
+    ]
+    values = {name: [v for group in groups for v in group.finished_values(name)] for name in names}
+    decimals = {name: decimals_for(numbers) for name, numbers in values.items() if numbers}
     if not decimals:  # an average over datasets has only measures that all of them have
         return []
     n = {
@@ -148,7 +150,7 @@ def quality_tables(study: Study) -> list[Table]:
         key = hidden[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
-        "n: finished seeds with synthesized features. datasets: those that a row's average is over",
+        "n: finished seeds with synthesized features. datasets: number in a row's average",
         "; ".join(measure.meaning for measure in shown if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test images"

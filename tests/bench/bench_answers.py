@@ -18,7 +18,7 @@ from reports.answer import Answer
 from reports.report import make_report
 from tests.reports.analysis.planted import METRIC
 from tests.reports.answer.claims import check
-from tests.reports.answer.known import Claims, Known
+from tests.reports.answer.known_study import Claims, Known
 from tests.reports.builder import StoreBuilder
 
 Array = npt.NDArray[np.float64]

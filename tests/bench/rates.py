@@ -13,11 +13,11 @@ from reports.analysis.variance import block_f, contrasts
 from reports.stats import (
     Compared,
     Verdict,
+    add_verdicts,
     compare_paired,
     holm,
     interval_over_classes,
     is_beyond_chance,
-    judge,
     mean_interval,
     rank_correlation,
     resampled,
@@ -33,7 +33,7 @@ def compared(values: Array, effect: float | None) -> list[Compared]:
     """The rows against the first one, judged together."""
     base, *others = (dict(enumerate(row.tolist())) for row in values)
     found = [one for row in others if (one := compare_paired(row, base))]
-    return judge(found, effect)
+    return add_verdicts(found, effect)
 
 
 def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:

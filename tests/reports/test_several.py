@@ -40,7 +40,7 @@ def test_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
         assert f"<h1>{name}</h1>" in (tmp_path / "out" / f"{name}.html").read_text(encoding="utf-8")
         assert str(study.answer()).splitlines()[0] in done.output
     assert "empty: nothing to report, no run has ended yet" in page
-    assert "left out: empty: nothing to report" in done.output
+    assert "no report: empty: nothing to report" in done.output
     assert 'data-dataset="[&#34;emoji&#34;, &#34;caltech101&#34;, &#34;dtd&#34;]"' in page
     assert "vae" in page and "(3 studies)" in done.output
 
@@ -58,11 +58,11 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "use either the names of one or more studies, or --all"),
-        (["--all", "x"], "use either the names of one or more studies, or --all"),
+        ([], "give either the names of one or more studies, or --all"),
+        (["--all", "x"], "give either the names of one or more studies, or --all"),
         (
             ["x", "y", "--metric", "base", "--figures"],
-            "can only be combined with --tracking-uri and --out",
+            "accepts only --tracking-uri and --out",
         ),
     ],
 )
@@ -104,5 +104,5 @@ def test_odd_studies_end_nothing(uri: str, store_uri: str, tmp_path: Path) -> No
     done = report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output and "not run" in done.output
-    assert "left out: torn: invalid MLflow tag ship.factors" in done.output
+    assert "no report: torn: invalid MLflow tag ship.factors" in done.output
     assert "torn" not in reports.load_studies(uri)

@@ -16,10 +16,10 @@ STUDY = Path(__file__).parent / "untrained.yaml"
 
 def check(text: str) -> None:
     """Check that an answer says why it gives no verdict."""
-    assert text.startswith("no headroom: real images gain nothing here")
+    assert text.startswith("no headroom: real images do not change H")
     assert "saturated: in 4 of 4 trials" in text
     assert "kl_weight: No verdict: there is no headroom and selection is saturated." in text
-    assert "Synthetic features change nothing here" in text
+    assert "Synthetic features do not change H" in text
     assert "inconclusive" not in text and "quivalent" not in text
 
 

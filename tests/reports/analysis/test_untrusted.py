@@ -67,7 +67,7 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
     ("analyse", "builder", "why"),
     [
         (importance, grid((3, 1), nothing), "only f0 varies"),
-        (importance, grid((3, 3), nothing, 1), "one finished seed"),
+        (importance, grid((3, 3), nothing, 1), "only one seed finished"),
         (importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
     ],
 )

@@ -11,10 +11,10 @@ from reports.analysis.variance import (
     block_f,
     contrasts,
     epsilon,
-    noise,
+    noise_percentage,
     over_seeds,
     products,
-    share,
+    share_of_variance,
 )
 from reports.stats import Array
 
@@ -44,7 +44,7 @@ def test_intervals_hold_the_true_share() -> None:
     true, held = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
         total, _, first, *_ = products(drawn(effect, 5, rng), model)
-        made = share(first, total)
+        made = share_of_variance(first, total)
         assert made is not None and made.low is not None and made.high is not None
         held += made.low <= true <= made.high
     assert 0.93 <= held / 600 <= 0.99
@@ -95,14 +95,14 @@ def test_epsilon_is_between_one_contrast_and_all() -> None:
 def test_no_share_where_settings_differ_by_noise_alone() -> None:
     """Where seeds disagree about everything there is nothing to share out."""
     own = np.array([[1.0, -0.5], [-0.5, 1.0]])
-    assert share(own, own) is None
-    assert noise(own) == 100
+    assert share_of_variance(own, own) is None
+    assert noise_percentage(own) == 100
 
 
 def test_two_seeds_have_no_interval() -> None:
     """One seed less would leave nothing to multiply."""
     own = np.array([[1.0, 0.5], [0.5, 1.0]])
-    made = share(own / 2, own)
+    made = share_of_variance(own / 2, own)
     assert made is not None and (made.mean, made.low, made.high, made.n) == (50, None, None, 2)
 
 
@@ -120,7 +120,7 @@ def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
         # the second factor, and its pair with the first
         for term, part in zip(model.terms[1:], parts, strict=True):
             assert block_f(contrasts(term, values)) == (0.0, term.freedom, 1.0)
-            found = share(part, total)
+            found = share_of_variance(part, total)
             assert found is None or (found.mean, found.high or 0) == (0, 0)
 
 
@@ -128,7 +128,7 @@ def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
     """Not even what the means over them are rounded by."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
     total, _, first, *_ = products(values, grid_model(two_factors(3, 4)))
-    assert share(first, total) is None and noise(total) is None
+    assert share_of_variance(first, total) is None and noise_percentage(total) is None
 
 
 def test_constant_contrasts_have_no_part() -> None:

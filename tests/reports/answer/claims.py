@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reports.answer import Answer, Finding
-from tests.reports.answer.known import (
+from tests.reports.answer.known_study import (
     CLOSE,
     NUMBER,
     SENTENCES,
@@ -31,7 +31,7 @@ from tests.reports.answer.known import (
 _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
-UNEVEN = ": no interval or verdict allows for losses that few seeds have."
+UNEVEN = ": intervals and verdicts do not account for rare large losses."
 
 
 def check(known: Known, answer: Answer, found: Claims) -> None:
@@ -41,7 +41,7 @@ def check(known: Known, answer: Answer, found: Claims) -> None:
             best(known, finding.text, found)
         elif finding.subject == "importance":
             pass  # read below, in studies without one, too
-        elif finding.subject == "factors, varied together":
+        elif finding.subject == "rank association with the factors":
             ranks(known, finding.text, found)
         elif finding.subject.split(",")[0] in {
             f["key"].split(".")[-1] for f in known.builder.factors
@@ -146,11 +146,11 @@ def _words(place: Place) -> str:
 
 def shares(known: Known, text: str, found: Claims) -> None:
     """Which factors and pairs explain some of the variance; the two are families of their own."""
-    named = re.findall(r"([\w]+)(?: with ([\w]+))? explains \d+%", text)
+    named = re.findall(r"(?:[Tt]he interaction of (\w+) and )?(\w+) explains \d+%", text)
     if text and not named:
         found.facts.append(f"unread: {text}")
-    alone = {one for one, other in named if not other}
-    found.family("share", false=any(not _matters(known, one) for one in alone))
+    alone = {name for partner, name in named if not partner}
+    found.family("share", false=any(not _matters(known, name) for name in alone))
     found.family("share", false=len(alone) < len(named))
     for name in itertools.chain.from_iterable(named):
         if name and known.dead(known.factor(name)["key"]):
@@ -219,7 +219,7 @@ def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:
         true.add(f"Only {len(done)} seed{'s' * (len(done) > 1)} finished: intervals are rough.")
     elif (fewest := min(filter(None, _shared(known)), default=5)) < 5:
         seeds = f"{fewest} seed{'s' * (fewest > 1)}"
-        true.add(f"A comparison has only {seeds}: intervals of so few are rough.")
+        true.add(f"A comparison has only {seeds}: its interval is rough.")
     if known.builder.sampler == "grid" and ("", base) not in known.results:
         true.add("The baseline has not finished: nothing is compared with it.")
     warnings = {line for line in lines if line.endswith(UNEVEN)}
@@ -251,4 +251,4 @@ def _lacking(known: Known) -> Iterator[str]:
     names = {"FAIL": "failed", "PRUNED": "pruned", "MISSING": "missing"}
     parts = [f"{ends.count(end)} {name}" for end, name in names.items() if end in ends]
     if parts:
-        yield f"Not answered in full: of {len(ends)} rows, {', '.join(parts)}."
+        yield f"Incomplete: {', '.join(parts)} of {len(ends)} (configuration, seed) pairs."

@@ -54,7 +54,7 @@ def test_few_seeds_of_one_comparison_among_many() -> None:
     base = builder.runs[0]
     for key in [key for key in base.metrics if key[-1] in "23456789" and "/seed_" in key]:
         del base.metrics[key]
-    told = "A comparison has only 2 seeds: intervals of so few are rough."
+    told = "A comparison has only 2 seeds: its interval is rough."
     assert told in answer(builder).cautions
     assert told not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
 

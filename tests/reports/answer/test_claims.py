@@ -8,7 +8,7 @@ import pytest
 from reports.answer import Answer
 from tests.bench.bench_answers import SHAPES, answered, judged
 from tests.reports.answer.claims import check
-from tests.reports.answer.known import UNTRUE, Claims, Known
+from tests.reports.answer.known_study import UNTRUE, Claims, Known
 
 
 @pytest.mark.parametrize("shape", SHAPES)

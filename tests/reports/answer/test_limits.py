@@ -88,7 +88,7 @@ def test_limits_come_first_everywhere() -> None:
     """In the lines of an answer, and in the list of several studies."""
     report = make_report(listed("saturated").study())
     assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
-    entry = {"study": report.study, "answer": report.answer, "ran": "", "sought": {}}
+    entry = {"study": report.study, "answer": report.answer, "ran": "", "filter_values": {}}
     assert [*overview_lines([entry])][1].strip() == report.answer.lines[0]
 
 
@@ -101,26 +101,28 @@ def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limite
             run.metrics[f"test/flag/saturated/seed_{seed}"] = float(place * 5 + seed < raised)
     made = answer(builder)
     assert [limit.subject for limit in made.limits] == ["saturated"] * limited
-    named = "Selection saturated: 1 (4 of 5 seeds)." in made.findings[0].text
+    named = "Selection was saturated for 1 (4 of 5 seeds)." in made.findings[0].text
     assert named == (made.findings[0].verdict is not None) == (not limited)
 
 
 def test_untrained_rows_are_named() -> None:
     """In the sentence about levels, and in that about the controls."""
     levels, controls = answer(listed("tested-untrained")).findings
-    text = "Tested untrained: 1 (1 of 5 seeds), 4 (3 of 5 seeds), 16 (5 of 5 seeds)."
+    text = "tested for 1 (1 of 5 seeds), 4 (3 of 5 seeds) and 16 (5 of 5 seeds)."
     assert text in levels.text
-    assert "Tested untrained: the baseline (3 of 5 seeds), fine-tuner" in controls.text
+    assert "tested for the baseline (3 of 5 seeds) and fine-tuner" in controls.text
 
 
 def test_controls_that_change_nothing_are_named() -> None:
     """Where each control equals the baseline under every seed, the answer says so."""
     made = answer(listed("nothing-changes"))
-    assert "real images gain nothing here" in made.limits[0].text
+    assert (
+        "real images do not change H, which is that of the fine-tuner alone" in made.limits[0].text
+    )
     text = made.findings[-1].text
-    assert "H is unchanged from the fine-tuner alone; unchanged from" in text
-    assert "Synthetic features change nothing here." in text
-    assert text.endswith("Even real images of the new classes would change nothing.")
+    assert "Compared with the fine-tuner alone, H is unchanged." in text
+    assert "Synthetic features do not change H." in text
+    assert text.endswith("Even real images of the new classes would not change H.")
 
 
 def chance(
@@ -168,8 +170,13 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
     assert [limit.subject for limit in made.limits] == ["at chance"] * limited
     if limited:
         text = made.limits[0].text
-        assert text.startswith("New is no better than guessing (zero-shot 9.1%, real images 10.0%;")
-        assert "among 11 classes gives 9.1%, and up to 13.6% by chance on 110 test images" in text
+        assert text.startswith(
+            "New is no better than guessing (zero-shot 9.1% and real images 10.0%;"
+        )
+        assert (
+            "classes gives 9.1% on average, and at most 13.6% in 95% of cases on 110 test images"
+            in text
+        )
         assert all(finding.verdict is None for finding in made.findings)
 
 
@@ -194,7 +201,7 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
     assert [limit.subject for limit in made.limits] == ["at chance"] * (not learned)
     if not learned:
         text = made.limits[0].text
-        assert "(zero-shot 5.0%, fine-tuner alone 5.0%, the baseline 5.0%; guessing" in text
+        assert "(zero-shot 5.0%, fine-tuner alone 5.0% and the baseline 5.0%; guessing" in text
 
 
 def test_guessing_is_judged_by_the_binomial_distribution() -> None:

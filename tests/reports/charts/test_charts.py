@@ -196,7 +196,7 @@ def test_intervals_beyond_the_frame_end_in_arrow_heads() -> None:
     low, high = layer(chart, "means")["encoding"]["y"]["scale"]["domain"]
     for end, frame in {"low": low, "high": high}.items():
         assert [head["frame"] for head in values(chart, f"{end} cut")] == [frame] * 2
-    assert "Arrow heads: the interval goes beyond the frame." in chart.caption
+    assert "Arrowheads mark intervals that extend beyond the frame." in chart.caption
     study = leveled({1: 50.0, 2: 51.0}, seeds=5).study()
     (whole,) = factor_chart(study, study.factors[0], METRIC)
     assert not [one for one in whole.spec["layer"] if "cut" in one.get("name", "")]

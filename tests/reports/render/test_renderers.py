@@ -111,7 +111,7 @@ def test_a_page_lists_the_runs_of_the_best_settings(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     (listed,) = re.findall('<details id="runs">.*?</details>', page(make_report(study)), re.DOTALL)
-    assert ("The 1 of 5 configurations that selection likes best" in listed) == (most == 1)
+    assert ("The 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
     assert ("Every run" in listed) == (most == 9)
     assert listed.count(">n_ctx") == min(most, 5)
 

@@ -11,9 +11,9 @@ from reports.stats import (
     Compared,
     Estimate,
     Verdict,
+    add_verdicts,
     compare_paired,
     critical,
-    judge,
 )
 from reports.stats.power import _find_further
 
@@ -46,7 +46,7 @@ def test_a_difference_alone_is_judged_by_its_interval(
     mean: float, half: float, verdict: Verdict
 ) -> None:
     """Beyond the effect, within it, or across one of its bounds."""
-    (found,) = judge([difference(mean, half)], 1.0)
+    (found,) = add_verdicts([difference(mean, half)], 1.0)
     assert found is not None and found.verdict is verdict
     assert (found.more_seeds is None) == (verdict is not Verdict.INCONCLUSIVE)
 
@@ -54,8 +54,8 @@ def test_a_difference_alone_is_judged_by_its_interval(
 def test_a_family_needs_more_to_decide() -> None:
     """What one comparison decides, the same among ten does not; equivalence is not corrected."""
     near, within = difference(1.55, 0.5), difference(0.2, 0.5)
-    alone = judge([near], 1.0)
-    among = judge([near, *[within] * 9], 1.0)
+    alone = add_verdicts([near], 1.0)
+    among = add_verdicts([near, *[within] * 9], 1.0)
     assert [one.verdict for one in alone] == [Verdict.HIGHER]
     assert [one.verdict for one in among] == [Verdict.INCONCLUSIVE, *[Verdict.EQUIVALENT] * 9]
 
@@ -88,7 +88,7 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
     """After few seeds the deviation is hardly known, and the number goes with its square."""
     ratios = []
     for n in (3, 5, 20):
-        (found,) = judge([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
+        (found,) = add_verdicts([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
         assert found.more_seeds is not None
         fewest, most = found.more_seeds
         ratios.append((n + most) / (n + fewest))
@@ -99,7 +99,7 @@ def test_a_verdict_has_its_own_p() -> None:
     """Higher: beyond the effect. Equivalent: within it. No difference has another p."""
     rng = np.random.default_rng(2)
     far, near = rng.normal(2.0, 0.5, 8), rng.normal(0.3, 0.3, 8)
-    decided, equal = judge([paired(far), paired(near)], 1.0)
+    decided, equal = add_verdicts([paired(far), paired(near)], 1.0)
     expected = stats.ttest_1samp(far, 1.0).pvalue, stats.ttest_1samp(near, 1.0).pvalue / 2
     assert (decided.verdict, equal.verdict) == (Verdict.HIGHER, Verdict.EQUIVALENT)
     assert decided.beyond_p == pytest.approx(min(1, 2 * expected[0]))  # Holm's first of two
@@ -109,7 +109,7 @@ def test_a_verdict_has_its_own_p() -> None:
 
 def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
     """A constant difference says nothing of its noise, and needs no more seeds."""
-    constant, zero = judge([paired([3.0] * 6), paired([0.0] * 6)], 1.0)
+    constant, zero = add_verdicts([paired([3.0] * 6), paired([0.0] * 6)], 1.0)
     assert constant.is_constant and constant.verdict is None and constant.more_seeds is None
     assert not zero.is_constant
 
@@ -117,8 +117,8 @@ def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
 def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
     """They cannot be found to differ, and must not hide what does."""
     values = np.random.default_rng(3).normal(1.0, 0.5, 6)
-    (alone,) = judge([paired(values)], 1.0)
-    among, *same = judge([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
+    (alone,) = add_verdicts([paired(values)], 1.0)
+    among, *same = add_verdicts([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
     assert among.holm_p == alone.holm_p and among.mde == alone.mde
     assert [one.holm_p for one in same] == [None] * 5
 
@@ -129,7 +129,7 @@ def test_errors_over_many_families() -> None:
     called = 0
     for _ in range(1000):
         pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
-        found = judge([paired(row) for row in pairs], 1.0)
+        found = add_verdicts([paired(row) for row in pairs], 1.0)
         called += any(one.verdict is Verdict.HIGHER for one in found)
     assert called <= 65  # 50 expected at the most, and three standard errors
 
@@ -137,8 +137,8 @@ def test_errors_over_many_families() -> None:
 def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
     """What Holm asks of a difference beyond the effect is in the number of further seeds."""
     near = difference(1.4, 0.5)
-    (alone,) = judge([near], 1.0)
-    among, *_ = judge([near, *[difference(0.1, 0.5)] * 7], 1.0)
+    (alone,) = add_verdicts([near], 1.0)
+    among, *_ = add_verdicts([near, *[difference(0.1, 0.5)] * 7], 1.0)
     assert (
         alone.more_seeds is not None
         and among.more_seeds is not None
@@ -148,5 +148,5 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
 
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
-    (found,) = judge([difference(1.0, 0.5)], 1.0)
+    (found,) = add_verdicts([difference(1.0, 0.5)], 1.0)
     assert found.more_seeds == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store import checked, read_runs
+from harness.store import read_runs, require_store
 from harness.store.errors import StoreError
 from reports.errors import ReportError
 from reports.render import text_of
@@ -117,7 +117,7 @@ def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.write_bytes(sound.replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic"))
     with pytest.raises(StoreError) as raised:
-        checked(f"sqlite:///{path}")
+        require_store(f"sqlite:///{path}")
     assert str(raised.value).startswith(f"{path}: cannot read the file as an MLflow store: ")
 
 

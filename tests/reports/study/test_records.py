@@ -130,7 +130,7 @@ def test_mixed_factor_values_become_text() -> None:
 
 def test_experiment_of_somebody_else() -> None:
     """An experiment without a study's run is named as such."""
-    with pytest.raises(ReportError, match="no study of ship-sweep"):
+    with pytest.raises(ReportError, match="is not a ship-sweep study"):
         study_from_runs("other", [])
 
 

@@ -59,7 +59,7 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
     found = controls_by_configuration(study, "no_synthetic")
     rates = {
         configuration.assignment[LR]: found[configuration.key].rows[0]["config_key"]
-        for configuration in study.own
+        for configuration in study.non_controls
     }
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
 
@@ -83,7 +83,7 @@ def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     report = make_report(study)
     assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
     best = report.answer.findings[0].text
-    assert "against the baseline" in best and "fine-tuner alone" not in best
+    assert "compared with the baseline" in best and "fine-tuner alone" not in best
 
 
 @pytest.mark.parametrize(("joint", "told"), [(-13.0, True), (-1.2, False)])
@@ -97,7 +97,7 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, tol
     builder.trial({}, alone, control="no_synthetic")
     answer = make_report(builder.study()).answer
     (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
-    assert "H is equivalent to the fine-tuner alone (0.0 ± 0.1" in text
+    assert "Compared with the fine-tuner alone, H is equivalent (0.0 ± 0.1" in text
     assert ("; joint H −13.0 ± 0.9)." in text) is told
     assert ("joint H" in text) is told
 
@@ -109,7 +109,7 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     """
     tables = {table.name: table for table in build_tables(listed("tuned").study())}
     effects = tables[LR]
-    cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.own}
+    cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.non_controls}
     means = {level: cell.estimate for level, cell in cells.items() if isinstance(cell, Value)}
     both = (gain(BEST, FINETUNER_ALONE) + gain(OTHER, FINETUNER_ALONE)) / 2
     assert means["0.01"].mean == pytest.approx(both)
@@ -134,12 +134,12 @@ def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
     builder.trial({}, alone, control="no_synthetic")
     builder.trial({"dataset": "a", LR: 0.01}, alone, control="no_synthetic")
     tables = {table.name: table for table in build_tables(builder.study()) if table.kind}
-    why = "no column vs fine-tuner alone: controls run on a only, whose table has it"
+    why = "no column vs fine-tuner alone: the controls ran only on a; see its table"
     compared = {
         name for name, t in tables.items() if "vs_no_synthetic" in {c.key for c in t.columns}
     }
     assert compared == {f"a-{LR}"}
     assert {name for name, table in tables.items() if why in table.notes} == {"datasets", f"b-{LR}"}
-    means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].own]
+    means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].non_controls]
     gains = [gain([60 + 100 * rate + s for s in range(3)], [60, 61, 62]) for rate in (0.001, 0.01)]
     assert [c.estimate.mean for c in means if isinstance(c, Value)] == pytest.approx(gains)

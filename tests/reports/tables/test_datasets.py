@@ -28,7 +28,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
     difference = vae["difference"].estimate
     assert difference.mean == pytest.approx(sum(seeds) / 2 - expected)
     assert (difference.n, none["difference"]) == (2, Text("baseline"))
-    assert any("their H is that of the mean halves" in note for note in table.notes)
+    assert any("their H is the harmonic mean of the averaged" in note for note in table.notes)
 
 
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:

@@ -32,7 +32,7 @@ def answers(level: int, seed: int) -> np.ndarray:
     return rng.random(CLASSES * IMAGES) < np.repeat(easy, IMAGES)
 
 
-def measured(right: np.ndarray) -> dict[str, float]:
+def measured_columns(right: np.ndarray) -> dict[str, float]:
     """The metrics of some answers."""
     return scores(100 * float(right[~SEEN].mean()), 100 * float(right[SEEN].mean()))
 
@@ -51,7 +51,7 @@ def kept(builder: StoreBuilder, levels: Sequence[int], folder: Path) -> Study:
     folders = {}
     for dataset, level in product(*datasets, levels):
         at = {N_CTX: level} | ({} if dataset is None else {"dataset": dataset})
-        builder.trial(at, {s: measured(answers(level, s)) for s in SEEDS})
+        builder.trial(at, {s: measured_columns(answers(level, s)) for s in SEEDS})
         run = builder.runs[-1].run_id
         (folder / run).mkdir()
         frame(level).write_parquet(folder / run / CORRECT_FILE)
@@ -76,7 +76,7 @@ def over_classes(study: Study) -> dict[str, object]:
 def test_an_answer_warns_of_few_classes(study: Study) -> None:
     """A loss of few classes is often not among so few; the number is of the half with fewer."""
     half = min(sum(SEEN), sum(not seen for seen in SEEN)) // IMAGES
-    told = f"Intervals over classes rest on {half} classes"
+    told = f"Intervals over classes are based on only {half} classes"
     assert any(line.startswith(told) for line in make_report(study).answer.cautions)
 
 

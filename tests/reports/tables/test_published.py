@@ -36,7 +36,7 @@ def builder(
 
 def rows(table: Table) -> list[tuple[str, str]]:
     """Configuration and dataset of each row."""
-    named = [(row.cells["setting"], row.cells["dataset"]) for row in table.rows]
+    named = [(row.cells["configuration"], row.cells["dataset"]) for row in table.rows]
     return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
 
 
@@ -48,12 +48,12 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     assert table.rows == ()
     assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "nothing here can be compared" in markdown(report.every_table)
-    assert "nothing here can be compared" in latex(report.every_table)
-    assert "nothing here can be compared" in " ".join(text_of("terminal", report).split())
+    assert "no result that can be compared" in markdown(report.all_tables)
+    assert "no result that can be compared" in latex(report.all_tables)
+    assert "no result that can be compared" in " ".join(text_of("terminal", report).split())
     assert csv_text(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
-    assert b"nothing here can be compared" in page
+    assert b"no result that can be compared" in page
     assert report.stamp != make_report(study).stamp
 
 

@@ -88,7 +88,7 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
     for run in builder.runs:
         run.tags["ship.selection"] = "test"
     made = make_report(builder.study())
-    for table in (one for one in made.every_table if one.place != "csv"):
+    for table in (one for one in made.all_tables if one.place != "csv"):
         assert table.title.endswith("(selected on test)")
     for table in (one for one in made.tables if one.place != "csv"):
         assert table.notes[0].startswith("selected on test")
@@ -118,7 +118,7 @@ def test_no_number_is_nan() -> None:
 )
 def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:
     """One line names the metrics that there are."""
-    with pytest.raises(ReportError, match=rf"no test metric '{metric}'; metric may be: {choices}"):
+    with pytest.raises(ReportError, match=rf"no test metric '{metric}'; choices: {choices}"):
         build_tables(builder.study(), metric)
 
 
