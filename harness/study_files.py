@@ -51,10 +51,10 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        raise _refusal(Fault("NAME", "must name a packaged study", name), stem)
+        raise _refusal(Fault("NAME", "must be a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
-        raise ConfigError([f"{path}: is there already, and was left as it is"])
+        raise ConfigError([f"{path}: the file already exists and was not changed"])
     write_for_user(path, (_FOLDER / path).read_bytes())
     return path
 
@@ -78,7 +78,7 @@ def find_space(path_or_name: str | Path) -> Path:
         ConfigError: There is no such file, or the argument has another type. The message lists the
             packaged studies.
     """
-    rule = "must be a YAML file or a packaged space"
+    rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
         raise _refusal(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
     requested = Path(path_or_name)
@@ -122,7 +122,7 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
         raise ConfigError([f"{label}: {one_line(error).removeprefix(f'{path}: ')}"]) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
-        rule = f"the file must hold a mapping of keys to values, got {show(value)}"
+        rule = f"the file must contain a mapping, got {show(value)}"
         raise ConfigError([f"{label}: {rule}"])
     return value
 
@@ -144,9 +144,9 @@ def parse_value(text: str, label: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        fault = f"{where}must be valid YAML: {error.problem or error.context}"
+        fault = f"{where}invalid YAML: {error.problem or error.context}"
     except Exception as error:  # ruamel's other errors, and those of tags
-        fault = f"must be valid YAML: {one_line(error)}"
+        fault = f"invalid YAML: {one_line(error)}"
     else:
         return plain(value, label)
     raise ConfigError([f"{label}: {fault}"])
@@ -177,10 +177,10 @@ def plain(root: Any, label: str) -> Any:
             parts.append(part)
             room -= len(part)
             if room < 0:
-                raise ValueError("too large once its aliases are written out")
+                raise ValueError("too large after expanding its aliases")
         return json.loads("".join(parts), object_pairs_hook=_unique_keys)
     except RecursionError as error:
-        raise ConfigError([f"{label}: must not be nested so deep, or hold itself"]) from error
+        raise ConfigError([f"{label}: is nested too deeply, or contains itself"]) from error
     except (TypeError, ValueError) as error:
         raise ConfigError([f"{label}: {one_line(error)}"]) from error
 
@@ -189,7 +189,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a mapping of pairs. Repeated keys are an error."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        raise ValueError("a key must be given once, also as 1 and '1'")
+        raise ValueError("a key is repeated (1 and '1' are the same key)")
     return mapping
 
 
@@ -199,4 +199,5 @@ def _as_plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
-    raise TypeError(f"values must be plain, got a {type(value).__name__}: quote {value}")
+    kind = type(value).__name__
+    raise TypeError(f"values must be text, numbers, booleans or null, got a {kind}. Quote {value}")

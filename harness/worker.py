@@ -212,7 +212,7 @@ class Worker:
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
-                f"backbone {trial.backbone} has other weights on this node than its features are of"
+                f"backbone {trial.backbone} has different weights on this node than on the driver"
             )
         self._clip = clip
         if resume is not None:

@@ -66,7 +66,7 @@ def print_list(data_root: Path | None) -> None:
         classes = spec.classes if folders else len(scan.class_names)
         images = spec.counts if folders else counted(scan.splits)
         table.add_row(name, str(classes), slashed(images), state, escape(folders or "packaged"))
-    table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
+    table.add_row(f"{PREFIX}NAME", "", "custom", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
     console.print(_IMAGES, soft_wrap=True)
@@ -79,7 +79,7 @@ def print_list(data_root: Path | None) -> None:
 def check_everything(
     name: str, data_root: Path | None, quick: bool, folder: ImageFolder
 ) -> tuple[DatasetScan, str]:
-    """DatasetScan a dataset, compare it with the published one and decode all of its images.
+    """Scan a dataset, compare it with the published one and decode all of its images.
 
     Args:
         name: Name of the dataset.

@@ -33,7 +33,7 @@ def test_a_packaged_study_is_copied_with_its_comments() -> None:
     own.write_text("mine")
     again = invoke("copy", "prompt_len.yaml")
     assert (again.exit_code, own.read_text()) == (2, "mine")
-    assert again.stderr == "prompt_len.yaml: is there already, and was left as it is\n"
+    assert again.stderr == "prompt_len.yaml: the file already exists and was not changed\n"
 
 
 def test_a_copy_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +75,8 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
         usual.replace(",", " ").split()
     )
     assert ["ViT-B-16-SigLIP", "768", "64", "35", "webli"] in lines
-    assert "architectures more are listed by --all" in usual
+    assert "more architectures with --all" in usual
     (refused,) = [line for line in every.splitlines() if line.startswith("coca_ViT-B-32 ")]
     assert "refused: its text tower" in refused
-    alone = ["ViT-S-16-alt", "256", "77", "0.2", "a", "checkpoint's", "path", "alone"]
-    assert alone in [line.split() for line in every.splitlines()]
+    unpublished = ["ViT-S-16-alt", "256", "77", "0.2", "only", "a", "checkpoint's", "path"]
+    assert unpublished in [line.split() for line in every.splitlines()]

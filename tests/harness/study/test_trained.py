@@ -152,7 +152,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
         (broken / name).write_bytes(b"no image")
     for wrong, told in (
         ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
-        ({"images": folder / "notes.txt"}, "no images here"),
+        ({"images": folder / "notes.txt"}, "contains no images"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
             {"images": broken, "config": asked},
@@ -181,7 +181,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     crossed.write(uri)
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
-    none_named = "config must name a level of dataset, because its levels have .*: emoji, photos"
+    none_named = "config must select a level of dataset, because its levels have .*: emoji, photos"
     for study, asked, told in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
@@ -220,7 +220,7 @@ def test_a_finished_run_stays_finished(bench: Bench, images: FeatureSet) -> None
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
+    told = r"no saved models of run \w{32}, which ran without .* save_models=true under"
     with pytest.raises(UserError, match=told):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri

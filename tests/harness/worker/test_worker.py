@@ -132,7 +132,9 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **given))
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
-    assert "backbone pocket has other weights on this node than its" in failed["reason"]
+    assert (
+        "backbone pocket has different weights on this node than on the driver" in failed["reason"]
+    )
 
 
 @pytest.mark.parametrize(
