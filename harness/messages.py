@@ -46,7 +46,7 @@ EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
 LOST = "failed_seeds"
 MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requested
 
-PerReplica = Mapping[str, Sequence[float | None]]
+PerSeed = Mapping[str, Sequence[float | None]]
 
 
 class Need(NamedTuple):
@@ -117,7 +117,7 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
 
 def final_numbers(
     tested: EpochMetrics | None,
-    by_epoch: Mapping[int, PerReplica],
+    by_epoch: Mapping[int, PerSeed],
     seeds: Sequence[int],
     objective: str,
 ) -> dict[str, float]:

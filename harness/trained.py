@@ -37,6 +37,11 @@ def load_trained(
         ship.trial.TrainedError: The files are missing or damaged, or of another version or
             backbone.
         harness.errors.UserError: The store cannot be reached, or has no such run or file.
+
+    Example:
+        >>> from harness import load_trained
+        >>> model = load_trained("runs:/RUN_ID", seed=0)  # doctest: +SKIP
+        >>> model.predict(["cat.jpg"]).names  # doctest: +SKIP
     """
     import ship  # torch
 

@@ -90,7 +90,7 @@ class Worker:
         self._objective: str = self._spec["objective"]
         self._items: Iterator[EpochMetrics] | None = None  # drops an unfinished trial
         self._epochs: list[EpochMetrics] = []  # epochs reported so far
-        self._selection: dict[int, messages.PerReplica] = {}
+        self._selection: dict[int, messages.PerSeed] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0

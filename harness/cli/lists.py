@@ -188,7 +188,7 @@ def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterabl
     """Yield a row for each option of a config class: its description and default.
 
     Args:
-        configurations: The config class.
+        settings: The config class.
         defaults: Texts of defaults that depend on other options.
     """
     for name, field in settings.model_fields.items():

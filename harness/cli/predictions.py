@@ -57,6 +57,10 @@ def predict(
             study has a model for each target; or no image can be decoded.
         ReportError: The store or the study cannot be read.
         ship.trial.TrainedError: The saved models cannot be used.
+
+    Example:
+        >>> from harness import predict
+        >>> predict("prompt_len", "my_images", ["n_ctx=4"])  # doctest: +SKIP
     """
     uri = store.store_uri(tracking_uri)
     levels = listed("config", config, str, "n_ctx=4")

@@ -61,6 +61,12 @@ def load_study(
     Raises:
         ConfigError: The study has faults. The message lists all unknown keys and invalid values,
             or, if there are none of these, all other faults.
+
+    Example:
+        >>> from harness.config import load_study
+        >>> study = load_study("prompt_len", ["seeds=3"])
+        >>> study.seeds
+        (0, 1, 2)
     """
     source = None
     if isinstance(space, Mapping):

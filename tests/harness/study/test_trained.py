@@ -151,7 +151,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
     for wrong, told in (
-        ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
+        ({"config": ["kl_weight=7"]}, "no finished configuration. .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "contains no images"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
@@ -188,10 +188,10 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
         (
             "over",
             ["dataset=moji"],
-            "no finished configuration; .*choices: dataset emoji, n_ctx 2; ",
+            "no finished configuration. .*choices: dataset emoji, n_ctx 2; ",
         ),
         ("over", ["dataset=photos"], best),
-        ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
+        ("crossed", [], "^study crossed: predict does not support cross_dataset .*target=NAME"),
     ):
         with pytest.raises((UserError, TrainedError), match=told):
             harness.predict(study, tmp_path, asked, tracking_uri=uri)
