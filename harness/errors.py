@@ -114,5 +114,5 @@ def address_fault(address: str) -> str | None:
     if is_known and not resolved.startswith("ray://"):
         return None
     source = "address" if resolved == address else "RAY_ADDRESS"
-    rule = "must be local, auto or HOST:PORT, and not Ray Client's"
+    rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"
     return Fault(source, rule, redacted(resolved)).text

@@ -172,7 +172,7 @@ def no_temporary(error: OSError) -> UserError:
     """Return the error about an unusable folder of temporary files."""
     path = error.filename or "temporary files"
     reason = error.strerror or error
-    return UserError(f"{path}: cannot be made: {reason} (TMPDIR names another folder)")
+    return UserError(f"{path}: cannot be created: {reason}. Set TMPDIR to another folder")
 
 
 def remove_left() -> None:

@@ -48,15 +48,15 @@ REMOVED = {
     ),
     "--path": "--path was removed. The report has the best configuration and the factors' effects.",
     "--detect": (
-        "--detect was removed. Set seeds before the study runs (--dry-run says what they will "
-        "show), and look once."
+        "--detect was removed. Set seeds before the study runs; --dry-run prints the difference "
+        "that they can detect."
     ),
     "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
     "resources: auto": (
-        "resources: auto was removed. By default each trial takes one GPU if there is any. For a "
+        "resources: auto was removed. By default each trial uses one GPU if there is any. For a "
         "share, set resources.gpus, e.g. 0.25."
     ),
-    "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
+    "resources.auto": "resources.auto was removed. Omit it, or set resources.gpus.",
     "precision: fp16": (
         "precision: fp16 was removed: its gradients overflow without a loss scale. Use bf16."
     ),
@@ -66,4 +66,4 @@ REMOVED = {
     "--export": (
         "--export was removed. MLflow, the page and NAME-estimates.csv have the same numbers."
     ),
-} | {old: f"{old} was renamed {new}." for old, new in _RENAMED.items()}
+} | {old: f"{old} was renamed to {new}." for old, new in _RENAMED.items()}

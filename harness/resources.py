@@ -89,8 +89,8 @@ def preflight(address: str | None, resources: Resources) -> None:
         there = machine_resources()
         if resolved_resources(resources, there).gpus and (why := why_no_gpu()):
             raise ClusterError(
-                f"each trial takes a GPU, and torch cannot use a GPU here: {why.rstrip('.')} "
-                "(set resources.gpus=0 to run on the CPU)"
+                "each trial needs a GPU, but torch cannot use a GPU on this machine: "
+                f"{why.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
             )
         check_capacity(resources, there)
     elif ":" in address:

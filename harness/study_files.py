@@ -146,9 +146,9 @@ def parse_value(text: str, label: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        fault = f"{where}must be valid YAML: {error.problem or error.context}"
+        fault = f"{where}invalid YAML: {error.problem or error.context}"
     except Exception as error:  # ruamel's other errors, and those of tags
-        fault = f"must be valid YAML: {one_line(error)}"
+        fault = f"invalid YAML: {one_line(error)}"
     else:
         return plain(value, label)
     raise ConfigError([f"{label}: {fault}"])

@@ -42,7 +42,7 @@ def copy_study(
     from harness.study_files import copy_packaged
 
     path = copy_packaged(name)
-    typer.echo(f"{path} is written. To see what it would run:")
+    typer.echo(f"wrote {path}. To see what it would run:")
     typer.echo(f"  ship-sweep --space {path} --dry-run")
 
 
@@ -99,8 +99,8 @@ def prefetch(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads (weights of the backbones, and images that ship-data can download), "
-            "or features (these, and extract the features).",
+            help="downloads: download the weights of backbones, and the images that ship-data can "
+            "download. features: also extract the features.",
         ),
     ],
     *,
@@ -161,7 +161,7 @@ def deploy(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="slurm, kuberay, or readme, which says when to use which."
+            metavar="NAME", help="slurm, kuberay, or readme (explains which one to use)."
         ),
     ],
 ) -> None:

@@ -31,9 +31,9 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     seeds = len(study.seeds)
     known = [family for family in families if deviations(family.differences)]
     return [_shown(family, seeds, study.smallest_effect) for family in known] or [
-        f"which differences {count(seeds, 'seed')} would show can be told from at least "
-        f"{MIN_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
-        f"pilot: --set seeds={MIN_PAIRS}"
+        f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs "
+        f"{MIN_PAIRS} finished pairs of a level and the baseline that differ. Run a pilot first "
+        f"(--set seeds={MIN_PAIRS})"
     ]
 
 

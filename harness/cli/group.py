@@ -33,7 +33,7 @@ class SweepGroup(CommandGroup):
         name, command, _ = resolved
         available = {option for param in command.params for option in param.opts}
         lines = [
-            f"{option} must come after {name}: ship-sweep {name} ... {option}"
+            f"{option} is an option of {name}. Use ship-sweep {name} ... {option}"
             if option in available
             else f"{option} cannot be combined with the command {name}"
             for option in _used_options(ctx)
@@ -51,7 +51,7 @@ class SweepGroup(CommandGroup):
             return f"--set: no equals sign, got '{key} {name}'. Use --set {key}={name}"
         is_study = name.endswith((".yaml", ".yml")) or name in packaged_names()
         if is_study and ctx.params["space"] is None:
-            return f"{name}: a study needs an option. Use --space {name}"
+            return f"unknown command {name}. To run a study, use --space {name}"
         return super().unknown_command(ctx, name)
 
 

@@ -25,19 +25,19 @@ from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 _DEPENDENT_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",
-    "dataset": f"default below for backbone {config.BACKBONE}, else must be given",
+    "dataset": f"default below for backbone {config.BACKBONE}, else required",
 }
 _ON_BACKBONES = (
-    "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag. A "
+    "backbone: pocket, or BACKBONE:PRETRAINED; PRETRAINED is a tag or the path of a checkpoint. A "
     "repository of open_clip on the Hugging Face Hub is named hf-hub:ORG/MODEL, for example "
     "hf-hub:imageomics/bioclip.",
-    "size: of a feature; context: most tokens in a prompt, so that n_ctx may be at most 3 less "
-    "(start, end and a class name of one token); cost: floating-point operations of the text tower "
-    "for a prompt in a step of CoOp, relative to ViT-B-16. Towers without a causal mask (SigLIP, "
-    "CLIPA, most of MobileCLIP) compute their whole context for each prompt.",
-    "Weights trained with QuickGELU get it under the plain name too (ViT-B-16:openai). A "
-    "checkpoint has the activation that its backbone is named for (-quickgelu: QuickGELU), but for "
-    "OpenAI's own archives, whose activation is known.",
+    "size: dimension of a feature; context: maximum tokens in a prompt (n_ctx is at most 3 less, "
+    "for start, end and a class name of one token); cost: floating-point operations of the text "
+    "encoder per prompt in a step of CoOp, relative to ViT-B-16. Encoders without a causal mask "
+    "(SigLIP, CLIPA, most of MobileCLIP) compute their whole context for each prompt.",
+    "Published weights that were trained with QuickGELU use it even without -quickgelu in the name "
+    "(ViT-B-16:openai), and so do checkpoints in OpenAI's own format. Any other checkpoint uses "
+    "QuickGELU only if the backbone's name ends in -quickgelu.",
 )
 
 
@@ -81,13 +81,12 @@ def print_backbones(*, every: bool = False) -> None:
             refused = f"refused: {row.refused}" if row.refused else ""
             cost = "" if refused else _cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
-            text = escape(refused or weights or "a checkpoint's path alone")
+            text = escape(refused or weights or "only a checkpoint's path")
             table.add_row(row.name, *cells, text, style="dim" if refused else None)
     _print(table, "")
     if not every:
-        hidden = f"{len(rows) - table.row_count} architectures more are listed by --all: those for "
-        hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the "
-        _print(f"{hidden}reason.")
+        hidden = f"{len(rows) - table.row_count} more architectures with --all: those without "
+        _print(f"{hidden}published weights, and unsupported ones with the reason.")
     _print(*map(escape, _ON_BACKBONES))
 
 
@@ -113,7 +112,7 @@ def run_check(name: str, data_root: Path | None) -> None:
     folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
         known = [*GENERATORS, *FINETUNERS, *DATASETS]
-        rule = "must name a generator, a fine-tuner or a dataset"
+        rule = "must be a generator, a fine-tuner or a dataset"
         fault = Fault("METHOD", rule, name, near=nearest(name, known)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
@@ -127,7 +126,7 @@ def run_check(name: str, data_root: Path | None) -> None:
         for line in map(str, findings):
             typer.echo(printable(f"{kind} {name}: {line}"))
             fails += line.startswith("FAILED")
-    typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
+    typer.echo(f"failed checks: {fails}" if fails else "all checks passed")
     if fails:
         raise typer.Exit(BROKEN)
 
@@ -189,7 +188,7 @@ def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterabl
     """Yield a row for each option of a config class: its description and default.
 
     Args:
-        configurations: The config class.
+        settings: The config class.
         defaults: Texts of defaults that depend on other options.
     """
     for name, field in settings.model_fields.items():
@@ -200,7 +199,7 @@ def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterabl
 def _default(field: Any) -> str:
     """Return text about the default of an option."""
     if field.is_required():
-        return "must be given"
+        return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return f"default {value.name}" if hasattr(value, "name") else "defaults below"

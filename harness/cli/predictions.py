@@ -57,6 +57,10 @@ def predict(
             study has a model for each target; or no image can be decoded.
         ReportError: The store or the study cannot be read.
         ship.trial.TrainedError: The saved models cannot be used.
+
+    Example:
+        >>> from harness import predict
+        >>> predict("prompt_len", "my_images", ["n_ctx=4"])  # doctest: +SKIP
     """
     uri = store.store_uri(tracking_uri)
     levels = listed("config", config, str, "n_ctx=4")
@@ -65,8 +69,8 @@ def predict(
     records = load_records(study, uri)
     if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
-            f"study {study}: cross_dataset trains a model for each target, and "
-            'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(images) asks one'
+            f"study {study}: predict does not support cross_dataset (a model per target). "
+            'Use harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(images)'
         )
     rows = records.rows.filter(config_key=_chosen(records, levels), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
@@ -79,8 +83,8 @@ def predict(
     ]
     if unsaved:  # setting save later does not rerun a finished run
         raise UserError(
-            f"study {study}: nothing was kept of run {', '.join(unsaved)}, which had finished"
-            " without save_models: true; run it with save_models=true under another name (name=...)"
+            f"study {study}: no saved models of run {', '.join(unsaved)}, which ran without "
+            "save_models: true. Rerun with save_models=true under another name (name=...)"
         )
     columns = {"image": names, **_predictions(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
@@ -93,7 +97,7 @@ def _images(place: Path) -> list[Path]:
         UserError: There is no such file or folder, or it has no images.
     """
     if not place.exists():
-        raise UserError(f"{place}: there is no such file or folder")
+        raise UserError(f"{place}: no such file or folder")
     files = [
         path
         for path in ([place] if place.is_file() else sorted(place.rglob("*")))
@@ -102,7 +106,7 @@ def _images(place: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(place).parts)
     ]
     if not files:
-        raise UserError(f"{place}: no images here ({', '.join(SUFFIXES)})")
+        raise UserError(f"{place}: contains no images ({', '.join(SUFFIXES)})")
     return files
 
 
@@ -128,10 +132,10 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     labels = tables.factor_labels(study)
     names = [tables.row_text(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
-    subject = f"configuration {' '.join(assignments)} names" if assignments else "selection prefers"
+    subject = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
     fault = "several configurations" if best else "no finished configuration"
-    way_out = f"select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
-    raise UserError(f"study {study.name}: {subject} {fault}; {way_out}")
+    way_out = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
+    raise UserError(f"study {study.name}: {subject} {fault}. {way_out}")
 
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
@@ -165,7 +169,7 @@ def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], s
     for factor in class_factors:
         if factor.key not in levels:
             short = names[factor.key]
-            rule = f"must name a level of {short}, because its levels have different classes"
+            rule = f"must select a level of {short}, because its levels have different classes"
             choices = tuple(map(level_text, tables.ordered_levels(study, factor)))
             faults.append(Fault("config", rule, choices=choices).text)
     if faults:

@@ -42,7 +42,7 @@ def require_study(
     """
     lines = []
     if space is None:
-        rule = "must be given: a YAML file or a packaged space"
+        rule = "is required: a YAML file or the name of a packaged study"
         lines.append(Fault("--space", rule, choices=packaged_names()).text)
     if address is not None and (fault := address_fault(address)):
         lines.append(fault)
@@ -230,7 +230,7 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     if failed or missing:
         advice = RESUME_ADVICE
         if outcome.final:
-            advice = "a number was not finite, and --retry-non-finite runs these seeds again"
+            advice = "a number was not finite. Use --retry-non-finite to rerun these seeds"
         parts = []
         if failed:
             seeds = count(outcome.failed_seeds, "seed")

@@ -133,12 +133,12 @@ def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     factor = study.space.get("dataset")
     if (factor is None or factor.when) and "dataset" not in study.base.model_fields_set:
         # only the packaged backbone has a default dataset
-        yield Fault("dataset", "must be given", choices=dataset_choices())
+        yield Fault("dataset", "is required", choices=dataset_choices())
     yield from _unread_variants(study)
     yield from _folder_faults(study)
     space_faults = list(_space_faults(study.space))
     active_keys = {key for assignment, _ in spanned.settings for key in assignment}
-    rule = "must be met by some configuration: its conditions exclude each other"
+    rule = "is never met: its conditions exclude each other"
     yield from space_faults or (
         Fault(f"space.{key}.when", rule) for key in study.space if key not in active_keys
     )
@@ -160,12 +160,16 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
             path = f"variants.{group}.{name}"
             if name == constant and settings:
                 block = show({"name": name, **settings})
-                rule = f"has settings of the constant {group}. Write them under `{group}:` instead"
+                rule = (
+                    f"contains options of the constant {group}. Set them under `{group}:` instead"
+                )
                 yield Fault(path, f"{rule}, as in `{group}: {block}`")
             elif name == constant or name not in levels:
-                rule = f"is for no level of space.{group} other than the constant {constant}."
-                yield Fault(path, f"{rule} Add the level, or set {path}=null")
-    rule = "must be left out: it is a factor of the space"
+                advice = f"{name} is the constant {group}. Remove the key"
+                if name != constant:
+                    advice = f"{name} is not a level of space.{group}. Add it, or remove the key"
+                yield Fault(path, f"is never used: {advice} with {path}=null")
+    rule = "cannot be set per dataset: it is a factor of the space"
     for dataset, settings in study.variants.get("dataset", {}).items():
         for key, value in settings.items():
             names = [f"{key}.{leaf}" for leaf in value] if isinstance(value, dict) else [key]
@@ -178,7 +182,7 @@ def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of keys for reading a custom image folder in a study without exactly one."""
     for key, value in study.reading.get(study.base.dataset, {}).items():
         if "dataset" in study.space or not study.base.dataset.startswith(PREFIX):
-            yield Fault(key, "must be left out unless dataset is one image_folder:NAME", value)
+            yield Fault(key, "can only be used with a single dataset image_folder:NAME", value)
         elif study.split and key != "split":
             yield Fault(key, "cannot be combined with split, which defines it", value)
 
@@ -192,7 +196,7 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
     warmup = None if trial.generator.unread_reason(key) else value_of(trial, key)
     numbers = isinstance(warmup, int) and isinstance(epochs, int)  # a plugin's options may not be
     if numbers and warmup >= epochs and "generator.epochs" not in study.space:
-        rule = f"must be < generator.epochs, which is {epochs}: kl_weight is never reached"
+        rule = f"must be < generator.epochs ({epochs}), otherwise kl_weight is never reached"
         yield Fault(key, rule, warmup)
 
 
@@ -208,7 +212,7 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
         ]
         reasons = [trial.unread_reason(key) for _, trial in active]
         if active and all(reasons):
-            yield Fault(f"space.{key}", f"must have an effect: {_joined(reasons)}")
+            yield Fault(f"space.{key}", f"has no effect: {_joined(reasons)}")
             continue
         group = key.partition(".")[0]
         if group not in METHODS:
@@ -221,7 +225,7 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
             if unread := {level: texts for level, texts in by_level.items() if all(texts)}:
                 levels = f"{other} is {' or '.join(map(str, unread))}"
                 why = _joined(reason for texts in unread.values() for reason in texts)
-                yield Fault(f"space.{key}", f"must have an effect where {levels}: {why}")
+                yield Fault(f"space.{key}", f"has no effect if {levels}: {why}")
 
 
 def _joined(reasons: Iterable[str | None]) -> str:
@@ -235,22 +239,22 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
         if value == fit:
             continue
-        rule = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
+        rule = f"cannot be a factor unless {key} is {fit}: it determines the maximized metric"
         yield from (Fault(path, rule) for path in varied)
         if study.base.selection == "none":
-            rule = f"must be {fit} where selection is none, which measures nothing"
+            rule = f"must be {fit} if selection is none, which measures nothing"
             yield Fault(key, rule, value)
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.n_trials is None:
             yield Fault(
-                "n_trials", f"must be given: the number of configurations that {sampler} tries"
+                "n_trials", f"is required if sampler is {sampler}: the number of configurations"
             )
     elif endless:
-        rule = "must have levels, step or choices under sampler grid"
+        rule = "must have levels, step or choices if sampler is grid"
         yield from (Fault(f"space.{key}", rule) for key in endless)
     elif study.n_trials is None and any(islice(assignments(space), MAX_GRID, None)):
-        rule = f"must span at most {MAX_GRID} configurations under sampler grid without n_trials"
+        rule = f"must have at most {MAX_GRID} configurations. Set n_trials, or use fewer levels"
         yield Fault("space", rule)
 
 
@@ -258,27 +262,28 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
     """Yield faults that concern several factors, or a factor and its baseline."""
     ordered = in_order(space)
     if cycle := [key for key in space if key not in ordered]:
-        rule = "must not wait for itself: the conditions run in a circle through "
-        yield Fault(f"space.{cycle[0]}.when", rule + ", ".join(cycle))
+        rule = f"must not be circular: the conditions of {', '.join(cycle)} depend on each other"
+        yield Fault(f"space.{cycle[0]}.when", rule)
     for key, factor in space.items():
         for name, values in factor.when.items():
             path, choices = f"space.{key}.when.{name}", [other for other in space if other != key]
             levels = space[name].enumerate() if name in choices else None
             if name not in choices:
-                rule = "must name another factor of the space"
+                rule = "must be another factor of the space"
                 yield Fault(path, rule, choices=tuple(choices), near=nearest(name, choices))
             elif levels is None:
-                yield Fault(path, "must name a factor with choices, step or levels")
+                yield Fault(path, "must be a factor with choices, step or levels")
             else:
                 foreign = [value for value in values if not is_among(value, levels)]
-                rule, level_names = f"must be a value that {name} takes", _level_names(levels)
+                rule, level_names = f"must be a level of {name}", _level_names(levels)
                 yield from (Fault(path, rule, value, level_names) for value in foreign)
         if key == "objective" and None in (factor.choices or ()):
-            yield Fault("space.objective", "must name each metric: null stands for one of them")
+            rule = "cannot have the level null (the default metric): name the metric"
+            yield Fault("space.objective", rule)
         value, levels = factor.baseline, factor.enumerate()
         if "baseline" in factor.model_fields_set and not may_be(factor, levels, value):
-            rule = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)
-            rule += ", or left out" if value is None else ""
+            rule = "one of the levels" if levels else "between {} and {}".format(*factor.bounds)
+            rule += ", or omitted" if value is None else ""
             level_names = _level_names(levels or ())
             yield Fault(f"space.{key}.baseline", f"must be {rule}", value, level_names)
 

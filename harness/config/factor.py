@@ -27,7 +27,7 @@ def _number(value: Any) -> Any:
     if type(value) not in (int, float):
         raise ValueError("must be a number")
     if (type(value) is int and abs(value) > 2**53) or not math.isfinite(value):
-        raise ValueError("must be finite (an integer: at most 2^53)")
+        raise ValueError("must be finite (integers: at most 2^53)")
     return value
 
 
@@ -205,7 +205,7 @@ def factor_faults(factor: Factor) -> list[Fault]:
     """Return the faults of a factor whose keys are valid by themselves, with paths below it."""
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
-        rule = "must differ from the levels before it"
+        rule = "must not repeat an earlier level"
         repeated = [
             index for index, level in enumerate(choices) if is_among(level, choices[:index])
         ]
@@ -216,17 +216,17 @@ def factor_faults(factor: Factor) -> list[Fault]:
         return faults
     if low is None or high is None:
         ends = {"low": low, "high": high}
-        rule = "must be given where there are no choices"
+        rule = "is required if there are no choices"
         return [Fault(name, rule) for name, end in ends.items() if end is None]
     parts = (high - low) / step if step and low < high else 1
     uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
     rules = (
-        ("low", low >= high, f"must be < high, which is {high}"),
+        ("low", low >= high, f"must be < high ({high})"),
         ("low", factor.log and low <= 0, "must be > 0 when log is true"),
         ("step", step is not None and step <= 0, "must be > 0"),
-        ("step", step and factor.log, "must be left out when log is true (use levels)"),
+        ("step", step and factor.log, "cannot be combined with log: true (use levels instead)"),
         ("step", step and factor.levels, "cannot be combined with levels"),
-        ("step", parts >= MAX_LEVELS, f"must give at most {MAX_LEVELS} levels"),
-        ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
+        ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
+        ("step", uneven, f"must divide high - low ({high - low:.6g})"),
     )
     return [Fault(name, rule, getattr(factor, name)) for name, broken, rule in rules if broken]

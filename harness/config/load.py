@@ -61,6 +61,12 @@ def load_study(
     Raises:
         ConfigError: The study has faults. The message lists all unknown keys and invalid values,
             or, if there are none of these, all other faults.
+
+    Example:
+        >>> from harness.config import load_study
+        >>> study = load_study("prompt_len", ["seeds=3"])
+        >>> study.seeds
+        (0, 1, 2)
     """
     source = None
     if isinstance(space, Mapping):
@@ -134,7 +140,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
         for level, options in variants.get(group, {}).items():
             if "name" in options:  # the level is the name
                 path = f"variants.{group}.{level}.name"
-                faults.append(Fault(path, "must be left out", options["name"]))
+                rule = f"must be omitted: the key {level} is the method's name"
+                faults.append(Fault(path, rule, options["name"]))
     for dataset, options in variants.get("dataset", {}).items():
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
@@ -166,9 +173,9 @@ def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fa
     for key, entry in space.items():
         path = f"space.{key}"
         if key not in fields:
-            faults.append(_unknown(path, "must be a setting of a trial", key, fields))
+            faults.append(_unknown(path, "is not an option of a trial", key, fields))
         elif key == "protocol":
-            rule = "must be a constant: protocols are measured by different metrics"
+            rule = "cannot be a factor: protocols have different metrics"
             faults.append(Fault(path, rule))
         elif not isinstance(entry, dict):
             faults.append(Fault(path, "must be a list of levels, or a mapping", entry))
@@ -264,8 +271,8 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
 def _shadowed(space: Mapping[str, Factor], overrides: Sequence[Override]) -> Iterator[Fault]:
     """Yield faults of overrides of constants that are factors. They would have no effect."""
     for path in (override.path for override in overrides if override.path in space):
-        rule = f"must not be a factor of the study to be set: use space.{path}=null to "
-        rule += f"drop the factor, or space.{path}.choices=[...] to change its levels"
+        rule = f"is a factor, so its constant has no effect. Use space.{path}=null to "
+        rule += f"remove the factor, or space.{path}.choices=[...] to change its levels"
         yield Fault(path, rule)
 
 

@@ -12,13 +12,13 @@ from harness.config.space import DEFAULTS, GROUPS, METHODS, value_of
 from harness.config.study_config import TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
-from harness.wording import nearest, show
+from harness.wording import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
 # pydantic's error type -> rule of the message; braces are filled from the error's context.
 _MUST = {
-    "missing": "must be given",
+    "missing": "is required",
     "extra_forbidden": "is an unknown key",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
@@ -85,7 +85,7 @@ def parse_overrides(
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not all(path.split(".")):
-            lines.append(f"{source}: {text!r} must be key=value, e.g. shots=4")
+            lines.append(f"{source}: must be KEY=VALUE such as shots=4, got {text!r}")
             continue
         try:
             overrides.append(Override(path, parse_value(value, f"{source}: {path}")))
@@ -120,8 +120,8 @@ def apply_overrides(
             inside = inside[step]
             if not isinstance(inside, dict):
                 lead = ".".join(parents[:depth])
-                rule = f"must lead into mappings, {lead} is {show(inside)}"
-                blocked.append(Fault(item.path, rule).line(OVERRIDE))
+                rule = f"cannot be set: {lead} must be a mapping"
+                blocked.append(Fault(item.path, rule, inside).line(OVERRIDE))
                 break
         else:
             if item.value is None and 1 <= len(parents) <= _DROPPED.get(parents[0], 0):
@@ -196,7 +196,7 @@ def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
         variant = str(place.pop(1))
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
     reason = details["msg"].removeprefix("Value error, ")
-    reason = reason if reason.startswith("must") else f"must be valid: {reason}"
+    reason = reason if reason.startswith("must") else f"is not valid: {reason}"
     rule = _MUST[kind].format(**context) if kind in _MUST else reason
     detail = f" for {place[0]} {variant}" if variant else ""
     if kind == "missing":
@@ -206,7 +206,7 @@ def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
         near = nearest(str(place[-1]), keys)
         return Fault(path, rule, choices=keys, near=near, detail=detail)
     if isinstance(got, list) and kind in _OF_ONE_VALUE and place[0] in TRIAL_KEYS:
-        detail += " (levels stand under space)"
+        detail += " (list the levels of a factor under space)"
     expected = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", expected))
     is_method_name = kind == "union_tag_invalid" and place[0] in METHODS

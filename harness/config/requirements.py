@@ -88,9 +88,11 @@ class Needs:
             scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
         )
         alike = [class_name for group in same for class_name in group]
-        rule = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
+        rule = f"must result in a different prompt for each class of {name}: {backbone} truncates "
         n_alike = count_noun(alike, "class name")
-        rule += f"{max_tokens} tokens, {n_alike} read like another: {shorten_list(alike)}"
+        rule += (
+            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(alike)}"
+        )
         return rule if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
@@ -126,10 +128,10 @@ def _scan(
     folder = datasets.ImageFolder(**reading.get(name, {}))
     scan = datasets.scan_dataset(name, data_root, folder)
     lines = [
-        f"{line} (give data_root, --data-root DIR)" if "needs a data root" in line else line
+        f"{line} (set data_root, --data-root DIR)" if "needs a data root" in line else line
         for line in scan.faults
     ]
-    return [Fault("", f"must be readable: {line}") for line in lines] or scan
+    return [Fault("", f"is not usable: {line}") for line in lines] or scan
 
 
 def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
@@ -142,7 +144,7 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     if name in DATASETS or name.startswith(datasets.PREFIX):
         return None
     near = datasets.nearest_dataset(name, data_root)
-    return Fault("", "must be a dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
+    return Fault("", "is not a known dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
 
 
 def dataset_choices() -> tuple[str, ...]:
@@ -160,7 +162,7 @@ def _backbone(name: str) -> tuple[str, Any]:
         return "", text_settings(name)
     except BackboneError as error:
         reason = str(error)
-        return reason if reason.startswith("must") else f"must load: {reason}", None
+        return reason if reason.startswith("must") else f"cannot be loaded: {reason}", None
 
 
 def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
@@ -175,5 +177,5 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
             yield Fault(f"{group}.n_ctx", f"must be at most {max_n_ctx} {suffix}", n_ctx)
     layer = value_of(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
-        rule = f"must be 1 to {text.layers - 1} {suffix}, whose text tower has {text.layers} blocks"
+        rule = f"must be 1 to {text.layers - 1} {suffix}: its text encoder has {text.layers} blocks"
         yield Fault("finetuner.layer", rule, layer)

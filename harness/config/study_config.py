@@ -71,7 +71,7 @@ class Resources(Settings):
     @classmethod
     def _shareable(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value % 1:
-            raise ValueError("must be below 1, or a whole number")
+            raise ValueError("must be less than 1, or an integer")
         return value
 
 
@@ -173,8 +173,7 @@ class StudyConfig(Settings):
     @classmethod
     def _plain(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
-            rule = "must consist of a-z, 0-9, _ and -"
-            raise ValueError(f"{rule} (the default is the file's stem)")
+            raise ValueError("must be 1 to 100 characters of a-z, 0-9, _ and -")
         return value
 
     @field_validator("description")
@@ -190,9 +189,11 @@ class StudyConfig(Settings):
         if type(value) is int and 1 <= value <= MAX_SEEDS:
             return tuple(range(value))
         if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SEEDS:
-            raise ValueError(f"must be from 1 to {MAX_SEEDS}, or a list of so many integers >= 0")
+            raise ValueError(
+                f"must be 1 to {MAX_SEEDS}, or a list of 1 to {MAX_SEEDS} integers >= 0"
+            )
         if len(set(map(repr, value))) < len(value):
-            raise ValueError("must be distinct")
+            raise ValueError("must not repeat a seed")
         return tuple(value)
 
 

@@ -49,7 +49,7 @@ def list_datasets(*, data_root: DataRoot = None) -> None:
 def get(name: Name, *, data_root: DataRoot = None) -> None:
     """Download a dataset's images into CoOp's layout, if torchvision can."""
     if data_root is None:
-        refuse(["--data-root must be given: the folder of the datasets"])
+        refuse(["--data-root is required: the folder of the datasets"])
     from harness.data.download import get_dataset
     from harness.errors import UserError
 

@@ -68,7 +68,7 @@ def print_list(data_root: Path | None) -> None:
         table.add_row(
             name, str(classes), format_counts(images), state, escape(folders or "packaged")
         )
-    table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
+    table.add_row(f"{PREFIX}NAME", "", "custom", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
     console.print(_IMAGES, soft_wrap=True)
@@ -81,7 +81,7 @@ def print_list(data_root: Path | None) -> None:
 def check_everything(
     name: str, data_root: Path | None, quick: bool, folder: ImageFolder
 ) -> tuple[DatasetScan, str]:
-    """DatasetScan a dataset, compare it with the published one and decode all of its images.
+    """Scan a dataset, compare it with the published one and decode all of its images.
 
     Args:
         name: Name of the dataset.

@@ -50,16 +50,18 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, near = "must be one that ship-data list shows", nearest_dataset(name)
+        rule, near = "must be one of ship-data list", nearest_dataset(name)
         raise UserError(Fault("dataset", rule, name, near=near).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:
         where = f"; below {data_root}: {places(spec)}" if places(spec) else ""
-        raise UserError(f"dataset {name} is not downloaded by torchvision: {source.how}{where}")
+        raise UserError(f"dataset {name} cannot be downloaded by torchvision: {source.how}{where}")
     image_dir = data_root / spec.image_dir
     if image_dir.exists():
-        raise UserError(f"dataset {name}: {image_dir} is there already; see ship-data check {name}")
+        raise UserError(
+            f"dataset {name}: {image_dir} already exists. Check it with ship-data check {name}"
+        )
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
@@ -115,7 +117,7 @@ def _download(source: Source, folder: Path) -> None:
     finally:
         tarfile.TarFile.extraction_filter = before
     if not (folder / source.made).is_dir():
-        raise RuntimeError(f"torchvision has made no folder {source.made}")
+        raise RuntimeError(f"torchvision created no folder {source.made}")
 
 
 def _move(source: Path, into: Path, images: str) -> None:
@@ -125,7 +127,7 @@ def _move(source: Path, into: Path, images: str) -> None:
     if source.name == images:
         paths = [source]
     elif source / images not in paths:
-        raise RuntimeError(f"torchvision has made no folder {images} of images")
+        raise RuntimeError(f"torchvision created no folder {images} of images")
     for path in sorted(paths, key=lambda path: path.name == images):
         if not (into / path.name).exists():  # existing files are kept
             path.rename(into / path.name)

@@ -28,7 +28,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
     "Use accept_changes (--accept-changes) to rerun their configurations, or name=ANOTHER to start "
-    "another study. With the old values they return to the table"
+    "another study. If the old values are restored, the rows return to the table"
 )
 MAX_SHOWN = 12
 
@@ -64,7 +64,7 @@ class StaleRows:
 
     def notes(self, source: str) -> list[str]:
         """Return the notes of a dry run about these rows."""
-        effect = "leave the table: they are not asked for any more"
+        effect = "leave the table: the YAML no longer requests them"
         removed = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
         return [note for note in (self.text(source), removed) if note]
 
@@ -184,9 +184,9 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
         if previous != present and before.get(label) == after.get(label):
             line = f"{label}: {previous or 'none'} -> {present or 'none'}"
             if label in after:
-                line = f"{label} {after[label]}: other content than before, under the same name"
+                line = f"{label} {after[label]}: its content has changed"
             lines.append(line)
-    return lines or ["something that the store has not recorded, such as a target's images"]
+    return lines or ["something that the store does not record, such as a target's images"]
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Fingerprints:
                 write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
         if known != fingerprint:
             raise UserError(
-                f"backbone {name}: other weights than its files had when they were last read, with "
-                f"the same size and time; the same command goes on with them"
+                f"backbone {name}: the weight files changed, but not their size or modification "
+                f"time. Run the same command again to use the new weights"
             )
 
     def _remembered(self, name: str) -> str:

@@ -33,7 +33,7 @@ def test_uncreatable_temporary_folder_is_one_line_error(place: Path) -> None:
     """For folders and locks; the line says what to change."""
     gone = place / "gone"
     tempfile.tempdir = str(gone)
-    line = f"{gone}/ship-sweep-.*: cannot be made: No such file or directory .TMPDIR names"
+    line = f"{gone}/ship-sweep-.*: cannot be created: No such file or directory. Set TMPDIR"
     with pytest.raises(UserError, match=line), scratch():
         pass
     with pytest.raises(UserError, match=line), locked("small", wait=True):

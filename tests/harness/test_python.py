@@ -35,14 +35,14 @@ from tests.harness.fakes import make_study
             "overrides must be a list such as [\"seeds=3\"], got PosixPath('seeds=3')",
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
-        (({"space": {"shots": [1, 2]}},), "study: name must be given"),
+        (({"space": {"shots": [1, 2]}},), "study: name is required"),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
             "overrides (--set): seed is an unknown key",
         ),
         (
             ("prompt_len", ["generator.n_ctx=4"]),
-            "overrides (--set): generator.n_ctx must not be a factor",
+            "overrides (--set): generator.n_ctx is a factor",
         ),
     ],
 )
@@ -63,7 +63,7 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
         ({"address": "auto", "in_process": True}, "in_process cannot be combined with address"),
         (
             {"address": "ray://head:10001"},
-            "address must be local, auto or HOST:PORT, and not",
+            "address must be local, auto or HOST:PORT (Ray Client is not supported), got",
         ),
         ({"address": "head"}, "address must be local, auto or HOST:PORT"),
     ],

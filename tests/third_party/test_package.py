@@ -80,7 +80,7 @@ def test_installed_package_works_in_a_study(tmp_path: Path) -> None:
 
     for name in ("residual_text", "ridge", "shapes"):
         said = run(*sweep, "check", name, *plugin, cwd=tmp_path)
-        assert said.splitlines()[-1] == "everything holds", said
+        assert said.splitlines()[-1] == "all checks passed", said
     told = run(*sweep, "--space", "own.yaml", *plugin, "--dry-run", cwd=tmp_path)
     assert "estimated time left for trials" in told and "cannot be estimated" not in told, told
     table = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path)

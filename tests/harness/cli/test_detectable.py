@@ -41,9 +41,9 @@ def equal() -> StoreBuilder:
         (prompt_len(), "generator.n_ctx: 10 seeds show differences in H of {shown:.2g} points or "
          "more (with 80% power; median of 8 comparisons); for ",
          "for 0.5 points about {needed} seeds (+{minutes:.1f} min of computing)"),
-        (prompt_len(seeds=range(2)), "which differences 10 seeds would show", "--set seeds=3"),
-        (None, "which differences 10 seeds would show", "--set seeds=3"),
-        (equal(), "which differences 10 seeds would show", "--set seeds=3"),
+        (prompt_len(seeds=range(2)), "the difference that 10 seeds can detect", "--set seeds=3"),
+        (None, "the difference that 10 seeds can detect", "--set seeds=3"),
+        (equal(), "the difference that 10 seeds can detect", "--set seeds=3"),
     ],
 )  # fmt: skip
 def test_what_a_dry_run_says(build: StoreBuilder | None, head: str, end: str) -> None:

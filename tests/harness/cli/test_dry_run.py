@@ -61,7 +61,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         "x.yaml: the study has changed:",
         "  shots: 4, was \\x1b[31m8",
     ]
-    assert lines[-1].startswith("which differences 10 seeds would show")
+    assert lines[-1].startswith("the difference that 10 seeds can detect is unknown")
     elsewhere = invoke(*DRY, "--address", "auto").stdout
     assert "for trials: about 2.0 h of computing; from 12 finished trials" in elsewhere
     assert "study" not in calls

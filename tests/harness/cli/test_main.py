@@ -111,7 +111,7 @@ def test_a_password_in_a_stores_address_is_not_printed(
 ) -> None:
     """However wrong the address is: one line, no traceback."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr("harness.store.errors.TRIES", 1)  # nobody is there
+    monkeypatch.setattr("harness.store.errors.MAX_TRIES", 1)  # nobody is there
     result = invoke("--space", "prompt_len", *mode)
     assert result.exit_code == 2, result.exception
     (line,) = result.stderr.splitlines()
@@ -175,11 +175,11 @@ def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("own_tables")
 def test_check_says_what_holds_and_what_fails() -> None:
-    """Exit code 0 where everything holds, 1 where something fails, 2 for a name of nothing."""
+    """The exit code is 0 if all checks pass, 1 if a check fails, 2 for an unknown name."""
     sound = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
     assert sound.exit_code == 0, sound.output
     lines = sound.stdout.splitlines()
-    assert lines[-1] == "everything holds" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
+    assert lines[-1] == "all checks passed" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
     assert all(line.startswith("fine-tuner nearest_mean: passed  with") for line in lines[:-1])
     text = PLUGIN.read_text("utf-8")
     for old, new in (
@@ -234,7 +234,7 @@ def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
     """Before anything is extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    said = f"each trial takes a GPU, and torch cannot use a GPU here: {why_no_gpu()}"
+    said = f"each trial needs a GPU, but torch cannot use a GPU on this machine: {why_no_gpu()}"
     assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
 
 

@@ -107,12 +107,12 @@ def test_overrides_count_as_keys_of_the_yaml() -> None:
 def test_another_backbone_has_the_authors_settings(
     overrides: list[str], keys: dict[str, Any]
 ) -> None:
-    """Nothing is filled in, by --set or by the YAML; then a dataset must be given."""
+    """Nothing is filled in, by --set or by the YAML; then a dataset is required."""
     study = study_of(*overrides, **keys, dataset="caltech101")
     authors = {"backbone": CLIP, "dataset": "caltech101"}
     assert study.base == TrialConfig().model_copy(update=authors)
     assert (study.variants, study.backbone_defaults) == ({}, {})
-    with pytest.raises(ConfigError, match=r"bare: dataset must be given \(choices: .*photos"):
+    with pytest.raises(ConfigError, match=r"bare: dataset is required \(choices: .*photos"):
         load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
 
 
@@ -122,7 +122,7 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
     study = study_of(space=space)
     assert study.backbone_defaults == {}
     assert study.base.finetuner == TrialConfig().finetuner
-    with pytest.raises(ConfigError, match="dataset must be given"):
+    with pytest.raises(ConfigError, match="dataset is required"):
         study_of(space={"backbone": ["pocket", CLIP]})
 
 

@@ -72,7 +72,7 @@ def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
     (tmp_path / "quiet.py").write_text(QUIET)
     load_plugins([tmp_path / "quiet.py"])
     (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
-    assert line == "x: space.shots must have an effect: finetuner quiet looks at one image"
+    assert line == "x: space.shots has no effect: finetuner quiet looks at one image"
     levels = {"shots": [1, 2], "finetuner.loud": [False, True]}
     load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
     levels = {"shots": [1, 2], "finetuner": ["quiet", "coop"]}
@@ -85,7 +85,7 @@ def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
     (tmp_path / "needy.py").write_text(text)
     load_plugins([tmp_path / "needy.py"])
     lines = faults({"finetuner": "needy", "space": {"shots": [1, 2]}})
-    assert lines == ["x: finetuner.loud must be given for finetuner needy"]
+    assert lines == ["x: finetuner.loud is required for finetuner needy"]
 
 
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ def test_get_moves_images_into_the_layout(
         (URLError("Name or service not known"), 2, "<urlopen error Name or service not known>"),
         (RuntimeError("File not found\nor corrupted."), 2, "File not found or corrupted."),
         (EOFError(), 2, "EOFError"),
-        (None, 2, "torchvision has made no folder dtd/dtd"),
+        (None, 2, "torchvision created no folder dtd/dtd"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

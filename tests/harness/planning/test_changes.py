@@ -111,10 +111,10 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
 @pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
-        ("backbone_fingerprint", "x", "backbone pocket: other content than before"),
-        ("dataset_fingerprint", "x", "dataset emoji: other content than before"),
+        ("backbone_fingerprint", "x", "backbone pocket: its content has changed"),
+        ("dataset_fingerprint", "x", "dataset emoji: its content has changed"),
         ("results_version", "1", f"results version of the method: 1 -> {RESULTS_VERSION}"),
-        ("code_version", "1", "something that the store has not recorded"),
+        ("code_version", "1", "something that the store does not record"),
     ],
 )
 def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, words: str) -> None:

@@ -67,8 +67,8 @@ def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
     bench.run(over(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
     study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.planned"]
-    words = "backbone pocket: other content than before, under the same name"
-    with pytest.raises(UserError, match="backbone pocket: other weights than its files had"):
+    words = "backbone pocket: its content has changed"
+    with pytest.raises(UserError, match="backbone pocket: the weight files changed"):
         bench.run(study, method=method)
     assert bench.parent().data.tags["ship.planned"] == wanted
     assert bench.states() == ["COMPLETE"]

@@ -155,8 +155,8 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
     for wrong, message in (
-        ({"config": ["kl_weight=7"]}, "no finished configuration; .*choices: kl_weight "),
-        ({"images": folder / "notes.txt"}, "no images here"),
+        ({"config": ["kl_weight=7"]}, "no finished configuration. .*choices: kl_weight "),
+        ({"images": folder / "notes.txt"}, "contains no images"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
             {"images": broken, "config": levels},
@@ -185,17 +185,17 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
     crossed.write(uri)
     rows = load_records("over", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
-    none_named = "config must name a level of dataset, because its levels have .*: emoji, photos"
+    none_named = "config must select a level of dataset, because its levels have .*: emoji, photos"
     for study, levels, message in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
         (
             "over",
             ["dataset=moji"],
-            "no finished configuration; .*choices: dataset emoji, n_ctx 2; ",
+            "no finished configuration. .*choices: dataset emoji, n_ctx 2; ",
         ),
         ("over", ["dataset=photos"], best),
-        ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
+        ("crossed", [], "^study crossed: predict does not support cross_dataset .*target=NAME"),
     ):
         with pytest.raises((UserError, TrainedError), match=message):
             harness.predict(study, tmp_path, levels, tracking_uri=uri)
@@ -224,9 +224,7 @@ def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureS
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    message = (
-        r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
-    )
+    message = r"no saved models of run \w{32}, which ran without .* save_models=true under"
     with pytest.raises(UserError, match=message):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
