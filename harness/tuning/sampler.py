@@ -100,22 +100,18 @@ class Sampler:
         state, value = TrialState[outcome[0].name], outcome[1]
         if isinstance(proposed, optuna.Trial):
             self.optuna_study.tell(proposed, value, state=state)
-        else:
-            self._add(proposed, state, value)
-
-    def _ask(self) -> tuple[optuna.Trial, Configuration]:
-        trial = self.optuna_study.ask()
-        return trial, self._make(suggest(trial, self._study))
-
-    def _add(self, configuration: Configuration, state: TrialState, value: float | None) -> None:
-        """Add a trial that was not proposed here, if the study's space contains it."""
-        if belongs(self._study, configuration.assignment):
-            drawn = optuna.trial.FixedTrial(optuna_params(self._study, configuration.assignment))
+            return
+        if belongs(self._study, proposed.assignment):
+            drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
             suggest(drawn, self._study)
             trial = optuna.trial.create_trial(
                 state=state, value=value, params=drawn.params, distributions=drawn.distributions
             )
             self.optuna_study.add_trial(trial)
+
+    def _ask(self) -> tuple[optuna.Trial, Configuration]:
+        trial = self.optuna_study.ask()
+        return trial, self._make(suggest(trial, self._study))
 
 
 class GaussianProcessSampler(Sampler):
@@ -124,9 +120,8 @@ class GaussianProcessSampler(Sampler):
     A proposal depends only on the study's sampler_seed and on the configurations before it. A study
     that runs one trial at a time therefore proposes the same with and without interruptions.
 
-    Optuna's process learns only from trials with a value, and would propose a configuration without
-    one again and again. Such trials stay running in Optuna's study: the process expects their
-    values to become known, and proposes others.
+    Optuna's process learns nothing from trials without a value, and would propose a failing
+    configuration's neighbors again and again. Such a trial gets the lowest value before it.
     """
 
     _n_repeats = 0  # trials of Optuna's study that were no new configurations
@@ -154,11 +149,12 @@ class GaussianProcessSampler(Sampler):
         return proposal
 
     def tell(self, proposed: optuna.Trial | Configuration, outcome: Outcome) -> None:
-        """Report an outcome to Optuna, unless it has no value. See `Sampler.tell`."""
-        if outcome[1] is not None:
-            super().tell(proposed, outcome)
-        elif not isinstance(proposed, optuna.Trial):
-            self._add(proposed, TrialState.RUNNING, None)
+        """Report an outcome to Optuna, with a value if there is any. See `Sampler.tell`."""
+        if outcome[1] is None:
+            trials = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            values = [trial.value for trial in trials if trial.value is not None]
+            outcome = (State.COMPLETE, min(values)) if values else outcome
+        super().tell(proposed, outcome)
 
 
 def make_sampler(
