@@ -15,6 +15,7 @@ from harness.config import load_study
 from tests.bench import (
     bench_answers,
     bench_idle,
+    bench_search,
     bench_selection,
     bench_statistics,
     bench_trial,
@@ -33,6 +34,7 @@ def main() -> None:
         bench_answers,
         bench_statistics,
         bench_trial,
+        bench_search,
         bench_selection,
     ):
         bench.main(["--smoke"])
