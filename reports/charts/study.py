@@ -63,10 +63,8 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     if importance.over.sampled:
         count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} configurations"
-        evaluator = "Optuna's PED-ANOVA"
-        caption = (
-            f"Importance for {head} by {evaluator} over {count} configurations, without a test"
-        )
+        caption = f"Importance for {head} by Optuna's PED-ANOVA"
+        caption = f"{caption} over {count} configurations, without a test"
         tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
     x = vega.number("share", unit, {"domain": [0, 100]})
     kind = vega.named("kind", ["factor", "pair"] if importance.pairs else ["factor"])

@@ -5,7 +5,8 @@ whole commands, with a store of as many runs), bench_answers (how often an answe
 so), bench_statistics (how often each claim is false, by the shape of the noise), bench_launches
 (what a step asks of a GPU, counted on an emulated one), bench_idle (what trials that do nothing
 cost their driver), bench_trial (how near a whole trial comes to the rate of plain products),
-bench_selection (which epoch to choose, and how to train up to it).
+bench_selection (which epoch to choose, and how to train up to it), bench_search (how many trials
+samplers need).
 """
 
 import tempfile
