@@ -244,6 +244,14 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
         if study.base.selection == "none":
             rule = f"must be {fit} if selection is none, which measures nothing"
             yield Fault(key, rule, value)
+    if sampler == "gp":
+        conditional = ", ".join(key for key, factor in space.items() if factor.when)
+        if conditional:
+            rule = f"must be tpe or random where factors have `when` ({conditional})"
+            yield Fault("sampler", f"{rule}: gp models factors that all configurations have", "gp")
+        if scheduler != "none":
+            rule = f"must be tpe or random with scheduler {scheduler}"
+            yield Fault("sampler", f"{rule}: gp learns nothing from stopped configurations", "gp")
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.n_trials is None:

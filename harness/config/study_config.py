@@ -15,10 +15,11 @@ MAX_SEEDS = 1000
 
 FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys for reading image_folder:NAME
 
-Sampler = Literal["grid", "tpe", "random"]
+Sampler = Literal["grid", "tpe", "gp", "random"]
 SAMPLERS: dict[Sampler, str] = {
     "grid": "every combination of the factors' levels",
     "tpe": "Optuna's tree-structured Parzen estimator, multivariate",
+    "gp": "Optuna's Gaussian process; no factors with `when`, no scheduler",
     "random": "independent draws",
 }
 SELECTIONS: dict[Selection, str] = {
@@ -109,7 +110,7 @@ class StudyConfig(Settings):
     sampler: Sampler = "grid"
     """what proposes configurations"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
-    """seed of tpe and random"""
+    """seed of tpe, gp and random"""
     n_trials: int | None = Field(None, ge=1, le=100_000)
     """number of configurations to try; grid: all"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)

@@ -197,7 +197,7 @@ def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> l
 
     Args:
         history: Run history of the study.
-        maker: Maker of the configurations of a tpe or random study.
+        maker: Maker of the configurations of a study with a sampler.
     """
     configurations: dict[bool, list[Configuration]] = {
         False: [],

@@ -121,7 +121,7 @@ class Plan:
     """The study as requested, and the work that is left.
 
     Attributes:
-        rows: One row per configuration that is known now, controls first. A tpe or random study
+        rows: One row per configuration that is known now, controls first. A tpe, gp or random study
             adds configurations while it runs.
         duplicate_controls: Controls that equal a configuration or another control, and have no
             separate run.

@@ -1,20 +1,15 @@
 """Ray Tune searcher: it suggests the plan's work, then the proposals of an Optuna sampler."""
 
 import math
-import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig, belongs, optuna_params, suggest
-from harness.machine import quiet
+from harness.config import StudyConfig
 from harness.messages import trial_spec
 from harness.planning import (
     Configuration,
@@ -27,12 +22,7 @@ from harness.planning import (
 from harness.ray import parse_death
 from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.retries import Attempt
-
-# repeated proposals of known configurations after which the sampler counts as exhausted
-MAX_REPEATS = 50
-
-# Final state of a configuration, and the mean of its objective over seeds (None unless COMPLETE).
-Outcome = tuple[State, float | None]
+from harness.tuning.sampler import Outcome, Sampler, make_sampler
 
 
 def compute_outcome(
@@ -58,102 +48,6 @@ def compute_outcome(
     counted = [seed for seed in seeds if seed in values or seed not in non_finite]
     value = fmean([values.get(seed, math.nan) for seed in counted]) if counted else math.nan
     return (state, value) if math.isfinite(value) else (State.FAIL, None)
-
-
-class Sampler:
-    """Sampler of a tpe or random study: an Optuna study in memory, rebuilt at every start.
-
-    Its seed depends on the study's sampler_seed and on the number of known configurations, so that
-    a resumed study draws new proposals. Pruned and failed configurations are reported to Optuna
-    without a value.
-
-    Attributes:
-        optuna_study: Optuna's study, with all trials that it knows.
-    """
-
-    def __init__(
-        self,
-        study: StudyConfig,
-        ended: Sequence[tuple[Configuration, Outcome]],
-        make: Callable[[Mapping[str, Any]], Configuration],
-    ) -> None:
-        """Rebuild Optuna's study.
-
-        Args:
-            study: Study whose sampler is tpe or random.
-            ended: Configurations that have ended, with their outcomes.
-            make: Function that resolves an assignment (dotted name -> value) to its configuration.
-        """
-        self._study = study
-        self._make_configuration = make
-        seed = np.random.SeedSequence([study.sampler_seed, len(ended)]).generate_state(1)
-        self.optuna_study = _optuna_study(study, int(seed[0]))
-        for configuration, outcome in ended:
-            self.tell(configuration, outcome)
-
-    def ask(self) -> tuple[optuna.Trial, Configuration]:
-        """Propose a configuration, and return it with Optuna's trial, which `tell` needs."""
-        trial = self.optuna_study.ask()
-        return trial, self._make_configuration(suggest(trial, self._study))
-
-    def start(self, configuration: Configuration) -> optuna.Trial | None:
-        """Add a configuration that runs without being proposed here, e.g. after an interruption.
-
-        Returns:
-            Optuna's trial, which `tell` needs. None if a value is outside the study's space.
-        """
-        if not belongs(self._study, configuration.assignment):
-            return None
-        self.optuna_study.enqueue_trial(optuna_params(self._study, configuration.assignment))
-        trial = self.optuna_study.ask()
-        suggest(trial, self._study)
-        return trial
-
-    def tell(self, proposed: optuna.Trial | Configuration, outcome: Outcome) -> None:
-        """Report an outcome to Optuna.
-
-        A configuration with a value outside the study's space is ignored.
-
-        Args:
-            proposed: Optuna's trial as returned by `ask` or `start`, or a configuration.
-            outcome: Outcome of the configuration.
-        """
-        state, value = TrialState[outcome[0].name], outcome[1]
-        if isinstance(proposed, optuna.Trial):
-            self.optuna_study.tell(proposed, value, state=state)
-            return
-        if belongs(self._study, proposed.assignment):
-            drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
-            suggest(drawn, self._study)
-            trial = optuna.trial.create_trial(
-                state=state, value=value, params=drawn.params, distributions=drawn.distributions
-            )
-            self.optuna_study.add_trial(trial)
-
-
-def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
-    """Create an Optuna study in memory that maximizes. Its creation is not logged.
-
-    Args:
-        study: Study whose sampler is tpe or random.
-        seed: Seed of Optuna's sampler.
-    """
-    with quiet("optuna"), warnings.catch_warnings():
-        # group is experimental in Optuna 5, multivariate and constant_liar in Optuna 4
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler: optuna.samplers.BaseSampler = (
-            optuna.samplers.TPESampler(
-                seed=seed,
-                multivariate=True,
-                # factors with `when` are only in some trials, which requires groups
-                group=any(factor.when for factor in study.space.values()),
-                # running trials count as bad, so that parallel proposals differ
-                constant_liar=True,
-            )
-            if study.sampler == "tpe"
-            else optuna.samplers.RandomSampler(seed=seed)
-        )
-        return optuna.create_study(direction="maximize", sampler=sampler)
 
 
 class StudySearcher(Searcher):
@@ -214,7 +108,7 @@ class StudySearcher(Searcher):
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = None if study.sampler == "grid" else Sampler(study, ended, make)
+        self.sampler = make_sampler(study, ended, make)
         for attempt in self._queue:
             if self.sampler is not None and not attempt.work.configuration.control:
                 attempt.proposed = self.sampler.start(attempt.work.configuration)
@@ -279,11 +173,9 @@ class StudySearcher(Searcher):
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration under the study's seeds, or None."""
-        for _ in range(MAX_REPEATS):
-            trial, configuration = sampler.ask()
-            if self._is_new(configuration):
-                return Attempt(Work(configuration, self._study.seeds), trial)
-            sampler.tell(trial, self._outcomes.get(configuration.key, (State.FAIL, None)))
+        if proposal := sampler.propose(self._is_new, self._outcomes):
+            trial, configuration = proposal
+            return Attempt(Work(configuration, self._study.seeds), trial)
         new = filter(self._is_new, self._spare)
         return next(
             (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None

@@ -101,9 +101,9 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
         Column("configurations", "configurations", lambda effect: Quantity(count, 0)),
     ]
     notes = [
-        f"PED-ANOVA (Optuna): a factor has a large share if its values in the {best_count(count)}"
-        f" configurations with the highest {head} differ from its values in all {count}; {head} is"
-        f" the mean over {len(over.seeds)} seeds",
+        "PED-ANOVA (Optuna's PedAnovaImportanceEvaluator): a factor has a large share if its values"
+        f" in the {best_count(count)} configurations with the highest {head} differ from its values"
+        f" in all {count}; {head} is the mean over {len(over.seeds)} seeds",
         "this is a description, not a test: shares sum to 100%, and even a factor without any"
         " effect has a share",
     ]

@@ -69,7 +69,8 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     if importance.over.sampled:
         count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} configurations"
-        caption = f"Importance for {head} by PED-ANOVA over {count} configurations, without a test"
+        caption = f"Importance for {head} by Optuna's PED-ANOVA"
+        caption = f"{caption} over {count} configurations, without a test"
         tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
     x = vega.number_axis("share", unit, {"domain": [0, 100]})
     kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])

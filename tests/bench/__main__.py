@@ -4,7 +4,8 @@ To measure, run one by name: tests.bench.bench_configurations (whole commands wi
 configurations), bench_answers (how often an answer makes a false claim), bench_statistics (how
 often each claim is false, by the distribution of the noise), bench_launches (kernel launches of a
 step, counted on an emulated GPU), bench_idle (cost of trials for their driver), bench_trial (speed
-of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch).
+of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch),
+bench_search (how many trials samplers need).
 """
 
 import tempfile
@@ -14,6 +15,7 @@ from harness.config import load_study
 from tests.bench import (
     bench_answers,
     bench_idle,
+    bench_search,
     bench_selection,
     bench_statistics,
     bench_trial,
@@ -32,6 +34,7 @@ def main() -> None:
         bench_answers,
         bench_statistics,
         bench_trial,
+        bench_search,
         bench_selection,
     ):
         bench.main(["--smoke"])

@@ -16,12 +16,13 @@ from harness import planning, store
 from harness.checkpoints import StorageError
 from harness.cli.run import FinalReport
 from harness.config.factor import Factor
-from harness.planning import Plan
+from harness.planning import Fingerprints, Plan
 from harness.store.errors import StoreAway, StoreError
 from harness.study import run as study_run
 from reports.study.load import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
+from tests.harness.tuning.searchers import drive, searcher_of
 from tests.told import told
 
 
@@ -214,6 +215,24 @@ def test_tpe_study_is_continued_with_more_trials(bench: Bench) -> None:
     assert (outcome.done, outcome.missing) == (6, 0)
     assert len({run.config_key for run in bench.history().runs}) == 6
     assert len(json.loads(bench.parent().data.tags["ship.planned"])) == 6
+
+
+@pytest.mark.slow
+def test_resumed_gp_study_proposes_the_same(bench: Bench, prints: Fingerprints) -> None:
+    """A second run with more trials proposes what one run of all trials proposes."""
+    keys: dict[str, Any] = {
+        "space": {
+            "generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True},
+            "generator.n_ctx": [1, 2, 4, 8],
+        },
+        "sampler": "gp",
+        "seeds": 1,
+    }
+    whole = make_study(n_trials=14, **keys)
+    assert bench.run(make_study(n_trials=12, **keys)).done == 12
+    assert bench.run(whole).complete
+    proposed = [work.configuration.assignment for work in drive(searcher_of(whole, prints))]
+    assert [run.assignment for run in bench.history().runs] == proposed
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The searcher and successive halving with a simulated driver, without Ray."""
 
+import math
 from statistics import mean
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.store import Failure, State
-from harness.store.history import RunHistory
+from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
 from harness.tuning.sweep import StudyScheduler
+from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import (
@@ -147,7 +149,7 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
     ]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
     """The seed depends on the number of known configurations; equal starts propose the same."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
@@ -162,36 +164,83 @@ def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: 
     assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
 
-def test_tpe_learns_from_the_history(prints: Fingerprints) -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> None:
     """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
     known = drive(searcher_of(first, prints))
     values = [truth(work.configuration.trial, 0) for work in known]
     pairs = zip(known, values, strict=True)
     runs = tuple(run_of(work.configuration, (0,), objective={0: value}) for work, value in pairs)
-    study = make_study(space=RANGE, sampler="tpe", n_trials=50, seeds=1)
+    study = make_study(space=RANGE, sampler=sampler, n_trials=35, seeds=1)
     more = drive(searcher_of(study, prints, RunHistory(runs)))
     assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
 
 
+def test_gp_proposes_the_same_with_and_without_a_restart(prints: Fingerprints) -> None:
+    """At the start, when half of the random ones are known, and while the process proposes.
+
+    Repeats of known configurations and failed ones change nothing about that.
+    """
+    space = {"generator.n_ctx": [1, 2, 4, 8, 16], "shots": [1, 2, 4, 8]}
+
+    def score(config: TrialConfig, seed: int) -> float:
+        return math.nan if config.shots == 2 else truth(config, seed) - config.shots
+
+    study = make_study(space=space, sampler="gp", n_trials=18, seeds=1)
+    ran = drive(searcher_of(study, prints), score=score)
+    assert len({work.configuration.key for work in ran}) == len(ran) == 18
+    runs = [_run_with(work, score(work.configuration.trial, 0)) for work in ran]
+    for known in (0, 5, 14, 16):
+        more = drive(searcher_of(study, prints, RunHistory(tuple(runs[:known]))), score=score)
+        assert more == ran[known:]
+
+
+def _run_with(work: Work, value: float) -> RunRecord:
+    """Return the stored run of a work with one seed; the run failed if the value is NaN."""
+    if math.isnan(value):
+        failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
+        return run_of(work.configuration, work.seeds, **failed)
+    return run_of(work.configuration, work.seeds, objective={0: value})
+
+
+def test_gp_does_not_stay_where_configurations_fail(prints: Fingerprints) -> None:
+    """The optimum fails, and the process proposes other configurations than its neighbors."""
+
+    def score(config: TrialConfig, seed: int) -> float:
+        value = truth(config, seed)
+        return math.nan if value > 53 else value
+
+    study = make_study(space=RANGE, sampler="gp", n_trials=24, seeds=1)
+    values = [
+        score(work.configuration.trial, 0)
+        for work in drive(searcher_of(study, prints), score=score)
+    ]
+    assert sum(map(math.isnan, values[-10:])) < 4
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
 @pytest.mark.parametrize(
     ("space", "configurations"),
     [
         ({"generator.n_ctx": [1, 2, 4], "shots": [1, 2]}, 6),
+        ({"generator.n_ctx": [1, 2, 3, 4, 5, 6, 7], "shots": [1, 2]}, 14),
         # 7 * 0.1 is 0.7000000000000001
         ({"generator.kl_weight": {"low": 0.0, "high": 0.7, "step": 0.1}}, 8),
     ],
 )
 def test_finite_space_is_exhausted_without_repeats(
-    prints: Fingerprints, space: dict[str, Any], configurations: int
+    prints: Fingerprints, space: dict[str, Any], configurations: int, sampler: str
 ) -> None:
     """If the sampler repeats itself, the grid provides the rest."""
-    study = make_study(space=space, sampler="tpe", n_trials=50, seeds=1)
+    study = make_study(space=space, sampler=sampler, n_trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
     reported, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
     assert len(reported) > configurations
+    is_tpe = sampler == "tpe"
+    reported = [trial for trial in reported if is_tpe or trial.state is TrialState.COMPLETE]
     truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
     assert [trial.value for trial in reported] == truths
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))

@@ -1,0 +1,95 @@
+"""python -m tests.bench.bench_search [--smoke]: how many trials do searches need for the optimum?
+
+The space is that of search_spaces/joint.yaml. No trial trains: H is a planted surface with a known
+optimum, plus noise of the size that docs/results/joint.md reports for seeds. docs/howto/search.md
+quotes the table. Takes ten minutes of one core, most of it the Gaussian process.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import load_study
+from harness.planning import Fingerprints
+from reports.stats import mean_interval
+from tests.bench.idle_method import idle_method
+from tests.bench.markdown import of_fields
+from tests.harness.tuning.searchers import searcher_of
+from tests.harness.tuning.test_planted import N_TRIALS, SEEDS, NoisyScore, trials_until_near
+
+JOINT = Path(__file__).parents[2] / "search_spaces" / "joint.yaml"
+SAMPLERS = ("random", "tpe", "gp")
+REPEATS = 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """The searches of one sampler.
+
+    Attributes:
+        sampler: Name of the sampler.
+        n: Number of searches.
+        trials: Mean number of trials until a configuration is within half a point of the optimum,
+            with its 95% interval. A search without such a configuration counts one trial more than
+            it has.
+        fewer: Mean difference to random search with the same noise, with its 95% interval.
+        failed: Searches without such a configuration, in percent.
+    """
+
+    sampler: str
+    n: int
+    trials: str
+    fewer: str
+    failed: float
+
+
+def count_trials(sampler: str, repeats: int, folder: Path) -> list[int]:
+    """Return the number of trials that each search of a sampler needs.
+
+    Args:
+        sampler: Name of the sampler.
+        repeats: Number of searches. Each has its own sampler seed and noise.
+        folder: Folder for fingerprints.
+    """
+    prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
+    update = {"sampler": sampler, "n_trials": N_TRIALS, "controls": False}
+    study = load_study(JOINT).model_copy(update={**update, "seeds": tuple(range(SEEDS))})
+    counts = []
+    for repeat in range(repeats):
+        seeded = study.model_copy(update={"sampler_seed": repeat})
+        counts.append(trials_until_near(searcher_of(seeded, prints), NoisyScore(repeat)))
+    return counts
+
+
+def compare(repeats: int) -> list[Row]:
+    """Return a row per sampler, random search first."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        counts = {sampler: count_trials(sampler, repeats, Path(name)) for sampler in SAMPLERS}
+    rows = []
+    for sampler, needed in counts.items():
+        gain = [a - b for a, b in zip(needed, counts["random"], strict=True)]
+        failed = 100 * sum(number > N_TRIALS for number in needed) / repeats
+        rows.append(Row(sampler, repeats, _interval(needed), _interval(gain), failed))
+    return rows
+
+
+def _interval(values: Sequence[int]) -> str:
+    estimate = mean_interval([float(value) for value in values])
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.1f}"
+    return f"{estimate.mean:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="two searches each: does it run?")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="searches of each sampler")
+    options = parser.parse_args(words)
+    print(of_fields(compare(2 if options.smoke else options.repeats)))
+
+
+if __name__ == "__main__":
+    main()
