@@ -28,6 +28,7 @@ FACES += [f"ship.{name}" for name in CASES["faces_of_ship"]]
 TELL = "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules])))"
 
 
+@pytest.mark.slow  # each starts a process
 @pytest.mark.parametrize(
     "case", CASES["programs"], ids=lambda case: " ".join([case["run"], *case.get("arguments", [])])
 )

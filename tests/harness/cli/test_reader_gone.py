@@ -75,6 +75,7 @@ def test_a_study_whose_log_is_on_a_full_disk_goes_on() -> None:
     assert (done.returncode, done.stderr) == (3, "")
 
 
+@pytest.mark.slow
 def test_a_report_that_nobody_reads_is_written(
     calm: Callable[[StudyConfig], str], tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ MISMATCH_LINE = (
 )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("error", "line"),
     [

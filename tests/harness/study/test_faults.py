@@ -112,13 +112,10 @@ def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) 
 
 
 CASES = told(__file__, "faults.yaml")
-FAULTS = [
-    pytest.param(case, id=case["id"], marks=[pytest.mark.faults] * ("long" in case))
-    for case in CASES
-]
 
 
-@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.faults
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_trial_fault_fails_only_its_configuration(
     request: pytest.FixtureRequest, calm: Calm, case: Mapping[str, Any]
 ) -> None:
