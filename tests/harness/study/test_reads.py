@@ -57,7 +57,7 @@ def test_dry_run_reads_its_study_once(
     options = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
     print_dry_run(study, None, options)
     assert len(reads) == 1
-    assert "seeds would show" in capsys.readouterr().out
+    assert "seeds can detect" in capsys.readouterr().out
 
 
 def test_report_of_runs_in_memory_equals_report_of_store(
