@@ -34,6 +34,13 @@ PHOTOS = {"train": 2, "val": 1, "test": 2}
 CLASSES = 8
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Show the warnings of CUDA's libraries instead of failing: they depend on the machine."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
 def require_cuda() -> str:
     """Return "cuda", or skip the test with the reason why torch cannot use a GPU."""
     if not torch.cuda.is_available():

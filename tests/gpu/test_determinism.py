@@ -24,12 +24,15 @@ CONFIG = {
     "finetuner": {"name": "coop", "epochs": 2, "batch_size": 8},
 }  # fmt: skip
 
+# Quality needs kthvalue, which torch refuses on CUDA for its indices; ship reads the values only.
+DETERMINISTIC = {**CONFIG, "quality": False}
+
 Pocket = Callable[[str], FrozenCLIP]
 
 
 def trial(clip: FrozenCLIP, features: FeatureSet) -> list[EpochMetrics]:
     """Return all reports of a trial."""
-    return list(run_trial(TrialConfig.model_validate(CONFIG), SEEDS, features, clip))
+    return list(run_trial(TrialConfig.model_validate(DETERMINISTIC), SEEDS, features, clip))
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -46,7 +49,7 @@ def test_a_resumed_trial_is_equal_to_the_bit(
     device: str, pocket: Pocket, photo_features: FeatureSet
 ) -> None:
     """A checkpoint's tensors return from the CPU to the device without a change."""
-    clip, config = pocket(device), TrialConfig.model_validate(CONFIG)
+    clip, config = pocket(device), TrialConfig.model_validate(DETERMINISTIC)
     running = run_trial(config, SEEDS, photo_features, clip)
     items = [next(running) for _ in range(5)]
     checkpoint = running.checkpoint()

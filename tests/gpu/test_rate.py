@@ -15,7 +15,10 @@ SIDES = {"cpu": 64, "cuda": SIDE_ON_GPU}
 def test_a_trial_reports_its_share_of_the_rate_of_products(
     device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The share is positive and is printed; the real size is measured on a GPU only."""
+    """The share is positive and is printed; the real size is measured on a GPU only.
+
+    The checks of shapes that run in tests slow the host: quote bench_trial's number, not this one.
+    """
     sizes = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
     backbone = "pocket"
     if device == "cuda":
