@@ -17,10 +17,7 @@ from ship.datasets import ImageDataset, Split, load_dataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
 from tests.harness.conftest import bench as bench
-from tests.harness.conftest import by_value as by_value
 from tests.harness.conftest import empty_store as empty_store
-from tests.harness.conftest import local_ray as local_ray
-from tests.harness.conftest import ray_bench as ray_bench
 from tests.harness.conftest import uri as uri
 from tests.ship.conftest import build_clip, build_features
 from tests.ship.conftest import clip as clip

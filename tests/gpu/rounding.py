@@ -46,6 +46,6 @@ def relative_error(result: Tensor, reference: Tensor) -> float:
     return float(difference.norm() / reference.norm())
 
 
-def joined(tensors: Sequence[Tensor]) -> Tensor:
+def concatenate(tensors: Sequence[Tensor]) -> Tensor:
     """Return the numbers of all tensors as one vector on the CPU."""
     return torch.cat([tensor.detach().double().cpu().flatten() for tensor in tensors])

@@ -10,7 +10,15 @@ from ship.architectures import Precision
 from ship.clip import FrozenCLIP, class_prompts
 from ship.clip.causal import _repeated
 from ship.clip.packing import pack
-from tests.gpu.rounding import EPS, GRADIENT, LONGEST_SUM, SAFETY, joined, relative_error, tolerance
+from tests.gpu.rounding import (
+    EPS,
+    GRADIENT,
+    LONGEST_SUM,
+    SAFETY,
+    concatenate,
+    relative_error,
+    tolerance,
+)
 from tests.ship.clip.test_text_tower import names_of
 from tests.ship.conftest import build_clip
 
@@ -20,7 +28,7 @@ CONTEXT, SEEDS, HEADS, HEAD_WIDTH, BLOCKS = 5, 2, 2, 64, 2
 OPERATIONS = 3
 
 
-def kernel(name: str, device: str) -> SDPBackend:
+def choose_kernel(name: str, device: str) -> SDPBackend:
     """Return the kernel: "plain", or the fused one of the device that takes a float mask."""
     if name == "plain":
         return SDPBackend.MATH
@@ -28,7 +36,7 @@ def kernel(name: str, device: str) -> SDPBackend:
     return fused[device]
 
 
-def attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple[Tensor, Tensor]:
+def run_attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple[Tensor, Tensor]:
     """Return the output and the gradients of attention with the mask of packed prompts."""
     packing = pack(torch.device(device), dtype, CONTEXT, LENGTHS)
     n, t = packing.mask.shape[:2]
@@ -41,7 +49,7 @@ def attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple[Ten
     with sdpa_kernel(backend):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         gradients = torch.autograd.grad((mixed * drawn[3]).sum(), leaves)
-    return mixed, joined(gradients)
+    return mixed, concatenate(gradients)
 
 
 @pytest.mark.parametrize("name", ["fused", "plain"])
@@ -49,15 +57,15 @@ def attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple[Ten
 def test_kernels_take_the_mask_of_packed_prompts(device: str, precision: str, name: str) -> None:
     """Outputs and gradients are float64's, and no kernel refuses the mask's strides."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    mixed, gradients = attention(device, dtype, kernel(name, device))
-    exact = attention("cpu", torch.float64, SDPBackend.MATH)
+    mixed, gradients = run_attention(device, dtype, choose_kernel(name, device))
+    exact = run_attention("cpu", torch.float64, SDPBackend.MATH)
     sums = LONGEST_SUM if precision == "fp32" else 1
     allowed = SAFETY * EPS[precision] * (OPERATIONS * sums) ** 0.5
     assert relative_error(mixed, exact[0]) < allowed
     assert relative_error(gradients, exact[1]) < GRADIENT**0.5 * allowed
 
 
-def both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> list[Tensor]:
+def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> list[Tensor]:
     """Return features and gradients of names packed behind contexts, and of separate prompts."""
     names = names_of(40)
     parts = class_prompts(clip, names, context.shape[1])
@@ -84,7 +92,9 @@ def test_packed_prompts_equal_separate_ones_in_the_fused_kernel(
     clip = build_clip(width=width, layers=BLOCKS, device=device, precision=precision)
     drawn = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))
     context = drawn.to(device).requires_grad_()
-    packed, of_packed, plain, of_plain = both_ways(clip, context, kernel("fused", device))
+    packed, of_packed, plain, of_plain = encode_both_ways(
+        clip, context, choose_kernel("fused", device)
+    )
     # both ways are rounded
     assert relative_error(packed, plain) < 2 * tolerance(precision, BLOCKS)
     assert relative_error(of_packed, of_plain) < 2 * tolerance(precision, BLOCKS, GRADIENT)

@@ -30,7 +30,7 @@ DETERMINISTIC = {**CONFIG, "quality": False}
 Pocket = Callable[[str], FrozenCLIP]
 
 
-def trial(clip: FrozenCLIP, features: FeatureSet) -> list[EpochMetrics]:
+def collect_reports(clip: FrozenCLIP, features: FeatureSet) -> list[EpochMetrics]:
     """Return all reports of a trial."""
     return list(run_trial(TrialConfig.model_validate(DETERMINISTIC), SEEDS, features, clip))
 
@@ -41,7 +41,7 @@ def test_the_same_seeds_twice_are_equal_to_the_bit(
 ) -> None:
     """Every loss, metric and prediction, where torch allows deterministic kernels only."""
     clip = pocket(device)
-    assert trial(clip, photo_features) == trial(clip, photo_features)
+    assert collect_reports(clip, photo_features) == collect_reports(clip, photo_features)
 
 
 @pytest.mark.usefixtures("deterministic")

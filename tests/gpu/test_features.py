@@ -15,7 +15,13 @@ from ship.clip import FrozenCLIP, class_prompts
 from ship.datasets import ImageDataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
-from tests.gpu.rounding import GRADIENT, OPERATIONS_PER_BLOCK, joined, relative_error, tolerance
+from tests.gpu.rounding import (
+    GRADIENT,
+    OPERATIONS_PER_BLOCK,
+    concatenate,
+    relative_error,
+    tolerance,
+)
 from tests.ship.clip.test_text_tower import TEXTS, names_of
 
 BLOCKS = 2
@@ -38,7 +44,7 @@ def prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
         plain = clip.text.encode(*parts.assemble(context.repeat_interleave(9, 0), ids))
         ways = [packed.flatten(0, 1), plain]
         gradients = [torch.autograd.grad((way @ target).sum(), context)[0] for way in ways]
-    return joined(ways), joined(gradients)
+    return concatenate(ways), concatenate(gradients)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

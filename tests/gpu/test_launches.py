@@ -20,7 +20,7 @@ WAITS: Final = ("cudaStreamSynchronize", "cudaEventSynchronize")
 TOLERANCE: Final = 0.1
 
 
-def emulated() -> tuple[str, Sizes, dict[str, list[int]]]:
+def count_emulated() -> tuple[str, Sizes, dict[str, list[int]]]:
     """Return backbone, sizes and [launches, waits] of each step. Skip the test if torch has none.
 
     The module is imported in the other process only: it registers the emulated device.
@@ -30,9 +30,9 @@ def emulated() -> tuple[str, Sizes, dict[str, list[int]]]:
         "print(json.dumps([BACKBONE, dataclasses.asdict(SIZES)])); main()"
     )
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    *_, first, last = done.stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert process.returncode == 0, process.stderr
+    *_, first, last = process.stdout.splitlines()
     backbone, sizes = json.loads(first)
     counts: dict[str, list[int]] = json.loads(last)
     if not counts:
@@ -40,7 +40,7 @@ def emulated() -> tuple[str, Sizes, dict[str, list[int]]]:
     return backbone, Sizes(**{**sizes, "hidden": tuple(sizes["hidden"])}), counts
 
 
-def profiled(step: Callable[[], object]) -> tuple[int, int]:
+def count_profiled(step: Callable[[], object]) -> tuple[int, int]:
     """Return the launches and the host waits of a step."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
@@ -54,13 +54,16 @@ def profiled(step: Callable[[], object]) -> tuple[int, int]:
 @pytest.mark.gpu
 def test_a_step_launches_and_waits_as_often_as_on_the_emulated_device(cuda: str) -> None:
     """Launches of a generator and a CoOp step within 10%; the host never waits."""
-    backbone, sizes, counts = emulated()
+    backbone, sizes, counts = count_emulated()
     steps = Steps(FrozenCLIP.load(backbone, device=cuda), sizes)
-    taken = {"generator step": steps.generator_step, "CoOp step with synthesis": steps.coop_step}
-    for name, step in taken.items():
+    steps_by_name = {
+        "generator step": steps.generator_step,
+        "CoOp step with synthesis": steps.coop_step,
+    }
+    for name, step in steps_by_name.items():
         step()
         step()  # what is kept is made, and kernels are loaded
-        launches, waits = profiled(step)
+        launches, waits = count_profiled(step)
         expected, expected_waits = counts[name]
         print(f"{name}: {launches} launches and {waits} waits; emulated: {counts[name]}")
         assert launches == pytest.approx(expected, rel=TOLERANCE)

@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 }
 
 
-def drawn(purpose: int) -> list[Tensor]:
+def draw_numbers(purpose: int) -> list[Tensor]:
     """Return numbers of all shapes."""
     rng = torch.Generator().manual_seed(purpose)
     return [torch.randn(shape, generator=rng) for shape in SHAPES]
@@ -28,16 +28,16 @@ def drawn(purpose: int) -> list[Tensor]:
 
 def set_gradients(parameters: list[Tensor], step: int) -> None:
     """Set the gradients of a step."""
-    for parameter, gradient in zip(parameters, drawn(100 + step), strict=True):
+    for parameter, gradient in zip(parameters, draw_numbers(100 + step), strict=True):
         parameter.grad = gradient.to(parameter)
 
 
-def leaves(device: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def make_parameters(device: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Return the same parameters on each device."""
-    return [value.to(device, dtype).requires_grad_() for value in drawn(1)]
+    return [value.to(device, dtype).requires_grad_() for value in draw_numbers(1)]
 
 
-def step_plainly(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+def take_plain_steps(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
     """Take all steps in float64."""
     for step in range(STEPS):
         set_gradients(parameters, step)
@@ -48,13 +48,13 @@ def step_plainly(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> 
 def test_steps_are_those_of_the_plain_optimizer(device: str, name: str) -> None:
     """On a GPU the kernel is torch's fused one; parameters differ by rounding only."""
     kind, settings = KINDS[name]
-    parameters, exact = leaves(device), leaves("cpu", torch.float64)
+    parameters, exact = make_parameters(device), make_parameters("cpu", torch.float64)
     optimizer = SeedOptimizer(kind, parameters, LR, **settings)
     assert bool(optimizer._inner.param_groups[0].get("fused")) == (device == "cuda")
     for step in range(STEPS):
         set_gradients(parameters, step)
         optimizer.step()
-    step_plainly(kind(exact, lr=LR, **settings), exact)
+    take_plain_steps(kind(exact, lr=LR, **settings), exact)
     for parameter, expected in zip(parameters, exact, strict=True):
         allowed = SAFETY * EPS["fp32"] * (OPERATIONS * STEPS) ** 0.5
         assert relative_error(parameter, expected) < allowed
@@ -63,14 +63,14 @@ def test_steps_are_those_of_the_plain_optimizer(device: str, name: str) -> None:
 def test_seeds_with_rates_of_their_own_step_as_alone(device: str) -> None:
     """A step at different rates is each seed's own step at its rate."""
     shares = (0.0, 0.5, 1.0)
-    parameters = leaves(device)
+    parameters = make_parameters(device)
     optimizer = SeedOptimizer(torch.optim.AdamW, parameters, LR, weight_decay=0.01)
     for step in range(STEPS):
         set_gradients(parameters, step)
         optimizer.step(lambda base: [share * base for share in shares])
     for seed, share in enumerate(shares):
-        exact = leaves("cpu", torch.float64)
-        step_plainly(torch.optim.AdamW(exact, lr=share * LR, weight_decay=0.01), exact)
+        exact = make_parameters("cpu", torch.float64)
+        take_plain_steps(torch.optim.AdamW(exact, lr=share * LR, weight_decay=0.01), exact)
         for parameter, expected in zip(parameters, exact, strict=True):
             allowed = SAFETY * EPS["fp32"] * (OPERATIONS * STEPS) ** 0.5
             assert relative_error(parameter[seed], expected[seed]) < allowed
@@ -81,7 +81,7 @@ def test_a_restored_optimizer_takes_the_same_steps(device: str, name: str) -> No
     """Its state returns from the CPU to the device, and the next steps are equal to the bit."""
     kind, settings = KINDS[name]
     make = partial(SeedOptimizer, kind, lr=LR, **settings)
-    parameters = leaves(device)
+    parameters = make_parameters(device)
     optimizer = make(parameters)
     for step in range(3):
         set_gradients(parameters, step)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
-from tests.gpu.rounding import GRADIENT, joined, relative_error, tolerance
+from tests.gpu.rounding import GRADIENT, concatenate, relative_error, tolerance
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import FAST, SEEDS, built
 from tests.ship.generators.cases import build
@@ -21,7 +21,7 @@ PROMPTS, PLAIN = ("fp32", "tf32", "bf16"), ("fp32", "tf32")
 Clips = Callable[..., FrozenCLIP]
 
 
-def step(method: Any, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
+def take_step(method: Any, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     """Take one step, and return the losses of each seed and the gradient of all parameters.
 
     Raises:
@@ -37,26 +37,26 @@ def step(method: Any, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     assert any(not torch.equal(parameter, before[name]) for name, parameter in trained.items())
     gradients = [parameter.grad for parameter in trained.values() if parameter.grad is not None]
     losses = [value for name, value in metrics.items() if name.endswith("loss")]
-    return joined(losses), joined(gradients)
+    return concatenate(losses), concatenate(gradients)
 
 
-def generator(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
+def make_generator(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
     """Build a generator in the precision of the backbone's weights."""
     return build(name, selection_task(clip, features, SEEDS), clip, SEEDS)
 
 
-def finetuner(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
+def make_finetuner(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
     """Build a fine-tuner with synthetic features."""
     task = selection_task(clip, features, SEEDS)
     return built(name, {**FAST[name], "epochs": 1}, task, clip, synthetic=0.5)
 
 
 CASES = [
-    *((generator, name, precision) for name in ("vae", "wgan") for precision in PROMPTS),
-    *((generator, "mlp_vae", precision) for precision in PLAIN),
-    *((finetuner, name, precision) for name in ("coop", "kgcoop") for precision in PROMPTS),
+    *((make_generator, name, precision) for name in ("vae", "wgan") for precision in PROMPTS),
+    *((make_generator, "mlp_vae", precision) for precision in PLAIN),
+    *((make_finetuner, name, precision) for name in ("coop", "kgcoop") for precision in PROMPTS),
     *(
-        (finetuner, name, precision)
+        (make_finetuner, name, precision)
         for name in ("clip_adapter", "tip_adapter_f")
         for precision in PLAIN
     ),
@@ -76,7 +76,7 @@ def test_a_step_has_the_losses_and_the_gradient_of_float64(
     """Both differ by rounding only, and the step changes parameters."""
     exact = clips(dtype=torch.float64, layers=BLOCKS)
     clip = clips(device=device, precision=precision, layers=BLOCKS)
-    expected_losses, expected_gradient = step(make(name, exact, features), exact)
-    losses, gradient = step(make(name, clip, features), clip)
+    expected_losses, expected_gradient = take_step(make(name, exact, features), exact)
+    losses, gradient = take_step(make(name, clip, features), clip)
     assert relative_error(losses, expected_losses) < tolerance(precision, BLOCKS + 1)
     assert relative_error(gradient, expected_gradient) < tolerance(precision, BLOCKS + 1, GRADIENT)

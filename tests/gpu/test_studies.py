@@ -48,16 +48,16 @@ def shared_study(name: str, device: str) -> StudyConfig:
 
 @pytest.mark.slow
 def test_two_trials_on_one_gpu_have_the_table_of_one_process(
-    device: str, ray_bench: Bench, photo_features: FeatureSet
+    device: str, bench: Bench, photo_features: FeatureSet
 ) -> None:
     """Through Ray with half a GPU each; an accuracy differs by one image at most."""
     method = replace(MethodFunctions(), extract=lambda *_: photo_features, load_dataset=fake_images)
     tables: list[pl.DataFrame] = []
     for name, in_process in (("alone", True), ("shared", False)):
         study = shared_study(name, device)
-        outcome = ray_bench.run(study, method=method, in_process=in_process, reuse=False)
+        outcome = bench.run(study, method=method, in_process=in_process, reuse=False)
         assert outcome.complete
-        tables.append(rows(load_records(name, ray_bench.uri)))
+        tables.append(rows(load_records(name, bench.uri)))
     assert tables[0].height == 4  # two configurations with two seeds
     one_image = 100 / (len(photo_features.test) / 2)
     accuracies = [table.select(selectors.matches(ACCURACIES)) for table in tables]
