@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
         slow = any(word in asked for word in ("slow", "faults", "weekly"))
         option.numprocesses, option.dist = 2, "worksteal" if slow else "loadfile"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Keep the emulated device out of `-m gpu`: torch would let it pin CUDA's memory."""
+    is_emulated = collection_path.name == "emulated"
+    return True if is_emulated and config.option.markexpr == "gpu" else None
 
 
 @pytest.hookimpl(trylast=True)

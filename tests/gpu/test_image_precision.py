@@ -1,0 +1,59 @@
+"""Image features of precision fp32 use no TensorFloat-32, and their cache key names the device."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from ship.architectures import Precision
+from ship.clip import FrozenCLIP
+from ship.clip.backbone import without_tf32
+from tests.ship.conftest import build_clip
+
+Pocket = Callable[[str], FrozenCLIP]
+
+
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    """Allow TensorFloat-32 in products and convolutions, as a user's code may."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.usefixtures("tf32_allowed")
+def test_features_do_not_depend_on_what_the_process_allows(device: str, pocket: Pocket) -> None:
+    """They are equal to the bit to those without TF32, and the settings return afterwards."""
+    clip = pocket(device)
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    features = clip.encode_images(images)
+    assert torch.get_float32_matmul_precision() == "high"
+    assert torch.backends.cudnn.allow_tf32
+    with without_tf32():
+        assert torch.equal(clip.encode_images(images), features)
+
+
+def test_only_tf32_changes_products_in_a_trial(device: str) -> None:
+    """Precision tf32 allows it on a GPU within a trial; fp32 refuses it, whatever was set."""
+    before = torch.get_float32_matmul_precision()
+    expected: dict[Precision, str] = {"tf32": "high", "fp32": "highest", "bf16": "highest"}
+    for precision, setting in expected.items():
+        clip = build_clip(device=device, precision=precision, layers=1)
+        with clip.arithmetic():
+            allowed = torch.get_float32_matmul_precision()
+        assert allowed == (setting if device == "cuda" else before)
+        assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_cache_key_names_the_device(device: str) -> None:
+    """Features of a CPU keep the key without a device; image_device stands for other processes."""
+    clip = build_clip(device=device, layers=1)
+    assert json.loads(clip.preprocess_id).get("device", "cpu") == device
+    clip.image_device = "cuda"
+    assert json.loads(clip.preprocess_id)["device"] == "cuda"
+    clip.image_precision = "bf16"
+    assert json.loads(clip.preprocess_id)["precision"] == "bf16"

@@ -1,0 +1,82 @@
+"""One training step of generators and fine-tuners on a device, against float64 on the CPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ship.architectures import Precision
+from ship.clip import FrozenCLIP
+from ship.subsets import FeatureSet
+from tests.gpu.rounding import GRADIENT, concatenate, relative_error, tolerance
+from tests.ship.conftest import selection_task
+from tests.ship.finetuners.cases import FAST, SEEDS, built
+from tests.ship.generators.cases import build
+
+BLOCKS = 2
+PROMPTS, PLAIN = ("fp32", "tf32", "bf16"), ("fp32", "tf32")
+
+Clips = Callable[..., FrozenCLIP]
+
+
+def take_step(method: Any, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
+    """Take one step, and return the losses of each seed and the gradient of all parameters.
+
+    Raises:
+        AssertionError: The step has changed nothing, or has made a parameter non-finite.
+    """
+    method.steps = 1
+    trained: dict[str, Tensor] = method.stack.trained
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    with clip.arithmetic():
+        metrics = method.train_epoch()
+    assert all(parameter.isfinite().all() for parameter in trained.values())
+    # a bias that cancels out of the loss has gradient 0
+    assert any(not torch.equal(parameter, before[name]) for name, parameter in trained.items())
+    gradients = [parameter.grad for parameter in trained.values() if parameter.grad is not None]
+    losses = [value for name, value in metrics.items() if name.endswith("loss")]
+    return concatenate(losses), concatenate(gradients)
+
+
+def make_generator(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
+    """Build a generator in the precision of the backbone's weights."""
+    return build(name, selection_task(clip, features, SEEDS), clip, SEEDS)
+
+
+def make_finetuner(name: str, clip: FrozenCLIP, features: FeatureSet) -> Any:
+    """Build a fine-tuner with synthetic features."""
+    task = selection_task(clip, features, SEEDS)
+    return built(name, {**FAST[name], "epochs": 1}, task, clip, synthetic=0.5)
+
+
+CASES = [
+    *((make_generator, name, precision) for name in ("vae", "wgan") for precision in PROMPTS),
+    *((make_generator, "mlp_vae", precision) for precision in PLAIN),
+    *((make_finetuner, name, precision) for name in ("coop", "kgcoop") for precision in PROMPTS),
+    *(
+        (make_finetuner, name, precision)
+        for name in ("clip_adapter", "tip_adapter_f")
+        for precision in PLAIN
+    ),
+]
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize(("make", "name", "precision"), CASES)
+def test_a_step_has_the_losses_and_the_gradient_of_float64(
+    clips: Clips,
+    features: FeatureSet,
+    device: str,
+    make: Callable[[str, FrozenCLIP, FeatureSet], Any],
+    name: str,
+    precision: Precision,
+) -> None:
+    """Both differ by rounding only, and the step changes parameters."""
+    exact = clips(dtype=torch.float64, layers=BLOCKS)
+    clip = clips(device=device, precision=precision, layers=BLOCKS)
+    expected_losses, expected_gradient = take_step(make(name, exact, features), exact)
+    losses, gradient = take_step(make(name, clip, features), clip)
+    assert relative_error(losses, expected_losses) < tolerance(precision, BLOCKS + 1)
+    assert relative_error(gradient, expected_gradient) < tolerance(precision, BLOCKS + 1, GRADIENT)
