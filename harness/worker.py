@@ -75,6 +75,9 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.threads)
+        if 0 < self.gpus < 1 and torch.device(self.device).type == "cuda":
+            # a trial that needs more than its share fails, and not the trial next to it
+            torch.cuda.set_per_process_memory_fraction(self.gpus)
         self._checkpoints = Checkpoints(self.storage, self.checkpoint_every)
         self._load = MachineLoad(self.device) if self.system_metrics else None
         self._backbones: dict[tuple[str, str], Any] = {}  # in the order of their last use

@@ -2,7 +2,7 @@
 
 - A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
 - A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
-- Out of memory: the trial is retried once, in two halves of its seeds.
+- Out of memory: the trial is retried in two halves of its seeds, down to single seeds.
 
 Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
 the callbacks.
@@ -35,8 +35,6 @@ class Attempt:
         proposed: Optuna's trial. None if Optuna did not propose the configuration.
         worker_deaths: Number of earlier attempts that ended with a worker's death.
         node_losses: Number of earlier attempts that ended with the loss of a node.
-        has_half_of_seeds: Whether the trial has only half of the seeds, because all of them needed
-            too much memory.
         progress: Progress of the trial, as text for messages.
         started: Time at which a worker started it, by time.monotonic.
         stop_reason: Why the scheduler stopped it. None if it did not.
@@ -51,7 +49,6 @@ class Attempt:
     proposed: optuna.Trial | None = None
     worker_deaths: int = 0
     node_losses: int = 0
-    has_half_of_seeds: bool = False
     # not copied to a retry by dataclasses.replace
     progress: str = field(default="before its first epoch", init=False)
     started: float = field(default=0.0, init=False)
@@ -104,11 +101,11 @@ class Attempt:
     def _retries(self) -> list["Attempt"]:
         """Return the attempts that retry this one. [] if it was its last or would fail again."""
         seeds, failure = self.work.seeds, self.failure
-        if failure is Failure.OUT_OF_MEMORY and not self.has_half_of_seeds and len(seeds) > 1:
+        if failure is Failure.OUT_OF_MEMORY and len(seeds) > 1:
             middle = len(seeds) // 2
             halves = (seeds[:middle], seeds[middle:])  # the scheduler must not stop only one
             works = [replace(self.work, seeds=half, may_stop=False) for half in halves]
-            return [Attempt(work, self.proposed, has_half_of_seeds=True) for work in works]
+            return [Attempt(work, self.proposed) for work in works]
         if failure is Failure.NODE_LOST and self.node_losses < NODE_RETRIES:
             return [replace(self, node_losses=self.node_losses + 1)]
         is_worker_death = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP, class_prompts
-from ship.clip.causal import _repeated
+from ship.clip.causal import _repeat_mask
 from ship.clip.packing import pack
 from tests.gpu.rounding import (
     EPS,
@@ -40,7 +40,7 @@ def run_attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple
     """Return the output and the gradients of attention with the mask of packed prompts."""
     packing = pack(torch.device(device), dtype, CONTEXT, LENGTHS)
     n, t = packing.mask.shape[:2]
-    mask = _repeated(packing, torch.empty(SEEDS, n, t, 1))
+    mask = _repeat_mask(packing, torch.empty(SEEDS, n, t, 1))
     rng = torch.Generator().manual_seed(0)
     shape = (4, SEEDS * n, HEADS, t, HEAD_WIDTH)
     # exact in every precision, so that only attention rounds

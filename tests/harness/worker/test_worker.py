@@ -23,6 +23,7 @@ from harness.messages import (
 )
 from harness.method import code_version
 from harness.store import Failure
+from harness.worker import Worker
 from ship.configs import FINETUNERS
 from ship.plugins import load_plugin
 from ship.registry import Origin
@@ -45,6 +46,19 @@ def test_fast_epochs_are_sent_together(tmp_path: Path) -> None:
     seen = [result[LAST_VALUE] for result in results[:3]]
     assert seen == pytest.approx([expected - 2, expected - 1, expected])
     assert LAST_VALUE not in results[-1]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "fractions"), [(0.25, "cuda", [0.25]), (1, "cuda", []), (0, "cpu", [])]
+)
+def test_a_share_of_a_gpu_bounds_the_memory(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, device: str, fractions: list[float]
+) -> None:
+    """Torch may allocate the trial's share of the GPU's memory, and all of it without shares."""
+    limited: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limited.append)
+    Worker({}, lambda *_: None, FakeClip, gpus=gpus, device=device)
+    assert limited == fractions
 
 
 def test_control_sends_no_objective_to_the_scheduler(tmp_path: Path) -> None:
