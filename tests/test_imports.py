@@ -73,6 +73,7 @@ def test_going_past_a_face_is_noticed() -> None:
     assert not list(past_the_face(source, "harness.store.session"))
 
 
+@pytest.mark.slow
 def test_a_face_has_no_name_that_nobody_takes() -> None:
     """What only the package itself uses stays within it."""
     trees = {

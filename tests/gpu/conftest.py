@@ -47,7 +47,11 @@ def require_cuda() -> str:
     return "cuda"
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+CPU = pytest.param("cpu", marks=pytest.mark.slow)  # CI shows that the tests themselves work
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=[CPU, CUDA])
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return require_cuda() if request.param == "cuda" else str(request.param)

@@ -150,6 +150,7 @@ def test_trial_fault_fails_only_its_configuration(
     assert_same_table(bench.uri, calm(study))
 
 
+@pytest.mark.faults
 def test_consecutive_failures_stop_the_study(
     bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
 ) -> None:

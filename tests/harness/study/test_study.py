@@ -86,6 +86,7 @@ print("loaded:", *(heavy & set(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_rerun_of_finished_study_imports_nothing_heavy(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

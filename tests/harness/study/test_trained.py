@@ -80,6 +80,7 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
             assert (within == torch.tensor(labels)).tolist() == saved[f"own/seed_{seed}"].to_list()
 
 
+@pytest.mark.slow
 def test_each_run_saves_its_trained_models(
     bench: Bench, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:

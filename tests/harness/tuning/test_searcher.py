@@ -177,6 +177,7 @@ def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> 
     assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
 
 
+@pytest.mark.slow
 def test_gp_proposes_the_same_with_and_without_a_restart(prints: Fingerprints) -> None:
     """At the start, when half of the random ones are known, and while the process proposes.
 

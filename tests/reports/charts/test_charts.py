@@ -158,6 +158,7 @@ def test_dots_lead_to_their_runs(store_uri: str) -> None:
 ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor", "__proto__")
 
 
+@pytest.mark.slow
 def test_one_chart_of_each_kind_is_drawn() -> None:
     """Of levels of any characters, too: what XML cannot hold would end the process, not raise."""
     builder = StoreBuilder(name="odd", factors=one_factor("finetuner", ["coop", *ODD], "coop"))
