@@ -295,8 +295,8 @@ class StudyOutcome:
         history: Runs of the study as they were last read, for its report.
 
     Example:
-        >>> outcome = run_study("prompt_len", ["seeds=3"])
-        >>> if not outcome.complete:
+        >>> outcome = run_study("prompt_len", ["seeds=3"])  # doctest: +SKIP
+        >>> if not outcome.complete:  # doctest: +SKIP
         ...     print(outcome.failed, outcome.missing)
     """
 

@@ -95,8 +95,8 @@ def run_study(
         KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
 
     Example:
-        >>> outcome = run_study("prompt_len", ["seeds=3"])
-        >>> outcome.complete, outcome.done
+        >>> outcome = run_study("prompt_len", ["seeds=3"])  # doctest: +SKIP
+        >>> outcome.complete, outcome.done  # doctest: +SKIP
         (True, 9)
     """
     address = None if address in ("", "local") else address
