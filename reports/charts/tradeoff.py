@@ -38,12 +38,10 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
         "y": _axis("y", f"test {y_head} (%)", points),
     }
     tips = {"label": "configuration", "x*": x_head, "y*": y_head, "h*": head}
-    encoding = {
-        **at,
-        "color": vega.colors_by_name("kind", kinds, None),
-        "shape": {"field": "kind", "type": "nominal", "scale": {"domain": kinds}, "legend": None},
-        "tooltip": vega.tooltip(tips),
-    }
+    color = vega.colors_by_name("kind", kinds, None)
+    # the same legend for both channels, so that Vega-Lite draws one
+    shape = {**color, "scale": {"domain": kinds}}
+    encoding = {**at, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
     lines = [*_lines_of_equal_mean(at["x"]["scale"]["domain"], at["y"]["scale"]["domain"])]
     line_encoding = {**at, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": head})}
     gray: Spec = {"color": "#999", "strokeWidth": 0.7}

@@ -89,9 +89,9 @@ def test_study_waits_for_a_store_outage(
 @pytest.mark.parametrize(
     ("method", "call", "on_ray"),
     [
-        # of the study one file, of each trial two; the second trial has finished
-        pytest.param("log_artifact", 4, False, id="finished"),
-        pytest.param("log_artifact", 4, True, id="finished on Ray"),
+        # two files of the study, two of each trial; the second trial has finished
+        pytest.param("log_artifact", 5, False, id="finished"),
+        pytest.param("log_artifact", 5, True, id="finished on Ray"),
         # all numbers of the second trial are written
         pytest.param("set_terminated", 2, False, id="written"),
     ],
@@ -121,7 +121,7 @@ def test_study_ends_after_the_store_timeout(
 def test_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends within seconds, and the next run completes the study."""
     with monkeypatch.context() as patch:
-        outage = Outage(patch, "log_artifact", 4, 600.0)
+        outage = Outage(patch, "log_artifact", 5, 600.0)
 
         def interrupt() -> None:
             outage.began.wait(60)
