@@ -34,8 +34,8 @@ Drive = Callable[..., Driver]
         pytest.param({"in": "create_run", "call": 2, "after": True}, id="before the first report"),
         # says COMPLETE, has its numbers, and is RUNNING to MLflow
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
-        # the study's run and the trials': what another study has finished is copied
-        pytest.param({"in": "log_artifact", "call": 2, "after": True, "of": 5}, id="adopting"),
+        # after the two files of the study's run: results of another study are copied
+        pytest.param({"in": "log_artifact", "call": 3, "after": True, "of": 5}, id="reusing"),
     ],
 )
 def test_driver_killed_during_a_write(
