@@ -136,11 +136,11 @@ def _lock_folder() -> Iterator[int]:
 
 
 @contextmanager
-def scratch(longest: int | None = None) -> Iterator[Path]:
+def scratch_folder(longest: int | None = None) -> Iterator[Path]:
     """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
-    It is locked while its process is alive, so that `remove_left` can recognize the folders of dead
-    processes.
+    It is locked while its process is alive. `remove_stale_folders` thereby recognizes the folders
+    of dead processes.
 
     Args:
         longest: Maximum length of its path in bytes, for sockets. The folder is then in RAY_TMPDIR,
@@ -156,7 +156,7 @@ def scratch(longest: int | None = None) -> Iterator[Path]:
         except OSError as error:  # a full disk, or no writable folder
             raise no_temporary(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with suppress(OSError):  # without file locks, remove_left keeps the folder
+        with suppress(OSError):  # without file locks, remove_stale_folders keeps the folder
             fcntl.flock(handle, fcntl.LOCK_EX)
         if folder.exists():  # otherwise another process removed it before it was locked
             break
@@ -175,7 +175,7 @@ def no_temporary(error: OSError) -> UserError:
     return UserError(f"{path}: cannot be created: {reason}. Set TMPDIR to another folder")
 
 
-def remove_left() -> None:
+def remove_stale_folders() -> None:
     """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
         for place in set(_places()):
@@ -185,12 +185,12 @@ def remove_left() -> None:
 
 
 def _places() -> list[str]:
-    """Return the folders in which scratch() creates folders, in the order of its preference."""
+    """Return the parents of scratch folders, in the order of preference."""
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
 def _short_place(most: int) -> str | None:
-    """Return the first folder for scratch() whose path has at most `most` bytes, or None."""
+    """Return the first folder for scratch_folder() whose path has at most `most` bytes, or None."""
     short = (place for place in _places() if len(os.fsencode(place)) <= most)
     return next((place for place in short if Path(place).is_dir()), None)
 

@@ -28,49 +28,49 @@ def machine_resources() -> Nodes:
     return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
 
 
-def gpus_of(there: Nodes) -> int:
+def gpus_of(nodes: Nodes) -> int:
     """Return the number of GPUs of all nodes."""
-    return int(sum(node.get("GPU", 0) for node in there))
+    return int(sum(node.get("GPU", 0) for node in nodes))
 
 
-def resolved_resources(resources: Resources, there: Nodes) -> Resources:
+def resolved_resources(resources: Resources, nodes: Nodes) -> Resources:
     """Return the resources of one trial with a number of GPUs.
 
     Args:
         resources: Resources of the study. `gpus` None means one GPU if any node has one.
-        there: Resources of each node.
+        nodes: Resources of each node.
     """
     if resources.gpus is not None:
         return resources
-    return Resources(cpus=resources.cpus, gpus=1 if gpus_of(there) else 0)
+    return Resources(cpus=resources.cpus, gpus=1 if gpus_of(nodes) else 0)
 
 
-def count_fitting_trials(resources: Resources, there: Nodes) -> int:
+def count_fitting_trials(resources: Resources, nodes: Nodes) -> int:
     """Return how many trials fit the nodes at once. Each trial needs one node.
 
     Args:
         resources: Resolved resources of one trial.
-        there: Resources of each node.
+        nodes: Resources of each node.
     """
     amounts = {"CPU": resources.cpus, "GPU": resources.gpus}
     ratios = [
-        [node.get(name, 0) / amount for name, amount in amounts.items() if amount] for node in there
+        [node.get(name, 0) / amount for name, amount in amounts.items() if amount] for node in nodes
     ]
     return sum(int(min(of_node) + 1e-9) for of_node in ratios)  # 3 * (1/3) may be less than 1
 
 
 def slots(
-    resources: Resources, there: Nodes, max_concurrent_trials: int | None, waiting: int = 0
+    resources: Resources, nodes: Nodes, max_concurrent_trials: int | None, waiting: int = 0
 ) -> int:
     """Return how many trials of a study to submit at once; at least one.
 
     Args:
         resources: Resolved resources of one trial.
-        there: Resources of each node.
+        nodes: Resources of each node.
         max_concurrent_trials: Maximum that the study allows. None for no maximum.
         waiting: Number of trials to submit in addition to those that fit.
     """
-    most = count_fitting_trials(resources, there) + waiting
+    most = count_fitting_trials(resources, nodes) + waiting
     return max(1, min(most, max_concurrent_trials or most))
 
 
@@ -86,13 +86,13 @@ def preflight(address: str | None, resources: Resources) -> None:
             fewer cores or GPUs than one trial needs, or GPUs that torch cannot use.
     """
     if address is None:
-        there = machine_resources()
-        if resolved_resources(resources, there).gpus and (why := why_no_gpu()):
+        nodes = machine_resources()
+        if resolved_resources(resources, nodes).gpus and (why := why_no_gpu()):
             raise ClusterError(
                 "each trial needs a GPU, but torch cannot use a GPU on this machine: "
                 f"{why.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
             )
-        check_capacity(resources, there)
+        check_capacity(resources, nodes)
     elif ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -101,35 +101,35 @@ def preflight(address: str | None, resources: Resources) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def check_capacity(resources: Resources, there: Nodes) -> None:
+def check_capacity(resources: Resources, nodes: Nodes) -> None:
     """Check that a trial fits one node. Otherwise Ray would wait for ever.
 
     Raises:
         ClusterError: No node has the resources of one trial.
     """
-    each = resolved_resources(resources, there)
-    if not count_fitting_trials(each, there):
-        have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in there}
+    each = resolved_resources(resources, nodes)
+    if not count_fitting_trials(each, nodes):
+        have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
         raise ClusterError(
             f"resources must fit one machine ({'; '.join(sorted(have))}), "
             f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
         )
 
 
-def idle_gpus(resources: Resources, there: Nodes, max_concurrent_trials: int | None) -> str | None:
+def idle_gpus(resources: Resources, nodes: Nodes, max_concurrent_trials: int | None) -> str | None:
     """Return a line about GPUs that no trial would use, or None.
 
     None also if trials run on the CPU.
 
     Args:
         resources: Resources of one trial, as in the study.
-        there: Resources of each node.
+        nodes: Resources of each node.
         max_concurrent_trials: Maximum number of concurrent trials. None for no maximum.
     """
-    each, gpus = resolved_resources(resources, there), gpus_of(there)
+    each, gpus = resolved_resources(resources, nodes), gpus_of(nodes)
     if not each.gpus:
         return None
-    idle = int(gpus - slots(each, there, max_concurrent_trials) * each.gpus + 1e-9)
+    idle = int(gpus - slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
     if idle < 1:
         return None
     return (

@@ -53,7 +53,7 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 def fault(study: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
     """What is wrong with a study, without its datasets; "" if nothing is."""
     try:
-        load_study(study, overrides, there=False)
+        load_study(study, overrides, check_existence=False)
     except ConfigError as error:
         return str(error)
     return ""

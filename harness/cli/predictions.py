@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from harness import store
-from harness.config import listed, parse_overrides, same
+from harness.config import parse_overrides, require_list, same
 from harness.errors import ConfigError, Fault, UserError
 from harness.machine import environment
 from harness.store import COMPLETE
@@ -63,7 +63,7 @@ def predict(
         >>> predict("prompt_len", "my_images", ["n_ctx=4"])  # doctest: +SKIP
     """
     uri = store.store_uri(tracking_uri)
-    levels = listed("config", config, str, "n_ctx=4")
+    levels = require_list("config", config, str, "n_ctx=4")
     place = Path(images)
     files = _images(place)
     records = load_records(study, uri)

@@ -6,7 +6,7 @@ space spans. Independent of the store, Ray and the clock.
 
 from harness.config.defaults import BACKBONE, backbone_defaults
 from harness.config.factor import Factor, assignments, same
-from harness.config.load import listed, load_plugins, load_study
+from harness.config.load import load_plugins, load_study, require_list
 from harness.config.mapping import parse_overrides
 from harness.config.resolved import resolved_yaml
 from harness.config.space import (

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be
-from harness.config.mapping import sound_part
+from harness.config.mapping import validate_part
 from harness.config.requirements import dataset_choices, unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
 from harness.config.study_config import StudyConfig
@@ -50,7 +50,7 @@ class Spanned:
         constants = study.base.model_dump()
         for assignment in _samples(study.space):
             tree = place(constants, assignment, study.variants)
-            trial, trial_faults = sound_part(TrialConfig, tree)
+            trial, trial_faults = validate_part(TrialConfig, tree)
             if not trial_faults:
                 self.settings.append((assignment, trial))
             for fault in trial_faults:
@@ -106,7 +106,7 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
         }
         values = {"dataset": dataset, **method_names}
         tree = place(study.base.model_dump(), values, study.variants)
-        for fault in sound_part(TrialConfig, tree)[1]:
+        for fault in validate_part(TrialConfig, tree)[1]:
             yield replace(fault, path=f"{path}.{fault.path}")
 
 

@@ -13,8 +13,8 @@ from harness.config.mapping import (
     Override,
     apply_overrides,
     parse_overrides,
-    sound_part,
     steps,
+    validate_part,
 )
 from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
@@ -43,7 +43,7 @@ def load_study(
     data_root: Path | None = None,
     *,
     label: str = "study",
-    there: bool = True,
+    check_existence: bool = True,
 ) -> StudyConfig:
     """Load a study from a YAML file, from a packaged study's name, or from a mapping.
 
@@ -56,7 +56,7 @@ def load_study(
         overrides: Overrides of the form "key=value"; later ones win. See harness.config.mapping.
         data_root: Folder of the datasets that are not packaged.
         label: Source that messages name for a mapping.
-        there: Whether to check that datasets and backbones exist.
+        check_existence: Whether to check that datasets and backbones exist.
 
     Raises:
         ConfigError: The study has faults. The message lists all unknown keys and invalid values,
@@ -95,7 +95,7 @@ def load_study(
     space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
     update = {"space": space, "source": source, "backbone_defaults": added}
     study = study.model_copy(update=update)
-    faults += spanned.located(Needs(study, data_root).faults) if there else []
+    faults += spanned.located(Needs(study, data_root).faults) if check_existence else []
     if faults:
         raise ConfigError(_lines(faults, parsed, label))
     return study
@@ -109,7 +109,7 @@ def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyCo
         choices = _in_short(trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
     constants = {key: tree[key] for key in TRIAL_KEYS if key in tree}
-    trial, trial_faults = sound_part(TrialConfig, constants)
+    trial, trial_faults = validate_part(TrialConfig, constants)
     options: dict[str, Any] = {key: tree[key] for key in STUDY_KEYS if key in tree}
     factors, space_faults = dict[str, Factor](), list[Fault]()
     if isinstance(tree["space"], dict):
@@ -119,7 +119,7 @@ def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyCo
         trial = trial.model_copy(update={"selection": "base_val"})  # no new classes to hide
     if any(factor.enumerate() is None for factor in factors.values()):
         options.setdefault("sampler", "tpe")
-    study, study_faults = sound_part(StudyConfig, {**options, "base": trial})
+    study, study_faults = validate_part(StudyConfig, {**options, "base": trial})
     faults += [*trial_faults, *study_faults, *_prune_variants(study.variants), *space_faults]
     if "dataset" not in factors:
         dataset_options = study.variants.get("dataset", {}).get(trial.dataset, {})
@@ -180,7 +180,7 @@ def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fa
         elif not isinstance(entry, dict):
             faults.append(Fault(path, "must be a list of levels, or a mapping", entry))
         else:
-            factor, of_factor = sound_part(Factor, entry, "space", key)
+            factor, of_factor = validate_part(Factor, entry, "space", key)
             floats = any(float in (kind, *get_args(kind)) for kind in fields[key])
             factor = _as_floats(factor) if floats else factor
             inner = () if of_factor else factor_faults(factor)
@@ -205,7 +205,7 @@ def _as_floats(factor: Factor) -> Factor:
     return factor.model_copy(update={name: typed(getattr(factor, name)) for name in names})
 
 
-def listed(name: str, given: Any, kind: Any, example: str) -> list[Any]:
+def require_list(name: str, given: Any, kind: Any, example: str) -> list[Any]:
     """Validate a list argument of the Python API, and return it as a list.
 
     Args:

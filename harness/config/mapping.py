@@ -110,7 +110,7 @@ def apply_overrides(
     Returns:
         The new mapping, and an error line for each override that was not applied.
     """
-    tree, blocked = spelled_out(mapping), []
+    tree, blocked = expand_short_forms(mapping), []
     for item in given:
         *parents, last = steps(item.path)
         inside: Any = tree
@@ -128,11 +128,11 @@ def apply_overrides(
                 inside.pop(last, None)
             else:
                 inside[last] = item.value
-        tree = spelled_out(tree)
+        tree = expand_short_forms(tree)
     return tree, blocked
 
 
-def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
+def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Return a YAML's mapping in long form: short forms such as `finetuner: coop` are expanded."""
     tree = dict(mapping)
     tree |= {key: {} for key in ("space", "variants") if tree.get(key) is None}
@@ -149,7 +149,7 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def sound_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
+def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
     """Validate the valid part of a mapping, and return it with the faults of the rest.
 
     Invalid fields are removed from the mapping, and of `variants` only the invalid entries.

@@ -20,7 +20,7 @@ import ray
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.machine import environment, quiet, scratch
+from harness.machine import environment, quiet, scratch_folder
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import error_text, one_line, redacted
@@ -86,7 +86,7 @@ def ray_session(
             stack.enter_context(internals.private_ray())
             # Ray's folder is accessible to all users of the machine. This one around it, with its
             # sockets, logs and spilled objects, is not.
-            folder = stack.enter_context(scratch(MAX_SOCKET_PATH - len(SOCKET)))
+            folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(SOCKET)))
             stack.enter_context(shut_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
             # they could not use prestarted processes, and would have to wait for an agent.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.machine import scratch
+from harness.machine import scratch_folder
 from harness.store.schema import RUN_STATUS, Kind, State, Tag
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
     """
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
-    with scratch() as folder:
+    with scratch_folder() as folder:
         path = folder / place.name
         path.write_bytes(content)
         client.log_artifact(run_id, str(path), *inside)

@@ -228,7 +228,7 @@ def prefetch(
     """
     from harness.data.download import fetch_missing
 
-    study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
+    study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
     print_line, fingerprints = (
         line_printer(console),
         fingerprints_of(study, None, data_root, cache_dir),

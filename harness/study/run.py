@@ -13,7 +13,7 @@ from harness import planning, resources, store
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, address_fault
-from harness.machine import environment, remove_left
+from harness.machine import environment, remove_stale_folders
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
@@ -113,7 +113,7 @@ def run_study(
     retry_before = store.now() if retry_non_finite else 0
     options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
     checkpoints = storage_uri(storage, prints.cache_dir)
-    remove_left()
+    remove_stale_folders()
 
     with (
         Interrupts() as interrupts,

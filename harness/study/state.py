@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import planning, store
-from harness.config import StudyConfig, listed, load_plugins, load_study
+from harness.config import StudyConfig, load_plugins, load_study, require_list
 from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
@@ -120,8 +120,8 @@ def load_plugins_and_study(
     Raises:
         UserError: A plugin or the study cannot be loaded.
     """
-    overrides = listed("overrides", overrides, str, "seeds=3")
-    plugins = listed("plugins", plugins, (str, Path), "my_method.py")
+    overrides = require_list("overrides", overrides, str, "seeds=3")
+    plugins = require_list("plugins", plugins, (str, Path), "my_method.py")
     if isinstance(space, StudyConfig) and overrides:
         raise ConfigError([f"overrides cannot be combined with a StudyConfig, got {overrides!r}"])
     load_plugins(plugins)

@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
-from harness.machine import scratch
+from harness.machine import scratch_folder
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import MethodFunctions
 from harness.ray import error_text, parse_death, report_memory_kills_as_deaths
@@ -110,7 +110,7 @@ def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: S
         SweepStopped: A signal ended the run in a session that stays open.
     """
     resources = monitor.study.resources
-    with scratch() as results, report_memory_kills_as_deaths():
+    with scratch_folder() as results, report_memory_kills_as_deaths():
         tune.run(
             type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": arguments}),
             name="study",

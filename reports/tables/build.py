@@ -252,10 +252,10 @@ def _metric_columns(family: Family) -> Iterator[Column]:
 
 def _metric_headings(family: Family) -> dict[str, str]:
     """Return the metrics that were measured, with their headings; first those that a page shows."""
-    protocol, there = family.study.protocol, measured_columns(family.study)
+    protocol, measured = family.study.protocol, measured_columns(family.study)
     wanted = (*protocol.required, family.metric)
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
-    return {n: protocol.headings[n] for n in names if f"test/{n}" in there or n in wanted}
+    return {n: protocol.headings[n] for n in names if f"test/{n}" in measured or n in wanted}
 
 
 def _columns_by_dataset(family: Family) -> Iterator[Column]:

@@ -27,12 +27,12 @@ def selection_tables(study: Study) -> list[Table]:
 
     The rows are those of the study's first table. The result is [] if there was no such choice.
     """
-    there = measured_columns(study)
-    if study.score not in there:
+    measured = measured_columns(study)
+    if study.score not in measured:
         return []
     first = first_family(study, study.objective)
     groups = [group for group in first.groups if group.done]
-    searched = f"{FLAG}{_EDGE}" in there  # otherwise the values are those of the configuration
+    searched = f"{FLAG}{_EDGE}" in measured  # otherwise the values are those of the configuration
     head = f"sel. {heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
@@ -40,7 +40,7 @@ def selection_tables(study: Study) -> list[Table]:
     ]
     scores = len(columns)
     for name, always in _CHOSEN.items():
-        if f"selection/{name}" in there and (searched or always):
+        if f"selection/{name}" in measured and (searched or always):
             columns.append(Column(name, name, partial(_tally_cell, f"selection/{name}")))
     if len(columns) == scores:
         return []

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.machine import PREFIX, locked, remove_left, scratch
+from harness.machine import PREFIX, locked, remove_stale_folders, scratch_folder
 
 KILLED = """
 import os, signal
-from harness.machine import scratch
-with scratch() as folder:
+from harness.machine import scratch_folder
+with scratch_folder() as folder:
     (folder / "file").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -34,11 +34,11 @@ def test_uncreatable_temporary_folder_is_one_line_error(place: Path) -> None:
     gone = place / "gone"
     tempfile.tempdir = str(gone)
     line = f"{gone}/ship-sweep-.*: cannot be created: No such file or directory. Set TMPDIR"
-    with pytest.raises(UserError, match=line), scratch():
+    with pytest.raises(UserError, match=line), scratch_folder():
         pass
     with pytest.raises(UserError, match=line), locked("small", wait=True):
         pass
-    remove_left()
+    remove_stale_folders()
 
 
 def test_only_folders_of_killed_processes_are_removed(place: Path) -> None:
@@ -51,8 +51,8 @@ def test_only_folders_of_killed_processes_are_removed(place: Path) -> None:
     (elsewhere / "file").touch()
     (place / f"{PREFIX}link").symlink_to(elsewhere)
     (place / f"{PREFIX}file").touch()
-    with scratch() as living:
-        remove_left()
+    with scratch_folder() as living:
+        remove_stale_folders()
         assert living.is_dir()
     assert not left.exists()
     names = {"elsewhere", f"{PREFIX}link", f"{PREFIX}file"}
@@ -66,17 +66,17 @@ def test_folder_for_sockets_has_a_short_path(
     """In RAY_TMPDIR or /tmp, and the next study removes it there, too."""
     longest = len(str(ray_folder)) + len(f"/{PREFIX}12345678")
     assert len(str(place)) > len(str(ray_folder))
-    with scratch(longest) as folder:
+    with scratch_folder(longest) as folder:
         assert folder.parent == Path("/tmp")
         assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("RAY_TMPDIR", str(ray_folder))
-    with scratch(longest) as folder:
+    with scratch_folder(longest) as folder:
         assert folder.parent == ray_folder
-    with scratch(longest - 1) as folder:
+    with scratch_folder(longest - 1) as folder:
         assert folder.parent == Path("/tmp")
     left = ray_folder / f"{PREFIX}left"
     left.mkdir()
-    remove_left()
+    remove_stale_folders()
     assert not left.exists()
 
 

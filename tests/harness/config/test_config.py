@@ -130,7 +130,7 @@ def test_packaged_spaces_are_sound(
         study = load_study(name)
     except ConfigError as error:
         assert all("needs a data root" in fault for fault in error.faults)
-        study = load_study(name, there=False)
+        study = load_study(name, check_existence=False)
     assert study.name == name
     assert study.description
     assert len(study.seeds) >= 5

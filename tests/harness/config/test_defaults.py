@@ -19,7 +19,7 @@ CLIP = "ViT-B-16:openai"
 
 def study_of(*overrides: str, **keys: Any) -> StudyConfig:
     """Load the bare study with these keys and overrides."""
-    return load_study({"name": "bare", **BARE, **keys}, overrides, there=False)
+    return load_study({"name": "bare", **BARE, **keys}, overrides, check_existence=False)
 
 
 def comparable(study: StudyConfig) -> StudyConfig:
@@ -113,7 +113,7 @@ def test_another_backbone_has_the_authors_settings(
     assert study.base == TrialConfig().model_copy(update=authors)
     assert (study.variants, study.backbone_defaults) == ({}, {})
     with pytest.raises(ConfigError, match=r"bare: dataset is required \(choices: .*photos"):
-        load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
+        load_study({"name": "bare", **BARE, **keys}, overrides, check_existence=False, label="bare")
 
 
 def test_a_backbone_that_varies_has_no_defaults() -> None:
@@ -141,14 +141,14 @@ def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> No
 @pytest.mark.parametrize("name", packaged_names())
 def test_packaged_studies_spell_out_what_has_a_default(name: str) -> None:
     """A change of the defaults changes none of their settings."""
-    assert load_study(name, there=False).backbone_defaults == {}
+    assert load_study(name, check_existence=False).backbone_defaults == {}
 
 
 @pytest.mark.parametrize("name", [*packaged_names(), "bare"])
 def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
     """It loads as an equal study without any default of the backbone."""
     study = study_of(space={"finetuner": ["coop", "tcp"]}) if name == "bare" else None
-    study = study or load_study(name, there=False)
-    again = load_study(parse_value(resolved_yaml(study), name), there=False)
+    study = study or load_study(name, check_existence=False)
+    again = load_study(parse_value(resolved_yaml(study), name), check_existence=False)
     assert again.backbone_defaults == {}
     assert comparable(again) == comparable(study)

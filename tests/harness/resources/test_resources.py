@@ -23,18 +23,18 @@ from tests.told import told
 @pytest.mark.parametrize("case", told(__file__, "gpu_sharing.yaml"), ids=str)
 def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> None:
     """By default one GPU if there is any; the scarcer of cores and GPUs limits the number."""
-    there = case["there"] if isinstance(case["there"], list) else [case["there"]]
-    takes = resolved_resources(Resources(**case["resources"]), there)
+    nodes = case["there"] if isinstance(case["there"], list) else [case["there"]]
+    takes = resolved_resources(Resources(**case["resources"]), nodes)
     assert takes == Resources(**case["takes"])
-    assert count_fitting_trials(takes, there) == case["at_once"]
+    assert count_fitting_trials(takes, nodes) == case["at_once"]
 
 
 @pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
 def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]) -> None:
     """The line has their number, and the keys that let more trials run at once."""
-    there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    said = idle_gpus(Resources(**case["resources"]), [there], case.get("max_concurrent_trials"))
-    many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would be idle"
+    nodes = case.get("there", {"CPU": 16.0, "GPU": 8.0})
+    said = idle_gpus(Resources(**case["resources"]), [nodes], case.get("max_concurrent_trials"))
+    many = case["idle"] and f"{case['idle']} of {nodes['GPU']:g} GPUs would be idle"
     assert (said and said.partition(":")[0]) == many
 
 
