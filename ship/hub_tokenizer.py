@@ -1,7 +1,8 @@
 """Tokenizers of Hugging Face, read with the library `tokenizers` only.
 
 open_clip reads them with transformers, which is large and not needed for this. The result is the
-same as that of open_clip's HFTokenizer (its tokenizer_mode "clips" excepted). Imports no torch.
+same as that of open_clip's HFTokenizer (its tokenizer_mode "clips" excepted).
+Importing this module does not import torch; creating a tokenizer does.
 """
 
 import hashlib

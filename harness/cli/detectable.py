@@ -31,9 +31,9 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     seeds = len(study.seeds)
     known = [family for family in families if deviations(family.differences)]
     return [_shown(family, seeds, study.smallest_effect) for family in known] or [
-        f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs "
-        f"{MIN_PAIRS} finished pairs of a level and the baseline that differ. Run a pilot first "
-        f"(--set seeds={MIN_PAIRS})"
+        f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
+        f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
+        f"a pilot first (--set seeds={MIN_PAIRS})"
     ]
 
 
@@ -57,12 +57,12 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     spread = deviations(family.differences)
     middle, tests = statistics.median(spread), len(family.differences)
     targets = {smallest_effect}
-    detectable, smallest = minimum_detectable(middle, seeds, tests), "no difference"
+    detectable, result = minimum_detectable(middle, seeds, tests), "cannot detect any difference"
     if detectable is not None:
         targets.add(float(f"{detectable / 2:.2g}"))
-        smallest = f"differences in {family.head} of {detectable:.2g} points or more"
+        result = f"can detect differences in {family.head} of {detectable:.2g} points or more"
     base = f"with 80% power; median of {count(len(spread), 'comparison')}"
-    parts = [f"{family.name}: {count(seeds, 'seed')} show {smallest} ({base})"]
+    parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
         needed = seeds_for(middle, tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"

@@ -127,7 +127,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     lines = []
     if plan.proposals:
-        lines.append(f"{plan.proposals} more configurations to be proposed by the sampler")
+        lines.append(f"{plan.proposals} more configurations will be proposed by the sampler")
     if estimate is not None:
         compute = f"about {duration(estimate.compute)} of computing"
         trials_at_once = count(estimate.at_once, "trial")
@@ -173,7 +173,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
     classes = decoded["class"].n_unique()
     class_text = f"{classes} classes" if classes > 1 else "1 class"
-    agreement = f"; the models of all {seeds} seeds agree on {n_agreed}" if seeds > 1 else ""
+    agreement = f"; the models of all {seeds} seeds agree on {n_agreed} images" if seeds > 1 else ""
     typer.echo(f"{path}: {count(len(decoded), 'image')} predicted as {class_text}{agreement}")
     if len(broken):
         lines = [f"not predicted: {line}" for line in broken["error"]]
@@ -220,7 +220,7 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     uri = redacted(outcome.tracking_uri)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     if uri.startswith(("http://", "https://")):
-        command = f"open {uri}"
+        command = uri
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
     for fault in filter(None, (unwritten, outcome.unpublished)):
         typer.echo(fault, err=True)

@@ -1,15 +1,15 @@
-"""Write a study as a YAML without omitted keys."""
+"""A study's YAML with all defaults and overrides filled in."""
 
 from harness.config.study_config import STUDY_KEYS, StudyConfig
 from harness.study_files import plain, yaml_text
 
-_HEAD = "# The study with every --set and default in place.\n"
+_HEAD = "# The study, with all defaults and all --set values filled in.\n"
 
 
 def resolved_yaml(study: StudyConfig) -> str:
     """Return a YAML that loads as the same study, even if a backbone's defaults change later."""
     keys = {*STUDY_KEYS} - {"space"}
     tree = study.model_dump(mode="json", include=keys) | study.base.model_dump(mode="json")
-    # A factor's omitted keys stay omitted: baseline: null would mean that there is no baseline.
+    # `baseline: null` would remove the baseline, so keys that a factor omits stay omitted.
     space = {key: factor.model_dump(exclude_unset=True) for key, factor in study.space.items()}
     return _HEAD + yaml_text({**tree, "space": plain(space, study.name)})

@@ -1,4 +1,4 @@
-"""Typed config classes of a study's YAML, and the choices of keys that name an alternative."""
+"""Typed config classes of a study's YAML, and the choices for some of its keys."""
 
 import math
 import re
@@ -23,12 +23,12 @@ SAMPLERS: dict[Sampler, str] = {
     "random": "independent draws",
 }
 SELECTIONS: dict[Selection, str] = {
-    "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
-    "base_val": "by validation images of seen classes (of all under few_shot: its default)",
-    "few_val": "by min(shots, 4) validation images of each such class",
-    "none": "nothing is chosen: settings as given, tested at the last epoch",
+    "pseudo_new": "by H, with some base classes held out and treated as new; uses no test image",
+    "base_val": "by validation images of the seen classes (default of few_shot: all are seen)",
+    "few_val": "by min(shots, 4) validation images of each seen class",
+    "none": "no selection: the last epoch is tested, with the options as given",
     "test": 'by the test images, after each epoch; a leak: tables say "selected on test"',
-    "authors": "by the test images, as SHIP's authors do, among five ages of the generator; "
+    "authors": "by the test images, as SHIP's authors do, among five epochs of the generator; "
     "a leak, too",
 }
 

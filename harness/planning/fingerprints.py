@@ -1,4 +1,4 @@
-"""Fingerprints of backbones and datasets, cached so that a finished study loads neither."""
+"""Fingerprints of backbones and datasets. A finished study loads no weights: they are cached."""
 
 import hashlib
 from collections.abc import Mapping

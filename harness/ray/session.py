@@ -1,9 +1,9 @@
 """Ray sessions on this machine or on a running cluster.
 
-Workarounds for Ray's behavior state their reason and the place in Ray 2.60.0, as a path below
+Each workaround for Ray states its reason and the source file in Ray 2.60.0, relative to
 https://github.com/ray-project/ray/blob/ray-2.60.0/. The tests in
-tests/harness/ray/test_by_ray_alone.py show what Ray does without them, and fail once Ray does
-better.
+tests/harness/ray/test_by_ray_alone.py show what Ray does without them, and fail once a workaround
+is no longer needed.
 """
 
 import gc
@@ -84,8 +84,8 @@ def ray_session(
             start_ray(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(internals.private_ray())
-            # Ray's folder is accessible to all users of the machine. This one around it, with its
-            # sockets, logs and spilled objects, is not.
+            # All users of the machine can read Ray's folder, so it is put inside a private folder,
+            # with its sockets, logs and spilled objects.
             folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(SOCKET)))
             stack.enter_context(shut_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,

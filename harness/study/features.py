@@ -210,9 +210,10 @@ def prefetch(
 ) -> None:
     """Download the weights and images of a study and extract its features before it runs.
 
-    This is `ship-sweep prefetch`, for a machine that has a network. It writes only to caches: the
-    hub's and the study's. Weights are downloaded first. Images of some datasets have to be
-    downloaded by hand; if they are missing, the study is refused with one line per dataset.
+    This is `ship-sweep prefetch`, for a machine that has a network. It writes to the caches of the
+    hub and of the study, and images to data_root. Weights are downloaded first. Images of some
+    datasets have to be downloaded by hand; if they are missing, the study is refused with one line
+    per dataset.
 
     Args:
         space: See `run_study`.

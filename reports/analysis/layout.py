@@ -139,7 +139,7 @@ def subject(study: Study, metric: str) -> Study:
         metric: Name of a test metric.
 
     Raises:
-        Unavailable: If there is no such study.
+        Unavailable: The metric was not measured, or the levels cannot be averaged.
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
@@ -197,5 +197,5 @@ def _left_out_text(wanted: int, kept: int, finished: int, used: int) -> str:
     if kept < wanted:
         lines.append(f"{wanted - kept} of {wanted} configurations did not finish under these seeds")
     if used < finished:
-        lines.append(f"{finished - used} of {finished} finished trials are not used")
+        lines.append(f"{finished - used} of {finished} finished results are not used")
     return "; ".join(lines)

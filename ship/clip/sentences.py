@@ -20,7 +20,7 @@ def class_features(
 
     Args:
         clip: Backbone that encodes the sentences.
-        sentences: Sentences of each class, the same number of each, at least one.
+        sentences: Sentences of each class, at least one.
     """
     if all(len(texts) == 1 for texts in sentences):
         return clip.encode_texts([texts[0] for texts in sentences])
@@ -32,7 +32,7 @@ def mean_features(
 ) -> Float[Tensor, "n_cls feature"]:
     """Return the normalized mean of the unit-norm features of each class's sentences.
 
-    Ensembling in feature space costs nothing at inference (arXiv:2103.00020, sec. 3.1.4).
+    Averaging features instead of logits costs nothing at inference (arXiv:2103.00020, sec. 3.1.4).
 
     Args:
         clip: Backbone that encodes the sentences.

@@ -62,15 +62,15 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
-    """what z adds to the prompt: instance_bias, one vector for all contexts; instance_tokens, one
-    per context; noise, one vector, from noise instead of the image, also in training; global,
-    nothing (learned contexts); fixed, nothing (words only, not trained)"""
+    """what z adds to the prompt. instance_bias: one vector for all contexts. instance_tokens: one
+    per context. noise: one vector from noise, never from the image. global: none, contexts are
+    learned. fixed: none, words only"""
     n_ctx: int = Field(4, ge=0)
     """number of learned context vectors; 0: the bias is added to the class name's tokens"""
 
     @model_validator(mode="after")
     def _require_learned_prompt(self) -> "PromptVAEConfig":
-        """Reject a prompt without contexts that adds nothing to the name's tokens."""
+        """Reject prompt modes that need contexts if n_ctx is 0."""
         if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self

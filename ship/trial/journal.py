@@ -64,7 +64,7 @@ class Journal:
             stage: Stage of the metrics.
             epoch: Epoch of the stage.
             metrics: Metrics by name, (seed,) each.
-            what: Subject and verb of the failure's reason. Defaults to the metric's name.
+            what: Start of the failure's reason, e.g. "the loss is". Defaults to the metric's name.
 
         Returns:
             The metrics on the CPU, NaN for each failed seed.
@@ -183,8 +183,8 @@ class Journal:
         """Set the parts that a checkpoint saves, and restore those that were saved.
 
         Args:
-            parts: Parts in training, by name, in addition to those that always exist. None is
-                skipped.
+            parts: Parts in training, by name, in addition to those that always exist. Parts that
+                are None are ignored.
 
         Raises:
             CheckpointError: The saved state is that of another trial.

@@ -55,7 +55,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         ["n_ctx=4", "to", "run", "0,", "1", "1.5", "min"],
     ]
     assert lines[5:-1] == [
-        "3 more configurations to be proposed by the sampler",
+        "3 more configurations will be proposed by the sampler",
         "estimated time left for trials: about 1.0 h on this machine, 2 trials at once "
         "(about 2.0 h of computing); from 12 finished trials",
         "x.yaml: the study has changed:",

@@ -245,7 +245,7 @@ def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
         (
             ["cat", "dog"],
             2,
-            "2 images predicted as 2 classes; the models of all 2 seeds agree on 2",
+            "2 images predicted as 2 classes; the models of all 2 seeds agree on 2 images",
             0,
         ),
         (["cat", None], 1, "1 image predicted as 1 class", 2),
