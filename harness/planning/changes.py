@@ -175,8 +175,8 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
     prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
     decisive = (
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
-        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone(config.backbone)),
-        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset(config.dataset)),
+        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone_fingerprint(config.backbone)),
+        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset_fingerprint(config.dataset)),
         ("plugins", Tag.PLUGINS, plugins_text(config)),
     )
     for label, tag, present in decisive:

@@ -170,8 +170,8 @@ class ConfigurationMaker:
         """Return the key of a resolved config."""
         return config_key(
             config,
-            "+".join(map(self.fingerprints.dataset, (config.dataset, *config.targets))),
-            self.fingerprints.backbone(config.backbone),
+            "+".join(map(self.fingerprints.dataset_fingerprint, (config.dataset, *config.targets))),
+            self.fingerprints.backbone_fingerprint(config.backbone),
         )
 
 

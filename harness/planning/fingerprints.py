@@ -42,15 +42,15 @@ class Fingerprints:
     _images: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
-    def dataset(self, name: str) -> str:
+    def dataset_fingerprint(self, name: str) -> str:
         """Return the fingerprint of a dataset.
 
         Raises:
             ValueError: The dataset cannot be read.
         """
-        return str(self.images(name).fingerprint)
+        return str(self.load_dataset(name).fingerprint)
 
-    def images(self, name: str) -> Any:
+    def load_dataset(self, name: str) -> Any:
         """Return a dataset as the method loads it.
 
         Raises:
@@ -62,7 +62,7 @@ class Fingerprints:
             self._images[name] = dataset
         return self._images[name]
 
-    def backbone(self, name: str) -> str:
+    def backbone_fingerprint(self, name: str) -> str:
         """Return the fingerprint of a backbone. Its weights are loaded if it is not cached.
 
         Raises:

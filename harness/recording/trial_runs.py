@@ -97,7 +97,7 @@ class TrialRecorder:
         run = self._create_run(work, tags or {})
         config = work.configuration.trial
         names = (config.dataset, *config.targets)
-        datasets = {name: self.fingerprints.dataset(name) for name in names}
+        datasets = {name: self.fingerprints.dataset_fingerprint(name) for name in names}
         self.record.store.write(RunUpdate(run=run, params=params(config), datasets=datasets))
         self._open[trial_id] = _OpenRun(run, work)
 

@@ -28,7 +28,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     clips: dict[str, Any] = {}
     for need, configs in needed_features(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
-        images = fingerprints.images(need.dataset)
+        images = fingerprints.load_dataset(need.dataset)
         try:
             if need.backbone not in clips:
                 clips[need.backbone] = method.load_backbone(need.backbone, "cpu")

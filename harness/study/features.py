@@ -157,7 +157,7 @@ def prepare_features(
         fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision, clip.image_device = need.image_precision, device
-            images = fingerprints.images(need.dataset)
+            images = fingerprints.load_dataset(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
                 classes = studied_classes(needs[need], images)
                 features[need] = method.extract(

@@ -254,14 +254,14 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     not read templates.
     """
     combinations = dict.fromkeys(
-        (config.backbone, name, config.templates_for(name, prints.images(name).template))
+        (config.backbone, name, config.templates_for(name, prints.load_dataset(name).template))
         for config in configs_of(study, plan, _PROMPT_KEYS)
         if not config.finetuner.unread_reason("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
-        class_names = prints.images(name).class_names
+        class_names = prints.load_dataset(name).class_names
         # the templates are used in turn
         pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.layout import Varied
+from reports.analysis.design import Varied
 from reports.stats import Array
 
 # A column that keeps less than this share of its length is a combination of the others.

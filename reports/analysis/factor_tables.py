@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports import tables
+from reports.analysis.design import available, subject
 from reports.analysis.importance import Effect, Importance
-from reports.analysis.layout import available, subject
 from reports.analysis.ped_anova import best_count
 from reports.cells import (
     Cell,

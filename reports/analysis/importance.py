@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.analysis import variance
 from reports.analysis.contrasts import Term, grid_model
-from reports.analysis.layout import Design, Unavailable, Varied, layout
+from reports.analysis.design import Design, Unavailable, Varied, layout
 from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
 from reports.stats import Estimate, holm, is_rounding, scale_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.layout import Design, Unavailable, Varied
+from reports.analysis.design import Design, Unavailable, Varied
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.store import COMPLETE, PRUNED
 from reports import tables
-from reports.analysis.layout import incomparable, subject
+from reports.analysis.design import incomparable, subject
 from reports.stats import Estimate, mean_interval
 from reports.study import History, Study
 from reports.tables import Group

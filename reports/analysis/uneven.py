@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.analysis.layout import Design, Varied
+from reports.analysis.design import Design, Varied
 from reports.cells import level_text
 from reports.formatting import number
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail

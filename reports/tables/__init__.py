@@ -13,7 +13,6 @@ from reports.tables.best_config import (
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
-from reports.tables.descriptions import run_differences
 from reports.tables.families import (
     Family,
     families,
@@ -59,3 +58,4 @@ from reports.tables.pooling import (
     one_dataset,
 )
 from reports.tables.published import published_table
+from reports.tables.run_descriptions import run_differences

@@ -7,7 +7,7 @@ import numpy as np
 from harness.store import FactorRecord
 from reports.analysis import importance
 from reports.analysis.contrasts import grid_model
-from reports.analysis.layout import Varied
+from reports.analysis.design import Varied
 from reports.analysis.uneven import ALPHA, far_result, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
 from reports.stats import (

@@ -108,7 +108,7 @@ def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
     }
     assert sorted(loaded) == ["RN50:openai", "pocket"]
     again = Fingerprints(method, None, tmp_path / "cache")
-    assert again.backbone("RN50:openai") == "weights-of-RN50:openai"
+    assert again.backbone_fingerprint("RN50:openai") == "weights-of-RN50:openai"
     assert len(loaded) == 2
 
 
@@ -138,7 +138,7 @@ def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.Monkey
         reads.clear()
         surveys.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
-        prints.dataset(name)
+        prints.dataset_fingerprint(name)
         needs = [Need("b", "fp32", name, views) for views in (0, 2)]
         prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
         return len(reads), len(surveys)
@@ -190,7 +190,7 @@ def test_changed_weight_file_is_another_backbone(tmp_path: Path) -> None:
     name = f"ViT-B-16:{weights}"
 
     def fingerprint() -> str:
-        return Fingerprints(method, None, tmp_path / "cache").backbone(name)
+        return Fingerprints(method, None, tmp_path / "cache").backbone_fingerprint(name)
 
     assert fingerprint() == fingerprint()
     weights.write_bytes(b"other")
@@ -203,10 +203,10 @@ def test_damaged_fingerprint_file_is_ignored(
 ) -> None:
     """The backbone is loaded again, and gets no wrong fingerprint."""
     folder = tmp_path_factory.mktemp("memory")
-    make_prints(folder).backbone("pocket")
+    make_prints(folder).backbone_fingerprint("pocket")
     (path,) = folder.glob("cache/fingerprints/*")
     path.write_bytes(damaged(path.read_bytes(), damage))
-    assert make_prints(folder).backbone("pocket") == "weights-of-pocket"
+    assert make_prints(folder).backbone_fingerprint("pocket") == "weights-of-pocket"
 
 
 @pytest.mark.parametrize("resources", [{"gpus": 0.5}, {}])

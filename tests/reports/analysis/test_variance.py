@@ -6,7 +6,7 @@ from scipy import stats
 
 from harness.store import FactorRecord
 from reports.analysis.contrasts import grid_model
-from reports.analysis.layout import Varied
+from reports.analysis.design import Varied
 from reports.analysis.variance import (
     block_f,
     contrasts,

@@ -30,5 +30,5 @@ def test_each_run_has_the_difference_of_its_table() -> None:
 def test_large_studies_and_averages_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each changed description is a request, and a run on one dataset is no average."""
     assert run_differences(over_datasets().study(), METRIC) == {}
-    monkeypatch.setattr("reports.tables.descriptions.MAX_DESCRIBED", 3)
+    monkeypatch.setattr("reports.tables.run_descriptions.MAX_DESCRIBED", 3)
     assert run_differences(prompt_len().study(), METRIC) == {}
