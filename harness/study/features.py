@@ -24,7 +24,6 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from harness.ray import ClusterEncoder
-    from ship.features import Encode
 
 # Keys that features depend on, and keys that decide which classes' features are read.
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "augmentations")
@@ -133,8 +132,7 @@ def prepare_features(
     needs: NeededFeatures,
     fingerprints: Fingerprints,
     console: Console,
-    encode: "Encode | None" = None,
-    device: str = "cpu",
+    encode: "ClusterEncoder | None" = None,
 ) -> dict[Need, Any]:
     """Extract each feature set, or read it from the cache.
 
@@ -143,13 +141,13 @@ def prepare_features(
         fingerprints: Loads the datasets and remembers the fingerprints of the backbones.
         console: Console that shows the progress.
         encode: Function that encodes images. Defaults to this machine's CPU cores.
-        device: Kind of device on which it encodes them.
 
     Raises:
         ValueError: A backbone or a dataset cannot be loaded.
         UserError: A backbone's weights differ from the remembered ones.
     """
     features: dict[Need, Any] = {}
+    device = encode.device if encode else "cpu"
     method, cache = fingerprints.method, fingerprints.cache_dir
     for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
         # on the CPU, because trials need the whole memory of the GPU
@@ -269,6 +267,5 @@ def fetch_features(
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed_features(study)
     with open_encoder(study, fingerprints.method, verbose=verbose) as encode:
-        device = encode.device if encode else "cpu"
-        prepare_features(needs, fingerprints, console, encode, device)
+        prepare_features(needs, fingerprints, console, encode)
     print_line(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")

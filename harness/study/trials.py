@@ -117,9 +117,8 @@ class TrialRunner:
             self._run_distributed(features, owns_session)
 
     def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
-        needs, console = needed_features(self._study, self.state.plan), self.options.console
-        device = encode.device if encode else "cpu"
-        return prepare_features(needs, self._prints, console, encode, device)
+        needs = needed_features(self._study, self.state.plan)
+        return prepare_features(needs, self._prints, self.options.console, encode)
 
     def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""

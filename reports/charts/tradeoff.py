@@ -10,12 +10,9 @@ from reports.study import Study, heading
 
 MIN_LINES, STEPS = 3, 40  # lines of equal H, and points on each
 MIN_LINE = 8  # shorter lines in the corners of the plot are left out
-KINDS = ("control", "other", "best")
-_LEGEND = {
-    "control": "control",
-    "other": "configuration",
-    "best": "configuration that no other one beats in both",
-}
+# Kinds of points, in the order of the legend.
+CONTROL, OTHER = "control", "configuration"
+BEST = "configuration that no other one beats in both"
 
 
 def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterator[Chart]:
@@ -32,7 +29,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
         return
     head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
     drawn, note = vega.thin_points(points, "configurations and controls")
-    kinds = [_LEGEND[kind] for kind in KINDS]
+    kinds = [CONTROL, OTHER, BEST]
     at: Spec = {
         "x": _axis("x", f"test {x_head} (%)", points),
         "y": _axis("y", f"test {y_head} (%)", points),
@@ -74,7 +71,7 @@ def _first_points(lines: Sequence[Spec]) -> list[Spec]:
 def _control_names(at: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
     """Yield layers with the names of controls, on the side where the plot has more room."""
     low, high = at["x"]["scale"]["domain"]
-    controls = [point for point in points if point["kind"] == _LEGEND["control"]]
+    controls = [point for point in points if point["kind"] == CONTROL]
     for align in ("left", "right"):
         values = [p for p in controls if (2 * p["x"] < low + high) == (align == "left")]
         encoding = {**at, "text": {"field": "label"}}
@@ -95,19 +92,19 @@ def _points(study: Study, halves: tuple[str, str]) -> list[Spec]:
         x, y = (group.estimate(f"test/{half}") for half in halves)
         if x and y and x.mean + y.mean > 0:
             h = 2 * x.mean * y.mean / (x.mean + y.mean)
-            kind = "control" if group.control else "other"
+            kind = CONTROL if group.control else OTHER
             text = tables.row_text(group, labels)
             points.append({"label": text, "x": x.mean, "y": y.mean, "h": h, "kind": kind})
     for point in points:
-        if point["kind"] == "other" and not _is_dominated(point, points):
-            point["kind"] = "best"
-    return [{**point, "kind": _LEGEND[point["kind"]]} for point in points]
+        if point["kind"] == OTHER and not _is_dominated(point, points):
+            point["kind"] = BEST
+    return points
 
 
 def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
     """Return True if another configuration is at least as good in both halves, better in one."""
     return any(
-        other["kind"] != "control"
+        other["kind"] != CONTROL
         and other["x"] >= point["x"]
         and other["y"] >= point["y"]
         and (other["x"], other["y"]) != (point["x"], point["y"])

@@ -147,13 +147,11 @@ class FrozenCLIP:
         Training on this backbone runs in this context. torch's setting is global to the process and
         restored on exit. Nothing changes on other devices.
         """
-        before = torch.get_float32_matmul_precision()
-        if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        try:
+        if self.device.type != "cuda":
             yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+            return
+        with _matmul_precision("high" if self.precision == "tf32" else "highest"):
+            yield
 
     @torch.inference_mode()
     def encode_images(
@@ -190,14 +188,24 @@ def without_tf32() -> Iterator[None]:
 
     torch's settings are global to the process and restored on exit.
     """
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
+    before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
+    try:
+        with _matmul_precision("highest"):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    """Set torch's precision of float32 matrix products inside the context."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(before)
 
 
 def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None) -> TextTower:
