@@ -24,7 +24,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
         place: Section and name of the chart.
     """
     halves = study.protocol.halves.get(metric)
-    points = _points(study, halves) if halves else []
+    points = _points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
     head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
@@ -84,17 +84,19 @@ def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
     return first, second
 
 
-def _points(study: Study, halves: tuple[str, str]) -> list[Spec]:
-    """Return a point per finished configuration and control; controls come last."""
+def _points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
+    """Return a point per finished configuration and control; controls come last.
+
+    `h` is the mean of the metric over seeds, as in tables, not that of the two means.
+    """
     labels = tables.factor_labels(study)
     points: list[Spec] = []
     for group in (*tables.configuration_groups(study), *tables.control_groups(study)):
-        x, y = (group.estimate(f"test/{half}") for half in halves)
-        if x and y and x.mean + y.mean > 0:
-            h = 2 * x.mean * y.mean / (x.mean + y.mean)
+        x, y, h = (group.estimate(f"test/{name}") for name in (*halves, metric))
+        if x and y and h and x.mean + y.mean > 0:
             kind = CONTROL if group.control else OTHER
             text = tables.row_text(group, labels)
-            points.append({"label": text, "x": x.mean, "y": y.mean, "h": h, "kind": kind})
+            points.append({"label": text, "x": x.mean, "y": y.mean, "h": h.mean, "kind": kind})
     for point in points:
         if point["kind"] == OTHER and not _is_dominated(point, points):
             point["kind"] = BEST
