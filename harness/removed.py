@@ -28,8 +28,11 @@ _RENAMED = {
     "generator.dose": "generator.mean_shift",
     "generator.toward": "generator.shift_target",
     "generator.spread": "generator.spread_scale",
+    "generator.neighbours": "generator.neighbors",
+    "generator.centre": "generator.center",
     "finetuner.head_rate": "finetuner.head_lr_scale",
     "finetuner.rate": "finetuner.lr_scale",
+    "finetuner.new_classes: neighbours": "finetuner.new_classes: neighbors",
     "finetuner.search": "finetuner.tune_on_validation",
     "finetuner.weight": "finetuner.kg_weight (kgcoop, kgcoop_dept, tcp) or "
     "finetuner.penalty_weight (clap, linear_adapter)",

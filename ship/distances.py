@@ -266,7 +266,7 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
       unbounded, about 1 for sets from the same distribution.
     - coverage: fraction of B_k(x) that contain at least one s (arXiv:2002.09797, eq. 5).
 
-    k = min(NEIGHBOURS, n - 1, m - 1), so that very small sets have values, too. Compare values only
+    k = min(NEIGHBORS, n - 1, m - 1), so that very small sets have values, too. Compare values only
     between sets of equal size.
 
     Args:

@@ -84,7 +84,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     Returns:
         quality/NAME and flag/NAME, (seed,) each; NaN for seeds with non-finite features. Empty if
         the evaluation set has no images of the classes. The names are those of measure_quality, and
-        recognised_by_images and recognised_by_text: the percentage of features that a classifier
+        recognized_by_images and recognized_by_text: the percentage of features that a classifier
         over all classes of the evaluation set assigns to their class (nearest class mean of the
         evaluation set's images, and the zero-shot classifier).
     """
@@ -112,11 +112,11 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     measured: dict[str, Tensor] = {}
     if sound:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
-    recognised = {
-        "recognised_by_images": _recognised(features, labels, *_class_means(eval_set)),
-        "recognised_by_text": _recognised(features, labels, task.text_features, None),
+    recognized = {
+        "recognized_by_images": _recognized(features, labels, *_class_means(eval_set)),
+        "recognized_by_text": _recognized(features, labels, task.text_features, None),
     }
-    metrics = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
+    metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
     metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
     places = torch.tensor(sound, dtype=torch.long)
@@ -133,7 +133,7 @@ def _class_means(
     return F.normalize(sums, dim=-1), labels.bincount(minlength=len(sums)) > 0
 
 
-def _recognised(
+def _recognized(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],

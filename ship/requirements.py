@@ -61,7 +61,7 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # ceil(n/2). Base and new images are classified within their group; joint metrics use all
     # classes.
     "base_to_new": Rules(
-        "Base-to-new generalisation (CoCoOp, arXiv:2203.05557), with selection that leaks nothing."
+        "Base-to-new generalization (CoCoOp, arXiv:2203.05557), with selection that leaks nothing."
     ),
     # Synthetic features, if any, are additional examples of the same classes.
     "few_shot": Rules(

@@ -19,7 +19,7 @@ from ship.templates import DATASET_TEMPLATE, expand_templates, validate_template
 
 # Incremented by hand whenever a code change alters the results of a configuration.
 # Results of different versions are never pooled.
-RESULTS_VERSION = 11
+RESULTS_VERSION = 12
 
 ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"

@@ -45,7 +45,7 @@ def soak_study(trials: int) -> StudyConfig:
     return fakes.make_study(space={"generator.kl_weight": levels}, seeds=1, max_concurrent_trials=2)
 
 
-def behave_in(folder: Path) -> fakes.Behaviour:
+def behave_in(folder: Path) -> fakes.Behavior:
     """Return a behavior: workers write their IDs, and some kill themselves once."""
 
     def behave(config: TrialConfig, epoch: int) -> None:

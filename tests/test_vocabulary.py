@@ -77,7 +77,7 @@ def test_every_tag_has_one_name() -> None:
 def test_the_store_knows_ships_protocols() -> None:
     """By name, and what each maximises; cross_dataset selects by base and new classes.
 
-    base_to_new measures more on test than can be maximised.
+    base_to_new measures more on test than can be maximized.
     """
     assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
     seen = torch.tensor([[True, False]])

@@ -119,7 +119,7 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,
-    "single_unseen": replace(_GENERALIZED, key_quality="recognised_by_images"),
+    "single_unseen": replace(_GENERALIZED, key_quality="recognized_by_images"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 

@@ -44,9 +44,9 @@ def products(values: Array, model: Model) -> Array:
         model: Model of the S configurations.
     """
     scale = scale_of(values)
-    centred = without_rounding(values - values.mean(axis=0), scale)
+    centered = without_rounding(values - values.mean(axis=0), scale)
     left = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    parts = (centred, left, *(contrasts(term, values) for term in model.terms))
+    parts = (centered, left, *(contrasts(term, values) for term in model.terms))
     return np.array([part.T @ part for part in parts])
 
 

@@ -62,7 +62,7 @@ MEASURES = (
     ),
     Measure("synthetic_to_real", "syn.→real", percent=True),
     Measure(
-        "recognised_by_images", "recognized", "recognised_by_text", drop=6,
+        "recognized_by_images", "recognized", "recognized_by_text", drop=6,
         meaning="recognized: percent of synthetic features that a classifier over all classes"
         " assigns to their class, by images / by text (class means of real test images /"
         " zero-shot text)",

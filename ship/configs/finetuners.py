@@ -361,6 +361,6 @@ class GDAConfig(_SolvedConfig):
     """ks: the paper's eq. 4; pinv: the pseudoinverse of the classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
     """shrinkage of the covariance to the scaled identity, instead of `precision`; null: none"""
-    new_classes: Literal["neighbours", "zero_shot"] = "neighbours"
+    new_classes: Literal["neighbors", "zero_shot"] = "neighbors"
     """without synthetic features: a Gaussian from the 64 seen features nearest to the class's text
     feature, or only the zero-shot logit"""

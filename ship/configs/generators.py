@@ -151,11 +151,11 @@ class KnnGaussianConfig(GeneratorSettings):
 
     method = "ship.generators.gaussians:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
-    neighbours: int = Field(64, ge=1)
+    neighbors: int = Field(64, ge=1)
     """number of nearest seen features per class, in all views"""
     text_copies: int = Field(16, ge=0)
     """number of copies of the text feature included in the mean"""
-    centre: Literal["text", "mean"] = "text"
+    center: Literal["text", "mean"] = "text"
     """center of their covariance: the text feature, or their own mean"""
 
 

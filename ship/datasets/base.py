@@ -233,9 +233,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip at 255 and make most 16-bit images white
         wide = np.asarray(image, dtype=np.int64)
-        grey = np.clip(wide >> 8, 0, 255).astype(np.uint8)
-        grey[wide == image.info.get("transparency", -1)] = 255
-        return Image.fromarray(grey).convert("RGB")
+        gray = np.clip(wide >> 8, 0, 255).astype(np.uint8)
+        gray[wide == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(gray).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

@@ -7,7 +7,7 @@ alpha * (w_c^T x + b_c) with w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (eq. 3) and 
   ks`) or the pseudoinverse of the mean of their covariances (`pinv`). The authors' code uses the
   first for few-shot and the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
   and main_base2new.py). The second fits noise if there are fewer views than feature dimensions.
-- Classes without features use, with `new_classes: neighbours`, the authors' Gaussians from the base
+- Classes without features use, with `new_classes: neighbors`, the authors' Gaussians from the base
   features nearest to their text features, which have a separate precision
   (ship.generators.gaussians). With `zero_shot` they only have their zero-shot logit.
 
@@ -63,7 +63,7 @@ class GDA(Finetuner):
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
         precision = shared_precision(rows, config.precision, config.shrinkage)
         weight[present], bias[present] = discriminant(means[present], precision)
-        if config.new_classes == "neighbours" and bool((~present).any()):
+        if config.new_classes == "neighbors" and bool((~present).any()):
             views, text = seen_views(task), task.text_features[~present].cpu().double()
             precision, near = neighbor_precision(views, text), neighbor_means(views, text)
             weight[~present], bias[~present] = discriminant(near, precision)

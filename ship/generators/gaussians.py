@@ -272,7 +272,7 @@ class KnnGaussian(Generator):
     The means are `neighbor_means`. The covariance is the inverse of `neighbor_precision` over the
     classes without images, or over all classes if all have images. It is the authors' estimate for
     a classifier: a covariance around the text feature includes the distance between CLIP's two
-    modalities, so features drawn from it scatter more than real ones. `centre: mean` excludes it.
+    modalities, so features drawn from it scatter more than real ones. `center: mean` excludes it.
 
     Attributes:
         views: Views of the training images, (n, feature).
@@ -296,7 +296,7 @@ class KnnGaussian(Generator):
         views, text = seen_views(task), self.text.cpu().double()
         without = text if bool(task.seen.all()) else text[~task.seen.cpu()]
         precision = neighbor_precision(
-            views, without, config.neighbours, around_text=config.centre == "text"
+            views, without, config.neighbors, around_text=config.center == "text"
         )
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
         factor = torch.linalg.cholesky(covariance)
@@ -311,7 +311,7 @@ class KnnGaussian(Generator):
         if not len(real):
             raise ValueError("requires at least one training image, got 0")
         text = self.text.cpu().double()
-        means = neighbor_means(real, text, config.neighbours, config.text_copies)
+        means = neighbor_means(real, text, config.neighbors, config.text_copies)
         return {"means": means.to(self.text)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:

@@ -108,7 +108,7 @@ def study() -> StudyConfig:
     )
 
 
-def behave_in(folder: Path) -> fakes.Behaviour:
+def behave_in(folder: Path) -> fakes.Behavior:
     """Make the first trial outside the head's node hang; all others wait for a new node."""
 
     def behave(config: TrialConfig, epoch: int) -> None:

@@ -153,7 +153,7 @@ class Bench:
     uri: str
     log: Path
     cache: Path
-    behave: fakes.Behaviour | None = None
+    behave: fakes.Behavior | None = None
     ray: bool = False
     reuse: bool = True
 

@@ -22,7 +22,7 @@ from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 EPOCHS = 3
 
-Behaviour = Callable[[TrialConfig, int], None]
+Behavior = Callable[[TrialConfig, int], None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class AnalyticRun:
 
 def run_analytic(
     log: Path,
-    behave: Behaviour | None,
+    behave: Behavior | None,
     config: TrialConfig,
     seeds: Sequence[int],
     features: FakeFeatures,
@@ -105,7 +105,7 @@ def run_analytic(
 
 
 def _analytic(
-    behave: Behaviour | None, config: TrialConfig, seeds: Sequence[int], done: int
+    behave: Behavior | None, config: TrialConfig, seeds: Sequence[int], done: int
 ) -> Iterator[EpochMetrics]:
     """Yield the epochs after the first `done` ones."""
     truths = tuple(truth(config, seed) for seed in seeds)
@@ -177,7 +177,7 @@ def draw_images(folder: Path) -> None:
         Image.new("RGB", (40, 40), (30 * label, 8 * place, 100)).save(path)
 
 
-def make_method(log: Path, behave: Behaviour | None = None) -> MethodFunctions:
+def make_method(log: Path, behave: Behavior | None = None) -> MethodFunctions:
     """Return the analytic method, which logs a line for each (configuration, seed) it runs.
 
     behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
@@ -209,7 +209,7 @@ def trial_lines(log: Path) -> list[str]:
     return [line for line in lines if " seed " in line]
 
 
-def sleepy(seconds: float) -> Behaviour:
+def sleepy(seconds: float) -> Behavior:
     """Return a behavior that sleeps in each selection epoch."""
 
     def behave(config: TrialConfig, epoch: int) -> None:

@@ -69,8 +69,8 @@ def quality(seed: int, collapse: float = 0.0) -> dict[str, float]:
         "density": 0.9 + noise, "coverage": 0.55 + noise, "real_to_synthetic": 91.2 + 10 * noise,
         "synthetic_to_real": 63.4 + 10 * noise, "diversity": 0.31 * (1 - collapse),
         "real_diversity": 0.52, "effective_rank": 41.3 * (1 - collapse) + 1,
-        "real_effective_rank": 88.1, "recognised_by_images": 71.5 + 10 * noise,
-        "recognised_by_text": 93.0,
+        "real_effective_rank": 88.1, "recognized_by_images": 71.5 + 10 * noise,
+        "recognized_by_text": 93.0,
     }  # fmt: skip
     return {f"quality/{name}": value for name, value in values.items()}
 

@@ -214,7 +214,7 @@ def test_emoji_transfers_to_caltech101(tmp_path: Path) -> None:
     setting = config(targets=["caltech101"], max_classes=60, augmentations=0, finetuner="zero_shot")
     actual = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
     assert actual["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
-    assert actual["quality/recognised_by_text"][0] > 50
+    assert actual["quality/recognized_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, augmentations=0, generator="none")
     actual = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
     assert all(30 < value < 70 for value in actual["accuracy/caltech101"])

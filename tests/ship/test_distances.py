@@ -28,12 +28,12 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def clustered(
-    centres: Tensor, per_class: int, spread: float = 0.5, seed: int = 0
+    centers: Tensor, per_class: int, spread: float = 0.5, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Unit-norm features around each class's centre, and their labels."""
-    labels = torch.arange(len(centres)).repeat_interleave(per_class)
-    noise = unit(len(labels), centres.shape[1], seed=seed)
-    return F.normalize(centres[labels] + spread * noise, dim=1), labels
+    """Unit-norm features around each class's center, and their labels."""
+    labels = torch.arange(len(centers)).repeat_interleave(per_class)
+    noise = unit(len(labels), centers.shape[1], seed=seed)
+    return F.normalize(centers[labels] + spread * noise, dim=1), labels
 
 
 def generator(seed: int = 0) -> torch.Generator:

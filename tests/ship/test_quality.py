@@ -24,8 +24,8 @@ from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 from tests.ship.test_distances import clustered, unit
 
-CENTRES = unit(6, 12)
-TEXT = torch.nn.functional.normalize(CENTRES + 0.8 * unit(6, 12, seed=9), dim=1)
+CENTERS = unit(6, 12)
+TEXT = torch.nn.functional.normalize(CENTERS + 0.8 * unit(6, 12, seed=9), dim=1)
 METRICS = {
     "cosine_to_mean", "cosine_to_text", "text_cosine_to_mean", "frechet", "frechet_error",
     "mmd", "mmd_error", "precision", "recall", "density", "coverage",
@@ -37,8 +37,8 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 
 def test_cosines_of_means_equal_a_loop_over_classes() -> None:
     """Means are computed by numpy."""
-    centres = unit(5, 8)
-    real, made = (LabeledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
+    centers = unit(5, 8)
+    real, made = (LabeledSet(*clustered(centers, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
     result = cosines_of_means(made, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
@@ -76,8 +76,8 @@ def test_diversity_equals_a_loop_over_pairs() -> None:
 def test_effective_rank_equals_the_entropy_of_singular_values(per_class: int, d: int) -> None:
     """For more rows than columns and vice versa."""
     features, labels = clustered(unit(3, d), per_class)
-    centred = torch.cat([features[labels == c] - features[labels == c].mean(0) for c in range(3)])
-    energy = torch.linalg.svdvals(centred) ** 2
+    centered = torch.cat([features[labels == c] - features[labels == c].mean(0) for c in range(3)])
+    energy = torch.linalg.svdvals(centered) ** 2
     p = (energy / energy.sum())[energy > 1e-20]
     expected = float((-(p * p.log()).sum()).exp())
     assert effective_rank(LabeledSet(features, labels)) == pytest.approx(expected)
@@ -97,12 +97,12 @@ def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, 
 
 def made_by(seed: int, spread: float = 0.5) -> Rows:
     """Draw synthetic features of a seed."""
-    return clustered(CENTRES, 10, spread, seed=100 + seed)
+    return clustered(CENTERS, 10, spread, seed=100 + seed)
 
 
 def real_of(seed: int) -> Rows:
     """Draw real features of a seed; their number depends on the seed."""
-    return clustered(CENTRES, 8 + seed, seed=200 + seed)
+    return clustered(CENTERS, 8 + seed, seed=200 + seed)
 
 
 def test_quality_of_a_seed_does_not_depend_on_other_seeds() -> None:
@@ -184,7 +184,7 @@ def test_measure_eval_set_recognizes_class_means(clip: FrozenCLIP, features: Fea
             Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
         made = measure_eval_set(right.sample, eval_set, SEEDS)
-        assert made["quality/recognised_by_images"].tolist() == [100.0, 100.0]
+        assert made["quality/recognized_by_images"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
         assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
@@ -192,10 +192,10 @@ def test_measure_eval_set_recognizes_class_means(clip: FrozenCLIP, features: Fea
         for seed_index, ids in enumerate(asked):
             assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
         made = measure_eval_set(wrong.sample, eval_set, SEEDS)
-        assert made["quality/recognised_by_images"].tolist() == [0.0, 0.0]
+        assert made["quality/recognized_by_images"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
         made = measure_eval_set(text.sample, eval_set, SEEDS)
-        assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
+        assert made["quality/recognized_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
 

@@ -79,7 +79,7 @@ def test_single_unseen_puts_the_class_last(clip: FrozenCLIP, features: FeatureSe
     eval_set = actual.finals[0][0].images
     assert torch.equal(eval_set.features[eval_set.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
-    assert {"unseen", "quality/recognised_by_images", "quality/frechet"} <= set(metrics)
+    assert {"unseen", "quality/recognized_by_images", "quality/frechet"} <= set(metrics)
 
 
 def test_max_classes_keeps_the_unseen_class(clip: FrozenCLIP, features: FeatureSet) -> None:

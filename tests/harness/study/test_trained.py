@@ -123,8 +123,8 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     folder = bench.log.parent / "own"
     (folder / "below").mkdir(parents=True)
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
-    for path, colour in zip(paths, ("red", "blue"), strict=True):
-        Image.new("RGB", (40, 30), colour).save(path)
+    for path, color in zip(paths, ("red", "blue"), strict=True):
+        Image.new("RGB", (40, 30), color).save(path)
     for passed_over in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
         (folder / passed_over).parent.mkdir(exist_ok=True)
         (folder / passed_over).touch()

@@ -10,7 +10,7 @@ import pytest
 
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
-from tests.harness.fakes import Behaviour, make_study, trap_elsewhere
+from tests.harness.fakes import Behavior, make_study, trap_elsewhere
 
 PATIENCE_SECONDS = 60.0
 N_TRIALS = 8
@@ -18,7 +18,7 @@ N_TRIALS = 8
 N_MEANWHILE = 3
 
 
-def staggered(folder: Path) -> Behaviour:
+def staggered(folder: Path) -> Behavior:
     """Return a behavior of two workers, the second of which starts late.
 
     The first worker runs several trials meanwhile. The process ID of each trial is written to

@@ -38,9 +38,9 @@ def test_share_is_omega_squared() -> None:
     per_seed = by_level - by_level.mean(axis=0)
     own = 3 * 5 * (per_seed.mean(axis=1) ** 2).sum()
     error = 3 * ((per_seed - per_seed.mean(axis=1, keepdims=True)) ** 2).sum() / 4
-    centred = y - y.mean(axis=0)
-    total = 5 * (centred.mean(axis=1) ** 2).sum()
-    noise = ((centred - centred.mean(axis=1, keepdims=True)) ** 2).sum() / 4
+    centered = y - y.mean(axis=0)
+    total = 5 * (centered.mean(axis=1) ** 2).sum()
+    noise = ((centered - centered.mean(axis=1, keepdims=True)) ** 2).sum() / 4
     share = next(e.share for e in explained(builder).factors if e.factors == ("f0",))
     assert share is not None
     assert share.mean == pytest.approx(100 * (own - error) / (total - noise))

@@ -221,7 +221,7 @@ def test_paper_has_every_chart_and_every_note(browser: Any, tmp_path: Path) -> N
     assert printed.startswith(b"%PDF")
 
 
-# The texts whose colour is less than 4.5 to 1 from what is painted behind them.
+# The texts whose color is less than 4.5 to 1 from what is painted behind them.
 CONTRAST = """
 const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
 const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)

@@ -28,7 +28,7 @@ FORMULAS = (
 )  # fmt: skip
 
 
-def labelled(label: str, heading: str = "level") -> Table:
+def labeled(label: str, heading: str = "level") -> Table:
     """A table of one row; its numbers are negative, which is no formula."""
     columns = (Column("level", heading, align="left"), Column("n", "n"), Column("new", "New"))
     new = Value(Estimate(-1.5, -2.0, None, 1))
@@ -50,7 +50,7 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
     texts += [text_of("csv", report)]
-    texts += [csv_text(labelled("x", heading=formula)) for formula in FORMULAS]
+    texts += [csv_text(labeled("x", heading=formula)) for formula in FORMULAS]
     cells = {cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row}
     assert {f"'{formula}" for formula in FORMULAS} <= cells
     assert cells.isdisjoint(FORMULAS)
@@ -58,14 +58,14 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
 
 def test_numbers_of_a_csv_stay_numbers() -> None:
     """A minus sign alone makes no formula."""
-    (first, _) = csv.DictReader(io.StringIO(csv_text(labelled("-4"))))
+    (first, _) = csv.DictReader(io.StringIO(csv_text(labeled("-4"))))
     assert (first["level"], first["new_mean"], first["new_low"]) == ("-4", "-1.5", "-2.0")
 
 
 @pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
 def test_a_heading_is_no_element_of_the_page(text: str) -> None:
     """Not even where it looks like a unit."""
-    html = table_html(labelled(text, heading=text)).replace("&#123;", "{")
+    html = table_html(labeled(text, heading=text)).replace("&#123;", "{")
     assert "<img" not in html
     assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
 
@@ -77,7 +77,7 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
     made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
     specs = as_json([for_page(chart.spec) for chart in study_charts(made)])
     shown = page(made)
-    for where in (specs, shown, table_html(labelled(text, heading=text))):
+    for where in (specs, shown, table_html(labeled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)
         assert "\\u202ed" in where
     assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
@@ -87,7 +87,7 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
 def test_latex_takes_no_label_for_an_argument(label: str) -> None:
     """Behind a line break a bracket would be a distance, and a star a part of the command."""
-    text = "".join(latex([labelled(label, heading=f"a / {label}")]).split())
+    text = "".join(latex([labeled(label, heading=f"a / {label}")]).split())
     assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
     assert text.count("{}" + "".join(label.split())) >= 2
 

@@ -14,7 +14,7 @@ def test_classes_are_drawn_whole() -> None:
     found = resampled("", range(12), right, images)
     assert found is not None and found.shape == (DRAWS,)
     own = 100 * right.sum() / images.sum()
-    # the bootstrap's own centre and spread, from the classes' accuracies around the mean
+    # the bootstrap's own center and spread, from the classes' accuracies around the mean
     residual = right - own / 100 * images
     spread = 100 * np.sqrt((residual**2).sum()) / images.sum()
     assert found.mean() == pytest.approx(own, abs=0.25 * spread)

@@ -51,11 +51,11 @@ def palette(transparency: object) -> bytes:
 WHITE = (255, 255, 255)
 WIDE = Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))
 MODES = {
-    "grey": (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
+    "gray": (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
     "bilevel": (encoded(Image.new("1", (4, 4), 1)), WHITE),
     "clear": (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0))), WHITE),
     "opaque": (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 255))), (10, 20, 30)),
-    "grey-alpha": (encoded(Image.new("LA", (4, 4), (10, 0))), WHITE),
+    "gray-alpha": (encoded(Image.new("LA", (4, 4), (10, 0))), WHITE),
     "palette": (palette(None), (255, 0, 0)),
     "index": (palette(1), WHITE),
     "bytes": (palette(bytes([255, 0])), WHITE),

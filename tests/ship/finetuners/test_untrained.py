@@ -29,7 +29,7 @@ def task(clip64: FrozenCLIP) -> Task:
     return final_task(clip64, build_features(clip64), SEEDS, shots=3)
 
 
-def centred(scores: np.ndarray | Tensor) -> np.ndarray:
+def centered(scores: np.ndarray | Tensor) -> np.ndarray:
     """Subtract each image's mean score, (n, n_cls)."""
     scores = np.asarray(scores)
     return scores - scores.mean(1, keepdims=True)
@@ -49,9 +49,9 @@ def test_gda_equals_scikit_learns_lda(task: Task, clip64: FrozenCLIP, shrinkage:
     for r in range(len(SEEDS)):
         lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4)
         lda.fit(task.features[r].flatten(0, 1).numpy(), task.labels[r].repeat_interleave(3).numpy())
-        expected = centred(lda.decision_function(x.numpy()))
+        expected = centered(lda.decision_function(x.numpy()))
         assert np.abs(expected).max() > 1
-        np.testing.assert_allclose(centred(actual[r, :, :4]), expected, atol=1e-8)
+        np.testing.assert_allclose(centered(actual[r, :, :4]), expected, atol=1e-8)
 
 
 def test_row_weights_equal_repetitions(task: Task) -> None:
@@ -65,7 +65,7 @@ def test_row_weights_equal_repetitions(task: Task) -> None:
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
     # pooled over rows as in LDA with the rows' priors, which the classifier ignores
     expected = lda.decision_function(x.numpy()) - np.log(lda.priors_)
-    np.testing.assert_allclose(centred(x @ weight.T + bias), centred(expected), atol=1e-8)
+    np.testing.assert_allclose(centered(x @ weight.T + bias), centered(expected), atol=1e-8)
     apart = Rows(x.repeat_interleave(times, dim=0), torch.from_numpy(labels), torch.ones(17), 4)
     for estimate in ESTIMATES:
         torch.testing.assert_close(
@@ -101,7 +101,7 @@ def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLI
     precision = d * np.linalg.inv((n - 1) * cov + np.trace(cov) * np.eye(d))
     actual = terms(gda, task, test)[1, :, :4]
     np.testing.assert_allclose(
-        centred(actual), centred(by_hand(means, precision, test.numpy())), atol=1e-9
+        centered(actual), centered(by_hand(means, precision, test.numpy())), atol=1e-9
     )
 
 
@@ -123,9 +123,9 @@ def test_gda_pinv_equals_the_authors_base_to_new_code(task: Task, clip64: Frozen
         precisions.append(d * np.linalg.pinv((k - 1) * s + np.trace(s) * np.eye(d)))
     new = by_hand(new_means, np.mean(precisions, axis=0), test.numpy())
     actual = terms(gda, task, test)[1]
-    assert min(np.abs(centred(scores)).max() for scores in (base, new)) > 0.1
-    np.testing.assert_allclose(actual[:, :4], centred(base), atol=1e-8)
-    np.testing.assert_allclose(actual[:, 4:], centred(new), atol=1e-8)
+    assert min(np.abs(centered(scores)).max() for scores in (base, new)) > 0.1
+    np.testing.assert_allclose(actual[:, :4], centered(base), atol=1e-8)
+    np.testing.assert_allclose(actual[:, 4:], centered(new), atol=1e-8)
 
 
 def test_gda_zero_shot_keeps_logits_of_new_classes(task: Task, clip64: FrozenCLIP) -> None:
@@ -145,7 +145,7 @@ def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
         actual = terms(gda, task, x)[0, :, :4]
-        np.testing.assert_allclose(centred(actual), centred(expected), atol=1e-9)
+        np.testing.assert_allclose(centered(actual), centered(expected), atol=1e-9)
 
 
 def test_gda_in_single_precision_is_close_to_double(clip: FrozenCLIP, clip64: FrozenCLIP) -> None:

@@ -53,7 +53,7 @@ def test_gaussian_samples_have_the_fitted_mean_and_factor(
             means = text + modality_shift(*images)
             factor = shrunk_cholesky(rows, settings["shrinkage"])
         else:
-            views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
+            views, around = task.features[r].flatten(0, 1), settings.get("center") != "mean"
             precision = neighbor_precision(views, text[~task.seen[r]], 9, around_text=around)
             factor = torch.linalg.cholesky(torch.linalg.inv(precision))
             means = neighbor_means(views, text, 9, settings.get("text_copies", 16))

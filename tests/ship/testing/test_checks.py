@@ -74,24 +74,24 @@ def still(made: Any, *_: Any) -> None:
 
 def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
     """Adds a value from training images to the logits."""
-    return logits + (x @ made.centre())[:, None]
+    return logits + (x @ made.center())[:, None]
 
 
 def moved(made: Any, samples: Any, *_: Any) -> Any:
     """Adds a value from training images to the samples."""
-    return unit(samples + made.centre())
+    return unit(samples + made.center())
 
 
 def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
     """Stores a value from images as a plain attribute."""
     mean = task.features.mean((0, 1))
-    made.centre = lambda: mean
+    made.center = lambda: mean
 
 
 def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
     """Stores a value from images in a buffer that is not saved."""
     made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
-    made.centre = lambda: made.mean
+    made.center = lambda: made.mean
 
 
 def counting(made: Any, sound: Any, *_: Any) -> Any:
