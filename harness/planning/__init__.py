@@ -20,6 +20,7 @@ from harness.planning.configurations import (
     enumerate_configurations,
     plugins_text,
 )
+from harness.planning.division import divide_work, halve
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (

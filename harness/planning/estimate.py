@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from harness.config import StudyConfig
-from harness.planning.plan import Plan, TimeEstimate
+from harness.planning.division import divide_work
+from harness.planning.plan import Plan, TimeEstimate, Work
 from harness.resources import machine_resources, slots
 from harness.store import RunRecord, Tag
 
@@ -40,15 +41,17 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
-    places = slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    free_slots = slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    trials = divide_work(study, plan.work, plan.history, free_slots)
+
+    def time_of(work: Work) -> float:
+        return seconds_by_key.get(work.configuration.key, seconds) * len(work.seeds)
+
     return TimeEstimate(
-        seconds={
-            work.configuration.key: seconds_by_key.get(work.configuration.key, seconds)
-            * len(work.seeds)
-            for work in plan.work
-        },
+        seconds={work.configuration.key: time_of(work) for work in plan.work},
+        trials=tuple(map(time_of, trials)),
         proposals=(seconds * len(study.seeds),) * plan.proposals,
-        at_once=max(1, min(places, len(plan.work) + plan.proposals)),
+        at_once=max(1, min(free_slots, len(trials) + plan.proposals)),
         n_trials=len(finished),
     )
 

@@ -86,14 +86,16 @@ class TimeEstimate:
     It is an upper bound if the scheduler may stop trials early.
 
     Attributes:
-        seconds: Key of a configuration -> computation time of its missing seeds, in the order of
-            the trials.
+        seconds: Key of a configuration -> computation time of its missing seeds.
+        trials: Computation time of each trial, in their order. A configuration may be several
+            trials (harness.planning.division).
         proposals: Computation time of each configuration that the sampler will still propose.
         at_once: Number of trials that run concurrently on this machine.
         n_trials: Number of finished trials on which the estimate is based.
     """
 
     seconds: Mapping[str, float]
+    trials: tuple[float, ...]
     proposals: tuple[float, ...]
     at_once: int
     n_trials: int
@@ -101,7 +103,7 @@ class TimeEstimate:
     @property
     def compute(self) -> float:
         """Total computation time of all trials in seconds."""
-        return math.fsum((*self.seconds.values(), *self.proposals))
+        return math.fsum((*self.trials, *self.proposals))
 
     @property
     def wall(self) -> float:
@@ -111,7 +113,7 @@ class TimeEstimate:
         which matters if there are few trials.
         """
         busy = [0.0] * self.at_once
-        for seconds in (*self.seconds.values(), *self.proposals):
+        for seconds in (*self.trials, *self.proposals):
             heapq.heapreplace(busy, busy[0] + seconds + BETWEEN_TRIALS)
         return START + max(busy)
 

@@ -142,12 +142,12 @@ class TrialRunner:
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
         available = resources.machine_resources() if in_process else cluster_resources()
-        n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolved_resources(study.resources, available)
         resolved = study.model_copy(update={"resources": per_trial})
         free_slots = resources.slots(per_trial, available, max_trials)
+        trials = planning.divide_work(study, plan.work, history, free_slots)
 
         def max_concurrent() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.
@@ -160,7 +160,8 @@ class TrialRunner:
             return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._prints)
-        searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent)
+        searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
+        n_trials = len(trials) + plan.proposals
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,

@@ -135,7 +135,10 @@ class Monitor(tune.Callback):
         attempt.started = time.monotonic()
         work = attempt.work
         self._write_guarded(lambda: self.recorder.start(name, work))
-        self.view.start(name, work.configuration.label, len(work.seeds))
+        label, n_seeds = work.configuration.label, len(work.seeds)
+        if n_seeds < len(self.study.seeds):
+            label = f"{label} ({n_seeds} of {count(len(self.study.seeds), 'seed')})"
+        self.view.start(name, label, n_seeds)
 
     def _end(self, name: str) -> None:
         """Record and show how a trial ended. If that fails, close() marks it as interrupted."""

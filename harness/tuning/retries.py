@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from harness.messages import FAILED, FAILED_SEEDS, FINAL
-from harness.planning import Work
+from harness.planning import Work, halve
 from harness.ray import Death
 from harness.store import Failure, State
 from harness.wording import count
@@ -102,10 +102,10 @@ class Attempt:
         """Return the attempts that retry this one. [] if it was its last or would fail again."""
         seeds, failure = self.work.seeds, self.failure
         if failure is Failure.OUT_OF_MEMORY and len(seeds) > 1:
-            middle = len(seeds) // 2
-            halves = (seeds[:middle], seeds[middle:])  # the scheduler must not stop only one
-            works = [replace(self.work, seeds=half, may_stop=False) for half in halves]
-            return [Attempt(work, self.proposed) for work in works]
+            # the scheduler must not stop only one of them
+            return [
+                Attempt(half, self.proposed) for half in halve(replace(self.work, may_stop=False))
+            ]
         if failure is Failure.NODE_LOST and self.node_losses < NODE_RETRIES:
             return [replace(self, node_losses=self.node_losses + 1)]
         is_worker_death = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)

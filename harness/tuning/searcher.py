@@ -75,6 +75,7 @@ class StudySearcher(Searcher):
         history: RunHistory,
         make: ConfigurationMaker,
         max_concurrent: Callable[[], int],
+        trials: Sequence[Work] | None = None,
     ) -> None:
         """Create the searcher of one run.
 
@@ -85,6 +86,8 @@ class StudySearcher(Searcher):
             make: Maker of the study's configurations.
             max_concurrent: Function that returns the maximum number of concurrent trials, which
                 increases when nodes join the cluster.
+            trials: Trials that run the plan's work, see `divide_work`. Defaults to one per
+                configuration.
         """
         super().__init__()
         self._study, self._history, self.max_concurrent = study, history, max_concurrent
@@ -94,7 +97,7 @@ class StudySearcher(Searcher):
         # key of a configuration -> its attempts, without those that were retried
         self._attempts_of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
-        self._enqueue(map(Attempt, plan.work))
+        self._enqueue(map(Attempt, plan.work if trials is None else trials))
         self._proposals_left = plan.proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
         self._spare = iter(enumerate_configurations(make) if plan.proposals else ())
@@ -109,9 +112,12 @@ class StudySearcher(Searcher):
             if configuration.key in self._outcomes and not configuration.control
         ]
         self.sampler = make_sampler(study, ended, make)
-        for attempt in self._queue:
-            if self.sampler is not None and not attempt.work.configuration.control:
-                attempt.proposed = self.sampler.start(attempt.work.configuration)
+        for attempts in self._attempts_of.values():
+            configuration = attempts[0].work.configuration
+            if self.sampler is not None and not configuration.control:
+                proposed = self.sampler.start(configuration)
+                for attempt in attempts:
+                    attempt.proposed = proposed
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str

@@ -45,7 +45,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         PlanRow(Configuration("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
         PlanRow(Configuration("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
-    left = TimeEstimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, 12)
+    left = TimeEstimate({"b": 0.4, "c": 90.0}, (0.4, 90.0), (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
     planned(rows=rows, proposals=3, estimate=left, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()

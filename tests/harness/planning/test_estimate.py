@@ -85,6 +85,6 @@ SCHEDULES = told(__file__, "schedules.yaml")
 @pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)
 def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
-    trials = {str(place): seconds for place, seconds in enumerate(case["trials"])}
-    found = TimeEstimate(trials, tuple(case.get("proposals", ())), case["at_once"], 0)
-    assert found.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)
+    trials, proposals = tuple(case["trials"]), tuple(case.get("proposals", ()))
+    estimate = TimeEstimate({}, trials, proposals, case["at_once"], n_trials=0)
+    assert estimate.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)
