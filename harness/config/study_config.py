@@ -70,9 +70,9 @@ class Resources(Settings):
 
     @field_validator("gpus")
     @classmethod
-    def _shareable(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value % 1:
-            raise ValueError("must be less than 1, or an integer")
+    def _at_most_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1:
+            raise ValueError("must be <= 1: a trial uses one GPU, and more GPUs run more trials")
         return value
 
 

@@ -2,7 +2,8 @@
 
 - A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
 - A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
-- Out of memory: the trial is retried in two halves of its seeds, down to single seeds.
+- Out of memory: the trial is retried in two halves of its seeds, down to single seeds. Later trials
+  of the same methods begin with as few seeds (StudySearcher).
 
 Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
 the callbacks.

@@ -17,6 +17,7 @@ from harness.planning import (
     Plan,
     Work,
     enumerate_configurations,
+    halve,
     study_prunes,
 )
 from harness.ray import parse_death
@@ -48,6 +49,12 @@ def compute_outcome(
     counted = [seed for seed in seeds if seed in values or seed not in non_finite]
     value = fmean([values.get(seed, math.nan) for seed in counted]) if counted else math.nan
     return (state, value) if math.isfinite(value) else (State.FAIL, None)
+
+
+def _memory_class(configuration: Configuration) -> tuple[str, ...]:
+    """Return what configurations have in common that need about the same memory per seed."""
+    trial = configuration.trial
+    return trial.backbone, trial.generator.name, trial.finetuner.name
 
 
 class StudySearcher(Searcher):
@@ -94,6 +101,8 @@ class StudySearcher(Searcher):
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
+        # backbone, generator and fine-tuner -> number of seeds that are left after a lack of memory
+        self._seeds_that_fit: dict[tuple[str, ...], int] = {}
         # key of a configuration -> its attempts, without those that were retried
         self._attempts_of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
@@ -133,6 +142,7 @@ class StudySearcher(Searcher):
         if not self._queue:
             # running trials may change the sampler's proposals, or have to be retried
             return None if self._running else Searcher.FINISHED
+        self._divide_next()
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
@@ -155,6 +165,11 @@ class StudySearcher(Searcher):
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)
             self._enqueue(retries, first=True)
+            if len(retries) > 1:  # out of memory
+                memory_class = _memory_class(configuration)
+                n_seeds = max(len(retry.work.seeds) for retry in retries)
+                limit = self._seeds_that_fit.get(memory_class, n_seeds)
+                self._seeds_that_fit[memory_class] = min(limit, n_seeds)
         # seeds may be in several attempts; the outcome is known when the last one has ended
         elif all(other.state is not State.RUNNING for other in attempts):
             outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
@@ -176,6 +191,18 @@ class StudySearcher(Searcher):
             self._queue.extendleft(reversed(new))
         else:
             self._queue.extend(new)
+
+    def _divide_next(self) -> None:
+        """Halve the next attempt until it has no more seeds than its like can train at once."""
+        while True:
+            attempt = self._queue[0]
+            work = attempt.work
+            limit = self._seeds_that_fit.get(_memory_class(work.configuration), len(work.seeds))
+            if len(work.seeds) <= limit or (work.may_stop and study_prunes(self._study)):
+                return
+            self._queue.popleft()
+            self._attempts_of[work.configuration.key].remove(attempt)
+            self._enqueue([Attempt(half, attempt.proposed) for half in halve(work)], first=True)
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration under the study's seeds, or None."""

@@ -17,7 +17,15 @@ from harness.store import Failure, State
 from harness.tuning.monitor import Monitor
 from harness.tuning.retries import Attempt
 from tests.harness.fakes import make_study, truth
-from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
+from tests.harness.tuning.searchers import (
+    KL,
+    RANGE,
+    done,
+    drive,
+    optuna_trials,
+    searcher_of,
+    works,
+)
 from tests.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
@@ -98,6 +106,30 @@ def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, b
     value = truth(ConfigurationMaker(study, prints)(reported.params).trial, 0.5)  # type: ignore[arg-type]
     expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
     assert (reported.state, reported.value) == expected
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_later_trials_begin_with_as_many_seeds_as_fit(prints: Fingerprints, scheduler: str) -> None:
+    """A trial that the scheduler may stop begins with all seeds: its means must be comparable."""
+    study = make_study(
+        space={"generator.n_ctx": [4, 8, 16]}, seeds=5, scheduler={"name": scheduler}
+    )
+    searcher = searcher_of(study, prints)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", RAN_OUT)
+    seeds = [work.seeds for work in drive(searcher)]
+    halves = [(0, 1), (2, 3, 4)]
+    later = [(0, 1, 2, 3, 4)] if scheduler == "asha" else halves
+    assert seeds == [*halves, *later, *later]
+
+
+def test_lack_of_memory_says_nothing_about_other_methods(prints: Fingerprints) -> None:
+    """A trial of another fine-tuner begins with all seeds."""
+    study = make_study(space={"finetuner": ["coop", "clip_adapter"]}, seeds=4)
+    searcher = searcher_of(study, prints)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", RAN_OUT)
+    assert [work.seeds for work in drive(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=lambda case: case["reason"])
