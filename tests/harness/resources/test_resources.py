@@ -76,7 +76,7 @@ LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
         (16, 0, [SMALL, LARGE], None),
         (4, 0.25, [LARGE, GPU], None),
         (0.5, 0, [SMALL], None),
-        (1, 2, [SMALL, GPU], None),
+        (1, 1, [SMALL, GPU], None),
         (3, 0, [SMALL, SMALL], r"\(2 cores and 0 GPUs\), got cpus 3 and gpus 0"),
         (8, 1, [LARGE, GPU], r"\(16 cores and 0 GPUs; 4 cores and 2 GPUs\), got cpus 8 and gpus 1"),
         (1, 0, [], "must fit one machine"),
