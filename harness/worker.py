@@ -248,6 +248,29 @@ class Worker:
         }
 
 
+class SharedFeatures(Mapping[messages.Need, Any]):
+    """Feature sets in Ray's object store, which all workers of a node share without copying.
+
+    A node fetches a feature set when one of its trials first needs it.
+    """
+
+    def __init__(self, references: Mapping[messages.Need, Any]) -> None:
+        """Create the mapping from references to the feature sets."""
+        self._references = references
+
+    def __getitem__(self, need: messages.Need) -> Any:
+        """Return a feature set, whose arrays are read-only."""
+        return ray.get(self._references[need])
+
+    def __iter__(self) -> Iterator[messages.Need]:
+        """Iterate over the needs, without fetching features."""
+        return iter(self._references)
+
+    def __len__(self) -> int:
+        """Return the number of feature sets."""
+        return len(self._references)
+
+
 class ShipTrainable(tune.Trainable):
     """Adapter of Worker to Ray Tune.
 
@@ -263,15 +286,14 @@ class ShipTrainable(tune.Trainable):
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Get the features without copying, prepare the process, and begin its first trial.
+        """Prepare the process, and begin its first trial.
 
         SIGTERM is unblocked. It is blocked in Ray's processes, see
         harness.ray.session.block_sigterm. Processes that a plugin starts would inherit that, and
         multiprocessing ends them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        features = {key: ray.get(reference) for key, reference in self.shared.items()}
-        self._worker = Worker(features, **self.arguments)
+        self._worker = Worker(SharedFeatures(self.shared), **self.arguments)
         self._worker.begin(config)
 
     def step(self) -> dict[str, Any]:

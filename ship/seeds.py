@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ship.prefetch import Draw, Prefetcher, Request
 from ship.state import CheckpointError, State, capture, cpu_copy, require_tensor
 
 
@@ -74,28 +76,57 @@ class SeedRng:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._seeds_and_purpose = (tuple(seeds), purpose)
-        self._streams = [stream_of(seed, purpose) for seed in seeds]
+        self._seeds, self._purpose = tuple(seeds), purpose
         self._device = torch.device(device)
         self._dtype = dtype
+        self._draw: Draw = SeedDraws(seeds, purpose, dtype)
+        self._prefetcher: Prefetcher | None = None
 
     def at(self, step: int) -> "SeedRng":
         """Return new streams for one step. No state is carried over to the next step.
 
         The draws of a step do not depend on how much earlier steps drew.
         """
-        seeds, purpose = self._seeds_and_purpose
-        return SeedRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
+        rng = SeedRng(self._seeds, self._purpose_at(step), self._device, self._dtype)
+        if self._device.type != "cpu":  # on a CPU the step itself uses all cores
+            if self._prefetcher is None:
+                self._prefetcher = Prefetcher(
+                    lambda number: SeedDraws(self._seeds, self._purpose_at(number), self._dtype)
+                )
+            rng._draw = self._prefetcher.at(step)
+        return rng
 
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal noise, (seed, *shape)."""
-        draws = [torch.randn(shape, generator=s, dtype=self._dtype) for s in self._streams]
-        return to_device(torch.stack(draws), self._device)
+        return to_device(self._draw(("normal", shape)), self._device)
 
     def integers(self, high: int, size: int) -> Int[Tensor, "seed size"]:
         """Draw uniform integers in [0, high)."""
-        draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
-        return to_device(torch.stack(draws), self._device)
+        return to_device(self._draw(("integers", (high, size))), self._device)
+
+    def _purpose_at(self, step: int) -> str:
+        return f"{self._purpose}/{step}"
+
+
+class SeedDraws:
+    """Draws on the CPU from one stream per seed. The streams are created at the first draw."""
+
+    def __init__(self, seeds: Sequence[int], purpose: str, dtype: torch.dtype) -> None:
+        self._seeds, self._purpose, self._dtype = seeds, purpose, dtype
+
+    def __call__(self, request: Request) -> Tensor:
+        """Return what the streams draw for a request, (seed, ...)."""
+        kind, numbers = request
+        if kind == "normal":
+            return torch.stack(
+                [torch.randn(numbers, generator=s, dtype=self._dtype) for s in self._streams]
+            )
+        high, size = numbers
+        return torch.stack([torch.randint(high, (size,), generator=s) for s in self._streams])
+
+    @cached_property
+    def _streams(self) -> list[torch.Generator]:
+        return [stream_of(seed, self._purpose) for seed in self._seeds]
 
 
 def stream_of(seed: int, purpose: str) -> torch.Generator:
@@ -137,6 +168,8 @@ class BatchStream:
         self._size = size
         self._purpose = purpose
         self._epoch_steps = epoch_steps
+        # seed -> shuffle -> indices, of the shuffles of each seed's last step
+        self._shuffled: dict[int, dict[int, Tensor]] = {seed: {} for seed in seeds}
 
     def at(self, step: int) -> Int[Tensor, "seed size"]:
         """Return the indices of every seed for a step, on the CPU.
@@ -153,9 +186,16 @@ class BatchStream:
             shuffles_of_epoch = math.ceil(self._epoch_steps * self._size / count)
             first = epoch * shuffles_of_epoch * count + step_of_epoch * self._size
         shuffles = range(first // count, (first + self._size - 1) // count + 1)
-        streams = (stream_of(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
-        drawn = torch.cat([torch.randperm(count, generator=stream) for stream in streams])
-        return drawn[first % count :][: self._size]
+        earlier = self._shuffled[seed]
+        self._shuffled[seed] = {
+            shuffle: earlier[shuffle] if shuffle in earlier else self._shuffle(shuffle, count, seed)
+            for shuffle in shuffles
+        }
+        indices = torch.cat([*self._shuffled[seed].values()])
+        return indices[first % count :][: self._size]
+
+    def _shuffle(self, number: int, count: int, seed: int) -> Int[Tensor, " count"]:
+        return torch.randperm(count, generator=stream_of(seed, f"{self._purpose}/{number}"))
 
 
 def gather_rows(

@@ -63,9 +63,11 @@ class FrozenCLIP:
     ) -> None:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        self._model: Any = model.to(device).eval().requires_grad_(False)
+        model = model.eval().requires_grad_(False)
         config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
-        self.fingerprint = fingerprint(self._model, config, read_with)
+        # before the weights are on the device, from which they would be copied back
+        self.fingerprint = fingerprint(model, config, read_with)
+        self._model: Any = model.to(device)
         # fp32 and tf32 leave the weights unchanged
         reduced = torch.bfloat16 if precision == "bf16" else None
         self.text = build_tower(self._model, tokenizer, reduced)

@@ -5,7 +5,7 @@ configurations), bench_answers (how often an answer makes a false claim), bench_
 often each claim is false, by the distribution of the noise), bench_launches (kernel launches of a
 step, counted on an emulated GPU), bench_idle (cost of trials for their driver), bench_trial (speed
 of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch),
-bench_search (how many trials samplers need).
+bench_search (how many trials samplers need), bench_draws (random numbers in a thread).
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.config import load_study
 from tests.bench import (
     bench_answers,
+    bench_draws,
     bench_idle,
     bench_search,
     bench_selection,
@@ -32,6 +33,7 @@ def main() -> None:
     """Run each benchmark with its smallest sizes."""
     for bench in (
         bench_answers,
+        bench_draws,
         bench_statistics,
         bench_trial,
         bench_search,

@@ -30,6 +30,17 @@ def test_batches_contain_all_items_equally_often(counts: list[int], size: int) -
         assert len(times) == count and int(times.max() - times.min()) <= 1
 
 
+def test_each_shuffle_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the same shuffle reuses it; an earlier step draws it again."""
+    sizes: list[int] = []
+    permute = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n, **k: sizes.append(n) or permute(n, **k))
+    stream = BatchStream([6, 4], 2, [0, 1], "batches")
+    batches = [stream.at(step) for step in range(3)]
+    assert sizes == [6, 4, 4]  # the third step begins the second seed's next shuffle
+    assert torch.equal(stream.at(0), batches[0]) and sizes == [6, 4, 4, 4]
+
+
 @given(count=st.integers(1, 9), size=st.integers(1, 7), seed=st.integers(0, 3))
 def test_drop_last_shuffles_again_in_each_epoch(count: int, size: int, seed: int) -> None:
     """No row occurs twice in an epoch, and each epoch has its own shuffle."""

@@ -230,3 +230,13 @@ def test_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
     assert failed["failure"] is Failure.ERROR
     assert failed["reason"].startswith(f"ValueError: this node has {code_version()}, and the ")
     assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
+
+
+def test_features_are_fetched_when_a_trial_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other trials stay where they are."""
+    fetched: list[Any] = []
+    monkeypatch.setattr("harness.worker.ray.get", lambda ref: fetched.append(ref) or f"<{ref}>")
+    needs = [Need("pocket", name, 0, "") for name in ("a", "b")]
+    features = SharedFeatures(dict(zip(needs, ("ref a", "ref b"), strict=True)))
+    assert (len(features), list(features), fetched) == (2, needs, [])
+    assert features[needs[1]] == "<ref b>" and fetched == ["ref b"]
