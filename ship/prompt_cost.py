@@ -31,15 +31,27 @@ def prompt_cost(name: str) -> float:
     These are the floating-point operations of the text tower's matrix products. A causal tower
     computes about PROMPT_TOKENS positions per prompt, a bidirectional one its whole context.
     """
-    return _prompt_operations(name) / _prompt_operations("ViT-B-16")
+    return prompt_operations(name) / prompt_operations("ViT-B-16")
 
 
-def _prompt_operations(name: str) -> float:
-    """Return the operations of a prompt's products in the blocks, up to a constant factor."""
-    text = text_settings(name)
-    tokens, seen = PROMPT_TOKENS, _PACKED_TOKENS
-    if is_bidirectional(name):
-        tokens = seen = text.context_length
+def prompt_tokens(name: str, n_own: int = 0) -> int:
+    """Return the number of tokens that a backbone computes per prompt.
+
+    Args:
+        name: Name of the backbone.
+        n_own: Tokens before the class name that are not shared by the prompts: SOT and contexts.
+    """
+    return text_settings(name).context_length if is_bidirectional(name) else PROMPT_TOKENS + n_own
+
+
+def prompt_operations(name: str, n_own: int = 0) -> float:
+    """Return the floating-point operations of a prompt's products in the blocks, forward only.
+
+    An addition and a multiplication count as two operations. The number is an upper bound, because
+    the last block computes only EOT's output. The arguments are those of `prompt_tokens`.
+    """
+    text, tokens = text_settings(name), prompt_tokens(name, n_own)
+    seen = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
     attention_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
     scores_and_mixing = 2 * seen * text.width
-    return float(text.layers * tokens * (attention_and_mlp + scores_and_mixing))
+    return float(2 * text.layers * tokens * (attention_and_mlp + scores_and_mixing))

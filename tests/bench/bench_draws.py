@@ -48,16 +48,13 @@ def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
     def draw_in_step(number: int) -> Tensor:
         return draws_at(number)(request)
 
-    times: list[tuple[float, float, float]] = []
-    for _ in range(rounds):
-        prefetcher = Prefetcher(draws_at)
-        times.append(
-            (
-                seconds_per_step(launch_only, n_steps),
-                seconds_per_step(draw_in_step, n_steps),
-                seconds_per_step(lambda number: prefetcher.at(number)(request), n_steps),
-            )
-        )
+    prefetcher = Prefetcher(draws_at)
+
+    def draw_ahead(number: int) -> Tensor:
+        return prefetcher.at(number)(request)
+
+    ways = (launch_only, draw_in_step, draw_ahead)
+    times = [[seconds_per_step(way, n_steps) for way in ways] for _ in range(rounds)]
     without, before, after = (1000 * median(column) for column in zip(*times, strict=True))
     ratios = sorted(thread / in_step for _, in_step, thread in times)
     return (

@@ -18,12 +18,13 @@ from harness.messages import (
     FAILED,
     FINAL,
     LAST_VALUE,
+    Need,
     needs_of,
     trial_spec,
 )
 from harness.method import code_version
 from harness.store import Failure
-from harness.worker import Worker
+from harness.worker import SharedFeatures, Worker
 from ship.configs import FINETUNERS
 from ship.plugins import load_plugin
 from ship.registry import Origin

@@ -1,0 +1,169 @@
+"""Cost of a trial on a GPU, computed from its configuration without running it.
+
+Counted are the prompts that pass through the text tower: those of a generator, those of a
+fine-tuner that learns prompts, and the synthetic features of each step. Everything else is small
+next to them. The numbers of kernel launches were counted on an emulated GPU
+(tests/bench/bench_launches.py), and operations are checked against torch's counter.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ship.architectures import text_settings
+from ship.prompt_cost import prompt_operations, prompt_tokens
+from ship.trial_config import TrialConfig
+
+# Number of generator ages that selection "authors" compares. It trains a fine-tuner at each.
+_AGES = 5
+# Launches of a pass of prompts through the tower: a constant and a number per block. Backward
+# passes include the optimizer.
+_FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
+# A step on cached features alone.
+_SMALL_STEP = 60
+# Saved activations of a token in one block, in multiples of the tower's width.
+_SAVED = 22
+_BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """Cost of a trial.
+
+    Attributes:
+        operations: Floating-point operations, for all seeds.
+        launches: Kernel launches. Seeds that are trained together share them.
+        memory: Memory for the activations of a training step in bytes, for all seeds.
+    """
+
+    operations: float
+    launches: float
+    memory: float
+
+    def seconds(self, rate: float, launch: float) -> float:
+        """Return the time on a GPU whose kernels wait for nothing but their operations.
+
+        Args:
+            rate: Operations per second.
+            launch: Seconds per kernel launch. Launches and operations overlap.
+        """
+        return max(self.operations / rate, self.launches * launch)
+
+
+def trial_cost(
+    config: TrialConfig, n_classes: int, n_seeds: int, per_class: float = 0
+) -> TrialCost:
+    """Compute the cost of a trial.
+
+    Args:
+        config: Configuration of the trial.
+        n_classes: Number of classes of its dataset.
+        n_seeds: Number of seeds that are trained together.
+        per_class: Mean number of training images per class. It counts if the configuration has no
+            shots.
+
+    Returns:
+        The cost. Methods without prompts count only the launches of their steps.
+
+    Example:
+        >>> config = TrialConfig(backbone="ViT-B-16", shots=16)
+        >>> cost = trial_cost(config, n_classes=100, n_seeds=5)
+        >>> cost.operations > 1e15 and cost.launches > 1e6
+        True
+    """
+    passes, text = (
+        [*_passes(config, n_classes, config.shots or per_class)],
+        text_settings(config.backbone),
+    )
+    blocks = int(text.layers)
+    saved = _SAVED * _BYTES * int(text.width) * blocks
+    return TrialCost(
+        operations=n_seeds * sum(each.operations for each in passes),
+        launches=sum(each.launches(blocks) for each in passes),
+        memory=n_seeds * saved * max((each.saved_tokens for each in passes), default=0),
+    )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Passes of prompts through the text tower, repeated in every step.
+
+    Attributes:
+        steps: Number of steps.
+        backbone: Name of the backbone.
+        prompts: Number of prompts per step and seed. 0 for a step on cached features.
+        n_own: Tokens before the class name that are not shared by the prompts.
+        trains: Whether a backward pass follows.
+    """
+
+    steps: int
+    backbone: str
+    prompts: int
+    n_own: int = 0
+    trains: bool = True
+
+    @property
+    def operations(self) -> float:
+        """Operations of all steps. The weights are frozen, so backward costs as much as forward."""
+        passes = 2 if self.trains else 1
+        return passes * self.steps * self.prompts * prompt_operations(self.backbone, self.n_own)
+
+    @property
+    def saved_tokens(self) -> int:
+        """Number of tokens whose activations a step keeps for its backward pass."""
+        return self.trains * self.prompts * prompt_tokens(self.backbone, self.n_own)
+
+    def launches(self, blocks: int) -> int:
+        """Return the kernel launches of all steps in a tower with this many blocks."""
+        constant, per_block = _FORWARD_AND_BACKWARD if self.trains else _FORWARD
+        return self.steps * (constant + per_block * blocks if self.prompts else _SMALL_STEP)
+
+
+def _passes(config: TrialConfig, n_classes: int, shots: float) -> Iterator[_Pass]:
+    """Iterate over the passes of all stages of a trial."""
+    n_base = math.ceil(n_classes / 2) if config.protocol == "base_to_new" else n_classes
+    trained = [(n_base, n_classes)]  # classes with images, and classes with prompts, of each stage
+    if config.selection == "pseudo_new":
+        trained.insert(0, (math.ceil(n_base * (1 - config.pseudo_new_fraction)), n_base))
+    for n_seen, n_all in trained:
+        rows = math.ceil(n_seen * shots)
+        yield from _generator_passes(config, rows)
+        for _ in range(_AGES if config.selection == "authors" else 1):
+            yield from _finetuner_passes(config, rows, n_seen, n_all)
+
+
+def _generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:
+    """Iterate over the passes of training a generator on some features."""
+    generator, backbone = config.generator, config.backbone
+    epochs, n_ctx = getattr(generator, "epochs", 0), getattr(generator, "n_ctx", None)
+    if not epochs:
+        return
+    batch = min(getattr(generator, "batch_size", rows), rows)
+    steps = epochs * math.ceil(rows / batch)
+    prompts, n_own = (0, 0) if n_ctx is None else (batch, 1 + n_ctx)
+    yield _Pass(steps, backbone, prompts, n_own)
+    if n_critic := getattr(generator, "n_critic", 0):
+        yield _Pass(steps * n_critic, backbone, prompts, n_own, trains=False)
+
+
+def _finetuner_passes(config: TrialConfig, rows: int, n_seen: int, n_all: int) -> Iterator[_Pass]:
+    """Iterate over the passes of training a fine-tuner on real and synthetic features."""
+    finetuner, generator, backbone = config.finetuner, config.generator, config.backbone
+    if not (epochs := getattr(finetuner, "epochs", 0)):
+        return
+    batch = min(getattr(finetuner, "batch_size", rows), rows)
+    steps = epochs * math.ceil(rows / batch)
+    n_ctx = getattr(finetuner, "n_ctx", None)
+    n_prompted = n_all if generator.name != "none" else n_seen
+    if n_ctx is None:
+        yield _Pass(steps, backbone, 0)
+    elif finetuner.name == "cocoop":  # prompts of its own for each image
+        yield _Pass(steps, backbone, batch * n_prompted, 1 + n_ctx)
+    else:
+        own = 1 + n_ctx if getattr(finetuner, "class_specific", False) else 0
+        yield _Pass(steps, backbone, n_prompted, own)
+        yield _Pass(epochs // config.eval_every, backbone, n_all, own, trains=False)
+    prompt_ctx = getattr(generator, "n_ctx", None)
+    if prompt_ctx is not None and config.synthetic.resample:
+        synthetic = max(1, round(config.synthetic.ratio * batch))
+        yield _Pass(steps, backbone, synthetic, 1 + prompt_ctx, trains=False)
