@@ -22,6 +22,7 @@ from harness.store import (
 )
 from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
+from harness.study.gpu_cost import gpu_cost_lines
 from harness.study_files import file_label
 from harness.wording import count
 from ship.architectures import text_settings, truncate_texts
@@ -189,6 +190,8 @@ def plan_study(
         notes += cost_lines(study, plan)
         notes += prompt_lines(study, plan, prints)
         plan = _add_estimate(state, finished_runs)
+        if plan.estimate is None:
+            notes += gpu_cost_lines(plan, prints)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 

@@ -5,7 +5,8 @@ configurations), bench_answers (how often an answer makes a false claim), bench_
 often each claim is false, by the distribution of the noise), bench_launches (kernel launches of a
 step, counted on an emulated GPU), bench_idle (cost of trials for their driver), bench_trial (speed
 of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch),
-bench_search (how many trials samplers need), bench_draws (random numbers in a thread).
+bench_search (how many trials samplers need), bench_draws (random numbers in a thread),
+bench_costs (operations and launches of the packaged studies with real backbones).
 """
 
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from harness.config import load_study
 from tests.bench import (
     bench_answers,
+    bench_costs,
     bench_draws,
     bench_idle,
     bench_search,
@@ -33,6 +35,7 @@ def main() -> None:
     """Run each benchmark with its smallest sizes."""
     for bench in (
         bench_answers,
+        bench_costs,
         bench_draws,
         bench_statistics,
         bench_trial,

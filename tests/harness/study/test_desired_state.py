@@ -15,9 +15,11 @@ from harness.planning.changes import StudyChanged
 from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
+from harness.study.gpu_cost import gpu_cost_lines
 from harness.study.state import cost_lines, plan_study, prompt_lines
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
+from ship.trial_cost import trial_cost
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeImages, make_study
@@ -133,3 +135,19 @@ def test_plan_names_backbones_with_expensive_prompts() -> None:
     ]
     fixed = make_study(**given, finetuner="clip_adapter")
     assert cost_lines(fixed, None) == []
+
+
+def test_plan_counts_what_trials_cost_on_a_gpu(tmp_path: Path) -> None:
+    """Only those with another backbone than the packaged one."""
+    images = FakeImages("mine", "d", "", tuple(map(str, range(100))))
+    prints = Fingerprints(MethodFunctions(load_dataset=lambda *_: images), None, tmp_path)
+    keys: dict[str, Any] = {"shots": 16, "selection": "none"}
+    rows = tuple(
+        PlanRow(Configuration("k", TrialConfig(backbone=backbone, **keys)), (0, 1))
+        for backbone in ("pocket", "ViT-B-16:openai")
+    )
+    (line,) = gpu_cost_lines(Plan(rows, (), 0), prints)
+    assert line.startswith("counted for 1 trial on a GPU: ")
+    cost = trial_cost(rows[1].configuration.trial, n_classes=100, n_seeds=2)
+    assert f"{cost.operations / 1e15:.3g} PFLOP, {cost.launches / 1e6:.3g} million" in line
+    assert gpu_cost_lines(Plan(rows[:1], (), 0), prints) == []
