@@ -112,6 +112,11 @@ def few(split: Split, n: int) -> Split:
 @pytest.fixture(scope="session")
 def photos() -> ImageDataset:
     """A few photos of the first classes."""
+    return few_photos()
+
+
+def few_photos() -> ImageDataset:
+    """Return a few photos of the first classes."""
     whole = load_dataset("photos")
     splits = {name: few(whole.splits[name], n) for name, n in PHOTOS.items()}
     return replace(whole, splits=splits, class_names=whole.class_names[:CLASSES])
