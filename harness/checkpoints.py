@@ -47,11 +47,11 @@ def storage_uri(requested: str | None, cache_dir: Path) -> str:
     Raises:
         StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
     """
-    place = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
-    if MALFORMED_URI.match(place):
-        scheme = place.partition(":")[0]
-        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {place!r}")
-    return place if "://" in place else str(Path(place).absolute())
+    uri = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    if MALFORMED_URI.match(uri):
+        scheme = uri.partition(":")[0]
+        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {uri!r}")
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,16 @@ _SHORT: Final = "/tmp"  # Ray's default folder
 
 
 @contextmanager
-def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
+def environment(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
     """Set environment variables inside the context, and restore them afterwards.
 
     Args:
         settings: Name -> value.
-        over: Whether to replace variables that are already set.
+        override: Whether to replace variables that are already set.
     """
-    variables = {name: value for name, value in settings.items() if over or name not in os.environ}
+    variables = {
+        name: value for name, value in settings.items() if override or name not in os.environ
+    }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -91,14 +93,14 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
     try:
         about = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
-        place = f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+        lock_id = f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if not wait and isinstance(error, BlockingIOError | PermissionError):
                 raise BlockingIOError(*error.args) from error
-            place = ""
-        yield place
+            lock_id = ""
+        yield lock_id
     finally:
         os.close(file)
 
@@ -149,10 +151,10 @@ def scratch_folder(longest: int | None = None) -> Iterator[Path]:
     Raises:
         UserError: The folder cannot be created.
     """
-    place = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
+    parent = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError as error:  # a full disk, or no writable folder
             raise no_temporary(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -178,8 +180,8 @@ def no_temporary(error: OSError) -> UserError:
 def remove_stale_folders() -> None:
     """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
-        for place in set(_places()):
-            for folder in Path(place).glob(f"{PREFIX}*"):
+        for parent in set(_places()):
+            for folder in Path(parent).glob(f"{PREFIX}*"):
                 with suppress(OSError):
                     _remove_if_dead(folder)
 
@@ -191,8 +193,8 @@ def _places() -> list[str]:
 
 def _short_place(most: int) -> str | None:
     """Return the first folder for scratch_folder() whose path has at most `most` bytes, or None."""
-    short = (place for place in _places() if len(os.fsencode(place)) <= most)
-    return next((place for place in short if Path(place).is_dir()), None)
+    parents = (path for path in _places() if len(os.fsencode(path)) <= most)
+    return next((path for path in parents if Path(path).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -70,7 +70,7 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
 
 
 def load_dataset(
-    name: str, data_root: Path | None, cache_dir: Path, **reading: Any
+    name: str, data_root: Path | None, cache_dir: Path, **options: Any
 ) -> "ImageDataset":
     """Call ship.datasets.load_dataset, which caches hashes of images in `cache_dir`.
 
@@ -78,12 +78,12 @@ def load_dataset(
         name: Name of the dataset.
         data_root: Folder of the datasets. None if the dataset needs none.
         cache_dir: Cache folder.
-        reading: Fields of ship.datasets.ImageFolder, for a custom image folder.
+        options: Fields of ship.datasets.ImageFolder, for a custom image folder.
     """
     from ship.datasets import ImageFolder
     from ship.datasets import load_dataset as load
 
-    return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
+    return load(name, data_root, cache_dir / "digests", ImageFolder(**options))
 
 
 def extract(*args: Any) -> "FeatureSet":

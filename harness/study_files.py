@@ -97,7 +97,7 @@ def find_space(path_or_name: str | Path) -> Path:
 def _refusal(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, with a suggestion and all packaged studies."""
     names = packaged_names()
-    return ConfigError([replace(fault, choices=names, near=nearest(name, names)).text])
+    return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
 
 
 def file_label(path: Path) -> str:

@@ -135,8 +135,8 @@ class Worker:
         if messages.FINAL in result:
             (final,) = result[messages.FINAL]
             final["metrics"][Cost.SECONDS] = self._seconds
-            plain = {name: value for name, value in final.items() if name != "files"}
-            notes: Notes = {messages.FINAL: json.dumps(plain)}
+            numbers = {name: value for name, value in final.items() if name != "files"}
+            notes: Notes = {messages.FINAL: json.dumps(numbers)}
             self._checkpoints.finish(self._epochs, final["files"], notes)
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}

@@ -70,8 +70,8 @@ def select_shared_classes(
     shared = (counts[0] > 0) & (counts[1] > 0)
     number = shared.cumsum(0) - 1
 
-    def restricted(whole: LabeledSet) -> LabeledSet:
-        part = whole.rows(shared[whole.labels])
+    def restricted(sample: LabeledSet) -> LabeledSet:
+        part = sample.rows(shared[sample.labels])
         numbered = LabeledSet(part.features, number[part.labels])
         return numbered.rows(draw_evenly(numbered.labels, MAX_FEATURES, generator))
 
@@ -98,8 +98,8 @@ def draw_evenly(
     rank = rank_within_class(labels, generator)
     # the random fraction shuffles rows of the same rank, so that no class is preferred
     order = (rank + torch.rand(len(labels), generator=generator, dtype=torch.float64)).argsort()
-    kept: Tensor = order[:size].sort().values
-    return kept
+    indices: Tensor = order[:size].sort().values
+    return indices
 
 
 def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
@@ -124,8 +124,8 @@ def balance_classes(
     limit = torch.minimum(synthetic.counts, real.counts)
     limit = torch.where(limit < 2, 0, limit)
 
-    def cut(whole: LabeledSet) -> LabeledSet:
-        return whole.rows(rank_within_class(whole.labels, generator) < limit[whole.labels].cpu())
+    def cut(sample: LabeledSet) -> LabeledSet:
+        return sample.rows(rank_within_class(sample.labels, generator) < limit[sample.labels].cpu())
 
     return cut(synthetic), cut(real)
 

@@ -242,7 +242,7 @@ def _seen_and_unseen(
 
 
 def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """Return plain and calibrated S, U and H of a seed, the area under its curve, the constant."""
+    """Return a seed's S, U and H (also calibrated), the area under its curve, and the constant."""
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
     # S and U when none to all of the lowest margins are predicted as unseen; ties switch together
@@ -256,11 +256,11 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
         means = harmonic_mean(curve_seen, curve_unseen)
         best = constants[means >= means.max() - 1e-12]
         constant = float(best[best.abs().argmin()])
-    plain, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
+    uncalibrated, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
     fractions = {
-        "seen": plain[0],
-        "unseen": plain[1],
-        "harmonic_mean": harmonic_mean(*plain),
+        "seen": uncalibrated[0],
+        "unseen": uncalibrated[1],
+        "harmonic_mean": harmonic_mean(*uncalibrated),
         "calibrated_seen": calibrated[0],
         "calibrated_unseen": calibrated[1],
         "calibrated_harmonic_mean": harmonic_mean(*calibrated),

@@ -106,9 +106,9 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     # a matrix decomposition fails for all seeds if one has non-finite features
     sound = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
     features, labels = features[sound], labels[sound]
-    real = [images.features[rows[place]] for place in sound]
-    classes = [images.labels[rows[place]] for place in sound]
-    draws = SeedRng([seeds[place] for place in sound], "quality/draws")
+    real = [images.features[rows[i]] for i in sound]
+    classes = [images.labels[rows[i]] for i in sound]
+    draws = SeedRng([seeds[i] for i in sound], "quality/draws")
     measured: dict[str, Tensor] = {}
     if sound:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
@@ -119,8 +119,8 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
     metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
-    places = torch.tensor(sound, dtype=torch.long)
-    return {name: missing.index_copy(0, places, value) for name, value in metrics.items()}
+    seed_indices = torch.tensor(sound, dtype=torch.long)
+    return {name: missing.index_copy(0, seed_indices, value) for name, value in metrics.items()}
 
 
 def _class_means(
@@ -137,7 +137,7 @@ def _recognized(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
-    available: Bool[Tensor, " n_cls"] | None,
+    allowed_classes: Bool[Tensor, " n_cls"] | None,
 ) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
@@ -145,9 +145,9 @@ def _recognized(
     """
     scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
-    if available is not None:
-        scores = scores.masked_fill(~available, -torch.inf)
-        counted = available[labels]
+    if allowed_classes is not None:
+        scores = scores.masked_fill(~allowed_classes, -torch.inf)
+        counted = allowed_classes[labels]
     correct = (scores.argmax(-1) == labels) & counted
     return (100 * correct.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 
@@ -343,7 +343,7 @@ def effective_rank(rows: LabeledSet) -> float:
     if float(centered.square().sum()) <= NO_SPREAD * len(centered):
         return 0.0
     # both matrices of products have the same non-zero eigenvalues: use the smaller one
-    wide = len(centered) < centered.shape[1]
-    products = centered @ centered.T if wide else centered.T @ centered
+    has_fewer_rows = len(centered) < centered.shape[1]
+    products = centered @ centered.T if has_fewer_rows else centered.T @ centered
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)
     return float(torch.special.entr(spectrum / spectrum.sum()).sum().exp())

@@ -224,9 +224,9 @@ def _settings_fault(error: PydanticUserError) -> str:
     if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {format_error(error)}"
     name = attribute[1]
-    near = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
+    hint = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
     advice = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
-    return f": attribute {name} of a settings class has no type annotation{near}. {advice}"
+    return f": attribute {name} of a settings class has no type annotation{hint}. {advice}"
 
 
 def format_error(error: BaseException) -> str:

@@ -24,12 +24,12 @@ class Requirement(NamedTuple):
 
     Attributes:
         key: Dotted name of the key; "targets[1]" is an item of a list.
-        must: Text that follows the key in a message: "must be given ...".
+        rule: Text that follows the key in a message: "must be given ...".
         choices: Allowed values, if they are a list of names.
     """
 
     key: str
-    must: str
+    rule: str
     choices: tuple[str, ...] = ()
 
 
@@ -114,7 +114,7 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
 
 def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     """Require that the objective is a metric that selection can measure on its images."""
-    known = OBJECTIVES[trial.protocol]
+    objectives = OBJECTIVES[trial.protocol]
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
@@ -123,9 +123,9 @@ def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     elif selection in SEEN_SELECTIONS and objective != seen_only:
         text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
         yield Requirement("objective", text)
-    elif objective not in known:
+    elif objective not in objectives:
         text = f"must be a metric of protocol {trial.protocol}"
-        yield Requirement("objective", text, known)
+        yield Requirement("objective", text, objectives)
 
 
 def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:

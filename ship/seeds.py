@@ -255,10 +255,10 @@ class SeedOptimizer:
     def state_dict(self) -> State:
         """Return the inner optimizer's state of each parameter, as copies on the CPU."""
         state = {}
-        for place, parameter in enumerate(self._parameters()):
+        for i, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f"{place}.{name}"] = cpu_copy(value)
+                    state[f"{i}.{name}"] = cpu_copy(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -269,15 +269,15 @@ class SeedOptimizer:
         """
         parameters = self._parameters()
         for key, value in state.items():
-            place, _, name = key.partition(".")
-            if not place.isdecimal() or int(place) >= len(parameters):
-                raise CheckpointError(f"the optimizer has no parameter {place}")
-            parameter = parameters[int(place)]
+            number, _, name = key.partition(".")
+            if not number.isdecimal() or int(number) >= len(parameters):
+                raise CheckpointError(f"the optimizer has no parameter {number}")
+            parameter = parameters[int(number)]
             if value.ndim and value.shape != parameter.shape:
                 expected = f"shape {[*parameter.shape]}"
                 got = [*value.shape]
                 raise CheckpointError(
-                    f"{name} of parameter {place} must have {expected}, got {got}"
+                    f"{name} of parameter {number} must have {expected}, got {got}"
                 )
             # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
@@ -318,7 +318,7 @@ class SeedState:
         Raises:
             CheckpointError: An existing tensor is missing, or has another shape or type.
         """
-        known = {
+        tensors = {
             name: require_tensor(state, name, like).to(like) for name, like in self.tensors.items()
         }
-        self.tensors = {**state, **known}
+        self.tensors = {**state, **tensors}

@@ -74,15 +74,15 @@ class FeatureSet:
         """
         return self.only(*_first_labels(n, len(self.class_names), self.n_seen))
 
-    def only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
+    def only(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
         """Return the dataset with some of its classes only, relabeled 0, 1, ... in that order.
 
         Args:
-            kept: Labels of the classes to keep.
+            labels_to_keep: Labels of the classes to keep.
             n_seen: Number of officially seen classes among them.
         """
         new_label = np.full(len(self.class_names), -1)
-        new_label[kept] = np.arange(len(kept))
+        new_label[labels_to_keep] = np.arange(len(labels_to_keep))
         arrays = {}
         for split in ("train", "val", "test"):
             labels = new_label[getattr(self, f"{split}_labels")]
@@ -90,7 +90,7 @@ class FeatureSet:
             # arrays that keep all rows are shared, not copied
             arrays[split] = getattr(self, split)[slice(None) if rows.all() else rows]
             arrays[f"{split}_labels"] = labels[rows]
-        names = tuple(self.class_names[label] for label in kept)
+        names = tuple(self.class_names[label] for label in labels_to_keep)
         return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
@@ -135,10 +135,10 @@ def studied_labels(
     order, unseen = np.arange(len(names)), config.unseen_class
     if config.protocol == "single_unseen" and unseen is not None:
         if unseen not in names:
-            near = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
+            suggestions = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
             raise ValueError(
                 f"unseen_class must be a class of {config.dataset}, got {unseen!r} "
-                f"(nearest: {near})"
+                f"(nearest: {suggestions})"
             )
         last = names.index(unseen)
         # as the only unseen class it is kept by every max_classes

@@ -318,9 +318,7 @@ class EpochMetrics:
     def __post_init__(self) -> None:
         for name, values in self.per_seed.items():
             reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
-            bad = [
-                place for place, value in enumerate(values) if not self._is_allowed(place, value)
-            ]
+            bad = [i for i, value in enumerate(values) if not self._is_allowed(i, value)]
             if bad:
                 raise NonFiniteLoss(dict.fromkeys(bad, reason))
 
@@ -328,7 +326,7 @@ class EpochMetrics:
         """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_seed[name] if value is not None]
 
-    def _is_allowed(self, place: int, value: float | None) -> bool:
-        if place in self.failed or value is None:
-            return place in self.failed and value is None
+    def _is_allowed(self, seed_index: int, value: float | None) -> bool:
+        if seed_index in self.failed or value is None:
+            return seed_index in self.failed and value is None
         return math.isfinite(value)

@@ -31,10 +31,10 @@ class SweepGroup(CommandGroup):
         """
         resolved = super().resolve_command(ctx, args)
         name, command, _ = resolved
-        available = {option for param in command.params for option in param.opts}
+        options = {option for param in command.params for option in param.opts}
         lines = [
             f"{option} is an option of {name}. Use ship-sweep {name} ... {option}"
-            if option in available
+            if option in options
             else f"{option} cannot be combined with the command {name}"
             for option in _used_options(ctx)
         ]

@@ -111,9 +111,9 @@ def run_check(name: str, data_root: Path | None) -> None:
 
     folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
-        known = [*GENERATORS, *FINETUNERS, *DATASETS]
+        names = [*GENERATORS, *FINETUNERS, *DATASETS]
         rule = "must be a generator, a fine-tuner or a dataset"
-        fault = Fault("METHOD", rule, name, near=nearest(name, known)).text
+        fault = Fault("METHOD", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0

@@ -278,7 +278,7 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
             levels = space[name].enumerate() if name in choices else None
             if name not in choices:
                 rule = "must be another factor of the space"
-                yield Fault(path, rule, choices=tuple(choices), near=nearest(name, choices))
+                yield Fault(path, rule, choices=tuple(choices), suggestion=nearest(name, choices))
             elif levels is None:
                 yield Fault(path, "must be a factor with choices, step or levels")
             else:

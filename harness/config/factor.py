@@ -149,8 +149,8 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     spacing = factor.spacing
     # levels at steps are rounded to six digits
     level = low + round((value - low) / spacing) * spacing if spacing else value
-    near = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
-    return low <= value <= high and near
+    is_close = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
+    return low <= value <= high and is_close
 
 
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:

@@ -103,8 +103,8 @@ def load_study(
 
 def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """Return the valid part of a YAML's mapping in long form as a study, and the faults."""
-    known = (*STUDY_KEYS, *TRIAL_KEYS)
-    faults = [_unknown(key, _KNOWN, key, known) for key in tree if key not in known]
+    keys = (*STUDY_KEYS, *TRIAL_KEYS)
+    faults = [_unknown(key, _KNOWN, key, keys) for key in tree if key not in keys]
     if tree["space"] == {}:
         choices = _in_short(trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
@@ -134,8 +134,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
-        near = nearest(group, groups)
-        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, near=near))
+        suggestion = nearest(group, groups)
+        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, suggestion=suggestion))
     for group in METHODS:
         for level, options in variants.get(group, {}).items():
             if "name" in options:  # the level is the name
@@ -146,8 +146,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
             if key not in OWN_KEYS:
-                near = nearest(key, OWN_KEYS)
-                faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, near=near))
+                suggestion = nearest(key, OWN_KEYS)
+                faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, suggestion=suggestion))
                 del options[key]
             elif key in GROUPS and not isinstance(value, dict):
                 faults.append(Fault(path, "must be a mapping", value))
@@ -240,14 +240,14 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(path: str, rule: str, key: str, known: Iterable[str]) -> Fault:
+def _unknown(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
     """Return the fault of an unknown key, with a suggestion or else all choices.
 
     The suggestion is a dotted name that lacked its group, or a similar key.
     """
     dotted_names = (name for name in trial_fields() if name.rpartition(".")[2] == key)
-    near = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), known))
-    return Fault(path, rule, choices=() if near else _in_short(known), near=near)
+    suggestion = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), keys))
+    return Fault(path, rule, choices=() if suggestion else _in_short(keys), suggestion=suggestion)
 
 
 def _in_short(names: Iterable[str]) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -
     distinct = {}
     for fault in faults:
         detail = fault.detail if fault.got is NOTHING else ""
-        distinct[fault.path, fault.must, detail, str(fault.got)] = fault
+        distinct[fault.path, fault.rule, detail, str(fault.got)] = fault
     lines = []
     for fault in distinct.values():
         from_override = any(

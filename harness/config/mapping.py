@@ -190,25 +190,25 @@ def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
 def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
     """Return one of pydantic's errors as a fault, with its path in the YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    place = [*at, *details["loc"]]
-    kinds, variant = GROUPS.get(str(place[0]), {}), ""
-    if len(place) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
-        variant = str(place.pop(1))
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+    location = [*at, *details["loc"]]
+    kinds, variant = GROUPS.get(str(location[0]), {}), ""
+    if len(location) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
+        variant = str(location.pop(1))
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"is not valid: {reason}"
     rule = _MUST[kind].format(**context) if kind in _MUST else reason
-    detail = f" for {place[0]} {variant}" if variant else ""
+    detail = f" for {location[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, rule, detail=detail)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
-        near = nearest(str(place[-1]), keys)
-        return Fault(path, rule, choices=keys, near=near, detail=detail)
-    if isinstance(got, list) and kind in _OF_ONE_VALUE and place[0] in TRIAL_KEYS:
+        suggestion = nearest(str(location[-1]), keys)
+        return Fault(path, rule, choices=keys, suggestion=suggestion, detail=detail)
+    if isinstance(got, list) and kind in _OF_ONE_VALUE and location[0] in TRIAL_KEYS:
         detail += " (list the levels of a factor under space)"
     expected = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", expected))
-    is_method_name = kind == "union_tag_invalid" and place[0] in METHODS
+    is_method_name = kind == "union_tag_invalid" and location[0] in METHODS
     advice = FOR_PLUGINS if is_method_name else ""
     return Fault(path, rule, context.get("tag", got), choices, detail=detail, advice=advice)

@@ -120,12 +120,12 @@ class Needs:
 
 
 def _scan(
-    data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
+    data_root: Path | None, options: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.DatasetScan | list[Fault]:
     """Return the scan of a dataset, or the faults without a path that make it unreadable."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
-    folder = datasets.ImageFolder(**reading.get(name, {}))
+    folder = datasets.ImageFolder(**options.get(name, {}))
     scan = datasets.scan_dataset(name, data_root, folder)
     lines = [
         f"{line} (set data_root, --data-root DIR)" if "needs a data root" in line else line
@@ -143,8 +143,10 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     """
     if name in DATASETS or name.startswith(datasets.PREFIX):
         return None
-    near = datasets.nearest_dataset(name, data_root)
-    return Fault("", "is not a known dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
+    suggestion = datasets.nearest_dataset(name, data_root)
+    return Fault(
+        "", "is not a known dataset", name, dataset_choices(), suggestion, advice=FOR_PLUGINS
+    )
 
 
 def dataset_choices() -> tuple[str, ...]:

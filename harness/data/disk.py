@@ -97,19 +97,19 @@ def check_everything(
         DatasetError: There is no dataset of this name.
     """
     scan = scan_dataset(name, data_root, folder)
-    subject, faults = f"dataset {name}", Faults(scan.faults)
+    label, faults = f"dataset {name}", Faults(scan.faults)
     odd = Faults([*scan.unlike, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
         repeats = repeated(image.name for image in images)
-        odd.add(subject, "image", repeats, f"more than once in {split}")
+        odd.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)
         hashes = {name: content for name, content in contents.items() if content}
-        faults.add(subject, "undecodable image", [name for name in contents if name not in hashes])
+        faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            copy_faults(subject, _by_split(by_split, hashes, index), scan.own_labels)
+            copy_faults(label, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
@@ -119,7 +119,7 @@ def check_everything(
         decoded = f"{count_noun(hashes, 'image')} decoded"
     if untrained := _untrained_classes(scan):
         n_untrained = count_noun(untrained, "class")
-        odd.append(f"{subject}: no training images of {n_untrained}: {shorten_list(untrained)}")
+        odd.append(f"{label}: no training images of {n_untrained}: {shorten_list(untrained)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
         f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "

@@ -50,8 +50,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, near = "must be one of ship-data list", nearest_dataset(name)
-        raise UserError(Fault("dataset", rule, name, near=near).text)
+        rule, suggestion = "must be one of ship-data list", nearest_dataset(name)
+        raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:

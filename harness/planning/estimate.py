@@ -40,7 +40,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
-    places = slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    n_slots = slots(study.resources, machine_resources(), study.max_concurrent_trials)
     return TimeEstimate(
         seconds={
             work.configuration.key: seconds_by_key.get(work.configuration.key, seconds)
@@ -48,7 +48,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
             for work in plan.work
         },
         proposals=(seconds * len(study.seeds),) * plan.proposals,
-        at_once=max(1, min(places, len(plan.work) + plan.proposals)),
+        at_once=max(1, min(n_slots, len(plan.work) + plan.proposals)),
         n_trials=len(finished),
     )
 

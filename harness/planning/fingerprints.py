@@ -69,8 +69,8 @@ class Fingerprints:
             ValueError: The backbone cannot be loaded.
         """
         if name not in self._backbones:
-            known = self._remembered(name)
-            self.remember(name, known or self.method.load_backbone(name, "cpu").fingerprint)
+            fingerprint = self._remembered(name)
+            self.remember(name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
@@ -79,13 +79,13 @@ class Fingerprints:
         Raises:
             UserError: Another fingerprint was cached, and keys of configurations depend on it.
         """
-        known = self._backbones.setdefault(name, fingerprint)
+        earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
         if self._remembered(name) != fingerprint:
             stamp = _stamp(name)
             # if the cache cannot be written, the fingerprint is computed again next time
             with suppress(OSError):
                 write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
-        if known != fingerprint:
+        if earlier_fingerprint != fingerprint:
             raise UserError(
                 f"backbone {name}: the weight files changed, but not their size or modification "
                 f"time. Run the same command again to use the new weights"

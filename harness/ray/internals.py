@@ -131,7 +131,7 @@ def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) ->
     """
     with ExitStack() as stack:
         stack.callback(reread)
-        stack.enter_context(environment(variables, over=True))
+        stack.enter_context(environment(variables, override=True))
         reread()
         yield
 

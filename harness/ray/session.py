@@ -91,7 +91,7 @@ def ray_session(
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
             # they could not use prestarted processes, and would have to wait for an agent.
             session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
-            with environment({**variables, **session}, over=True):
+            with environment({**variables, **session}, override=True):
                 start_ray(
                     "local",
                     verbose,

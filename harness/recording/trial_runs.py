@@ -233,7 +233,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         saves trained models and the other run has none.
     """
     store, save = recorder.record.store, recorder.study.save_models
-    run, seeds = reused.known.logged, reused.work.seeds
+    run, seeds = reused.run.logged, reused.work.seeds
     files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
@@ -242,7 +242,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         files = _files_of_seeds(files, seeds)
         if files is None:
             return False
-    has_all_seeds = set(seeds) == set(reused.known.seeds)
+    has_all_seeds = set(seeds) == set(reused.run.seeds)
     keys = [key for key in run.metrics if _is_of_epochs(key, None if has_all_seeds else seeds)]
     history = store.read(
         lambda client: [
@@ -254,7 +254,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     if not has_all_seeds:
         history += _mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
-    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.known.study}
+    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study}
     recorder.start(run.run_id, reused.work, tags)
     recorder.add_points(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
@@ -326,8 +326,8 @@ def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, floa
         reused: Results to reuse.
         table: Numbers of the run's seed table.
     """
-    metrics, seeds = {**table, **reused.known.logged.metrics}, reused.work.seeds
-    share = len(seeds) / len(reused.known.seeds)
+    metrics, seeds = {**table, **reused.run.logged.metrics}, reused.work.seeds
+    share = len(seeds) / len(reused.run.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {
         key: value

@@ -58,9 +58,9 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     with store_errors(uri), environment(QUIET_ENVIRONMENT):
         base = _resolve_address(base, store)
     _require_trusted(base)
-    place = urlparse(base)
-    if place.scheme in ("", "file"):
-        yield Path(unquote(place.path)) / name
+    location = urlparse(base)
+    if location.scheme in ("", "file"):
+        yield Path(unquote(location.path)) / name
         return
     if seed is not None and not name:
         name = trained_file(seed)
@@ -162,12 +162,12 @@ class RunFiles:
     def read(self, run_id: str, name: str) -> bytes | None:
         """Return the content of a run's file, or None if it is missing or cannot be read."""
         folder = self.folders.get(run_id, "")
-        place = urlparse(folder)
-        if folder and place.scheme in ("", "file"):
-            return _from_disk(Path(unquote(place.path)) / name)
+        location = urlparse(folder)
+        if folder and location.scheme in ("", "file"):
+            return _from_disk(Path(unquote(location.path)) / name)
         # after several failures, no further requests are made
         may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
-        if place.scheme not in ARTIFACT_SCHEMES or not may_request:
+        if location.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
         content = _download(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:

@@ -160,10 +160,10 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
     Raises:
         Exception: Any error of MLflow's client.
     """
-    place = PurePosixPath(name)
-    inside = [str(place.parent)] if place.parent.name else []
+    relative_path = PurePosixPath(name)
+    inside = [str(relative_path.parent)] if relative_path.parent.name else []
     with scratch_folder() as folder:
-        path = folder / place.name
+        path = folder / relative_path.name
         path.write_bytes(content)
         client.log_artifact(run_id, str(path), *inside)
 

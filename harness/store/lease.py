@@ -91,14 +91,14 @@ class LeaseOwner:
         token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process.
-        place: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
+        lock_id: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
         beat: Number of times that the owner has written the tag.
     """
 
     token: str
     host: str = ""
     pid: int = 0
-    place: str = ""
+    lock_id: str = ""
     beat: int = 0
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ class Lease:
         """
         owner = self._read()
         # This process has the file lock, so an earlier owner of the same lock is dead.
-        is_dead = owner and owner.place and owner.place == self.me.place
+        is_dead = owner and owner.lock_id and owner.lock_id == self.me.lock_id
         if owner and not is_dead and not self._is_me(owner):
             self._watch(owner)
         self._claimed = self.timing.now()

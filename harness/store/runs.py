@@ -216,8 +216,8 @@ def require_store(uri: str) -> str:
 
 def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
     """Return the message for an unknown study. It lists the studies that exist."""
-    listed = sorted(existing for existing in names if existing != "Default")
-    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(listed) or 'none'})"
+    studies = sorted(existing for existing in names if existing != "Default")
+    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(studies) or 'none'})"
 
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:

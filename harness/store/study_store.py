@@ -126,14 +126,14 @@ def locked_study(
             store = open_store(uri)
             experiment_id = store.create_experiment(name)
         try:
-            place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
+            lock_id = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             owner = store.read(lambda client: read_owner(client, experiment_id))
             is_local = owner is not None and owner.host == socket.gethostname()
             raise StudyBusy(
                 name, owner if is_local else "another process of this machine"
             ) from error
-        me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
+        me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
         with store_errors(uri):

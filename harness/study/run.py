@@ -129,8 +129,8 @@ def run_study(
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        place = study_storage(checkpoints, study_store)
-        runner = StudyRunner(study, study_store, prints, place, options, interrupts)
+        checkpoint_storage = study_storage(checkpoints, study_store)
+        runner = StudyRunner(study, study_store, prints, checkpoint_storage, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal at the end of the sweep was only recorded
             outcome = replace(outcome, interrupted=True)
@@ -318,7 +318,7 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
     requests may be repeated, and no trial waits for them.
     """
     try:
-        with environment(REPORT_ENVIRONMENT, over=True):
+        with environment(REPORT_ENVIRONMENT, override=True):
             publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
                 show_report(runner.store, runner.record.run_id, publication)

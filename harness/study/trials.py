@@ -108,10 +108,10 @@ class TrialRunner:
 
         study, method = self._study, self._prints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
-            available = cluster_resources()
-            resources.check_capacity(study.resources, available)
-            self._warn(resources.idle_gpus(study.resources, available, study.max_concurrent_trials))
-            actor = resources.resolved_resources(study.resources, available)
+            cluster = cluster_resources()
+            resources.check_capacity(study.resources, cluster)
+            self._warn(resources.idle_gpus(study.resources, cluster, study.max_concurrent_trials))
+            actor = resources.resolved_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
             self._run_distributed(features, owns_session)
@@ -141,13 +141,13 @@ class TrialRunner:
 
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
-        available = resources.machine_resources() if in_process else cluster_resources()
+        total_resources = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
-        per_trial = resources.resolved_resources(study.resources, available)
+        per_trial = resources.resolved_resources(study.resources, total_resources)
         resolved = study.model_copy(update={"resources": per_trial})
-        free_slots = resources.slots(per_trial, available, max_trials)
+        free_slots = resources.slots(per_trial, total_resources, max_trials)
 
         def max_concurrent() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.

@@ -36,23 +36,23 @@ class Sampler:
     def __init__(
         self,
         study: StudyConfig,
-        known: Sequence[tuple[Configuration, Outcome]],
+        outcomes: Sequence[tuple[Configuration, Outcome]],
         make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
         """Rebuild Optuna's study.
 
         Args:
             study: Study whose sampler is not grid.
-            known: Configurations that have ended, with their outcomes.
+            outcomes: Configurations that have ended, with their outcomes.
             make: Function that resolves an assignment (dotted name -> value) to its configuration.
         """
         self._study = study
         self._make = make
         with quiet("optuna"):
             self.optuna_study = optuna.create_study(
-                direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(known))
+                direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(outcomes))
             )
-        for configuration, outcome in known:
+        for configuration, outcome in outcomes:
             self.tell(configuration, outcome)
 
     def propose(
@@ -159,13 +159,13 @@ class GaussianProcessSampler(Sampler):
 
 def make_sampler(
     study: StudyConfig,
-    known: Sequence[tuple[Configuration, Outcome]],
+    outcomes: Sequence[tuple[Configuration, Outcome]],
     make: Callable[[Mapping[str, Any]], Configuration],
 ) -> Sampler | None:
     """Return the sampler of a study, with the arguments of `Sampler`. None if it is a grid."""
     if study.sampler == "grid":
         return None
-    return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, known, make)
+    return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, outcomes, make)
 
 
 def _optuna_sampler(study: StudyConfig, kind: str, *position: int) -> optuna.samplers.BaseSampler:

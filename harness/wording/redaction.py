@@ -65,7 +65,7 @@ def _secrets(text: str) -> Iterator[str]:
 
 def _spellings(secret: str) -> Iterator[str]:
     """Yield the forms of a secret in errors: unchanged, decoded, encoded, and as Python's repr."""
-    plain = unquote(secret)
-    for spelling in (secret, plain, quote(plain, safe=""), repr(plain)[1:-1]):
+    decoded = unquote(secret)
+    for spelling in (secret, decoded, quote(decoded, safe=""), repr(decoded)[1:-1]):
         if spelling.strip("*"):  # otherwise it is masked already
             yield spelling

@@ -67,13 +67,13 @@ def pack(
     for sequence, names in enumerate(bins):
         first = 0
         for nth, name in enumerate(names):
-            places = slice(first, first + lengths[name])
-            classes[sequence, places] = name
-            offsets[sequence, places] = torch.arange(lengths[name])
-            owners[sequence, p:][places] = name
+            positions = slice(first, first + lengths[name])
+            classes[sequence, positions] = name
+            offsets[sequence, positions] = torch.arange(lengths[name])
+            owners[sequence, p:][positions] = name
             order[name] = sequence * k + nth
             starts[name] = sequence * t + p + first
-            first = places.stop
+            first = positions.stop
             ends[sequence, nth] = p + first - 1
     seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
     aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
@@ -107,12 +107,14 @@ def source_places(
 def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Assign names to sequences of `room` tokens: longest first, into the first that fits."""
     bins: list[list[int]] = []
-    left: list[int] = []
+    room_left: list[int] = []
     for name in sorted(range(len(lengths)), key=lambda c: -lengths[c]):
-        place = next((i for i, free in enumerate(left) if free >= lengths[name]), len(bins))
-        if place == len(bins):
+        chosen_bin = next(
+            (i for i, free in enumerate(room_left) if free >= lengths[name]), len(bins)
+        )
+        if chosen_bin == len(bins):
             bins.append([])
-            left.append(room)
-        bins[place].append(name)
-        left[place] -= lengths[name]
+            room_left.append(room)
+        bins[chosen_bin].append(name)
+        room_left[chosen_bin] -= lengths[name]
     return bins

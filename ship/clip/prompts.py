@@ -53,8 +53,8 @@ class ClassPrompts:
         """
         sot, names = self.sot.expand(len(ctx), -1, -1), self.names[class_ids]
         if on_names is not None:
-            places = torch.arange(names.shape[1], device=names.device)
-            named = (places < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
+            positions = torch.arange(names.shape[1], device=names.device)
+            named = (positions < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
             names = names + named * on_names.unsqueeze(1)
         prompts = torch.cat([sot, ctx, names], dim=1)
         if self.order is not None:
@@ -144,7 +144,7 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
 
 def _order(n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
     """Return the order of (SOT, context, name . EOT, padding) for a name in front or middle."""
-    places = list(range(n_sot + n_ctx + longest))
+    order = list(range(n_sot + n_ctx + longest))
     before = n_sot + (n_ctx // 2 if position == "middle" else 0)
-    name, rest = n_sot + n_ctx, n_sot + n_ctx + n_name
-    return [*places[:before], *places[name:rest], *places[before:name], *places[rest:]]
+    name, end = n_sot + n_ctx, n_sot + n_ctx + n_name
+    return [*order[:before], *order[name:end], *order[before:name], *order[end:]]

@@ -98,21 +98,21 @@ class TextTower(ABC):
         """
 
     def _run(
-        self, blocks: Sequence[Block], hidden: Tensor, places: Tensor, mask: Tensor | None
+        self, blocks: Sequence[Block], hidden: Tensor, positions: Tensor, mask: Tensor | None
     ) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at some positions, (n, k, width).
 
         Args:
             blocks: Blocks to apply.
             hidden: Input, (n, t, width).
-            places: Positions of the output, (n, k).
+            positions: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
                 blocks have SOT. None means the attention of the tower's kind.
         """
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)
         # only the output at these positions is needed
-        return finish_block(blocks[-1][0], _at(hidden, places), _at(mixed, places))
+        return finish_block(blocks[-1][0], _at(hidden, positions), _at(mixed, positions))
 
     def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at all positions."""
@@ -178,6 +178,6 @@ def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     return output
 
 
-def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
-    """Return x[i, places[i, j]] with gather, whose gradient is a single operation."""
-    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+def _at(x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
+    """Return x[i, positions[i, j]] with gather, whose gradient is a single operation."""
+    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -61,10 +61,10 @@ def check_backbone_name(name: str) -> None:
 
     architecture, pretrained = split_name(name)
     in_repository = repository_of(name) is not None
-    known = list_models()
-    if not in_repository and architecture not in known:
-        near = get_close_matches(architecture, ["pocket", *known], n=3)
-        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep backbones"
+    architectures = list_models()
+    if not in_repository and architecture not in architectures:
+        suggestions = get_close_matches(architecture, ["pocket", *architectures], n=3)
+        hint = f"nearest: {', '.join(suggestions)}" if suggestions else "see ship-sweep backbones"
         if not pretrained and _is_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
@@ -82,10 +82,10 @@ def check_backbone_name(name: str) -> None:
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
-    plain = architecture.removesuffix("-quickgelu")
+    base_architecture = architecture.removesuffix("-quickgelu")
     rule = f"must name pretrained weights as {architecture}:PRETRAINED"
-    if pretrained in list_pretrained_tags_by_model(plain):
-        rule = f"must be {plain}:{pretrained}"
+    if pretrained in list_pretrained_tags_by_model(base_architecture):
+        rule = f"must be {base_architecture}:{pretrained}"
         hint = "whose weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
         hint = f"{pretrained} is a folder; name the checkpoint file in it"
@@ -237,6 +237,6 @@ def fingerprint(
     digest.update(json.dumps(described, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        plain = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+        flat_value = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat_value.view(torch.uint8).numpy()))
     return digest.hexdigest()

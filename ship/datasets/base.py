@@ -232,9 +232,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip at 255 and make most 16-bit images white
-        wide = np.asarray(image, dtype=np.int64)
-        gray = np.clip(wide >> 8, 0, 255).astype(np.uint8)
-        gray[wide == image.info.get("transparency", -1)] = 255
+        pixels = np.asarray(image, dtype=np.int64)
+        gray = np.clip(pixels >> 8, 0, 255).astype(np.uint8)
+        gray[pixels == image.info.get("transparency", -1)] = 255
         return Image.fromarray(gray).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -369,11 +369,11 @@ def group_truncated(
     room = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
     # a token has at least one byte: names that differ within this many bytes stay different
-    kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
+    length = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
         pieces = split_pieces(name)
-        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:kept]][pieces] = name
+        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:length]][pieces] = name
     alike = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
     if not alike:
         return []
@@ -397,5 +397,5 @@ def split_pieces(name: str) -> str:
     underscores, white space and HTML entities ("&amp;") make no difference, nor does a space before
     a digit or a sign ("dog 2", "dog2").
     """
-    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
-    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))
+    cleaned = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
+    return " ".join(_PIECE.findall(" ".join(cleaned.split()).lower()))

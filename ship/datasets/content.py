@@ -133,13 +133,13 @@ def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str
             logger.warning("%s", line)
     seen = () if dataset.n_seen is None else (dataset.n_seen,)
     names = dataset.folder_names or tuple(dataset.class_names)
-    whole = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
+    digest = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
     for split in SPLITS:
-        whole.update(f"{split} {len(splits[split])}".encode())
-        whole.update(np.ascontiguousarray(splits[split].labels).data)
+        digest.update(f"{split} {len(splits[split])}".encode())
+        digest.update(np.ascontiguousarray(splits[split].labels).data)
     for image, content in chain.from_iterable(pairs.values()):
-        whole.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
-    return whole.hexdigest()[:32]
+        digest.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
+    return digest.hexdigest()[:32]
 
 
 def pixel_hash(file: ImageFile) -> bytes:

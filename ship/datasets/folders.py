@@ -67,11 +67,11 @@ class ImageNet(Published):
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """List the folders of all classes."""
         images = data_root / self.image_dir
-        listed = data_root / self.folder / CLASS_NAMES
+        names_path = data_root / self.folder / CLASS_NAMES
         shared = data_root / "imagenet" / CLASS_NAMES
-        if shared.is_file() and not listed.is_file():
-            listed = shared
-        names = _class_names(listed, faults)
+        if shared.is_file() and not names_path.is_file():
+            names_path = shared
+        names = _class_names(names_path, faults)
         numbered = self.target == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
         parts = {"test": ""} if self.target else {"train": "train/", "test": "val/"}

@@ -79,24 +79,24 @@ class ImageFolder:
         if self.split is not None:
             return self._scan_split_file(folder, Path(self.split))
         reader = _Reader(folder, self.split_seed)
-        listed, faults = reader.list_images(), reader.faults
-        called = {directory: clean_class_name(directory) for _, _, directory in listed}
-        directories = sorted(called, key=lambda directory: (called[directory], directory))
-        plain = tuple(called[directory] for directory in directories)
+        entries, faults = reader.list_images(), reader.faults
+        name_of = {directory: clean_class_name(directory) for _, _, directory in entries}
+        directories = sorted(name_of, key=lambda directory: (name_of[directory], directory))
+        folder_names = tuple(name_of[directory] for directory in directories)
         lists = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
         both = [path.name for path in lists if len(lists) > 1]
         faults.add(folder, "list", both, "of class names, but only one is allowed")
         if lists and reader.directories:
-            called |= read_class_names(lists[0], reader.directories, faults)
-        names = tuple(called[directory] for directory in directories)
+            name_of |= read_class_names(lists[0], reader.directories, faults)
+        names = tuple(name_of[directory] for directory in directories)
         faults.add_same_names(lists[0] if lists else folder, names, directories)
         label_of = {directory: label for label, directory in enumerate(directories)}
-        rows = [(split, path, label_of[directory]) for split, path, directory in listed]
+        rows = [(split, path, label_of[directory]) for split, path, directory in entries]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
         if self.class_names is None:
-            near = _nearly_name_files(folder)
-            odd.add(folder, "file", near, f"not read as class names (rename it to {_CALLED})")
+            misnamed = _nearly_name_files(folder)
+            odd.add(folder, "file", misnamed, f"not read as class names (rename it to {_CALLED})")
         for noun, what in _UNUSED.items():
             lines = notes if noun == "path" else odd
             lines.add(folder, noun, sorted(reader.unused[noun]), what)
@@ -106,7 +106,7 @@ class ImageFolder:
             notes=(*notes,),
             split_version=f"split_seed {self.split_seed}" if self.split_seed else "",
             own_split=reader.split,
-            folder_names=plain if names != plain else (),
+            folder_names=folder_names if names != folder_names else (),
         )
         return Listing(scan, folder, folder, rows).check_images(faults)
 
@@ -148,8 +148,8 @@ def _name_files(folder: Path) -> list[Path]:
 def _nearly_name_files(folder: Path) -> list[str]:
     """Return files with almost the right name, e.g. "classnames.txt" and "Class-Names.CSV"."""
     alike = re.compile(r"class[ _-]?names?\.\w+", re.IGNORECASE)
-    near = {path for path in folder.iterdir() if alike.fullmatch(path.name)}
-    return sorted(path.name for path in near - {*_name_files(folder)} if not path.is_dir())
+    paths = {path for path in folder.iterdir() if alike.fullmatch(path.name)}
+    return sorted(path.name for path in paths - {*_name_files(folder)} if not path.is_dir())
 
 
 class _Reader:

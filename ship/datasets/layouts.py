@@ -148,8 +148,8 @@ def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
         DatasetError: The data root is None, or not a folder.
     """
     if data_root is None:
-        places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
-        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {places}")
+        names = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
+        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {names}")
     if not data_root.is_dir():
         raise DatasetError(f"dataset {name}: no such data root: {data_root}")
     return data_root

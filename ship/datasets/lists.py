@@ -38,13 +38,13 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
     with faults.reading(path):
         document = read_object(path)
         for split in SPLITS:
-            listed = document.get(split)
-            if not isinstance(listed, list) or (not listed and split != "val"):
+            entries = document.get(split)
+            if not isinstance(entries, list) or (not entries and split != "val"):
                 faults.append(f"{path}: {split} must be a list of {_ROW}")
                 continue
-            wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
+            wrong = [f"{split}[{i}]" for i, row in enumerate(entries) if not _well_formed(row)]
             faults.add(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-            for image, label, name in filter(_well_formed, listed):
+            for image, label, name in filter(_well_formed, entries):
                 rows.append((split, image, label))
                 named.append((label, name))
     return rows, _names_by_label(path, named, faults)

@@ -90,8 +90,8 @@ class Xlsa(Published):
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
-        listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.add(official.path, "image", listed[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
+        indices, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
+        faults.add(official.path, "image", indices[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
             return Listing(DatasetScan(), image_dir, folder)
@@ -186,11 +186,11 @@ def _split_version(locs: Mapping[str, Ids]) -> str:
     The authors published versions 1 and 2 with different results, and the files do not contain
     their version. The hash distinguishes them without naming the version.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, loc in locs.items():
-        whole.update(f"{name} {len(loc)}\n".encode() + np.sort(loc).astype("<i8").tobytes())
+        digest.update(f"{name} {len(loc)}\n".encode() + np.sort(loc).astype("<i8").tobytes())
     counts = [f"{name.removesuffix('_loc')} {len(loc)}" for name, loc in locs.items()]
-    return f"{', '.join(counts)}, sha256 {whole.hexdigest()[:16]}"
+    return f"{', '.join(counts)}, sha256 {digest.hexdigest()[:16]}"
 
 
 class _MatFile:
@@ -205,8 +205,8 @@ class _MatFile:
         self.path, self._faults = path, faults
         self.variables: dict[str, Value] = {}
         with faults.reading(path):
-            wanted = ("image_files", "labels", *LOCS, _NAMES)
-            self.variables = read_mat(path, wanted)
+            names = ("image_files", "labels", *LOCS, _NAMES)
+            self.variables = read_mat(path, names)
 
     def indices(self, name: str, highest: int = _MAX_INT) -> Ids:
         """Return a vector of 1-based indices as 0-based ones, empty if it has faults.
@@ -240,12 +240,12 @@ class _MatFile:
         return [] if bad else texts
 
 
-def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
+def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
     """Read the requested variables of a MATLAB file. Variables that it lacks are omitted.
 
     Args:
         path: Path of the file.
-        wanted: Names of the variables.
+        names: Names of the variables.
 
     Raises:
         ValueError: The part that was read is damaged, or a variable is too large.
@@ -258,16 +258,16 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     if header[124:] != b"\0\1IM":
         raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
     values: dict[str, Value] = {}
-    left = MAX_FILE_BYTES
+    bytes_left = MAX_FILE_BYTES
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
         name = _name(_matrix(kind, content[:_NAMED], _NAMED))
-        if name not in wanted:
+        if name not in names:
             continue
-        matrix = _matrix(kind, content, left + 9)
-        if len(matrix) > left:
+        matrix = _matrix(kind, content, bytes_left + 9)
+        if len(matrix) > bytes_left:
             raise ValueError("its variables are too large")
-        left -= len(matrix)
+        bytes_left -= len(matrix)
         try:
             values[name] = _value(matrix)
         except (LookupError, ValueError, struct.error) as why:
@@ -277,18 +277,18 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the type and content of consecutive elements."""
-    place = 0
-    while place < len(data):
-        if place + 8 > len(data):
+    offset = 0
+    while offset < len(data):
+        if offset + 8 > len(data):
             raise ValueError("is damaged: it ends within an element")
-        kind, size = struct.unpack_from("<II", data, place)
-        start, padding = place + 8, 0 if kind == _PACKED else -size % 8
+        kind, size = struct.unpack_from("<II", data, offset)
+        start, padding = offset + 8, 0 if kind == _PACKED else -size % 8
         if kind >> 16:  # a small element: type and size share a word, followed by the content
-            kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
+            kind, size, start, padding = kind & 0xFFFF, kind >> 16, offset + 4, 4 - (kind >> 16)
         if padding < 0 or start + size > len(data):
             raise ValueError("is damaged: an element has an impossible size")
         yield kind, data[start : start + size]
-        place = start + size + padding
+        offset = start + size + padding
 
 
 def _matrix(kind: int, content: memoryview, most: int) -> memoryview:

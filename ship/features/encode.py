@@ -208,13 +208,13 @@ def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetErro
 def _encode(
     clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
 ) -> Features:
-    plain, augmented = [], []
+    original, augmented = [], []
     for index in batch:
         image = images[index].open()
-        plain.append(clip.preprocess(image))
-        size = (plain[-1].shape[1], plain[-1].shape[2])
+        original.append(clip.preprocess(image))
+        size = (original[-1].shape[1], original[-1].shape[2])
         augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
-    pixels = torch.stack(plain).unsqueeze(1)  # (images, 1, 3, height, width)
+    pixels = torch.stack(original).unsqueeze(1)  # (images, 1, 3, height, width)
     if views:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))

@@ -147,10 +147,10 @@ def _extractions(
     works = []
     for split in (name for name in SPLITS if name in splits):
         labels = dataset.splits[split].labels
-        wanted = np.full(len(labels), fill_value=True)
+        is_needed = np.full(len(labels), fill_value=True)
         if classes is not None:
-            wanted = np.isin(labels, [*classes])
-        rows = wanted.nonzero()[0]
+            is_needed = np.isin(labels, [*classes])
+        rows = is_needed.nonzero()[0]
         if len(rows):
             augmented = views if split == "train" else 0
             works.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
@@ -194,9 +194,9 @@ class _SplitExtraction:
         # a readable prefix for users who list the folder
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
-        wanted = {*rows.tolist()}
+        row_set = {*rows.tolist()}
         every = shards_of(len(dataset.splits[split]), views)
-        self._shards = [shard for shard in every if not wanted.isdisjoint(shard)]
+        self._shards = [shard for shard in every if not row_set.isdisjoint(shard)]
         self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
@@ -233,13 +233,13 @@ class _SplitExtraction:
                 self._features[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
-        whole = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
+        array = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
             first, last = np.searchsorted(self._rows, (shard.start, shard.stop))
             rows = self._rows[first:last] - shard.start
-            whole[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
-        whole.flags.writeable = False
-        return whole
+            array[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
+        array.flags.writeable = False
+        return array
 
     def _place(self, shard: Shard) -> tuple[Path, str]:
         """Return the path of a shard's file, and the key stored in it."""

@@ -153,9 +153,9 @@ class Cache(nn.Module):
         """
         # One-hot rows, zeros for the label -1. Comparing with all classes is three times as slow.
         labels = self.labels.unsqueeze(1)
-        place = labels.clamp(0, self._n_cls - 1)
+        columns = labels.clamp(0, self._n_cls - 1)
         zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
-        values = zeros.scatter(1, place, (place == labels).to(zeros.dtype))
+        values = zeros.scatter(1, columns, (columns == labels).to(zeros.dtype))
         return alpha * (beta * (images @ self.keys.T - 1)).exp() @ values
 
 

@@ -59,14 +59,14 @@ class GDA(Finetuner):
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
-        means, present = rows.means(), rows.mass > 0
+        means, has_rows = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
         precision = shared_precision(rows, config.precision, config.shrinkage)
-        weight[present], bias[present] = discriminant(means[present], precision)
-        if config.new_classes == "neighbors" and bool((~present).any()):
-            views, text = seen_views(task), task.text_features[~present].cpu().double()
-            precision, near = neighbor_precision(views, text), neighbor_means(views, text)
-            weight[~present], bias[~present] = discriminant(near, precision)
+        weight[has_rows], bias[has_rows] = discriminant(means[has_rows], precision)
+        if config.new_classes == "neighbors" and bool((~has_rows).any()):
+            views, text = seen_views(task), task.text_features[~has_rows].cpu().double()
+            precision, neighbors = neighbor_precision(views, text), neighbor_means(views, text)
+            weight[~has_rows], bias[~has_rows] = discriminant(neighbors, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))
 

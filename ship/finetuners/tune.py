@@ -124,12 +124,12 @@ class BatchedFinetuner(BatchedTraining):
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the features, labels and loss weights of a step. None means weight 1 for all."""
-        places = to_device(self._batches.at(step), self._weights.device)
-        features, labels = self._rows.batch(places, self._views.at(step))
+        indices = to_device(self._batches.at(step), self._weights.device)
+        features, labels = self._rows.batch(indices, self._views.at(step))
         if self._each_step is not None:
             return self._each_step.join(features, labels, step)
         # Weights of 1 are omitted, so that rounding is the same as in a run without weights.
-        return features, labels, gather_rows(self._weights, places) if self._weighted else None
+        return features, labels, gather_rows(self._weights, indices) if self._weighted else None
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None

@@ -51,8 +51,8 @@ class ZeroShot(Finetuner):
             )
         # Text features from a file are saved with the trial; others are recomputed by the backbone.
         # ship.trial.model sets descriptions to "" to load the saved ones without the file.
-        kept = config.descriptions is not None
-        self.register_buffer("text_features", text.to(task.features.dtype), persistent=kept)
+        is_saved = config.descriptions is not None
+        self.register_buffer("text_features", text.to(task.features.dtype), persistent=is_saved)
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the text features."""

@@ -42,11 +42,11 @@ class FeatureSource:
         """
         return {}
 
-    def mark_failed(self, places: Sequence[int]) -> None:
+    def mark_failed(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds as stopped. Their state may have been replaced.
 
         Args:
-            places: Indices of the seeds that have failed.
+            seed_indices: Indices of the seeds that have failed.
         """
 
     def sample(
@@ -89,11 +89,11 @@ class RealImages(FeatureSource):
         self._moved: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
             means = _class_means(self._features, self._first, self._count)
-            place = task.text_features.expand_as(means)
+            targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
-                place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
-            self._moved = means, torch.lerp(means, place, config.mean_shift)
+                targets = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
+            self._moved = means, torch.lerp(means, targets, config.mean_shift)
 
     @torch.no_grad()
     def sample(
@@ -142,9 +142,9 @@ class MixedWithReal(FeatureSource):
         """Train the generator for one epoch and return its metrics."""
         return self._generator.train_epoch()
 
-    def mark_failed(self, places: Sequence[int]) -> None:
+    def mark_failed(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds of the generator as stopped. See `FeatureSource.mark_failed`."""
-        self._generator.mark_failed(places)
+        self._generator.mark_failed(seed_indices)
 
     def parts(self) -> Mapping[str, Part]:
         """Return everything that fitting the generator changes, for a checkpoint."""
@@ -169,13 +169,13 @@ def _count_occurrences(
     """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
     ordered = ids.gather(1, order)
-    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    starts = torch.where(begins, places, 0).cummax(1).values
+    starts = torch.where(begins, positions, 0).cummax(1).values
     empty = torch.empty_like(ids)
     where = empty.scatter(1, order, order.gather(1, starts))
-    return where, empty.scatter(1, order, places - starts)
+    return where, empty.scatter(1, order, positions - starts)
 
 
 def _class_means(

@@ -53,7 +53,7 @@ class Journal:
     @property
     def active_seeds(self) -> list[int]:
         """Indices of the seeds that have not failed."""
-        return [place for place in range(self._n_seeds) if place not in self.failed]
+        return [i for i in range(self._n_seeds) if i not in self.failed]
 
     def check(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
@@ -76,9 +76,9 @@ class Journal:
         newly_failed: dict[int, str] = {}
         for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
-            for place in (~values.isfinite()).nonzero().flatten().tolist():
-                if place not in self.failed:
-                    newly_failed.setdefault(place, reason)
+            for i in (~values.isfinite()).nonzero().flatten().tolist():
+                if i not in self.failed:
+                    newly_failed.setdefault(i, reason)
         if newly_failed:
             self.failed = dict(sorted({**self.failed, **newly_failed}.items()))
             if not self.active_seeds:
@@ -86,14 +86,14 @@ class Journal:
             self._replace(sorted(newly_failed))
         if not self.failed:
             return on_cpu
-        places = list(self.failed)
+        failed_seeds = list(self.failed)
         masked = {name: values.double() for name, values in on_cpu.items()}
         return {
-            name: values.index_fill(0, torch.tensor(places), math.nan)
+            name: values.index_fill(0, torch.tensor(failed_seeds), math.nan)
             for name, values in masked.items()
         }
 
-    def _replace(self, places: Sequence[int]) -> None:
+    def _replace(self, seed_indices: Sequence[int]) -> None:
         """Replace the state of failed seeds by that of a living one, in all parts in training."""
         for name, part in self._active.items():
             if name in self._permanent:  # selected epochs and test results are not changed
@@ -101,7 +101,7 @@ class Journal:
             state = capture(part)
             for value in state.values():
                 if value.ndim:
-                    value[places] = value[self.active_seeds[0]].clone()
+                    value[seed_indices] = value[self.active_seeds[0]].clone()
             restore(part, state)
 
     def report(
@@ -128,8 +128,8 @@ class Journal:
         checked = self.check(stage, epoch, metrics)
         values = {
             name: tuple(
-                None if place in self.failed else float(value)
-                for place, value in enumerate(metric.tolist())
+                None if i in self.failed else float(value)
+                for i, value in enumerate(metric.tolist())
             )
             for name, metric in checked.items()
         }
@@ -189,8 +189,8 @@ class Journal:
         Raises:
             CheckpointError: The saved state is that of another trial.
         """
-        present = {name: part for name, part in parts.items() if part is not None}
-        self._active = {**self._permanent, **present}
+        active_parts = {name: part for name, part in parts.items() if part is not None}
+        self._active = {**self._permanent, **active_parts}
         for name, part in self._active.items():
             if state := strip_prefix(self._saved, name):
                 restore(part, state)

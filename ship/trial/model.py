@@ -45,7 +45,7 @@ _TRAINING_ONLY: Final = {
 
 
 def load_trained(
-    place: str | Path,
+    path: str | Path,
     seed: int | None = None,
     *,
     target: str | None = None,
@@ -55,7 +55,7 @@ def load_trained(
     """Load the model that a trial of a study with `save_models: true` has trained under one seed.
 
     Args:
-        place: Folder with trained.json and the seeds' files, or path of one seed's file.
+        path: Folder with trained.json and the seeds' files, or path of one seed's file.
         seed: Seed to load. Defaults to the first one of the folder.
         target: Target dataset of the fine-tuner under cross_dataset. Defaults to the first one.
         clip: Backbone. Defaults to loading it by its name, which must be pocket or an open_clip
@@ -74,7 +74,7 @@ def load_trained(
         TrainedModel(clip_adapter with generator gaussian_text, 4 base and 4 new classes of photos,
         seed 0)
     """
-    saved = read_saved(Path(place), seed)
+    saved = read_saved(Path(path), seed)
     backbone = _load_backbone(saved, clip, device)
     try:
         return TrainedModel(saved, backbone, target)
@@ -95,8 +95,8 @@ def _may_load(name: str) -> bool:
     if repository := repository_of(name):
         return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
     architecture, tag = split_name(name)
-    known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
-    return name == "pocket" or tag in known.get(architecture, ())
+    tags = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
+    return name == "pocket" or tag in tags.get(architecture, ())
 
 
 def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
@@ -128,9 +128,9 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in "
         raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (wanted := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {wanted}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {wanted}")
+    if clip.image_precision != (required := manifest.settings.image_precision):
+        fault = f"was trained in image_precision {required}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {required}")
     return clip
 
 
@@ -178,8 +178,8 @@ class TrainedModel:
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
             raise trained_error(saved.path, f"has no target {target!r}", choices)
-        place = 0 if target is None else targets.index(target)
-        number = manifest.models[place].task
+        model_index = 0 if target is None else targets.index(target)
+        number = manifest.models[model_index].task
         classes = manifest.tasks[number]
         self._kept = saved
         self.clip = clip
@@ -197,7 +197,7 @@ class TrainedModel:
         config = _drop_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
-        restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{place}"))
+        restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{model_index}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
@@ -231,11 +231,11 @@ class TrainedModel:
             raise trained_error(self._kept.path, fault, "only logits and predictions are available")
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
-        wanted = self.class_names if class_names is None else tuple(class_names)
-        generator, task = self._generator(wanted)
-        place = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
-        ids = torch.tensor([place[name] for name in wanted], dtype=torch.long)
-        labels = torch.arange(len(wanted)).repeat_interleave(per_class).to(self.clip.device)
+        names = self.class_names if class_names is None else tuple(class_names)
+        generator, task = self._generator(names)
+        label_of = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
+        ids = torch.tensor([label_of[name] for name in names], dtype=torch.long)
+        labels = torch.arange(len(names)).repeat_interleave(per_class).to(self.clip.device)
         if isinstance(rng, int):
             dtype = task.text_features.dtype
             rng = SeedRng([rng], "trained/noise", self.clip.device, dtype)
@@ -301,7 +301,7 @@ class TrainedModel:
         """
         probabilities = self.logits(images).softmax(-1)
         best = probabilities.argmax(-1).tolist()
-        return Prediction(tuple(self.class_names[place] for place in best), probabilities)
+        return Prediction(tuple(self.class_names[label] for label in best), probabilities)
 
     def __repr__(self) -> str:
         """Return the method, the numbers of classes, the dataset and the seed."""
@@ -310,9 +310,9 @@ class TrainedModel:
         method = f"{finetuner} with generator {generator}"
         return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
-    def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
+    def _generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
         """Build the generator and its task, extended by those of the classes that are new to it."""
-        task = _build_task(self._kept, self._kept.manifest.generator_task, self.clip, wanted)
+        task = _build_task(self._kept, self._kept.manifest.generator_task, self.clip, class_names)
         config = _drop_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
@@ -328,17 +328,17 @@ def _open_image(image: Image | str | Path) -> Image:
     return to_rgb(image)
 
 
-def _build_task(saved: SavedSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
+def _build_task(saved: SavedSeed, number: int, clip: FrozenCLIP, names: Sequence[str] = ()) -> Task:
     """Build a task of one seed, without images.
 
     Args:
         saved: Files of the seed.
-        place: Index of the task in the file.
+        number: Index of the task in the file.
         clip: Backbone, which encodes new class names.
-        wanted: Names of classes. Those that the task does not have are added as unseen classes.
+        names: Class names. Those that the task does not have are added as unseen classes.
     """
-    entry, text = saved.manifest.tasks[place], saved.tensors[f"tasks.{place}.text_features"]
-    further = tuple(dict.fromkeys(name for name in wanted if name not in set(entry.class_names)))
+    entry, text = saved.manifest.tasks[number], saved.tensors[f"tasks.{number}.text_features"]
+    further = tuple(dict.fromkeys(name for name in names if name not in set(entry.class_names)))
     if further:
         settings = saved.manifest.settings
         templates = settings.templates_for(settings.dataset, saved.manifest.template)
@@ -375,13 +375,13 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
     """
     for number, task in enumerate(saved.manifest.tasks):
         text = saved.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
-        wanted = (len(task.class_names), clip.feature_dim)
-        if text.shape != wanted or not text.is_floating_point():
-            fault = f"text features of task {number} must be {[*wanted]}, got {[*text.shape]}"
+        shape = (len(task.class_names), clip.feature_dim)
+        if text.shape != shape or not text.is_floating_point():
+            fault = f"text features of task {number} must be {[*shape]}, got {[*text.shape]}"
             raise trained_error(saved.path, fault)
-    available = sum(value.numel() for value in saved.tensors.values())
-    if _count_weights(saved, clip) > available:
-        fault = f"its settings need more weights than the {available} numbers that it has"
+    n_numbers = sum(value.numel() for value in saved.tensors.values())
+    if _count_weights(saved, clip) > n_numbers:
+        fault = f"its settings need more weights than the {n_numbers} numbers that it has"
         raise trained_error(saved.path, fault)
     groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):

@@ -94,8 +94,8 @@ def run_trial(
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
     permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
-    kept = features if keep else None
-    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
+    features_to_save = features if keep else None
+    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, features_to_save)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
 
 
@@ -157,8 +157,8 @@ class _Trial:
         if not by_age:
             epoch = self._chosen_epoch
             eval_sets = [
-                eval_results(self.tested, place, number)
-                for place, final in enumerate(protocol.finals)
+                eval_results(self.tested, i, number)
+                for i, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
             if self.config.quality:
@@ -201,23 +201,23 @@ class _Trial:
         ages = planned_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
-        for place, age in enumerate(ages):
+        for i, age in enumerate(ages):
             journal.enter(generator=_generator_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
             if journal.count("selection_generator") > age:  # resumed at a later age
                 continue
-            wanted = self.config.quality and not by_age and not journal.count("selection_quality")
-            if wanted and (judged := measure_generator(generator, [eval_set], self.seeds)):
+            measures = self.config.quality and not by_age and not journal.count("selection_quality")
+            if measures and (judged := measure_generator(generator, [eval_set], self.seeds)):
                 judged = journal.check("selection_quality", 0, judged, FEATURES)
                 yield from journal.report("selection_quality", 0, judged)
             finetuner = self._finetuner(eval_set.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
-            done = journal.count("selection") - place * len(epochs)
+            done = journal.count("selection") - i * len(epochs)
             journal.enter(generator=_generator_parts(generator), finetuner=finetuner.parts())
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
-                number = place * len(epochs) + epoch
+                number = i * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
                 if epoch % every == 0 or epoch == epochs[-1]:
                     metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
@@ -234,8 +234,8 @@ class _Trial:
                 break
         if protocol.generator_task is None and not by_age:
             finetuner.load_state_dict(best.state)
-            for place in range(len(protocol.finals)):
-                self._test(finetuner, place)
+            for i in range(len(protocol.finals)):
+                self._test(finetuner, i)
         return generator
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
@@ -260,41 +260,41 @@ class _Trial:
         generator = self._generator(task)
         journal.enter(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
-        for place, final in enumerate(self.protocol.finals):
-            if strip_prefix(self.tested.tensors, str(place)):
+        for i, final in enumerate(self.protocol.finals):
+            if strip_prefix(self.tested.tensors, str(i)):
                 continue
             finetuner = self._finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
-            kept = SeedState(add_prefix("state", finetuner.state_dict()))
+            state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.enter(
-                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=kept
+                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
             )
-            for epoch in range(journal.count("final") - place * last + 1, last + 1):
+            for epoch in range(journal.count("final") - i * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
                     # A seed that is tested untrained has no losses, though the batch trains on.
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
-                    kept.tensors |= add_prefix("losses", none)
-                kept.set_where(best.epoch >= epoch, add_prefix("losses", losses))
-                kept.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
-                yield from journal.report("final", epoch, strip_prefix(kept.tensors, "losses"))
-            finetuner.load_state_dict(strip_prefix(kept.tensors, "state"))
-            self._test(finetuner, place)
-            del finetuner, kept  # free their memory before the next one is built
+                    state.tensors |= add_prefix("losses", none)
+                state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
+                state.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
+                yield from journal.report("final", epoch, strip_prefix(state.tensors, "losses"))
+            finetuner.load_state_dict(strip_prefix(state.tensors, "state"))
+            self._test(finetuner, i)
+            del finetuner, state  # free their memory before the next one is built
             journal.enter(generator=_generator_parts(generator))
         return generator
 
-    def _test(self, finetuner: BatchedFinetuner, place: int) -> None:
+    def _test(self, finetuner: BatchedFinetuner, final_index: int) -> None:
         """Test a fine-tuner, in its selected state, on the evaluation sets of a final."""
         results = self.tested.tensors
-        for number, eval_set in enumerate(self.protocol.finals[place]):
+        for number, eval_set in enumerate(self.protocol.finals[final_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.check("test", self._chosen_epoch, scores, LOGITS)
-            results |= add_prefix(f"{place}.{number}", result)
+            results |= add_prefix(f"{final_index}.{number}", result)
         learned = self._learned(finetuner) or {}
-        results |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
+        results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Return the files of the tested models of all living seeds."""
@@ -304,8 +304,8 @@ class _Trial:
             finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
             generator_state = self._learned(generator)
-            places = range(len(self.protocol.finals))
-            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in places]
+            final_indices = range(len(self.protocol.finals))
+            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in final_indices]
         if generator_state:
             generator_state = {name: value[living] for name, value in generator_state.items()}
         finetuner_states = [
@@ -385,7 +385,7 @@ def planned_ages(epochs: int, ages: int) -> list[int]:
         epochs: Number of epochs of the generator. 0 (it is not trained) results in one age, 0.
         ages: Requested number of ages. There are at most as many as epochs.
     """
-    return sorted({-(-epochs * (place + 1) // ages) for place in range(ages)})
+    return sorted({-(-epochs * (i + 1) // ages) for i in range(ages)})
 
 
 def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:

@@ -200,12 +200,12 @@ def evaluate(
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
         masks of the correct predictions by kind, (seed, n) each. All tensors are on the CPU.
     """
-    kept = SeedState({})
-    for place in best.choice.unique().tolist():
-        choice = finetuner.inference_grid[place]
+    results = SeedState({})
+    for choice_index in best.choice.unique().tolist():
+        choice = finetuner.inference_grid[choice_index]
         scores = _fetch_scores(_score_eval_set(finetuner, eval_set, protocol, choice, best.metrics))
-        kept.set_where(best.choice == place, scores)
-    return kept.tensors
+        results.set_where(best.choice == choice_index, scores)
+    return results.tensors
 
 
 def _score_eval_set(
@@ -248,18 +248,18 @@ def _fetch_scores(scored: State) -> State:
     }
 
 
-def eval_results(tested: SeedState, place: int, number: int, kind: str = "") -> State:
+def eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
     """Return the results of one evaluation set, without the prefixes of their names.
 
     Args:
         tested: Results of `evaluate` on each evaluation set of the finished finals, as
             FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
             FINAL.0.learned/NAME.
-        place: Index of the final.
+        final_index: Index of the final.
         number: Index of the evaluation set in the final.
         kind: Prefix of the results: "correct/", "learned/", or "" for the metrics.
     """
-    results = strip_prefix(tested.tensors, f"{place}.{number}")
+    results = strip_prefix(tested.tensors, f"{final_index}.{number}")
     if not kind:
         return {n: v for n, v in results.items() if not n.startswith(("correct/", "learned/"))}
     return {n.removeprefix(kind): v for n, v in results.items() if n.startswith(kind)}
@@ -281,7 +281,7 @@ def collect_correct_predictions(
                 for kind, value in correct.items()
             },
         )
-        for place, final in enumerate(finals)
+        for i, final in enumerate(finals)
         for number, eval_set in enumerate(final)
-        if (correct := eval_results(tested, place, number, "correct/"))
+        if (correct := eval_results(tested, i, number, "correct/"))
     )
