@@ -105,7 +105,7 @@ class Fault:
         return printable(" ".join(text.strip().splitlines()))
 
 
-def address_fault(address: str) -> str | None:
+def ray_address_fault(address: str) -> str | None:
     """Return the message that refuses an address of a Ray cluster, or None if it is valid.
 
     Ray Client is refused, also in RAY_ADDRESS. With it, Tune pickles its searcher and callbacks and

@@ -22,7 +22,7 @@ _SHORT: Final = "/tmp"  # Ray's default folder
 
 
 @contextmanager
-def environment(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
+def set_environment(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
     """Set environment variables inside the context, and restore them afterwards.
 
     Args:
@@ -44,7 +44,7 @@ def environment(settings: Mapping[str, str], *, override: bool = False) -> Itera
 
 
 @contextmanager
-def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
+def silence_loggers(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
     """Raise the level of loggers inside the context.
 
     Args:
@@ -63,7 +63,7 @@ def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
 
 
 @contextmanager
-def locked(name: str, *, wait: bool) -> Iterator[str]:
+def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
     """Hold a named lock among this user's processes on this machine.
 
     The kernel releases the lock of a dead process. Other machines do not see the lock; between

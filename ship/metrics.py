@@ -297,8 +297,8 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    above = _twice_above(seen_log_odds, ~is_base)
-    above_right = _twice_above(seen_log_odds, ~is_base & correct)
+    above = _double_ranks(seen_log_odds, ~is_base)
+    above_right = _double_ranks(seen_log_odds, ~is_base & correct)
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
         "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
@@ -308,7 +308,7 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     }
 
 
-def _twice_above(
+def _double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
     """Return twice the number of counted images below each image; an equal one counts half."""

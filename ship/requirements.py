@@ -88,7 +88,7 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
 }
 
 
-def requirements(trial: TrialConfig) -> Iterator[Requirement]:
+def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
     """Yield the requirements that a trial's configuration does not meet, without its datasets."""
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
@@ -139,7 +139,7 @@ def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[i
     Raises:
         ValueError: Lists all unmet requirements.
     """
-    unmet = [f"{key} {text}" for key, text, _ in requirements(config)]
+    unmet = [f"{key} {text}" for key, text, _ in find_unmet_requirements(config)]
     unmet = unmet or [
         f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
     ]
@@ -221,5 +221,5 @@ def _reason_to_validate(config: TrialConfig) -> str:
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)
-    read = stopping is not None and config.generator.unread_reason(key) is None
+    read = stopping is not None and config.generator.explain_unused(key) is None
     return f"{key} is given" if read else ""

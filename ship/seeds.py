@@ -75,7 +75,7 @@ class SeedRng:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._seeds_and_purpose = (tuple(seeds), purpose)
-        self._streams = [stream_of(seed, purpose) for seed in seeds]
+        self._streams = [make_stream(seed, purpose) for seed in seeds]
         self._device = torch.device(device)
         self._dtype = dtype
 
@@ -98,7 +98,7 @@ class SeedRng:
         return to_device(torch.stack(draws), self._device)
 
 
-def stream_of(seed: int, purpose: str) -> torch.Generator:
+def make_stream(seed: int, purpose: str) -> torch.Generator:
     """Return a new random stream for a seed and a purpose. It draws on the CPU."""
     digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
@@ -153,7 +153,7 @@ class BatchStream:
             shuffles_of_epoch = math.ceil(self._epoch_steps * self._size / count)
             first = epoch * shuffles_of_epoch * count + step_of_epoch * self._size
         shuffles = range(first // count, (first + self._size - 1) // count + 1)
-        streams = (stream_of(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
+        streams = (make_stream(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
         drawn = torch.cat([torch.randperm(count, generator=stream) for stream in streams])
         return drawn[first % count :][: self._size]
 

@@ -147,7 +147,7 @@ class TrialConfig(Settings):
         seen_only = self.selection in SEEN_SELECTIONS
         return SEEN_OBJECTIVES[self.protocol] if seen_only else OBJECTIVES[self.protocol][0]
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return the reason why the value of a key cannot change the accuracy.
 
         Args:
@@ -157,7 +157,7 @@ class TrialConfig(Settings):
             The reason, or None if another value may change the accuracy.
         """
         for part in (self.generator, self.finetuner):
-            if reason := part.unread_reason(key):
+            if reason := part.explain_unused(key):
                 return reason
         generator, finetuner = self.generator.name, self.finetuner.name
         learned = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
@@ -174,7 +174,7 @@ class TrialConfig(Settings):
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
         resampled = key == "synthetic.per_class" and self.synthetic.resample
-        if resampled and not self.finetuner.unread_reason("synthetic.resample"):
+        if resampled and not self.finetuner.explain_unused("synthetic.resample"):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 

@@ -123,7 +123,9 @@ def prefetch(
     require_choice("WHAT", what, STEPS)
     path = require_study(space)
     load_plugins(plugin or [])
-    harness.study.prefetch(path, overrides or [], data_root, cache_dir, to=what, verbose=verbose)
+    harness.study.prefetch_features(
+        path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
+    )
 
 
 def predict(

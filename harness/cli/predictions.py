@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from harness import store
-from harness.config import parse_overrides, require_list, same
+from harness.config import are_equal, parse_overrides, require_list
 from harness.errors import ConfigError, Fault, UserError
-from harness.machine import environment
+from harness.machine import set_environment
 from harness.store import COMPLETE
 from harness.trained import load_trained
 from reports import tables
@@ -23,7 +23,7 @@ MAX_LISTED = 10  # configurations that an error lists
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
-@environment(PATIENCE)
+@set_environment(PATIENCE)
 def predict(
     study: str,
     images: str | Path,
@@ -121,7 +121,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     ranked = [
         (score, group)
         for score, group in finished
-        if all(same(group.value.assignment.get(key), level) for key, level in levels.items())
+        if all(are_equal(group.value.assignment.get(key), level) for key, level in levels.items())
     ]
     best = [group for _, group in ranked]
     if levels.keys() <= class_factors:

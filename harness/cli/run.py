@@ -15,7 +15,7 @@ import harness.study
 from harness.cli.exits import RESUME_ADVICE, end
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
-from harness.errors import ClusterError, ConfigError, Fault, UserError, address_fault
+from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
@@ -44,7 +44,7 @@ def require_study(
     if space is None:
         rule = "is required: a YAML file or the name of a packaged study"
         lines.append(Fault("--space", rule, choices=packaged_names()).text)
-    if address is not None and (fault := address_fault(address)):
+    if address is not None and (fault := ray_address_fault(address)):
         lines.append(fault)
     if address is not None and in_process:
         lines.append("--in-process cannot be combined with --address")

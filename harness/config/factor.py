@@ -123,17 +123,17 @@ Assignment = dict[str, Any]
 Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
-def same(one: Any, other: Any) -> bool:
+def are_equal(one: Any, other: Any) -> bool:
     """Return True if two levels are equal. 1 and 1.0 are the same level, 1 and true are not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def is_among(value: Any, values: Sequence[Any]) -> bool:
     """Return True if a value equals one of several levels."""
-    return any(same(value, level) for level in values)
+    return any(are_equal(value, level) for level in values)
 
 
-def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
+def is_allowed(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     """Return True if a factor may have a value.
 
     Args:
@@ -161,7 +161,7 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
     )
 
 
-def in_order(space: Mapping[str, Factor]) -> list[str]:
+def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
     ordered: list[str] = []
     waiting = list(space)
@@ -173,7 +173,7 @@ def in_order(space: Mapping[str, Factor]) -> list[str]:
     return ordered
 
 
-def assignments(
+def iter_assignments(
     space: Mapping[str, Factor], values: Values = lambda _, factor: factor.enumerate()
 ) -> Iterator[Assignment]:
     """Return every combination of values of active factors. The last factor varies fastest.
@@ -184,7 +184,7 @@ def assignments(
             Defaults to the factor's levels.
     """
     combinations: Iterator[Assignment] = iter([{}])
-    for key in in_order(space):
+    for key in sort_by_condition(space):
         combinations = _extended(combinations, key, space[key], values)
     return ({key: combo[key] for key in space if key in combo} for combo in combinations)
 

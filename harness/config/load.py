@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.config.defaults import with_defaults
-from harness.config.factor import Factor, factor_faults, may_be
+from harness.config.factor import Factor, factor_faults, is_allowed
 from harness.config.mapping import (
     OVERRIDE,
     Override,
     apply_overrides,
     parse_overrides,
-    steps,
+    split_path,
     validate_part,
 )
-from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
-from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.space import GROUPS, METHODS, get_value, resolve, trial_fields
+from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, VARIANT_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
-from harness.study_files import file_label, find_space, plain, read_yaml
+from harness.study_files import file_label, find_space, read_yaml, to_json
 from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
@@ -70,7 +70,7 @@ def load_study(
     """
     source = None
     if isinstance(space, Mapping):
-        tree = {str(key): plain(value, f"{label}: {key}") for key, value in space.items()}
+        tree = {str(key): to_json(value, f"{label}: {key}") for key, value in space.items()}
     else:
         source = find_space(space)
         label = file_label(source)
@@ -145,9 +145,9 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
     for dataset, options in variants.get("dataset", {}).items():
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
-            if key not in OWN_KEYS:
-                suggestion = nearest(key, OWN_KEYS)
-                faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, suggestion=suggestion))
+            if key not in VARIANT_KEYS:
+                suggestion = nearest(key, VARIANT_KEYS)
+                faults.append(Fault(path, _KNOWN, choices=VARIANT_KEYS, suggestion=suggestion))
                 del options[key]
             elif key in GROUPS and not isinstance(value, dict):
                 faults.append(Fault(path, "must be a mapping", value))
@@ -160,7 +160,7 @@ def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -
 
     The name of a dataset's method stays, so that its options are not applied to another method.
     """
-    for group, *leaf in (steps(override.path) for override in overrides):
+    for group, *leaf in (split_path(override.path) for override in overrides):
         if not leaf:
             options.pop(group, None)
         elif leaf != ["name"] and isinstance(options.get(group), dict):
@@ -262,9 +262,9 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     """
     if "baseline" in factor.model_fields_set:
         return factor
-    levels, constant = factor.enumerate(), value_of(trial, key)
+    levels, constant = factor.enumerate(), get_value(trial, key)
     first = levels[0] if levels else None
-    fitting = constant if may_be(factor, levels, constant) else first
+    fitting = constant if is_allowed(factor, levels, constant) else first
     return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
@@ -308,7 +308,7 @@ def _sets(override_path: str, fault_path: str) -> bool:
     An invalid level has the path of its factor. An override within the factor sets its levels,
     unless it is of `baseline` or `when`.
     """
-    override, fault = (steps(path.replace("[", ".")) for path in (override_path, fault_path))
+    override, fault = (split_path(path.replace("[", ".")) for path in (override_path, fault_path))
     if fault[: len(override)] == override:
         return True
     is_within = override[: len(fault)] == fault and len(override) > len(fault)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config.factor import Factor
-from harness.config.space import DEFAULTS, GROUPS, METHODS, value_of
+from harness.config.space import DEFAULTS, GROUPS, METHODS, get_value
 from harness.config.study_config import TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
@@ -61,7 +61,7 @@ class Override(NamedTuple):
     value: Any
 
 
-def steps(path: str) -> tuple[str, ...]:
+def split_path(path: str) -> tuple[str, ...]:
     """Split a dotted path into keys. A factor's dotted key below `space` is not split."""
     match = _IN_SPACE.fullmatch(path)
     return tuple(filter(None, match.groups())) if match else tuple(path.split("."))
@@ -112,7 +112,7 @@ def apply_overrides(
     """
     tree, blocked = expand_short_forms(mapping), []
     for item in given:
-        *parents, last = steps(item.path)
+        *parents, last = split_path(item.path)
         inside: Any = tree
         for depth, step in enumerate(parents, start=1):
             if inside.get(step) is None:
@@ -140,7 +140,7 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(tree.get(key), str):
             tree[key] = {"name": tree[key]}
         if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
-            tree[key] = {"name": value_of(DEFAULTS, key), **inside}
+            tree[key] = {"name": get_value(DEFAULTS, key), **inside}
     if isinstance(space := tree["space"], dict):
         levels = {
             key: {"choices": choices} for key, choices in space.items() if isinstance(choices, list)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.mapping import FOR_PLUGINS
-from harness.config.space import METHODS, baseline, value_of
+from harness.config.space import METHODS, get_value, make_baseline
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from ship import datasets
 from ship.architectures import BackboneError, load_tokenizer, text_settings
 from ship.datasets import DATASETS
 from ship.datasets.base import count_noun, group_truncated, shorten_list
-from ship.requirements import PROTOCOLS, find_missing_data, requirements
+from ship.requirements import PROTOCOLS, find_missing_data, find_unmet_requirements
 from ship.subsets import bare_features
 from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
@@ -59,7 +59,7 @@ class Needs:
             scan = self._scan(name)
             if isinstance(scan, list):
                 yield from (replace(fault, path=key) for fault in scan)
-            elif key == "dataset" and not any(requirements(trial)):
+            elif key == "dataset" and not any(find_unmet_requirements(trial)):
                 yield from self._unfit_dataset(trial, scan)
         reason, text = self._backbone(trial.backbone)
         if reason:
@@ -98,7 +98,7 @@ class Needs:
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
-        stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
+        stops = get_value(trial, key) is not None and trial.generator.explain_unused(key) is None
         deciding = (*_DECIDING(trial), stops)
         if deciding in self._known:
             return
@@ -112,7 +112,7 @@ class Needs:
         shows_real = (
             study.controls
             and PROTOCOLS[trial.protocol].new_classes
-            and trial.dataset == baseline(study).get("dataset", trial.dataset)
+            and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_images(trial.dataset)
         )
         for rule in find_missing_data(trial, bare, study.seeds, real_images=shows_real).values():
@@ -174,10 +174,10 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
     """
     max_n_ctx, suffix = text.context_length - 3, f"for backbone {trial.backbone}"
     for group in METHODS:
-        n_ctx = value_of(trial, f"{group}.n_ctx")
+        n_ctx = get_value(trial, f"{group}.n_ctx")
         if isinstance(n_ctx, int) and n_ctx > max_n_ctx:
             yield Fault(f"{group}.n_ctx", f"must be at most {max_n_ctx} {suffix}", n_ctx)
-    layer = value_of(trial, "finetuner.layer")
+    layer = get_value(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
         rule = f"must be 1 to {text.layers - 1} {suffix}: its text encoder has {text.layers} blocks"
         yield Fault("finetuner.layer", rule, layer)

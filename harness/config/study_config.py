@@ -86,7 +86,7 @@ class Log(Settings):
 
 
 # Keys that `variants.dataset` may set. The other keys define what a study measures.
-OWN_KEYS: Final = (
+VARIANT_KEYS: Final = (
     "max_classes", "shots", "augmentations", "templates", "pseudo_new_fraction", "eval_every",
     "quality", "generator", "finetuner", "synthetic",
 )  # fmt: skip

@@ -27,7 +27,7 @@ from ship.datasets import (
 from ship.datasets.base import Faults, count_noun, shorten_list
 from ship.datasets.content import copy_faults, file_hash, pixel_hash
 from ship.datasets.layouts import count_images, file_size, format_counts
-from ship.datasets.lists import repeated
+from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
 """Hashes of an image's file and of its decoded pixels."""
@@ -101,7 +101,7 @@ def check_everything(
     odd = Faults([*scan.unlike, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
-        repeats = repeated(image.name for image in images)
+        repeats = find_repeated(image.name for image in images)
         odd.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.config import StudyConfig, baseline, control_at, resolve, resolved_controls
+from harness.config import StudyConfig, make_baseline, make_control, resolve, resolve_controls
 from harness.errors import UserError
 from harness.planning.configurations import ConfigurationMaker, plugins_text
 from harness.planning.fingerprints import Fingerprints
@@ -18,8 +18,8 @@ from harness.store import (
     State,
     StudyRecord,
     Tag,
+    list_params,
     param_text,
-    params,
     seed_metric,
     split_curve,
 )
@@ -112,7 +112,7 @@ def compare(
     planned_keys = {
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
-    controls, constants = resolved_controls(study), params(study.base)
+    controls, constants = resolve_controls(study), list_params(study.base)
     old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
@@ -136,8 +136,8 @@ def compare(
         try:
             if run.control:
                 is_wanted = controls and run.control in COMPETING
-                return control_at(study, run.control, assignment) if is_wanted else None
-            return resolve(study, assignment | baseline(study, assignment))
+                return make_control(study, run.control, assignment) if is_wanted else None
+            return resolve(study, assignment | make_baseline(study, assignment))
         except ValueError:  # the level is not valid with the study's constants
             return study.base
 
@@ -165,7 +165,7 @@ def compare(
 
 def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> list[str]:
     """Return lines that say how a run's trial differs from the present config."""
-    before, after, lines = run.logged.params, params(config), list[str]()
+    before, after, lines = run.logged.params, list_params(config), list[str]()
     for name in dict.fromkeys([*after, *before]):
         group, dot, leaf = name.partition(".")
         # options of a method are irrelevant once another method replaces it

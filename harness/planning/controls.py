@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
 
-from harness.config import baseline, control_at
+from harness.config import make_baseline, make_control
 from harness.planning.configurations import Configuration, ConfigurationMaker
 from harness.store import COMPETING, RunHistory, State, control_levels, level_id
 
@@ -35,7 +35,7 @@ def plan_controls(
     study = maker.study
     if not study.controls:
         return []
-    start, controls = baseline(study), dict[str, Configuration]()
+    start, controls = make_baseline(study), dict[str, Configuration]()
     names = {_name(control, control_levels(control, start)) for control in COMPETING}
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
@@ -48,7 +48,7 @@ def plan_controls(
                 continue
             names.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
-                config = control_at(study, control, levels)
+                config = make_control(study, control, levels)
                 controls[name] = Configuration(maker.key(config), config, levels, control)
     return list(controls.values())
 

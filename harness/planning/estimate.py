@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.config import StudyConfig
 from harness.planning.plan import Plan, TimeEstimate
-from harness.resources import machine_resources, slots
+from harness.resources import count_slots, machine_resources
 from harness.store import RunRecord, Tag
 
 
@@ -40,7 +40,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
-    n_slots = slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
     return TimeEstimate(
         seconds={
             work.configuration.key: seconds_by_key.get(work.configuration.key, seconds)

@@ -14,7 +14,7 @@ from harness.config import StudyConfig
 from harness.planning.configurations import (
     Configuration,
     ConfigurationMaker,
-    distinct,
+    deduplicate,
     enumerate_configurations,
     proposed_configurations,
 )
@@ -199,7 +199,7 @@ def make_plan(
         configurations = _joined(configurations, matched, maker)
         all_controls += matched
     keys = {configuration.key for configuration in configurations}
-    controls = distinct([control for control in all_controls if control.key not in keys])
+    controls = deduplicate([control for control in all_controls if control.key not in keys])
     return Plan(
         rows=tuple(
             _row(study, history, configuration, retry_before)
@@ -216,7 +216,7 @@ def _joined(
     maker: ConfigurationMaker,
 ) -> list[Configuration]:
     """Return configurations, and the configurations of the space that equal a control."""
-    return distinct([*configurations, *filter(None, map(maker.equal_to, controls))])
+    return deduplicate([*configurations, *filter(None, map(maker.equal_to, controls))])
 
 
 def _proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:

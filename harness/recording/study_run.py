@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, levels, resolved_yaml
+from harness.config import StudyConfig, list_levels, resolved_yaml
 from harness.planning import Configuration, Plan
 from harness.recording.numbers import environment_text, source_tags
 from harness.store import (
@@ -29,8 +29,8 @@ from harness.store import (
     Tag,
     escape_text,
     find_study_run,
+    make_points,
     planned_tags,
-    points,
     split_tag,
 )
 
@@ -174,7 +174,7 @@ def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[st
 def study_tags(study: StudyConfig) -> dict[str, str]:
     """Return the tags of the study's own run that follow from its YAML."""
     factors = [
-        asdict(FactorRecord(key, levels(study, key), factor.log, factor.baseline))
+        asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
     ]
     content = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
@@ -241,7 +241,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     }
     changes = RunUpdate(
         run=run_id,
-        metrics=points({**outdated, **publication.metrics}),
+        metrics=make_points({**outdated, **publication.metrics}),
         params={name: text for name, text in publication.params.items() if name not in stored},
         tags={
             Tag.RUN_NOTE: _note(publication, stored),

@@ -27,9 +27,9 @@ from harness.store import (
     State,
     Tag,
     is_metric,
-    params,
+    list_params,
+    make_points,
     parse_seed_table,
-    points,
     read_run_files,
     seed_metric,
     seed_table,
@@ -98,7 +98,7 @@ class TrialRecorder:
         config = work.configuration.trial
         names = (config.dataset, *config.targets)
         datasets = {name: self.fingerprints.dataset_fingerprint(name) for name in names}
-        self.record.store.write(RunUpdate(run=run, params=params(config), datasets=datasets))
+        self.record.store.write(RunUpdate(run=run, params=list_params(config), datasets=datasets))
         self._open[trial_id] = _OpenRun(run, work)
 
     def add_epochs(
@@ -118,17 +118,17 @@ class TrialRecorder:
         for epoch in epochs:
             if epoch["stage"] != "test":  # test metrics are final metrics, without epochs
                 run.step += 1
-                run.points += points(epoch["metrics"], run.step)
-        run.points += points(load, run.step)
+                run.points += make_points(epoch["metrics"], run.step)
+        run.points += make_points(load, run.step)
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
             self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
             run.flushed = moment
 
-    def add_points(self, trial_id: str, epochs: Sequence[Point]) -> None:
+    def add_points(self, trial_id: str, metric_points: Sequence[Point]) -> None:
         """Add a trial's epochs as points of metrics, such as those of a reused run."""
-        self._open[trial_id].points += epochs
+        self._open[trial_id].points += metric_points
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
         """Write a finished trial. Its state is written last, so a COMPLETE run has all numbers.
@@ -148,13 +148,13 @@ class TrialRecorder:
             reason = join_reasons(failed)
             lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            run_id, texts = self._create_run(work, lost), params(work.configuration.trial)
+            run_id, texts = self._create_run(work, lost), list_params(work.configuration.trial)
             self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         shown = shown_metrics(protocol, objective)
-        run.points += points(
+        run.points += make_points(
             {key: value for key, value in metrics.items() if is_metric(key, shown)}
         )
         final["files"][SEED_TABLE] = seed_table(metrics)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from harness.machine import environment, scratch_folder
+from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
 from harness.store.errors import StoreError, describe_cause, store_errors
@@ -55,7 +55,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with store_errors(uri), environment(QUIET_ENVIRONMENT):
+    with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
         base = _resolve_address(base, store)
     _require_trusted(base)
     location = urlparse(base)
@@ -65,7 +65,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch_folder() as folder:
-        with store_errors(uri), environment(QUIET_ENVIRONMENT):
+        with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):
@@ -115,7 +115,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
     names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
-        with scratch_folder() as folder, environment(QUIET_ENVIRONMENT):
+        with scratch_folder() as folder, set_environment(QUIET_ENVIRONMENT):
             for entry in client.list_artifacts(run.run_id):
                 if entry.path in names:
                     client.download_artifacts(run.run_id, entry.path, str(folder))

@@ -29,7 +29,7 @@ INTERRUPTED = "the study was interrupted"
 DRIVER_DIED = "its driver ended before it closed the run"
 
 
-def now() -> int:
+def get_time_ms() -> int:
     """Return the current time in milliseconds since the epoch."""
     return int(time.time() * 1000)
 
@@ -73,12 +73,12 @@ class RunUpdate:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
-    at: int = field(default_factory=now)
+    at: int = field(default_factory=get_time_ms)
 
 
-def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
+def make_points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     """Return metric values as points with the current time."""
-    timestamp = now()
+    timestamp = get_time_ms()
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
@@ -215,7 +215,7 @@ def split_tag(name: str, text: str) -> dict[str, str]:
     }
 
 
-def params(config: "TrialConfig") -> dict[str, str]:
+def list_params(config: "TrialConfig") -> dict[str, str]:
     """Return every dotted field of a trial as text, and the name of each method by its group."""
     texts: dict[str, str] = {}
 

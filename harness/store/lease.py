@@ -91,7 +91,7 @@ class LeaseOwner:
         token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process.
-        lock_id: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
+        lock_id: ID of the driver's file lock and the host's boot (harness.machine.hold_lock).
         beat: Number of times that the owner has written the tag.
     """
 

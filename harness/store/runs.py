@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from harness.machine import quiet
+from harness.machine import silence_loggers
 from harness.store.address import SQLITE, address_fault, reach_database, reach_server, store_fault
 from harness.store.errors import StoreError
 from harness.store.schema import MAX_STUDIES, Kind, Tag
@@ -222,7 +222,7 @@ def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:
     """Return a context that suppresses the notices of MLflow and alembic."""
-    return quiet("mlflow", "alembic", level=logging.ERROR)
+    return silence_loggers("mlflow", "alembic", level=logging.ERROR)
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:

@@ -11,17 +11,10 @@ from harness.config import StudyConfig, load_plugins, load_study, require_list
 from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
-from harness.resources import machine_resources, resolved_resources
-from harness.store import (
-    RunHistory,
-    RunRecord,
-    Store,
-    StudyStore,
-    control_levels,
-    param_text,
-)
+from harness.resources import machine_resources, resolve_resources
+from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, param_text
 from harness.study.extraction import extraction_lines
-from harness.study.features import configs_of, fingerprints_of
+from harness.study.features import iter_planned_configs, make_fingerprints
 from harness.study_files import file_label
 from harness.wording import count
 from ship.architectures import text_settings, truncate_texts
@@ -165,8 +158,8 @@ def plan_study(
     """
     study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
-    prints = fingerprints_of(study, method, data_root, cache_dir)
-    retry_before = store.now() if retry_non_finite else 0
+    prints = make_fingerprints(study, method, data_root, cache_dir)
+    retry_before = store.get_time_ms() if retry_non_finite else 0
     state = read_state(study, prints, store.find_store(uri), retry_before)
     notes = state.changes().notes(source_name(study)) + failed_lines(state)
     finished_runs = state.find_reusable_runs() if reuse else []
@@ -213,7 +206,7 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
     """
     study, plan = state.study, state.plan
     history = state.history
-    resources = resolved_resources(study.resources, machine_resources())
+    resources = resolve_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
     runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]
@@ -236,7 +229,7 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     """
     backbones = dict.fromkeys(
         config.backbone
-        for config in configs_of(study, plan, _PROMPT_KEYS)
+        for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
     return [
@@ -255,8 +248,8 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     """
     combinations = dict.fromkeys(
         (config.backbone, name, config.templates_for(name, prints.load_dataset(name).template))
-        for config in configs_of(study, plan, _PROMPT_KEYS)
-        if not config.finetuner.unread_reason("templates")
+        for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
+        if not config.finetuner.explain_unused("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []

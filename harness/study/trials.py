@@ -12,7 +12,7 @@ from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
 from harness.recording import StudyRun, TrialRecorder
-from harness.study.features import check_plugins, needed_features, open_encoder, prepare_features
+from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
 
@@ -111,13 +111,13 @@ class TrialRunner:
             cluster = cluster_resources()
             resources.check_capacity(study.resources, cluster)
             self._warn(resources.idle_gpus(study.resources, cluster, study.max_concurrent_trials))
-            actor = resources.resolved_resources(study.resources, cluster)
+            actor = resources.resolve_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
             self._run_distributed(features, owns_session)
 
     def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
-        needs = needed_features(self._study, self.state.plan)
+        needs = collect_needs(self._study, self.state.plan)
         return prepare_features(needs, self._prints, self.options.console, encode)
 
     def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
@@ -145,9 +145,9 @@ class TrialRunner:
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
-        per_trial = resources.resolved_resources(study.resources, total_resources)
+        per_trial = resources.resolve_resources(study.resources, total_resources)
         resolved = study.model_copy(update={"resources": per_trial})
-        free_slots = resources.slots(per_trial, total_resources, max_trials)
+        free_slots = resources.count_slots(per_trial, total_resources, max_trials)
 
         def max_concurrent() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.
@@ -157,7 +157,7 @@ class TrialRunner:
             """
             if owns_session and self.options.address is None:
                 return free_slots
-            return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
+            return resources.count_slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._prints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent)

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from harness.config import StudyConfig, belongs, optuna_params, suggest
-from harness.machine import quiet
+from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
 
@@ -48,7 +48,7 @@ class Sampler:
         """
         self._study = study
         self._make = make
-        with quiet("optuna"):
+        with silence_loggers("optuna"):
             self.optuna_study = optuna.create_study(
                 direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(outcomes))
             )
@@ -137,7 +137,7 @@ class GaussianProcessSampler(Sampler):
             kind = "gp" if len(repeats) < MAX_GP_REPEATS else "random"
             sampler = _optuna_sampler(self._study, kind, n_known, len(repeats))
             self.optuna_study.sampler = sampler
-            with quiet("optuna"):  # without greenlet its process warns that it is slower
+            with silence_loggers("optuna"):  # without greenlet its process warns that it is slower
                 trial, configuration = self._ask()
             if is_new(configuration):
                 proposal = trial, configuration

@@ -17,7 +17,7 @@ from ship.architectures import ImagePrecision, Precision, find_config, padding_i
 from ship.clip.bidirectional import BidirectionalTower
 from ship.clip.causal import CausalTower
 from ship.clip.text import TextTower, text_module
-from ship.clip.weights import check_backbone_name, fingerprint, load_model
+from ship.clip.weights import check_backbone_name, hash_model, load_model
 
 
 class FrozenCLIP:
@@ -65,7 +65,7 @@ class FrozenCLIP:
 
         self._model: Any = model.to(device).eval().requires_grad_(False)
         config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
-        self.fingerprint = fingerprint(self._model, config, read_with)
+        self.fingerprint = hash_model(self._model, config, read_with)
         # fp32 and tf32 leave the weights unchanged
         reduced = torch.bfloat16 if precision == "bf16" else None
         self.text = build_tower(self._model, tokenizer, reduced)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.packing import Packing, pack, source_places
+from ship.clip.packing import Packing, pack, source_positions
 from ship.clip.text import Block, TextTower, finish_block, project_heads
 
 # Fewer prompts than this are not worth a separate batch: they join the next longer ones.
@@ -44,7 +44,7 @@ class CausalTower(TextTower):
         # Cached because every step needs the same ones: a recorded step must not copy from the
         # host. The caches do not refer to the tower, so that its memory can be freed.
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
-        self._places = lru_cache(64)(partial(source_places, self._packing))
+        self._places = lru_cache(64)(partial(source_positions, self._packing))
         self._causal = lru_cache(64)(partial(_mask_without_sot, self._dtype))
         self._blocks_with_sot = [] if sot is None else self._cache_sot(sot)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from ship.architectures import architectures, split_name
-from ship.hub import first_line
+from ship.hub import summarize_error
 
 Shapes = Mapping[str, Size]
 
@@ -43,7 +43,7 @@ def loading_fault(name: str, why: Exception) -> str:
 
     architecture, path = split_name(name)
     if path in list_pretrained_tags_by_model(architecture) or not Path(path).is_file():
-        reason = first_line(why)
+        reason = summarize_error(why)
         if reason.startswith("Failed to download"):
             reason += f" (without a network, use a file instead of the tag: {architecture}:FILE)"
         return reason
@@ -56,7 +56,7 @@ def loading_fault(name: str, why: Exception) -> str:
         return f"{path} {_unreadable(path, error)}. {advice}"
     expected = _shapes(architecture)
     if shapes == expected:
-        return first_line(why)
+        return summarize_error(why)
     if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
         return f"{path} has the weights of another architecture. Use {' or '.join(fitting)}"
     return f"{path} does not fit {architecture}: {_difference(shapes, expected)}. {advice}"

@@ -83,7 +83,7 @@ def pack(
     return Packing(*(to_device(part, device) for part in parts))
 
 
-def source_places(
+def source_positions(
     packing: Any, p: int, lengths: tuple[int, ...], m: int
 ) -> Int[Tensor, "S tokens"]:
     """Return the source of each token once m class-specific tokens replace the context's last m.

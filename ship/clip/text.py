@@ -112,7 +112,7 @@ class TextTower(ABC):
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)
         # only the output at these positions is needed
-        return finish_block(blocks[-1][0], _at(hidden, positions), _at(mixed, positions))
+        return finish_block(blocks[-1][0], _gather(hidden, positions), _gather(mixed, positions))
 
     def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at all positions."""
@@ -178,6 +178,8 @@ def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     return output
 
 
-def _at(x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
+def _gather(
+    x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]
+) -> Float[Tensor, "n k width"]:
     """Return x[i, positions[i, j]] with gather, whose gradient is a single operation."""
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

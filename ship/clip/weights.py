@@ -25,7 +25,7 @@ from ship.hub import (
     HubError,
     cached_file,
     hub_file,
-    repository_of,
+    parse_repository,
     request_metadata,
 )
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
@@ -60,7 +60,7 @@ def check_backbone_name(name: str) -> None:
     from open_clip import list_models, list_pretrained_tags_by_model
 
     architecture, pretrained = split_name(name)
-    in_repository = repository_of(name) is not None
+    in_repository = parse_repository(name) is not None
     architectures = list_models()
     if not in_repository and architecture not in architectures:
         suggestions = get_close_matches(architecture, ["pocket", *architectures], n=3)
@@ -137,7 +137,7 @@ def _create_model(name: str) -> nn.Module:
     architecture, pretrained = split_name(name)
     if name == "pocket":
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
-    elif repository := repository_of(name):
+    elif repository := parse_repository(name):
         path = Path(hub_file(repository, WEIGHT_FILES, "its weights are"))
         find_config(name)  # in the folder of the same revision, where open_clip reads both
         model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
@@ -200,7 +200,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     return str(download_pretrained(entry))
 
 
-def fingerprint(
+def hash_model(
     model: nn.Module,
     config: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,

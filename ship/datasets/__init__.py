@@ -28,7 +28,7 @@ from ship.datasets.base import (
     clean_class_name,
     shorten_list,
 )
-from ship.datasets.content import DigestCache, fingerprint
+from ship.datasets.content import DigestCache, hash_dataset
 from ship.datasets.folders import SUFFIXES, ImageNet
 from ship.datasets.image_folder import DEFAULT_FOLDER, PREFIX, ImageFolder
 from ship.datasets.layouts import PHOTO, Aircraft, CoOpDataset, Published, is_inside
@@ -171,7 +171,7 @@ def load_dataset(
         digests = DigestCache(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
-    images = content_hash = dataset.fingerprint or fingerprint(dataset, digests)
+    images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)
     if dataset.folder_names:
         content_hash = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
     return replace(dataset, fingerprint=content_hash, images_fingerprint=images)

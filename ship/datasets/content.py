@@ -66,15 +66,17 @@ class DigestCache:
         """
         if isinstance(image.source, bytes):
             return file_hash(image)
-        stamp = _stamp(image.source)
+        version = _read_file_version(image.source)
         match self._cached.get(image.name):
-            case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
-                self._seen[image.name] = [*stamp, digits]
+            case [*before, str(digits)] if before == version and re.fullmatch(
+                "[0-9a-f]{64}", digits
+            ):
+                self._seen[image.name] = [*version, digits]
                 return bytes.fromhex(digits)
         begun = self._now()
         content_hash = file_hash(image)
-        if _stamp(image.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
-            self._seen[image.name] = [*stamp, content_hash.hex()]
+        if _read_file_version(image.source) == version and max(version[1:]) < begun - _FRESH_NS:
+            self._seen[image.name] = [*version, content_hash.hex()]
         return content_hash
 
     def save(self) -> None:
@@ -89,7 +91,7 @@ class DigestCache:
         return digest(self._head + body).encode()
 
 
-def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
+def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
@@ -199,7 +201,7 @@ def _size(image: ImageFile) -> bytes:
     return f"{size} bytes".encode()
 
 
-def _stamp(path: Path) -> list[int]:
+def _read_file_version(path: Path) -> list[int]:
     """Return size, mtime and ctime (ns) of a file."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

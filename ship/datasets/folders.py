@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, shorten_list
 from ship.datasets.layouts import Listing, Published, sort_by_hash
-from ship.datasets.lists import Row, read_lines, repeated
+from ship.datasets.lists import Row, find_repeated, read_lines
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
                    ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
@@ -26,7 +26,7 @@ def _images(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
 
 
-def directories_in(folder: Path) -> list[str]:
+def list_directories(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(
         entry.name
@@ -88,7 +88,7 @@ class ImageNet(Published):
                 paths = [f"{part}{below}/{file}" for file in files[split].get(below, ())]
                 used = select_images(paths) if split == "train" else {split: paths}
                 rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
-        twice = repeated(names.values())
+        twice = find_repeated(names.values())
         note = (
             f"{images}: class names of more than one wnid, kept as published: {shorten_list(twice)}"
         )
@@ -105,7 +105,7 @@ class ImageNet(Published):
             if part:  # otherwise it is the folder of images, which Listing.check_images reports
                 faults.append(f"{folder}: no such folder")
             return {}
-        names = directories_in(folder)
+        names = list_directories(folder)
         files_of = {name: _images(folder / name) for name in names if name in expected}
         strange = [name for name in names if expected and name not in files_of]
         faults.add(folder, "folder", strange, f"not listed in {CLASS_NAMES}")
@@ -147,5 +147,5 @@ def _class_names(path: Path, faults: Faults) -> dict[str, str]:
     faults.add(path, "line", bad, "must be '<wnid> <class name>'")
     pairs = [(match[1], clean_class_name(match[2])) for match in matches if match]
     faults.add(path, "wnid", [wnid for wnid, name in pairs if not name], "without a class name")
-    faults.add(path, "wnid", repeated(wnid for wnid, _ in pairs), "on more than one line")
+    faults.add(path, "wnid", find_repeated(wnid for wnid, _ in pairs), "on more than one line")
     return dict(pairs)

@@ -16,9 +16,9 @@ from ship.datasets.base import (
     clean_class_name,
     shorten_list,
 )
-from ship.datasets.folders import SUFFIXES, directories_in, ends_in
+from ship.datasets.folders import SUFFIXES, ends_in, list_directories
 from ship.datasets.layouts import PHOTO, Listing, is_inside, require_data_root, sort_by_hash
-from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
+from ship.datasets.lists import SEPARATORS, find_repeated, read_class_names, read_split
 
 PREFIX: Final = "image_folder:"
 """Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
@@ -117,7 +117,7 @@ class ImageFolder:
         sound = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
-            twice = repeated(posixpath.normpath(image) for _, image, _ in part)
+            twice = find_repeated(posixpath.normpath(image) for _, image, _ in part)
             faults.add(path, "image", twice, f"more than once in {split}")
             shown = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in shown]
@@ -173,7 +173,7 @@ class _Reader:
 
     def list_images(self) -> list[tuple[str, str, str]]:
         """Return split, path relative to the folder, and class directory of each image."""
-        names = directories_in(self.folder)
+        names = list_directories(self.folder)
         has_splits = set(SPLITS) <= set(names)
         extra = [name for name in names if name not in SPLITS]
         alike: list[str] = []
@@ -187,7 +187,7 @@ class _Reader:
         images = {
             (split, directory): self._images(f"{split}/{directory}".lstrip("/"))
             for split in (SPLITS if has_splits else ("",))
-            for directory in directories_in(self.folder / split)
+            for directory in list_directories(self.folder / split)
         }
         self.directories = sorted({directory for _, directory in images})
         if has_splits:
@@ -216,10 +216,10 @@ class _Reader:
     def _misnamed_splits(self, directories: list[str]) -> list[str]:
         """Return a directory "train" in any case, and those with two folders in common with it."""
         train = next((name for name in directories if name.lower() == "train"), None)
-        inside = set(directories_in(self.folder / train)) if train else set()
+        inside = set(list_directories(self.folder / train)) if train else set()
         if len(inside) < 2:  # avoids listing the other directories, which may have many images
             return []
-        shared = {name: inside & {*directories_in(self.folder / name)} for name in directories}
+        shared = {name: inside & {*list_directories(self.folder / name)} for name in directories}
         alike = [name for name, common in shared.items() if len(common) > 1]
         return alike if len(alike) > 1 else []
 

@@ -111,7 +111,7 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
         else:
             odd.append(row)
     faults.add(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
-    faults.add(path, "folder", repeated(folder for folder, _ in fit), "on more than one line")
+    faults.add(path, "folder", find_repeated(folder for folder, _ in fit), "on more than one line")
     strange = [folder for folder, _ in fit if folder not in existing]
     spaced = separator == " " and any(" " in folder for folder in existing)
     hint = " (for folders with spaces, use a .csv file)" if spaced else ""
@@ -152,7 +152,7 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
     return rows
 
 
-def repeated(items: Iterable[str]) -> list[str]:
+def find_repeated(items: Iterable[str]) -> list[str]:
     """Return the items that occur more than once, sorted."""
     return sorted(item for item, times in Counter(items).items() if times > 1)
 

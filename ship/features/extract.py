@@ -17,14 +17,7 @@ from safetensors.numpy import save
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, ImageDataset
-from ship.features.encode import (
-    AUGMENTATION,
-    Done,
-    Features,
-    Shard,
-    encode_split,
-    split_range,
-)
+from ship.features.encode import AUGMENTATION, Done, Features, Shard, encode_split, split_range
 from ship.subsets import FeatureSet
 from ship.whole_file import write_whole
 
@@ -195,7 +188,7 @@ class _SplitExtraction:
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
         row_set = {*rows.tolist()}
-        every = shards_of(len(dataset.splits[split]), views)
+        every = split_into_shards(len(dataset.splits[split]), views)
         self._shards = [shard for shard in every if not row_set.isdisjoint(shard)]
         self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
@@ -247,7 +240,7 @@ class _SplitExtraction:
         return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
-def shards_of(images: int, views: int) -> list[Shard]:
+def split_into_shards(images: int, views: int) -> list[Shard]:
     """Cut a split into shards, which depend only on the arguments: a resumed run finds the same.
 
     Args:

@@ -47,7 +47,7 @@ class BatchedFinetuner(BatchedTraining):
         stream = kind.training_data == "stream"
         self._each_step = synthesizer if stream else None
         fixed = None if stream else synthesizer
-        rows, self._weights = rows_of_training(task, fixed)
+        rows, self._weights = add_synthetic_rows(task, fixed)
         self._weighted = fixed is not None and fixed.weighted
         tasks = []
         for seed_index, n in enumerate(rows.counts):
@@ -188,7 +188,7 @@ class BatchedFinetuner(BatchedTraining):
         return {**self.stack.trained, **stateful_buffers}
 
 
-def rows_of_training(
+def add_synthetic_rows(
     task: Task, synthesizer: Synthesizer | None
 ) -> tuple[Task, Float[Tensor, "seed n"]]:
     """Add `per_class` synthetic features of each class to synthesize before the task's images.

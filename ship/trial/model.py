@@ -21,7 +21,7 @@ from ship.datasets import ImageFile
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
-from ship.hub import WEIGHT_FILES, cached_file, is_repository, repository_of
+from ship.hub import WEIGHT_FILES, cached_file, is_repository, parse_repository
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
 from ship.tasks import Task, placeholder_images
@@ -92,7 +92,7 @@ def _may_load(name: str) -> bool:
     These are published weights, weights of the hub that this machine has downloaded before, and
     random weights, which are drawn from a fixed seed.
     """
-    if repository := repository_of(name):
+    if repository := parse_repository(name):
         return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
     architecture, tag = split_name(name)
     tags = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
