@@ -90,7 +90,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     """
     task, images = eval_set.task, eval_set.images
     device, dtype = task.features.device, task.features.dtype
-    ids = task.synthesized_ids
+    ids = task.synthetic_ids
     rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(mask.any()) for mask in rows):
         return {}

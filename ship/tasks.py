@@ -86,7 +86,7 @@ class Task:
         return len(self.seen)
 
     @property
-    def synthesized_ids(self) -> Int[Tensor, "seed n_made"]:
+    def synthetic_ids(self) -> Int[Tensor, "seed n_made"]:
         """Classes to synthesize, ascending: the unseen ones, or all of them with `augment`."""
         ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
         return ids.reshape(self.n_seeds, -1)

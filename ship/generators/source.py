@@ -213,7 +213,7 @@ class Synthesizer:
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
         self._sample, self._numbered = sample, task.for_generator
-        self._classes = task.synthesized_ids
+        self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
         self._pool: tuple[Tensor, Tensor] | None = None

@@ -265,7 +265,7 @@ class MethodCase:
     def outputs(self, method: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
-            return [method.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
+            return [method.sample(task.synthetic_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
     def require_same(self, method: Any, what: str) -> None:

@@ -106,7 +106,7 @@ def _check_runs(case: MethodCase) -> None:
 def _check_finite(case: MethodCase) -> None:
     task = case.task
     for output in case.run.outputs:
-        shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], case.bench.clip.feature_dim]
+        shape = [task.n_seeds, 2 * task.synthetic_ids.shape[1], case.bench.clip.feature_dim]
         if case.output_name == "logits":
             shape = [task.n_seeds, len(case.bench.images), len(task.class_names)]
         require_shape(case.output_name, output, shape)

@@ -361,7 +361,7 @@ class _Trial:
     def _finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
         """Build the untrained fine-tuner of a task."""
         synthesizer = None
-        if generator is not None and task.synthesized_ids.shape[1]:
+        if generator is not None and task.synthetic_ids.shape[1]:
             generator.mark_failed(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)

@@ -136,7 +136,7 @@ def test_sample_depends_only_on_class_and_noise(case: str, bench: Bench) -> None
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)
-    ids = task.synthesized_ids.repeat(1, 2)
+    ids = task.synthetic_ids.repeat(1, 2)
     actual = generator.sample(ids, bench.noise(bench.seeds))
     other = generator.sample(ids, bench.noise(bench.seeds, "other"))
     assert torch.equal(other, actual) == (case in WITHOUT_NOISE)
