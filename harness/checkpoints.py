@@ -163,15 +163,15 @@ class Checkpoints:
     is overwritten, or removed at the trial's end.
     """
 
-    def __init__(self, storage: Storage | None, every: float | None) -> None:
+    def __init__(self, storage: Storage | None, interval: float | None) -> None:
         """Create the checkpoints of a worker.
 
         Args:
             storage: Storage of the checkpoints. None disables checkpoints.
-            every: Minimum number of seconds between two checkpoints. 0 writes one whenever
+            interval: Minimum number of seconds between two checkpoints. 0 writes one whenever
                 possible. None writes none, but an existing one is read.
         """
-        self._storage, self.every = storage, math.inf if every is None else every
+        self._storage, self.every = storage, math.inf if interval is None else interval
 
     def begin(self, name: str) -> None:
         """Begin a trial. The driver removes the checkpoint of the previous one.

@@ -111,10 +111,10 @@ def ray_address_fault(address: str) -> str | None:
     Ray Client is refused, also in RAY_ADDRESS. With it, Tune pickles its searcher and callbacks and
     runs on the head node, so that signals, progress and writes would be those of copies.
     """
-    resolved = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    actual_address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     is_known = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if is_known and not resolved.startswith("ray://"):
+    if is_known and not actual_address.startswith("ray://"):
         return None
-    source = "address" if resolved == address else "RAY_ADDRESS"
+    source = "address" if actual_address == address else "RAY_ADDRESS"
     rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"
-    return Fault(source, rule, redacted(resolved)).text
+    return Fault(source, rule, redacted(actual_address)).text

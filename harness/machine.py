@@ -91,9 +91,9 @@ def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
     except OSError as error:
         raise no_temporary(error) from error
     try:
-        about = os.fstat(file)
+        status = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
-        lock_id = f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+        lock_id = f"{socket.gethostname()} {boot} {status.st_dev}:{status.st_ino}"
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
@@ -138,20 +138,20 @@ def _lock_folder() -> Iterator[int]:
 
 
 @contextmanager
-def scratch_folder(longest: int | None = None) -> Iterator[Path]:
+def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
     It is locked while its process is alive. `remove_stale_folders` thereby recognizes the folders
     of dead processes.
 
     Args:
-        longest: Maximum length of its path in bytes, for sockets. The folder is then in RAY_TMPDIR,
-            in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
+        max_length: Maximum length of its path in bytes, for sockets. The folder is then in
+            RAY_TMPDIR, in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
 
     Raises:
         UserError: The folder cannot be created.
     """
-    parent = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
+    parent = None if max_length is None else _short_place(max_length - len(f"/{PREFIX}") - _RANDOM)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -191,9 +191,9 @@ def _places() -> list[str]:
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
-def _short_place(most: int) -> str | None:
-    """Return the first folder for scratch_folder() whose path has at most `most` bytes, or None."""
-    parents = (path for path in _places() if len(os.fsencode(path)) <= most)
+def _short_place(max_bytes: int) -> str | None:
+    """Return the first parent of scratch folders with at most `max_bytes` in its path, or None."""
+    parents = (path for path in _places() if len(os.fsencode(path)) <= max_bytes)
     return next((path for path in parents if Path(path).is_dir()), None)
 
 

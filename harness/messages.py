@@ -155,8 +155,8 @@ def final_numbers(
             values[name] = living
         else:
             values[f"test/{name}"] = living
-    selected = values.get(f"selection/{objective}")
-    if objective and selected is None:
+    scores = values.get(f"selection/{objective}")
+    if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     numbers = {
         seed_metric(seeds[index], name): value
@@ -164,8 +164,8 @@ def final_numbers(
         for index, value in zip(indices, by_seed, strict=True)
         if value is not None
     }
-    if selected:
-        numbers[OBJECTIVE] = fmean(value for value in selected if value is not None)
+    if scores:
+        numbers[OBJECTIVE] = fmean(value for value in scores if value is not None)
     return numbers
 
 

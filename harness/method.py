@@ -48,18 +48,18 @@ def check_code(driver: str) -> None:
         )
 
 
-def run_trial(*args: Any, keep: bool = False) -> Iterator[EpochMetrics]:
+def run_trial(*args: Any, save_models: bool = False) -> Iterator[EpochMetrics]:
     """Call ship.trial.run_trial.
 
     Args:
         args: Arguments of RunTrial.
-        keep: Whether the trial keeps its trained models. They are in its attribute `trained` at the
-            end.
+        save_models: Whether the trial keeps its trained models, which are in its attribute
+            `trained` at the end.
     """
     from ship.trial import run_trial as run
 
     config, seeds, features, clip, targets, resume = args
-    return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
+    return run(config, seeds, features, clip, targets, resume=resume, save_models=save_models)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:

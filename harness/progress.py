@@ -91,20 +91,24 @@ class View:
         self._show_whole()
         self._say(f"start     {label}")
 
-    def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
+    def progress(
+        self, trial_id: str, stage: str, fraction_done: float, objective: float | None
+    ) -> None:
         """Update the progress bar of a trial. No line is printed.
 
         Args:
             trial_id: ID of the trial, as in `start`.
-            where: Stage and epoch of the trial, as text.
-            done: Share of its work that is done, 0 to 1.
+            stage: Stage and epoch of the trial, as text.
+            fraction_done: Share of its work that is done, 0 to 1.
             objective: Newest value of the objective in percent. None if there is no new one.
         """
         trial = self._running[trial_id]
         if objective is not None:
             trial.fields["objective"] = f"objective {objective:.2f}"
-        parts = (trial.fields["label"], where, trial.fields["objective"])
-        self.bars.update(trial.id, completed=done, description="  ".join(filter(None, parts)))
+        parts = (trial.fields["label"], stage, trial.fields["objective"])
+        self.bars.update(
+            trial.id, completed=fraction_done, description="  ".join(filter(None, parts))
+        )
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
@@ -156,20 +160,20 @@ def reporter(title: str, console: Console) -> Iterator[Report]:
         title: Title of the task.
         console: Console of the output.
     """
-    say = line_printer(console)
+    print_line = line_printer(console)
     quarter = -1  # last quarter with a line
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(title, total=None)
 
-    def report(done: int, total: int) -> None:
+    def report(n_done: int, total: int) -> None:
         nonlocal quarter
         bar.start()
-        bar.update(task, completed=done, total=total)
-        reached = 4 * done // total if total else 4
-        if not console.is_terminal and reached > quarter:
-            quarter = reached
-            say(f"{title}: {done}/{total}")
+        bar.update(task, completed=n_done, total=total)
+        quarters = 4 * n_done // total if total else 4
+        if not console.is_terminal and quarters > quarter:
+            quarter = quarters
+            print_line(f"{title}: {n_done}/{total}")
 
     try:
         yield report

@@ -70,8 +70,8 @@ def count_slots(
         max_concurrent_trials: Maximum that the study allows. None for no maximum.
         waiting: Number of trials to submit in addition to those that fit.
     """
-    most = count_fitting_trials(resources, nodes) + waiting
-    return max(1, min(most, max_concurrent_trials or most))
+    n_fitting = count_fitting_trials(resources, nodes) + waiting
+    return max(1, min(n_fitting, max_concurrent_trials or n_fitting))
 
 
 def preflight(address: str | None, resources: Resources) -> None:
@@ -109,9 +109,11 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
     """
     each = resolve_resources(resources, nodes)
     if not count_fitting_trials(each, nodes):
-        have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
+        machines = {
+            f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes
+        }
         raise ClusterError(
-            f"resources must fit one machine ({'; '.join(sorted(have))}), "
+            f"resources must fit one machine ({'; '.join(sorted(machines))}), "
             f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
         )
 
@@ -129,11 +131,11 @@ def idle_gpus(resources: Resources, nodes: Nodes, max_concurrent_trials: int | N
     each, gpus = resolve_resources(resources, nodes), count_gpus(nodes)
     if not each.gpus:
         return None
-    idle = int(gpus - count_slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
-    if idle < 1:
+    n_idle = int(gpus - count_slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
+    if n_idle < 1:
         return None
     return (
-        f"{idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
+        f"{n_idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
         "`max_concurrent_trials` to run more trials at once"
     )
 

@@ -197,8 +197,8 @@ class Worker:
     def _restore_result(self, saved: "Checkpoint") -> dict[str, Any]:
         """Return the result of a finished trial that a previous driver did not record."""
         final = json.loads(str(saved.notes[messages.FINAL]))
-        lost = final[messages.FAILED_SEEDS]  # its keys are text in JSON
-        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in lost.items()}
+        failed = final[messages.FAILED_SEEDS]  # its keys are text in JSON
+        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in failed.items()}
         final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
         epochs = [self._message(item) for item in saved.epochs]
         return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}

@@ -212,8 +212,8 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
         texts: Complete prompts.
     """
     tokenizer = load_tokenizer(name)
-    most = text_settings(name).context_length - count_special_tokens(tokenizer)
-    return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
+    max_tokens = text_settings(name).context_length - count_special_tokens(tokenizer)
+    return [tokenizer.decode(tokenizer.encode(text)[:max_tokens]).strip() for text in texts]
 
 
 def _config(name: str) -> Any:

@@ -266,8 +266,8 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
         "calibrated_harmonic_mean": harmonic_mean(*calibrated),
         "ausuc": torch.trapezoid(curve_seen.flip(0), curve_unseen.flip(0)).abs(),
     }
-    scaled = {name: 100 * value for name, value in fractions.items()}
-    return {**scaled, "calibration": seen.new_tensor(constant)}
+    percentages = {name: 100 * value for name, value in fractions.items()}
+    return {**percentages, "calibration": seen.new_tensor(constant)}
 
 
 def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
@@ -297,11 +297,11 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    above = _double_ranks(seen_log_odds, ~is_base)
+    ranks = _double_ranks(seen_log_odds, ~is_base)
     above_right = _double_ranks(seen_log_odds, ~is_base & correct)
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
-        "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
+        "auroc": 100 * ((ranks * is_base).sum(1).double() / 2 / pairs),
         "openworld_auc": 100 * ((above_right * (is_base & correct)).sum(1).double() / 2 / pairs),
         "ece_base": 100 * _calibration_error(confidence, correct, is_base),
         "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),

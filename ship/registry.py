@@ -136,9 +136,11 @@ class Registry(UserDict[str, Entry]):
             )
         if name in self._builtin:
             raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
-        other = self.origins.get(name, origin).label
-        if other != origin.label:
-            raise PluginError(f"{what} is already defined by {other}. Load only one of the two")
+        other_label = self.origins.get(name, origin).label
+        if other_label != origin.label:
+            raise PluginError(
+                f"{what} is already defined by {other_label}. Load only one of the two"
+            )
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.

@@ -171,13 +171,19 @@ def find_missing_data(
     missing: dict[str, str] = {}
 
     def require_images(
-        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
+        kind: str,
+        classes: Ids,
+        split: str,
+        what: str,
+        advice: str = "",
+        *,
+        one_suffices: bool = False,
     ) -> None:
         """Require images of all classes in a split, or of any class if one is enough."""
-        without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        lacks = len(without) > 0 and (not enough or len(without) == len(classes))
+        lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+        lacks = len(lacking) > 0 and (not one_suffices or len(lacking) == len(classes))
         if lacks and kind not in missing:
-            names = shorten_list(repr(features.class_names[label]) for label in without)
+            names = shorten_list(repr(features.class_names[label]) for label in lacking)
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
     require_images("train", seen, "train", "training images of every seen class")
@@ -196,23 +202,23 @@ def find_missing_data(
     elif reason:
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
-        other = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        require_images("val", seen, "val", what, f". {other}", enough=True)
+        alternative = "Use selection: none" if by_selection else "Remove generator.early_stopping"
+        require_images("val", seen, "val", what, f". {alternative}", one_suffices=True)
     if pseudo_new and len(seen) >= 2:
-        without = np.setdiff1d(seen, features.val_labels)
+        lacking = np.setdiff1d(seen, features.val_labels)
         unmet = [
             seed
             for seed in seeds
             for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
-            if np.isin(group, without).all()
+            if np.isin(group, lacking).all()
         ]
         if unmet:
             why = f"{reason} (not met by seeds {shorten_list(unmet)})"
-            both = f"validation images of seen and of pseudo-new classes when {why}"
-            require_images("val", seen, "val", both, ". Use selection: base_val or none")
+            images = f"validation images of seen and of pseudo-new classes when {why}"
+            require_images("val", seen, "val", images, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        require_images("test", seen, "test", "test images of seen classes", enough=True)
-        require_images("test", unseen, "test", "test images of unseen classes", enough=True)
+        require_images("test", seen, "test", "test images of seen classes", one_suffices=True)
+        require_images("test", unseen, "test", "test images of unseen classes", one_suffices=True)
     return missing
 
 
@@ -221,5 +227,5 @@ def _reason_to_validate(config: TrialConfig) -> str:
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)
-    read = stopping is not None and config.generator.explain_unused(key) is None
-    return f"{key} is given" if read else ""
+    is_used = stopping is not None and config.generator.explain_unused(key) is None
+    return f"{key} is given" if is_used else ""

@@ -154,8 +154,8 @@ class BatchStream:
             first = epoch * shuffles_of_epoch * count + step_of_epoch * self._size
         shuffles = range(first // count, (first + self._size - 1) // count + 1)
         streams = (make_stream(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
-        drawn = torch.cat([torch.randperm(count, generator=stream) for stream in streams])
-        return drawn[first % count :][: self._size]
+        order = torch.cat([torch.randperm(count, generator=stream) for stream in streams])
+        return order[first % count :][: self._size]
 
 
 def gather_rows(
@@ -213,8 +213,8 @@ class SeedOptimizer:
         factors = factors or [1.0] * len(parameters)
         groups: list[dict[str, Any]] = []
         for factor in dict.fromkeys(factors):
-            scaled = [p for p, scale in zip(parameters, factors, strict=True) if scale == factor]
-            groups.append({"params": scaled, "lr": factor * lr, "initial_lr": factor * lr})
+            group = [p for p, scale in zip(parameters, factors, strict=True) if scale == factor]
+            groups.append({"params": group, "lr": factor * lr, "initial_lr": factor * lr})
         self._inner = kind(groups, **settings)
 
     def zero_grad(self) -> None:

@@ -179,11 +179,11 @@ def few_shot_indices(
     Returns:
         Sorted indices into `labels`.
     """
-    drawn = [np.empty(0, np.int64)]
+    parts = [np.empty(0, np.int64)]
     for label in classes:
         rows = np.flatnonzero(labels == label)
-        drawn.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
-    return np.sort(np.concatenate(drawn))
+        parts.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
+    return np.sort(np.concatenate(parts))
 
 
 def pseudo_new_classes(
@@ -204,8 +204,8 @@ def pseudo_new_classes(
         The labels of the seen and of the pseudo-new classes, each sorted.
     """
     ids = np.sort(np.asarray(base_ids, dtype=np.int64))
-    least = 2 if len(ids) >= 4 else 1
-    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), least), len(ids) - least)
+    minimum = 2 if len(ids) >= 4 else 1
+    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), minimum), len(ids) - minimum)
     order = ids[_shuffled(len(ids), f"pseudo_new {seed}")]
     return np.sort(order[n_pseudo:]), np.sort(order[:n_pseudo])
 

@@ -283,8 +283,10 @@ class TaskMaker:
                 that they are compared on the same images.
         """
         labels = self.features.val_labels
-        most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
-        rows = few_shot_indices(labels, most, 0, classes)
+        max_images = (
+            min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
+        )
+        rows = few_shot_indices(labels, max_images, 0, classes)
         return self.images(self.features.val[rows], labels[rows])
 
     def task(

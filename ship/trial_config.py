@@ -173,8 +173,8 @@ class TrialConfig(Settings):
             return f"selection {self.selection} evaluates only the last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
-        resampled = key == "synthetic.per_class" and self.synthetic.resample
-        if resampled and not self.finetuner.explain_unused("synthetic.resample"):
+        is_resampled = key == "synthetic.per_class" and self.synthetic.resample
+        if is_resampled and not self.finetuner.explain_unused("synthetic.resample"):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
@@ -318,9 +318,9 @@ class EpochMetrics:
     def __post_init__(self) -> None:
         for name, values in self.per_seed.items():
             reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
-            bad = [i for i, value in enumerate(values) if not self._is_allowed(i, value)]
-            if bad:
-                raise NonFiniteLoss(dict.fromkeys(bad, reason))
+            seed_indices = [i for i, value in enumerate(values) if not self._is_allowed(i, value)]
+            if seed_indices:
+                raise NonFiniteLoss(dict.fromkeys(seed_indices, reason))
 
     def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""

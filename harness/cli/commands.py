@@ -69,7 +69,7 @@ def list_backbones(
     """List the supported backbones and their pretrained weights."""
     from harness.cli import lists
 
-    lists.print_backbones(every=all_)
+    lists.print_backbones(show_all=all_)
 
 
 def check_method(

@@ -62,11 +62,11 @@ def print_options() -> None:
     _print(f"[bold]backbone[/] {choices}")
 
 
-def print_backbones(*, every: bool = False) -> None:
+def print_backbones(*, show_all: bool = False) -> None:
     """Print a table of the backbones that prompts can drive.
 
     Args:
-        every: Whether to include the architectures without published weights, and those that are
+        show_all: Whether to include the architectures without published weights, and those that are
             refused, with the reasons.
     """
     # narrow enough for the longest tag in 80 characters, because a broken tag cannot be copied
@@ -77,14 +77,14 @@ def print_backbones(*, every: bool = False) -> None:
     rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
-        if every or (weights and not row.refused):
-            refused = f"refused: {row.refused}" if row.refused else ""
-            cost = "" if refused else _cost(row.name)
+        if show_all or (weights and not row.refused):
+            refusal = f"refused: {row.refused}" if row.refused else ""
+            cost = "" if refusal else _cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
-            text = escape(refused or weights or "only a checkpoint's path")
-            table.add_row(row.name, *cells, text, style="dim" if refused else None)
+            text = escape(refusal or weights or "only a checkpoint's path")
+            table.add_row(row.name, *cells, text, style="dim" if refusal else None)
     _print(table, "")
-    if not every:
+    if not show_all:
         hidden = f"{len(rows) - table.row_count} more architectures with --all: those without "
         _print(f"{hidden}published weights, and unsupported ones with the reason.")
     _print(*map(escape, _ON_BACKBONES))

@@ -214,9 +214,9 @@ def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> di
         "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
-    broken = [row for row, error in enumerate(errors.values()) if error]
+    bad_rows = [row for row, error in enumerate(errors.values()) if error]
     for values in columns.values():
-        for row in broken:
+        for row in bad_rows:
             values.insert(row, None)
     return {**columns, "error": [error or None for error in errors.values()]}
 

@@ -254,15 +254,15 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
         if scheduler != "none":
             rule = f"must be tpe or random with scheduler {scheduler}"
             yield Fault("sampler", f"{rule}: gp learns nothing from stopped configurations", "gp")
-    endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    continuous_keys = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.n_trials is None:
             yield Fault(
                 "n_trials", f"is required if sampler is {sampler}: the number of configurations"
             )
-    elif endless:
+    elif continuous_keys:
         rule = "must have levels, step or choices if sampler is grid"
-        yield from (Fault(f"space.{key}", rule) for key in endless)
+        yield from (Fault(f"space.{key}", rule) for key in continuous_keys)
     elif study.n_trials is None and any(islice(iter_assignments(space), MAX_GRID, None)):
         rule = f"must have at most {MAX_GRID} configurations. Set n_trials, or use fewer levels"
         yield Fault("space", rule)
@@ -284,9 +284,9 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
             elif levels is None:
                 yield Fault(path, "must be a factor with choices, step or levels")
             else:
-                foreign = [value for value in values if not is_among(value, levels)]
+                unknown_levels = [value for value in values if not is_among(value, levels)]
                 rule, level_names = f"must be a level of {name}", _level_names(levels)
-                yield from (Fault(path, rule, value, level_names) for value in foreign)
+                yield from (Fault(path, rule, value, level_names) for value in unknown_levels)
         if key == "objective" and None in (factor.choices or ()):
             rule = "cannot have the level null (the default metric): name the metric"
             yield Fault("space.objective", rule)

@@ -95,16 +95,16 @@ class Factor(Settings):
             return self.choices
         low, high = self.bounds
         if self.step:
-            inside = [low + i * self.step for i in range(1, round((high - low) / self.step))]
+            levels = [low + i * self.step for i in range(1, round((high - low) / self.step))]
         elif self.levels:
             start, end = (math.log(low), math.log(high)) if self.log else (low, high)
             parts = self.levels - 1
-            inside = [start + i / parts * (end - start) for i in range(1, parts)]
-            inside = [math.exp(level) for level in inside] if self.log else inside
+            levels = [start + i / parts * (end - start) for i in range(1, parts)]
+            levels = [math.exp(level) for level in levels] if self.log else levels
         else:
             return None
-        tidy = map(round, inside) if self.whole else (float(f"{level:.6g}") for level in inside)
-        return tuple(dict.fromkeys((low, *tidy, high)))
+        rounded = map(round, levels) if self.whole else (float(f"{level:.6g}") for level in levels)
+        return tuple(dict.fromkeys((low, *rounded, high)))
 
     def drawn(self) -> Iterable[Any] | None:
         """Return all values that a sampler may draw, ascending for a range.
@@ -123,9 +123,9 @@ Assignment = dict[str, Any]
 Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
-def are_equal(one: Any, other: Any) -> bool:
+def are_equal(level: Any, other_level: Any) -> bool:
     """Return True if two levels are equal. 1 and 1.0 are the same level, 1 and true are not."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    return bool(level == other_level) and isinstance(level, bool) == isinstance(other_level, bool)
 
 
 def is_among(value: Any, values: Sequence[Any]) -> bool:
@@ -164,12 +164,14 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
     ordered: list[str] = []
-    waiting = list(space)
-    while ready := [
-        key for key in waiting if all(name in ordered for name in space[key].when if name in space)
+    waiting_keys = list(space)
+    while ready_keys := [
+        key
+        for key in waiting_keys
+        if all(name in ordered for name in space[key].when if name in space)
     ]:
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
+        ordered.append(ready_keys[0])
+        waiting_keys.remove(ready_keys[0])
     return ordered
 
 
@@ -206,10 +208,8 @@ def factor_faults(factor: Factor) -> list[Fault]:
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
         rule = "must not repeat an earlier level"
-        repeated = [
-            index for index, level in enumerate(choices) if is_among(level, choices[:index])
-        ]
-        faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeated]
+        repeats = [index for index, level in enumerate(choices) if is_among(level, choices[:index])]
+        faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeats]
         for name in ("low", "high", "log", "step", "levels"):
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
                 faults.append(Fault(name, "cannot be combined with choices", value))
@@ -229,4 +229,6 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low ({high - low:.6g})"),
     )
-    return [Fault(name, rule, getattr(factor, name)) for name, broken, rule in rules if broken]
+    return [
+        Fault(name, rule, getattr(factor, name)) for name, is_broken, rule in rules if is_broken
+    ]

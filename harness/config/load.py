@@ -81,7 +81,7 @@ def load_study(
 
     parsed, invalid_lines = parse_overrides(overrides)
     tree, blocked_lines = apply_overrides(tree, parsed)
-    tree, added = with_defaults(tree)
+    tree, defaults = with_defaults(tree)
     study, faults = _typed(tree, parsed)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
@@ -93,7 +93,7 @@ def load_study(
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
     space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
-    update = {"space": space, "source": source, "backbone_defaults": added}
+    update = {"space": space, "source": source, "backbone_defaults": defaults}
     study = study.model_copy(update=update)
     faults += spanned.located(Needs(study, data_root).faults) if check_existence else []
     if faults:
@@ -291,8 +291,8 @@ def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -
             _sets(override.path.removesuffix(".name"), fault.path) for override in overrides
         )
         source = OVERRIDE if from_override else label
-        removed = REMOVED.get(_word(fault))
-        lines.append(f"{source}: {removed}" if removed else fault.line(source))
+        advice = REMOVED.get(_word(fault))
+        lines.append(f"{source}: {advice}" if advice else fault.line(source))
     return lines
 
 

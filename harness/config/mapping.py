@@ -95,7 +95,7 @@ def parse_overrides(
 
 
 def apply_overrides(
-    mapping: Mapping[str, Any], given: Sequence[Override]
+    mapping: Mapping[str, Any], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a YAML's mapping in long form, with overrides applied in their order.
 
@@ -105,31 +105,31 @@ def apply_overrides(
 
     Args:
         mapping: Mapping of the YAML.
-        given: Overrides to apply.
+        overrides: Overrides to apply.
 
     Returns:
         The new mapping, and an error line for each override that was not applied.
     """
-    tree, blocked = expand_short_forms(mapping), []
-    for item in given:
+    tree, faults = expand_short_forms(mapping), []
+    for item in overrides:
         *parents, last = split_path(item.path)
-        inside: Any = tree
+        node: Any = tree
         for depth, step in enumerate(parents, start=1):
-            if inside.get(step) is None:
-                inside[step] = {}
-            inside = inside[step]
-            if not isinstance(inside, dict):
+            if node.get(step) is None:
+                node[step] = {}
+            node = node[step]
+            if not isinstance(node, dict):
                 lead = ".".join(parents[:depth])
                 rule = f"cannot be set: {lead} must be a mapping"
-                blocked.append(Fault(item.path, rule, inside).line(OVERRIDE))
+                faults.append(Fault(item.path, rule, node).line(OVERRIDE))
                 break
         else:
             if item.value is None and 1 <= len(parents) <= _DROPPED.get(parents[0], 0):
-                inside.pop(last, None)
+                node.pop(last, None)
             else:
-                inside[last] = item.value
+                node[last] = item.value
         tree = expand_short_forms(tree)
-    return tree, blocked
+    return tree, faults
 
 
 def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
     for key in (*METHODS, "scheduler"):
         if isinstance(tree.get(key), str):
             tree[key] = {"name": tree[key]}
-        if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
-            tree[key] = {"name": get_value(DEFAULTS, key), **inside}
+        if key in METHODS and isinstance(options := tree.get(key, {}), dict):
+            tree[key] = {"name": get_value(DEFAULTS, key), **options}
     if isinstance(space := tree["space"], dict):
         levels = {
             key: {"choices": choices} for key, choices in space.items() if isinstance(choices, list)
@@ -167,12 +167,12 @@ def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[M
     except ValidationError as error:
         for details in error.errors():
             *parents, last = details["loc"][: 3 if details["loc"][0] == "variants" else 1]
-            inside = tree
+            node = tree
             for step in parents:
-                inside = inside[str(step)]
-            inside.pop(str(last), None)
-        spare = {"name": "none", "space": {}} if model is StudyConfig else {}
-        return model.model_validate({**spare, **tree}), _faults(error, at)
+                node = node[str(step)]
+            node.pop(str(last), None)
+        placeholders = {"name": "none", "space": {}} if model is StudyConfig else {}
+        return model.model_validate({**placeholders, **tree}), _faults(error, at)
 
 
 def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:

@@ -47,7 +47,7 @@ class Needs:
         self._study = study
         self._scan = cache(partial(_scan, data_root, study.reading))
         self._backbone = cache(_backbone)
-        self._cut_alike = cache(self._uncached_cut_alike)
+        self._truncation_fault = cache(self._find_truncated_names)
         self._known: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
@@ -67,15 +67,15 @@ class Needs:
             return
         yield from _prompt_faults(trial, text)
         for key, name in names_by_key.items():
-            alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
-            if alike:
+            rule = self._truncation_fault(trial.backbone, name, trial.templates_for(name))
+            if rule:
                 is_default = trial.templates == (DATASET_TEMPLATE,)
                 if is_default:
-                    yield Fault(key, alike)
+                    yield Fault(key, rule)
                 else:
-                    yield Fault("templates", alike, trial.templates)
+                    yield Fault("templates", rule, trial.templates)
 
-    def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
+    def _find_truncated_names(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """Return the fault of templates whose prompts are truncated before they differ, or ""."""
         scan, max_tokens = self._scan(name), text_settings(backbone).context_length
         if isinstance(scan, list):
@@ -84,29 +84,29 @@ class Needs:
         sentences = [
             default if template == DATASET_TEMPLATE else template for template in templates
         ]
-        same = group_truncated(
+        groups = group_truncated(
             scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
         )
-        alike = [class_name for group in same for class_name in group]
+        names = [class_name for group in groups for class_name in group]
         rule = f"must result in a different prompt for each class of {name}: {backbone} truncates "
-        n_alike = count_noun(alike, "class name")
+        n_alike = count_noun(names, "class name")
         rule += (
-            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(alike)}"
+            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(names)}"
         )
-        return rule if alike else ""
+        return rule if names else ""
 
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
         stops = get_value(trial, key) is not None and trial.generator.explain_unused(key) is None
-        deciding = (*_DECIDING(trial), stops)
-        if deciding in self._known:
+        requirement_key = (*_DECIDING(trial), stops)
+        if requirement_key in self._known:
             return
-        self._known.add(deciding)
-        bare, name = bare_features(trial.dataset, scan), trial.unseen_class
-        if name is not None and name not in bare.class_names:
+        self._known.add(requirement_key)
+        features, name = bare_features(trial.dataset, scan), trial.unseen_class
+        if name is not None and name not in features.class_names:
             rule = f"must be a class of {trial.dataset}"
-            yield Fault("unseen_class", rule, name, bare.class_names)
+            yield Fault("unseen_class", rule, name, features.class_names)
             return
         study = self._study
         shows_real = (
@@ -115,7 +115,9 @@ class Needs:
             and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_images(trial.dataset)
         )
-        for rule in find_missing_data(trial, bare, study.seeds, real_images=shows_real).values():
+        for rule in find_missing_data(
+            trial, features, study.seeds, real_images=shows_real
+        ).values():
             yield Fault("dataset", rule)
 
 

@@ -81,12 +81,12 @@ def set_values(
     values = {**list_dataset_overrides(tree, values, variants), **values}
     for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
-        inside = placed.get(group, {})
+        group_options = placed.get(group, {})
         if leaf:
-            placed[group] = {**inside, leaf: value}
+            placed[group] = {**group_options, leaf: value}
         elif group not in METHODS:
             placed[group] = value
-        elif inside.get("name") != value:
+        elif group_options.get("name") != value:
             # a name that is not text is a separate fault
             options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
             placed[group] = {**options, "name": value}

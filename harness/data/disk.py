@@ -50,14 +50,14 @@ def print_list(data_root: Path | None) -> None:
     table.add_column("images", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("below the data root", overflow="fold")
-    faulty, absent = list[str](), list[str]()
+    faulty, advice = list[str](), list[str]()
     specs: Any = DATASETS
     for name, spec in specs.items():
         folders = places(spec)
         scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
-            absent.append(f"{name}: {SOURCES[name].how}")
+            advice.append(f"{name}: {SOURCES[name].how}")
         else:
             scan = scan_dataset(name, data_root)
             state = "[red]faulty[/]" if scan.faults else "[green]present[/]"
@@ -72,7 +72,7 @@ def print_list(data_root: Path | None) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(_IMAGES, soft_wrap=True)
-    for title, lines in {"faulty": faulty, "how to get them": absent}.items():
+    for title, lines in {"faulty": faulty, "how to get them": advice}.items():
         if lines:
             console.print(f"\n[bold]{title}[/]")
             console.print("\n".join(lines), markup=False, soft_wrap=True)

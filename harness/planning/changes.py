@@ -55,18 +55,18 @@ class StaleRows:
         """Return the message about changed rows: what changed, the cost, and what to do, or ""."""
         if not self.changed:
             return ""
-        shown = [*self.differences]
-        if len(shown) > MAX_SHOWN:
-            shown[MAX_SHOWN:] = [f"and {len(shown) - MAX_SHOWN} more"]
-        lines = "\n  ".join([f"{source}: the study has changed:", *shown])
+        lines_shown = [*self.differences]
+        if len(lines_shown) > MAX_SHOWN:
+            lines_shown[MAX_SHOWN:] = [f"and {len(lines_shown) - MAX_SHOWN} more"]
+        lines = "\n  ".join([f"{source}: the study has changed:", *lines_shown])
         effect = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{effect}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
         """Return the notes of a dry run about these rows."""
         effect = "leave the table: the YAML no longer requests them"
-        removed = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
-        return [note for note in (self.text(source), removed) if note]
+        removed_note = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
+        return [note for note in (self.text(source), removed_note) if note]
 
 
 def _rows_text(rows: Rows) -> str:
@@ -174,14 +174,14 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
         if not dot or before.get(group) == after.get(group):
             path = f"space.{name}.baseline" if run.control and name in maker.study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
-    prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
-    decisive = (
+    fingerprints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
+    tags_to_compare = (
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
-        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone_fingerprint(config.backbone)),
-        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset_fingerprint(config.dataset)),
+        ("backbone", Tag.BACKBONE_FINGERPRINT, fingerprints.backbone_fingerprint(config.backbone)),
+        ("dataset", Tag.DATASET_FINGERPRINT, fingerprints.dataset_fingerprint(config.dataset)),
         ("plugins", Tag.PLUGINS, plugins_text(config)),
     )
-    for label, tag, value_now in decisive:
+    for label, tag, value_now in tags_to_compare:
         previous = tags.get(tag, value_now)
         if previous != value_now and before.get(label) == after.get(label):
             line = f"{label}: {previous or 'none'} -> {value_now or 'none'}"
@@ -222,7 +222,7 @@ def find_reusable_runs(
     runs_by_key: dict[str, list[RunRecord]] = {}
     for run in runs:
         runs_by_key.setdefault(run.config_key, []).append(run)
-    reused = []
+    reused_runs = []
     for work in plan.work:
         parts, missing = list[ReusedRun](), set(work.seeds)
         for run in runs_by_key.get(work.configuration.key, ()):
@@ -233,8 +233,8 @@ def find_reusable_runs(
             parts += [ReusedRun(run, replace(work, seeds=seeds))] if seeds else []
             missing -= reusable_seeds
         if not (missing and work.may_stop and study_prunes(study)):
-            reused += parts
-    return reused
+            reused_runs += parts
+    return reused_runs
 
 
 def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:

@@ -208,9 +208,9 @@ def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> l
     for run in history.runs:
         if not run.control and run.assignment and (configuration := maker.still(run)):
             configurations[run.state is State.INTERRUPTED].append(configuration)
-    ended = deduplicate(configurations[False])
-    return deduplicate([*ended, *configurations[True]])[
-        : max(len(ended), maker.study.n_trials or 0)
+    ended_configurations = deduplicate(configurations[False])
+    return deduplicate([*ended_configurations, *configurations[True]])[
+        : max(len(ended_configurations), maker.study.n_trials or 0)
     ]
 
 

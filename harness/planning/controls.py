@@ -81,7 +81,7 @@ def sampled_controls(
     best = best_by_selection(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, history)
-    compared = [
+    candidates = [
         configuration
         for configuration in configurations
         if any(
@@ -91,7 +91,7 @@ def sampled_controls(
     ]
     return [
         control
-        for control in plan_controls(maker, [*best, *compared])
+        for control in plan_controls(maker, [*best, *candidates])
         if control.key in best_keys or history.state(control.key) is State.COMPLETE
     ]
 

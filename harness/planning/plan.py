@@ -110,10 +110,10 @@ class TimeEstimate:
         Each trial goes to the worker that is idle first. At the end, workers wait for the last one,
         which matters if there are few trials.
         """
-        busy = [0.0] * self.at_once
+        busy_until = [0.0] * self.at_once
         for seconds in (*self.seconds.values(), *self.proposals):
-            heapq.heapreplace(busy, busy[0] + seconds + BETWEEN_TRIALS)
-        return START + max(busy)
+            heapq.heapreplace(busy_until, busy_until[0] + seconds + BETWEEN_TRIALS)
+        return START + max(busy_until)
 
 
 @dataclass(frozen=True)

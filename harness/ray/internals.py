@@ -220,8 +220,8 @@ def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
     """
 
     def as_death(value: Any) -> Any:
-        killed = isinstance(value, OutOfMemoryError)
-        return RayActorError(error_msg=str(value)) if killed else value
+        is_memory_kill = isinstance(value, OutOfMemoryError)
+        return RayActorError(error_msg=str(value)) if is_memory_kill else value
 
     def failed(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
         converted = {name: as_death(value) for name, value in keys.items()}

@@ -146,16 +146,19 @@ class TrialRecorder:
         protocol = run.work.configuration.trial.protocol
         if failed:
             reason = join_reasons(failed)
-            lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
+            failure_tags: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            run_id, texts = self._create_run(work, lost), list_params(work.configuration.trial)
+            run_id, texts = (
+                self._create_run(work, failure_tags),
+                list_params(work.configuration.trial),
+            )
             self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
-        shown = shown_metrics(protocol, objective)
+        shown_names = shown_metrics(protocol, objective)
         run.points += make_points(
-            {key: value for key, value in metrics.items() if is_metric(key, shown)}
+            {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
         )
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():

@@ -161,11 +161,11 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
         Exception: Any error of MLflow's client.
     """
     relative_path = PurePosixPath(name)
-    inside = [str(relative_path.parent)] if relative_path.parent.name else []
+    folders = [str(relative_path.parent)] if relative_path.parent.name else []
     with scratch_folder() as folder:
         path = folder / relative_path.name
         path.write_bytes(content)
-        client.log_artifact(run_id, str(path), *inside)
+        client.log_artifact(run_id, str(path), *folders)
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
@@ -187,8 +187,10 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        same = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(run_priority(twin) > run_priority(run) for twin in same):
+        duplicates = (
+            find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        )
+        if any(run_priority(duplicate) > run_priority(run) for duplicate in duplicates):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue

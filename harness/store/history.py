@@ -49,8 +49,8 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     The arguments are those of `is_finished`. A metric that is not finite counts as missing.
     """
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
-    required = [f"test/{name}" for name in protocol.required] if protocol else []
-    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
+    names = [f"test/{name}" for name in protocol.required] if protocol else []
+    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in names}
     # "not <" because a comparison with NaN is never true
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 

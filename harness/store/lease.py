@@ -262,15 +262,15 @@ class Lease:
             timing.sleep(POLL_SECONDS)
             checked_at = timing.now()
             try:
-                current = self._read()
+                owner_now = self._read()
             except Exception:  # the server may be restarting
                 if checked_at - start >= 2 * timing.expiry:
                     raise
                 continue
-            if current is None:
+            if owner_now is None:
                 return
-            if current != owner:
-                raise StudyBusy(self.study, current)
+            if owner_now != owner:
+                raise StudyBusy(self.study, owner_now)
             if checked_at - start >= timing.expiry:
                 self.print_line(
                     f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"

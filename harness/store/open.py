@@ -186,11 +186,11 @@ def store_uri(requested: str | None) -> str:
     """
     uri = requested or default_tracking_uri()
     path = _sqlite_path(uri)
-    absolute = f"{SQLITE}{path}" if path else uri
-    fault = address_fault(uri) or address_fault(absolute)
+    resolved_uri = f"{SQLITE}{path}" if path else uri
+    fault = address_fault(uri) or address_fault(resolved_uri)
     if fault is not None:
         raise StoreError(fault)
-    return absolute
+    return resolved_uri
 
 
 def find_store(uri: str) -> Store | None:

@@ -146,7 +146,7 @@ class TrialRunner:
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolve_resources(study.resources, total_resources)
-        resolved = study.model_copy(update={"resources": per_trial})
+        resolved_study = study.model_copy(update={"resources": per_trial})
         free_slots = resources.count_slots(per_trial, total_resources, max_trials)
 
         def max_concurrent() -> int:
@@ -164,9 +164,9 @@ class TrialRunner:
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
-            TrialRecorder(self.record, resolved, self._prints),
+            TrialRecorder(self.record, resolved_study, self._prints),
             view,
-            resolved,
+            resolved_study,
             check_interrupt=lambda: self._check(
                 KeyboardInterrupt if owns_session else SweepStopped
             ),
@@ -177,7 +177,7 @@ class TrialRunner:
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        arguments = tuning.worker_arguments(resolved, self._prints.method, storage)
+        arguments = tuning.worker_arguments(resolved_study, self._prints.method, storage)
         with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)

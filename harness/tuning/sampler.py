@@ -102,10 +102,13 @@ class Sampler:
             self.optuna_study.tell(proposed, value, state=state)
             return
         if belongs(self._study, proposed.assignment):
-            drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
-            suggest(drawn, self._study)
+            fixed_trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
+            suggest(fixed_trial, self._study)
             trial = optuna.trial.create_trial(
-                state=state, value=value, params=drawn.params, distributions=drawn.distributions
+                state=state,
+                value=value,
+                params=fixed_trial.params,
+                distributions=fixed_trial.distributions,
             )
             self.optuna_study.add_trial(trial)
 

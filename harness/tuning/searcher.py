@@ -103,12 +103,12 @@ class StudySearcher(Searcher):
             if state := history.state(key):
                 values, failed_seeds = history.objectives(key), history.non_finite(key)
                 self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
-        ended = [
+        outcomes = [
             (configuration, self._outcomes[configuration.key])
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = make_sampler(study, ended, make)
+        self.sampler = make_sampler(study, outcomes, make)
         for attempt in self._queue:
             if self.sampler is not None and not attempt.work.configuration.control:
                 attempt.proposed = self.sampler.start(attempt.work.configuration)
@@ -150,7 +150,7 @@ class StudySearcher(Searcher):
             attempts.remove(attempt)
             self._enqueue(retries, first=True)
         # seeds may be in several attempts; the outcome is known when the last one has ended
-        elif all(other.state is not State.RUNNING for other in attempts):
+        elif all(sibling.state is not State.RUNNING for sibling in attempts):
             outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
             if self.sampler is not None and not configuration.control:
                 self.sampler.tell(attempt.proposed or configuration, outcome)

@@ -190,7 +190,7 @@ def worker_arguments(
     """
     run_trial: Callable[..., Any] = method.run_trial
     return {
-        "run_trial": partial(run_trial, keep=True) if study.save_models else run_trial,
+        "run_trial": partial(run_trial, save_models=True) if study.save_models else run_trial,
         "load_backbone": method.load_backbone,
         "threads": study.resources.threads,
         "device": method.accelerator if study.resources.gpus else "cpu",

@@ -99,9 +99,9 @@ class BidirectionalTower(TextTower):
     def _pad_prompts(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return prompts with padding after EOT, up to the full context length."""
         n, t = prompts.shape[:2]
-        ended = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
-        padded = torch.where(ended.unsqueeze(-1), self._pad, prompts)
-        return torch.cat([padded, self._pad.expand(n, self.context_length - t, -1)], dim=1)
+        is_padding = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
+        embeddings = torch.where(is_padding.unsqueeze(-1), self._pad, prompts)
+        return torch.cat([embeddings, self._pad.expand(n, self.context_length - t, -1)], dim=1)
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:

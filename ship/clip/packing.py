@@ -40,7 +40,11 @@ class Packing(NamedTuple):
 
 
 def pack(
-    device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
+    device: torch.device,
+    dtype: torch.dtype,
+    p: int,
+    lengths: tuple[int, ...],
+    max_tokens: int = SEQUENCE,
 ) -> Packing:
     """Pack names into as few sequences as possible, each as short as their number allows.
 
@@ -49,12 +53,12 @@ def pack(
         dtype: Data type of the mask.
         p: Number of tokens of the context before the names.
         lengths: Number of tokens of each of c names, at least 1.
-        most: Approximate maximum length of a sequence. A longer name has its own sequence.
+        max_tokens: Approximate maximum length of a sequence. A longer name has its own sequence.
     """
-    largest = max(max(lengths), most - p)
-    fewest = len(_bins(lengths, largest))
-    least = max(max(lengths), math.ceil(sum(lengths) / fewest))
-    rooms = range(least, largest + 1)
+    max_room = max(max(lengths), max_tokens - p)
+    fewest = len(_bins(lengths, max_room))
+    min_room = max(max(lengths), math.ceil(sum(lengths) / fewest))
+    rooms = range(min_room, max_room + 1)
     room = next(room for room in rooms if len(_bins(lengths, room)) <= fewest)
     bins = _bins(lengths, room)
 
@@ -76,8 +80,8 @@ def pack(
             first = positions.stop
             ends[sequence, nth] = p + first - 1
     seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
-    aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
-    mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
+    width = math.ceil(t / ALIGNMENT) * ALIGNMENT
+    mask = torch.full((len(bins), t, width), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
     parts = (classes, offsets, ends, order, starts, mask)
     return Packing(*(to_device(part, device) for part in parts))

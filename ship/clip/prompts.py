@@ -101,11 +101,11 @@ def class_prompts(
         stop = encode("a.")[len(encode("a")) :]
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
-    if same := _same_names(class_names, rows):
+    if groups := _same_names(class_names, rows):
         rule = f"class names with the same tokens for backbone {clip.name!r}"
-        if any(len(rows[class_names.index(names[0])]) == room for names in same):
+        if any(len(rows[class_names.index(names[0])]) == room for names in groups):
             rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
-        raise ValueError(f"{rule}: {'; '.join(map(', '.join, same))}")
+        raise ValueError(f"{rule}: {'; '.join(map(', '.join, groups))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)
     pad = padding_id(clip.tokenizer)
@@ -137,8 +137,8 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
     by_row: dict[tuple[int, ...], dict[str, None]] = {}
     for name, row in zip(class_names, rows, strict=True):
         by_row.setdefault(tuple(row), {})[name] = None
-    repeated = (names for names in by_row.values() if len(names) > 1)
-    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in repeated)
+    name_groups = (names for names in by_row.values() if len(names) > 1)
+    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in name_groups)
     return [names for names in groups if len(names) > 1][:5]
 
 

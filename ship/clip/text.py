@@ -138,13 +138,13 @@ class TextTower(ABC):
 
     def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
         """Return unit-norm text features of the last outputs, in the weights' precision."""
-        pooled = self._tower.ln_final(hidden.to(self._positions.dtype))
+        features = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
         if projection is not None:
-            pooled = (
-                projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+            features = (
+                projection(features) if isinstance(projection, nn.Linear) else features @ projection
             )
-        return F.normalize(pooled, dim=-1)
+        return F.normalize(features, dim=-1)
 
 
 def text_module(model: nn.Module) -> Any:

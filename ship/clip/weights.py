@@ -69,9 +69,9 @@ def check_backbone_name(name: str) -> None:
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
         raise BackboneError(f"{rule}, got {name!r} ({hint})")
-    if refused := find_unsupported(architecture):
+    if refusal := find_unsupported(architecture):
         rule = "must be a backbone whose text tower accepts prompt embeddings"
-        raise BackboneError(f"{rule}, got {name!r} ({refused})")
+        raise BackboneError(f"{rule}, got {name!r} ({refusal})")
     if text_settings(architecture).hf_tokenizer_name:
         try:
             require_tokenizers()

@@ -205,8 +205,8 @@ def scan_dataset(
         if origin is None:
             raise
         at = traceback.extract_tb(why.__traceback__)[-1]
-        raised = f"{format_error(why)} ({at.filename}, line {at.lineno})"
-        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {raised}") from why
+        error_text = f"{format_error(why)} ({at.filename}, line {at.lineno})"
+        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {error_text}") from why
     faults = Faults(scan.faults)
     faults.add_odd_names(label, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))

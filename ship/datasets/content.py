@@ -172,8 +172,8 @@ def copy_faults(
     faults = Faults()
     first: dict[bytes, str] = {}
     images = chain.from_iterable(contents[split].items() for split in SPLITS)
-    same = [(first.setdefault(content, name), name) for name, content in images]
-    in_two_classes = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
+    copies = [(first.setdefault(content, name), name) for name, content in images]
+    in_two_classes = [f"{a} = {b}" for a, b in copies if label_of.get(a) != label_of.get(b)]
     faults.add(where, "image", in_two_classes, "under two classes")
     for split, later in combinations(SPLITS, 2):
         name_of = {content: name for name, content in contents[later].items()}

@@ -68,9 +68,9 @@ class ImageNet(Published):
         """List the folders of all classes."""
         images = data_root / self.image_dir
         names_path = data_root / self.folder / CLASS_NAMES
-        shared = data_root / "imagenet" / CLASS_NAMES
-        if shared.is_file() and not names_path.is_file():
-            names_path = shared
+        fallback = data_root / "imagenet" / CLASS_NAMES
+        if fallback.is_file() and not names_path.is_file():
+            names_path = fallback
         names = _class_names(names_path, faults)
         numbered = self.target == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
@@ -83,9 +83,9 @@ class ImageNet(Published):
             names = {wnid: name for wnid, name in names.items() if folder_of[wnid] in files["test"]}
         rows: list[Row] = []
         for label, wnid in enumerate(names):
-            below = folder_of[wnid]
+            folder = folder_of[wnid]
             for split, part in parts.items():
-                paths = [f"{part}{below}/{file}" for file in files[split].get(below, ())]
+                paths = [f"{part}{folder}/{file}" for file in files[split].get(folder, ())]
                 used = select_images(paths) if split == "train" else {split: paths}
                 rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
         twice = find_repeated(names.values())
@@ -143,8 +143,8 @@ def _class_names(path: Path, faults: Faults) -> dict[str, str]:
     """
     lines = read_lines(path, faults)
     matches = [_LINE.fullmatch(line) for line in lines]
-    bad = [repr(line) for line, match in zip(lines, matches, strict=True) if not match]
-    faults.add(path, "line", bad, "must be '<wnid> <class name>'")
+    bad_lines = [repr(line) for line, match in zip(lines, matches, strict=True) if not match]
+    faults.add(path, "line", bad_lines, "must be '<wnid> <class name>'")
     pairs = [(match[1], clean_class_name(match[2])) for match in matches if match]
     faults.add(path, "wnid", [wnid for wnid, name in pairs if not name], "without a class name")
     faults.add(path, "wnid", find_repeated(wnid for wnid, _ in pairs), "on more than one line")

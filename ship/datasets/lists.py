@@ -68,15 +68,15 @@ def _names_by_label(
         names[label].add(name)
     gaps = sorted({*range(len(names))} - {*names})
     faults.add(path, "label", gaps, f"missing, although labels go up to {max(names, default=0)}")
-    many = [
-        f"{label} ({shorten_list(sorted(same))})"
-        for label, same in sorted(names.items())
-        if len(same) > 1
+    ambiguous_labels = [
+        f"{label} ({shorten_list(sorted(synonyms))})"
+        for label, synonyms in sorted(names.items())
+        if len(synonyms) > 1
     ]
-    faults.add(path, "label", many, "with more than one class name")
+    faults.add(path, "label", ambiguous_labels, "with more than one class name")
     pairs = {(label, split_pieces(name)): name for label, name in sorted(set(named))}
-    called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
-    faults.add_same_names(path, [*pairs.values()], called)
+    labels = [f"{name} (label {label})" for (label, _), name in pairs.items()]
+    faults.add_same_names(path, [*pairs.values()], labels)
     return tuple(clean_class_name(min(names[label])) for label in sorted(names))
 
 

@@ -99,8 +99,8 @@ class Xlsa(Published):
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
         paths = [_tail(file, self.below) for file in files]
-        outside = [file for file, path in zip(files, paths, strict=True) if not path]
-        faults.add(folder, "image_file", outside, f"outside of a folder {self.below!r}")
+        outside_files = [file for file, path in zip(files, paths, strict=True) if not path]
+        faults.add(folder, "image_file", outside_files, f"outside of a folder {self.below!r}")
         trainval, test_seen, test_unseen = (
             [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
         )
@@ -154,20 +154,20 @@ def _seen_classes(
 ) -> set[int]:
     """Return the labels of the seen classes, and report classes that contradict the split."""
     seen, test_seen, unseen = ({*labels[loc].tolist()} for loc in locs.values())
-    wrong = {
+    labels_by_fault = {
         "both seen and unseen": unseen & (seen | test_seen),
         "of test_seen_loc that trainval_loc lacks": test_seen - seen,
         "without images": {*range(len(names))} - seen - test_seen - unseen,
     }
-    for what, bad in wrong.items():
-        faults.add(where, "class", sorted(names[label] for label in bad), what)
+    for what, bad_labels in labels_by_fault.items():
+        faults.add(where, "class", sorted(names[label] for label in bad_labels), what)
     return seen
 
 
-def _tail(path: str, below: str) -> str:
-    """Return an image's path below `below`, from its path on the authors' machine, or ""."""
+def _tail(path: str, folder: str) -> str:
+    """Return an image's path below `folder`, from its path on the authors' machine, or ""."""
     parts = [part for part in path.replace("\\", "/").split("/") if part]
-    _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{below}/" if below else "/")
+    _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{folder}/" if folder else "/")
     return tail if separator else ""
 
 
@@ -221,23 +221,23 @@ class _MatFile:
             what = f"an array of {format_counts(shape)}" if shape else "none"
             self._faults.append(f"{where} must be a vector of numbers, got {what}")
             return np.empty(0, dtype=np.int64)
-        flat = value.ravel().astype(np.float64)
-        bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
-        if bad.size:
-            values = shorten_list(f"{number:.9g}" for number in bad)
+        vector = value.ravel().astype(np.float64)
+        bad_values = vector[~((vector == np.floor(vector)) & (vector >= 1) & (vector <= highest))]
+        if bad_values.size:
+            values = shorten_list(f"{number:.9g}" for number in bad_values)
             self._faults.append(f"{where} must be integers from 1 to {highest}, got {values}")
             return np.empty(0, dtype=np.int64)
-        return flat.astype(np.int64) - 1
+        return vector.astype(np.int64) - 1
 
     def texts(self, name: str) -> list[str]:
         """Return the texts of a cell array, or the rows of a text; none if one has a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
-        bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
-        if bad or not texts:
-            what = f"empty {shorten_list(bad)}" if bad else "none, or an empty one"
+        empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
+        if empty_cells or not texts:
+            what = f"empty {shorten_list(empty_cells)}" if empty_cells else "none, or an empty one"
             self._faults.append(f"{self.path}: {name} must be a cell array of texts, got {what}")
-        return [] if bad else texts
+        return [] if empty_cells else texts
 
 
 def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
@@ -291,14 +291,16 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         offset = start + size + padding
 
 
-def _matrix(kind: int, content: memoryview, most: int) -> memoryview:
-    """Return at most `most` bytes of a variable, unpacked."""
+def _matrix(kind: int, content: memoryview, max_bytes: int) -> memoryview:
+    """Return at most `max_bytes` bytes of a variable, unpacked."""
     if kind == _MATRIX:
-        return content[:most]
+        return content[:max_bytes]
     if kind != _PACKED:
         raise ValueError("is damaged: it contains something other than variables")
     try:
-        return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # without its tag
+        return memoryview(zlib.decompressobj().decompress(content, max_bytes))[
+            8:
+        ]  # without its tag
     except zlib.error as why:
         raise ValueError(f"is damaged: {why}") from why
 

@@ -200,9 +200,11 @@ def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetErro
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
-    images = count_noun(bad, f"image of {split}")
-    return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad)}")
+        bad_images = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
+    images = count_noun(bad_images, f"image of {split}")
+    return DatasetError(
+        f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad_images)}"
+    )
 
 
 def _encode(

@@ -173,7 +173,7 @@ class _SplitExtraction:
         self.split, self.views = split, 1 + views
         self.labels = dataset.splits[split].labels[rows]
         self._clip, self._dataset, self._rows = clip, dataset, rows
-        decisive = {
+        key_content = {
             "format_version": FORMAT_VERSION,
             "extraction_version": EXTRACTION_VERSION,
             "backbone": clip.fingerprint,
@@ -183,13 +183,13 @@ class _SplitExtraction:
             "views": views,
             "augmentation": AUGMENTATION if views else "",
         }
-        self._key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        self._key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()
         # a readable prefix for users who list the folder
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
         row_set = {*rows.tolist()}
-        every = split_into_shards(len(dataset.splits[split]), views)
-        self._shards = [shard for shard in every if not row_set.isdisjoint(shard)]
+        shards = split_into_shards(len(dataset.splits[split]), views)
+        self._shards = [shard for shard in shards if not row_set.isdisjoint(shard)]
         self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
@@ -200,8 +200,8 @@ class _SplitExtraction:
 
     def read_cache(self) -> None:
         """Read the cached shards and record the missing ones."""
-        read = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
-        self._features = {shard: features for shard, features in read if features is not None}
+        cached = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
+        self._features = {shard: features for shard, features in cached if features is not None}
         self.missing = [shard for shard in self._shards if shard not in self._features]
 
     def run(self, encode: Encode, done: Done) -> Features:

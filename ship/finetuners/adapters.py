@@ -78,8 +78,8 @@ class CLIPAdapter(Finetuner):
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
         ratio = choice["ratio"]
-        adapted = F.relu(F.relu(images @ self.down) @ self.up)
-        return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * images, dim=-1))
+        outputs = F.relu(F.relu(images @ self.down) @ self.up)
+        return self.zero_shot(F.normalize(ratio * outputs + (1 - ratio) * images, dim=-1))
 
 
 def _initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:

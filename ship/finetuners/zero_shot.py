@@ -104,16 +104,16 @@ def _random_sentences(
 ) -> list[list[str]]:
     """Return sentences with the same numbers of words, drawn from the words of all classes."""
     words = sorted({word for texts in pool.values() for text in texts for word in text.split()})
-    longest = max(len(text.split()) for texts in sentences for text in texts)
+    max_words = max(len(text.split()) for texts in sentences for text in texts)
     rng = SeedRng([seed], "descriptions/words")
-    drawn = [
-        [words[i] for i in rng.integers(len(words), longest)[0].tolist()]
+    random_words = [
+        [words[i] for i in rng.integers(len(words), max_words)[0].tolist()]
         for _ in range(max(map(len, sentences)))
     ]
     return [
         [
             f"a photo of a {name}, {' '.join(row[: len(text.split())])}"
-            for text, row in zip(texts, drawn, strict=False)
+            for text, row in zip(texts, random_words, strict=False)
         ]
         for name, texts in zip(class_names, sentences, strict=True)
     ]

@@ -230,8 +230,8 @@ class EarlyStopping(SeedState):
             now: Tensors of the epoch to keep, (seed, ...) each.
         """
         best = self.tensors.get("loss")
-        better = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
+        improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
-        self.set_where(better, {"epoch": count, "loss": loss, **now})
+        self.set_where(improves, {"epoch": count, "loss": loss, **now})
         waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
         self.tensors["stopped"] = self.stopped | (waited >= self._patience)

@@ -106,13 +106,13 @@ class RealImages(FeatureSource):
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
-        where, before = _count_occurrences(class_ids)
-        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
-        drawn = random_views(self._features, first + (starts + before) % count, rng)
+        first_positions, before = _count_occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, first_positions)
+        images = random_views(self._features, first + (starts + before) % count, rng)
         if self._moved is None:
-            return drawn
+            return images
         means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
-        return F.normalize(moved + self._spread * (drawn - means), dim=-1)
+        return F.normalize(moved + self._spread * (images - means), dim=-1)
 
 
 class MixedWithReal(FeatureSource):
@@ -156,10 +156,12 @@ class MixedWithReal(FeatureSource):
     ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
         synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
-        where, before = _count_occurrences(class_ids)
-        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
-        reached = start + self._share * before
-        is_real = (reached + self._share).floor() > reached.floor()
+        first_positions, before = _count_occurrences(class_ids)
+        start = (
+            rng.integers(_STARTS, class_ids.shape[1]).gather(1, first_positions).double() / _STARTS
+        )
+        real_count = start + self._share * before
+        is_real = (real_count + self._share).floor() > real_count.floor()
         return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
 
@@ -241,8 +243,8 @@ class Synthesizer:
         size = max(1, round(self._ratio * features.shape[1]))
         rng = self._labels.at(step)
         if self._pool is not None:
-            picks = rng.integers(self._pool[1].shape[1], size)
-            synthetic, ids = (gather_rows(rows, picks) for rows in self._pool)
+            indices = rng.integers(self._pool[1].shape[1], size)
+            synthetic, ids = (gather_rows(rows, indices) for rows in self._pool)
         else:
             ids = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
             synthetic = self._sample(self._numbered(ids), self._noise.at(step))

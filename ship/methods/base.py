@@ -59,8 +59,8 @@ class Rng:
         Args:
             shape: Size of each dimension of the result.
         """
-        drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
-        return to_device(drawn, self._like.device)
+        noise = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
+        return to_device(noise, self._like.device)
 
 
 Draw: TypeAlias = Callable[[str], Rng]

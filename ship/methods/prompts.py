@@ -58,8 +58,8 @@ class Prompts:
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
             return self._encode(ctx, class_ids, on_names)
         contexts = ctx.split(step, dim=1)
-        added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
-        chunks = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
+        name_parts = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
+        chunks = zip(contexts, class_ids.split(step, dim=1), name_parts, strict=True)
         return torch.cat([self._encode(*chunk) for chunk in chunks], dim=1)
 
     def _encode(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:

@@ -123,19 +123,19 @@ def _check_metrics(case: MethodCase) -> None:
 def _check_determinism(case: MethodCase) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        again = case.train(case.task, case.bench.seeds)
-        case.require_same(again.method, "of a second run")
+        second_run = case.train(case.task, case.bench.seeds)
+        case.require_same(second_run.method, "of a second run")
 
 
 def _check_solo_runs(case: MethodCase) -> None:
     for seed_index, seed in enumerate(case.bench.seeds):
-        solo = case.train(case.bench.task([seed]), [seed])
+        solo_run = case.train(case.bench.task([seed]), [seed])
         # In its solo run a seed that has stopped early has fewer epochs.
-        for ours, theirs in zip(case.run.epochs, solo.epochs, strict=False):
+        for ours, theirs in zip(case.run.epochs, solo_run.epochs, strict=False):
             for name, value in theirs.items():
                 require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
         what = f"{case.output_name} of seed {seed} with and without other seeds"
-        for output, solo_output in zip(case.run.outputs, solo.outputs, strict=True):
+        for output, solo_output in zip(case.run.outputs, solo_run.outputs, strict=True):
             require_equal(output[seed_index], solo_output[0], what)
 
 
@@ -151,10 +151,10 @@ def _check_resumes(case: MethodCase) -> None:
 
 def _check_load(case: MethodCase) -> None:
     task = case.task
-    blank = replace(task, **placeholder_images(task.text_features, task.n_seeds))
-    again = case.build(blank, case.bench.seeds)
-    restore(again.learned() or {}, capture(case.run.method.learned() or {}))
-    case.require_same(again, "of a method that was loaded")
+    empty_task = replace(task, **placeholder_images(task.text_features, task.n_seeds))
+    method = case.build(empty_task, case.bench.seeds)
+    restore(method.learned() or {}, capture(case.run.method.learned() or {}))
+    case.require_same(method, "of a method that was loaded")
 
 
 def _check_inputs(case: MethodCase) -> None:
@@ -163,8 +163,10 @@ def _check_inputs(case: MethodCase) -> None:
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in tensors.items()}
     case.train(task, case.bench.seeds)
-    changed = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
-    require(not changed, f"the method has modified {', '.join(changed[:5])}")
+    modified_names = [
+        name for name, value in tensors.items() if not torch.equal(value, before[name])
+    ]
+    require(not modified_names, f"the method has modified {', '.join(modified_names[:5])}")
 
 
 def _check_unit_norm(case: MethodCase) -> None:
@@ -197,12 +199,12 @@ def _check_independence(case: MethodCase) -> None:
 
 
 def _check_restores(case: MethodCase) -> None:
-    early, later = (case.build(case.task, case.bench.seeds) for _ in range(2))
+    stopped, later = (case.build(case.task, case.bench.seeds) for _ in range(2))
     state = later.state_dict()
     for _ in range(later.epochs):
         later.train_epoch()
     later.load_state_dict(state)
-    methods = (later, early)
+    methods = (later, stopped)
     outputs = (case.outputs(method, case.task, case.bench.seeds) for method in methods)
     for ours, theirs in zip(*outputs, strict=True):
         require_equal(ours, theirs, "logits of a restored epoch", 0)

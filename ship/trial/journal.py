@@ -87,10 +87,10 @@ class Journal:
         if not self.failed:
             return on_cpu
         failed_seeds = list(self.failed)
-        masked = {name: values.double() for name, values in on_cpu.items()}
+        doubles = {name: values.double() for name, values in on_cpu.items()}
         return {
             name: values.index_fill(0, torch.tensor(failed_seeds), math.nan)
-            for name, values in masked.items()
+            for name, values in doubles.items()
         }
 
     def _replace(self, seed_indices: Sequence[int]) -> None:

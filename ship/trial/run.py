@@ -46,7 +46,7 @@ def run_trial(
     targets: Mapping[str, FeatureSet] | None = None,
     dtype: torch.dtype = torch.float32,
     resume: Checkpoint | None = None,
-    keep: bool = False,
+    save_models: bool = False,
 ) -> TrialRun:
     """Train and test one configuration under all seeds at once.
 
@@ -71,7 +71,7 @@ def run_trial(
         clip: Frozen backbone.
         dtype: Floating-point type of the training.
         resume: Checkpoint of the same trial: same configuration, seeds, images and backbone.
-        keep: Whether `TrialRun.trained` has the trained models after the test.
+        save_models: Whether `TrialRun.trained` has the trained models after the test.
 
     Returns:
         The trial as an iterator. It trains when it is iterated.
@@ -80,21 +80,21 @@ def run_trial(
         NonFiniteLoss: All seeds have failed, with the reason, stage and epoch of each.
         ValueError: The dataset does not fit the configuration (too few classes, no training
             images).
-        CheckpointError: `resume` is of another trial, or of one with another `keep`.
+        CheckpointError: `resume` is of another trial, or of one with another `save_models`.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
-    keeps = torch.tensor(keep)
-    if resume is not None and not keeps.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        raise CheckpointError(f"keep must be {not keep} as in the checkpoint, got {keep}")
+    save_flag = torch.tensor(save_models)
+    if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
+        raise CheckpointError(f"save_models must be {not save_models} as in the checkpoint")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
-    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
+    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": save_flag}
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
-    features_to_save = features if keep else None
+    features_to_save = features if save_models else None
     trial = _Trial(config, seeds, clip, protocol, journal, best, tested, features_to_save)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
 
@@ -341,9 +341,11 @@ class _Trial:
             # No loss shows the effect of the last step. Closed-form fits are not checked, as they
             # raise by themselves.
             weights = capture(generator.learned() or {})
-            sound = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
-            finite = {name: torch.where(ok, 0.0, torch.nan) for name, ok in sound.items()}
-            self.journal.check(stage, done, finite, WEIGHTS)
+            is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
+            finite_or_nan = {
+                name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()
+            }
+            self.journal.check(stage, done, finite_or_nan, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed."""

@@ -227,8 +227,8 @@ def _notes(
     if not any(finetuners):
         reason = "its logits depend only on the backbone and the class names"
         yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
-    if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not saved"
+    if large_seeds := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
+        yield f"seeds {large_seeds}: larger than {MAX_TENSORS} bytes, not saved"
 
 
 class TrainedError(ValueError):
@@ -275,12 +275,12 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
     names_seed = path.suffix == ".safetensors"
     folder = path.parent if names_seed or path.name == MANIFEST else path
     manifest = _read_manifest(folder / MANIFEST)
-    field, selected = ("file", path.name) if names_seed else ("seed", seed)
+    field, key = ("file", path.name) if names_seed else ("seed", seed)
     entries = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
-    entry = manifest.seeds[0] if selected is None else entries.get(selected)
+    entry = manifest.seeds[0] if key is None else entries.get(key)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise trained_error(folder / MANIFEST, f"has no {field} {selected}", f"choices: {choices}")
+        raise trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
         raise trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     seed_file = folder / entry.file
@@ -333,16 +333,16 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
-        sound = value.dtype in _FLOATS and bool(value.isfinite().all())
-        if not sound and value.dtype != torch.int64:
+        is_valid = value.dtype in _FLOATS and bool(value.isfinite().all())
+        if not is_valid and value.dtype != torch.int64:
             fault = f"{name[:100]!r} has values that are not finite, or of another type"
             raise trained_error(path, fault, "fetch it again, or train again")
     return tensors
 
 
-def _read_content(path: Path, most: int) -> bytes:
+def _read_content(path: Path, max_bytes: int) -> bytes:
     try:
-        return read_whole(path, most)
+        return read_whole(path, max_bytes)
     except ValueError as error:
         advice = "use the folder `trained` of a run whose study has save_models: true"
         raise TrainedError(f"{error}; {advice}") from error

@@ -32,7 +32,7 @@ def kept(
     **more: Any,
 ) -> EpochMetrics:
     """Run a trial, write its models into a folder, and return the test's report."""
-    run = run_trial(setting, seeds, features, clip, keep=True, **more)
+    run = run_trial(setting, seeds, features, clip, save_models=True, **more)
     *before, last = run
     assert run.trained is not None and not any(item.correct_predictions for item in before)
     written(run.trained, folder)
