@@ -91,24 +91,20 @@ class View:
         self._show_whole()
         self._say(f"start     {label}")
 
-    def progress(
-        self, trial_id: str, stage: str, fraction_done: float, objective: float | None
-    ) -> None:
+    def progress(self, trial_id: str, stage: str, share: float, objective: float | None) -> None:
         """Update the progress bar of a trial. No line is printed.
 
         Args:
             trial_id: ID of the trial, as in `start`.
             stage: Stage and epoch of the trial, as text.
-            fraction_done: Share of its work that is done, 0 to 1.
+            share: Share of its work that is done, 0 to 1.
             objective: Newest value of the objective in percent. None if there is no new one.
         """
         trial = self._running[trial_id]
         if objective is not None:
             trial.fields["objective"] = f"objective {objective:.2f}"
         parts = (trial.fields["label"], stage, trial.fields["objective"])
-        self.bars.update(
-            trial.id, completed=fraction_done, description="  ".join(filter(None, parts))
-        )
+        self.bars.update(trial.id, completed=share, description="  ".join(filter(None, parts)))
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:

@@ -109,11 +109,9 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
     """
     each = resolve_resources(resources, nodes)
     if not count_fitting_trials(each, nodes):
-        machines = {
-            f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes
-        }
+        hosts = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
         raise ClusterError(
-            f"resources must fit one machine ({'; '.join(sorted(machines))}), "
+            f"resources must fit one machine ({'; '.join(sorted(hosts))}), "
             f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
         )
 

@@ -182,10 +182,8 @@ def build_protocol(
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
     elif selection == "pseudo_new":
-        pseudo_base = [
-            pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds
-        ]
-        chosen_on = EvalSet(tasks.task(len(seen), pseudo_base), tasks.validation(seen))
+        bases = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
+        chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
     elif selection != "none":
         # includes the targets' class names, so that selection trains the same task as the final run
         chosen_on = EvalSet(task, tasks.validation(seen, few=selection == "few_val"))

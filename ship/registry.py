@@ -136,11 +136,9 @@ class Registry(UserDict[str, Entry]):
             )
         if name in self._builtin:
             raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
-        other_label = self.origins.get(name, origin).label
-        if other_label != origin.label:
-            raise PluginError(
-                f"{what} is already defined by {other_label}. Load only one of the two"
-            )
+        owner = self.origins.get(name, origin).label
+        if owner != origin.label:
+            raise PluginError(f"{what} is already defined by {owner}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.

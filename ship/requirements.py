@@ -153,7 +153,7 @@ def find_missing_data(
     """Return what a dataset lacks for a trial.
 
     Args:
-        config: Configuration of the trial, which meets requirements().
+        config: Configuration of the trial, which meets find_unmet_requirements.
         features: Labels and class names of all classes of the dataset.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
         real_images: Whether the control with real images runs with the trial.
@@ -171,17 +171,11 @@ def find_missing_data(
     missing: dict[str, str] = {}
 
     def require_images(
-        kind: str,
-        classes: Ids,
-        split: str,
-        what: str,
-        advice: str = "",
-        *,
-        one_suffices: bool = False,
+        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, some: bool = False
     ) -> None:
-        """Require images of all classes in a split, or of any class if one is enough."""
+        """Require images of all classes in a split, or of some class if `some`."""
         lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        lacks = len(lacking) > 0 and (not one_suffices or len(lacking) == len(classes))
+        lacks = len(lacking) > 0 and (not some or len(lacking) == len(classes))
         if lacks and kind not in missing:
             names = shorten_list(repr(features.class_names[label]) for label in lacking)
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
@@ -203,7 +197,7 @@ def find_missing_data(
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
         alternative = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        require_images("val", seen, "val", what, f". {alternative}", one_suffices=True)
+        require_images("val", seen, "val", what, f". {alternative}", some=True)
     if pseudo_new and len(seen) >= 2:
         lacking = np.setdiff1d(seen, features.val_labels)
         unmet = [
@@ -217,8 +211,8 @@ def find_missing_data(
             images = f"validation images of seen and of pseudo-new classes when {why}"
             require_images("val", seen, "val", images, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        require_images("test", seen, "test", "test images of seen classes", one_suffices=True)
-        require_images("test", unseen, "test", "test images of unseen classes", one_suffices=True)
+        require_images("test", seen, "test", "test images of seen classes", some=True)
+        require_images("test", unseen, "test", "test images of unseen classes", some=True)
     return missing
 
 

@@ -283,10 +283,8 @@ class TaskMaker:
                 that they are compared on the same images.
         """
         labels = self.features.val_labels
-        max_images = (
-            min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
-        )
-        rows = few_shot_indices(labels, max_images, 0, classes)
+        limit = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
+        rows = few_shot_indices(labels, limit, 0, classes)
         return self.images(self.features.val[rows], labels[rows])
 
     def task(

@@ -164,14 +164,12 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
     ordered: list[str] = []
-    waiting_keys = list(space)
-    while ready_keys := [
-        key
-        for key in waiting_keys
-        if all(name in ordered for name in space[key].when if name in space)
+    keys = list(space)
+    while ready := [
+        key for key in keys if all(name in ordered for name in space[key].when if name in space)
     ]:
-        ordered.append(ready_keys[0])
-        waiting_keys.remove(ready_keys[0])
+        ordered.append(ready[0])
+        keys.remove(ready[0])
     return ordered
 
 
@@ -229,6 +227,4 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low ({high - low:.6g})"),
     )
-    return [
-        Fault(name, rule, getattr(factor, name)) for name, is_broken, rule in rules if is_broken
-    ]
+    return [Fault(name, rule, getattr(factor, name)) for name, is_bad, rule in rules if is_bad]

@@ -103,10 +103,10 @@ class Needs:
         if requirement_key in self._known:
             return
         self._known.add(requirement_key)
-        features, name = bare_features(trial.dataset, scan), trial.unseen_class
-        if name is not None and name not in features.class_names:
+        labels, name = bare_features(trial.dataset, scan), trial.unseen_class
+        if name is not None and name not in labels.class_names:
             rule = f"must be a class of {trial.dataset}"
-            yield Fault("unseen_class", rule, name, features.class_names)
+            yield Fault("unseen_class", rule, name, labels.class_names)
             return
         study = self._study
         shows_real = (
@@ -115,9 +115,7 @@ class Needs:
             and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_images(trial.dataset)
         )
-        for rule in find_missing_data(
-            trial, features, study.seeds, real_images=shows_real
-        ).values():
+        for rule in find_missing_data(trial, labels, study.seeds, real_images=shows_real).values():
             yield Fault("dataset", rule)
 
 

@@ -148,10 +148,8 @@ class TrialRecorder:
             reason = join_reasons(failed)
             failure_tags: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            run_id, texts = (
-                self._create_run(work, failure_tags),
-                list_params(work.configuration.trial),
-            )
+            run_id = self._create_run(work, failure_tags)
+            texts = list_params(work.configuration.trial)
             self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)

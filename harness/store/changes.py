@@ -187,10 +187,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        duplicates = (
-            find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        )
-        if any(run_priority(duplicate) > run_priority(run) for duplicate in duplicates):
+        twins = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(run_priority(twin) > run_priority(run) for twin in twins):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue

@@ -108,11 +108,11 @@ def run_study(
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
-    fingerprints = make_fingerprints(study, method, data_root, cache_dir)
+    hashes = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
     options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
-    checkpoints = storage_uri(storage, fingerprints.cache_dir)
+    checkpoints = storage_uri(storage, hashes.cache_dir)
     remove_stale_folders()
 
     with (
@@ -129,10 +129,8 @@ def run_study(
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        checkpoint_storage = study_storage(checkpoints, study_store)
-        runner = StudyRunner(
-            study, study_store, fingerprints, checkpoint_storage, options, interrupts
-        )
+        storage_root = study_storage(checkpoints, study_store)
+        runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal at the end of the sweep was only recorded
             outcome = replace(outcome, interrupted=True)

@@ -240,25 +240,21 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     ]
 
 
-def prompt_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
+def prompt_lines(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
     """Return lines with three prompts of each training and target dataset, as CLIP reads them.
 
     There is one line per backbone, dataset and set of templates, and none for fine-tuners that do
     not read templates.
     """
     combinations = dict.fromkeys(
-        (
-            config.backbone,
-            name,
-            config.templates_for(name, fingerprints.load_dataset(name).template),
-        )
+        (config.backbone, name, config.templates_for(name, hashes.load_dataset(name).template))
         for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if not config.finetuner.explain_unused("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
-        class_names = fingerprints.load_dataset(name).class_names
+        class_names = hashes.load_dataset(name).class_names
         # the templates are used in turn
         pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]

@@ -102,13 +102,10 @@ class Sampler:
             self.optuna_study.tell(proposed, value, state=state)
             return
         if belongs(self._study, proposed.assignment):
-            fixed_trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
-            suggest(fixed_trial, self._study)
+            trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
+            suggest(trial, self._study)
             trial = optuna.trial.create_trial(
-                state=state,
-                value=value,
-                params=fixed_trial.params,
-                distributions=fixed_trial.distributions,
+                state=state, value=value, params=trial.params, distributions=trial.distributions
             )
             self.optuna_study.add_trial(trial)
 

@@ -313,14 +313,12 @@ class Faults(list[str]):
             labels: Text for each class in messages. Defaults to its name.
         """
         by_pieces: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for name, label in zip(names, labels or names, strict=True):
-            by_pieces[split_pieces(name)].append((name, label))
+        for name, text in zip(names, labels or names, strict=True):
+            by_pieces[split_pieces(name)].append((name, text))
         for pieces, group in sorted(by_pieces.items()):
             if len(group) > 1 or not pieces:
                 name = clean_class_name(group[0][0])
-                classes = (
-                    f"{count_noun(group, 'class')}: {shorten_list(label for _, label in group)}"
-                )
+                classes = f"{count_noun(group, 'class')}: {shorten_list(text for _, text in group)}"
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:

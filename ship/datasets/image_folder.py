@@ -114,7 +114,7 @@ class ImageFolder:
         """Scan the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
-        has_all_labels = not faults  # otherwise the index of a name may not be its label
+        ok = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
             twice = find_repeated(posixpath.normpath(image) for _, image, _ in part)
@@ -122,11 +122,9 @@ class ImageFolder:
             labels = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in labels]
             if split == "val":
-                odd.add(path, "class", lacking if has_all_labels else (), _UNUSED["class"])
+                odd.add(path, "class", lacking if ok else (), _UNUSED["class"])
                 continue
-            faults.add(
-                path, "class", lacking if has_all_labels else (), f"without an image in {split}"
-            )
+            faults.add(path, "class", lacking if ok else (), f"without an image in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.add(folder, "list", unread, f"of class names ignored: {path} has the names")
         origin = f"as in {path}"
@@ -221,10 +219,8 @@ class _Reader:
         folders = set(list_directories(self.folder / train)) if train else set()
         if len(folders) < 2:  # avoids listing the other directories, which may have many images
             return []
-        common_folders = {
-            name: folders & {*list_directories(self.folder / name)} for name in directories
-        }
-        misnamed = [name for name, common in common_folders.items() if len(common) > 1]
+        shared = {name: folders & {*list_directories(self.folder / name)} for name in directories}
+        misnamed = [name for name, common in shared.items() if len(common) > 1]
         return misnamed if len(misnamed) > 1 else []
 
     def _images(self, directory: str) -> list[str]:

@@ -291,16 +291,14 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         offset = start + size + padding
 
 
-def _matrix(kind: int, content: memoryview, max_bytes: int) -> memoryview:
-    """Return at most `max_bytes` bytes of a variable, unpacked."""
+def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
+    """Return at most `limit` bytes of a variable, unpacked."""
     if kind == _MATRIX:
-        return content[:max_bytes]
+        return content[:limit]
     if kind != _PACKED:
         raise ValueError("is damaged: it contains something other than variables")
     try:
-        return memoryview(zlib.decompressobj().decompress(content, max_bytes))[
-            8:
-        ]  # without its tag
+        return memoryview(zlib.decompressobj().decompress(content, limit))[8:]  # without its tag
     except zlib.error as why:
         raise ValueError(f"is damaged: {why}") from why
 

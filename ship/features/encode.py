@@ -200,11 +200,10 @@ def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetErro
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad_images = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
-    images = count_noun(bad_images, f"image of {split}")
-    return DatasetError(
-        f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad_images)}"
-    )
+        names = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
+    images = count_noun(names, f"image of {split}")
+    text = f"{images} cannot be decoded: {shorten_list(names)}"
+    return DatasetError(f"dataset {dataset.name}: {text}")
 
 
 def _encode(

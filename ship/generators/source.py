@@ -106,8 +106,8 @@ class RealImages(FeatureSource):
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
-        first_positions, before = _count_occurrences(class_ids)
-        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, first_positions)
+        firsts, before = _count_occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
         images = random_views(self._features, first + (starts + before) % count, rng)
         if self._moved is None:
             return images
@@ -156,12 +156,10 @@ class MixedWithReal(FeatureSource):
     ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
         synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
-        first_positions, before = _count_occurrences(class_ids)
-        start = (
-            rng.integers(_STARTS, class_ids.shape[1]).gather(1, first_positions).double() / _STARTS
-        )
-        real_count = start + self._share * before
-        is_real = (real_count + self._share).floor() > real_count.floor()
+        firsts, before = _count_occurrences(class_ids)
+        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, firsts).double() / _STARTS
+        cumulative = start + self._share * before
+        is_real = (cumulative + self._share).floor() > cumulative.floor()
         return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
 

@@ -89,10 +89,8 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
     require_shape(what, ours, theirs.shape)
     differences = (ours.double() - theirs.double()).abs()
     # NaN counts as a difference, also from NaN
-    are_equal = (
-        torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
-    )
-    require(are_equal, f"{what} differ by up to {float(differences.max()):.3g}")
+    ok = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
+    require(ok, f"{what} differ by up to {float(differences.max()):.3g}")
 
 
 def run_checks(
@@ -195,10 +193,8 @@ def _drop_images(features: FeatureSet) -> FeatureSet:
         ),
         "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
     }
-    rows_by_name = [
-        (name, indices[split]) for split in indices for name in (split, f"{split}_labels")
-    ]
-    return replace(features, **{name: getattr(features, name)[rows] for name, rows in rows_by_name})
+    pairs = [(name, indices[split]) for split in indices for name in (split, f"{split}_labels")]
+    return replace(features, **{name: getattr(features, name)[rows] for name, rows in pairs})
 
 
 @dataclass(frozen=True)

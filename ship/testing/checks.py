@@ -163,10 +163,8 @@ def _check_inputs(case: MethodCase) -> None:
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in tensors.items()}
     case.train(task, case.bench.seeds)
-    modified_names = [
-        name for name, value in tensors.items() if not torch.equal(value, before[name])
-    ]
-    require(not modified_names, f"the method has modified {', '.join(modified_names[:5])}")
+    names = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
+    require(not names, f"the method has modified {', '.join(names[:5])}")
 
 
 def _check_unit_norm(case: MethodCase) -> None:

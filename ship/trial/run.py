@@ -342,10 +342,8 @@ class _Trial:
             # raise by themselves.
             weights = capture(generator.learned() or {})
             is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
-            finite_or_nan = {
-                name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()
-            }
-            self.journal.check(stage, done, finite_or_nan, WEIGHTS)
+            values = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
+            self.journal.check(stage, done, values, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed."""
