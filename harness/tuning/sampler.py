@@ -104,10 +104,11 @@ class Sampler:
         if belongs(self._study, proposed.assignment):
             trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
             suggest(trial, self._study)
-            trial = optuna.trial.create_trial(
-                state=state, value=value, params=trial.params, distributions=trial.distributions
+            self.optuna_study.add_trial(
+                optuna.trial.create_trial(
+                    state=state, value=value, params=trial.params, distributions=trial.distributions
+                )
             )
-            self.optuna_study.add_trial(trial)
 
     def _ask(self) -> tuple[optuna.Trial, Configuration]:
         trial = self.optuna_study.ask()
