@@ -55,13 +55,13 @@ class Predictions:
     def correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of all competing classes."""
         if self.competing is not None:
-            return self._among(self.competing.unsqueeze(0), torch.argmax) == self.labels
-        return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
+            return self._group_max(self.competing.unsqueeze(0), torch.argmax) == self.labels
+        return self._map_images(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
     def group_correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of its group."""
-        seen, unseen = (self._among(group, torch.argmax) for group in (self.seen, ~self.seen))
+        seen, unseen = (self._group_max(group, torch.argmax) for group in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
@@ -81,7 +81,7 @@ class Predictions:
             likeliest = (logits + offsets).argmax(-1, keepdim=True)
             return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
 
-        return self._seen_largest.double() - self._each(remaining).double()
+        return self._seen_largest.double() - self._map_images(remaining).double()
 
     @property
     def confidence(self) -> Float[Tensor, "seed n"]:
@@ -96,7 +96,7 @@ class Predictions:
             parts = (logits - top).clamp_max_(0).exp_().mul_(group)
             return parts.sum(-1).log_().add_(top.squeeze(2))
 
-        return (largest - self._each(total)).double().exp()
+        return (largest - self._map_images(total)).double().exp()
 
     @property
     def finite(self) -> Bool[Tensor, " seed"]:
@@ -107,13 +107,15 @@ class Predictions:
 
     @cached_property
     def _seen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._among(self.seen, torch.amax)
+        return self._group_max(self.seen, torch.amax)
 
     @cached_property
     def _unseen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._among(~self.seen, torch.amax)
+        return self._group_max(~self.seen, torch.amax)
 
-    def _among(self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]) -> Tensor:
+    def _group_max(
+        self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]
+    ) -> Tensor:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
@@ -122,9 +124,9 @@ class Predictions:
         """
         # adding -inf to the other logits is faster than selecting
         offsets = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-        return self._each(lambda logits, rows: function(logits + offsets, -1))
+        return self._map_images(lambda logits, rows: function(logits + offsets, -1))
 
-    def _each(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def _map_images(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:

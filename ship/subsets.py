@@ -72,9 +72,9 @@ class FeatureSet:
         Args:
             n: Number of classes to keep, at most all.
         """
-        return self.only(*_first_labels(n, len(self.class_names), self.n_seen))
+        return self.select_classes(*_first_labels(n, len(self.class_names), self.n_seen))
 
-    def only(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
+    def select_classes(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
         """Return the dataset with some of its classes only, relabeled 0, 1, ... in that order.
 
         Args:
@@ -113,7 +113,7 @@ def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
         ValueError: `unseen_class` is not a class of the dataset.
     """
     labels, n_seen = studied_labels(config, features.class_names, features.n_seen)
-    return features.only(labels, n_seen)
+    return features.select_classes(labels, n_seen)
 
 
 def studied_labels(

@@ -207,7 +207,7 @@ class SeedTask:
         return self.fixed
 
     @classmethod
-    def of(
+    def from_task(
         cls, task: Task, seed_index: int, *, synthetic: bool = False, fixed: FixedRows | None = None
     ) -> "SeedTask":
         """Return one seed's part of a task.

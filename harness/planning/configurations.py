@@ -128,7 +128,7 @@ class ConfigurationMaker:
         config = resolve(self.study, assignment)
         return Configuration(self.key(config), config, dict(assignment))
 
-    def of_old(self, assignment: Mapping[str, Any]) -> Configuration | None:
+    def find_in_space(self, assignment: Mapping[str, Any]) -> Configuration | None:
         """Return the configuration of an older assignment, or None if the space lacks it.
 
         A factor that was added to the study later is at its baseline.
@@ -140,33 +140,26 @@ class ConfigurationMaker:
                     return self(candidate)
         return None
 
-    def still(self, run: RunRecord) -> Configuration | None:
+    def find_run_configuration(self, run: RunRecord) -> Configuration | None:
         """Return the configuration of a run, or None if the present study lacks it.
 
         A changed constant, image or weight makes another configuration.
         """
-        configuration = self.of_old(run.assignment)
-        return (
-            configuration
-            if configuration is not None and configuration.key == run.config_key
-            else None
-        )
+        configuration = self.find_in_space(run.assignment)
+        is_same = configuration is not None and configuration.key == run.config_key
+        return configuration if is_same else None
 
     def controls(self) -> list[Configuration]:
         """Return the study's controls at the baseline."""
         controls = resolve_controls(self.study).items()
         return [Configuration(self.key(config), config, {}, name) for name, config in controls]
 
-    def equal_to(self, control: Configuration) -> Configuration | None:
+    def find_equal(self, control: Configuration) -> Configuration | None:
         """Return the configuration of the study's space that equals a control, or None."""
-        configuration = self.of_old(
-            {key: get_value(control.trial, key) for key in self.study.space}
-        )
-        return (
-            configuration
-            if configuration is not None and configuration.key == control.key
-            else None
-        )
+        levels = {key: get_value(control.trial, key) for key in self.study.space}
+        configuration = self.find_in_space(levels)
+        is_same = configuration is not None and configuration.key == control.key
+        return configuration if is_same else None
 
     def key(self, config: TrialConfig) -> str:
         """Return the key of a resolved config."""
@@ -206,7 +199,11 @@ def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> l
         True: [],
     }  # by whether it was interrupted
     for run in history.runs:
-        if not run.control and run.assignment and (configuration := maker.still(run)):
+        if (
+            not run.control
+            and run.assignment
+            and (configuration := maker.find_run_configuration(run))
+        ):
             configurations[run.state is State.INTERRUPTED].append(configuration)
     ended_configurations = deduplicate(configurations[False])
     return deduplicate([*ended_configurations, *configurations[True]])[

@@ -216,7 +216,7 @@ def _joined(
     maker: ConfigurationMaker,
 ) -> list[Configuration]:
     """Return configurations, and the configurations of the space that equal a control."""
-    return deduplicate([*configurations, *filter(None, map(maker.equal_to, controls))])
+    return deduplicate([*configurations, *filter(None, map(maker.find_equal, controls))])
 
 
 def _proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:

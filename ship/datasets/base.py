@@ -287,7 +287,7 @@ class Faults(list[str]):
             )
 
     @contextmanager
-    def reading(self, path: Path) -> Iterator[None]:
+    def catch(self, path: Path) -> Iterator[None]:
         """Turn an OSError or ValueError of the body into a fault of a file.
 
         Args:

@@ -56,7 +56,7 @@ class DigestCache:
             if checksum == self._checksum(body) and isinstance(cached := json.loads(body), dict):
                 self._cached = cached
 
-    def digest(self, image: ImageFile) -> bytes:
+    def get_hash(self, image: ImageFile) -> bytes:
         """Return the SHA-256 of the encoded bytes, which are read only if it is not cached.
 
         May be called from several threads.
@@ -112,7 +112,7 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hashed = memory.digest if memory else file_hash
+    hashed = memory.get_hash if memory else file_hash
     if dataset.by_size:
         hashed = _size
 

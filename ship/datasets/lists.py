@@ -35,7 +35,7 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
     """
     rows: list[Row] = []
     named: list[tuple[int, str]] = []
-    with faults.reading(path):
+    with faults.catch(path):
         document = read_object(path)
         for split in SPLITS:
             entries = document.get(split)
@@ -96,7 +96,7 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     """
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
-    with faults.reading(path):
+    with faults.catch(path):
         rows = _rows(path, separator)
     if not rows:
         return {}
@@ -165,7 +165,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
         faults: The faults of the file are added to it.
     """
     lines: list[str] = []
-    with faults.reading(path):
+    with faults.catch(path):
         lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
         if not lines:
             raise ValueError("is empty")

@@ -134,7 +134,7 @@ class Xlsa(Published):
 def _numbered_names(path: Path, faults: Faults) -> list[str]:
     """Read class names from {"1": "pink primrose", ...}."""
     names: list[str] = []
-    with faults.reading(path):
+    with faults.catch(path):
         document = read_object(path)
         values: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
         if not values or not all(isinstance(name, str) for name in values):
@@ -204,7 +204,7 @@ class _MatFile:
     def __init__(self, path: Path, faults: Faults) -> None:
         self.path, self._faults = path, faults
         self.variables: dict[str, Value] = {}
-        with faults.reading(path):
+        with faults.catch(path):
             names = ("image_files", "labels", *LOCS, _NAMES)
             self.variables = read_mat(path, names)
 

@@ -54,7 +54,9 @@ class BatchedFinetuner(BatchedTraining):
             values = (x[seed_index, :n] for x in (rows.features, rows.labels, self._weights))
             fixed_rows = None if stream else FixedRows(*values)
             synthetic = synthesizer is not None
-            tasks.append(SeedTask.of(task, seed_index, synthetic=synthetic, fixed=fixed_rows))
+            tasks.append(
+                SeedTask.from_task(task, seed_index, synthetic=synthetic, fixed=fixed_rows)
+            )
         super().__init__(kind, config, tasks, clip, seeds)
         self.inference_grid = self.prototype.inference_grid
         self._lengths: tuple[int, ...] = ()

@@ -32,7 +32,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
         self._task = task
-        self._tasks = [SeedTask.of(task, seed_index) for seed_index in range(task.n_seeds)]
+        self._tasks = [SeedTask.from_task(task, seed_index) for seed_index in range(task.n_seeds)]
         super().__init__(kind, config, self._tasks, clip, seeds)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")

@@ -224,8 +224,8 @@ class PromptDecoder(nn.Module):
         n_ctx, width = self.ctx.shape
         contexts = self.ctx.expand(len(class_ids), -1, -1)
         if z is None:
-            return self._prompts.each(contexts, class_ids)
+            return self._prompts.encode_prompts(contexts, class_ids)
         r = self.bias(F.relu(self.expand(z)))
         if not n_ctx:
-            return self._prompts.each(contexts, class_ids, r)
-        return self._prompts.each(self.ctx + r.unflatten(-1, (-1, width)), class_ids)
+            return self._prompts.encode_prompts(contexts, class_ids, r)
+        return self._prompts.encode_prompts(self.ctx + r.unflatten(-1, (-1, width)), class_ids)

@@ -55,7 +55,7 @@ class Journal:
         """Indices of the seeds that have not failed."""
         return [i for i in range(self._n_seeds) if i not in self.failed]
 
-    def check(
+    def fail_non_finite(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
     ) -> State:
         """Mark seeds with non-finite metrics as failed, and replace their state.
@@ -104,7 +104,7 @@ class Journal:
                     value[seed_indices] = value[self.active_seeds[0]].clone()
             restore(part, state)
 
-    def report(
+    def report_epoch(
         self,
         stage: Stage,
         epoch: int,
@@ -125,7 +125,7 @@ class Journal:
         Raises:
             NonFiniteLoss: No seed has finite metrics.
         """
-        checked = self.check(stage, epoch, metrics)
+        checked = self.fail_non_finite(stage, epoch, metrics)
         values = {
             name: tuple(
                 None if i in self.failed else float(value)
@@ -163,11 +163,11 @@ class Journal:
             for eval_set in correct_predictions
         )
 
-    def count(self, *stages: Stage) -> int:
+    def count_epochs(self, *stages: Stage) -> int:
         """Return the number of epochs of these stages that have been reported."""
         return sum(item.stage in stages for item in self._history)
 
-    def reported(self, *stages: Stage) -> dict[str, Tensor]:
+    def last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
         """Return the metrics of the last epoch of these stages, or {} if there was none.
 
         Metrics are (seed,) each, NaN for seeds that had failed by then.
@@ -179,7 +179,7 @@ class Journal:
             for name, v in last.items()
         }
 
-    def enter(self, **parts: Part | None) -> None:
+    def set_parts(self, **parts: Part | None) -> None:
         """Set the parts that a checkpoint saves, and restore those that were saved.
 
         Args:

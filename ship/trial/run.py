@@ -144,14 +144,14 @@ class _Trial:
         generator: FeatureSource | None = None
         if protocol.selection is None:
             best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
-        elif not self.journal.count("final_generator", "final"):
+        elif not self.journal.count_epochs("final_generator", "final"):
             generator = yield from self._select(protocol.selection)
         if protocol.generator_task is not None:
             generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
         counted = "age" if by_age else "epoch"
         metrics = best.as_metrics(self.inference_grid, counted)
-        judged = self.journal.reported("selection_quality")
+        judged = self.journal.last_metrics("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         eval_sets = [best.metrics]  # an age is not tested again: selection used the test images
         if not by_age:
@@ -164,17 +164,17 @@ class _Trial:
             if self.config.quality:
                 judged_on = [final[0] for final in protocol.finals]
                 judged = measure_generator(generator, judged_on, self.seeds)
-                metrics |= self.journal.check("test", epoch, judged, FEATURES)
-        fitted = self.journal.reported("selection_generator", "final_generator")
+                metrics |= self.journal.fail_non_finite("test", epoch, judged, FEATURES)
+        fitted = self.journal.last_metrics("selection_generator", "final_generator")
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.inference_grid, self.last, counted)
-        metrics = self.journal.check("test", epoch, protocol.combine(eval_sets) | metrics)
+        metrics = self.journal.fail_non_finite("test", epoch, protocol.combine(eval_sets) | metrics)
         if self.dataset_to_save is not None:
             self.journal.trained = self._files(self.dataset_to_save, generator)
         correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
-        yield from self.journal.report("test", epoch, metrics, correct_predictions)
+        yield from self.journal.report_epoch("test", epoch, metrics, correct_predictions)
 
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on the data visible to selection, and record each seed's best epoch.
@@ -202,18 +202,20 @@ class _Trial:
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
         for i, age in enumerate(ages):
-            journal.enter(generator=_generator_parts(generator))
+            journal.set_parts(generator=_generator_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
-            if journal.count("selection_generator") > age:  # resumed at a later age
+            if journal.count_epochs("selection_generator") > age:  # resumed at a later age
                 continue
-            measures = self.config.quality and not by_age and not journal.count("selection_quality")
+            measures = (
+                self.config.quality and not by_age and not journal.count_epochs("selection_quality")
+            )
             if measures and (judged := measure_generator(generator, [eval_set], self.seeds)):
-                judged = journal.check("selection_quality", 0, judged, FEATURES)
-                yield from journal.report("selection_quality", 0, judged)
+                judged = journal.fail_non_finite("selection_quality", 0, judged, FEATURES)
+                yield from journal.report_epoch("selection_quality", 0, judged)
             finetuner = self._finetuner(eval_set.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
-            done = journal.count("selection") - i * len(epochs)
-            journal.enter(generator=_generator_parts(generator), finetuner=finetuner.parts())
+            done = journal.count_epochs("selection") - i * len(epochs)
+            journal.set_parts(generator=_generator_parts(generator), finetuner=finetuner.parts())
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
@@ -221,13 +223,13 @@ class _Trial:
                 metrics: dict[str, Tensor] = {}
                 if epoch % every == 0 or epoch == epochs[-1]:
                     metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
-                    metrics = journal.check("selection", number, metrics, LOGITS)
+                    metrics = journal.fail_non_finite("selection", number, metrics, LOGITS)
                     state = finetuner.state_dict()
                     if by_age:
                         state = add_prefix("generator", self._learned(generator) or {})
                         state |= add_prefix("finetuner", self._learned(finetuner) or {})
                     best.update(age if by_age else epoch, choice, metrics, state)
-                yield from journal.report("selection", number, {**losses, **metrics})
+                yield from journal.report_epoch("selection", number, {**losses, **metrics})
             if by_age:
                 del finetuner  # free its memory before the next one is built
             if generator is not None and self._has_finished(generator):
@@ -254,11 +256,11 @@ class _Trial:
             The generator.
         """
         journal = self.journal
-        journal.enter()  # release all of selection but its choice
+        journal.set_parts()  # release all of selection but its choice
         best = self.best
         last = int(best.epoch.max())
         generator = self._generator(task)
-        journal.enter(generator=_generator_parts(generator))
+        journal.set_parts(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
         for i, final in enumerate(self.protocol.finals):
             if strip_prefix(self.tested.tensors, str(i)):
@@ -267,10 +269,10 @@ class _Trial:
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
             state = SeedState(add_prefix("state", finetuner.state_dict()))
-            journal.enter(
+            journal.set_parts(
                 generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
             )
-            for epoch in range(journal.count("final") - i * last + 1, last + 1):
+            for epoch in range(journal.count_epochs("final") - i * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
                     # A seed that is tested untrained has no losses, though the batch trains on.
@@ -278,11 +280,13 @@ class _Trial:
                     state.tensors |= add_prefix("losses", none)
                 state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
                 state.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
-                yield from journal.report("final", epoch, strip_prefix(state.tensors, "losses"))
+                yield from journal.report_epoch(
+                    "final", epoch, strip_prefix(state.tensors, "losses")
+                )
             finetuner.load_state_dict(strip_prefix(state.tensors, "state"))
             self._test(finetuner, i)
             del finetuner, state  # free their memory before the next one is built
-            journal.enter(generator=_generator_parts(generator))
+            journal.set_parts(generator=_generator_parts(generator))
         return generator
 
     def _test(self, finetuner: BatchedFinetuner, final_index: int) -> None:
@@ -291,7 +295,7 @@ class _Trial:
         for number, eval_set in enumerate(self.protocol.finals[final_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
-            self.journal.check("test", self._chosen_epoch, scores, LOGITS)
+            self.journal.fail_non_finite("test", self._chosen_epoch, scores, LOGITS)
             results |= add_prefix(f"{final_index}.{number}", result)
         learned = self._learned(finetuner) or {}
         results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
@@ -333,17 +337,17 @@ class _Trial:
         """Train a generator up to this epoch of the stage, or until every seed has stopped."""
         if generator is None:
             return
-        while (done := self.journal.count(stage)) < epochs:
+        while (done := self.journal.count_epochs(stage)) < epochs:
             if done and self._has_finished(generator):
                 break
-            yield from self.journal.report(stage, done + 1, generator.train_epoch())
+            yield from self.journal.report_epoch(stage, done + 1, generator.train_epoch())
         if generator.epochs:
             # No loss shows the effect of the last step. Closed-form fits are not checked, as they
             # raise by themselves.
             weights = capture(generator.learned() or {})
             is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
             values = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
-            self.journal.check(stage, done, values, WEIGHTS)
+            self.journal.fail_non_finite(stage, done, values, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed."""
