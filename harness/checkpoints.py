@@ -171,7 +171,7 @@ class Checkpoints:
             interval: Minimum number of seconds between two checkpoints. 0 writes one whenever
                 possible. None writes none, but an existing one is read.
         """
-        self._storage, self.every = storage, math.inf if interval is None else interval
+        self._storage, self.interval = storage, math.inf if interval is None else interval
 
     def begin(self, name: str) -> None:
         """Begin a trial. The driver removes the checkpoint of the previous one.
@@ -208,7 +208,7 @@ class Checkpoints:
             files: Contents of the run's files by path.
             notes: Numbers and texts to save with it.
         """
-        if self._storage is None or math.isinf(self.every):
+        if self._storage is None or math.isinf(self.interval):
             return
         import numpy as np
         import torch
@@ -254,5 +254,5 @@ class Checkpoints:
     def _schedule_next(self, seconds: float) -> None:
         """Set the time of the next checkpoint, after one that took some seconds."""
         self._next = time.monotonic() + max(
-            self.every, MIN_INTERVAL_FACTOR * seconds if self.every else 0.0
+            self.interval, MIN_INTERVAL_FACTOR * seconds if self.interval else 0.0
         )

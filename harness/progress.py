@@ -65,14 +65,14 @@ class View:
             trials: Number of trials to run.
             live: Whether to show progress bars on a terminal.
         """
-        self._seeds, self._trials, self._say = seeds, trials, line_printer(console)
+        self._seeds, self._trials, self._print_line = seeds, trials, line_printer(console)
         self._running: dict[str, Task] = {}
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
         text = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
         off = not (live and console.is_terminal)
         self.bars = Progress(BarColumn(), text, console=console, refresh_per_second=2, disable=off)
-        self._whole = self._bar(f"0/{trials}  starting the first trials", start=False)
+        self._total_bar = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
         self.bars.add_task(text, start=start, total=1.0, **fields)
@@ -87,9 +87,9 @@ class View:
             seeds: Number of its seeds.
         """
         self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
-        self.bars.start_task(self._whole.id)
+        self.bars.start_task(self._total_bar.id)
         self._show_whole()
-        self._say(f"start     {label}")
+        self._print_line(f"start     {label}")
 
     def progress(self, trial_id: str, stage: str, share: float, objective: float | None) -> None:
         """Update the progress bar of a trial. No line is printed.
@@ -123,7 +123,7 @@ class View:
         title = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
         objective = trial.fields["objective"] if state is State.COMPLETE else ""
         parts = (title, objective, f"{trial.elapsed:.1f} s", note, self._time_left())
-        self._say("  ".join(filter(None, parts)))
+        self._print_line("  ".join(filter(None, parts)))
         self.bars.remove_task(trial.id)
         self._show_whole()
 
@@ -135,14 +135,14 @@ class View:
     def _time_left(self) -> str:
         """Return text with the time left at the present pace, or "" at the beginning."""
         fraction = self.fraction()
-        elapsed = self._whole.elapsed
+        elapsed = self._total_bar.elapsed
         if fraction <= 0.01 or elapsed is None:
             return ""
         return f"{duration(elapsed * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
         text = f"{self.ended}/{self._trials}  {self._time_left()}"
-        self.bars.update(self._whole.id, completed=self.fraction(), description=text)
+        self.bars.update(self._total_bar.id, completed=self.fraction(), description=text)
 
 
 @contextmanager

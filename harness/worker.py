@@ -116,7 +116,7 @@ class Worker:
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip, resume)
-            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.every))
+            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.interval))
         except EXITS:
             raise
         except BaseException as error:  # a plugin may raise anything

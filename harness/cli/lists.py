@@ -172,7 +172,7 @@ def _dataset_line(spec: Any) -> str:
     """Return the description of a dataset."""
     folder = getattr(spec, "folder", None)
     if folder is None:
-        return getattr(spec, "about", "") or _first_line(type(spec))
+        return getattr(spec, "description", "") or _first_line(type(spec))
     return f"{spec.classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
 
 

@@ -182,7 +182,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of keys for reading a custom image folder in a study without exactly one."""
-    for key, value in study.reading.get(study.base.dataset, {}).items():
+    for key, value in study.folder_options.get(study.base.dataset, {}).items():
         if "dataset" in study.space or not study.base.dataset.startswith(PREFIX):
             yield Fault(key, "can only be used with a single dataset image_folder:NAME", value)
         elif study.split and key != "split":

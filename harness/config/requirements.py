@@ -45,10 +45,10 @@ class Needs:
             data_root: Folder of the datasets that are not packaged.
         """
         self._study = study
-        self._scan = cache(partial(_scan, data_root, study.reading))
+        self._scan = cache(partial(_scan, data_root, study.folder_options))
         self._backbone = cache(_backbone)
         self._truncation_fault = cache(self._find_truncated_names)
-        self._known: set[Any] = set()
+        self._checked: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
@@ -100,9 +100,9 @@ class Needs:
         key = "generator.early_stopping"
         stops = get_value(trial, key) is not None and trial.generator.explain_unused(key) is None
         requirement_key = (*_DECIDING(trial), stops)
-        if requirement_key in self._known:
+        if requirement_key in self._checked:
             return
-        self._known.add(requirement_key)
+        self._checked.add(requirement_key)
         labels, name = bare_features(trial.dataset, scan), trial.unseen_class
         if name is not None and name not in labels.class_names:
             rule = f"must be a class of {trial.dataset}"

@@ -106,7 +106,7 @@ def _finished_controls(configurations: Iterable[Configuration], history: RunHist
     for configuration in configurations:
         generator = configuration.trial.generator.model_dump()
         for name, control in COMPETING.items():
-            if control.replaced["generator"].items() <= generator.items():
+            if control.replacements["generator"].items() <= generator.items():
                 names.add(_name(name, control_levels(name, configuration.assignment)))
     return names
 

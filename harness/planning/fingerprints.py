@@ -31,14 +31,14 @@ class Fingerprints:
         method: Method that loads datasets and backbones.
         data_root: Folder of the datasets. None if the study needs none.
         cache_dir: Cache folder.
-        reading: Dataset -> keyword arguments of the method's `load_dataset`, for custom image
-            folders.
+        folder_options: Options for reading custom image folders, as keyword arguments of the
+            method's `load_dataset`, by dataset.
     """
 
     method: MethodFunctions
     data_root: Path | None
     cache_dir: Path
-    reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _images: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Fingerprints:
             ValueError: The dataset cannot be read.
         """
         if name not in self._images:
-            options = self.reading.get(name, {})
+            options = self.folder_options.get(name, {})
             dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
             self._images[name] = dataset
         return self._images[name]

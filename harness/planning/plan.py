@@ -283,7 +283,7 @@ class StudyOutcome:
 
     Attributes:
         done: Configurations that are finished for every seed.
-        failed: Configurations with at least one failed seed, including `partly`.
+        failed: Configurations with at least one failed seed, including `n_partial`.
         pruned: Configurations that the scheduler stopped.
         missing: Configurations that were not run, or were interrupted.
         experiment: Name of the study's experiment in the store.
@@ -295,7 +295,7 @@ class StudyOutcome:
         unpublished: Why the report is not shown at the study's own run. "" if it is shown, or if
             there is no report.
         failed_seeds: Total number of failed seeds.
-        partly: Configurations with both failed and finished seeds.
+        n_partial: Configurations with both failed and finished seeds.
         history: Runs of the study as they were last read, for its report.
 
     Example:
@@ -315,13 +315,13 @@ class StudyOutcome:
     final: bool = False
     unpublished: str = ""
     failed_seeds: int = 0
-    partly: int = 0
+    n_partial: int = 0
     history: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def reportable(self) -> bool:
         """Whether any configuration has a result."""
-        return bool(self.done or self.partly)
+        return bool(self.done or self.n_partial)
 
     @property
     def complete(self) -> bool:

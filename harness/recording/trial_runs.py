@@ -58,16 +58,16 @@ class _OpenRun:
         work: Work of the trial.
         step: Step of the last epoch.
         points: Points of metrics that are not in the store yet.
-        started: Time of the start, by time.monotonic.
-        flushed: Time of the last write of metrics, by time.monotonic.
+        started_at: Time of the start, by time.monotonic.
+        flushed_at: Time of the last write of metrics, by time.monotonic.
     """
 
     run: str
     work: Work
     step: int = 0
     points: list[Point] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-    flushed: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
+    flushed_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -121,10 +121,10 @@ class TrialRecorder:
                 run.points += make_points(epoch["metrics"], run.step)
         run.points += make_points(load, run.step)
         moment = time.monotonic()
-        if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
+        if moment - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started_at)):
             self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
-            run.flushed = moment
+            run.flushed_at = moment
 
     def add_points(self, trial_id: str, metric_points: Sequence[Point]) -> None:
         """Add a trial's epochs as points of metrics, such as those of a reused run."""

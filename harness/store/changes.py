@@ -62,8 +62,8 @@ class RunUpdate:
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
         datasets: Fingerprint of each dataset by name. MLflow lists them as the run's inputs.
         state: New state of the run. None keeps the current one.
-        at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
-            the state is a final one.
+        time_ms: Time of the changes in milliseconds since the epoch. If the state is final, it is
+            the run's end time.
     """
 
     run: str
@@ -73,7 +73,7 @@ class RunUpdate:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
-    at: int = field(default_factory=get_time_ms)
+    time_ms: int = field(default_factory=get_time_ms)
 
 
 def make_points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
@@ -112,7 +112,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif update.state:
-        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.at)
+        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.time_ms)
 
 
 def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:

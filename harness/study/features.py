@@ -55,7 +55,9 @@ def make_fingerprints(
         cache_dir: Cache folder. Defaults to the one of `cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
-    return Fingerprints(method or MethodFunctions(), root, cache_folder(cache_dir), study.reading)
+    return Fingerprints(
+        method or MethodFunctions(), root, cache_folder(cache_dir), study.folder_options
+    )
 
 
 def cache_folder(requested: Path | str | None) -> Path:

@@ -242,7 +242,7 @@ class StudyRunner:
             tracking_uri=self.store.uri,
             final=plan.finished,
             failed_seeds=sum(len(row.failed) for row in plan.rows),
-            partly=sum(bool(row.reason and row.done) for row in plan.rows),
+            n_partial=sum(bool(row.reason and row.done) for row in plan.rows),
             history=state.history,
         )
 

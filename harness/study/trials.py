@@ -66,7 +66,7 @@ class TrialRunner:
     interrupts: Interrupts
 
     def __post_init__(self) -> None:
-        self._study, self._prints = self.state.study, self.state.fingerprints
+        self._study, self._fingerprints = self.state.study, self.state.fingerprints
 
     def run(self) -> None:
         """Run the plan in this process, on this machine, or on a running cluster."""
@@ -91,7 +91,7 @@ class TrialRunner:
         """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
-        with open_encoder(study, self._prints.method, verbose=verbose) as encode:
+        with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
         from harness.tuning import array_bytes
@@ -106,7 +106,7 @@ class TrialRunner:
         """Run the extraction and the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
-        study, method = self._study, self._prints.method
+        study, method = self._study, self._fingerprints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
             cluster = cluster_resources()
             resources.check_capacity(study.resources, cluster)
@@ -118,7 +118,7 @@ class TrialRunner:
 
     def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
         needs = collect_needs(self._study, self.state.plan)
-        return prepare_features(needs, self._prints, self.options.console, encode)
+        return prepare_features(needs, self._fingerprints, self.options.console, encode)
 
     def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""
@@ -159,12 +159,12 @@ class TrialRunner:
                 return free_slots
             return resources.count_slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
-        maker = planning.ConfigurationMaker(study, self._prints)
+        maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
-            TrialRecorder(self.record, resolved_study, self._prints),
+            TrialRecorder(self.record, resolved_study, self._fingerprints),
             view,
             resolved_study,
             check_interrupt=lambda: self._check(
@@ -177,7 +177,7 @@ class TrialRunner:
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        arguments = tuning.worker_arguments(resolved_study, self._prints.method, storage)
+        arguments = tuning.worker_arguments(resolved_study, self._fingerprints.method, storage)
         with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)

@@ -97,7 +97,7 @@ class StudySearcher(Searcher):
         self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
-        self._spare = iter(enumerate_configurations(make) if plan.proposals else ())
+        self._unproposed = iter(enumerate_configurations(make) if plan.proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := history.state(key):
@@ -176,7 +176,7 @@ class StudySearcher(Searcher):
         if proposal := sampler.propose(self._is_new, self._outcomes):
             trial, configuration = proposal
             return Attempt(Work(configuration, self._study.seeds), trial)
-        new = filter(self._is_new, self._spare)
+        new = filter(self._is_new, self._unproposed)
         return next(
             (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None
         )

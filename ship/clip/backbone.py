@@ -137,8 +137,8 @@ class FrozenCLIP:
 
     @property
     def text_tokens(self) -> int:
-        """Number of token positions that have passed through the text layers so far."""
-        return self.text.passed // self.text.depth
+        """Number of token positions processed by the text layers so far."""
+        return self.text.n_tokens // self.text.depth
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:

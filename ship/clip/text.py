@@ -41,7 +41,7 @@ class TextTower(ABC):
         depth: Number of blocks of the transformer.
         padding_factor: Approximate number of positions per prompt, relative to a causal tower.
             Limits on the number of prompts per pass are divided by it.
-        passed: Number of token positions processed so far, counted once per block (a measure of
+        n_tokens: Number of token positions processed so far, counted once per block (a measure of
             cost, not a state).
     """
 
@@ -57,7 +57,7 @@ class TextTower(ABC):
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.padding_factor = 1
-        self.passed = 0
+        self.n_tokens = 0
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -122,7 +122,7 @@ class TextTower(ABC):
 
     def _attend(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
-        self.passed += hidden.shape[0] * hidden.shape[1]
+        self.n_tokens += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
         q, k, v = project_heads(layer, hidden)
         if sot is not None:

@@ -46,13 +46,13 @@ class PackagedDataset:
     Attributes:
         path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
         naming: Column with the name of an image.
-        about: Description of the images for lists of datasets.
+        description: Description of the images for lists of datasets.
         template: Prompt with one {} for a class name.
     """
 
     path: Path
     naming: str
-    about: str
+    description: str
     template: str = PHOTO
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:

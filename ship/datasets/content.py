@@ -48,7 +48,7 @@ class DigestCache:
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
         self._file = folder / f"{label}-{key}.json"
-        self._head, self._now = f"{_FORMAT} {key}\n".encode(), now
+        self._head, self._clock = f"{_FORMAT} {key}\n".encode(), now
         self._cached: dict[str, Any] = {}
         self._seen: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
@@ -73,7 +73,7 @@ class DigestCache:
             ):
                 self._seen[image.name] = [*version, digits]
                 return bytes.fromhex(digits)
-        begun = self._now()
+        begun = self._clock()
         content_hash = file_hash(image)
         if _read_file_version(image.source) == version and max(version[1:]) < begun - _FRESH_NS:
             self._seen[image.name] = [*version, content_hash.hex()]

@@ -64,14 +64,13 @@ class Xlsa(Published):
         folder: Folder of res101.mat and att_splits.mat.
         images: Folder of the images, below data_root.
         counts: Published numbers of images in trainval, test_seen and test_unseen.
-        below: Folder name that ends the prefix of paths: the files have paths on their authors'
-            machine, and an image's path is the part after the last folder of this name ("": only
-            the file name).
+        root_folder: Name of the last folder of the prefix that is removed from paths, which are
+            those of the authors' machine. "" removes all folders.
         names_file: File {"<class number>": "<name>"} below data_root, for an att_splits.mat without
             names.
     """
 
-    below: str = ""
+    root_folder: str = ""
     names_file: str = ""
 
     @property
@@ -98,9 +97,9 @@ class Xlsa(Published):
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
-        paths = [_tail(file, self.below) for file in files]
+        paths = [_tail(file, self.root_folder) for file in files]
         outside_files = [file for file, path in zip(files, paths, strict=True) if not path]
-        faults.add(folder, "image_file", outside_files, f"outside of a folder {self.below!r}")
+        faults.add(folder, "image_file", outside_files, f"outside of a folder {self.root_folder!r}")
         trainval, test_seen, test_unseen = (
             [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
         )

@@ -86,14 +86,14 @@ class RealImages(FeatureSource):
         self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._first = self._count.cumsum(1) - self._count
         self._spread = config.spread_scale
-        self._moved: tuple[Tensor, Tensor] | None = None
+        self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
             means = _class_means(self._features, self._first, self._count)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
                 targets = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
-            self._moved = means, torch.lerp(means, targets, config.mean_shift)
+            self._shifted_means = means, torch.lerp(means, targets, config.mean_shift)
 
     @torch.no_grad()
     def sample(
@@ -109,9 +109,9 @@ class RealImages(FeatureSource):
         firsts, before = _count_occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
         images = random_views(self._features, first + (starts + before) % count, rng)
-        if self._moved is None:
+        if self._shifted_means is None:
             return images
-        means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
+        means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)
         return F.normalize(moved + self._spread * (images - means), dim=-1)
 
 
@@ -212,7 +212,7 @@ class Synthesizer:
         self.weighted = config.loss_weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
-        self._sample, self._numbered = sample, task.for_generator
+        self._sample, self._to_generator_ids = sample, task.for_generator
         self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
@@ -245,7 +245,7 @@ class Synthesizer:
             synthetic, ids = (gather_rows(rows, indices) for rows in self._pool)
         else:
             ids = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
-            synthetic = self._sample(self._numbered(ids), self._noise.at(step))
+            synthetic = self._sample(self._to_generator_ids(ids), self._noise.at(step))
         weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(ids.shape)], dim=1)
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
@@ -254,4 +254,4 @@ class Synthesizer:
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
-        return self._sample(self._numbered(labels), self._noise), labels
+        return self._sample(self._to_generator_ids(labels), self._noise), labels

@@ -181,7 +181,7 @@ class TrainedModel:
         model_index = 0 if target is None else targets.index(target)
         number = manifest.models[model_index].task
         classes = manifest.tasks[number]
-        self._kept = saved
+        self._saved = saved
         self.clip = clip
         self.config = manifest.settings
         self.seed = saved.seed.seed
@@ -226,9 +226,11 @@ class TrainedModel:
             TrainedError: The trial has no generator that can be saved.
             ValueError: The backbone cannot distinguish the names, or per_class is below 1.
         """
-        if not self._kept.manifest.generator_kept:
+        if not self._saved.manifest.generator_kept:
             fault = f"contains no state of generator {self.config.generator.name}"
-            raise trained_error(self._kept.path, fault, "only logits and predictions are available")
+            raise trained_error(
+                self._saved.path, fault, "only logits and predictions are available"
+            )
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         names = self.class_names if class_names is None else tuple(class_names)
@@ -312,13 +314,13 @@ class TrainedModel:
 
     def _generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
         """Build the generator and its task, extended by those of the classes that are new to it."""
-        task = _build_task(self._kept, self._kept.manifest.generator_task, self.clip, class_names)
+        task = _build_task(self._saved, self._saved.manifest.generator_task, self.clip, class_names)
         config = _drop_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
             raise CheckpointError(f"generator {config.name} has no state to load")
-        restore(learned, strip_prefix(self._kept.tensors, "generator"))
+        restore(learned, strip_prefix(self._saved.tensors, "generator"))
         return generator, task
 
 
