@@ -46,7 +46,7 @@ class Journal:
         self._active = dict(permanent)
         self._saved = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
-        self._reports_to_repeat = list(self._history)
+        self._old_reports = list(self._history)
         self._n_seeds = n_seeds
         self.failed = dict(self._history[-1].failed) if self._history else {}
 
@@ -142,8 +142,8 @@ class Journal:
             self._living_predictions(correct_predictions),
             self.failed,
         )
-        yield from self._reports_to_repeat  # no checkpoint meanwhile, as the state is one epoch ahead
-        self._reports_to_repeat = []
+        yield from self._old_reports  # no checkpoint meanwhile, as the state is one epoch ahead
+        self._old_reports = []
         self._history.append(item)
         yield item
 
@@ -199,7 +199,7 @@ class Journal:
 
     def checkpoint(self) -> Checkpoint | None:
         """Return a checkpoint, or None after the test and while old reports are repeated."""
-        if self._reports_to_repeat or not self._history or self._history[-1].stage == "test":
+        if self._old_reports or not self._history or self._history[-1].stage == "test":
             return None
         return Checkpoint(tuple(self._history), capture(self._active))
 
