@@ -47,11 +47,11 @@ def storage_uri(requested: str | None, cache_dir: Path) -> str:
     Raises:
         StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
     """
-    place = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
-    if MALFORMED_URI.match(place):
-        scheme = place.partition(":")[0]
-        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {place!r}")
-    return place if "://" in place else str(Path(place).absolute())
+    uri = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    if MALFORMED_URI.match(uri):
+        scheme = uri.partition(":")[0]
+        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {uri!r}")
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,15 @@ class Checkpoints:
     is overwritten, or removed at the trial's end.
     """
 
-    def __init__(self, storage: Storage | None, every: float | None) -> None:
+    def __init__(self, storage: Storage | None, interval: float | None) -> None:
         """Create the checkpoints of a worker.
 
         Args:
             storage: Storage of the checkpoints. None disables checkpoints.
-            every: Minimum number of seconds between two checkpoints. 0 writes one whenever
+            interval: Minimum number of seconds between two checkpoints. 0 writes one whenever
                 possible. None writes none, but an existing one is read.
         """
-        self._storage, self.every = storage, math.inf if every is None else every
+        self._storage, self.interval = storage, math.inf if interval is None else interval
 
     def begin(self, name: str) -> None:
         """Begin a trial. The driver removes the checkpoint of the previous one.
@@ -208,7 +208,7 @@ class Checkpoints:
             files: Contents of the run's files by path.
             notes: Numbers and texts to save with it.
         """
-        if self._storage is None or math.isinf(self.every):
+        if self._storage is None or math.isinf(self.interval):
             return
         import numpy as np
         import torch
@@ -254,5 +254,5 @@ class Checkpoints:
     def _schedule_next(self, seconds: float) -> None:
         """Set the time of the next checkpoint, after one that took some seconds."""
         self._next = time.monotonic() + max(
-            self.every, MIN_INTERVAL_FACTOR * seconds if self.every else 0.0
+            self.interval, MIN_INTERVAL_FACTOR * seconds if self.interval else 0.0
         )

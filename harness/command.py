@@ -79,8 +79,8 @@ class CommandGroup(TyperGroup):
     def unknown_command(self, ctx: Any, name: str) -> str:
         """Return the message for a name that is no command."""
         choices = self.list_commands(ctx)
-        near = nearest(name, choices)
-        suggestion = f"did you mean {near}? " if near else ""
+        match = nearest(name, choices)
+        suggestion = f"did you mean {match}? " if match else ""
         return f"unknown command {show(name)} ({suggestion}choices: {', '.join(choices)})"
 
     def get_params(self, ctx: Any) -> list[Any]:

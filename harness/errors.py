@@ -65,20 +65,20 @@ class Fault:
 
     Attributes:
         path: Dotted path in the YAML.
-        must: Text that follows the path, such as "must be >= 1".
+        rule: Text that follows the path, such as "must be >= 1".
         got: Invalid value. NOTHING if the fault is the path itself.
         choices: Valid values.
-        near: Suggestion. Defaults to the choice that is most similar to `got`.
-        detail: Text that follows `must`, such as the method that the key belongs to. Faults that
+        suggestion: Suggested value. Defaults to the choice that is most similar to `got`.
+        detail: Text that follows `rule`, such as the method that the key belongs to. Faults that
             differ only in `detail` are one fault if they have a value.
         advice: Sentence that says what to do if there is no suggestion, without a full stop.
     """
 
     path: str
-    must: str
+    rule: str
     got: Any = NOTHING
     choices: tuple[str, ...] = ()
-    near: str | None = None
+    suggestion: str | None = None
     detail: str = ""
     advice: str = ""
 
@@ -94,25 +94,27 @@ class Fault:
     def text(self) -> str:
         """Message without the source: what is wrong, the value, and a suggestion."""
         got = "" if self.got is NOTHING else f", got {show(self.got)}"
-        near = self.near or (nearest(self.got, self.choices) if isinstance(self.got, str) else None)
-        notes = [f"did you mean {near}?"] if near else []
+        hint = self.suggestion
+        if hint is None and isinstance(self.got, str):
+            hint = nearest(self.got, self.choices)
+        notes = [f"did you mean {hint}?"] if hint else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
-        advice = f". {self.advice}" if self.advice and not near else ""
-        text = f"{self.path} {self.must}{self.detail}{got}{note}{advice}"
+        advice = f". {self.advice}" if self.advice and not hint else ""
+        text = f"{self.path} {self.rule}{self.detail}{got}{note}{advice}"
         return printable(" ".join(text.strip().splitlines()))
 
 
-def address_fault(address: str) -> str | None:
+def ray_address_fault(address: str) -> str | None:
     """Return the message that refuses an address of a Ray cluster, or None if it is valid.
 
     Ray Client is refused, also in RAY_ADDRESS. With it, Tune pickles its searcher and callbacks and
     runs on the head node, so that signals, progress and writes would be those of copies.
     """
-    resolved = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    actual_address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     is_known = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if is_known and not resolved.startswith("ray://"):
+    if is_known and not actual_address.startswith("ray://"):
         return None
-    source = "address" if resolved == address else "RAY_ADDRESS"
+    source = "address" if actual_address == address else "RAY_ADDRESS"
     rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"
-    return Fault(source, rule, redacted(resolved)).text
+    return Fault(source, rule, redacted(actual_address)).text

@@ -102,14 +102,14 @@ def percent_interval(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: There are no values, or a value is not finite.
     """
-    plain = mean_interval(values)
-    share = plain.mean / 100
-    if plain.high is None or not 0 < share < 1:
-        return Estimate(plain.mean, None, None, plain.n)
-    half = (plain.high - plain.mean) / 100 / (share * (1 - share))
+    estimate = mean_interval(values)
+    share = estimate.mean / 100
+    if estimate.high is None or not 0 < share < 1:
+        return Estimate(estimate.mean, None, None, estimate.n)
+    half = (estimate.high - estimate.mean) / 100 / (share * (1 - share))
     middle = math.log(share / (1 - share))
     low, high = (100 * math.exp(-np.logaddexp(0, -(middle + sign * half))) for sign in (-1, 1))
-    return Estimate(plain.mean, low, high, plain.n)
+    return Estimate(estimate.mean, low, high, estimate.n)
 
 
 def t_tail(statistic: float, freedom: int) -> float:

@@ -22,14 +22,16 @@ _SHORT: Final = "/tmp"  # Ray's default folder
 
 
 @contextmanager
-def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
+def set_environment(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
     """Set environment variables inside the context, and restore them afterwards.
 
     Args:
         settings: Name -> value.
-        over: Whether to replace variables that are already set.
+        override: Whether to replace variables that are already set.
     """
-    variables = {name: value for name, value in settings.items() if over or name not in os.environ}
+    variables = {
+        name: value for name, value in settings.items() if override or name not in os.environ
+    }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -42,7 +44,7 @@ def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[
 
 
 @contextmanager
-def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
+def silence_loggers(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
     """Raise the level of loggers inside the context.
 
     Args:
@@ -61,7 +63,7 @@ def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
 
 
 @contextmanager
-def locked(name: str, *, wait: bool) -> Iterator[str]:
+def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
     """Hold a named lock among this user's processes on this machine.
 
     The kernel releases the lock of a dead process. Other machines do not see the lock; between
@@ -89,16 +91,16 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
     except OSError as error:
         raise no_temporary(error) from error
     try:
-        about = os.fstat(file)
+        status = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
-        place = f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+        lock_id = f"{socket.gethostname()} {boot} {status.st_dev}:{status.st_ino}"
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if not wait and isinstance(error, BlockingIOError | PermissionError):
                 raise BlockingIOError(*error.args) from error
-            place = ""
-        yield place
+            lock_id = ""
+        yield lock_id
     finally:
         os.close(file)
 
@@ -136,23 +138,23 @@ def _lock_folder() -> Iterator[int]:
 
 
 @contextmanager
-def scratch_folder(longest: int | None = None) -> Iterator[Path]:
+def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
     It is locked while its process is alive. `remove_stale_folders` thereby recognizes the folders
     of dead processes.
 
     Args:
-        longest: Maximum length of its path in bytes, for sockets. The folder is then in RAY_TMPDIR,
-            in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
+        max_length: Maximum length of its path in bytes, for sockets. The folder is then in
+            RAY_TMPDIR, in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
 
     Raises:
         UserError: The folder cannot be created.
     """
-    place = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
+    parent = None if max_length is None else _short_place(max_length - len(f"/{PREFIX}") - _RANDOM)
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError as error:  # a full disk, or no writable folder
             raise no_temporary(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -178,8 +180,8 @@ def no_temporary(error: OSError) -> UserError:
 def remove_stale_folders() -> None:
     """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
-        for place in set(_places()):
-            for folder in Path(place).glob(f"{PREFIX}*"):
+        for parent in set(_places()):
+            for folder in Path(parent).glob(f"{PREFIX}*"):
                 with suppress(OSError):
                     _remove_if_dead(folder)
 
@@ -189,10 +191,10 @@ def _places() -> list[str]:
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
-def _short_place(most: int) -> str | None:
-    """Return the first folder for scratch_folder() whose path has at most `most` bytes, or None."""
-    short = (place for place in _places() if len(os.fsencode(place)) <= most)
-    return next((place for place in short if Path(place).is_dir()), None)
+def _short_place(max_bytes: int) -> str | None:
+    """Return the first parent of scratch folders with at most `max_bytes` in its path, or None."""
+    parents = (path for path in _places() if len(os.fsencode(path)) <= max_bytes)
+    return next((path for path in parents if Path(path).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -67,7 +67,7 @@ class Need(NamedTuple):
     splits: tuple[str, ...] = SPLITS
 
 
-def needs_of(config: TrialConfig) -> list[Need]:
+def list_needs(config: TrialConfig) -> list[Need]:
     """Return the feature sets of a trial: the training dataset, then the test split of targets."""
     clip = config.backbone, config.image_precision
     targets = [Need(*clip, target, 0, ("test",)) for target in config.targets]
@@ -98,7 +98,7 @@ def trial_spec(
     return {"spec": json.dumps(spec)}
 
 
-def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
+def make_epoch_message(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
     """Return an epoch as a message: the mean of every metric over seeds, by name in the store.
 
     Failed seeds are in no mean, and have no curve after their failure.
@@ -155,8 +155,8 @@ def final_numbers(
             values[name] = living
         else:
             values[f"test/{name}"] = living
-    selected = values.get(f"selection/{objective}")
-    if objective and selected is None:
+    scores = values.get(f"selection/{objective}")
+    if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     numbers = {
         seed_metric(seeds[index], name): value
@@ -164,12 +164,12 @@ def final_numbers(
         for index, value in zip(indices, by_seed, strict=True)
         if value is not None
     }
-    if selected:
-        numbers[OBJECTIVE] = fmean(value for value in selected if value is not None)
+    if scores:
+        numbers[OBJECTIVE] = fmean(value for value in scores if value is not None)
     return numbers
 
 
-def failure(
+def encode_failure(
     error: BaseException, seeds: Sequence[int], where: str, gpus: float = 0
 ) -> dict[str, Any]:
     """Return the content of FAILED: the kind of failure and the reason.
@@ -195,7 +195,9 @@ def failure(
     return {"failure": Failure.OUT_OF_MEMORY, "reason": reason}
 
 
-def correct_file(eval_sets: Sequence[CorrectPredictions], seeds: Sequence[int | None]) -> bytes:
+def make_correct_file(
+    eval_sets: Sequence[CorrectPredictions], seeds: Sequence[int | None]
+) -> bytes:
     """Return a parquet file with one row per test image, or b"" without predictions.
 
     The worker creates the file, so that the message, which stays in Tune's memory, is small.

@@ -48,18 +48,18 @@ def check_code(driver: str) -> None:
         )
 
 
-def run_trial(*args: Any, keep: bool = False) -> Iterator[EpochMetrics]:
+def run_trial(*args: Any, save_models: bool = False) -> Iterator[EpochMetrics]:
     """Call ship.trial.run_trial.
 
     Args:
         args: Arguments of RunTrial.
-        keep: Whether the trial keeps its trained models. They are in its attribute `trained` at the
-            end.
+        save_models: Whether the trial keeps its trained models, which are in its attribute
+            `trained` at the end.
     """
     from ship.trial import run_trial as run
 
     config, seeds, features, clip, targets, resume = args
-    return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
+    return run(config, seeds, features, clip, targets, resume=resume, save_models=save_models)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
@@ -70,7 +70,7 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
 
 
 def load_dataset(
-    name: str, data_root: Path | None, cache_dir: Path, **reading: Any
+    name: str, data_root: Path | None, cache_dir: Path, **options: Any
 ) -> "ImageDataset":
     """Call ship.datasets.load_dataset, which caches hashes of images in `cache_dir`.
 
@@ -78,12 +78,12 @@ def load_dataset(
         name: Name of the dataset.
         data_root: Folder of the datasets. None if the dataset needs none.
         cache_dir: Cache folder.
-        reading: Fields of ship.datasets.ImageFolder, for a custom image folder.
+        options: Fields of ship.datasets.ImageFolder, for a custom image folder.
     """
     from ship.datasets import ImageFolder
     from ship.datasets import load_dataset as load
 
-    return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
+    return load(name, data_root, cache_dir / "digests", ImageFolder(**options))
 
 
 def extract(*args: Any) -> "FeatureSet":

@@ -65,14 +65,14 @@ class View:
             trials: Number of trials to run.
             live: Whether to show progress bars on a terminal.
         """
-        self._seeds, self._trials, self._say = seeds, trials, line_printer(console)
+        self._seeds, self._trials, self._print_line = seeds, trials, line_printer(console)
         self._running: dict[str, Task] = {}
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
         text = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
         off = not (live and console.is_terminal)
         self.bars = Progress(BarColumn(), text, console=console, refresh_per_second=2, disable=off)
-        self._whole = self._bar(f"0/{trials}  starting the first trials", start=False)
+        self._total_bar = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
         self.bars.add_task(text, start=start, total=1.0, **fields)
@@ -87,24 +87,24 @@ class View:
             seeds: Number of its seeds.
         """
         self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
-        self.bars.start_task(self._whole.id)
+        self.bars.start_task(self._total_bar.id)
         self._show_whole()
-        self._say(f"start     {label}")
+        self._print_line(f"start     {label}")
 
-    def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
+    def progress(self, trial_id: str, stage: str, share: float, objective: float | None) -> None:
         """Update the progress bar of a trial. No line is printed.
 
         Args:
             trial_id: ID of the trial, as in `start`.
-            where: Stage and epoch of the trial, as text.
-            done: Share of its work that is done, 0 to 1.
+            stage: Stage and epoch of the trial, as text.
+            share: Share of its work that is done, 0 to 1.
             objective: Newest value of the objective in percent. None if there is no new one.
         """
         trial = self._running[trial_id]
         if objective is not None:
             trial.fields["objective"] = f"objective {objective:.2f}"
-        parts = (trial.fields["label"], where, trial.fields["objective"])
-        self.bars.update(trial.id, completed=done, description="  ".join(filter(None, parts)))
+        parts = (trial.fields["label"], stage, trial.fields["objective"])
+        self.bars.update(trial.id, completed=share, description="  ".join(filter(None, parts)))
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
@@ -123,7 +123,7 @@ class View:
         title = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
         objective = trial.fields["objective"] if state is State.COMPLETE else ""
         parts = (title, objective, f"{trial.elapsed:.1f} s", note, self._time_left())
-        self._say("  ".join(filter(None, parts)))
+        self._print_line("  ".join(filter(None, parts)))
         self.bars.remove_task(trial.id)
         self._show_whole()
 
@@ -135,14 +135,14 @@ class View:
     def _time_left(self) -> str:
         """Return text with the time left at the present pace, or "" at the beginning."""
         fraction = self.fraction()
-        elapsed = self._whole.elapsed
+        elapsed = self._total_bar.elapsed
         if fraction <= 0.01 or elapsed is None:
             return ""
         return f"{duration(elapsed * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
         text = f"{self.ended}/{self._trials}  {self._time_left()}"
-        self.bars.update(self._whole.id, completed=self.fraction(), description=text)
+        self.bars.update(self._total_bar.id, completed=self.fraction(), description=text)
 
 
 @contextmanager
@@ -156,20 +156,20 @@ def reporter(title: str, console: Console) -> Iterator[Report]:
         title: Title of the task.
         console: Console of the output.
     """
-    say = line_printer(console)
+    print_line = line_printer(console)
     quarter = -1  # last quarter with a line
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(title, total=None)
 
-    def report(done: int, total: int) -> None:
+    def report(n_done: int, total: int) -> None:
         nonlocal quarter
         bar.start()
-        bar.update(task, completed=done, total=total)
-        reached = 4 * done // total if total else 4
-        if not console.is_terminal and reached > quarter:
-            quarter = reached
-            say(f"{title}: {done}/{total}")
+        bar.update(task, completed=n_done, total=total)
+        quarters = 4 * n_done // total if total else 4
+        if not console.is_terminal and quarters > quarter:
+            quarter = quarters
+            print_line(f"{title}: {n_done}/{total}")
 
     try:
         yield report

@@ -28,12 +28,12 @@ def machine_resources() -> Nodes:
     return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
 
 
-def gpus_of(nodes: Nodes) -> int:
+def count_gpus(nodes: Nodes) -> int:
     """Return the number of GPUs of all nodes."""
     return int(sum(node.get("GPU", 0) for node in nodes))
 
 
-def resolved_resources(resources: Resources, nodes: Nodes) -> Resources:
+def resolve_resources(resources: Resources, nodes: Nodes) -> Resources:
     """Return the resources of one trial with a number of GPUs.
 
     Args:
@@ -42,7 +42,7 @@ def resolved_resources(resources: Resources, nodes: Nodes) -> Resources:
     """
     if resources.gpus is not None:
         return resources
-    return Resources(cpus=resources.cpus, gpus=1 if gpus_of(nodes) else 0)
+    return Resources(cpus=resources.cpus, gpus=1 if count_gpus(nodes) else 0)
 
 
 def count_fitting_trials(resources: Resources, nodes: Nodes) -> int:
@@ -59,7 +59,7 @@ def count_fitting_trials(resources: Resources, nodes: Nodes) -> int:
     return sum(int(min(of_node) + 1e-9) for of_node in ratios)  # 3 * (1/3) may be less than 1
 
 
-def slots(
+def count_slots(
     resources: Resources, nodes: Nodes, max_concurrent_trials: int | None, waiting: int = 0
 ) -> int:
     """Return how many trials of a study to submit at once; at least one.
@@ -70,8 +70,8 @@ def slots(
         max_concurrent_trials: Maximum that the study allows. None for no maximum.
         waiting: Number of trials to submit in addition to those that fit.
     """
-    most = count_fitting_trials(resources, nodes) + waiting
-    return max(1, min(most, max_concurrent_trials or most))
+    n_fitting = count_fitting_trials(resources, nodes) + waiting
+    return max(1, min(n_fitting, max_concurrent_trials or n_fitting))
 
 
 def preflight(address: str | None, resources: Resources) -> None:
@@ -87,7 +87,7 @@ def preflight(address: str | None, resources: Resources) -> None:
     """
     if address is None:
         nodes = machine_resources()
-        if resolved_resources(resources, nodes).gpus and (why := why_no_gpu()):
+        if resolve_resources(resources, nodes).gpus and (why := why_no_gpu()):
             raise ClusterError(
                 "each trial needs a GPU, but torch cannot use a GPU on this machine: "
                 f"{why.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
@@ -107,11 +107,11 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
     Raises:
         ClusterError: No node has the resources of one trial.
     """
-    each = resolved_resources(resources, nodes)
+    each = resolve_resources(resources, nodes)
     if not count_fitting_trials(each, nodes):
-        have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
+        hosts = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
         raise ClusterError(
-            f"resources must fit one machine ({'; '.join(sorted(have))}), "
+            f"resources must fit one machine ({'; '.join(sorted(hosts))}), "
             f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
         )
 
@@ -126,14 +126,14 @@ def idle_gpus(resources: Resources, nodes: Nodes, max_concurrent_trials: int | N
         nodes: Resources of each node.
         max_concurrent_trials: Maximum number of concurrent trials. None for no maximum.
     """
-    each, gpus = resolved_resources(resources, nodes), gpus_of(nodes)
+    each, gpus = resolve_resources(resources, nodes), count_gpus(nodes)
     if not each.gpus:
         return None
-    idle = int(gpus - slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
-    if idle < 1:
+    n_idle = int(gpus - count_slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
+    if n_idle < 1:
         return None
     return (
-        f"{idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
+        f"{n_idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
         "`max_concurrent_trials` to run more trials at once"
     )
 

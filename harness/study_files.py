@@ -97,7 +97,7 @@ def find_space(path_or_name: str | Path) -> Path:
 def _refusal(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, with a suggestion and all packaged studies."""
     names = packaged_names()
-    return ConfigError([replace(fault, choices=names, near=nearest(name, names)).text])
+    return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
 
 
 def file_label(path: Path) -> str:
@@ -150,7 +150,7 @@ def parse_value(text: str, label: str) -> Any:
     except Exception as error:  # ruamel's other errors, and those of tags
         fault = f"invalid YAML: {one_line(error)}"
     else:
-        return plain(value, label)
+        return to_json(value, label)
     raise ConfigError([f"{label}: {fault}"])
 
 
@@ -163,7 +163,7 @@ def yaml_text(tree: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def plain(root: Any, label: str) -> Any:
+def to_json(root: Any, label: str) -> Any:
     """Return a copy with JSON's types: keys are text, and tuples become lists.
 
     Args:

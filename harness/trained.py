@@ -48,9 +48,9 @@ def load_trained(
     import ship  # torch
 
     uri = str(uri)
-    with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as place:
+    with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as path:
         try:
-            return ship.load_trained(place, seed, target=target, clip=clip, device=device)
+            return ship.load_trained(path, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            folder = place.parent if place.suffix == SUFFIX else place  # a temporary folder
+            folder = path.parent if path.suffix == SUFFIX else path  # a temporary folder
             raise type(error)(str(error).replace(str(folder), redacted(uri))) from error

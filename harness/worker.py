@@ -116,7 +116,7 @@ class Worker:
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip, resume)
-            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.every))
+            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.interval))
         except EXITS:
             raise
         except BaseException as error:  # a plugin may raise anything
@@ -127,7 +127,7 @@ class Worker:
                 self._epochs.clear()
                 return {messages.EPOCHS: []}
             logger.error("a trial failed %s", self._progress, exc_info=error)
-            failed = messages.failure(error, self._seeds, self._progress, self.gpus)
+            failed = messages.encode_failure(error, self._seeds, self._progress, self.gpus)
             return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
@@ -135,8 +135,8 @@ class Worker:
         if messages.FINAL in result:
             (final,) = result[messages.FINAL]
             final["metrics"][Cost.SECONDS] = self._seconds
-            plain = {name: value for name, value in final.items() if name != "files"}
-            notes: Notes = {messages.FINAL: json.dumps(plain)}
+            numbers = {name: value for name, value in final.items() if name != "files"}
+            notes: Notes = {messages.FINAL: json.dumps(numbers)}
             self._checkpoints.finish(self._epochs, final["files"], notes)
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
@@ -192,13 +192,13 @@ class Worker:
 
     def _message(self, item: EpochMetrics) -> dict[str, Any]:
         """Return the message with the metrics of an epoch."""
-        return messages.epoch_metrics(item, self._seeds if self.seed_curves else ())
+        return messages.make_epoch_message(item, self._seeds if self.seed_curves else ())
 
     def _restore_result(self, saved: "Checkpoint") -> dict[str, Any]:
         """Return the result of a finished trial that a previous driver did not record."""
         final = json.loads(str(saved.notes[messages.FINAL]))
-        lost = final[messages.FAILED_SEEDS]  # its keys are text in JSON
-        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in lost.items()}
+        failed = final[messages.FAILED_SEEDS]  # its keys are text in JSON
+        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in failed.items()}
         final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
         epochs = [self._message(item) for item in saved.epochs]
         return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}
@@ -210,7 +210,7 @@ class Worker:
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
-        features, *target_sets = (self.features[need] for need in messages.needs_of(trial))
+        features, *target_sets = (self.features[need] for need in messages.list_needs(trial))
         targets = dict(zip(trial.targets, target_sets, strict=True))
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
@@ -234,7 +234,7 @@ class Worker:
         failed = self._test.failed if self._test else {}
         living = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
-        correct_predictions = messages.correct_file(
+        correct_predictions = messages.make_correct_file(
             self._test.correct_predictions if self._test else (), living
         )
         trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it

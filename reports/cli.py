@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from reports.report import Report
 
 _EPILOG = (
-    "Exit codes: 0 the report was printed or written; 2 a mistake in the command, or there is no "
-    "such study, store or metric; 3 no run of the study has ended yet; 130 interrupted; 141 the "
-    "pipe that reads the output was closed."
+    "Exit codes:\n\n"
+    "0: the report was printed or written\n\n"
+    "2: the command has a mistake, or there is no such study, store or metric\n\n"
+    "3: no run of the study has ended yet\n\n"
+    "130: interrupted\n\n"
+    "141: the pipe that reads the output was closed"
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

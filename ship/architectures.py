@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from ship.hub import CONFIG_FILE, HUB_PREFIX, HubError, hub_file, is_repository, repository_of
+from ship.hub import CONFIG_FILE, HUB_PREFIX, HubError, hub_file, is_repository, parse_repository
 from ship.hub_tokenizer import load_hub_tokenizer
 from ship.pocket import BPE_PATH, MODEL_DIR
 from ship.whole_file import read_whole
@@ -58,7 +58,7 @@ def split_name(backbone: str) -> tuple[str, str]:
 
     "hf-hub:ORG/MODEL" names both: it is returned as the architecture, with "" as the weights.
     """
-    if repository_of(backbone) is not None:
+    if parse_repository(backbone) is not None:
         return backbone, ""
     architecture, _, pretrained = backbone.partition(":")
     return architecture, pretrained
@@ -188,7 +188,7 @@ def load_tokenizer(name: str) -> Any:
             return load_hub_tokenizer(text.hf_tokenizer_name, text.context_length, options)
         except (HubError, ValueError, TypeError) as error:
             raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
-    if repository_of(architecture) is not None:
+    if parse_repository(architecture) is not None:
         # open_clip contacts the hub even if the configuration is cached
         return open_clip.get_tokenizer(f"local-dir:{_hub_config_path(architecture).parent}")
     return open_clip.get_tokenizer(architecture)
@@ -212,8 +212,8 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
         texts: Complete prompts.
     """
     tokenizer = load_tokenizer(name)
-    most = text_settings(name).context_length - count_special_tokens(tokenizer)
-    return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
+    max_tokens = text_settings(name).context_length - count_special_tokens(tokenizer)
+    return [tokenizer.decode(tokenizer.encode(text)[:max_tokens]).strip() for text in texts]
 
 
 def _config(name: str) -> Any:
@@ -235,7 +235,7 @@ def find_config(architecture: str) -> Any:
     """
     if architecture == "pocket":
         return json.loads((MODEL_DIR / CONFIG_FILE).read_text("utf-8"))["model_cfg"]
-    if repository_of(architecture) is not None:
+    if parse_repository(architecture) is not None:
         return _hub_config(architecture)
     import open_clip
 
@@ -244,7 +244,7 @@ def find_config(architecture: str) -> Any:
 
 def _hub_config_path(architecture: str) -> Path:
     """Return the path of a repository's configuration, downloading it if necessary."""
-    repository = repository_of(architecture) or ""
+    repository = parse_repository(architecture) or ""
     if not is_repository(repository):
         raise BackboneError(f"must be {HUB_PREFIX}ORG/MODEL, got {architecture!r}")
     try:

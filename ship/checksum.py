@@ -36,10 +36,10 @@ def check_content(file: bytes) -> bytes:
         ValueError: The file has no checksum, or its content has changed since it was written.
     """
     start, end = len(_HEAD), len(_HEAD) + _DIGITS
-    rest = file[end:]
-    if not file.startswith(_HEAD) or not rest.startswith(_TAIL):
+    remainder = file[end:]
+    if not file.startswith(_HEAD) or not remainder.startswith(_TAIL):
         raise ValueError("does not begin with its checksum: it was changed after it was written")
-    body = b"{" + rest.removeprefix(_TAIL)
+    body = b"{" + remainder.removeprefix(_TAIL)
     if digest(body).encode() != file[start:end]:
         raise ValueError("does not match its checksum: it was changed after it was written")
     return body

@@ -67,15 +67,15 @@ def select_shared_classes(
     evenly over their classes, on the CPU.
     """
     counts = [part.labels.bincount(minlength=len(text)) for part in (synthetic, real)]
-    shared = (counts[0] > 0) & (counts[1] > 0)
-    number = shared.cumsum(0) - 1
+    is_shared = (counts[0] > 0) & (counts[1] > 0)
+    number = is_shared.cumsum(0) - 1
 
-    def restricted(whole: LabeledSet) -> LabeledSet:
-        part = whole.rows(shared[whole.labels])
+    def restricted(sample: LabeledSet) -> LabeledSet:
+        part = sample.rows(is_shared[sample.labels])
         numbered = LabeledSet(part.features, number[part.labels])
         return numbered.rows(draw_evenly(numbered.labels, MAX_FEATURES, generator))
 
-    return restricted(synthetic), restricted(real), text[shared]
+    return restricted(synthetic), restricted(real), text[is_shared]
 
 
 def draw_evenly(
@@ -98,8 +98,8 @@ def draw_evenly(
     rank = rank_within_class(labels, generator)
     # the random fraction shuffles rows of the same rank, so that no class is preferred
     order = (rank + torch.rand(len(labels), generator=generator, dtype=torch.float64)).argsort()
-    kept: Tensor = order[:size].sort().values
-    return kept
+    indices: Tensor = order[:size].sort().values
+    return indices
 
 
 def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
@@ -124,8 +124,8 @@ def balance_classes(
     limit = torch.minimum(synthetic.counts, real.counts)
     limit = torch.where(limit < 2, 0, limit)
 
-    def cut(whole: LabeledSet) -> LabeledSet:
-        return whole.rows(rank_within_class(whole.labels, generator) < limit[whole.labels].cpu())
+    def cut(sample: LabeledSet) -> LabeledSet:
+        return sample.rows(rank_within_class(sample.labels, generator) < limit[sample.labels].cpu())
 
     return cut(synthetic), cut(real)
 
@@ -225,8 +225,8 @@ def mmd(
         middle = distinct.median() if len(distinct) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
     value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
-    drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
-    return float(value), float(_weighted_mmd(kernel, *drawn).std())
+    counts = [_counts(size, generator).to(kernel.device) for size in (n, m)]
+    return float(value), float(_weighted_mmd(kernel, *counts).std())
 
 
 def _weighted_mmd(
@@ -243,15 +243,15 @@ def _weighted_mmd(
         mean = ((counts @ block) * counts).sum(dim=1) / pairs.clamp(min=1)
         return torch.where(pairs > 0, mean, 1)  # one feature n times: k(a, a)
 
-    across = ((x @ kernel[:n, n:]) * y).sum(dim=1) / (x.sum(dim=1) * y.sum(dim=1))
-    return within(kernel[:n, :n], x) + within(kernel[n:, n:], y) - 2 * across
+    cross_term = ((x @ kernel[:n, n:]) * y).sum(dim=1) / (x.sum(dim=1) * y.sum(dim=1))
+    return within(kernel[:n, :n], x) + within(kernel[n:, n:], y) - 2 * cross_term
 
 
 def _counts(n: int, generator: torch.Generator) -> Float[Tensor, "draw n"]:
     """Draw how often each of n features occurs in each resample of size n."""
-    picks: Int[Tensor, "draw n"] = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=generator)
+    indices: Int[Tensor, "draw n"] = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=generator)
     counts = torch.zeros(BOOTSTRAP_DRAWS, n, dtype=torch.float64)
-    return counts.scatter_add_(1, picks, torch.ones_like(counts))
+    return counts.scatter_add_(1, indices, torch.ones_like(counts))
 
 
 def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str, float]:

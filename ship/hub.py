@@ -23,7 +23,7 @@ class HubError(FileNotFoundError):
     """A file is not in the hub's cache and cannot be downloaded. The message is one line."""
 
 
-def repository_of(backbone: str) -> str | None:
+def parse_repository(backbone: str) -> str | None:
     """Return the repository of a backbone "hf-hub:ORG/MODEL", or None for another name."""
     return backbone.removeprefix(HUB_PREFIX) if backbone.startswith(HUB_PREFIX) else None
 
@@ -110,12 +110,12 @@ def _unreachable(what: str, error: Exception) -> str:
 
     return (
         f"{what} not in {HF_HUB_CACHE}, and the hub does not respond "
-        f"({first_line(error).rstrip('.')}). On a machine with a network, run ship-sweep "
+        f"({summarize_error(error).rstrip('.')}). On a machine with a network, run ship-sweep "
         "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read"
     )
 
 
-def first_line(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """Return the first line of an exception's message, or its type if there is no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
@@ -128,4 +128,4 @@ def _refusal(repository: str, error: Exception) -> str:
         return f"{repository} is gated. Accept its terms on the hub and run 'hf auth login'"
     if isinstance(error, RepositoryNotFoundError):
         return f"the Hugging Face Hub has no public model {repository}. Check its name"
-    return f"{repository} cannot be downloaded: {first_line(error)}"
+    return f"{repository} cannot be downloaded: {summarize_error(error)}"

@@ -55,13 +55,13 @@ class Predictions:
     def correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of all competing classes."""
         if self.competing is not None:
-            return self._among(self.competing.unsqueeze(0), torch.argmax) == self.labels
-        return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
+            return self._group_max(self.competing.unsqueeze(0), torch.argmax) == self.labels
+        return self._map_images(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
     def group_correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of its group."""
-        seen, unseen = (self._among(group, torch.argmax) for group in (self.seen, ~self.seen))
+        seen, unseen = (self._group_max(group, torch.argmax) for group in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
@@ -81,7 +81,7 @@ class Predictions:
             likeliest = (logits + offsets).argmax(-1, keepdim=True)
             return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
 
-        return self._seen_largest.double() - self._each(remaining).double()
+        return self._seen_largest.double() - self._map_images(remaining).double()
 
     @property
     def confidence(self) -> Float[Tensor, "seed n"]:
@@ -96,7 +96,7 @@ class Predictions:
             parts = (logits - top).clamp_max_(0).exp_().mul_(group)
             return parts.sum(-1).log_().add_(top.squeeze(2))
 
-        return (largest - self._each(total)).double().exp()
+        return (largest - self._map_images(total)).double().exp()
 
     @property
     def finite(self) -> Bool[Tensor, " seed"]:
@@ -107,13 +107,15 @@ class Predictions:
 
     @cached_property
     def _seen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._among(self.seen, torch.amax)
+        return self._group_max(self.seen, torch.amax)
 
     @cached_property
     def _unseen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._among(~self.seen, torch.amax)
+        return self._group_max(~self.seen, torch.amax)
 
-    def _among(self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]) -> Tensor:
+    def _group_max(
+        self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]
+    ) -> Tensor:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
@@ -122,9 +124,9 @@ class Predictions:
         """
         # adding -inf to the other logits is faster than selecting
         offsets = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-        return self._each(lambda logits, rows: function(logits + offsets, -1))
+        return self._map_images(lambda logits, rows: function(logits + offsets, -1))
 
-    def _each(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def _map_images(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:
@@ -242,7 +244,7 @@ def _seen_and_unseen(
 
 
 def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """Return plain and calibrated S, U and H of a seed, the area under its curve, the constant."""
+    """Return a seed's S, U and H (also calibrated), the area under its curve, and the constant."""
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
     # S and U when none to all of the lowest margins are predicted as unseen; ties switch together
@@ -256,18 +258,18 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
         means = harmonic_mean(curve_seen, curve_unseen)
         best = constants[means >= means.max() - 1e-12]
         constant = float(best[best.abs().argmin()])
-    plain, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
+    uncalibrated, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
     fractions = {
-        "seen": plain[0],
-        "unseen": plain[1],
-        "harmonic_mean": harmonic_mean(*plain),
+        "seen": uncalibrated[0],
+        "unseen": uncalibrated[1],
+        "harmonic_mean": harmonic_mean(*uncalibrated),
         "calibrated_seen": calibrated[0],
         "calibrated_unseen": calibrated[1],
         "calibrated_harmonic_mean": harmonic_mean(*calibrated),
         "ausuc": torch.trapezoid(curve_seen.flip(0), curve_unseen.flip(0)).abs(),
     }
-    scaled = {name: 100 * value for name, value in fractions.items()}
-    return {**scaled, "calibration": seen.new_tensor(constant)}
+    percentages = {name: 100 * value for name, value in fractions.items()}
+    return {**percentages, "calibration": seen.new_tensor(constant)}
 
 
 def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
@@ -297,18 +299,18 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    above = _twice_above(seen_log_odds, ~is_base)
-    above_right = _twice_above(seen_log_odds, ~is_base & correct)
+    ranks = _double_ranks(seen_log_odds, ~is_base)
+    above_right = _double_ranks(seen_log_odds, ~is_base & correct)
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
-        "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
+        "auroc": 100 * ((ranks * is_base).sum(1).double() / 2 / pairs),
         "openworld_auc": 100 * ((above_right * (is_base & correct)).sum(1).double() / 2 / pairs),
         "ece_base": 100 * _calibration_error(confidence, correct, is_base),
         "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),
     }
 
 
-def _twice_above(
+def _double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
     """Return twice the number of counted images below each image; an equal one counts half."""

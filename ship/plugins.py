@@ -171,8 +171,8 @@ def plugin_fault(error: BaseException) -> str | None:
     for frame, line in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if module != "ship" and module in origins:
-            place = f"({frame.f_code.co_filename}, line {line})"
-            fault = f"{origins[module].label}: raised {format_error(error)} {place}"
+            location = f"({frame.f_code.co_filename}, line {line})"
+            fault = f"{origins[module].label}: raised {format_error(error)} {location}"
     return fault
 
 
@@ -201,9 +201,9 @@ def _is_module(name: Path | str) -> bool:
     return not is_file and _MODULE.fullmatch(text) is not None
 
 
-def _is_part(name: str, whole: str) -> bool:
-    """Return True if module `name` is `whole` itself or one of its submodules."""
-    return name == whole or name.startswith(f"{whole}.")
+def _is_part(name: str, module: str) -> bool:
+    """Return True if module `name` is `module` itself or one of its submodules."""
+    return name == module or name.startswith(f"{module}.")
 
 
 @cache  # listing the installed distributions is slow, and a module is imported only once

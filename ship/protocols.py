@@ -182,8 +182,8 @@ def build_protocol(
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
     elif selection == "pseudo_new":
-        shown = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = EvalSet(tasks.task(len(seen), shown), tasks.validation(seen))
+        bases = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
+        chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
     elif selection != "none":
         # includes the targets' class names, so that selection trains the same task as the final run
         chosen_on = EvalSet(task, tasks.validation(seen, few=selection == "few_val"))
@@ -229,13 +229,15 @@ def _new_classes(
     A class whose name equals a name of the source (as CLIP reads it) is the source's class: it is
     seen, and no features are synthesized for it.
     """
-    known = {cls.key for cls in _classes(config, source)}
-    new = dict.fromkeys(c for t in targets for c in _classes(config, t) if c.key not in known)
-    return {cls: len(known) + place for place, cls in enumerate(new)}
+    source_keys = {cls.key for cls in _classes(config, source)}
+    targets_classes = dict.fromkeys(
+        c for t in targets for c in _classes(config, t) if c.key not in source_keys
+    )
+    return {cls: len(source_keys) + i for i, cls in enumerate(targets_classes)}
 
 
 def _build_final(
-    name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new: Mapping[_Class, int]
+    name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new_labels: Mapping[_Class, int]
 ) -> FinalEvals:
     """Create the evaluation sets of a target.
 
@@ -247,30 +249,33 @@ def _build_final(
         target: Features of the target.
         tasks: Factory of the source's tasks.
         test: Test images of the source, with the generator's task.
-        new: Number in the generator's task of each class that the source does not have.
+        new_labels: Number in the generator's task of each class that the source does not have.
     """
-    whole, device = test.task, test.task.seen.device
+    task, device = test.task, test.task.seen.device
     classes, source = (_classes(tasks.config, features) for features in (target, tasks.features))
-    known = {c.key: i for i, c in enumerate(source)}
-    numbers = [known[c.key] if c.key in known else new[c] for c in classes]
-    numbered = [*range(len(known)), *(number for number in numbers if number >= len(known))]
-    place = {number: i for i, number in enumerate(numbered)}
+    label_of = {c.key: i for i, c in enumerate(source)}
+    numbers = [label_of[c.key] if c.key in label_of else new_labels[c] for c in classes]
+    numbered = [
+        *range(len(label_of)),
+        *(number for number in numbers if number >= len(label_of)),
+    ]
+    column_of = {number: i for i, number in enumerate(numbered)}
     ids = torch.tensor(numbered, device=device)
-    columns = torch.tensor([place[number] for number in numbers], device=device)
-    text_features = whole.text_features[ids]
+    columns = torch.tensor([column_of[number] for number in numbers], device=device)
+    text_features = task.text_features[ids]
     # the target's templates apply to all of its classes, including those that the source has
     text_features[columns] = tasks.encode([c.sentences for c in classes])
-    task = replace(
-        whole,
-        class_names=tuple(whole.class_names[number] for number in numbered),
+    final_task = replace(
+        task,
+        class_names=tuple(task.class_names[number] for number in numbered),
         text_features=text_features,
-        seen=whole.seen[:, ids],
+        seen=task.seen[:, ids],
         generator_ids=ids,
     )
-    places = torch.arange(len(ids), device=device)
+    positions = torch.arange(len(ids), device=device)
     images = tasks.images(target.test, target.test_labels)
     images = Images(images.features, columns[images.labels])
-    eval_sets = [EvalSet(task, images, f"accuracy/{name}", torch.isin(places, columns))]
+    eval_sets = [EvalSet(final_task, images, f"accuracy/{name}", torch.isin(positions, columns))]
     if len(test.images.labels):
-        eval_sets.append(EvalSet(task, test.images, SOURCE, places < len(known)))
+        eval_sets.append(EvalSet(final_task, test.images, SOURCE, positions < len(label_of)))
     return tuple(eval_sets)

@@ -65,8 +65,8 @@ def measure_generator(
     results = [metrics for metrics in results if metrics]
     if not results:
         return {}
-    shared = [name for name in results[0] if all(name in metrics for metrics in results)]
-    stacked = {name: torch.stack([metrics[name] for metrics in results]) for name in shared}
+    names = [name for name in results[0] if all(name in metrics for metrics in results)]
+    stacked = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
     return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
 
 
@@ -90,7 +90,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     """
     task, images = eval_set.task, eval_set.images
     device, dtype = task.features.device, task.features.dtype
-    ids = task.synthesized_ids
+    ids = task.synthetic_ids
     rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(mask.any()) for mask in rows):
         return {}
@@ -104,13 +104,13 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     noise = SeedRng(seeds, "quality/noise", device, dtype)
     features = sample(task.for_generator(labels), noise)
     # a matrix decomposition fails for all seeds if one has non-finite features
-    sound = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
-    features, labels = features[sound], labels[sound]
-    real = [images.features[rows[place]] for place in sound]
-    classes = [images.labels[rows[place]] for place in sound]
-    draws = SeedRng([seeds[place] for place in sound], "quality/draws")
+    finite_seeds = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
+    features, labels = features[finite_seeds], labels[finite_seeds]
+    real = [images.features[rows[i]] for i in finite_seeds]
+    classes = [images.labels[rows[i]] for i in finite_seeds]
+    draws = SeedRng([seeds[i] for i in finite_seeds], "quality/draws")
     measured: dict[str, Tensor] = {}
-    if sound:
+    if finite_seeds:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognized = {
         "recognized_by_images": _recognized(features, labels, *_class_means(eval_set)),
@@ -119,8 +119,8 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
     metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
-    places = torch.tensor(sound, dtype=torch.long)
-    return {name: missing.index_copy(0, places, value) for name, value in metrics.items()}
+    seed_indices = torch.tensor(finite_seeds, dtype=torch.long)
+    return {name: missing.index_copy(0, seed_indices, value) for name, value in metrics.items()}
 
 
 def _class_means(
@@ -137,7 +137,7 @@ def _recognized(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
-    available: Bool[Tensor, " n_cls"] | None,
+    allowed_classes: Bool[Tensor, " n_cls"] | None,
 ) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
@@ -145,9 +145,9 @@ def _recognized(
     """
     scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
-    if available is not None:
-        scores = scores.masked_fill(~available, -torch.inf)
-        counted = available[labels]
+    if allowed_classes is not None:
+        scores = scores.masked_fill(~allowed_classes, -torch.inf)
+        counted = allowed_classes[labels]
     correct = (scores.argmax(-1) == labels) & counted
     return (100 * correct.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 
@@ -222,15 +222,15 @@ def flag_faults(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Floa
           text features and real class means, by more than GAP_MARGIN. Text features would then
           serve better than the generator.
     """
-    raised: dict[str, Tensor] = {}
+    flags: dict[str, Tensor] = {}
     for name in ("diversity", "effective_rank"):
         if name in metrics and f"real_{name}" in metrics:
             low = metrics[name] < COLLAPSED_FRACTION * metrics[f"real_{name}"]
-            raised["diversity_collapse"] = low | raised.get("diversity_collapse", low)
+            flags["diversity_collapse"] = low | flags.get("diversity_collapse", low)
     if "cosine_to_mean" in metrics:
         gap = metrics["text_cosine_to_mean"] - metrics["cosine_to_mean"]
-        raised["mean_gap"] = gap > GAP_MARGIN
-    return {name: flag.to(torch.float64) for name, flag in raised.items()}
+        flags["mean_gap"] = gap > GAP_MARGIN
+    return {name: flag.to(torch.float64) for name, flag in flags.items()}
 
 
 def _quality(
@@ -317,12 +317,12 @@ def diversity(rows: LabeledSet) -> float | None:
     Returns:
         The distance, or None if no class has two features.
     """
-    several = rows.counts >= 2
-    if not bool(several.any()):
+    has_pairs = rows.counts >= 2
+    if not bool(has_pairs.any()):
         return None
     unit = F.normalize(rows.features, dim=1)
-    n = rows.counts[several].to(unit.dtype)
-    sums = unit.new_zeros(len(several), unit.shape[1]).index_add_(0, rows.labels, unit)[several]
+    n = rows.counts[has_pairs].to(unit.dtype)
+    sums = unit.new_zeros(len(has_pairs), unit.shape[1]).index_add_(0, rows.labels, unit)[has_pairs]
     # |sum of unit vectors|^2 = n + the cosines of all ordered pairs
     cosine = (sums.square().sum(dim=1) - n) / (n * (n - 1))
     return max(float((1 - cosine).mean()), 0.0)
@@ -343,7 +343,7 @@ def effective_rank(rows: LabeledSet) -> float:
     if float(centered.square().sum()) <= NO_SPREAD * len(centered):
         return 0.0
     # both matrices of products have the same non-zero eigenvalues: use the smaller one
-    wide = len(centered) < centered.shape[1]
-    products = centered @ centered.T if wide else centered.T @ centered
+    has_fewer_rows = len(centered) < centered.shape[1]
+    products = centered @ centered.T if has_fewer_rows else centered.T @ centered
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)
     return float(torch.special.entr(spectrum / spectrum.sum()).sum().exp())

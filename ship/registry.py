@@ -136,9 +136,9 @@ class Registry(UserDict[str, Entry]):
             )
         if name in self._builtin:
             raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
-        other = self.origins.get(name, origin).label
-        if other != origin.label:
-            raise PluginError(f"{what} is already defined by {other}. Load only one of the two")
+        owner = self.origins.get(name, origin).label
+        if owner != origin.label:
+            raise PluginError(f"{what} is already defined by {owner}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.
@@ -224,9 +224,9 @@ def _settings_fault(error: PydanticUserError) -> str:
     if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {format_error(error)}"
     name = attribute[1]
-    near = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
+    hint = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
     advice = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
-    return f": attribute {name} of a settings class has no type annotation{near}. {advice}"
+    return f": attribute {name} of a settings class has no type annotation{hint}. {advice}"
 
 
 def format_error(error: BaseException) -> str:

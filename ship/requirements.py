@@ -24,12 +24,12 @@ class Requirement(NamedTuple):
 
     Attributes:
         key: Dotted name of the key; "targets[1]" is an item of a list.
-        must: Text that follows the key in a message: "must be given ...".
+        rule: Text that follows the key in a message: "must be given ...".
         choices: Allowed values, if they are a list of names.
     """
 
     key: str
-    must: str
+    rule: str
     choices: tuple[str, ...] = ()
 
 
@@ -88,7 +88,7 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
 }
 
 
-def requirements(trial: TrialConfig) -> Iterator[Requirement]:
+def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
     """Yield the requirements that a trial's configuration does not meet, without its datasets."""
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
@@ -114,7 +114,7 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
 
 def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     """Require that the objective is a metric that selection can measure on its images."""
-    known = OBJECTIVES[trial.protocol]
+    objectives = OBJECTIVES[trial.protocol]
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
@@ -123,9 +123,9 @@ def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
     elif selection in SEEN_SELECTIONS and objective != seen_only:
         text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
         yield Requirement("objective", text)
-    elif objective not in known:
+    elif objective not in objectives:
         text = f"must be a metric of protocol {trial.protocol}"
-        yield Requirement("objective", text, known)
+        yield Requirement("objective", text, objectives)
 
 
 def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
@@ -139,7 +139,7 @@ def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[i
     Raises:
         ValueError: Lists all unmet requirements.
     """
-    unmet = [f"{key} {text}" for key, text, _ in requirements(config)]
+    unmet = [f"{key} {text}" for key, text, _ in find_unmet_requirements(config)]
     unmet = unmet or [
         f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
     ]
@@ -153,7 +153,7 @@ def find_missing_data(
     """Return what a dataset lacks for a trial.
 
     Args:
-        config: Configuration of the trial, which meets requirements().
+        config: Configuration of the trial, which meets find_unmet_requirements.
         features: Labels and class names of all classes of the dataset.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
         real_images: Whether the control with real images runs with the trial.
@@ -171,13 +171,13 @@ def find_missing_data(
     missing: dict[str, str] = {}
 
     def require_images(
-        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
+        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, some: bool = False
     ) -> None:
-        """Require images of all classes in a split, or of any class if one is enough."""
-        without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        lacks = len(without) > 0 and (not enough or len(without) == len(classes))
+        """Require images of all classes in a split, or of some class if `some`."""
+        lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+        lacks = len(lacking) > 0 and (not some or len(lacking) == len(classes))
         if lacks and kind not in missing:
-            names = shorten_list(repr(features.class_names[label]) for label in without)
+            names = shorten_list(repr(features.class_names[label]) for label in lacking)
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
     require_images("train", seen, "train", "training images of every seen class")
@@ -196,23 +196,23 @@ def find_missing_data(
     elif reason:
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
-        other = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        require_images("val", seen, "val", what, f". {other}", enough=True)
+        alternative = "Use selection: none" if by_selection else "Remove generator.early_stopping"
+        require_images("val", seen, "val", what, f". {alternative}", some=True)
     if pseudo_new and len(seen) >= 2:
-        without = np.setdiff1d(seen, features.val_labels)
+        lacking = np.setdiff1d(seen, features.val_labels)
         unmet = [
             seed
             for seed in seeds
             for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
-            if np.isin(group, without).all()
+            if np.isin(group, lacking).all()
         ]
         if unmet:
             why = f"{reason} (not met by seeds {shorten_list(unmet)})"
-            both = f"validation images of seen and of pseudo-new classes when {why}"
-            require_images("val", seen, "val", both, ". Use selection: base_val or none")
+            images = f"validation images of seen and of pseudo-new classes when {why}"
+            require_images("val", seen, "val", images, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        require_images("test", seen, "test", "test images of seen classes", enough=True)
-        require_images("test", unseen, "test", "test images of unseen classes", enough=True)
+        require_images("test", seen, "test", "test images of seen classes", some=True)
+        require_images("test", unseen, "test", "test images of unseen classes", some=True)
     return missing
 
 
@@ -221,5 +221,5 @@ def _reason_to_validate(config: TrialConfig) -> str:
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)
-    read = stopping is not None and config.generator.unread_reason(key) is None
-    return f"{key} is given" if read else ""
+    is_used = stopping is not None and config.generator.explain_unused(key) is None
+    return f"{key} is given" if is_used else ""

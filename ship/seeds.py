@@ -126,10 +126,10 @@ class SeedDraws:
 
     @cached_property
     def _streams(self) -> list[torch.Generator]:
-        return [stream_of(seed, self._purpose) for seed in self._seeds]
+        return [make_stream(seed, self._purpose) for seed in self._seeds]
 
 
-def stream_of(seed: int, purpose: str) -> torch.Generator:
+def make_stream(seed: int, purpose: str) -> torch.Generator:
     """Return a new random stream for a seed and a purpose. It draws on the CPU."""
     digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
@@ -195,7 +195,7 @@ class BatchStream:
         return indices[first % count :][: self._size]
 
     def _shuffle(self, number: int, count: int, seed: int) -> Int[Tensor, " count"]:
-        return torch.randperm(count, generator=stream_of(seed, f"{self._purpose}/{number}"))
+        return torch.randperm(count, generator=make_stream(seed, f"{self._purpose}/{number}"))
 
 
 def gather_rows(
@@ -253,8 +253,8 @@ class SeedOptimizer:
         factors = factors or [1.0] * len(parameters)
         groups: list[dict[str, Any]] = []
         for factor in dict.fromkeys(factors):
-            scaled = [p for p, scale in zip(parameters, factors, strict=True) if scale == factor]
-            groups.append({"params": scaled, "lr": factor * lr, "initial_lr": factor * lr})
+            group = [p for p, scale in zip(parameters, factors, strict=True) if scale == factor]
+            groups.append({"params": group, "lr": factor * lr, "initial_lr": factor * lr})
         self._inner = kind(groups, **settings)
 
     def zero_grad(self) -> None:
@@ -295,10 +295,10 @@ class SeedOptimizer:
     def state_dict(self) -> State:
         """Return the inner optimizer's state of each parameter, as copies on the CPU."""
         state = {}
-        for place, parameter in enumerate(self._parameters()):
+        for i, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f"{place}.{name}"] = cpu_copy(value)
+                    state[f"{i}.{name}"] = cpu_copy(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -309,15 +309,15 @@ class SeedOptimizer:
         """
         parameters = self._parameters()
         for key, value in state.items():
-            place, _, name = key.partition(".")
-            if not place.isdecimal() or int(place) >= len(parameters):
-                raise CheckpointError(f"the optimizer has no parameter {place}")
-            parameter = parameters[int(place)]
+            number, _, name = key.partition(".")
+            if not number.isdecimal() or int(number) >= len(parameters):
+                raise CheckpointError(f"the optimizer has no parameter {number}")
+            parameter = parameters[int(number)]
             if value.ndim and value.shape != parameter.shape:
                 expected = f"shape {[*parameter.shape]}"
                 got = [*value.shape]
                 raise CheckpointError(
-                    f"{name} of parameter {place} must have {expected}, got {got}"
+                    f"{name} of parameter {number} must have {expected}, got {got}"
                 )
             # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
@@ -358,7 +358,7 @@ class SeedState:
         Raises:
             CheckpointError: An existing tensor is missing, or has another shape or type.
         """
-        known = {
+        tensors = {
             name: require_tensor(state, name, like).to(like) for name, like in self.tensors.items()
         }
-        self.tensors = {**state, **known}
+        self.tensors = {**state, **tensors}

@@ -56,7 +56,7 @@ class NamedSettings(Settings):
         module, _, attribute = cls.method.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return the reason why a trial with these settings ignores a key.
 
         A study is rejected with this reason if none of its configurations reads a factor.

@@ -72,17 +72,17 @@ class FeatureSet:
         Args:
             n: Number of classes to keep, at most all.
         """
-        return self.only(*_first_labels(n, len(self.class_names), self.n_seen))
+        return self.select_classes(*_first_labels(n, len(self.class_names), self.n_seen))
 
-    def only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
+    def select_classes(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
         """Return the dataset with some of its classes only, relabeled 0, 1, ... in that order.
 
         Args:
-            kept: Labels of the classes to keep.
+            labels_to_keep: Labels of the classes to keep.
             n_seen: Number of officially seen classes among them.
         """
         new_label = np.full(len(self.class_names), -1)
-        new_label[kept] = np.arange(len(kept))
+        new_label[labels_to_keep] = np.arange(len(labels_to_keep))
         arrays = {}
         for split in ("train", "val", "test"):
             labels = new_label[getattr(self, f"{split}_labels")]
@@ -90,7 +90,7 @@ class FeatureSet:
             # arrays that keep all rows are shared, not copied
             arrays[split] = getattr(self, split)[slice(None) if rows.all() else rows]
             arrays[f"{split}_labels"] = labels[rows]
-        names = tuple(self.class_names[label] for label in kept)
+        names = tuple(self.class_names[label] for label in labels_to_keep)
         return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
@@ -113,7 +113,7 @@ def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
         ValueError: `unseen_class` is not a class of the dataset.
     """
     labels, n_seen = studied_labels(config, features.class_names, features.n_seen)
-    return features.only(labels, n_seen)
+    return features.select_classes(labels, n_seen)
 
 
 def studied_labels(
@@ -135,10 +135,10 @@ def studied_labels(
     order, unseen = np.arange(len(names)), config.unseen_class
     if config.protocol == "single_unseen" and unseen is not None:
         if unseen not in names:
-            near = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
+            suggestions = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
             raise ValueError(
                 f"unseen_class must be a class of {config.dataset}, got {unseen!r} "
-                f"(nearest: {near})"
+                f"(nearest: {suggestions})"
             )
         last = names.index(unseen)
         # as the only unseen class it is kept by every max_classes
@@ -179,11 +179,11 @@ def few_shot_indices(
     Returns:
         Sorted indices into `labels`.
     """
-    drawn = [np.empty(0, np.int64)]
+    parts = [np.empty(0, np.int64)]
     for label in classes:
         rows = np.flatnonzero(labels == label)
-        drawn.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
-    return np.sort(np.concatenate(drawn))
+        parts.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
+    return np.sort(np.concatenate(parts))
 
 
 def pseudo_new_classes(
@@ -204,8 +204,8 @@ def pseudo_new_classes(
         The labels of the seen and of the pseudo-new classes, each sorted.
     """
     ids = np.sort(np.asarray(base_ids, dtype=np.int64))
-    least = 2 if len(ids) >= 4 else 1
-    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), least), len(ids) - least)
+    minimum = 2 if len(ids) >= 4 else 1
+    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), minimum), len(ids) - minimum)
     order = ids[_shuffled(len(ids), f"pseudo_new {seed}")]
     return np.sort(order[n_pseudo:]), np.sort(order[:n_pseudo])
 

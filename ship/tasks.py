@@ -86,7 +86,7 @@ class Task:
         return len(self.seen)
 
     @property
-    def synthesized_ids(self) -> Int[Tensor, "seed n_made"]:
+    def synthetic_ids(self) -> Int[Tensor, "seed n_made"]:
         """Classes to synthesize, ascending: the unseen ones, or all of them with `augment`."""
         ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
         return ids.reshape(self.n_seeds, -1)
@@ -207,7 +207,7 @@ class SeedTask:
         return self.fixed
 
     @classmethod
-    def of(
+    def from_task(
         cls, task: Task, seed_index: int, *, synthetic: bool = False, fixed: FixedRows | None = None
     ) -> "SeedTask":
         """Return one seed's part of a task.
@@ -283,8 +283,8 @@ class TaskMaker:
                 that they are compared on the same images.
         """
         labels = self.features.val_labels
-        most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
-        rows = few_shot_indices(labels, most, 0, classes)
+        limit = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
+        rows = few_shot_indices(labels, limit, 0, classes)
         return self.images(self.features.val[rows], labels[rows])
 
     def task(

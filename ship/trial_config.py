@@ -147,7 +147,7 @@ class TrialConfig(Settings):
         seen_only = self.selection in SEEN_SELECTIONS
         return SEEN_OBJECTIVES[self.protocol] if seen_only else OBJECTIVES[self.protocol][0]
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return the reason why the value of a key cannot change the accuracy.
 
         Args:
@@ -157,7 +157,7 @@ class TrialConfig(Settings):
             The reason, or None if another value may change the accuracy.
         """
         for part in (self.generator, self.finetuner):
-            if reason := part.unread_reason(key):
+            if reason := part.explain_unused(key):
                 return reason
         generator, finetuner = self.generator.name, self.finetuner.name
         learned = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
@@ -173,8 +173,8 @@ class TrialConfig(Settings):
             return f"selection {self.selection} evaluates only the last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
-        resampled = key == "synthetic.per_class" and self.synthetic.resample
-        if resampled and not self.finetuner.unread_reason("synthetic.resample"):
+        is_resampled = key == "synthetic.per_class" and self.synthetic.resample
+        if is_resampled and not self.finetuner.explain_unused("synthetic.resample"):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
@@ -318,17 +318,15 @@ class EpochMetrics:
     def __post_init__(self) -> None:
         for name, values in self.per_seed.items():
             reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
-            bad = [
-                place for place, value in enumerate(values) if not self._is_allowed(place, value)
-            ]
-            if bad:
-                raise NonFiniteLoss(dict.fromkeys(bad, reason))
+            seed_indices = [i for i, value in enumerate(values) if not self._is_allowed(i, value)]
+            if seed_indices:
+                raise NonFiniteLoss(dict.fromkeys(seed_indices, reason))
 
     def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_seed[name] if value is not None]
 
-    def _is_allowed(self, place: int, value: float | None) -> bool:
-        if place in self.failed or value is None:
-            return place in self.failed and value is None
+    def _is_allowed(self, seed_index: int, value: float | None) -> bool:
+        if seed_index in self.failed or value is None:
+            return seed_index in self.failed and value is None
         return math.isfinite(value)

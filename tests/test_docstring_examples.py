@@ -54,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset="photos", selection="none", quality=False, generator=GaussianTextConfig(scale=0.1),
         finetuner=CLIPAdapterConfig(epochs=1),
     )  # fmt: skip
-    trial = run_trial(config, [0], made_up_features(clip), clip, keep=True)
+    trial = run_trial(config, [0], made_up_features(clip), clip, save_models=True)
     assert [*trial] and trial.trained
     folder = with_photographs(tmp_path_factory.mktemp("examples"))
     (folder / "trained").mkdir()

@@ -18,9 +18,9 @@ def add_commands(app: typer.Typer) -> None:
     app.command("options", cls=SweepCommand)(list_options)
     app.command("backbones", cls=SweepCommand)(list_backbones)
     app.command("check", cls=SweepCommand)(check_method)
-    app.command("prefetch", cls=SweepCommand)(prefetch)
-    app.command("predict", cls=SweepCommand)(predict)
-    app.command("deploy", cls=SweepCommand)(deploy)
+    app.command("prefetch", cls=SweepCommand)(prefetch_study)
+    app.command("predict", cls=SweepCommand)(predict_images)
+    app.command("deploy", cls=SweepCommand)(print_cluster_recipe)
 
 
 def list_studies() -> None:
@@ -32,10 +32,10 @@ def list_studies() -> None:
 
 def copy_study(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of a packaged study, see ship-sweep list.")
+        str, typer.Argument(metavar="NAME", help="Name of a packaged study (see ship-sweep list).")
     ],
 ) -> None:
-    """Copy the YAML of a packaged study into this folder.
+    """Copy the YAML of a packaged study into the working directory.
 
     The study `template` explains every key.
     """
@@ -47,7 +47,7 @@ def copy_study(
 
 
 def list_options(*, plugin: Plugins = None) -> None:
-    """List the keys of the YAML and the methods, datasets and protocols to choose from."""
+    """List the keys of a study's YAML, and the methods, datasets and protocols to choose from."""
     from harness.cli import lists
     from harness.config import load_plugins
 
@@ -69,23 +69,25 @@ def list_backbones(
     """List the supported backbones and their pretrained weights."""
     from harness.cli import lists
 
-    lists.print_backbones(every=all_)
+    lists.print_backbones(show_all=all_)
 
 
 def check_method(
     method: Annotated[
         str,
         typer.Argument(
-            metavar="METHOD", help="Name of a generator, a fine-tuner or a dataset in a YAML."
+            metavar="METHOD",
+            help="A generator, a fine-tuner or a dataset, by its name in a YAML, e.g. vae, coop or "
+            "photos. All names: ship-sweep options.",
         ),
     ],
     *,
     plugin: Plugins = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Check that a generator, a fine-tuner or a dataset fulfills the requirements of a trial.
+    """Check that a generator, a fine-tuner or a dataset works in a study.
 
-    Use it to test a custom one. The exit code is 1 if a check fails.
+    Use it to test a plugin. The exit code is 1 if a check fails.
     """
     from harness.cli import lists
     from harness.config import load_plugins
@@ -94,13 +96,13 @@ def check_method(
     lists.run_check(method, data_root)
 
 
-def prefetch(
+def prefetch_study(
     what: Annotated[
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads: download the weights of backbones, and the images that ship-data can "
-            "download. features: also extract the features.",
+            help="downloads: download the weights of the study's backbones, and the images that "
+            "ship-data can download. features: also extract the features.",
         ),
     ],
     *,
@@ -111,9 +113,9 @@ def prefetch(
     cache_dir: CacheDir = None,
     verbose: Verbose = False,
 ) -> None:
-    """Download what a study needs, without running it.
+    """Download the weights and images that a study needs, without running it.
 
-    Use it on a machine with network access, if the cluster's nodes have none.
+    Use it on a machine with network access if the nodes of the cluster have none.
     """
     import harness.study
     from harness.cli.exits import require_choice
@@ -123,15 +125,19 @@ def prefetch(
     require_choice("WHAT", what, STEPS)
     path = require_study(space)
     load_plugins(plugin or [])
-    harness.study.prefetch(path, overrides or [], data_root, cache_dir, to=what, verbose=verbose)
+    harness.study.prefetch_features(
+        path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
+    )
 
 
-def predict(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
+def predict_images(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Name of a study in the MLflow store.")
+    ],
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="A folder that is searched for images at any depth, or an image."
+            metavar="FOLDER", help="Folder that is searched for images at any depth, or one image."
         ),
     ],
     *,
@@ -140,15 +146,16 @@ def predict(
         typer.Option(
             "--config",
             metavar="KEY=VALUE",
-            help="Select the configuration by the level of a factor, e.g. n_ctx=16. Repeatable. "
-            "Defaults to the best selection score. If datasets differ, the dataset is required.",
+            help="Select the configuration by a factor's level, e.g. n_ctx=16. Repeatable. "
+            "Defaults to the one with the best selection score. Levels of factors that change the "
+            "classes, such as dataset, are required.",
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Classify images with a study's trained models.
+    """Classify images with the trained models of a study that ran with save_models: true.
 
-    Requires that the study ran with save_models: true. Writes STUDY-predictions.csv to this folder.
+    Writes STUDY-predictions.csv to the working directory.
     """
     from harness.cli.run import run_predict
     from harness.config import load_plugins
@@ -157,15 +164,16 @@ def predict(
     run_predict(study, images, config or [])
 
 
-def deploy(
+def print_cluster_recipe(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="slurm, kuberay, or readme (explains which one to use)."
+            metavar="NAME",
+            help="slurm: a batch script. kuberay: a Kubernetes manifest. readme: which one to use.",
         ),
     ],
 ) -> None:
-    """Print a recipe for a cluster, as a file to edit."""
+    """Print a file that runs a study on a cluster, for you to edit."""
     from harness.cli.exits import require_choice
     from harness.deploy import FILES, print_recipe
 

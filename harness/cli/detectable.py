@@ -29,8 +29,8 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     if families and not any(family.comparable and family.pairs for family in families):
         return []
     seeds = len(study.seeds)
-    known = [family for family in families if deviations(family.differences)]
-    return [_shown(family, seeds, study.smallest_effect) for family in known] or [
+    estimable = [family for family in families if deviations(family.differences)]
+    return [_shown(family, seeds, study.smallest_effect) for family in estimable] or [
         f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
         f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
         f"a pilot first (--set seeds={MIN_PAIRS})"

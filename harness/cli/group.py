@@ -29,18 +29,18 @@ class SweepGroup(CommandGroup):
         Raises:
             typer.Exit: There is no such subcommand, or it does not use the options before it.
         """
-        resolved = super().resolve_command(ctx, args)
-        name, command, _ = resolved
-        available = {option for param in command.params for option in param.opts}
+        resolution = super().resolve_command(ctx, args)
+        name, command, _ = resolution
+        options = {option for param in command.params for option in param.opts}
         lines = [
             f"{option} is an option of {name}. Use ship-sweep {name} ... {option}"
-            if option in available
+            if option in options
             else f"{option} cannot be combined with the command {name}"
             for option in _used_options(ctx)
         ]
         if lines:
             refuse(lines)
-        return resolved
+        return resolution
 
     def unknown_command(self, ctx: Any, name: str) -> str:
         """Return the message for an argument that is no subcommand, with a suggestion."""

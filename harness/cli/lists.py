@@ -62,11 +62,11 @@ def print_options() -> None:
     _print(f"[bold]backbone[/] {choices}")
 
 
-def print_backbones(*, every: bool = False) -> None:
+def print_backbones(*, show_all: bool = False) -> None:
     """Print a table of the backbones that prompts can drive.
 
     Args:
-        every: Whether to include the architectures without published weights, and those that are
+        show_all: Whether to include the architectures without published weights, and those that are
             refused, with the reasons.
     """
     # narrow enough for the longest tag in 80 characters, because a broken tag cannot be copied
@@ -77,14 +77,14 @@ def print_backbones(*, every: bool = False) -> None:
     rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
-        if every or (weights and not row.refused):
-            refused = f"refused: {row.refused}" if row.refused else ""
-            cost = "" if refused else _cost(row.name)
+        if show_all or (weights and not row.refused):
+            refusal = f"refused: {row.refused}" if row.refused else ""
+            cost = "" if refusal else _cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
-            text = escape(refused or weights or "only a checkpoint's path")
-            table.add_row(row.name, *cells, text, style="dim" if refused else None)
+            text = escape(refusal or weights or "only a checkpoint's path")
+            table.add_row(row.name, *cells, text, style="dim" if refusal else None)
     _print(table, "")
-    if not every:
+    if not show_all:
         hidden = f"{len(rows) - table.row_count} more architectures with --all: those without "
         _print(f"{hidden}published weights, and unsupported ones with the reason.")
     _print(*map(escape, _ON_BACKBONES))
@@ -111,9 +111,9 @@ def run_check(name: str, data_root: Path | None) -> None:
 
     folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
-        known = [*GENERATORS, *FINETUNERS, *DATASETS]
+        names = [*GENERATORS, *FINETUNERS, *DATASETS]
         rule = "must be a generator, a fine-tuner or a dataset"
-        fault = Fault("METHOD", rule, name, near=nearest(name, known)).text
+        fault = Fault("METHOD", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0
@@ -172,7 +172,7 @@ def _dataset_line(spec: Any) -> str:
     """Return the description of a dataset."""
     folder = getattr(spec, "folder", None)
     if folder is None:
-        return getattr(spec, "about", "") or _first_line(type(spec))
+        return getattr(spec, "description", "") or _first_line(type(spec))
     return f"{spec.classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
 
 

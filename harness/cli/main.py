@@ -20,12 +20,17 @@ _EPILOG = (
     "ship-sweep copy prompt_len  writes the YAML of a packaged study\n\n"
     "ship-sweep --space prompt_len.yaml --dry-run  prints what it would run\n\n"
     "ship-sweep --space prompt_len.yaml --set seeds=3  runs it with fewer seeds\n\n"
-    "Run the same command again to resume an incomplete study.\n\n"
-    "Exit codes: 0 the study is complete, or the command succeeded; 1 a check failed, or an "
-    "unexpected error; 2 refused or aborted: a mistake in the command, the YAML or the data, a "
-    "study that another driver runs, or a plugin, store, cluster or storage that cannot be used; "
-    "3 incomplete: trials failed or are missing, the store does not respond, Ray died, or another "
-    "driver took over the study; 130 interrupted; 141 the pipe that reads the output was closed."
+    "Run the same command again to resume an incomplete study. Its results are in the MLflow store "
+    "$MLFLOW_TRACKING_URI, or else in mlflow.db in the working directory.\n\n"
+    "Exit codes:\n\n"
+    "0: the study is complete, or the command succeeded\n\n"
+    "1: a check failed, or an unexpected error occurred\n\n"
+    "2: refused or aborted: the command, the YAML or the data has a mistake, another driver runs "
+    "the study, or a plugin, store, cluster or storage cannot be used\n\n"
+    "3: incomplete: trials failed or are missing, the store does not respond, Ray died, or another "
+    "driver took over the study\n\n"
+    "130: interrupted\n\n"
+    "141: the pipe that reads the output was closed"
 )
 
 app = typer.Typer(
@@ -51,7 +56,10 @@ def sweep(
     address: Annotated[
         str,
         typer.Option(
-            "--address", metavar="ADDRESS", help="Ray cluster to use: local, auto or HOST:PORT."
+            "--address",
+            metavar="ADDRESS",
+            help="Where to run the trials. local: start Ray on this machine. auto: join this "
+            "machine's cluster, or $RAY_ADDRESS. HOST:PORT: join another cluster.",
         ),
     ] = "local",
     in_process: Annotated[
@@ -68,8 +76,9 @@ def sweep(
         typer.Option(
             "--storage",
             metavar="URI",
-            help="Checkpoints of running trials: a folder that all nodes can access, or a URI such "
-            "as s3://BUCKET/PREFIX. Defaults to the cache folder.",
+            help="Where to keep checkpoints of running trials: a folder that all nodes can access, "
+            "or a URI such as s3://BUCKET/PREFIX. Defaults to $SHIP_SWEEP_STORAGE, or else to the "
+            "cache folder.",
         ),
     ] = None,
     store_timeout: Annotated[
@@ -78,15 +87,15 @@ def sweep(
             "--store-timeout",
             metavar="SECONDS",
             help="How long a running study waits for an MLflow store that does not respond. "
-            "Defaults to 1800.",
+            "Defaults to 1800 (30 minutes).",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Print what is finished and what would run, and estimate the time left once a "
-            "trial has finished. Run nothing.",
+            help="Print which configurations are finished and which would run, without running "
+            "them. The remaining time is estimated once a trial has finished.",
         ),
     ] = False,
     no_reuse: Annotated[
@@ -98,7 +107,7 @@ def sweep(
         typer.Option(
             "--accept-changes",
             help="Rerun configurations whose constants, data or weights changed, and drop their "
-            "old results from the report. By default such a study is refused.",
+            "old results from the report. Without it, such a study is refused.",
         ),
     ] = False,
     retry_non_finite: Annotated[

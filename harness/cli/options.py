@@ -17,28 +17,29 @@ Overrides = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key of the YAML, e.g. shots=4, finetuner=coop, generator.epochs=5 or "
-        "space.shots=null. Repeatable.",
+        "space.shots=null (removes the factor). Repeatable.",
     ),
 ]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin",
-        metavar="FILE",
+        metavar="FILE|MODULE",
         help="Load custom generators, fine-tuners or datasets from a Python file or an importable "
-        "module. Its code is executed. Repeatable.",
+        "module, which is executed. Repeatable.",
     ),
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of the datasets.")
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="Folder that contains the datasets' folders."),
 ]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
         "--cache-dir",
         metavar="DIR",
-        help="Folder of cached features and checkpoints. Defaults to $SHIP_SWEEP_CACHE, else "
-        "~/.cache/ship-sweep.",
+        help="Folder for cached features and checkpoints. Defaults to $SHIP_SWEEP_CACHE, or else "
+        "to ~/.cache/ship-sweep.",
     ),
 ]
 Verbose = Annotated[

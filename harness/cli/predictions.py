@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from harness import store
-from harness.config import parse_overrides, require_list, same
+from harness.config import are_equal, parse_overrides, require_list
 from harness.errors import ConfigError, Fault, UserError
-from harness.machine import environment
+from harness.machine import set_environment
 from harness.store import COMPLETE
 from harness.trained import load_trained
 from reports import tables
@@ -23,7 +23,7 @@ MAX_LISTED = 10  # configurations that an error lists
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
-@environment(PATIENCE)
+@set_environment(PATIENCE)
 def predict(
     study: str,
     images: str | Path,
@@ -64,8 +64,8 @@ def predict(
     """
     uri = store.store_uri(tracking_uri)
     levels = require_list("config", config, str, "n_ctx=4")
-    place = Path(images)
-    files = _images(place)
+    root = Path(images)
+    files = _images(root)
     records = load_records(study, uri)
     if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
@@ -74,7 +74,7 @@ def predict(
         )
     rows = records.rows.filter(config_key=_chosen(records, levels), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
-    names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
+    names = [path.relative_to(root).as_posix() if path != root else path.name for path in files]
     opened = store.open_store(uri)
     unsaved = [
         run
@@ -90,23 +90,23 @@ def predict(
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
-def _images(place: Path) -> list[Path]:
+def _images(root: Path) -> list[Path]:
     """Return the image files of a file or folder, by path. Hidden and other files are skipped.
 
     Raises:
         UserError: There is no such file or folder, or it has no images.
     """
-    if not place.exists():
-        raise UserError(f"{place}: no such file or folder")
+    if not root.exists():
+        raise UserError(f"{root}: no such file or folder")
     files = [
         path
-        for path in ([place] if place.is_file() else sorted(place.rglob("*")))
+        for path in ([root] if root.is_file() else sorted(root.rglob("*")))
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(place).parts)
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
     ]
     if not files:
-        raise UserError(f"{place}: contains no images ({', '.join(SUFFIXES)})")
+        raise UserError(f"{root}: contains no images ({', '.join(SUFFIXES)})")
     return files
 
 
@@ -121,7 +121,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     ranked = [
         (score, group)
         for score, group in finished
-        if all(same(group.value.assignment.get(key), level) for key, level in levels.items())
+        if all(are_equal(group.value.assignment.get(key), level) for key, level in levels.items())
     ]
     best = [group for _, group in ranked]
     if levels.keys() <= class_factors:
@@ -132,10 +132,10 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     labels = tables.factor_labels(study)
     names = [tables.row_text(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
-    subject = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
+    criterion = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
     fault = "several configurations" if best else "no finished configuration"
     way_out = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
-    raise UserError(f"study {study.name}: {subject} {fault}. {way_out}")
+    raise UserError(f"study {study.name}: {criterion} {fault}. {way_out}")
 
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
@@ -188,8 +188,8 @@ def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> di
     models: list[Any] = []
     for seed, run_id in runs.items():
         clip = models[0].clip if models else None
-        place = f"runs:/{run_id}"
-        models.append(load_trained(place, seed, clip=clip, tracking_uri=uri))
+        uri_of_run = f"runs:/{run_id}"
+        models.append(load_trained(uri_of_run, seed, clip=clip, tracking_uri=uri))
     errors = dict.fromkeys(files, "")
     try:
         features = models[0].encode(files)
@@ -214,9 +214,9 @@ def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> di
         "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
-    broken = [row for row, error in enumerate(errors.values()) if error]
+    bad_rows = [row for row, error in enumerate(errors.values()) if error]
     for values in columns.values():
-        for row in broken:
+        for row in bad_rows:
             values.insert(row, None)
     return {**columns, "error": [error or None for error in errors.values()]}
 

@@ -15,7 +15,7 @@ import harness.study
 from harness.cli.exits import RESUME_ADVICE, end
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
-from harness.errors import ClusterError, ConfigError, Fault, UserError, address_fault
+from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
@@ -44,7 +44,7 @@ def require_study(
     if space is None:
         rule = "is required: a YAML file or the name of a packaged study"
         lines.append(Fault("--space", rule, choices=packaged_names()).text)
-    if address is not None and (fault := address_fault(address)):
+    if address is not None and (fault := ray_address_fault(address)):
         lines.append(fault)
     if address is not None and in_process:
         lines.append("--in-process cannot be combined with --address")
@@ -88,7 +88,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
 
     plan = harness.study.plan_study(study, **asked)
     notes = [*plan.notes, *detectable_lines(study, plan.history.logged)]
-    _print_plan(study.name, plan, notes, here=address is None)
+    _print_plan(study.name, plan, notes, is_local=address is None)
     if plan.finished:
         return
     try:
@@ -97,19 +97,19 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
         say(f"warning: a run would be refused: {error}")
     else:
         if address is None and (
-            idle := idle_gpus_here(study.resources, study.max_concurrent_trials)
+            idle_line := idle_gpus_here(study.resources, study.max_concurrent_trials)
         ):
-            say(f"warning: {idle}")
+            say(f"warning: {idle_line}")
 
 
-def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> None:
+def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) -> None:
     """Print the state of each configuration, what would run, and how long it would take.
 
     Args:
         name: Name of the study.
         plan: Plan of the study.
         notes: Lines below the table.
-        here: Whether the study would run on this machine.
+        is_local: Whether the study would run on this machine.
     """
     estimate = plan.estimate
     time = Column("time" if estimate else "", justify="right", no_wrap=True)
@@ -132,7 +132,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         compute = f"about {duration(estimate.compute)} of computing"
         trials_at_once = count(estimate.at_once, "trial")
         wall = f"about {duration(estimate.wall)} on this machine, {trials_at_once} at once"
-        total = f"{wall} ({compute})" if here else compute
+        total = f"{wall} ({compute})" if is_local else compute
         trials = count(estimate.n_trials, "finished trial")
         lines.append(f"estimated time left for trials: {total}; from {trials}")
     elif not plan.finished:
@@ -167,7 +167,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
     write_for_user(path, predictions.write_csv().encode())
-    broken = predictions.filter(predictions["error"].is_not_null())
+    bad_images = predictions.filter(predictions["error"].is_not_null())
     decoded = predictions.filter(predictions["error"].is_null())
     (seeds,) = decoded["seeds"].unique()
     n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
@@ -175,8 +175,8 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     class_text = f"{classes} classes" if classes > 1 else "1 class"
     agreement = f"; the models of all {seeds} seeds agree on {n_agreed} images" if seeds > 1 else ""
     typer.echo(f"{path}: {count(len(decoded), 'image')} predicted as {class_text}{agreement}")
-    if len(broken):
-        lines = [f"not predicted: {line}" for line in broken["error"]]
+    if len(bad_images):
+        lines = [f"not predicted: {line}" for line in bad_images["error"]]
         raise UserError("\n".join(lines))
 
 

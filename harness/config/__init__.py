@@ -5,21 +5,21 @@ space spans. Independent of the store, Ray and the clock.
 """
 
 from harness.config.defaults import BACKBONE, backbone_defaults
-from harness.config.factor import Factor, assignments, same
+from harness.config.factor import Factor, are_equal, iter_assignments
 from harness.config.load import load_plugins, load_study, require_list
 from harness.config.mapping import parse_overrides
 from harness.config.resolved import resolved_yaml
 from harness.config.space import (
-    baseline,
     belongs,
-    control_at,
-    grid,
-    levels,
+    enumerate_grid,
+    get_value,
+    list_levels,
+    make_baseline,
+    make_control,
     optuna_params,
     resolve,
-    resolved_controls,
+    resolve_controls,
     suggest,
-    value_of,
 )
 from harness.config.study_config import (
     SAMPLERS,

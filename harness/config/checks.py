@@ -13,15 +13,15 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from harness.config.factor import Factor, assignments, in_order, is_among, may_be
+from harness.config.factor import Factor, is_allowed, is_among, iter_assignments, sort_by_condition
 from harness.config.mapping import validate_part
 from harness.config.requirements import dataset_choices, unknown_dataset
-from harness.config.space import METHODS, of_dataset, place, value_of
+from harness.config.space import METHODS, get_value, list_dataset_overrides, set_values
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
 from harness.wording import nearest, show
 from ship.datasets import PREFIX
-from ship.requirements import requirements
+from ship.requirements import find_unmet_requirements
 from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000
@@ -49,7 +49,7 @@ class Spanned:
         faults = list(_dataset_faults(study))
         constants = study.base.model_dump()
         for assignment in _samples(study.space):
-            tree = place(constants, assignment, study.variants)
+            tree = set_values(constants, assignment, study.variants)
             trial, trial_faults = validate_part(TrialConfig, tree)
             if not trial_faults:
                 self.settings.append((assignment, trial))
@@ -86,10 +86,10 @@ class Spanned:
         group, _, leaf = name.partition(".")
         if name in assignment:
             return f"space.{name}"
-        options = of_dataset(study.base.model_dump(), assignment, study.variants)
+        options = list_dataset_overrides(study.base.model_dump(), assignment, study.variants)
         if any(f"{option}.".startswith(f"{name}.") for option in options):
             return f"variants.dataset.{assignment.get('dataset', study.base.dataset)}.{key}"
-        constant = value_of(study.base, group)
+        constant = get_value(study.base, group)
         if leaf and assignment.get(group, constant) != constant:
             return f"variants.{group}.{assignment[group]}.{leaf}"
         return key
@@ -105,7 +105,7 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
             key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})
         }
         values = {"dataset": dataset, **method_names}
-        tree = place(study.base.model_dump(), values, study.variants)
+        tree = set_values(study.base.model_dump(), values, study.variants)
         for fault in validate_part(TrialConfig, tree)[1]:
             yield replace(fault, path=f"{path}.{fault.path}")
 
@@ -118,12 +118,14 @@ def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
         levels = factor.choices or (factor.enumerate() if key in deciding else None)
         return levels or factor.bounds
 
-    samples = list(islice(assignments(space, relevant_levels), MAX_GRID + 1))
+    samples = list(islice(iter_assignments(space, relevant_levels), MAX_GRID + 1))
     if len(samples) <= MAX_GRID:
         return samples
     rng = random.Random(0)
     return [
-        next(assignments(space, lambda key, factor: [rng.choice(relevant_levels(key, factor))]))
+        next(
+            iter_assignments(space, lambda key, factor: [rng.choice(relevant_levels(key, factor))])
+        )
         for _ in range(MAX_GRID)
     ]
 
@@ -154,7 +156,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
     a dataset.
     """
     for group in METHODS:
-        constant = value_of(study.base, group)
+        constant = get_value(study.base, group)
         levels = study.space[group].choices or () if group in study.space else ()
         for name, settings in study.variants.get(group, {}).items():
             path = f"variants.{group}.{name}"
@@ -180,7 +182,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of keys for reading a custom image folder in a study without exactly one."""
-    for key, value in study.reading.get(study.base.dataset, {}).items():
+    for key, value in study.folder_options.get(study.base.dataset, {}).items():
         if "dataset" in study.space or not study.base.dataset.startswith(PREFIX):
             yield Fault(key, "can only be used with a single dataset image_folder:NAME", value)
         elif study.split and key != "split":
@@ -189,11 +191,11 @@ def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
 
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
     """Yield unmet requirements of a trial's protocol, and a KL warm-up that never completes."""
-    for key, rule, choices in requirements(trial):
-        value = value_of(trial, key)
+    for key, rule, choices in find_unmet_requirements(trial):
+        value = get_value(trial, key)
         yield Fault(key, rule, NOTHING if value in (None, ()) else value, choices)
-    key, epochs = "generator.kl_warmup", value_of(trial, "generator.epochs")
-    warmup = None if trial.generator.unread_reason(key) else value_of(trial, key)
+    key, epochs = "generator.kl_warmup", get_value(trial, "generator.epochs")
+    warmup = None if trial.generator.explain_unused(key) else get_value(trial, key)
     numbers = isinstance(warmup, int) and isinstance(epochs, int)  # a plugin's options may not be
     if numbers and warmup >= epochs and "generator.epochs" not in study.space:
         rule = f"must be < generator.epochs ({epochs}), otherwise kl_weight is never reached"
@@ -210,7 +212,7 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
         active = [
             (assignment, trial) for assignment, trial in spanned.settings if key in assignment
         ]
-        reasons = [trial.unread_reason(key) for _, trial in active]
+        reasons = [trial.explain_unused(key) for _, trial in active]
         if active and all(reasons):
             yield Fault(f"space.{key}", f"has no effect: {_joined(reasons)}")
             continue
@@ -220,7 +222,7 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
         for other in (name for name in space if name.startswith(f"{group}.") and name != key):
             by_level: dict[Any, list[str | None]] = {}
             for assignment, trial in active:
-                reason = getattr(trial, group).unread_reason(key) if other in assignment else None
+                reason = getattr(trial, group).explain_unused(key) if other in assignment else None
                 by_level.setdefault(assignment.get(other), []).append(reason)
             if unread := {level: texts for level, texts in by_level.items() if all(texts)}:
                 levels = f"{other} is {' or '.join(map(str, unread))}"
@@ -252,23 +254,23 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
         if scheduler != "none":
             rule = f"must be tpe or random with scheduler {scheduler}"
             yield Fault("sampler", f"{rule}: gp learns nothing from stopped configurations", "gp")
-    endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    continuous_keys = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.n_trials is None:
             yield Fault(
                 "n_trials", f"is required if sampler is {sampler}: the number of configurations"
             )
-    elif endless:
+    elif continuous_keys:
         rule = "must have levels, step or choices if sampler is grid"
-        yield from (Fault(f"space.{key}", rule) for key in endless)
-    elif study.n_trials is None and any(islice(assignments(space), MAX_GRID, None)):
+        yield from (Fault(f"space.{key}", rule) for key in continuous_keys)
+    elif study.n_trials is None and any(islice(iter_assignments(space), MAX_GRID, None)):
         rule = f"must have at most {MAX_GRID} configurations. Set n_trials, or use fewer levels"
         yield Fault("space", rule)
 
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
     """Yield faults that concern several factors, or a factor and its baseline."""
-    ordered = in_order(space)
+    ordered = sort_by_condition(space)
     if cycle := [key for key in space if key not in ordered]:
         rule = f"must not be circular: the conditions of {', '.join(cycle)} depend on each other"
         yield Fault(f"space.{cycle[0]}.when", rule)
@@ -278,18 +280,18 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
             levels = space[name].enumerate() if name in choices else None
             if name not in choices:
                 rule = "must be another factor of the space"
-                yield Fault(path, rule, choices=tuple(choices), near=nearest(name, choices))
+                yield Fault(path, rule, choices=tuple(choices), suggestion=nearest(name, choices))
             elif levels is None:
                 yield Fault(path, "must be a factor with choices, step or levels")
             else:
-                foreign = [value for value in values if not is_among(value, levels)]
+                unknown_levels = [value for value in values if not is_among(value, levels)]
                 rule, level_names = f"must be a level of {name}", _level_names(levels)
-                yield from (Fault(path, rule, value, level_names) for value in foreign)
+                yield from (Fault(path, rule, value, level_names) for value in unknown_levels)
         if key == "objective" and None in (factor.choices or ()):
             rule = "cannot have the level null (the default metric): name the metric"
             yield Fault("space.objective", rule)
         value, levels = factor.baseline, factor.enumerate()
-        if "baseline" in factor.model_fields_set and not may_be(factor, levels, value):
+        if "baseline" in factor.model_fields_set and not is_allowed(factor, levels, value):
             rule = "one of the levels" if levels else "between {} and {}".format(*factor.bounds)
             rule += ", or omitted" if value is None else ""
             level_names = _level_names(levels or ())

@@ -26,11 +26,11 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
     tree = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
     groups = {key: tree.pop(key) for key in [*tree] if isinstance(tree[key], dict)}
     defaults: dict[str, Mapping[str, Any]] = {"": tree}
-    for group, inside in groups.items():
+    for group, methods in groups.items():
         if group in METHODS:
-            defaults |= {f"{group}.{method}": settings for method, settings in inside.items()}
+            defaults |= {f"{group}.{method}": settings for method, settings in methods.items()}
         else:
-            defaults[group] = inside
+            defaults[group] = methods
     return defaults
 
 
@@ -48,26 +48,26 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         contains the method's name, e.g. finetuner.coop.lr. The added defaults exclude factors, and
         options that `variants` sets for the study's only dataset, which override the defaults.
     """
-    filled, added = deepcopy(dict(tree)), dict[str, Any]()
-    space = _mapping(filled.get("space"))
-    if filled.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
-        return filled, added
+    full_tree, new_keys = deepcopy(dict(tree)), dict[str, Any]()
+    space = _mapping(full_tree.get("space"))
+    if full_tree.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
+        return full_tree, new_keys
     varied = {key for key, factor in space.items() if not _mapping(factor).get("when")}
-    replaced = _dataset_settings(filled)
+    replaced = _dataset_settings(full_tree)
     for path, defaults in backbone_defaults().items():
         group, _, method = path.partition(".")
         if method:
-            target = _settings_of(method, group, filled, _mapping(space.get(group)))
+            target = _settings_of(method, group, full_tree, _mapping(space.get(group)))
         else:
-            target = filled.setdefault(group, {}) if group else filled
+            target = full_tree.setdefault(group, {}) if group else full_tree
         if not isinstance(target, dict):  # not used, or a fault that is reported later
             continue
         missing = {key: value for key, value in defaults.items() if key not in target}
         target.update(missing)
         for key, value in missing.items():
             if (f"{group}.{key}" if group else key) not in varied and key not in replaced[path]:
-                added[f"{path}.{key}" if path else key] = value
-    return filled, added
+                new_keys[f"{path}.{key}" if path else key] = value
+    return full_tree, new_keys
 
 
 def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[str, Any]) -> Any:
@@ -98,11 +98,11 @@ def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]
     dataset = tree.get("dataset", backbone_defaults()[""].get("dataset"))
     if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
         return {path: {} for path in backbone_defaults()}
-    inside = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
+    options = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
     by_path = dict[str, Mapping[str, Any]]()
     for path in backbone_defaults():
         group, _, method = path.partition(".")
-        settings = _mapping(inside.get(group)) if group else inside
+        settings = _mapping(options.get(group)) if group else options
         by_path[path] = settings if settings.get("name", method) == method else {}
     return by_path
 

@@ -95,16 +95,16 @@ class Factor(Settings):
             return self.choices
         low, high = self.bounds
         if self.step:
-            inside = [low + i * self.step for i in range(1, round((high - low) / self.step))]
+            levels = [low + i * self.step for i in range(1, round((high - low) / self.step))]
         elif self.levels:
             start, end = (math.log(low), math.log(high)) if self.log else (low, high)
             parts = self.levels - 1
-            inside = [start + i / parts * (end - start) for i in range(1, parts)]
-            inside = [math.exp(level) for level in inside] if self.log else inside
+            levels = [start + i / parts * (end - start) for i in range(1, parts)]
+            levels = [math.exp(level) for level in levels] if self.log else levels
         else:
             return None
-        tidy = map(round, inside) if self.whole else (float(f"{level:.6g}") for level in inside)
-        return tuple(dict.fromkeys((low, *tidy, high)))
+        rounded = map(round, levels) if self.whole else (float(f"{level:.6g}") for level in levels)
+        return tuple(dict.fromkeys((low, *rounded, high)))
 
     def drawn(self) -> Iterable[Any] | None:
         """Return all values that a sampler may draw, ascending for a range.
@@ -123,17 +123,17 @@ Assignment = dict[str, Any]
 Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
-def same(one: Any, other: Any) -> bool:
+def are_equal(level: Any, other_level: Any) -> bool:
     """Return True if two levels are equal. 1 and 1.0 are the same level, 1 and true are not."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    return bool(level == other_level) and isinstance(level, bool) == isinstance(other_level, bool)
 
 
 def is_among(value: Any, values: Sequence[Any]) -> bool:
     """Return True if a value equals one of several levels."""
-    return any(same(value, level) for level in values)
+    return any(are_equal(value, level) for level in values)
 
 
-def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
+def is_allowed(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     """Return True if a factor may have a value.
 
     Args:
@@ -149,8 +149,8 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     spacing = factor.spacing
     # levels at steps are rounded to six digits
     level = low + round((value - low) / spacing) * spacing if spacing else value
-    near = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
-    return low <= value <= high and near
+    is_close = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
+    return low <= value <= high and is_close
 
 
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
@@ -161,19 +161,19 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
     )
 
 
-def in_order(space: Mapping[str, Factor]) -> list[str]:
+def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
     ordered: list[str] = []
-    waiting = list(space)
+    keys = list(space)
     while ready := [
-        key for key in waiting if all(name in ordered for name in space[key].when if name in space)
+        key for key in keys if all(name in ordered for name in space[key].when if name in space)
     ]:
         ordered.append(ready[0])
-        waiting.remove(ready[0])
+        keys.remove(ready[0])
     return ordered
 
 
-def assignments(
+def iter_assignments(
     space: Mapping[str, Factor], values: Values = lambda _, factor: factor.enumerate()
 ) -> Iterator[Assignment]:
     """Return every combination of values of active factors. The last factor varies fastest.
@@ -184,7 +184,7 @@ def assignments(
             Defaults to the factor's levels.
     """
     combinations: Iterator[Assignment] = iter([{}])
-    for key in in_order(space):
+    for key in sort_by_condition(space):
         combinations = _extended(combinations, key, space[key], values)
     return ({key: combo[key] for key in space if key in combo} for combo in combinations)
 
@@ -206,10 +206,8 @@ def factor_faults(factor: Factor) -> list[Fault]:
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
         rule = "must not repeat an earlier level"
-        repeated = [
-            index for index, level in enumerate(choices) if is_among(level, choices[:index])
-        ]
-        faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeated]
+        repeats = [index for index, level in enumerate(choices) if is_among(level, choices[:index])]
+        faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeats]
         for name in ("low", "high", "log", "step", "levels"):
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
                 faults.append(Fault(name, "cannot be combined with choices", value))
@@ -229,4 +227,4 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low ({high - low:.6g})"),
     )
-    return [Fault(name, rule, getattr(factor, name)) for name, broken, rule in rules if broken]
+    return [Fault(name, rule, getattr(factor, name)) for name, is_bad, rule in rules if is_bad]

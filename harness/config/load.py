@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.config.defaults import with_defaults
-from harness.config.factor import Factor, factor_faults, may_be
+from harness.config.factor import Factor, factor_faults, is_allowed
 from harness.config.mapping import (
     OVERRIDE,
     Override,
     apply_overrides,
     parse_overrides,
-    steps,
+    split_path,
     validate_part,
 )
-from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
-from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.space import GROUPS, METHODS, get_value, resolve, trial_fields
+from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, VARIANT_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
-from harness.study_files import file_label, find_space, plain, read_yaml
+from harness.study_files import file_label, find_space, read_yaml, to_json
 from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
@@ -70,7 +70,7 @@ def load_study(
     """
     source = None
     if isinstance(space, Mapping):
-        tree = {str(key): plain(value, f"{label}: {key}") for key, value in space.items()}
+        tree = {str(key): to_json(value, f"{label}: {key}") for key, value in space.items()}
     else:
         source = find_space(space)
         label = file_label(source)
@@ -81,7 +81,7 @@ def load_study(
 
     parsed, invalid_lines = parse_overrides(overrides)
     tree, blocked_lines = apply_overrides(tree, parsed)
-    tree, added = with_defaults(tree)
+    tree, defaults = with_defaults(tree)
     study, faults = _typed(tree, parsed)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
@@ -93,7 +93,7 @@ def load_study(
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
     space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
-    update = {"space": space, "source": source, "backbone_defaults": added}
+    update = {"space": space, "source": source, "backbone_defaults": defaults}
     study = study.model_copy(update=update)
     faults += spanned.located(Needs(study, data_root).faults) if check_existence else []
     if faults:
@@ -103,8 +103,8 @@ def load_study(
 
 def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """Return the valid part of a YAML's mapping in long form as a study, and the faults."""
-    known = (*STUDY_KEYS, *TRIAL_KEYS)
-    faults = [_unknown(key, _KNOWN, key, known) for key in tree if key not in known]
+    keys = (*STUDY_KEYS, *TRIAL_KEYS)
+    faults = [_unknown(key, _KNOWN, key, keys) for key in tree if key not in keys]
     if tree["space"] == {}:
         choices = _in_short(trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
@@ -134,8 +134,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
-        near = nearest(group, groups)
-        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, near=near))
+        suggestion = nearest(group, groups)
+        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, suggestion=suggestion))
     for group in METHODS:
         for level, options in variants.get(group, {}).items():
             if "name" in options:  # the level is the name
@@ -145,9 +145,9 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
     for dataset, options in variants.get("dataset", {}).items():
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
-            if key not in OWN_KEYS:
-                near = nearest(key, OWN_KEYS)
-                faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, near=near))
+            if key not in VARIANT_KEYS:
+                suggestion = nearest(key, VARIANT_KEYS)
+                faults.append(Fault(path, _KNOWN, choices=VARIANT_KEYS, suggestion=suggestion))
                 del options[key]
             elif key in GROUPS and not isinstance(value, dict):
                 faults.append(Fault(path, "must be a mapping", value))
@@ -160,7 +160,7 @@ def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -
 
     The name of a dataset's method stays, so that its options are not applied to another method.
     """
-    for group, *leaf in (steps(override.path) for override in overrides):
+    for group, *leaf in (split_path(override.path) for override in overrides):
         if not leaf:
             options.pop(group, None)
         elif leaf != ["name"] and isinstance(options.get(group), dict):
@@ -240,14 +240,14 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(path: str, rule: str, key: str, known: Iterable[str]) -> Fault:
+def _unknown(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
     """Return the fault of an unknown key, with a suggestion or else all choices.
 
     The suggestion is a dotted name that lacked its group, or a similar key.
     """
     dotted_names = (name for name in trial_fields() if name.rpartition(".")[2] == key)
-    near = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), known))
-    return Fault(path, rule, choices=() if near else _in_short(known), near=near)
+    suggestion = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), keys))
+    return Fault(path, rule, choices=() if suggestion else _in_short(keys), suggestion=suggestion)
 
 
 def _in_short(names: Iterable[str]) -> tuple[str, ...]:
@@ -262,9 +262,9 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     """
     if "baseline" in factor.model_fields_set:
         return factor
-    levels, constant = factor.enumerate(), value_of(trial, key)
+    levels, constant = factor.enumerate(), get_value(trial, key)
     first = levels[0] if levels else None
-    fitting = constant if may_be(factor, levels, constant) else first
+    fitting = constant if is_allowed(factor, levels, constant) else first
     return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
@@ -284,15 +284,15 @@ def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -
     distinct = {}
     for fault in faults:
         detail = fault.detail if fault.got is NOTHING else ""
-        distinct[fault.path, fault.must, detail, str(fault.got)] = fault
+        distinct[fault.path, fault.rule, detail, str(fault.got)] = fault
     lines = []
     for fault in distinct.values():
         from_override = any(
             _sets(override.path.removesuffix(".name"), fault.path) for override in overrides
         )
         source = OVERRIDE if from_override else label
-        removed = REMOVED.get(_word(fault))
-        lines.append(f"{source}: {removed}" if removed else fault.line(source))
+        advice = REMOVED.get(_word(fault))
+        lines.append(f"{source}: {advice}" if advice else fault.line(source))
     return lines
 
 
@@ -308,7 +308,7 @@ def _sets(override_path: str, fault_path: str) -> bool:
     An invalid level has the path of its factor. An override within the factor sets its levels,
     unless it is of `baseline` or `when`.
     """
-    override, fault = (steps(path.replace("[", ".")) for path in (override_path, fault_path))
+    override, fault = (split_path(path.replace("[", ".")) for path in (override_path, fault_path))
     if fault[: len(override)] == override:
         return True
     is_within = override[: len(fault)] == fault and len(override) > len(fault)

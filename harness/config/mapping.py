@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config.factor import Factor
-from harness.config.space import DEFAULTS, GROUPS, METHODS, value_of
+from harness.config.space import DEFAULTS, GROUPS, METHODS, get_value
 from harness.config.study_config import TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
@@ -61,7 +61,7 @@ class Override(NamedTuple):
     value: Any
 
 
-def steps(path: str) -> tuple[str, ...]:
+def split_path(path: str) -> tuple[str, ...]:
     """Split a dotted path into keys. A factor's dotted key below `space` is not split."""
     match = _IN_SPACE.fullmatch(path)
     return tuple(filter(None, match.groups())) if match else tuple(path.split("."))
@@ -95,7 +95,7 @@ def parse_overrides(
 
 
 def apply_overrides(
-    mapping: Mapping[str, Any], given: Sequence[Override]
+    mapping: Mapping[str, Any], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a YAML's mapping in long form, with overrides applied in their order.
 
@@ -105,31 +105,31 @@ def apply_overrides(
 
     Args:
         mapping: Mapping of the YAML.
-        given: Overrides to apply.
+        overrides: Overrides to apply.
 
     Returns:
         The new mapping, and an error line for each override that was not applied.
     """
-    tree, blocked = expand_short_forms(mapping), []
-    for item in given:
-        *parents, last = steps(item.path)
-        inside: Any = tree
+    tree, faults = expand_short_forms(mapping), []
+    for item in overrides:
+        *parents, last = split_path(item.path)
+        node: Any = tree
         for depth, step in enumerate(parents, start=1):
-            if inside.get(step) is None:
-                inside[step] = {}
-            inside = inside[step]
-            if not isinstance(inside, dict):
+            if node.get(step) is None:
+                node[step] = {}
+            node = node[step]
+            if not isinstance(node, dict):
                 lead = ".".join(parents[:depth])
                 rule = f"cannot be set: {lead} must be a mapping"
-                blocked.append(Fault(item.path, rule, inside).line(OVERRIDE))
+                faults.append(Fault(item.path, rule, node).line(OVERRIDE))
                 break
         else:
             if item.value is None and 1 <= len(parents) <= _DROPPED.get(parents[0], 0):
-                inside.pop(last, None)
+                node.pop(last, None)
             else:
-                inside[last] = item.value
+                node[last] = item.value
         tree = expand_short_forms(tree)
-    return tree, blocked
+    return tree, faults
 
 
 def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
     for key in (*METHODS, "scheduler"):
         if isinstance(tree.get(key), str):
             tree[key] = {"name": tree[key]}
-        if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
-            tree[key] = {"name": value_of(DEFAULTS, key), **inside}
+        if key in METHODS and isinstance(options := tree.get(key, {}), dict):
+            tree[key] = {"name": get_value(DEFAULTS, key), **options}
     if isinstance(space := tree["space"], dict):
         levels = {
             key: {"choices": choices} for key, choices in space.items() if isinstance(choices, list)
@@ -167,12 +167,12 @@ def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[M
     except ValidationError as error:
         for details in error.errors():
             *parents, last = details["loc"][: 3 if details["loc"][0] == "variants" else 1]
-            inside = tree
+            node = tree
             for step in parents:
-                inside = inside[str(step)]
-            inside.pop(str(last), None)
-        spare = {"name": "none", "space": {}} if model is StudyConfig else {}
-        return model.model_validate({**spare, **tree}), _faults(error, at)
+                node = node[str(step)]
+            node.pop(str(last), None)
+        placeholders = {"name": "none", "space": {}} if model is StudyConfig else {}
+        return model.model_validate({**placeholders, **tree}), _faults(error, at)
 
 
 def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
@@ -190,25 +190,25 @@ def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
 def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
     """Return one of pydantic's errors as a fault, with its path in the YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    place = [*at, *details["loc"]]
-    kinds, variant = GROUPS.get(str(place[0]), {}), ""
-    if len(place) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
-        variant = str(place.pop(1))
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+    location = [*at, *details["loc"]]
+    kinds, variant = GROUPS.get(str(location[0]), {}), ""
+    if len(location) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
+        variant = str(location.pop(1))
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"is not valid: {reason}"
     rule = _MUST[kind].format(**context) if kind in _MUST else reason
-    detail = f" for {place[0]} {variant}" if variant else ""
+    detail = f" for {location[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, rule, detail=detail)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
-        near = nearest(str(place[-1]), keys)
-        return Fault(path, rule, choices=keys, near=near, detail=detail)
-    if isinstance(got, list) and kind in _OF_ONE_VALUE and place[0] in TRIAL_KEYS:
+        suggestion = nearest(str(location[-1]), keys)
+        return Fault(path, rule, choices=keys, suggestion=suggestion, detail=detail)
+    if isinstance(got, list) and kind in _OF_ONE_VALUE and location[0] in TRIAL_KEYS:
         detail += " (list the levels of a factor under space)"
     expected = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", expected))
-    is_method_name = kind == "union_tag_invalid" and place[0] in METHODS
+    is_method_name = kind == "union_tag_invalid" and location[0] in METHODS
     advice = FOR_PLUGINS if is_method_name else ""
     return Fault(path, rule, context.get("tag", got), choices, detail=detail, advice=advice)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.mapping import FOR_PLUGINS
-from harness.config.space import METHODS, baseline, value_of
+from harness.config.space import METHODS, get_value, make_baseline
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from ship import datasets
 from ship.architectures import BackboneError, load_tokenizer, text_settings
 from ship.datasets import DATASETS
 from ship.datasets.base import count_noun, group_truncated, shorten_list
-from ship.requirements import PROTOCOLS, find_missing_data, requirements
+from ship.requirements import PROTOCOLS, find_missing_data, find_unmet_requirements
 from ship.subsets import bare_features
 from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
@@ -45,10 +45,10 @@ class Needs:
             data_root: Folder of the datasets that are not packaged.
         """
         self._study = study
-        self._scan = cache(partial(_scan, data_root, study.reading))
+        self._scan = cache(partial(_scan, data_root, study.folder_options))
         self._backbone = cache(_backbone)
-        self._cut_alike = cache(self._uncached_cut_alike)
-        self._known: set[Any] = set()
+        self._truncation_fault = cache(self._find_truncated_names)
+        self._checked: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
@@ -59,7 +59,7 @@ class Needs:
             scan = self._scan(name)
             if isinstance(scan, list):
                 yield from (replace(fault, path=key) for fault in scan)
-            elif key == "dataset" and not any(requirements(trial)):
+            elif key == "dataset" and not any(find_unmet_requirements(trial)):
                 yield from self._unfit_dataset(trial, scan)
         reason, text = self._backbone(trial.backbone)
         if reason:
@@ -67,15 +67,15 @@ class Needs:
             return
         yield from _prompt_faults(trial, text)
         for key, name in names_by_key.items():
-            alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
-            if alike:
+            rule = self._truncation_fault(trial.backbone, name, trial.templates_for(name))
+            if rule:
                 is_default = trial.templates == (DATASET_TEMPLATE,)
                 if is_default:
-                    yield Fault(key, alike)
+                    yield Fault(key, rule)
                 else:
-                    yield Fault("templates", alike, trial.templates)
+                    yield Fault("templates", rule, trial.templates)
 
-    def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
+    def _find_truncated_names(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """Return the fault of templates whose prompts are truncated before they differ, or ""."""
         scan, max_tokens = self._scan(name), text_settings(backbone).context_length
         if isinstance(scan, list):
@@ -84,48 +84,48 @@ class Needs:
         sentences = [
             default if template == DATASET_TEMPLATE else template for template in templates
         ]
-        same = group_truncated(
+        groups = group_truncated(
             scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
         )
-        alike = [class_name for group in same for class_name in group]
+        names = [class_name for group in groups for class_name in group]
         rule = f"must result in a different prompt for each class of {name}: {backbone} truncates "
-        n_alike = count_noun(alike, "class name")
+        n_alike = count_noun(names, "class name")
         rule += (
-            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(alike)}"
+            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(names)}"
         )
-        return rule if alike else ""
+        return rule if names else ""
 
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
-        stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
-        deciding = (*_DECIDING(trial), stops)
-        if deciding in self._known:
+        stops = get_value(trial, key) is not None and trial.generator.explain_unused(key) is None
+        requirement_key = (*_DECIDING(trial), stops)
+        if requirement_key in self._checked:
             return
-        self._known.add(deciding)
-        bare, name = bare_features(trial.dataset, scan), trial.unseen_class
-        if name is not None and name not in bare.class_names:
+        self._checked.add(requirement_key)
+        labels, name = bare_features(trial.dataset, scan), trial.unseen_class
+        if name is not None and name not in labels.class_names:
             rule = f"must be a class of {trial.dataset}"
-            yield Fault("unseen_class", rule, name, bare.class_names)
+            yield Fault("unseen_class", rule, name, labels.class_names)
             return
         study = self._study
         shows_real = (
             study.controls
             and PROTOCOLS[trial.protocol].new_classes
-            and trial.dataset == baseline(study).get("dataset", trial.dataset)
+            and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_images(trial.dataset)
         )
-        for rule in find_missing_data(trial, bare, study.seeds, real_images=shows_real).values():
+        for rule in find_missing_data(trial, labels, study.seeds, real_images=shows_real).values():
             yield Fault("dataset", rule)
 
 
 def _scan(
-    data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
+    data_root: Path | None, options: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.DatasetScan | list[Fault]:
     """Return the scan of a dataset, or the faults without a path that make it unreadable."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
-    folder = datasets.ImageFolder(**reading.get(name, {}))
+    folder = datasets.ImageFolder(**options.get(name, {}))
     scan = datasets.scan_dataset(name, data_root, folder)
     lines = [
         f"{line} (set data_root, --data-root DIR)" if "needs a data root" in line else line
@@ -143,8 +143,10 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     """
     if name in DATASETS or name.startswith(datasets.PREFIX):
         return None
-    near = datasets.nearest_dataset(name, data_root)
-    return Fault("", "is not a known dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
+    suggestion = datasets.nearest_dataset(name, data_root)
+    return Fault(
+        "", "is not a known dataset", name, dataset_choices(), suggestion, advice=FOR_PLUGINS
+    )
 
 
 def dataset_choices() -> tuple[str, ...]:
@@ -172,10 +174,10 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
     """
     max_n_ctx, suffix = text.context_length - 3, f"for backbone {trial.backbone}"
     for group in METHODS:
-        n_ctx = value_of(trial, f"{group}.n_ctx")
+        n_ctx = get_value(trial, f"{group}.n_ctx")
         if isinstance(n_ctx, int) and n_ctx > max_n_ctx:
             yield Fault(f"{group}.n_ctx", f"must be at most {max_n_ctx} {suffix}", n_ctx)
-    layer = value_of(trial, "finetuner.layer")
+    layer = get_value(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
         rule = f"must be 1 to {text.layers - 1} {suffix}: its text encoder has {text.layers} blocks"
         yield Fault("finetuner.layer", rule, layer)

@@ -1,7 +1,7 @@
 """A study's YAML with all defaults and overrides filled in."""
 
 from harness.config.study_config import STUDY_KEYS, StudyConfig
-from harness.study_files import plain, yaml_text
+from harness.study_files import to_json, yaml_text
 
 _HEAD = "# The study, with all defaults and all --set values filled in.\n"
 
@@ -12,4 +12,4 @@ def resolved_yaml(study: StudyConfig) -> str:
     tree = study.model_dump(mode="json", include=keys) | study.base.model_dump(mode="json")
     # `baseline: null` would remove the baseline, so keys that a factor omits stay omitted.
     space = {key: factor.model_dump(exclude_unset=True) for key, factor in study.space.items()}
-    return _HEAD + yaml_text({**tree, "space": plain(space, study.name)})
+    return _HEAD + yaml_text({**tree, "space": to_json(space, study.name)})

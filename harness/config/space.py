@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.config.factor import Factor, assignments, may_be
+from harness.config.factor import Factor, is_allowed, iter_assignments
 from harness.config.study_config import SCHEDULERS, Log, Resources, StudyConfig
 from harness.store import COMPETING, FINETUNER_ALONE
 from ship.configs import FINETUNERS, GENERATORS
@@ -51,7 +51,7 @@ def trial_fields() -> dict[str, list[Any]]:
     return fields
 
 
-def value_of(trial: TrialConfig, key: str) -> Any:
+def get_value(trial: TrialConfig, key: str) -> Any:
     """Return a trial's value of a dotted name, such as "shots" or "targets[1]".
 
     The value of a method's group is the method's name. None if the trial lacks the name.
@@ -63,7 +63,9 @@ def value_of(trial: TrialConfig, key: str) -> Any:
     return value[int(index)] if index else getattr(value, "name", value)
 
 
-def place(tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants) -> dict[str, Any]:
+def set_values(
+    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
+) -> dict[str, Any]:
     """Return a copy of a trial's options with values set by their dotted names.
 
     A method's name (`generator: none`) replaces its whole group, unless the group has that method
@@ -76,22 +78,22 @@ def place(tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
             another, and options of single datasets, which `values` override.
     """
     placed = dict(tree)
-    values = {**of_dataset(tree, values, variants), **values}
+    values = {**list_dataset_overrides(tree, values, variants), **values}
     for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
-        inside = placed.get(group, {})
+        group_options = placed.get(group, {})
         if leaf:
-            placed[group] = {**inside, leaf: value}
+            placed[group] = {**group_options, leaf: value}
         elif group not in METHODS:
             placed[group] = value
-        elif inside.get("name") != value:
+        elif group_options.get("name") != value:
             # a name that is not text is a separate fault
             options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
             placed[group] = {**options, "name": value}
     return placed
 
 
-def of_dataset(
+def list_dataset_overrides(
     tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
 ) -> dict[str, Any]:
     """Return the options that `variants` sets for the dataset of an assignment, by dotted name.
@@ -115,12 +117,12 @@ def of_dataset(
     return options
 
 
-def grid(study: StudyConfig) -> list[dict[str, Any]]:
+def enumerate_grid(study: StudyConfig) -> list[dict[str, Any]]:
     """Return the first `n_trials` combinations of levels. The last factor varies fastest."""
-    return list(islice(assignments(study.space), study.n_trials))
+    return list(islice(iter_assignments(study.space), study.n_trials))
 
 
-def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
+def list_levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
     """Return the levels of a factor in a study. None if values are drawn from a range."""
     factor = study.space[key]
     return None if factor.levels and study.sampler != "grid" else factor.enumerate()
@@ -130,15 +132,15 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Return True if an assignment has exactly the active factors, each with a valid value."""
     on_grid = study.sampler == "grid"
     # A missing factor becomes None and a superfluous one is dropped, so both make a difference.
-    active = next(assignments(study.space, lambda key, _: (assignment.get(key),)))
+    active = next(iter_assignments(study.space, lambda key, _: (assignment.get(key),)))
     return active == dict(assignment) and all(
-        may_be(factor, factor.enumerate() if on_grid else factor.choices, active[key])
+        is_allowed(factor, factor.enumerate() if on_grid else factor.choices, active[key])
         for key, factor in study.space.items()
         if key in active
     )
 
 
-def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def make_baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return each active factor at its baseline. Ranges without a baseline are left out.
 
     Args:
@@ -152,7 +154,7 @@ def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict
             return (fixed[key],)
         return () if factor.choices is None and factor.baseline is None else (factor.baseline,)
 
-    return next(assignments(study.space, baseline_level))
+    return next(iter_assignments(study.space, baseline_level))
 
 
 def ordered_levels(factor: Factor) -> list[int | float]:
@@ -194,7 +196,7 @@ def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]
         draw: Any = trial.suggest_int if factor.whole else trial.suggest_float
         return (draw(key, *factor.bounds, log=factor.log),)
 
-    return next(assignments(study.space, drawn))
+    return next(iter_assignments(study.space, drawn))
 
 
 def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
@@ -203,10 +205,12 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     A method's name (`finetuner: coop`) keeps the constants of its group if they are for that
     method. Otherwise the group has the study's `variants` of that method, and its defaults.
     """
-    return TrialConfig.model_validate(place(study.base.model_dump(), assignment, study.variants))
+    return TrialConfig.model_validate(
+        set_values(study.base.model_dump(), assignment, study.variants)
+    )
 
 
-def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
+def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     """Return the trials of the controls at the baseline, by name. {} if the study has none.
 
     A control replaces only the generator or the fine-tuner. It has the study's constants, and
@@ -214,24 +218,24 @@ def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     `real_images` is left out if there are no images of new classes.
 
     A control may equal a configuration of the study or another control; their keys are equal then.
-    Two of the controls run at other levels, too: see `control_at`.
+    Two of the controls run at other levels, too: see `make_control`.
     """
     if not study.controls:
         return {}
     from ship.datasets import has_unseen_images
 
-    trial = resolve(study, baseline(study))
+    trial = resolve(study, make_baseline(study))
     # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
-    controls = {"zero_shot": _with(trial, {**COMPETING[FINETUNER_ALONE].replaced, **zero_shot})}
-    controls |= {name: _with(trial, control.replaced) for name, control in COMPETING.items()}
+    controls = {"zero_shot": _with(trial, {**COMPETING[FINETUNER_ALONE].replacements, **zero_shot})}
+    controls |= {name: _with(trial, control.replacements) for name, control in COMPETING.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_images(trial.dataset):
         controls["real_images"] = _with(trial, {"generator": {"name": "real"}})
     return controls
 
 
-def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> TrialConfig:
+def make_control(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> TrialConfig:
     """Return the trial of a control at levels of the factors that it reads.
 
     Args:
@@ -242,8 +246,8 @@ def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> Tria
     Raises:
         ValueError: The control cannot have these levels.
     """
-    trial = resolve(study, {**baseline(study, levels), **levels})
-    return _with(trial, COMPETING[name].replaced)
+    trial = resolve(study, {**make_baseline(study, levels), **levels})
+    return _with(trial, COMPETING[name].replacements)
 
 
 def _with(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:

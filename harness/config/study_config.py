@@ -86,7 +86,7 @@ class Log(Settings):
 
 
 # Keys that `variants.dataset` may set. The other keys define what a study measures.
-OWN_KEYS: Final = (
+VARIANT_KEYS: Final = (
     "max_classes", "shots", "augmentations", "templates", "pseudo_new_fraction", "eval_every",
     "quality", "generator", "finetuner", "synthetic",
 )  # fmt: skip
@@ -146,7 +146,7 @@ class StudyConfig(Settings):
     """defaults of the backbone for keys that the YAML omits: dotted key -> value"""
 
     @property
-    def reading(self) -> dict[str, dict[str, Any]]:
+    def folder_options(self) -> dict[str, dict[str, Any]]:
         """Dataset -> arguments of ship.datasets.ImageFolder, for a custom image folder."""
         arguments = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
         return {self.base.dataset: arguments} if arguments else {}

@@ -15,8 +15,11 @@ import typer
 from harness.command import USER_MISTAKE, Command, CommandGroup, refuse, start
 
 _EPILOG = (
-    "Exit codes: 0 the command succeeded; 2 a mistake in the command or the data; 130 interrupted; "
-    "141 the pipe that reads the output was closed."
+    "Exit codes:\n\n"
+    "0: the command succeeded\n\n"
+    "2: the command or the data has a mistake\n\n"
+    "130: interrupted\n\n"
+    "141: the pipe that reads the output was closed"
 )
 
 app = typer.Typer(
@@ -28,7 +31,9 @@ app = typer.Typer(
     epilog=_EPILOG,
     help="List, download and check the datasets of ship-sweep.",
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset, see ship-data list.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a dataset (see ship-data list).")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Folder of the datasets, in CoOp's layout."),

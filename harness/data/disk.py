@@ -27,7 +27,7 @@ from ship.datasets import (
 from ship.datasets.base import Faults, count_noun, shorten_list
 from ship.datasets.content import copy_faults, file_hash, pixel_hash
 from ship.datasets.layouts import count_images, file_size, format_counts
-from ship.datasets.lists import repeated
+from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
 """Hashes of an image's file and of its decoded pixels."""
@@ -50,14 +50,14 @@ def print_list(data_root: Path | None) -> None:
     table.add_column("images", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("below the data root", overflow="fold")
-    faulty, absent = list[str](), list[str]()
+    faulty, advice = list[str](), list[str]()
     specs: Any = DATASETS
     for name, spec in specs.items():
         folders = places(spec)
         scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
-            absent.append(f"{name}: {SOURCES[name].how}")
+            advice.append(f"{name}: {SOURCES[name].how}")
         else:
             scan = scan_dataset(name, data_root)
             state = "[red]faulty[/]" if scan.faults else "[green]present[/]"
@@ -72,7 +72,7 @@ def print_list(data_root: Path | None) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(_IMAGES, soft_wrap=True)
-    for title, lines in {"faulty": faulty, "how to get them": absent}.items():
+    for title, lines in {"faulty": faulty, "how to get them": advice}.items():
         if lines:
             console.print(f"\n[bold]{title}[/]")
             console.print("\n".join(lines), markup=False, soft_wrap=True)
@@ -97,19 +97,19 @@ def check_everything(
         DatasetError: There is no dataset of this name.
     """
     scan = scan_dataset(name, data_root, folder)
-    subject, faults = f"dataset {name}", Faults(scan.faults)
+    label, faults = f"dataset {name}", Faults(scan.faults)
     odd = Faults([*scan.unlike, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
-        repeats = repeated(image.name for image in images)
-        odd.add(subject, "image", repeats, f"more than once in {split}")
+        repeats = find_repeated(image.name for image in images)
+        odd.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)
         hashes = {name: content for name, content in contents.items() if content}
-        faults.add(subject, "undecodable image", [name for name in contents if name not in hashes])
+        faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            copy_faults(subject, _by_split(by_split, hashes, index), scan.own_labels)
+            copy_faults(label, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
@@ -119,7 +119,7 @@ def check_everything(
         decoded = f"{count_noun(hashes, 'image')} decoded"
     if untrained := _untrained_classes(scan):
         n_untrained = count_noun(untrained, "class")
-        odd.append(f"{subject}: no training images of {n_untrained}: {shorten_list(untrained)}")
+        odd.append(f"{label}: no training images of {n_untrained}: {shorten_list(untrained)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
         f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "

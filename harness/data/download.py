@@ -50,8 +50,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, near = "must be one of ship-data list", nearest_dataset(name)
-        raise UserError(Fault("dataset", rule, name, near=near).text)
+        rule, suggestion = "must be one of ship-data list", nearest_dataset(name)
+        raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:
@@ -78,13 +78,13 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     return lines
 
 
-def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], None]) -> None:
+def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[str], None]) -> None:
     """Download the missing images of datasets.
 
     Args:
         names: Names of datasets. Those that torchvision cannot download are skipped.
         data_root: Folder of the datasets.
-        say: Function that prints a line about a download, and about what has to be done by hand.
+        print_line: Function that prints a line about a download, or what has to be done by hand.
 
     Raises:
         UserError: A download fails.
@@ -95,7 +95,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
         spec: Any = DATASETS[name]
         if not (data_root / spec.image_dir).exists():
             for line in get_dataset(name, data_root):
-                say(line)
+                print_line(line)
 
 
 def _download(source: Source, folder: Path) -> None:

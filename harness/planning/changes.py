@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.config import StudyConfig, baseline, control_at, resolve, resolved_controls
+from harness.config import StudyConfig, make_baseline, make_control, resolve, resolve_controls
 from harness.errors import UserError
 from harness.planning.configurations import ConfigurationMaker, plugins_text
 from harness.planning.fingerprints import Fingerprints
@@ -18,8 +18,8 @@ from harness.store import (
     State,
     StudyRecord,
     Tag,
+    list_params,
     param_text,
-    params,
     seed_metric,
     split_curve,
 )
@@ -55,18 +55,18 @@ class StaleRows:
         """Return the message about changed rows: what changed, the cost, and what to do, or ""."""
         if not self.changed:
             return ""
-        shown = [*self.differences]
-        if len(shown) > MAX_SHOWN:
-            shown[MAX_SHOWN:] = [f"and {len(shown) - MAX_SHOWN} more"]
-        lines = "\n  ".join([f"{source}: the study has changed:", *shown])
+        lines_shown = [*self.differences]
+        if len(lines_shown) > MAX_SHOWN:
+            lines_shown[MAX_SHOWN:] = [f"and {len(lines_shown) - MAX_SHOWN} more"]
+        lines = "\n  ".join([f"{source}: the study has changed:", *lines_shown])
         effect = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{effect}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
         """Return the notes of a dry run about these rows."""
         effect = "leave the table: the YAML no longer requests them"
-        removed = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
-        return [note for note in (self.text(source), removed) if note]
+        removed_note = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
+        return [note for note in (self.text(source), removed_note) if note]
 
 
 def _rows_text(rows: Rows) -> str:
@@ -112,7 +112,7 @@ def compare(
     planned_keys = {
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
-    controls, constants = resolved_controls(study), params(study.base)
+    controls, constants = resolve_controls(study), list_params(study.base)
     old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
@@ -130,12 +130,14 @@ def compare(
         """
         if run.control and not run.assignment:
             return controls.get(run.control)
-        kept = {key: value for key, value in run.assignment.items() if key not in removed_factors}
+        assignment = {
+            key: value for key, value in run.assignment.items() if key not in removed_factors
+        }
         try:
             if run.control:
                 is_wanted = controls and run.control in COMPETING
-                return control_at(study, run.control, kept) if is_wanted else None
-            return resolve(study, kept | baseline(study, kept))
+                return make_control(study, run.control, assignment) if is_wanted else None
+            return resolve(study, assignment | make_baseline(study, assignment))
         except ValueError:  # the level is not valid with the study's constants
             return study.base
 
@@ -163,7 +165,7 @@ def compare(
 
 def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> list[str]:
     """Return lines that say how a run's trial differs from the present config."""
-    before, after, lines = run.logged.params, params(config), list[str]()
+    before, after, lines = run.logged.params, list_params(config), list[str]()
     for name in dict.fromkeys([*after, *before]):
         group, dot, leaf = name.partition(".")
         # options of a method are irrelevant once another method replaces it
@@ -172,17 +174,17 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
         if not dot or before.get(group) == after.get(group):
             path = f"space.{name}.baseline" if run.control and name in maker.study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
-    prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
-    decisive = (
+    fingerprints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
+    tags_to_compare = (
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
-        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone_fingerprint(config.backbone)),
-        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset_fingerprint(config.dataset)),
+        ("backbone", Tag.BACKBONE_FINGERPRINT, fingerprints.backbone_fingerprint(config.backbone)),
+        ("dataset", Tag.DATASET_FINGERPRINT, fingerprints.dataset_fingerprint(config.dataset)),
         ("plugins", Tag.PLUGINS, plugins_text(config)),
     )
-    for label, tag, present in decisive:
-        previous = tags.get(tag, present)
-        if previous != present and before.get(label) == after.get(label):
-            line = f"{label}: {previous or 'none'} -> {present or 'none'}"
+    for label, tag, value_now in tags_to_compare:
+        previous = tags.get(tag, value_now)
+        if previous != value_now and before.get(label) == after.get(label):
+            line = f"{label}: {previous or 'none'} -> {value_now or 'none'}"
             if label in after:
                 line = f"{label} {after[label]}: its content has changed"
             lines.append(line)
@@ -194,16 +196,16 @@ class ReusedRun:
     """Results of another study that are reused.
 
     Attributes:
-        known: Run that has the results.
+        run: Run that has the results.
         work: Configuration and seeds that need not run.
     """
 
-    known: RunRecord
+    run: RunRecord
     work: Work
 
 
 def find_reusable_runs(
-    study: StudyConfig, plan: Plan, known: Iterable[RunRecord]
+    study: StudyConfig, plan: Plan, runs: Iterable[RunRecord]
 ) -> list[ReusedRun]:
     """Find results of other studies that a plan can reuse. The oldest run of each seed is taken.
 
@@ -215,35 +217,35 @@ def find_reusable_runs(
     Args:
         study: The study.
         plan: Plan of the study.
-        known: Finished runs of other studies, oldest first.
+        runs: Finished runs of other studies, oldest first.
     """
-    runs: dict[str, list[RunRecord]] = {}
-    for run in known:
-        runs.setdefault(run.config_key, []).append(run)
-    reused = []
+    runs_by_key: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        runs_by_key.setdefault(run.config_key, []).append(run)
+    reused_runs = []
     for work in plan.work:
         parts, missing = list[ReusedRun](), set(work.seeds)
-        for run in runs.get(work.configuration.key, ()):
+        for run in runs_by_key.get(work.configuration.key, ()):
             candidates = missing & set(run.seeds)
             config = work.configuration.trial
-            whole = {seed for seed in candidates if _is_whole(study, config, run, seed)}
-            seeds = tuple(seed for seed in work.seeds if seed in whole)
+            reusable_seeds = {seed for seed in candidates if _is_whole(study, config, run, seed)}
+            seeds = tuple(seed for seed in work.seeds if seed in reusable_seeds)
             parts += [ReusedRun(run, replace(work, seeds=seeds))] if seeds else []
-            missing -= whole
+            missing -= reusable_seeds
         if not (missing and work.may_stop and study_prunes(study)):
-            reused += parts
-    return reused
+            reused_runs += parts
+    return reused_runs
 
 
-def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: int) -> bool:
+def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed and has everything that the study would log."""
-    metrics, objective = known.logged.metrics, config.selection_metric
+    metrics, objective = run.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
     has_curves = any((split_curve(name) or (None,))[0] == seed for name in metrics)
     has_load = any(name.startswith(LOAD) for name in metrics)
     return (
-        seed in known.counted_seeds
+        seed in run.counted_seeds
         and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
         and (has_curves or not study.log.seed_curves)
         and (has_load or not study.log.system_metrics)
@@ -271,7 +273,7 @@ def plan_after_reuse(
     """
     rows = list(history.runs)
     for reused in found:
-        row, work = reused.known, reused.work
+        row, work = reused.run, reused.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)
         rows.append(replace(row, seeds=work.seeds, seconds=seconds))
     extended = replace(history, runs=tuple(rows))
@@ -281,8 +283,8 @@ def plan_after_reuse(
 def reuse_lines(found: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
-    for study in dict.fromkeys(reused.known.study for reused in found):
-        works = [reused.work for reused in found if reused.known.study == study]
+    for study in dict.fromkeys(reused.run.study for reused in found):
+        works = [reused.work for reused in found if reused.run.study == study]
         seeds = sum(len(work.seeds) for work in works)
         configurations = len({work.configuration.key for work in works})
         amount = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')}"

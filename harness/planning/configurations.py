@@ -10,13 +10,13 @@ from typing import Any
 
 from harness.config import (
     StudyConfig,
-    assignments,
-    baseline,
     belongs,
-    grid,
+    enumerate_grid,
+    get_value,
+    iter_assignments,
+    make_baseline,
     resolve,
-    resolved_controls,
-    value_of,
+    resolve_controls,
 )
 from harness.planning.fingerprints import Fingerprints
 from harness.store import RunHistory, RunRecord, State
@@ -45,11 +45,11 @@ class Configuration:
     @property
     def label(self) -> str:
         """Short label, e.g. "n_ctx=4, kl_weight=0.1" or "no_synthetic (lr=0.1)"."""
-        levels = label_of(self.assignment)
+        levels = make_label(self.assignment)
         return f"{self.control} ({levels})" if self.control and levels else self.control or levels
 
 
-def label_of(assignment: Mapping[str, Any]) -> str:
+def make_label(assignment: Mapping[str, Any]) -> str:
     """Return the label of an assignment, such as "n_ctx=4, lr=0.1".
 
     A factor is shown by the last part of its name, or by its full name if the last part is not
@@ -69,7 +69,7 @@ def _short(value: Any) -> str:
     return printable(value) if isinstance(value, str) else show(value)
 
 
-def plugins_of(trial: TrialConfig) -> dict[str, str]:
+def find_plugins(trial: TrialConfig) -> dict[str, str]:
     """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
     return plugin_identities(
         trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets]
@@ -78,7 +78,7 @@ def plugins_of(trial: TrialConfig) -> dict[str, str]:
 
 def plugins_text(trial: TrialConfig) -> str:
     """Return the plugins of a trial as text, such as "finetuner ridge: ship-example 0.1", or ""."""
-    return "; ".join(f"{name}: {version}" for name, version in plugins_of(trial).items())
+    return "; ".join(f"{name}: {version}" for name, version in find_plugins(trial).items())
 
 
 def config_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
@@ -103,7 +103,7 @@ def config_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprin
     content = {
         "results_version": RESULTS_VERSION,
         "trial": trial_content,
-        "plugins": plugins_of(trial),
+        "plugins": find_plugins(trial),
         "dataset": dataset_fingerprint,
         "backbone": backbone_fingerprint,
     }
@@ -128,43 +128,38 @@ class ConfigurationMaker:
         config = resolve(self.study, assignment)
         return Configuration(self.key(config), config, dict(assignment))
 
-    def of_old(self, assignment: Mapping[str, Any]) -> Configuration | None:
+    def find_in_space(self, assignment: Mapping[str, Any]) -> Configuration | None:
         """Return the configuration of an older assignment, or None if the space lacks it.
 
         A factor that was added to the study later is at its baseline.
         """
-        completed = baseline(self.study, assignment)
+        completed = make_baseline(self.study, assignment)
         for candidate in (assignment, completed):
             if belongs(self.study, candidate):
                 with suppress(ValueError):  # the present TrialConfig may refuse it
                     return self(candidate)
         return None
 
-    def still(self, run: RunRecord) -> Configuration | None:
+    def find_run_configuration(self, run: RunRecord) -> Configuration | None:
         """Return the configuration of a run, or None if the present study lacks it.
 
         A changed constant, image or weight makes another configuration.
         """
-        configuration = self.of_old(run.assignment)
-        return (
-            configuration
-            if configuration is not None and configuration.key == run.config_key
-            else None
-        )
+        configuration = self.find_in_space(run.assignment)
+        is_same = configuration is not None and configuration.key == run.config_key
+        return configuration if is_same else None
 
     def controls(self) -> list[Configuration]:
         """Return the study's controls at the baseline."""
-        controls = resolved_controls(self.study).items()
+        controls = resolve_controls(self.study).items()
         return [Configuration(self.key(config), config, {}, name) for name, config in controls]
 
-    def equal_to(self, control: Configuration) -> Configuration | None:
+    def find_equal(self, control: Configuration) -> Configuration | None:
         """Return the configuration of the study's space that equals a control, or None."""
-        configuration = self.of_old({key: value_of(control.trial, key) for key in self.study.space})
-        return (
-            configuration
-            if configuration is not None and configuration.key == control.key
-            else None
-        )
+        levels = {key: get_value(control.trial, key) for key in self.study.space}
+        configuration = self.find_in_space(levels)
+        is_same = configuration is not None and configuration.key == control.key
+        return configuration if is_same else None
 
     def key(self, config: TrialConfig) -> str:
         """Return the key of a resolved config."""
@@ -183,11 +178,11 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     """
     study = maker.study
     if study.sampler == "grid":
-        return distinct([maker(assignment) for assignment in grid(study)])
+        return deduplicate([maker(assignment) for assignment in enumerate_grid(study)])
     if any(factor.drawn() is None for factor in study.space.values()):
         return []
-    space = assignments(study.space, lambda _, factor: factor.drawn())
-    return distinct([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
+    space = iter_assignments(study.space, lambda _, factor: factor.drawn())
+    return deduplicate([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
 def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
@@ -204,13 +199,19 @@ def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> l
         True: [],
     }  # by whether it was interrupted
     for run in history.runs:
-        if not run.control and run.assignment and (configuration := maker.still(run)):
+        if (
+            not run.control
+            and run.assignment
+            and (configuration := maker.find_run_configuration(run))
+        ):
             configurations[run.state is State.INTERRUPTED].append(configuration)
-    ended = distinct(configurations[False])
-    return distinct([*ended, *configurations[True]])[: max(len(ended), maker.study.n_trials or 0)]
+    ended_configurations = deduplicate(configurations[False])
+    return deduplicate([*ended_configurations, *configurations[True]])[
+        : max(len(ended_configurations), maker.study.n_trials or 0)
+    ]
 
 
-def distinct(configurations: Sequence[Configuration]) -> list[Configuration]:
+def deduplicate(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Return configurations without duplicates. The first one with a key is kept."""
     first = {configuration.key: configuration for configuration in reversed(configurations)}
     return [

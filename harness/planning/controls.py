@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
 
-from harness.config import baseline, control_at
+from harness.config import make_baseline, make_control
 from harness.planning.configurations import Configuration, ConfigurationMaker
 from harness.store import COMPETING, RunHistory, State, control_levels, level_id
 
@@ -35,7 +35,7 @@ def plan_controls(
     study = maker.study
     if not study.controls:
         return []
-    start, controls = baseline(study), dict[str, Configuration]()
+    start, controls = make_baseline(study), dict[str, Configuration]()
     names = {_name(control, control_levels(control, start)) for control in COMPETING}
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
@@ -48,7 +48,7 @@ def plan_controls(
                 continue
             names.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
-                config = control_at(study, control, levels)
+                config = make_control(study, control, levels)
                 controls[name] = Configuration(maker.key(config), config, levels, control)
     return list(controls.values())
 
@@ -81,7 +81,7 @@ def sampled_controls(
     best = best_by_selection(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, history)
-    compared = [
+    candidates = [
         configuration
         for configuration in configurations
         if any(
@@ -91,7 +91,7 @@ def sampled_controls(
     ]
     return [
         control
-        for control in plan_controls(maker, [*best, *compared])
+        for control in plan_controls(maker, [*best, *candidates])
         if control.key in best_keys or history.state(control.key) is State.COMPLETE
     ]
 
@@ -106,7 +106,7 @@ def _finished_controls(configurations: Iterable[Configuration], history: RunHist
     for configuration in configurations:
         generator = configuration.trial.generator.model_dump()
         for name, control in COMPETING.items():
-            if control.replaced["generator"].items() <= generator.items():
+            if control.replacements["generator"].items() <= generator.items():
                 names.add(_name(name, control_levels(name, configuration.assignment)))
     return names
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.config import StudyConfig
 from harness.planning.division import divide_work
 from harness.planning.plan import Plan, TimeEstimate, Work
-from harness.resources import machine_resources, slots
+from harness.resources import count_slots, machine_resources
 from harness.store import RunRecord, Tag
 
 
@@ -41,8 +41,8 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
-    free_slots = slots(study.resources, machine_resources(), study.max_concurrent_trials)
-    trials = divide_work(study, plan.work, plan.history, free_slots)
+    n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    trials = divide_work(study, plan.work, plan.history, n_slots)
 
     def time_of(work: Work) -> float:
         return seconds_by_key.get(work.configuration.key, seconds) * len(work.seeds)
@@ -51,7 +51,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         seconds={work.configuration.key: time_of(work) for work in plan.work},
         trials=tuple(map(time_of, trials)),
         proposals=(seconds * len(study.seeds),) * plan.proposals,
-        at_once=max(1, min(free_slots, len(trials) + plan.proposals)),
+        at_once=max(1, min(n_slots, len(trials) + plan.proposals)),
         n_trials=len(finished),
     )
 

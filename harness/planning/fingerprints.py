@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.method import MethodFunctions
 from ship.architectures import split_name
-from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, repository_of
+from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, parse_repository
 from ship.whole_file import read_whole, write_whole
 
 MEMORY = "fingerprints"
@@ -31,14 +31,14 @@ class Fingerprints:
         method: Method that loads datasets and backbones.
         data_root: Folder of the datasets. None if the study needs none.
         cache_dir: Cache folder.
-        reading: Dataset -> keyword arguments of the method's `load_dataset`, for custom image
-            folders.
+        folder_options: Options for reading custom image folders, as keyword arguments of the
+            method's `load_dataset`, by dataset.
     """
 
     method: MethodFunctions
     data_root: Path | None
     cache_dir: Path
-    reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _images: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Fingerprints:
             ValueError: The dataset cannot be read.
         """
         if name not in self._images:
-            options = self.reading.get(name, {})
+            options = self.folder_options.get(name, {})
             dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
             self._images[name] = dataset
         return self._images[name]
@@ -69,8 +69,8 @@ class Fingerprints:
             ValueError: The backbone cannot be loaded.
         """
         if name not in self._backbones:
-            known = self._remembered(name)
-            self.remember(name, known or self.method.load_backbone(name, "cpu").fingerprint)
+            fingerprint = self._remembered(name)
+            self.remember(name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
@@ -79,13 +79,15 @@ class Fingerprints:
         Raises:
             UserError: Another fingerprint was cached, and keys of configurations depend on it.
         """
-        known = self._backbones.setdefault(name, fingerprint)
+        earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
         if self._remembered(name) != fingerprint:
-            stamp = _stamp(name)
+            cache_key = _make_cache_key(name)
             # if the cache cannot be written, the fingerprint is computed again next time
             with suppress(OSError):
-                write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
-        if known != fingerprint:
+                write_whole(
+                    self.cache_dir / MEMORY / cache_key, _format_cache_entry(cache_key, fingerprint)
+                )
+        if earlier_fingerprint != fingerprint:
             raise UserError(
                 f"backbone {name}: the weight files changed, but not their size or modification "
                 f"time. Run the same command again to use the new weights"
@@ -96,24 +98,24 @@ class Fingerprints:
 
         A wrong fingerprint would attribute results of other weights to this backbone.
         """
-        stamp, content = _stamp(name), b""
+        cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
-            content = read_whole(self.cache_dir / MEMORY / stamp, max_bytes=1000)
+            content = read_whole(self.cache_dir / MEMORY / cache_key, max_bytes=1000)
         fingerprint = content.partition(b" ")[0].decode("ascii", "replace")
-        return fingerprint if content == _sealed(stamp, fingerprint) else ""
+        return fingerprint if content == _format_cache_entry(cache_key, fingerprint) else ""
 
 
-def _sealed(stamp: str, fingerprint: str) -> bytes:
-    """Return the content of a cache file: the fingerprint and a checksum of it and its stamp."""
-    checksum = hashlib.blake2b(f"{stamp}|{fingerprint}".encode(), digest_size=8).hexdigest()
+def _format_cache_entry(cache_key: str, fingerprint: str) -> bytes:
+    """Return the content of a cache file: the fingerprint and a checksum of it and its key."""
+    checksum = hashlib.blake2b(f"{cache_key}|{fingerprint}".encode(), digest_size=8).hexdigest()
     return f"{fingerprint} {checksum}".encode()
 
 
-def _stamp(backbone: str) -> str:
+def _make_cache_key(backbone: str) -> str:
     """Return the cache key of a backbone: a hash of its name and the state of its files."""
     pretrained, clip = Path(split_name(backbone)[1]), Path(str(files("ship"))) / "clip"
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
-    if repository := repository_of(backbone):
+    if repository := parse_repository(backbone):
         names = ([CONFIG_FILE], WEIGHT_FILES)
         cached = (cached_file(repository, files_of) for files_of in names)
         weights = [Path(path).resolve() for path in cached if path]  # named by their content

@@ -14,7 +14,7 @@ from harness.config import StudyConfig
 from harness.planning.configurations import (
     Configuration,
     ConfigurationMaker,
-    distinct,
+    deduplicate,
     enumerate_configurations,
     proposed_configurations,
 )
@@ -112,10 +112,10 @@ class TimeEstimate:
         Each trial goes to the worker that is idle first. At the end, workers wait for the last one,
         which matters if there are few trials.
         """
-        busy = [0.0] * self.at_once
+        busy_until = [0.0] * self.at_once
         for seconds in (*self.trials, *self.proposals):
-            heapq.heapreplace(busy, busy[0] + seconds + BETWEEN_TRIALS)
-        return START + max(busy)
+            heapq.heapreplace(busy_until, busy_until[0] + seconds + BETWEEN_TRIALS)
+        return START + max(busy_until)
 
 
 @dataclass(frozen=True)
@@ -186,24 +186,26 @@ def make_plan(
     maker, proposals = ConfigurationMaker(study, fingerprints), 0
     all_controls = maker.controls()
     if study.sampler == "grid":
-        known = enumerate_configurations(maker)
-        all_controls += plan_controls(maker, known)
+        configurations = enumerate_configurations(maker)
+        all_controls += plan_controls(maker, configurations)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        known = _joined(proposed_configurations(history, maker), all_controls, maker)
-        proposals = _proposals(maker, known)
+        configurations = _joined(proposed_configurations(history, maker), all_controls, maker)
+        proposals = _proposals(maker, configurations)
         is_left = any(
-            _row(study, history, configuration, retry_before).seeds for configuration in known
+            _row(study, history, configuration, retry_before).seeds
+            for configuration in configurations
         )
         is_ended = not proposals and not is_left
-        matched = sampled_controls(maker, known, history, is_ended=is_ended)
-        known, all_controls = _joined(known, matched, maker), [*all_controls, *matched]
-    keys = {configuration.key for configuration in known}
-    controls = distinct([control for control in all_controls if control.key not in keys])
+        matched = sampled_controls(maker, configurations, history, is_ended=is_ended)
+        configurations = _joined(configurations, matched, maker)
+        all_controls += matched
+    keys = {configuration.key for configuration in configurations}
+    controls = deduplicate([control for control in all_controls if control.key not in keys])
     return Plan(
         rows=tuple(
             _row(study, history, configuration, retry_before)
-            for configuration in (*controls, *known)
+            for configuration in (*controls, *configurations)
         ),
         duplicate_controls=tuple(control for control in all_controls if control not in controls),
         proposals=proposals,
@@ -216,22 +218,22 @@ def _joined(
     maker: ConfigurationMaker,
 ) -> list[Configuration]:
     """Return configurations, and the configurations of the space that equal a control."""
-    return distinct([*configurations, *filter(None, map(maker.equal_to, controls))])
+    return deduplicate([*configurations, *filter(None, map(maker.find_equal, controls))])
 
 
-def _proposals(maker: ConfigurationMaker, known: Sequence[Configuration]) -> int:
+def _proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:
     """Return the number of configurations that the sampler has still to propose.
 
     Args:
         maker: Maker of the study's configurations.
-        known: Configurations that the sampler has proposed.
+        configurations: Configurations that the sampler has proposed.
     """
-    left = max(0, (maker.study.n_trials or 0) - len(known))
-    keys = {configuration.key for configuration in known}
+    n_trials = max(0, (maker.study.n_trials or 0) - len(configurations))
     space = enumerate_configurations(maker)
-    return (
-        min(left, sum(configuration.key not in keys for configuration in space)) if space else left
-    )
+    if not space:
+        return n_trials
+    keys = {configuration.key for configuration in configurations}
+    return min(n_trials, sum(configuration.key not in keys for configuration in space))
 
 
 def study_prunes(study: StudyConfig) -> bool:
@@ -246,15 +248,17 @@ def _row(
     seeds, runs = study.seeds, history.runs_by_seed(configuration.key)
     state = history.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
-    known = {seed: runs[seed] for seed in seeds if seed in runs}
-    failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
-    left = tuple(seed for seed in seeds if not _is_settled(known.get(seed), retry_before))
+    runs_by_seed = {seed: runs[seed] for seed in seeds if seed in runs}
+    failed = {seed: run.reason for seed, run in runs_by_seed.items() if run.state is State.FAIL}
+    seeds_left = tuple(
+        seed for seed in seeds if not _is_settled(runs_by_seed.get(seed), retry_before)
+    )
     return PlanRow(
         configuration,
-        () if stopped else left,
+        () if stopped else seeds_left,
         # COMPLETE counts under any seed, even one that is no longer requested
         may_stop=not (configuration.control or state is State.COMPLETE),
-        done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
+        done=tuple(seed for seed, run in runs_by_seed.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
         reason=[*failed.values()][-1] if failed else "",
         stopped=stopped,
@@ -281,7 +285,7 @@ class StudyOutcome:
 
     Attributes:
         done: Configurations that are finished for every seed.
-        failed: Configurations with at least one failed seed, including `partly`.
+        failed: Configurations with at least one failed seed, including `n_partial`.
         pruned: Configurations that the scheduler stopped.
         missing: Configurations that were not run, or were interrupted.
         experiment: Name of the study's experiment in the store.
@@ -293,7 +297,7 @@ class StudyOutcome:
         unpublished: Why the report is not shown at the study's own run. "" if it is shown, or if
             there is no report.
         failed_seeds: Total number of failed seeds.
-        partly: Configurations with both failed and finished seeds.
+        n_partial: Configurations with both failed and finished seeds.
         history: Runs of the study as they were last read, for its report.
 
     Example:
@@ -313,13 +317,13 @@ class StudyOutcome:
     final: bool = False
     unpublished: str = ""
     failed_seeds: int = 0
-    partly: int = 0
+    n_partial: int = 0
     history: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def reportable(self) -> bool:
         """Whether any configuration has a result."""
-        return bool(self.done or self.partly)
+        return bool(self.done or self.n_partial)
 
     @property
     def complete(self) -> bool:

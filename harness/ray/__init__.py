@@ -7,11 +7,11 @@ and for all uses of private names of Ray. Importing it imports Ray, which takes 
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
     Death,
-    error_text,
     find_dead_daemon,
     kill_worker,
     last_error,
     parse_death,
+    read_error_file,
     report_memory_kills_as_deaths,
 )
 from harness.ray.session import cluster_resources, ray_session

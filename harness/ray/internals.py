@@ -21,7 +21,7 @@ import psutil
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from harness.machine import environment
+from harness.machine import set_environment
 from harness.store import Failure
 
 # Undocumented option that Ray's core reads only from the environment.
@@ -131,7 +131,7 @@ def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) ->
     """
     with ExitStack() as stack:
         stack.callback(reread)
-        stack.enter_context(environment(variables, over=True))
+        stack.enter_context(set_environment(variables, override=True))
         reread()
         yield
 
@@ -220,8 +220,8 @@ def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
     """
 
     def as_death(value: Any) -> Any:
-        killed = isinstance(value, OutOfMemoryError)
-        return RayActorError(error_msg=str(value)) if killed else value
+        is_memory_kill = isinstance(value, OutOfMemoryError)
+        return RayActorError(error_msg=str(value)) if is_memory_kill else value
 
     def failed(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
         converted = {name: as_death(value) for name, value in keys.items()}
@@ -295,7 +295,7 @@ def last_error(text: str) -> str:
     return " ".join(messages[first:]) or "its process ended without an error message"
 
 
-def error_text(trial: Any) -> str:
+def read_error_file(trial: Any) -> str:
     """Return the text of Tune's error file of a trial, or "" if there is no such file.
 
     Trial.get_error reads the file in the storage, which is written later.

@@ -20,16 +20,16 @@ import ray
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.machine import environment, quiet, scratch_folder
+from harness.machine import scratch_folder, set_environment, silence_loggers
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import error_text, one_line, redacted
 
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
-STORE_FLOOR = 200 * 2**20
+MIN_OBJECT_STORE_BYTES = 200 * 2**20
 # Path of Ray's sockets below RAY_TMPDIR, and the maximum length of the whole path in bytes.
-SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
+RAY_SOCKET_PATH = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 # Variables that Ray and Tune read in the driver.
 DRIVER_ENVIRONMENT = {
@@ -71,32 +71,32 @@ def ray_session(
         ClusterError: There is no cluster at the address, or Ray cannot start.
     """
     with ExitStack() as stack:
-        stack.enter_context(environment(DRIVER_ENVIRONMENT))
+        stack.enter_context(set_environment(DRIVER_ENVIRONMENT))
         if not verbose:
-            stack.enter_context(quiet("ray", "ray.tune", "ray.train"))
+            stack.enter_context(silence_loggers("ray", "ray.tune", "ray.train"))
         if ray.is_initialized():
             yield False
             return
         variables = worker_environment(resources)
         if address is not None:
             stack.enter_context(internals.send_token())
-            stack.enter_context(shut_down_at_exit())
+            stack.enter_context(shut_ray_down_at_exit())
             start_ray(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(internals.private_ray())
             # All users of the machine can read Ray's folder, so it is put inside a private folder,
             # with its sockets, logs and spilled objects.
-            folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(SOCKET)))
-            stack.enter_context(shut_down_at_exit())
+            folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(RAY_SOCKET_PATH)))
+            stack.enter_context(shut_ray_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
             # they could not use prestarted processes, and would have to wait for an agent.
             session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
-            with environment({**variables, **session}, over=True):
+            with set_environment({**variables, **session}, override=True):
                 start_ray(
                     "local",
                     verbose,
                     num_cpus=usable_cpus(),
-                    object_store_memory=STORE_FLOOR + 2 * object_bytes,
+                    object_store_memory=MIN_OBJECT_STORE_BYTES + 2 * object_bytes,
                     include_dashboard=False,
                 )
             require_worker()
@@ -158,7 +158,7 @@ def require_worker() -> None:
 
 
 @contextmanager
-def shut_down_at_exit() -> Iterator[None]:
+def shut_ray_down_at_exit() -> Iterator[None]:
     """Leave Ray at the end of the context.
 
     Tune leaves references to Ray's objects in cycles. If one of them is collected while Ray's core

@@ -21,12 +21,12 @@ GIT_SECONDS = 5
 
 def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
     """Return the tag ship.flags: JSON of each raised flag -> its seeds. {} if none was raised."""
-    raised = {
+    flags = {
         name: [seed for seed, value in zip(seeds, values, strict=True) if value]
         for name, values in _over_seeds(numbers, seeds, f"test/{FLAG}").items()
         if any(values)
     }
-    return {Tag.FLAGS: json.dumps(raised)} if raised else {}
+    return {Tag.FLAGS: json.dumps(flags)} if flags else {}
 
 
 def final_metrics(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, levels, resolved_yaml
+from harness.config import StudyConfig, list_levels, resolved_yaml
 from harness.planning import Configuration, Plan
 from harness.recording.numbers import environment_text, source_tags
 from harness.store import (
@@ -29,8 +29,8 @@ from harness.store import (
     Tag,
     escape_text,
     find_study_run,
+    make_points,
     planned_tags,
-    points,
     split_tag,
 )
 
@@ -100,11 +100,11 @@ class StudyRun:
         self._planned_keys = {configuration.key for configuration in configurations}
         tags = {**study_tags(study), **self._planned_tags()}
         # empty the continuation tags that a shorter text does not need any more
-        longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
+        continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
         files[RESOLVED_ARTIFACT] = resolved_yaml(study).encode()
-        self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
+        self._put({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
         """Mark the study's run as RUNNING, with the current code and package versions."""
@@ -149,9 +149,9 @@ class StudyRun:
         }
         has_changed = False
         for run in history.runs:
-            changed = _find_changes(tags_by_key.get(run.config_key, {}), run.logged.tags)
-            if changed:
-                self.store.write(RunUpdate(run=run.logged.run_id, tags=changed))
+            changes = _find_changes(tags_by_key.get(run.config_key, {}), run.logged.tags)
+            if changes:
+                self.store.write(RunUpdate(run=run.logged.run_id, tags=changes))
                 has_changed = True
         return has_changed
 
@@ -160,10 +160,10 @@ class StudyRun:
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
         """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
-        changed = _find_changes(tags, self.tags)
-        if changed:
-            self.store.write(RunUpdate(run=self.run_id, tags=changed, **fields))
-            self.tags |= changed
+        changes = _find_changes(tags, self.tags)
+        if changes:
+            self.store.write(RunUpdate(run=self.run_id, tags=changes, **fields))
+            self.tags |= changes
 
 
 def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[st
 def study_tags(study: StudyConfig) -> dict[str, str]:
     """Return the tags of the study's own run that follow from its YAML."""
     factors = [
-        asdict(FactorRecord(key, levels(study, key), factor.log, factor.baseline))
+        asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
     ]
     content = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
@@ -234,14 +234,14 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         return False
     stored = run.data.params
     # MLflow cannot delete a metric, so outdated headlines become NaN.
-    outdated = {
+    old_metrics = {
         name: math.nan
         for name, value in run.data.metrics.items()
         if name.startswith(HEADLINE) and not math.isnan(value)
     }
     changes = RunUpdate(
         run=run_id,
-        metrics=points({**outdated, **publication.metrics}),
+        metrics=make_points({**old_metrics, **publication.metrics}),
         params={name: text for name, text in publication.params.items() if name not in stored},
         tags={
             Tag.RUN_NOTE: _note(publication, stored),
@@ -287,14 +287,14 @@ def _note(publication: Publication, stored: Mapping[str, str]) -> str:
         publication: Report to show.
         stored: Params of the run in the store.
     """
-    outdated = [
+    old_values = [
         f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
         for name, text in sorted(stored.items())
         if publication.params.get(name) != text
     ]
     head = ""
-    if outdated:
-        values = ", ".join(outdated)
+    if old_values:
+        values = ", ".join(old_values)
         head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
     tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
     return _truncate(head + publication.note, MAX_TAG - len(tail)) + tail

@@ -27,9 +27,9 @@ from harness.store import (
     State,
     Tag,
     is_metric,
-    params,
+    list_params,
+    make_points,
     parse_seed_table,
-    points,
     read_run_files,
     seed_metric,
     seed_table,
@@ -58,16 +58,16 @@ class _OpenRun:
         work: Work of the trial.
         step: Step of the last epoch.
         points: Points of metrics that are not in the store yet.
-        started: Time of the start, by time.monotonic.
-        flushed: Time of the last write of metrics, by time.monotonic.
+        started_at: Time of the start, by time.monotonic.
+        flushed_at: Time of the last write of metrics, by time.monotonic.
     """
 
     run: str
     work: Work
     step: int = 0
     points: list[Point] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-    flushed: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
+    flushed_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -98,7 +98,7 @@ class TrialRecorder:
         config = work.configuration.trial
         names = (config.dataset, *config.targets)
         datasets = {name: self.fingerprints.dataset_fingerprint(name) for name in names}
-        self.record.store.write(RunUpdate(run=run, params=params(config), datasets=datasets))
+        self.record.store.write(RunUpdate(run=run, params=list_params(config), datasets=datasets))
         self._open[trial_id] = _OpenRun(run, work)
 
     def add_epochs(
@@ -118,17 +118,17 @@ class TrialRecorder:
         for epoch in epochs:
             if epoch["stage"] != "test":  # test metrics are final metrics, without epochs
                 run.step += 1
-                run.points += points(epoch["metrics"], run.step)
-        run.points += points(load, run.step)
+                run.points += make_points(epoch["metrics"], run.step)
+        run.points += make_points(load, run.step)
         moment = time.monotonic()
-        if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
+        if moment - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started_at)):
             self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
-            run.flushed = moment
+            run.flushed_at = moment
 
-    def add_points(self, trial_id: str, epochs: Sequence[Point]) -> None:
+    def add_points(self, trial_id: str, metric_points: Sequence[Point]) -> None:
         """Add a trial's epochs as points of metrics, such as those of a reused run."""
-        self._open[trial_id].points += epochs
+        self._open[trial_id].points += metric_points
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
         """Write a finished trial. Its state is written last, so a COMPLETE run has all numbers.
@@ -146,16 +146,17 @@ class TrialRecorder:
         protocol = run.work.configuration.trial.protocol
         if failed:
             reason = join_reasons(failed)
-            lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
+            failure_tags: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            run_id, texts = self._create_run(work, lost), params(work.configuration.trial)
+            run_id = self._create_run(work, failure_tags)
+            texts = list_params(work.configuration.trial)
             self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
-        shown = shown_metrics(protocol, objective)
-        run.points += points(
-            {key: value for key, value in metrics.items() if is_metric(key, shown)}
+        shown_names = shown_metrics(protocol, objective)
+        run.points += make_points(
+            {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
         )
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():
@@ -233,7 +234,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         saves trained models and the other run has none.
     """
     store, save = recorder.record.store, recorder.study.save_models
-    run, seeds = reused.known.logged, reused.work.seeds
+    run, seeds = reused.run.logged, reused.work.seeds
     files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
@@ -242,7 +243,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         files = _files_of_seeds(files, seeds)
         if files is None:
             return False
-    has_all_seeds = set(seeds) == set(reused.known.seeds)
+    has_all_seeds = set(seeds) == set(reused.run.seeds)
     keys = [key for key in run.metrics if _is_of_epochs(key, None if has_all_seeds else seeds)]
     history = store.read(
         lambda client: [
@@ -254,7 +255,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     if not has_all_seeds:
         history += _mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
-    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.known.study}
+    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study}
     recorder.start(run.run_id, reused.work, tags)
     recorder.add_points(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
@@ -326,8 +327,8 @@ def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, floa
         reused: Results to reuse.
         table: Numbers of the run's seed table.
     """
-    metrics, seeds = {**table, **reused.known.logged.metrics}, reused.work.seeds
-    share = len(seeds) / len(reused.known.seeds)
+    metrics, seeds = {**table, **reused.run.logged.metrics}, reused.work.seeds
+    share = len(seeds) / len(reused.run.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {
         key: value

@@ -23,10 +23,10 @@ from harness.store.changes import (
     Point,
     RunUpdate,
     escape_text,
-    now,
+    get_time_ms,
+    list_params,
+    make_points,
     param_text,
-    params,
-    points,
     split_tag,
 )
 from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
@@ -37,9 +37,9 @@ from harness.store.history import (
     find_study_run,
     is_finished,
     missing_metrics,
-    outranks,
     read_finished,
     read_history,
+    replaces,
     run_record,
 )
 from harness.store.lease import StudyLost, Timing

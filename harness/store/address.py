@@ -57,13 +57,13 @@ def _options_fault(uri: str) -> str | None:
     store would have two. Paths with characters that an address cannot contain (? or %40)
     are also refused.
     """
-    plain, mark, rest = uri.partition("?")
-    if "/" in rest or _PERCENT_CODE.search(plain):
+    base_uri, mark, query = uri.partition("?")
+    if "/" in query or _PERCENT_CODE.search(base_uri):
         return (
             f"{uri}: the path of an sqlite store cannot contain ? or % followed by two digits. Use "
             f"a store in another folder (MLFLOW_TRACKING_URI)"
         )
-    return f"{uri}: an sqlite store has no options. Write {plain}" if mark else None
+    return f"{uri}: an sqlite store has no options. Write {base_uri}" if mark else None
 
 
 def _is_well_formed(uri: str) -> bool:
@@ -71,15 +71,15 @@ def _is_well_formed(uri: str) -> bool:
 
     SQLAlchemy accepts a slash in a password, urllib does not. A path and file:/// have no user.
     """
-    scheme, mark, rest = uri.partition("://")
+    scheme, mark, location = uri.partition("://")
     if not mark:
         return re.match("(?s)[^/]*:.*@", uri) is None
     if ":" in scheme:  # the scheme is a user name, and :// is part of the password
         return False
     if uri.startswith("file:///"):
         return True
-    user, _, place = rest.rpartition("@")
-    match = _HOST_AND_PATH.fullmatch(place)
+    user, _, host_and_path = location.rpartition("@")
+    match = _HOST_AND_PATH.fullmatch(host_and_path)
     if match is None or re.search(r"[\s@?#]", user) or "/" in user.partition(":")[0]:
         return False
     if scheme.lower() not in ("http", "https"):
@@ -137,8 +137,8 @@ def reach_server(uri: str) -> None:
         return
     from requests.exceptions import ConnectionError as NoConnection
 
-    place = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+    endpoint = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
     try:
-        socket.create_connection(place, CONNECT_SECONDS).close()
+        socket.create_connection(endpoint, CONNECT_SECONDS).close()
     except OSError as error:
         raise NoConnection(f"no connection: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from harness.machine import environment, scratch_folder
+from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
 from harness.store.errors import StoreError, describe_cause, store_errors
@@ -55,17 +55,17 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with store_errors(uri), environment(QUIET_ENVIRONMENT):
+    with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
         base = _resolve_address(base, store)
     _require_trusted(base)
-    place = urlparse(base)
-    if place.scheme in ("", "file"):
-        yield Path(unquote(place.path)) / name
+    location = urlparse(base)
+    if location.scheme in ("", "file"):
+        yield Path(unquote(location.path)) / name
         return
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch_folder() as folder:
-        with store_errors(uri), environment(QUIET_ENVIRONMENT):
+        with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):
@@ -115,7 +115,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
     names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
-        with scratch_folder() as folder, environment(QUIET_ENVIRONMENT):
+        with scratch_folder() as folder, set_environment(QUIET_ENVIRONMENT):
             for entry in client.list_artifacts(run.run_id):
                 if entry.path in names:
                     client.download_artifacts(run.run_id, entry.path, str(folder))
@@ -162,12 +162,12 @@ class RunFiles:
     def read(self, run_id: str, name: str) -> bytes | None:
         """Return the content of a run's file, or None if it is missing or cannot be read."""
         folder = self.folders.get(run_id, "")
-        place = urlparse(folder)
-        if folder and place.scheme in ("", "file"):
-            return _from_disk(Path(unquote(place.path)) / name)
+        location = urlparse(folder)
+        if folder and location.scheme in ("", "file"):
+            return _from_disk(Path(unquote(location.path)) / name)
         # after several failures, no further requests are made
         may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
-        if place.scheme not in ARTIFACT_SCHEMES or not may_request:
+        if location.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
         content = _download(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:

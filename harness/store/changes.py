@@ -29,7 +29,7 @@ INTERRUPTED = "the study was interrupted"
 DRIVER_DIED = "its driver ended before it closed the run"
 
 
-def now() -> int:
+def get_time_ms() -> int:
     """Return the current time in milliseconds since the epoch."""
     return int(time.time() * 1000)
 
@@ -62,8 +62,8 @@ class RunUpdate:
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
         datasets: Fingerprint of each dataset by name. MLflow lists them as the run's inputs.
         state: New state of the run. None keeps the current one.
-        at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
-            the state is a final one.
+        time_ms: Time of the changes in milliseconds since the epoch. If the state is final, it is
+            the run's end time.
     """
 
     run: str
@@ -73,12 +73,12 @@ class RunUpdate:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
-    at: int = field(default_factory=now)
+    time_ms: int = field(default_factory=get_time_ms)
 
 
-def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
+def make_points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     """Return metric values as points with the current time."""
-    timestamp = now()
+    timestamp = get_time_ms()
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
@@ -112,7 +112,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif update.state:
-        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.at)
+        client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.time_ms)
 
 
 def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
@@ -160,12 +160,12 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
     Raises:
         Exception: Any error of MLflow's client.
     """
-    place = PurePosixPath(name)
-    inside = [str(place.parent)] if place.parent.name else []
+    relative_path = PurePosixPath(name)
+    folders = [str(relative_path.parent)] if relative_path.parent.name else []
     with scratch_folder() as folder:
-        path = folder / place.name
+        path = folder / relative_path.name
         path.write_bytes(content)
-        client.log_artifact(run_id, str(path), *inside)
+        client.log_artifact(run_id, str(path), *folders)
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
@@ -187,8 +187,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        same = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(run_priority(twin) > run_priority(run) for twin in same):
+        twins = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(run_priority(twin) > run_priority(run) for twin in twins):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -215,7 +215,7 @@ def split_tag(name: str, text: str) -> dict[str, str]:
     }
 
 
-def params(config: "TrialConfig") -> dict[str, str]:
+def list_params(config: "TrialConfig") -> dict[str, str]:
     """Return every dotted field of a trial as text, and the name of each method by its group."""
     texts: dict[str, str] = {}
 

@@ -21,12 +21,12 @@ class Control(NamedTuple):
     """A control: a configuration of the study with some groups of options replaced.
 
     Attributes:
-        replaced: Options of the control that replace the study's, by group.
-        unread: Groups whose options it replaces or does not use.
+        replacements: Options of the control that replace the study's, by group.
+        unused_groups: Groups whose options it replaces or does not use.
     """
 
-    replaced: Mapping[str, Mapping[str, Any]]
-    unread: tuple[str, ...]
+    replacements: Mapping[str, Mapping[str, Any]]
+    unused_groups: tuple[str, ...]
 
 
 # Controls that a method has to beat, tested in this order.
@@ -44,7 +44,7 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
         control: Name of one of COMPETING.
         assignment: Levels of factors by dotted name.
     """
-    unread = COMPETING[control].unread
+    unread = COMPETING[control].unused_groups
     return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
 
 

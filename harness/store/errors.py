@@ -115,8 +115,8 @@ def is_transient(error: BaseException, uri: str) -> bool:
     kind = re.split(r"[+:]", uri, maxsplit=1)[0]
     if kind in SERVER_SCHEMES:
         return _is_transient_status(error.get_http_status_code())  # type: ignore[no-untyped-call]
-    away: bool = error.error_code == "TEMPORARILY_UNAVAILABLE"
-    return away and (kind != "sqlite" or "locked" in str(error))
+    is_unavailable: bool = error.error_code == "TEMPORARILY_UNAVAILABLE"
+    return is_unavailable and (kind != "sqlite" or "locked" in str(error))
 
 
 def _is_transient_status(status: int) -> bool:

@@ -17,15 +17,7 @@ from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run, experiment_names, plain_run, runs_of_experiment, study_runs
-from harness.store.schema import (
-    MAX_METRIC_VALUE,
-    Cost,
-    Failure,
-    Kind,
-    State,
-    Tag,
-    seed_metric,
-)
+from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
 from harness.store.study_record import Seeds, StudyRecord
 from harness.wording import one_line
 
@@ -57,13 +49,13 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     The arguments are those of `is_finished`. A metric that is not finite counts as missing.
     """
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
-    required = [f"test/{name}" for name in protocol.required] if protocol else []
-    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
+    names = [f"test/{name}" for name in protocol.required] if protocol else []
+    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in names}
     # "not <" because a comparison with NaN is never true
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
-def outranks(state: str, previous: str) -> bool:
+def replaces(state: str, previous: str) -> bool:
     """Return True if a newer run's outcome of a seed replaces an older run's outcome.
 
     COMPLETE ranks first, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
@@ -184,7 +176,7 @@ class RunHistory:
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, RunRecord]]:
-        """Key of a configuration -> seed -> the run that counts (see `outranks`).
+        """Key of a configuration -> seed -> the run that counts (see `replaces`).
 
         Interrupted runs have no outcome and are left out.
         """
@@ -192,7 +184,7 @@ class RunHistory:
         for run in self.runs:
             for seed in run.counted_seeds:
                 of_key = rows.setdefault(run.config_key, {})
-                if seed not in of_key or outranks(run.state, of_key[seed].state):
+                if seed not in of_key or replaces(run.state, of_key[seed].state):
                     of_key[seed] = run
         return rows
 

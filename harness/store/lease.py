@@ -91,14 +91,14 @@ class LeaseOwner:
         token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process.
-        place: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
+        lock_id: ID of the driver's file lock and the host's boot (harness.machine.hold_lock).
         beat: Number of times that the owner has written the tag.
     """
 
     token: str
     host: str = ""
     pid: int = 0
-    place: str = ""
+    lock_id: str = ""
     beat: int = 0
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ class Lease:
         """
         owner = self._read()
         # This process has the file lock, so an earlier owner of the same lock is dead.
-        is_dead = owner and owner.place and owner.place == self.me.place
+        is_dead = owner and owner.lock_id and owner.lock_id == self.me.lock_id
         if owner and not is_dead and not self._is_me(owner):
             self._watch(owner)
         self._claimed = self.timing.now()
@@ -262,15 +262,15 @@ class Lease:
             timing.sleep(POLL_SECONDS)
             checked_at = timing.now()
             try:
-                current = self._read()
+                owner_now = self._read()
             except Exception:  # the server may be restarting
                 if checked_at - start >= 2 * timing.expiry:
                     raise
                 continue
-            if current is None:
+            if owner_now is None:
                 return
-            if current != owner:
-                raise StudyBusy(self.study, current)
+            if owner_now != owner:
+                raise StudyBusy(self.study, owner_now)
             if checked_at - start >= timing.expiry:
                 self.print_line(
                     f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"

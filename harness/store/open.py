@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.machine import environment, locked
+from harness.machine import hold_lock, set_environment
 from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
 from harness.store.changes import (
     MAX_TAG,
     RunUpdate,
     escape_text,
     find_runs,
-    now,
+    get_time_ms,
     run_priority,
     write_update,
 )
@@ -113,7 +113,7 @@ class Store:
         Raises:
             StoreError: The store refuses the run, or does not answer.
         """
-        start_time, key, is_repeated = now(), uuid.uuid4().hex, False
+        start_time, key, is_repeated = get_time_ms(), uuid.uuid4().hex, False
         texts = {tag: escape_text(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
@@ -186,11 +186,11 @@ def store_uri(requested: str | None) -> str:
     """
     uri = requested or default_tracking_uri()
     path = _sqlite_path(uri)
-    absolute = f"{SQLITE}{path}" if path else uri
-    fault = address_fault(uri) or address_fault(absolute)
+    resolved_uri = f"{SQLITE}{path}" if path else uri
+    fault = address_fault(uri) or address_fault(resolved_uri)
     if fault is not None:
         raise StoreError(fault)
-    return absolute
+    return resolved_uri
 
 
 def find_store(uri: str) -> Store | None:
@@ -219,12 +219,12 @@ def open_store(uri: str) -> Store:
         raise StoreError(f"{uri}: the store must be an sqlite file, got the folder {path}")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
-        stack.enter_context(environment(CLIENT_ENVIRONMENT))
+        stack.enter_context(set_environment(CLIENT_ENVIRONMENT))
         from mlflow.tracking import MlflowClient
 
         set_log_level(logging.WARNING)  # after the import, which sets MLflow's level
         if path is not None:
-            stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
+            stack.enter_context(hold_lock(f"{path.resolve()} is opened", wait=True))
             prepare_tables(uri, path)
         reach_database(uri)
         store = Store(uri, MlflowClient(tracking_uri=uri))

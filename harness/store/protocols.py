@@ -20,7 +20,7 @@ class ProtocolMetrics:
         drop: Metric -> priority. On a narrow terminal, columns with the lowest number are dropped
             first. The default metric is never dropped.
         meanings: Metric -> explanation for a table of that metric, if its heading is not enough.
-        telling: Quality measure of synthesized features that matters most under the protocol. "" if
+        key_quality: Most important quality measure of synthetic features under the protocol. "" if
             there is none.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from harness.machine import quiet
+from harness.machine import silence_loggers
 from harness.store.address import SQLITE, address_fault, reach_database, reach_server, store_fault
 from harness.store.errors import StoreError
 from harness.store.schema import MAX_STUDIES, Kind, Tag
@@ -216,13 +216,13 @@ def require_store(uri: str) -> str:
 
 def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
     """Return the message for an unknown study. It lists the studies that exist."""
-    listed = sorted(existing for existing in names if existing != "Default")
-    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(listed) or 'none'})"
+    studies = sorted(existing for existing in names if existing != "Default")
+    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(studies) or 'none'})"
 
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:
     """Return a context that suppresses the notices of MLflow and alembic."""
-    return quiet("mlflow", "alembic", level=logging.ERROR)
+    return silence_loggers("mlflow", "alembic", level=logging.ERROR)
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:

@@ -29,15 +29,15 @@ def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
     return frozenset({*tested, f"selection/{objective}"})
 
 
-def is_metric(key: str, shown: frozenset[str]) -> bool:
+def is_metric(key: str, shown_names: frozenset[str]) -> bool:
     """Return True if a final number is a metric of its run, False if only the table has it.
 
     Args:
         key: Key of the metric.
-        shown: See `shown_metrics`.
+        shown_names: See `shown_metrics`.
     """
     split = split_seed(key)
-    return split is None or split[1] in shown
+    return split is None or split[1] in shown_names
 
 
 def seed_table(numbers: Mapping[str, float]) -> bytes:
@@ -112,5 +112,5 @@ def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:
         return {}
-    shown = shown_metrics(protocol)
-    return {key: value for key, value in table.items() if not is_metric(key, shown)}
+    shown_names = shown_metrics(protocol)
+    return {key: value for key, value in table.items() if not is_metric(key, shown_names)}

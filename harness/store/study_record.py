@@ -144,6 +144,6 @@ def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: 
         return TypeAdapter(kind).validate_json(joined_tag(tags, tag, default), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        fault = f"{place}: {first['msg']}" if place else first["msg"]
+        field_path = ".".join(map(str, first["loc"]))
+        fault = f"{field_path}: {first['msg']}" if field_path else first["msg"]
         raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import tenacity
 
-from harness.machine import environment, locked
+from harness.machine import hold_lock, set_environment
 from harness.store.changes import DRIVER_DIED, close_dead_runs
 from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, store_errors
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
@@ -121,19 +121,19 @@ def locked_study(
         StoreAway: The store did not answer for `timeout` seconds.
         StoreError: The store cannot be used.
     """
-    with environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
-        with locked(uri, wait=True):
+    with set_environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
+        with hold_lock(uri, wait=True):
             store = open_store(uri)
             experiment_id = store.create_experiment(name)
         try:
-            place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
+            lock_id = stack.enter_context(hold_lock(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             owner = store.read(lambda client: read_owner(client, experiment_id))
             is_local = owner is not None and owner.host == socket.gethostname()
             raise StudyBusy(
                 name, owner if is_local else "another process of this machine"
             ) from error
-        me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
+        me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
         with store_errors(uri):

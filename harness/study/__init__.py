@@ -4,6 +4,6 @@ Responsible for the order of the steps, for signals, and for a consistent store 
 The Python API and the command line call these functions.
 """
 
-from harness.study.features import prefetch
+from harness.study.features import prefetch_features
 from harness.study.run import run_study
 from harness.study.state import load_plugins_and_study, plan_study

@@ -7,8 +7,8 @@ from typing import Any, Final
 from harness.config import StudyConfig
 from harness.messages import Need
 from harness.planning import Fingerprints, Plan
-from harness.resources import machine_resources, resolved_resources
-from harness.study.features import needed_features, studied_classes
+from harness.resources import machine_resources, resolve_resources
+from harness.study.features import collect_needs, list_studied_labels
 from harness.wording import duration, one_line
 
 TIMED_VIEWS: Final = 32
@@ -24,9 +24,9 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
         fingerprints: Source of the datasets and the method.
     """
     method, lines = fingerprints.method, list[str]()
-    on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
+    on_gpus = bool(resolve_resources(study.resources, machine_resources()).gpus)
     clips: dict[str, Any] = {}
-    for need, configs in needed_features(study, plan).items():
+    for need, configs in collect_needs(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
         images = fingerprints.load_dataset(need.dataset)
         try:
@@ -35,7 +35,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
             clip = clips[need.backbone]
             clip.image_precision = need.image_precision
             clip.image_device = method.accelerator if on_gpus else "cpu"
-            classes = studied_classes(configs, images)
+            classes = list_studied_labels(configs, images)
             missing = _missing(clip, need, images, classes, fingerprints)
             if missing:
                 time_text = _time_text(clip, need, images, missing, on_gpus=on_gpus)

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import Factor, Resources, StudyConfig, assignments, levels, load_study, resolve
+from harness.config import (
+    Factor,
+    Resources,
+    StudyConfig,
+    iter_assignments,
+    list_levels,
+    load_study,
+    resolve,
+)
 from harness.device import why_no_gpu
-from harness.messages import Need, needs_of
+from harness.messages import Need, list_needs
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
-from harness.resources import machine_resources, resolved_resources
+from harness.resources import machine_resources, resolve_resources
 from harness.wording import count
 from ship.plugins import plugin_identities, require_plugins
 from ship.subsets import studied_labels
@@ -32,7 +40,7 @@ CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
 NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
 
 
-def fingerprints_of(
+def make_fingerprints(
     study: StudyConfig,
     method: MethodFunctions | None,
     data_root: Path | str | None,
@@ -47,7 +55,9 @@ def fingerprints_of(
         cache_dir: Cache folder. Defaults to the one of `cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
-    return Fingerprints(method or MethodFunctions(), root, cache_folder(cache_dir), study.reading)
+    return Fingerprints(
+        method or MethodFunctions(), root, cache_folder(cache_dir), study.folder_options
+    )
 
 
 def cache_folder(requested: Path | str | None) -> Path:
@@ -63,7 +73,7 @@ def cache_folder(requested: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed_features(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
+def collect_needs(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
     """Collect the feature sets that the plan's work and any proposal may read.
 
     Args:
@@ -72,8 +82,8 @@ def needed_features(study: StudyConfig, plan: Plan | None = None) -> NeededFeatu
     """
     configs_by_need: dict[Need, dict[object, TrialConfig]] = {}
     unrestricted: set[Need] = set()
-    for config in configs_of(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
-        for index, need in enumerate(needs_of(config)):
+    for config in iter_planned_configs(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
+        for index, need in enumerate(list_needs(config)):
             limits = configs_by_need.setdefault(need, {})
             limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
             if index or config.max_classes is None:  # targets are tested on all of their classes
@@ -84,7 +94,9 @@ def needed_features(study: StudyConfig, plan: Plan | None = None) -> NeededFeatu
     }
 
 
-def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> Iterator[TrialConfig]:
+def iter_planned_configs(
+    study: StudyConfig, plan: Plan | None, keys: Sequence[str]
+) -> Iterator[TrialConfig]:
     """Yield the configs of the trials that a plan may run.
 
     Args:
@@ -95,10 +107,10 @@ def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> It
     if plan is not None:
         yield from (work.configuration.trial for work in plan.work)
     if plan is None or plan.proposals:
-        yield from configs_in(study, keys)
+        yield from iter_space_configs(study, keys)
 
 
-def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
+def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
     """Yield configs of a study's space, one for each combination of the values of `keys`.
 
     A factor that is inactive in a configuration has the value of the study's constant.
@@ -107,14 +119,14 @@ def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
         if name in varied:  # every value of an integer range, both ends of a real one
-            return list(levels(study, name) or factor.drawn() or factor.bounds)
+            return list(list_levels(study, name) or factor.drawn() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
-    for assignment in assignments(study.space, relevant_levels):
+    for assignment in iter_assignments(study.space, relevant_levels):
         yield resolve(study, assignment)
 
 
-def studied_classes(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
+def list_studied_labels(configs: Sequence[TrialConfig], images: Any) -> list[int] | None:
     """Return the labels of the classes that trials study, or None for all classes.
 
     Args:
@@ -157,7 +169,7 @@ def prepare_features(
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.load_dataset(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
-                classes = studied_classes(needs[need], images)
+                classes = list_studied_labels(needs[need], images)
                 features[need] = method.extract(
                     clip, images, need.views, cache, report, need.splits, encode, classes
                 )
@@ -178,7 +190,7 @@ def open_encoder(
         method: Method that loads the backbone.
         verbose: Whether Ray prints its messages.
     """
-    actor = resolved_resources(study.resources, machine_resources())
+    actor = resolve_resources(study.resources, machine_resources())
     if not actor.gpus:
         return nullcontext()
     from harness.ray import ClusterEncoder, ray_session
@@ -193,11 +205,11 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
     Raises:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
-    for config in configs_of(study, plan, ("generator", "finetuner")):
+    for config in iter_planned_configs(study, plan, ("generator", "finetuner")):
         require_plugins(plugin_identities(config.generator.name, config.finetuner.name))
 
 
-def prefetch(
+def prefetch_features(
     space: str,
     overrides: Sequence[str],
     data_root: Path | None,
@@ -230,9 +242,9 @@ def prefetch(
     study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
     print_line, fingerprints = (
         line_printer(console),
-        fingerprints_of(study, None, data_root, cache_dir),
+        make_fingerprints(study, None, data_root, cache_dir),
     )
-    needs = needed_features(study)
+    needs = collect_needs(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
         print_line(f"weights of {name}: available")
@@ -259,13 +271,13 @@ def fetch_features(
     """
     print_line, reason = line_printer(console), why_no_gpu()
     if reason is not None:
-        if resolved_resources(study.resources, machine_resources()).gpus:
+        if resolve_resources(study.resources, machine_resources()).gpus:
             why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
             print_line(
                 f"{why}: features are extracted on the CPU. Trials with GPUs extract them again"
             )
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
-    needs = needed_features(study)
+    needs = collect_needs(study)
     with open_encoder(study, fingerprints.method, verbose=verbose) as encode:
         prepare_features(needs, fingerprints, console, encode)
     print_line(f"{count(len(needs), 'feature set')} in {fingerprints.cache_dir}")

@@ -12,15 +12,15 @@ from rich.console import Console
 from harness import planning, resources, store
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
-from harness.errors import ConfigError, UserError, address_fault
-from harness.machine import environment, remove_stale_folders
+from harness.errors import ConfigError, UserError, ray_address_fault
+from harness.machine import remove_stale_folders, set_environment
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
 from harness.recording import StudyRun, TrialRecorder, describe_runs, record_reused
 from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
-from harness.study.features import fingerprints_of
+from harness.study.features import make_fingerprints
 from harness.study.interrupts import Interrupts
 from harness.study.state import StudyState, load_plugins_and_study, read_state, source_name
 from harness.study.trials import Options, TrialRunner
@@ -100,7 +100,7 @@ def run_study(
         (True, 9)
     """
     address = None if address in ("", "local") else address
-    if address is not None and (fault := address_fault(address)):
+    if address is not None and (fault := ray_address_fault(address)):
         raise ConfigError([fault])
     if address is not None and in_process:
         raise ConfigError(["in_process cannot be combined with address"])
@@ -108,11 +108,11 @@ def run_study(
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
-    prints = fingerprints_of(study, method, data_root, cache_dir)
+    hashes = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
-    retry_before = store.now() if retry_non_finite else 0
+    retry_before = store.get_time_ms() if retry_non_finite else 0
     options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
-    checkpoints = storage_uri(storage, prints.cache_dir)
+    checkpoints = storage_uri(storage, hashes.cache_dir)
     remove_stale_folders()
 
     with (
@@ -129,8 +129,8 @@ def run_study(
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        place = study_storage(checkpoints, study_store)
-        runner = StudyRunner(study, study_store, prints, place, options, interrupts)
+        storage_root = study_storage(checkpoints, study_store)
+        runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal at the end of the sweep was only recorded
             outcome = replace(outcome, interrupted=True)
@@ -242,7 +242,7 @@ class StudyRunner:
             tracking_uri=self.store.uri,
             final=plan.finished,
             failed_seeds=sum(len(row.failed) for row in plan.rows),
-            partly=sum(bool(row.reason and row.done) for row in plan.rows),
+            n_partial=sum(bool(row.reason and row.done) for row in plan.rows),
             history=state.history,
         )
 
@@ -318,7 +318,7 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
     requests may be repeated, and no trial waits for them.
     """
     try:
-        with environment(REPORT_ENVIRONMENT, over=True):
+        with set_environment(REPORT_ENVIRONMENT, override=True):
             publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
                 show_report(runner.store, runner.record.run_id, publication)

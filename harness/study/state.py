@@ -11,17 +11,10 @@ from harness.config import StudyConfig, load_plugins, load_study, require_list
 from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
-from harness.resources import machine_resources, resolved_resources
-from harness.store import (
-    RunHistory,
-    RunRecord,
-    Store,
-    StudyStore,
-    control_levels,
-    param_text,
-)
+from harness.resources import machine_resources, resolve_resources
+from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, param_text
 from harness.study.extraction import extraction_lines
-from harness.study.features import configs_of, fingerprints_of
+from harness.study.features import iter_planned_configs, make_fingerprints
 from harness.study.gpu_cost import gpu_cost_lines
 from harness.study_files import file_label
 from harness.wording import count
@@ -166,15 +159,15 @@ def plan_study(
     """
     study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
-    prints = fingerprints_of(study, method, data_root, cache_dir)
-    retry_before = store.now() if retry_non_finite else 0
-    state = read_state(study, prints, store.find_store(uri), retry_before)
+    fingerprints = make_fingerprints(study, method, data_root, cache_dir)
+    retry_before = store.get_time_ms() if retry_non_finite else 0
+    state = read_state(study, fingerprints, store.find_store(uri), retry_before)
     notes = state.changes().notes(source_name(study)) + failed_lines(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
         history, plan = planning.plan_after_reuse(
-            study, state.history, reused, prints, retry_before
+            study, state.history, reused, fingerprints, retry_before
         )
         state = replace(state, history=history, plan=plan)
         notes += planning.reuse_lines(reused)
@@ -186,20 +179,20 @@ def plan_study(
             "controls at the levels of the best configuration will run after the last proposal"
         )
     if details and not plan.finished:
-        notes += extraction_lines(study, plan, prints)
+        notes += extraction_lines(study, plan, fingerprints)
         notes += cost_lines(study, plan)
-        notes += prompt_lines(study, plan, prints)
+        notes += prompt_lines(study, plan, fingerprints)
         plan = _add_estimate(state, finished_runs)
         if plan.estimate is None:
-            notes += gpu_cost_lines(plan, prints)
+            notes += gpu_cost_lines(plan, fingerprints)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 
 def failed_lines(state: StudyState) -> list[str]:
     """Return the lines of a dry run about seeds that failed with a non-finite number."""
     rows, history = state.plan.rows, state.history
-    lost = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
-    seeds, configurations = sum(map(len, lost)), sum(map(bool, lost))
+    seeds_by_row = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
+    seeds, configurations = sum(map(len, seeds_by_row)), sum(map(bool, seeds_by_row))
     if not seeds:
         return []
     failed = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed"
@@ -216,11 +209,11 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
     """
     study, plan = state.study, state.plan
     history = state.history
-    resources = resolved_resources(study.resources, machine_resources())
-    resolved = study.model_copy(update={"resources": resources})
+    resources = resolve_resources(study.resources, machine_resources())
+    resolved_study = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
     runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]
-    return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
+    return replace(plan, estimate=planning.estimate_time(resolved_study, plan, runs))
 
 
 def defaults_line(study: StudyConfig) -> str:
@@ -239,7 +232,7 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     """
     backbones = dict.fromkeys(
         config.backbone
-        for config in configs_of(study, plan, _PROMPT_KEYS)
+        for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
     return [
@@ -250,21 +243,21 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     ]
 
 
-def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:
+def prompt_lines(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
     """Return lines with three prompts of each training and target dataset, as CLIP reads them.
 
     There is one line per backbone, dataset and set of templates, and none for fine-tuners that do
     not read templates.
     """
     combinations = dict.fromkeys(
-        (config.backbone, name, config.templates_for(name, prints.load_dataset(name).template))
-        for config in configs_of(study, plan, _PROMPT_KEYS)
-        if not config.finetuner.unread_reason("templates")
+        (config.backbone, name, config.templates_for(name, hashes.load_dataset(name).template))
+        for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
+        if not config.finetuner.explain_unused("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
-        class_names = prints.load_dataset(name).class_names
+        class_names = hashes.load_dataset(name).class_names
         # the templates are used in turn
         pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]

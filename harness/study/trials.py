@@ -12,7 +12,7 @@ from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
 from harness.recording import StudyRun, TrialRecorder
-from harness.study.features import check_plugins, needed_features, open_encoder, prepare_features
+from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
 
@@ -66,7 +66,7 @@ class TrialRunner:
     interrupts: Interrupts
 
     def __post_init__(self) -> None:
-        self._study, self._prints = self.state.study, self.state.fingerprints
+        self._study, self._fingerprints = self.state.study, self.state.fingerprints
 
     def run(self) -> None:
         """Run the plan in this process, on this machine, or on a running cluster."""
@@ -91,7 +91,7 @@ class TrialRunner:
         """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
-        with open_encoder(study, self._prints.method, verbose=verbose) as encode:
+        with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
         from harness.tuning import array_bytes
@@ -106,19 +106,19 @@ class TrialRunner:
         """Run the extraction and the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
-        study, method = self._study, self._prints.method
+        study, method = self._study, self._fingerprints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
-            available = cluster_resources()
-            resources.check_capacity(study.resources, available)
-            self._warn(resources.idle_gpus(study.resources, available, study.max_concurrent_trials))
-            actor = resources.resolved_resources(study.resources, available)
+            cluster = cluster_resources()
+            resources.check_capacity(study.resources, cluster)
+            self._warn(resources.idle_gpus(study.resources, cluster, study.max_concurrent_trials))
+            actor = resources.resolve_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
             self._run_distributed(features, owns_session)
 
     def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
-        needs = needed_features(self._study, self.state.plan)
-        return prepare_features(needs, self._prints, self.options.console, encode)
+        needs = collect_needs(self._study, self.state.plan)
+        return prepare_features(needs, self._fingerprints, self.options.console, encode)
 
     def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""
@@ -141,12 +141,12 @@ class TrialRunner:
 
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
-        available = resources.machine_resources() if in_process else cluster_resources()
+        total_resources = resources.machine_resources() if in_process else cluster_resources()
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
-        per_trial = resources.resolved_resources(study.resources, available)
-        resolved = study.model_copy(update={"resources": per_trial})
-        free_slots = resources.slots(per_trial, available, max_trials)
+        per_trial = resources.resolve_resources(study.resources, total_resources)
+        resolved_study = study.model_copy(update={"resources": per_trial})
+        free_slots = resources.count_slots(per_trial, total_resources, max_trials)
         trials = planning.divide_work(study, plan.work, history, free_slots)
 
         def max_concurrent() -> int:
@@ -157,17 +157,17 @@ class TrialRunner:
             """
             if owns_session and self.options.address is None:
                 return free_slots
-            return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
+            return resources.count_slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
-        maker = planning.ConfigurationMaker(study, self._prints)
+        maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
         n_trials = len(trials) + plan.proposals
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
-            TrialRecorder(self.record, resolved, self._prints),
+            TrialRecorder(self.record, resolved_study, self._fingerprints),
             view,
-            resolved,
+            resolved_study,
             check_interrupt=lambda: self._check(
                 KeyboardInterrupt if owns_session else SweepStopped
             ),
@@ -178,7 +178,7 @@ class TrialRunner:
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        arguments = tuning.worker_arguments(resolved, self._prints.method, storage)
+        arguments = tuning.worker_arguments(resolved_study, self._fingerprints.method, storage)
         with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)

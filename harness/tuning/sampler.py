@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from harness.config import StudyConfig, belongs, optuna_params, suggest
-from harness.machine import quiet
+from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
 
@@ -36,23 +36,23 @@ class Sampler:
     def __init__(
         self,
         study: StudyConfig,
-        known: Sequence[tuple[Configuration, Outcome]],
+        outcomes: Sequence[tuple[Configuration, Outcome]],
         make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
         """Rebuild Optuna's study.
 
         Args:
             study: Study whose sampler is not grid.
-            known: Configurations that have ended, with their outcomes.
+            outcomes: Configurations that have ended, with their outcomes.
             make: Function that resolves an assignment (dotted name -> value) to its configuration.
         """
         self._study = study
         self._make = make
-        with quiet("optuna"):
+        with silence_loggers("optuna"):
             self.optuna_study = optuna.create_study(
-                direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(known))
+                direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(outcomes))
             )
-        for configuration, outcome in known:
+        for configuration, outcome in outcomes:
             self.tell(configuration, outcome)
 
     def propose(
@@ -102,12 +102,13 @@ class Sampler:
             self.optuna_study.tell(proposed, value, state=state)
             return
         if belongs(self._study, proposed.assignment):
-            drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
-            suggest(drawn, self._study)
-            trial = optuna.trial.create_trial(
-                state=state, value=value, params=drawn.params, distributions=drawn.distributions
+            trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
+            suggest(trial, self._study)
+            self.optuna_study.add_trial(
+                optuna.trial.create_trial(
+                    state=state, value=value, params=trial.params, distributions=trial.distributions
+                )
             )
-            self.optuna_study.add_trial(trial)
 
     def _ask(self) -> tuple[optuna.Trial, Configuration]:
         trial = self.optuna_study.ask()
@@ -137,7 +138,7 @@ class GaussianProcessSampler(Sampler):
             kind = "gp" if len(repeats) < MAX_GP_REPEATS else "random"
             sampler = _optuna_sampler(self._study, kind, n_known, len(repeats))
             self.optuna_study.sampler = sampler
-            with quiet("optuna"):  # without greenlet its process warns that it is slower
+            with silence_loggers("optuna"):  # without greenlet its process warns that it is slower
                 trial, configuration = self._ask()
             if is_new(configuration):
                 proposal = trial, configuration
@@ -159,13 +160,13 @@ class GaussianProcessSampler(Sampler):
 
 def make_sampler(
     study: StudyConfig,
-    known: Sequence[tuple[Configuration, Outcome]],
+    outcomes: Sequence[tuple[Configuration, Outcome]],
     make: Callable[[Mapping[str, Any]], Configuration],
 ) -> Sampler | None:
     """Return the sampler of a study, with the arguments of `Sampler`. None if it is a grid."""
     if study.sampler == "grid":
         return None
-    return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, known, make)
+    return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, outcomes, make)
 
 
 def _optuna_sampler(study: StudyConfig, kind: str, *position: int) -> optuna.samplers.BaseSampler:

@@ -109,24 +109,24 @@ class StudySearcher(Searcher):
         self._enqueue(map(Attempt, plan.work if trials is None else trials))
         self._proposals_left = plan.proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
-        self._spare = iter(enumerate_configurations(make) if plan.proposals else ())
+        self._unproposed = iter(enumerate_configurations(make) if plan.proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := history.state(key):
                 values, failed_seeds = history.objectives(key), history.non_finite(key)
                 self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
-        ended = [
+        outcomes = [
             (configuration, self._outcomes[configuration.key])
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = make_sampler(study, ended, make)
+        self.sampler = make_sampler(study, outcomes, make)
         for attempts in self._attempts_of.values():
             configuration = attempts[0].work.configuration
             if self.sampler is not None and not configuration.control:
-                proposed = self.sampler.start(configuration)
+                optuna_trial = self.sampler.start(configuration)
                 for attempt in attempts:
-                    attempt.proposed = proposed
+                    attempt.proposed = optuna_trial
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
@@ -171,7 +171,7 @@ class StudySearcher(Searcher):
                 limit = self._seeds_that_fit.get(memory_class, n_seeds)
                 self._seeds_that_fit[memory_class] = min(limit, n_seeds)
         # seeds may be in several attempts; the outcome is known when the last one has ended
-        elif all(other.state is not State.RUNNING for other in attempts):
+        elif all(sibling.state is not State.RUNNING for sibling in attempts):
             outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
             if self.sampler is not None and not configuration.control:
                 self.sampler.tell(attempt.proposed or configuration, outcome)
@@ -209,7 +209,7 @@ class StudySearcher(Searcher):
         if proposal := sampler.propose(self._is_new, self._outcomes):
             trial, configuration = proposal
             return Attempt(Work(configuration, self._study.seeds), trial)
-        new = filter(self._is_new, self._spare)
+        new = filter(self._is_new, self._unproposed)
         return next(
             (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None
         )

@@ -18,7 +18,7 @@ from harness.errors import ClusterError
 from harness.machine import scratch_folder
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import MethodFunctions
-from harness.ray import error_text, parse_death, report_memory_kills_as_deaths
+from harness.ray import parse_death, read_error_file, report_memory_kills_as_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
@@ -69,7 +69,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Record the cause of a worker's death, for the searcher and the callbacks called later."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or parse_death(error_text(trial))
+        attempt.death = attempt.death or parse_death(read_error_file(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether a trial continues after its newest evaluation.
@@ -190,7 +190,7 @@ def worker_arguments(
     """
     run_trial: Callable[..., Any] = method.run_trial
     return {
-        "run_trial": partial(run_trial, keep=True) if study.save_models else run_trial,
+        "run_trial": partial(run_trial, save_models=True) if study.save_models else run_trial,
         "load_backbone": method.load_backbone,
         "threads": study.resources.threads,
         "device": method.accelerator if study.resources.gpus else "cpu",

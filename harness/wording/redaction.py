@@ -38,13 +38,13 @@ def redacted(text: str, *addresses: str) -> str:
         for secret in _secrets(address)
         for spelling in _spellings(secret)
     }
-    shown = _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
+    masked_text = _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
     for spelling in sorted(spellings, key=len, reverse=True):
         pattern = re.escape(spelling)
         if len(spelling) < _SHORT:
             pattern = rf"(?<!\w){pattern}(?!\w)"
-        shown = re.sub(pattern, _MASK, shown)
-    return shown
+        masked_text = re.sub(pattern, _MASK, masked_text)
+    return masked_text
 
 
 def _secrets(text: str) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _secrets(text: str) -> Iterator[str]:
 
 def _spellings(secret: str) -> Iterator[str]:
     """Yield the forms of a secret in errors: unchanged, decoded, encoded, and as Python's repr."""
-    plain = unquote(secret)
-    for spelling in (secret, plain, quote(plain, safe=""), repr(plain)[1:-1]):
+    decoded = unquote(secret)
+    for spelling in (secret, decoded, quote(decoded, safe=""), repr(decoded)[1:-1]):
         if spelling.strip("*"):  # otherwise it is masked already
             yield spelling

@@ -69,9 +69,9 @@ def show(value: Any, width: int = 60) -> str:
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """Return the choice that is most similar to a word, or None if none is similar."""
-    lowered = {choice.lower(): choice for choice in choices}
-    matches = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[matches[0]] if matches else None
+    choice_of = {choice.lower(): choice for choice in choices}
+    matches = difflib.get_close_matches(word.lower(), list(choice_of), n=1, cutoff=0.6)
+    return choice_of[matches[0]] if matches else None
 
 
 def one_line(error: BaseException) -> str:

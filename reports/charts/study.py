@@ -182,7 +182,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             "tooltip": vega.tooltip({"label": "configuration", "x*": short, "y*": head}, 3),
         }
         caption = (
-            f"Each point is a configuration with synthesized features: test {head} against {short},"
+            f"Each point is a configuration with synthetic features: test {head} against {short},"
             " means over seeds. An association need not be causal." + some
         )
         place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {short}"

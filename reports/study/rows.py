@@ -23,7 +23,7 @@ from harness.store import (
     StoreError,
     Tag,
     missing_metrics,
-    outranks,
+    replaces,
     run_record,
     split_seed,
 )
@@ -133,7 +133,7 @@ def wanted_rows(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the row of every planned (configuration, seed), and the number of other finished rows.
 
-    Among several runs, the row is of the one that counts (see harness.store.outranks). Without a
+    Among several runs, the row is of the one that counts (see harness.store.replaces). Without a
     run, it is in state MISSING.
 
     Args:
@@ -155,7 +155,7 @@ def wanted_rows(
             stale.add(place)
         elif previous == state == COMPLETE:
             twice.add(place)
-        elif previous == MISSING or (previous and outranks(state, previous)):
+        elif previous == MISSING or (previous and replaces(state, previous)):
             kept[place] = row
     if twice:
         warnings.append(f"{len(twice)} (configuration, seed) finished more than once: first kept")

@@ -189,14 +189,14 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
     ]
     note = (
-        "computed for each seed separately, over its configurations with synthesized features. ρ:"
+        "computed for each seed separately, over its configurations with synthetic features. ρ:"
         f" Spearman correlation of the measure with {head}; {head} per SD: slope of {head} on the"
         " measure, in points per standard deviation of the measure between configurations. Both:"
         " mean over seeds with its 95% t-interval. p: t-test of the slope, Holm-corrected over the"
         " measures. Other configurations may behave differently, and an association need not be"
         " causal"
     )
-    title = f"{head} against the quality of synthesized features"
+    title = f"{head} against the quality of synthetic features"
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
 
 

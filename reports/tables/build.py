@@ -56,7 +56,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     - A sampled study, or a range: the best configurations, then rank associations.
     - A grid over datasets: a row per method with its average, then a table per dataset.
 
-    The last tables show what selection chose, the quality of synthesized features, and the
+    The last tables show what selection chose, the quality of synthetic features, and the
     association of the metric with that quality.
 
     Args:

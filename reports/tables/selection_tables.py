@@ -150,11 +150,11 @@ def quality_tables(study: Study) -> list[Table]:
         key = hidden[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
-        "n: finished seeds with synthesized features. datasets: number in a row's average",
+        "n: finished seeds with synthetic features. datasets: number in a row's average",
         "; ".join(measure.meaning for measure in shown if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test images"
-    title = f"quality of synthesized features ({kind})"
+    title = f"quality of synthetic features ({kind})"
     return [group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 

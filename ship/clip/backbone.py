@@ -17,7 +17,7 @@ from ship.architectures import ImagePrecision, Precision, find_config, padding_i
 from ship.clip.bidirectional import BidirectionalTower
 from ship.clip.causal import CausalTower
 from ship.clip.text import TextTower, text_module
-from ship.clip.weights import check_backbone_name, fingerprint, load_model
+from ship.clip.weights import check_backbone_name, hash_model, load_model
 
 
 class FrozenCLIP:
@@ -66,11 +66,11 @@ class FrozenCLIP:
         model = model.eval().requires_grad_(False)
         config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
         # before the weights are on the device, from which they would be copied back
-        self.fingerprint = fingerprint(model, config, read_with)
+        self.fingerprint = hash_model(model, config, read_with)
         self._model: Any = model.to(device)
         # fp32 and tf32 leave the weights unchanged
-        reduced = torch.bfloat16 if precision == "bf16" else None
-        self.text = build_tower(self._model, tokenizer, reduced)
+        text_dtype = torch.bfloat16 if precision == "bf16" else None
+        self.text = build_tower(self._model, tokenizer, text_dtype)
         self.text_width, self.context_length = self.text.width, self.text.context_length
         self.name = name
         self.device = torch.device(device)
@@ -130,17 +130,17 @@ class FrozenCLIP:
 
         It has the precision and the kind of device, since features of a CPU and a GPU differ.
         """
-        reduced: dict[str, str] = {}
+        options: dict[str, str] = {}
         if self.image_precision != "fp32":
-            reduced["precision"] = self.image_precision
+            options["precision"] = self.image_precision
         if self.image_device != "cpu":
-            reduced["device"] = self.image_device
-        return json.dumps({**self._settings, **reduced}, sort_keys=True, default=str)
+            options["device"] = self.image_device
+        return json.dumps({**self._settings, **options}, sort_keys=True, default=str)
 
     @property
     def text_tokens(self) -> int:
-        """Number of token positions that have passed through the text layers so far."""
-        return self.text.passed // self.text.depth
+        """Number of token positions processed by the text layers so far."""
+        return self.text.n_tokens // self.text.depth
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -167,8 +167,8 @@ class FrozenCLIP:
         Args:
             images: Results of `preprocess`, stacked, on any device.
         """
-        kind, reduced = self.device.type, self.image_precision == "bf16"
-        with torch.autocast(kind, torch.bfloat16) if reduced else without_tf32():
+        kind, is_bf16 = self.device.type, self.image_precision == "bf16"
+        with torch.autocast(kind, torch.bfloat16) if is_bf16 else without_tf32():
             features: Tensor = self._model.encode_image(images.to(self.device))
         return F.normalize(features.float(), dim=-1)
 

@@ -92,16 +92,16 @@ class BidirectionalTower(TextTower):
             hidden = self._apply_blocks(self._blocks[:depth], hidden, None)
             start = end - tokens.shape[1]
             hidden = torch.cat([hidden[:, :start], self._enter(tokens), hidden[:, end:]], dim=1)
-        places = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
+        positions = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
         blocks = self._blocks if tokens is None else self._blocks[depth:]
-        return self._features(self._run(blocks, hidden, places.unsqueeze(1), None)[:, 0])
+        return self._features(self._run(blocks, hidden, positions.unsqueeze(1), None)[:, 0])
 
     def _pad_prompts(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return prompts with padding after EOT, up to the full context length."""
         n, t = prompts.shape[:2]
-        ended = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
-        padded = torch.where(ended.unsqueeze(-1), self._pad, prompts)
-        return torch.cat([padded, self._pad.expand(n, self.context_length - t, -1)], dim=1)
+        is_padding = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
+        embeddings = torch.where(is_padding.unsqueeze(-1), self._pad, prompts)
+        return torch.cat([embeddings, self._pad.expand(n, self.context_length - t, -1)], dim=1)
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:

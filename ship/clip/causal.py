@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.packing import Packing, pack, source_places
+from ship.clip.packing import Packing, pack, source_positions
 from ship.clip.text import Block, TextTower, finish_block, project_heads
 
 # Fewer prompts than this are not worth a separate batch: they join the next longer ones.
@@ -44,7 +44,7 @@ class CausalTower(TextTower):
         # Cached because every step needs the same ones: a recorded step must not copy from the
         # host. The caches do not refer to the tower, so that its memory can be freed.
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
-        self._places = lru_cache(64)(partial(source_places, self._packing))
+        self._places = lru_cache(64)(partial(source_positions, self._packing))
         self._causal = lru_cache(64)(partial(_mask_without_sot, self._dtype))
         self._blocks_with_sot = [] if sot is None else self._cache_sot(sot)
 
@@ -82,10 +82,10 @@ class CausalTower(TextTower):
             # the rest of the context is still shared: it attends neither to tokens nor to names
             m = tokens.shape[2]
             source = torch.cat([self._enter(tokens).flatten(1, 2), hidden.flatten(1, 2)], dim=1)
-            places = self._places(p, tuple(lengths), m)
+            positions = self._places(p, tuple(lengths), m)
             # the gradient of index_select is a single operation
-            names = source.index_select(1, places.flatten()).unflatten(1, places.shape)
-            contexts = hidden[:, :1, : p - m].expand(-1, len(places), -1, -1)
+            names = source.index_select(1, positions.flatten()).unflatten(1, positions.shape)
+            contexts = hidden[:, :1, : p - m].expand(-1, len(positions), -1, -1)
             hidden = torch.cat([contexts, names], dim=2)
             packing = self._packing(p - m, tuple(m + length for length in lengths))
         ends, mask = packing.ends.repeat(n, 1), _repeat_mask(packing, hidden)
@@ -101,8 +101,8 @@ class CausalTower(TextTower):
         """Return the same features, computed with constant keys and values of SOT."""
         t = prompts.shape[1]
         hidden = self._enter(prompts[:, 1:] + self._positions[1:t])
-        places = (eot - 1).unsqueeze(1)
-        outputs = self._run(self._blocks_with_sot, hidden, places, self._causal(t))
+        positions = (eot - 1).unsqueeze(1)
+        outputs = self._run(self._blocks_with_sot, hidden, positions, self._causal(t))
         return self._features(outputs[:, 0])
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from ship.architectures import architectures, split_name
-from ship.hub import first_line
+from ship.hub import summarize_error
 
 Shapes = Mapping[str, Size]
 
@@ -43,7 +43,7 @@ def loading_fault(name: str, why: Exception) -> str:
 
     architecture, path = split_name(name)
     if path in list_pretrained_tags_by_model(architecture) or not Path(path).is_file():
-        reason = first_line(why)
+        reason = summarize_error(why)
         if reason.startswith("Failed to download"):
             reason += f" (without a network, use a file instead of the tag: {architecture}:FILE)"
         return reason
@@ -56,7 +56,7 @@ def loading_fault(name: str, why: Exception) -> str:
         return f"{path} {_unreadable(path, error)}. {advice}"
     expected = _shapes(architecture)
     if shapes == expected:
-        return first_line(why)
+        return summarize_error(why)
     if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
         return f"{path} has the weights of another architecture. Use {' or '.join(fitting)}"
     return f"{path} does not fit {architecture}: {_difference(shapes, expected)}. {advice}"
@@ -66,10 +66,10 @@ def _unreadable(path: str, error: Exception) -> str:
     """Return the fault of a file that cannot be read as a checkpoint."""
     with Path(path).open("rb") as file:
         head = file.read(512)  # enough to distinguish text from a checkpoint
-    printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
+    is_text = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
     faults = {
         "is empty": not head,
-        "is text, not a checkpoint": printed,
+        "is text, not a checkpoint": is_text,
         "is truncated or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
         # the loaded object has no items, or its items have no shape
         "does not map names to weights": isinstance(error, AttributeError),
@@ -85,10 +85,10 @@ def _unreadable(path: str, error: Exception) -> str:
 def _difference(actual: Shapes, expected: Shapes) -> str:
     """Describe how a file's weights differ from those of an architecture, with one example each."""
     lacking = [key for key in expected if key not in actual]
-    more = [key for key in actual if key not in expected]
+    unknown_keys = [key for key in actual if key not in expected]
     odd = [key for key in actual if key in expected and actual[key] != expected[key]]
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
-    parts += [f"{len(more)} are unknown ({more[0]})"] if more else []
+    parts += [f"{len(unknown_keys)} are unknown ({unknown_keys[0]})"] if unknown_keys else []
     if odd:
         got, size = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
         parts.append(f"{len(odd)} have another shape ({odd[0]}: got {got}, not {size})")

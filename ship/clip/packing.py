@@ -40,7 +40,11 @@ class Packing(NamedTuple):
 
 
 def pack(
-    device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
+    device: torch.device,
+    dtype: torch.dtype,
+    p: int,
+    lengths: tuple[int, ...],
+    max_tokens: int = SEQUENCE,
 ) -> Packing:
     """Pack names into as few sequences as possible, each as short as their number allows.
 
@@ -49,12 +53,12 @@ def pack(
         dtype: Data type of the mask.
         p: Number of tokens of the context before the names.
         lengths: Number of tokens of each of c names, at least 1.
-        most: Approximate maximum length of a sequence. A longer name has its own sequence.
+        max_tokens: Approximate maximum length of a sequence. A longer name has its own sequence.
     """
-    largest = max(max(lengths), most - p)
-    fewest = len(_bins(lengths, largest))
-    least = max(max(lengths), math.ceil(sum(lengths) / fewest))
-    rooms = range(least, largest + 1)
+    max_room = max(max(lengths), max_tokens - p)
+    fewest = len(_bins(lengths, max_room))
+    min_room = max(max(lengths), math.ceil(sum(lengths) / fewest))
+    rooms = range(min_room, max_room + 1)
     room = next(room for room in rooms if len(_bins(lengths, room)) <= fewest)
     bins = _bins(lengths, room)
 
@@ -67,23 +71,23 @@ def pack(
     for sequence, names in enumerate(bins):
         first = 0
         for nth, name in enumerate(names):
-            places = slice(first, first + lengths[name])
-            classes[sequence, places] = name
-            offsets[sequence, places] = torch.arange(lengths[name])
-            owners[sequence, p:][places] = name
+            positions = slice(first, first + lengths[name])
+            classes[sequence, positions] = name
+            offsets[sequence, positions] = torch.arange(lengths[name])
+            owners[sequence, p:][positions] = name
             order[name] = sequence * k + nth
             starts[name] = sequence * t + p + first
-            first = places.stop
+            first = positions.stop
             ends[sequence, nth] = p + first - 1
     seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
-    aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
-    mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
+    width = math.ceil(t / ALIGNMENT) * ALIGNMENT
+    mask = torch.full((len(bins), t, width), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
     parts = (classes, offsets, ends, order, starts, mask)
     return Packing(*(to_device(part, device) for part in parts))
 
 
-def source_places(
+def source_positions(
     packing: Any, p: int, lengths: tuple[int, ...], m: int
 ) -> Int[Tensor, "S tokens"]:
     """Return the source of each token once m class-specific tokens replace the context's last m.
@@ -107,12 +111,14 @@ def source_places(
 def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Assign names to sequences of `room` tokens: longest first, into the first that fits."""
     bins: list[list[int]] = []
-    left: list[int] = []
+    room_left: list[int] = []
     for name in sorted(range(len(lengths)), key=lambda c: -lengths[c]):
-        place = next((i for i, free in enumerate(left) if free >= lengths[name]), len(bins))
-        if place == len(bins):
+        chosen_bin = next(
+            (i for i, free in enumerate(room_left) if free >= lengths[name]), len(bins)
+        )
+        if chosen_bin == len(bins):
             bins.append([])
-            left.append(room)
-        bins[place].append(name)
-        left[place] -= lengths[name]
+            room_left.append(room)
+        bins[chosen_bin].append(name)
+        room_left[chosen_bin] -= lengths[name]
     return bins

@@ -53,8 +53,8 @@ class ClassPrompts:
         """
         sot, names = self.sot.expand(len(ctx), -1, -1), self.names[class_ids]
         if on_names is not None:
-            places = torch.arange(names.shape[1], device=names.device)
-            named = (places < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
+            positions = torch.arange(names.shape[1], device=names.device)
+            named = (positions < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
             names = names + named * on_names.unsqueeze(1)
         prompts = torch.cat([sot, ctx, names], dim=1)
         if self.order is not None:
@@ -101,11 +101,11 @@ def class_prompts(
         stop = encode("a.")[len(encode("a")) :]
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
-    if same := _same_names(class_names, rows):
+    if groups := _same_names(class_names, rows):
         rule = f"class names with the same tokens for backbone {clip.name!r}"
-        if any(len(rows[class_names.index(names[0])]) == room for names in same):
+        if any(len(rows[class_names.index(names[0])]) == room for names in groups):
             rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
-        raise ValueError(f"{rule}: {'; '.join(map(', '.join, same))}")
+        raise ValueError(f"{rule}: {'; '.join(map(', '.join, groups))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)
     pad = padding_id(clip.tokenizer)
@@ -137,14 +137,14 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
     by_row: dict[tuple[int, ...], dict[str, None]] = {}
     for name, row in zip(class_names, rows, strict=True):
         by_row.setdefault(tuple(row), {})[name] = None
-    repeated = (names for names in by_row.values() if len(names) > 1)
-    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in repeated)
+    name_groups = (names for names in by_row.values() if len(names) > 1)
+    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in name_groups)
     return [names for names in groups if len(names) > 1][:5]
 
 
 def _order(n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
     """Return the order of (SOT, context, name . EOT, padding) for a name in front or middle."""
-    places = list(range(n_sot + n_ctx + longest))
+    order = list(range(n_sot + n_ctx + longest))
     before = n_sot + (n_ctx // 2 if position == "middle" else 0)
-    name, rest = n_sot + n_ctx, n_sot + n_ctx + n_name
-    return [*places[:before], *places[name:rest], *places[before:name], *places[rest:]]
+    name, end = n_sot + n_ctx, n_sot + n_ctx + n_name
+    return [*order[:before], *order[name:end], *order[before:name], *order[end:]]

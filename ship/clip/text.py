@@ -41,7 +41,7 @@ class TextTower(ABC):
         depth: Number of blocks of the transformer.
         padding_factor: Approximate number of positions per prompt, relative to a causal tower.
             Limits on the number of prompts per pass are divided by it.
-        passed: Number of token positions processed so far, counted once per block (a measure of
+        n_tokens: Number of token positions processed so far, counted once per block (a measure of
             cost, not a state).
     """
 
@@ -57,7 +57,7 @@ class TextTower(ABC):
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.padding_factor = 1
-        self.passed = 0
+        self.n_tokens = 0
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -98,21 +98,21 @@ class TextTower(ABC):
         """
 
     def _run(
-        self, blocks: Sequence[Block], hidden: Tensor, places: Tensor, mask: Tensor | None
+        self, blocks: Sequence[Block], hidden: Tensor, positions: Tensor, mask: Tensor | None
     ) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at some positions, (n, k, width).
 
         Args:
             blocks: Blocks to apply.
             hidden: Input, (n, t, width).
-            places: Positions of the output, (n, k).
+            positions: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
                 blocks have SOT. None means the attention of the tower's kind.
         """
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)
         # only the output at these positions is needed
-        return finish_block(blocks[-1][0], _at(hidden, places), _at(mixed, places))
+        return finish_block(blocks[-1][0], _gather(hidden, positions), _gather(mixed, positions))
 
     def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Apply blocks to (n, t, width) and return the output at all positions."""
@@ -122,7 +122,7 @@ class TextTower(ABC):
 
     def _attend(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
-        self.passed += hidden.shape[0] * hidden.shape[1]
+        self.n_tokens += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
         q, k, v = project_heads(layer, hidden)
         if sot is not None:
@@ -138,13 +138,13 @@ class TextTower(ABC):
 
     def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
         """Return unit-norm text features of the last outputs, in the weights' precision."""
-        pooled = self._tower.ln_final(hidden.to(self._positions.dtype))
+        features = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
         if projection is not None:
-            pooled = (
-                projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+            features = (
+                projection(features) if isinstance(projection, nn.Linear) else features @ projection
             )
-        return F.normalize(pooled, dim=-1)
+        return F.normalize(features, dim=-1)
 
 
 def text_module(model: nn.Module) -> Any:
@@ -178,6 +178,8 @@ def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     return output
 
 
-def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
-    """Return x[i, places[i, j]] with gather, whose gradient is a single operation."""
-    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+def _gather(
+    x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]
+) -> Float[Tensor, "n k width"]:
+    """Return x[i, positions[i, j]] with gather, whose gradient is a single operation."""
+    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -25,7 +25,7 @@ from ship.hub import (
     HubError,
     cached_file,
     hub_file,
-    repository_of,
+    parse_repository,
     request_metadata,
 )
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
@@ -60,18 +60,18 @@ def check_backbone_name(name: str) -> None:
     from open_clip import list_models, list_pretrained_tags_by_model
 
     architecture, pretrained = split_name(name)
-    in_repository = repository_of(name) is not None
-    known = list_models()
-    if not in_repository and architecture not in known:
-        near = get_close_matches(architecture, ["pocket", *known], n=3)
-        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep backbones"
+    in_repository = parse_repository(name) is not None
+    architectures = list_models()
+    if not in_repository and architecture not in architectures:
+        suggestions = get_close_matches(architecture, ["pocket", *architectures], n=3)
+        hint = f"nearest: {', '.join(suggestions)}" if suggestions else "see ship-sweep backbones"
         if not pretrained and _is_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         rule = "must be pocket or an open_clip NAME:PRETRAINED"
         raise BackboneError(f"{rule}, got {name!r} ({hint})")
-    if refused := find_unsupported(architecture):
+    if refusal := find_unsupported(architecture):
         rule = "must be a backbone whose text tower accepts prompt embeddings"
-        raise BackboneError(f"{rule}, got {name!r} ({refused})")
+        raise BackboneError(f"{rule}, got {name!r} ({refusal})")
     if text_settings(architecture).hf_tokenizer_name:
         try:
             require_tokenizers()
@@ -82,10 +82,10 @@ def check_backbone_name(name: str) -> None:
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
-    plain = architecture.removesuffix("-quickgelu")
+    base_architecture = architecture.removesuffix("-quickgelu")
     rule = f"must name pretrained weights as {architecture}:PRETRAINED"
-    if pretrained in list_pretrained_tags_by_model(plain):
-        rule = f"must be {plain}:{pretrained}"
+    if pretrained in list_pretrained_tags_by_model(base_architecture):
+        rule = f"must be {base_architecture}:{pretrained}"
         hint = "whose weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
         hint = f"{pretrained} is a folder; name the checkpoint file in it"
@@ -137,7 +137,7 @@ def _create_model(name: str) -> nn.Module:
     architecture, pretrained = split_name(name)
     if name == "pocket":
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
-    elif repository := repository_of(name):
+    elif repository := parse_repository(name):
         path = Path(hub_file(repository, WEIGHT_FILES, "its weights are"))
         find_config(name)  # in the folder of the same revision, where open_clip reads both
         model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
@@ -200,7 +200,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     return str(download_pretrained(entry))
 
 
-def fingerprint(
+def hash_model(
     model: nn.Module,
     config: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
@@ -237,6 +237,6 @@ def fingerprint(
     digest.update(json.dumps(described, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        plain = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+        flat_value = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat_value.view(torch.uint8).numpy()))
     return digest.hexdigest()

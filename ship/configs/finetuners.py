@@ -43,24 +43,24 @@ _ZERO_SHOT_KEYS: Final = (
 )  # fmt: skip
 
 
-class _CacheConfig(FinetunerSettings):
+class _FixedSyntheticConfig(FinetunerSettings):
     """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: there are no steps in which features could be resampled."""
         if key in ("synthetic.ratio", "synthetic.resample"):
             return f"finetuner {self.name} uses one fixed set of synthetic features"
         return None
 
 
-class _SolvedConfig(_CacheConfig):
+class _TrainingFreeConfig(_FixedSyntheticConfig):
     """Settings of a fine-tuner that is computed directly from its features, without epochs."""
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: there are no epochs to evaluate."""
         if key == "eval_every":
             return f"finetuner {self.name} has no epochs"
-        return super().unread_reason(key)
+        return super().explain_unused(key)
 
 
 class ZeroShotConfig(FinetunerSettings):
@@ -105,7 +105,7 @@ class ZeroShotConfig(FinetunerSettings):
             )
         return path, content
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: it concerns training, selection or unused templates."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
@@ -253,7 +253,7 @@ class LinearAdapterConfig(FinetunerSettings):
     """real features per step; all if there are fewer"""
 
 
-class TipSettings(_CacheConfig):
+class TipSettings(_FixedSyntheticConfig):
     """Settings of Tip-Adapter's key-value cache, with or without trained keys."""
 
     # init_alpha and init_beta of the authors' configurations of ImageNet, Food101, OxfordPets and
@@ -266,17 +266,17 @@ class TipSettings(_CacheConfig):
     """select alpha and beta on the selection images"""
 
 
-class TipAdapterConfig(TipSettings, _SolvedConfig):
+class TipAdapterConfig(TipSettings, _TrainingFreeConfig):
     """Tip-Adapter, training-free: a key-value cache of features plus the zero-shot classifier."""
 
     method = "ship.finetuners.adapters:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: no loss is trained that could be weighted."""
         if key == "synthetic.loss_weight":
             return "finetuner tip_adapter has no training loss"
-        return super().unread_reason(key)
+        return super().explain_unused(key)
 
 
 class TipAdapterFConfig(TipSettings):
@@ -335,7 +335,7 @@ class CLAPConfig(ProbeSettings):
     """weight of the penalty"""
 
 
-class LPPlusPlusConfig(_CacheConfig):
+class LPPlusPlusConfig(_FixedSyntheticConfig):
     """LP++: a linear probe plus the text features, with learning rates computed from the data."""
 
     method = "ship.finetuners.probes:LPPlusPlus"
@@ -348,7 +348,7 @@ class LPPlusPlusConfig(_CacheConfig):
     """number of steps, each on all features"""
 
 
-class GDAConfig(_SolvedConfig):
+class GDAConfig(_TrainingFreeConfig):
     """GDA, training-free: Gaussian classes with one covariance, plus the zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"

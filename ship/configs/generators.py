@@ -75,7 +75,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: the prompt has no posterior, no code or no parameters."""
         group, _, leaf = key.partition(".")
         if group != "generator" or leaf in ("", "prompt"):
@@ -181,7 +181,7 @@ class NoGeneratorConfig(GeneratorSettings):
 
     name: Literal["none"] = "none"
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         """Return why a key is ignored: there are no synthetic features."""
         ignored = key.startswith("synthetic.")
         return "generator none produces no synthetic features" if ignored else None

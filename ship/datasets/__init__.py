@@ -28,7 +28,7 @@ from ship.datasets.base import (
     clean_class_name,
     shorten_list,
 )
-from ship.datasets.content import DigestCache, fingerprint
+from ship.datasets.content import DigestCache, hash_dataset
 from ship.datasets.folders import SUFFIXES, ImageNet
 from ship.datasets.image_folder import DEFAULT_FOLDER, PREFIX, ImageFolder
 from ship.datasets.layouts import PHOTO, Aircraft, CoOpDataset, Published, is_inside
@@ -46,13 +46,13 @@ class PackagedDataset:
     Attributes:
         path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
         naming: Column with the name of an image.
-        about: Description of the images for lists of datasets.
+        description: Description of the images for lists of datasets.
         template: Prompt with one {} for a class name.
     """
 
     path: Path
     naming: str
-    about: str
+    description: str
     template: str = PHOTO
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
@@ -171,10 +171,10 @@ def load_dataset(
         digests = DigestCache(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
-    images = whole = dataset.fingerprint or fingerprint(dataset, digests)
+    images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)
     if dataset.folder_names:
-        whole = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
-    return replace(dataset, fingerprint=whole, images_fingerprint=images)
+        content_hash = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
+    return replace(dataset, fingerprint=content_hash, images_fingerprint=images)
 
 
 def scan_dataset(
@@ -191,13 +191,13 @@ def scan_dataset(
         DatasetError: The name is unknown.
         PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
-    spec, subject = _spec(name, data_root, folder), f"dataset {shorten_list([name])}"
+    spec, label = _spec(name, data_root, folder), f"dataset {shorten_list([name])}"
     try:
         scan = spec.scan(name, data_root)
     except DatasetError as why:
         return DatasetScan(faults=why.faults)
     except OSError as why:  # a folder without permission, a name that the disk does not support
-        return DatasetScan(faults=(f"{subject}: cannot be read: {why.strerror}",))
+        return DatasetScan(faults=(f"{label}: cannot be read: {why.strerror}",))
     except EXITS:
         raise
     except BaseException as why:
@@ -205,10 +205,10 @@ def scan_dataset(
         if origin is None:
             raise
         at = traceback.extract_tb(why.__traceback__)[-1]
-        raised = f"{format_error(why)} ({at.filename}, line {at.lineno})"
-        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {raised}") from why
+        error_text = f"{format_error(why)} ({at.filename}, line {at.lineno})"
+        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {error_text}") from why
     faults = Faults(scan.faults)
-    faults.add_odd_names(subject, scan.class_names, spec.template)
+    faults.add_odd_names(label, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))
 
 
@@ -234,9 +234,9 @@ def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
     # later entries override earlier ones
-    known = folders | {_plain(alias): key for alias, key in ALIASES.items()} | names
-    near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
-    return known[near[0]] if near else None
+    name_by_spelling = folders | {_plain(alias): key for alias, key in ALIASES.items()} | names
+    matches = get_close_matches(_plain(name), name_by_spelling, n=1, cutoff=0.6)
+    return name_by_spelling[matches[0]] if matches else None
 
 
 def _plain(name: str) -> str:
@@ -247,8 +247,8 @@ def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:
-        near = nearest_dataset(name, data_root)
-        hint = f"did you mean {near}? " if near else ""
+        suggestion = nearest_dataset(name, data_root)
+        hint = f"did you mean {suggestion}? " if suggestion else ""
         choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
     return DATASETS[name]

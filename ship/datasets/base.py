@@ -232,9 +232,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip at 255 and make most 16-bit images white
-        wide = np.asarray(image, dtype=np.int64)
-        gray = np.clip(wide >> 8, 0, 255).astype(np.uint8)
-        gray[wide == image.info.get("transparency", -1)] = 255
+        pixels = np.asarray(image, dtype=np.int64)
+        gray = np.clip(pixels >> 8, 0, 255).astype(np.uint8)
+        gray[pixels == image.info.get("transparency", -1)] = 255
         return Image.fromarray(gray).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -243,14 +243,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def shorten_list(items: Iterable[object], shown: int = 5) -> str:
+def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
     """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
 
     Items with line breaks or unprintable characters are shown by their repr.
     """
     everything = [str(item) for item in items]
-    head = ", ".join(_shown(text) for text in everything[:shown])
-    return head if len(everything) <= shown else f"{head} and {len(everything) - shown} more"
+    head = ", ".join(_shown(text) for text in everything[:n_shown])
+    return head if len(everything) <= n_shown else f"{head} and {len(everything) - n_shown} more"
 
 
 def _shown(text: str, width: int = 200) -> str:
@@ -287,7 +287,7 @@ class Faults(list[str]):
             )
 
     @contextmanager
-    def reading(self, path: Path) -> Iterator[None]:
+    def catch(self, path: Path) -> Iterator[None]:
         """Turn an OSError or ValueError of the body into a fault of a file.
 
         Args:
@@ -303,22 +303,22 @@ class Faults(list[str]):
             self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
 
     def add_same_names(
-        self, where: object, names: Sequence[str], called: Sequence[str] | None = None
+        self, where: object, names: Sequence[str], labels: Sequence[str] | None = None
     ) -> None:
         """Add class names that are empty, or have the same token IDs for CLIP (see split_pieces).
 
         Args:
             where: File that contains the names.
             names: Name of each class.
-            called: Text for each class in messages. Defaults to its name.
+            labels: Text for each class in messages. Defaults to its name.
         """
-        alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for name, shown in zip(names, called or names, strict=True):
-            alike[split_pieces(name)].append((name, shown))
-        for pieces, same in sorted(alike.items()):
-            if len(same) > 1 or not pieces:
-                name = clean_class_name(same[0][0])
-                classes = f"{count_noun(same, 'class')}: {shorten_list(shown for _, shown in same)}"
+        by_pieces: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for name, text in zip(names, labels or names, strict=True):
+            by_pieces[split_pieces(name)].append((name, text))
+        for pieces, group in sorted(by_pieces.items()):
+            if len(group) > 1 or not pieces:
+                name = clean_class_name(group[0][0])
+                classes = f"{count_noun(group, 'class')}: {shorten_list(text for _, text in group)}"
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
@@ -339,9 +339,9 @@ class Faults(list[str]):
         self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
         if odd or long:
             return
-        cut = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
-        for same in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
-            self.add(where, "class name", same, cut)
+        rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
+        for group in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
+            self.add(where, "class name", group, rule)
 
 
 def _clip_tokenizer() -> Any:
@@ -369,19 +369,19 @@ def group_truncated(
     room = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
     # a token has at least one byte: names that differ within this many bytes stay different
-    kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
+    length = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
         pieces = split_pieces(name)
-        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:kept]][pieces] = name
-    alike = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
-    if not alike:
+        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:length]][pieces] = name
+    cut = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
+    if not cut:
         return []
     encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
-    for name in alike:
+    for name in cut:
         tokens = tuple(tuple(encode(fill_template(text, name))[:room]) for text in templates)
         prompts[tokens].append(name)
-    return [same for same in prompts.values() if len(same) > 1]
+    return [equal_names for equal_names in prompts.values() if len(equal_names) > 1]
 
 
 def clean_class_name(name: str) -> str:
@@ -397,5 +397,5 @@ def split_pieces(name: str) -> str:
     underscores, white space and HTML entities ("&amp;") make no difference, nor does a space before
     a digit or a sign ("dog 2", "dog2").
     """
-    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
-    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))
+    cleaned = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
+    return " ".join(_PIECE.findall(" ".join(cleaned.split()).lower()))

@@ -48,7 +48,7 @@ class DigestCache:
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
         self._file = folder / f"{label}-{key}.json"
-        self._head, self._now = f"{_FORMAT} {key}\n".encode(), now
+        self._head, self._clock = f"{_FORMAT} {key}\n".encode(), now
         self._cached: dict[str, Any] = {}
         self._seen: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
@@ -56,7 +56,7 @@ class DigestCache:
             if checksum == self._checksum(body) and isinstance(cached := json.loads(body), dict):
                 self._cached = cached
 
-    def digest(self, image: ImageFile) -> bytes:
+    def get_hash(self, image: ImageFile) -> bytes:
         """Return the SHA-256 of the encoded bytes, which are read only if it is not cached.
 
         May be called from several threads.
@@ -66,15 +66,17 @@ class DigestCache:
         """
         if isinstance(image.source, bytes):
             return file_hash(image)
-        stamp = _stamp(image.source)
+        version = _read_file_version(image.source)
         match self._cached.get(image.name):
-            case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
-                self._seen[image.name] = [*stamp, digits]
+            case [*before, str(digits)] if before == version and re.fullmatch(
+                "[0-9a-f]{64}", digits
+            ):
+                self._seen[image.name] = [*version, digits]
                 return bytes.fromhex(digits)
-        begun = self._now()
+        begun = self._clock()
         content_hash = file_hash(image)
-        if _stamp(image.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
-            self._seen[image.name] = [*stamp, content_hash.hex()]
+        if _read_file_version(image.source) == version and max(version[1:]) < begun - _FRESH_NS:
+            self._seen[image.name] = [*version, content_hash.hex()]
         return content_hash
 
     def save(self) -> None:
@@ -89,7 +91,7 @@ class DigestCache:
         return digest(self._head + body).encode()
 
 
-def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
+def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
@@ -110,7 +112,7 @@ def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hashed = memory.digest if memory else file_hash
+    hashed = memory.get_hash if memory else file_hash
     if dataset.by_size:
         hashed = _size
 
@@ -133,13 +135,13 @@ def fingerprint(dataset: ImageDataset, memory: DigestCache | None = None) -> str
             logger.warning("%s", line)
     seen = () if dataset.n_seen is None else (dataset.n_seen,)
     names = dataset.folder_names or tuple(dataset.class_names)
-    whole = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
+    digest = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
     for split in SPLITS:
-        whole.update(f"{split} {len(splits[split])}".encode())
-        whole.update(np.ascontiguousarray(splits[split].labels).data)
+        digest.update(f"{split} {len(splits[split])}".encode())
+        digest.update(np.ascontiguousarray(splits[split].labels).data)
     for image, content in chain.from_iterable(pairs.values()):
-        whole.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
-    return whole.hexdigest()[:32]
+        digest.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
+    return digest.hexdigest()[:32]
 
 
 def pixel_hash(file: ImageFile) -> bytes:
@@ -170,8 +172,8 @@ def copy_faults(
     faults = Faults()
     first: dict[bytes, str] = {}
     images = chain.from_iterable(contents[split].items() for split in SPLITS)
-    same = [(first.setdefault(content, name), name) for name, content in images]
-    in_two_classes = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
+    copies = [(first.setdefault(content, name), name) for name, content in images]
+    in_two_classes = [f"{a} = {b}" for a, b in copies if label_of.get(a) != label_of.get(b)]
     faults.add(where, "image", in_two_classes, "under two classes")
     for split, later in combinations(SPLITS, 2):
         name_of = {content: name for name, content in contents[later].items()}
@@ -199,7 +201,7 @@ def _size(image: ImageFile) -> bytes:
     return f"{size} bytes".encode()
 
 
-def _stamp(path: Path) -> list[int]:
+def _read_file_version(path: Path) -> list[int]:
     """Return size, mtime and ctime (ns) of a file."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, shorten_list
 from ship.datasets.layouts import Listing, Published, sort_by_hash
-from ship.datasets.lists import Row, read_lines, repeated
+from ship.datasets.lists import Row, find_repeated, read_lines
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
                    ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
@@ -26,7 +26,7 @@ def _images(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
 
 
-def directories_in(folder: Path) -> list[str]:
+def list_directories(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(
         entry.name
@@ -67,11 +67,11 @@ class ImageNet(Published):
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """List the folders of all classes."""
         images = data_root / self.image_dir
-        listed = data_root / self.folder / CLASS_NAMES
-        shared = data_root / "imagenet" / CLASS_NAMES
-        if shared.is_file() and not listed.is_file():
-            listed = shared
-        names = _class_names(listed, faults)
+        names_path = data_root / self.folder / CLASS_NAMES
+        fallback = data_root / "imagenet" / CLASS_NAMES
+        if fallback.is_file() and not names_path.is_file():
+            names_path = fallback
+        names = _class_names(names_path, faults)
         numbered = self.target == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
         parts = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
@@ -83,12 +83,12 @@ class ImageNet(Published):
             names = {wnid: name for wnid, name in names.items() if folder_of[wnid] in files["test"]}
         rows: list[Row] = []
         for label, wnid in enumerate(names):
-            below = folder_of[wnid]
+            folder = folder_of[wnid]
             for split, part in parts.items():
-                paths = [f"{part}{below}/{file}" for file in files[split].get(below, ())]
+                paths = [f"{part}{folder}/{file}" for file in files[split].get(folder, ())]
                 used = select_images(paths) if split == "train" else {split: paths}
                 rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
-        twice = repeated(names.values())
+        twice = find_repeated(names.values())
         note = (
             f"{images}: class names of more than one wnid, kept as published: {shorten_list(twice)}"
         )
@@ -105,7 +105,7 @@ class ImageNet(Published):
             if part:  # otherwise it is the folder of images, which Listing.check_images reports
                 faults.append(f"{folder}: no such folder")
             return {}
-        names = directories_in(folder)
+        names = list_directories(folder)
         files_of = {name: _images(folder / name) for name in names if name in expected}
         strange = [name for name in names if expected and name not in files_of]
         faults.add(folder, "folder", strange, f"not listed in {CLASS_NAMES}")
@@ -143,9 +143,9 @@ def _class_names(path: Path, faults: Faults) -> dict[str, str]:
     """
     lines = read_lines(path, faults)
     matches = [_LINE.fullmatch(line) for line in lines]
-    bad = [repr(line) for line, match in zip(lines, matches, strict=True) if not match]
-    faults.add(path, "line", bad, "must be '<wnid> <class name>'")
+    bad_lines = [repr(line) for line, match in zip(lines, matches, strict=True) if not match]
+    faults.add(path, "line", bad_lines, "must be '<wnid> <class name>'")
     pairs = [(match[1], clean_class_name(match[2])) for match in matches if match]
     faults.add(path, "wnid", [wnid for wnid, name in pairs if not name], "without a class name")
-    faults.add(path, "wnid", repeated(wnid for wnid, _ in pairs), "on more than one line")
+    faults.add(path, "wnid", find_repeated(wnid for wnid, _ in pairs), "on more than one line")
     return dict(pairs)

@@ -16,9 +16,9 @@ from ship.datasets.base import (
     clean_class_name,
     shorten_list,
 )
-from ship.datasets.folders import SUFFIXES, directories_in, ends_in
+from ship.datasets.folders import SUFFIXES, ends_in, list_directories
 from ship.datasets.layouts import PHOTO, Listing, is_inside, require_data_root, sort_by_hash
-from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
+from ship.datasets.lists import SEPARATORS, find_repeated, read_class_names, read_split
 
 PREFIX: Final = "image_folder:"
 """Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
@@ -79,24 +79,24 @@ class ImageFolder:
         if self.split is not None:
             return self._scan_split_file(folder, Path(self.split))
         reader = _Reader(folder, self.split_seed)
-        listed, faults = reader.list_images(), reader.faults
-        called = {directory: clean_class_name(directory) for _, _, directory in listed}
-        directories = sorted(called, key=lambda directory: (called[directory], directory))
-        plain = tuple(called[directory] for directory in directories)
+        entries, faults = reader.list_images(), reader.faults
+        name_of = {directory: clean_class_name(directory) for _, _, directory in entries}
+        directories = sorted(name_of, key=lambda directory: (name_of[directory], directory))
+        folder_names = tuple(name_of[directory] for directory in directories)
         lists = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
-        both = [path.name for path in lists if len(lists) > 1]
-        faults.add(folder, "list", both, "of class names, but only one is allowed")
+        files = [path.name for path in lists if len(lists) > 1]
+        faults.add(folder, "list", files, "of class names, but only one is allowed")
         if lists and reader.directories:
-            called |= read_class_names(lists[0], reader.directories, faults)
-        names = tuple(called[directory] for directory in directories)
+            name_of |= read_class_names(lists[0], reader.directories, faults)
+        names = tuple(name_of[directory] for directory in directories)
         faults.add_same_names(lists[0] if lists else folder, names, directories)
         label_of = {directory: label for label, directory in enumerate(directories)}
-        rows = [(split, path, label_of[directory]) for split, path, directory in listed]
+        rows = [(split, path, label_of[directory]) for split, path, directory in entries]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
         if self.class_names is None:
-            near = _nearly_name_files(folder)
-            odd.add(folder, "file", near, f"not read as class names (rename it to {_CALLED})")
+            misnamed = _nearly_name_files(folder)
+            odd.add(folder, "file", misnamed, f"not read as class names (rename it to {_CALLED})")
         for noun, what in _UNUSED.items():
             lines = notes if noun == "path" else odd
             lines.add(folder, noun, sorted(reader.unused[noun]), what)
@@ -106,7 +106,7 @@ class ImageFolder:
             notes=(*notes,),
             split_version=f"split_seed {self.split_seed}" if self.split_seed else "",
             own_split=reader.split,
-            folder_names=plain if names != plain else (),
+            folder_names=folder_names if names != folder_names else (),
         )
         return Listing(scan, folder, folder, rows).check_images(faults)
 
@@ -114,21 +114,21 @@ class ImageFolder:
         """Scan the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
-        sound = not faults  # otherwise the index of a name may not be its label
+        ok = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
-            twice = repeated(posixpath.normpath(image) for _, image, _ in part)
+            twice = find_repeated(posixpath.normpath(image) for _, image, _ in part)
             faults.add(path, "image", twice, f"more than once in {split}")
-            shown = {label for _, _, label in part}
-            lacking = [name for label, name in enumerate(names) if label not in shown]
+            labels = {label for _, _, label in part}
+            lacking = [name for label, name in enumerate(names) if label not in labels]
             if split == "val":
-                odd.add(path, "class", lacking if sound else (), _UNUSED["class"])
+                odd.add(path, "class", lacking if ok else (), _UNUSED["class"])
                 continue
-            faults.add(path, "class", lacking if sound else (), f"without an image in {split}")
+            faults.add(path, "class", lacking if ok else (), f"without an image in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.add(folder, "list", unread, f"of class names ignored: {path} has the names")
-        where = f"as in {path}"
-        scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=where)
+        origin = f"as in {path}"
+        scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=origin)
         checked = Listing(scan, folder, path, rows).check_images(faults)
         head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
         lines = (head + line.removeprefix(head) for line in checked.faults)
@@ -147,9 +147,9 @@ def _name_files(folder: Path) -> list[Path]:
 
 def _nearly_name_files(folder: Path) -> list[str]:
     """Return files with almost the right name, e.g. "classnames.txt" and "Class-Names.CSV"."""
-    alike = re.compile(r"class[ _-]?names?\.\w+", re.IGNORECASE)
-    near = {path for path in folder.iterdir() if alike.fullmatch(path.name)}
-    return sorted(path.name for path in near - {*_name_files(folder)} if not path.is_dir())
+    pattern = re.compile(r"class[ _-]?names?\.\w+", re.IGNORECASE)
+    paths = {path for path in folder.iterdir() if pattern.fullmatch(path.name)}
+    return sorted(path.name for path in paths - {*_name_files(folder)} if not path.is_dir())
 
 
 class _Reader:
@@ -166,28 +166,28 @@ class _Reader:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.faults = folder, seed, Faults()
-        by = f" and split_seed {seed}" if seed else ""
-        self.split = f"50/20/30 percent of each class, by a hash of the paths{by}"
+        suffix = f" and split_seed {seed}" if seed else ""
+        self.split = f"50/20/30 percent of each class, by a hash of the paths{suffix}"
         self.directories: list[str] = []
         self.unused: dict[str, list[str]] = defaultdict(list)
 
     def list_images(self) -> list[tuple[str, str, str]]:
         """Return split, path relative to the folder, and class directory of each image."""
-        names = directories_in(self.folder)
+        names = list_directories(self.folder)
         has_splits = set(SPLITS) <= set(names)
-        extra = [name for name in names if name not in SPLITS]
-        alike: list[str] = []
+        other_names = [name for name in names if name not in SPLITS]
+        misnamed: list[str] = []
         if not has_splits:
             # a folder with some of train, val and test and nothing else is an incomplete split
-            alike = self._misnamed_splits(names) if extra else names
-        if alike:
+            misnamed = self._misnamed_splits(names) if other_names else names
+        if misnamed:
             rule = "name them train, val (may be empty) and test"
-            self.faults.append(f"{self.folder}: {shorten_list(alike)} look like splits; {rule}")
+            self.faults.append(f"{self.folder}: {shorten_list(misnamed)} look like splits; {rule}")
             return []
         images = {
             (split, directory): self._images(f"{split}/{directory}".lstrip("/"))
             for split in (SPLITS if has_splits else ("",))
-            for directory in directories_in(self.folder / split)
+            for directory in list_directories(self.folder / split)
         }
         self.directories = sorted({directory for _, directory in images})
         if has_splits:
@@ -195,7 +195,7 @@ class _Reader:
             if self.seed:
                 rule = "split_seed cannot be combined with the folders train, val and test"
                 self.faults.append(f"{self.folder}: {rule}, got {self.seed}")
-            self.unused["folder"] += extra
+            self.unused["folder"] += other_names
             for split in SPLITS:
                 lacking = [name for name in self.directories if not images.get((split, name))]
                 if split == "val":  # ship.requirements checks whether a trial needs it
@@ -216,37 +216,37 @@ class _Reader:
     def _misnamed_splits(self, directories: list[str]) -> list[str]:
         """Return a directory "train" in any case, and those with two folders in common with it."""
         train = next((name for name in directories if name.lower() == "train"), None)
-        inside = set(directories_in(self.folder / train)) if train else set()
-        if len(inside) < 2:  # avoids listing the other directories, which may have many images
+        folders = set(list_directories(self.folder / train)) if train else set()
+        if len(folders) < 2:  # avoids listing the other directories, which may have many images
             return []
-        shared = {name: inside & {*directories_in(self.folder / name)} for name in directories}
-        alike = [name for name, common in shared.items() if len(common) > 1]
-        return alike if len(alike) > 1 else []
+        shared = {name: folders & {*list_directories(self.folder / name)} for name in directories}
+        misnamed = [name for name, common in shared.items() if len(common) > 1]
+        return misnamed if len(misnamed) > 1 else []
 
     def _images(self, directory: str) -> list[str]:
         """Return the paths of the images below a class directory, sorted."""
         paths: list[str] = []
         parents = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
-        above = {_identity(path) for path in parents}
+        ancestors = {_identity(path) for path in parents}
         seen: set[tuple[int, int]] = set()
         root = self.folder / directory
         n_below = 0
-        for parent, below, names in os.walk(root, followlinks=True):
-            here = Path(parent).relative_to(self.folder)
+        for parent, subfolders, names in os.walk(root, followlinks=True):
+            subpath = Path(parent).relative_to(self.folder)
             identity = _identity(Path(parent))
-            if identity in above or identity in seen:
-                self.unused["link" if identity in above else "path"].append(here.as_posix())
-                below.clear()
+            if identity in ancestors or identity in seen:
+                self.unused["link" if identity in ancestors else "path"].append(subpath.as_posix())
+                subfolders.clear()
                 continue
             seen.add(identity)
-            hidden = [name for name in below if name.startswith(".")]
-            below[:] = [name for name in below if not name.startswith(".")]
+            hidden = [name for name in subfolders if name.startswith(".")]
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             images = {name for name in names if ends_in(SUFFIXES, name)}
             unread = {name for name in names if ends_in(_UNREAD, name)}
-            skipped = {*hidden, *names} - images - unread
-            paths += [(here / name).as_posix() for name in images]
-            self.unused["file"] += [(here / name).as_posix() for name in unread]
-            self.unused["path"] += [(here / name).as_posix() for name in skipped]
+            skipped_names = {*hidden, *names} - images - unread
+            paths += [(subpath / name).as_posix() for name in images]
+            self.unused["file"] += [(subpath / name).as_posix() for name in unread]
+            self.unused["path"] += [(subpath / name).as_posix() for name in skipped_names]
             if images and Path(parent) != root:
                 n_below += 1
         if n_below > 1:
@@ -256,12 +256,12 @@ class _Reader:
 
 def split_by_hash(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
     """Split the images of a class 50/20/30 by the hash of each path (see ImageFolder)."""
-    shuffled = sort_by_hash(paths, f"{seed} " if seed else "")
+    order = sort_by_hash(paths, f"{seed} " if seed else "")
     n_val, n_test = (max(1, round(share * len(paths))) for share in (0.2, 0.3))
     return {
-        "val": shuffled[:n_val],
-        "test": shuffled[n_val : n_val + n_test],
-        "train": shuffled[n_val + n_test :],
+        "val": order[:n_val],
+        "test": order[n_val : n_val + n_test],
+        "train": order[n_val + n_test :],
     }
 
 

@@ -70,10 +70,10 @@ class Listing:
             path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1
         ]
         ambiguous = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
-        outside = {repr(path) for _, path, _ in self.rows if path not in files}
+        outside_paths = {repr(path) for _, path, _ in self.rows if path not in files}
         faults.add(self.where, "image", sorted(in_two_splits), "in more than one split")
         faults.add(self.where, "image", sorted(ambiguous), "under two labels")
-        faults.add(self.images, "image path", sorted(outside), "outside of the folder")
+        faults.add(self.images, "image path", sorted(outside_paths), "outside of the folder")
         _check_files(files, self.images, faults)
         if (n := len(self.scan.class_names)) < 2 and not faults:
             faults.append(f"{self.where}: must have at least 2 classes, got {n}")
@@ -93,8 +93,8 @@ def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> Non
     sizes = {path: file_size(file) for path, file in sorted(files.items())}
     faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
     faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
-    large = [path for path, size in sizes.items() if size > MAX_FILE]
-    faults.add(images, "image", large, f"larger than {MAX_FILE >> 20} MiB")
+    large_files = [path for path, size in sizes.items() if size > MAX_FILE]
+    faults.add(images, "image", large_files, f"larger than {MAX_FILE >> 20} MiB")
 
 
 def file_size(path: Path) -> int:
@@ -148,8 +148,8 @@ def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
         DatasetError: The data root is None, or not a folder.
     """
     if data_root is None:
-        places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
-        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {places}")
+        names = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
+        raise DatasetError(f"dataset {name} needs a data root: the folder that contains {names}")
     if not data_root.is_dir():
         raise DatasetError(f"dataset {name}: no such data root: {data_root}")
     return data_root
@@ -252,14 +252,14 @@ class Aircraft(Published):
         label_of = {variant: label for label, variant in enumerate(variants)}
         rows = []
         for split in SPLITS:
-            path, bad = folder / f"images_variant_{split}.txt", []
+            path, bad_lines = folder / f"images_variant_{split}.txt", []
             for line in read_lines(path, faults):
                 image, _, variant = line.partition(" ")
                 if (label := label_of.get(variant.strip())) is None:
-                    bad.append(repr(line))
+                    bad_lines.append(repr(line))
                 else:
                     rows.append((split, f"{image}.jpg", label))
             form = "must be '<id> <variant of variants.txt>'"
-            faults.add(path, "line", bad if variants else (), form)
+            faults.add(path, "line", bad_lines if variants else (), form)
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
         return Listing(scan, folder / self.images, folder, rows)

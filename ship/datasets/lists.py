@@ -35,16 +35,16 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
     """
     rows: list[Row] = []
     named: list[tuple[int, str]] = []
-    with faults.reading(path):
+    with faults.catch(path):
         document = read_object(path)
         for split in SPLITS:
-            listed = document.get(split)
-            if not isinstance(listed, list) or (not listed and split != "val"):
+            entries = document.get(split)
+            if not isinstance(entries, list) or (not entries and split != "val"):
                 faults.append(f"{path}: {split} must be a list of {_ROW}")
                 continue
-            wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
+            wrong = [f"{split}[{i}]" for i, row in enumerate(entries) if not _well_formed(row)]
             faults.add(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-            for image, label, name in filter(_well_formed, listed):
+            for image, label, name in filter(_well_formed, entries):
                 rows.append((split, image, label))
                 named.append((label, name))
     return rows, _names_by_label(path, named, faults)
@@ -68,15 +68,15 @@ def _names_by_label(
         names[label].add(name)
     gaps = sorted({*range(len(names))} - {*names})
     faults.add(path, "label", gaps, f"missing, although labels go up to {max(names, default=0)}")
-    many = [
-        f"{label} ({shorten_list(sorted(same))})"
-        for label, same in sorted(names.items())
-        if len(same) > 1
+    ambiguous_labels = [
+        f"{label} ({shorten_list(sorted(synonyms))})"
+        for label, synonyms in sorted(names.items())
+        if len(synonyms) > 1
     ]
-    faults.add(path, "label", many, "with more than one class name")
+    faults.add(path, "label", ambiguous_labels, "with more than one class name")
     pairs = {(label, split_pieces(name)): name for label, name in sorted(set(named))}
-    called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
-    faults.add_same_names(path, [*pairs.values()], called)
+    labels = [f"{name} (label {label})" for (label, _), name in pairs.items()]
+    faults.add_same_names(path, [*pairs.values()], labels)
     return tuple(clean_class_name(min(names[label])) for label in sorted(names))
 
 
@@ -96,7 +96,7 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     """
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
-    with faults.reading(path):
+    with faults.catch(path):
         rows = _rows(path, separator)
     if not rows:
         return {}
@@ -111,7 +111,7 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
         else:
             odd.append(row)
     faults.add(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
-    faults.add(path, "folder", repeated(folder for folder, _ in fit), "on more than one line")
+    faults.add(path, "folder", find_repeated(folder for folder, _ in fit), "on more than one line")
     strange = [folder for folder, _ in fit if folder not in existing]
     spaced = separator == " " and any(" " in folder for folder in existing)
     hint = " (for folders with spaces, use a .csv file)" if spaced else ""
@@ -152,7 +152,7 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
     return rows
 
 
-def repeated(items: Iterable[str]) -> list[str]:
+def find_repeated(items: Iterable[str]) -> list[str]:
     """Return the items that occur more than once, sorted."""
     return sorted(item for item, times in Counter(items).items() if times > 1)
 
@@ -165,7 +165,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
         faults: The faults of the file are added to it.
     """
     lines: list[str] = []
-    with faults.reading(path):
+    with faults.catch(path):
         lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
         if not lines:
             raise ValueError("is empty")

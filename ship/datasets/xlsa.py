@@ -64,14 +64,13 @@ class Xlsa(Published):
         folder: Folder of res101.mat and att_splits.mat.
         images: Folder of the images, below data_root.
         counts: Published numbers of images in trainval, test_seen and test_unseen.
-        below: Folder name that ends the prefix of paths: the files have paths on their authors'
-            machine, and an image's path is the part after the last folder of this name ("": only
-            the file name).
+        root_folder: Name of the last folder of the prefix that is removed from paths, which are
+            those of the authors' machine. "" removes all folders.
         names_file: File {"<class number>": "<name>"} below data_root, for an att_splits.mat without
             names.
     """
 
-    below: str = ""
+    root_folder: str = ""
     names_file: str = ""
 
     @property
@@ -90,17 +89,17 @@ class Xlsa(Published):
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
-        listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.add(official.path, "image", listed[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
+        indices, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
+        faults.add(official.path, "image", indices[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
             return Listing(DatasetScan(), image_dir, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
-        paths = [_tail(file, self.below) for file in files]
-        outside = [file for file, path in zip(files, paths, strict=True) if not path]
-        faults.add(folder, "image_file", outside, f"outside of a folder {self.below!r}")
+        paths = [_tail(file, self.root_folder) for file in files]
+        outside_files = [file for file, path in zip(files, paths, strict=True) if not path]
+        faults.add(folder, "image_file", outside_files, f"outside of a folder {self.root_folder!r}")
         trainval, test_seen, test_unseen = (
             [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
         )
@@ -134,7 +133,7 @@ class Xlsa(Published):
 def _numbered_names(path: Path, faults: Faults) -> list[str]:
     """Read class names from {"1": "pink primrose", ...}."""
     names: list[str] = []
-    with faults.reading(path):
+    with faults.catch(path):
         document = read_object(path)
         values: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
         if not values or not all(isinstance(name, str) for name in values):
@@ -154,20 +153,20 @@ def _seen_classes(
 ) -> set[int]:
     """Return the labels of the seen classes, and report classes that contradict the split."""
     seen, test_seen, unseen = ({*labels[loc].tolist()} for loc in locs.values())
-    wrong = {
+    labels_by_fault = {
         "both seen and unseen": unseen & (seen | test_seen),
         "of test_seen_loc that trainval_loc lacks": test_seen - seen,
         "without images": {*range(len(names))} - seen - test_seen - unseen,
     }
-    for what, bad in wrong.items():
-        faults.add(where, "class", sorted(names[label] for label in bad), what)
+    for what, bad_labels in labels_by_fault.items():
+        faults.add(where, "class", sorted(names[label] for label in bad_labels), what)
     return seen
 
 
-def _tail(path: str, below: str) -> str:
-    """Return an image's path below `below`, from its path on the authors' machine, or ""."""
+def _tail(path: str, folder: str) -> str:
+    """Return an image's path below `folder`, from its path on the authors' machine, or ""."""
     parts = [part for part in path.replace("\\", "/").split("/") if part]
-    _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{below}/" if below else "/")
+    _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{folder}/" if folder else "/")
     return tail if separator else ""
 
 
@@ -186,11 +185,11 @@ def _split_version(locs: Mapping[str, Ids]) -> str:
     The authors published versions 1 and 2 with different results, and the files do not contain
     their version. The hash distinguishes them without naming the version.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, loc in locs.items():
-        whole.update(f"{name} {len(loc)}\n".encode() + np.sort(loc).astype("<i8").tobytes())
+        digest.update(f"{name} {len(loc)}\n".encode() + np.sort(loc).astype("<i8").tobytes())
     counts = [f"{name.removesuffix('_loc')} {len(loc)}" for name, loc in locs.items()]
-    return f"{', '.join(counts)}, sha256 {whole.hexdigest()[:16]}"
+    return f"{', '.join(counts)}, sha256 {digest.hexdigest()[:16]}"
 
 
 class _MatFile:
@@ -204,9 +203,9 @@ class _MatFile:
     def __init__(self, path: Path, faults: Faults) -> None:
         self.path, self._faults = path, faults
         self.variables: dict[str, Value] = {}
-        with faults.reading(path):
-            wanted = ("image_files", "labels", *LOCS, _NAMES)
-            self.variables = read_mat(path, wanted)
+        with faults.catch(path):
+            names = ("image_files", "labels", *LOCS, _NAMES)
+            self.variables = read_mat(path, names)
 
     def indices(self, name: str, highest: int = _MAX_INT) -> Ids:
         """Return a vector of 1-based indices as 0-based ones, empty if it has faults.
@@ -221,31 +220,31 @@ class _MatFile:
             what = f"an array of {format_counts(shape)}" if shape else "none"
             self._faults.append(f"{where} must be a vector of numbers, got {what}")
             return np.empty(0, dtype=np.int64)
-        flat = value.ravel().astype(np.float64)
-        bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
-        if bad.size:
-            values = shorten_list(f"{number:.9g}" for number in bad)
+        vector = value.ravel().astype(np.float64)
+        bad_values = vector[~((vector == np.floor(vector)) & (vector >= 1) & (vector <= highest))]
+        if bad_values.size:
+            values = shorten_list(f"{number:.9g}" for number in bad_values)
             self._faults.append(f"{where} must be integers from 1 to {highest}, got {values}")
             return np.empty(0, dtype=np.int64)
-        return flat.astype(np.int64) - 1
+        return vector.astype(np.int64) - 1
 
     def texts(self, name: str) -> list[str]:
         """Return the texts of a cell array, or the rows of a text; none if one has a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
-        bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
-        if bad or not texts:
-            what = f"empty {shorten_list(bad)}" if bad else "none, or an empty one"
+        empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
+        if empty_cells or not texts:
+            what = f"empty {shorten_list(empty_cells)}" if empty_cells else "none, or an empty one"
             self._faults.append(f"{self.path}: {name} must be a cell array of texts, got {what}")
-        return [] if bad else texts
+        return [] if empty_cells else texts
 
 
-def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
+def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
     """Read the requested variables of a MATLAB file. Variables that it lacks are omitted.
 
     Args:
         path: Path of the file.
-        wanted: Names of the variables.
+        names: Names of the variables.
 
     Raises:
         ValueError: The part that was read is damaged, or a variable is too large.
@@ -258,16 +257,16 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     if header[124:] != b"\0\1IM":
         raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
     values: dict[str, Value] = {}
-    left = MAX_FILE_BYTES
+    bytes_left = MAX_FILE_BYTES
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
         name = _name(_matrix(kind, content[:_NAMED], _NAMED))
-        if name not in wanted:
+        if name not in names:
             continue
-        matrix = _matrix(kind, content, left + 9)
-        if len(matrix) > left:
+        matrix = _matrix(kind, content, bytes_left + 9)
+        if len(matrix) > bytes_left:
             raise ValueError("its variables are too large")
-        left -= len(matrix)
+        bytes_left -= len(matrix)
         try:
             values[name] = _value(matrix)
         except (LookupError, ValueError, struct.error) as why:
@@ -277,28 +276,28 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the type and content of consecutive elements."""
-    place = 0
-    while place < len(data):
-        if place + 8 > len(data):
+    offset = 0
+    while offset < len(data):
+        if offset + 8 > len(data):
             raise ValueError("is damaged: it ends within an element")
-        kind, size = struct.unpack_from("<II", data, place)
-        start, padding = place + 8, 0 if kind == _PACKED else -size % 8
+        kind, size = struct.unpack_from("<II", data, offset)
+        start, padding = offset + 8, 0 if kind == _PACKED else -size % 8
         if kind >> 16:  # a small element: type and size share a word, followed by the content
-            kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
+            kind, size, start, padding = kind & 0xFFFF, kind >> 16, offset + 4, 4 - (kind >> 16)
         if padding < 0 or start + size > len(data):
             raise ValueError("is damaged: an element has an impossible size")
         yield kind, data[start : start + size]
-        place = start + size + padding
+        offset = start + size + padding
 
 
-def _matrix(kind: int, content: memoryview, most: int) -> memoryview:
-    """Return at most `most` bytes of a variable, unpacked."""
+def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
+    """Return at most `limit` bytes of a variable, unpacked."""
     if kind == _MATRIX:
-        return content[:most]
+        return content[:limit]
     if kind != _PACKED:
         raise ValueError("is damaged: it contains something other than variables")
     try:
-        return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # without its tag
+        return memoryview(zlib.decompressobj().decompress(content, limit))[8:]  # without its tag
     except zlib.error as why:
         raise ValueError(f"is damaged: {why}") from why
 

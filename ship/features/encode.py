@@ -200,21 +200,22 @@ def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetErro
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
-    images = count_noun(bad, f"image of {split}")
-    return DatasetError(f"dataset {dataset.name}: {images} cannot be decoded: {shorten_list(bad)}")
+        names = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
+    images = count_noun(names, f"image of {split}")
+    text = f"{images} cannot be decoded: {shorten_list(names)}"
+    return DatasetError(f"dataset {dataset.name}: {text}")
 
 
 def _encode(
     clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
 ) -> Features:
-    plain, augmented = [], []
+    original, augmented = [], []
     for index in batch:
         image = images[index].open()
-        plain.append(clip.preprocess(image))
-        size = (plain[-1].shape[1], plain[-1].shape[2])
+        original.append(clip.preprocess(image))
+        size = (original[-1].shape[1], original[-1].shape[2])
         augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
-    pixels = torch.stack(plain).unsqueeze(1)  # (images, 1, 3, height, width)
+    pixels = torch.stack(original).unsqueeze(1)  # (images, 1, 3, height, width)
     if views:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))

@@ -17,14 +17,7 @@ from safetensors.numpy import save
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, ImageDataset
-from ship.features.encode import (
-    AUGMENTATION,
-    Done,
-    Features,
-    Shard,
-    encode_split,
-    split_range,
-)
+from ship.features.encode import AUGMENTATION, Done, Features, Shard, encode_split, split_range
 from ship.subsets import FeatureSet
 from ship.whole_file import write_whole
 
@@ -147,10 +140,10 @@ def _extractions(
     works = []
     for split in (name for name in SPLITS if name in splits):
         labels = dataset.splits[split].labels
-        wanted = np.full(len(labels), fill_value=True)
+        is_needed = np.full(len(labels), fill_value=True)
         if classes is not None:
-            wanted = np.isin(labels, [*classes])
-        rows = wanted.nonzero()[0]
+            is_needed = np.isin(labels, [*classes])
+        rows = is_needed.nonzero()[0]
         if len(rows):
             augmented = views if split == "train" else 0
             works.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
@@ -180,7 +173,7 @@ class _SplitExtraction:
         self.split, self.views = split, 1 + views
         self.labels = dataset.splits[split].labels[rows]
         self._clip, self._dataset, self._rows = clip, dataset, rows
-        decisive = {
+        key_content = {
             "format_version": FORMAT_VERSION,
             "extraction_version": EXTRACTION_VERSION,
             "backbone": clip.fingerprint,
@@ -190,13 +183,13 @@ class _SplitExtraction:
             "views": views,
             "augmentation": AUGMENTATION if views else "",
         }
-        self._key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        self._key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()
         # a readable prefix for users who list the folder
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
-        wanted = {*rows.tolist()}
-        every = shards_of(len(dataset.splits[split]), views)
-        self._shards = [shard for shard in every if not wanted.isdisjoint(shard)]
+        row_set = {*rows.tolist()}
+        shards = split_into_shards(len(dataset.splits[split]), views)
+        self._shards = [shard for shard in shards if not row_set.isdisjoint(shard)]
         self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
@@ -207,8 +200,8 @@ class _SplitExtraction:
 
     def read_cache(self) -> None:
         """Read the cached shards and record the missing ones."""
-        read = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
-        self._features = {shard: features for shard, features in read if features is not None}
+        cached = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
+        self._features = {shard: features for shard, features in cached if features is not None}
         self.missing = [shard for shard in self._shards if shard not in self._features]
 
     def run(self, encode: Encode, done: Done) -> Features:
@@ -233,13 +226,13 @@ class _SplitExtraction:
                 self._features[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
-        whole = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
+        array = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
             first, last = np.searchsorted(self._rows, (shard.start, shard.stop))
             rows = self._rows[first:last] - shard.start
-            whole[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
-        whole.flags.writeable = False
-        return whole
+            array[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
+        array.flags.writeable = False
+        return array
 
     def _place(self, shard: Shard) -> tuple[Path, str]:
         """Return the path of a shard's file, and the key stored in it."""
@@ -247,7 +240,7 @@ class _SplitExtraction:
         return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
-def shards_of(images: int, views: int) -> list[Shard]:
+def split_into_shards(images: int, views: int) -> list[Shard]:
     """Cut a split into shards, which depend only on the arguments: a resumed run finds the same.
 
     Args:

@@ -78,8 +78,8 @@ class CLIPAdapter(Finetuner):
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
         ratio = choice["ratio"]
-        adapted = F.relu(F.relu(images @ self.down) @ self.up)
-        return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * images, dim=-1))
+        outputs = F.relu(F.relu(images @ self.down) @ self.up)
+        return self.zero_shot(F.normalize(ratio * outputs + (1 - ratio) * images, dim=-1))
 
 
 def _initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
@@ -153,9 +153,9 @@ class Cache(nn.Module):
         """
         # One-hot rows, zeros for the label -1. Comparing with all classes is three times as slow.
         labels = self.labels.unsqueeze(1)
-        place = labels.clamp(0, self._n_cls - 1)
+        columns = labels.clamp(0, self._n_cls - 1)
         zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
-        values = zeros.scatter(1, place, (place == labels).to(zeros.dtype))
+        values = zeros.scatter(1, columns, (columns == labels).to(zeros.dtype))
         return alpha * (beta * (images @ self.keys.T - 1)).exp() @ values
 
 

@@ -59,14 +59,14 @@ class GDA(Finetuner):
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
-        means, present = rows.means(), rows.mass > 0
+        means, has_rows = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
         precision = shared_precision(rows, config.precision, config.shrinkage)
-        weight[present], bias[present] = discriminant(means[present], precision)
-        if config.new_classes == "neighbors" and bool((~present).any()):
-            views, text = seen_views(task), task.text_features[~present].cpu().double()
-            precision, near = neighbor_precision(views, text), neighbor_means(views, text)
-            weight[~present], bias[~present] = discriminant(near, precision)
+        weight[has_rows], bias[has_rows] = discriminant(means[has_rows], precision)
+        if config.new_classes == "neighbors" and bool((~has_rows).any()):
+            views, text = seen_views(task), task.text_features[~has_rows].cpu().double()
+            precision, neighbors = neighbor_precision(views, text), neighbor_means(views, text)
+            weight[~has_rows], bias[~has_rows] = discriminant(neighbors, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))
 
@@ -101,8 +101,8 @@ class Rows:
         """Return the mean of each class, 0 for classes without rows."""
         zeros = self.features.new_zeros(self.n_cls, self.features.shape[1])
         weighted = self.weights.unsqueeze(1) * self.features
-        least = torch.finfo(self.weights.dtype).tiny
-        return zeros.index_add(0, self.labels, weighted) / self.mass.clamp_min(least).unsqueeze(1)
+        tiny = torch.finfo(self.weights.dtype).tiny
+        return zeros.index_add(0, self.labels, weighted) / self.mass.clamp_min(tiny).unsqueeze(1)
 
 
 def _training_rows(task: SeedTask) -> Rows:
@@ -150,18 +150,18 @@ def shared_precision(
     residuals = rows.features - rows.means()[rows.labels]
     share = rows.weights
     if shrinkage is None and estimate == "pinv":
-        several = mass > 1 + 1e-9
-        degrees = torch.where(several, mass - 1, torch.inf) * several.sum().clamp_min(1)
+        has_spread = mass > 1 + 1e-9
+        degrees = torch.where(has_spread, mass - 1, torch.inf) * has_spread.sum().clamp_min(1)
         share = rows.weights / degrees[rows.labels]
     scatter = residuals.T @ (share.unsqueeze(1) * residuals)
     trace = scatter.trace()
     if float(trace) <= 1e-12 * float(share.sum().clamp_min(1e-300)):
         return size * identity
     if shrinkage is not None:
-        mixed = ((1 - shrinkage) * scatter + shrinkage * trace / size * identity) / n
+        shrunk = ((1 - shrinkage) * scatter + shrinkage * trace / size * identity) / n
     elif estimate == "ks":
-        mixed = (scatter + trace / max(n - 1, 1.0) * identity) / size
+        shrunk = (scatter + trace / max(n - 1, 1.0) * identity) / size
     else:
         inverse: Tensor = torch.linalg.pinv(scatter, hermitian=True)
         return inverse
-    return torch.cholesky_inverse(torch.linalg.cholesky(mixed))
+    return torch.cholesky_inverse(torch.linalg.cholesky(shrunk))

@@ -103,7 +103,7 @@ class PromptTuned(Finetuner):
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
         """Return the text features of the learned prompts."""
-        return self.prompts.classes(self.ctx)
+        return self.prompts.encode_classes(self.ctx)
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the learned prompts."""
@@ -162,7 +162,7 @@ class CoCoOp(PromptTuned):
 
     def _scores(self, images: Tensor) -> Tensor:
         tokens = self.expand(F.relu(self.reduce(images)))
-        text = self.prompts.classifiers(self.ctx + tokens.unsqueeze(1), self.microbatch_size)
+        text = self.prompts.encode_classifiers(self.ctx + tokens.unsqueeze(1), self.microbatch_size)
         return self.logit_scale * (text @ images.unsqueeze(2)).squeeze(2)
 
 
@@ -209,7 +209,9 @@ class TCP(KgCoOp):
         """Return the text features of prompts with the class-specific tokens."""
         hidden = self.net["reduce"](self.text)
         tokens = self.net["expand"](hidden * torch.sigmoid(1.702 * hidden))
-        return self.prompts.classes(self.ctx, tokens.unflatten(1, (len(self.ctx), -1)), self._depth)
+        return self.prompts.encode_classes(
+            self.ctx, tokens.unflatten(1, (len(self.ctx), -1)), self._depth
+        )
 
 
 def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:

@@ -47,14 +47,16 @@ class BatchedFinetuner(BatchedTraining):
         stream = kind.training_data == "stream"
         self._each_step = synthesizer if stream else None
         fixed = None if stream else synthesizer
-        rows, self._weights = rows_of_training(task, fixed)
+        rows, self._weights = add_synthetic_rows(task, fixed)
         self._weighted = fixed is not None and fixed.weighted
         tasks = []
         for seed_index, n in enumerate(rows.counts):
             values = (x[seed_index, :n] for x in (rows.features, rows.labels, self._weights))
             fixed_rows = None if stream else FixedRows(*values)
             synthetic = synthesizer is not None
-            tasks.append(SeedTask.of(task, seed_index, synthetic=synthetic, fixed=fixed_rows))
+            tasks.append(
+                SeedTask.from_task(task, seed_index, synthetic=synthetic, fixed=fixed_rows)
+            )
         super().__init__(kind, config, tasks, clip, seeds)
         self.inference_grid = self.prototype.inference_grid
         self._lengths: tuple[int, ...] = ()
@@ -124,12 +126,12 @@ class BatchedFinetuner(BatchedTraining):
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the features, labels and loss weights of a step. None means weight 1 for all."""
-        places = to_device(self._batches.at(step), self._weights.device)
-        features, labels = self._rows.batch(places, self._views.at(step))
+        indices = to_device(self._batches.at(step), self._weights.device)
+        features, labels = self._rows.batch(indices, self._views.at(step))
         if self._each_step is not None:
             return self._each_step.join(features, labels, step)
         # Weights of 1 are omitted, so that rounding is the same as in a run without weights.
-        return features, labels, gather_rows(self._weights, places) if self._weighted else None
+        return features, labels, gather_rows(self._weights, indices) if self._weighted else None
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
@@ -188,7 +190,7 @@ class BatchedFinetuner(BatchedTraining):
         return {**self.stack.trained, **stateful_buffers}
 
 
-def rows_of_training(
+def add_synthetic_rows(
     task: Task, synthesizer: Synthesizer | None
 ) -> tuple[Task, Float[Tensor, "seed n"]]:
     """Add `per_class` synthetic features of each class to synthesize before the task's images.

@@ -51,8 +51,8 @@ class ZeroShot(Finetuner):
             )
         # Text features from a file are saved with the trial; others are recomputed by the backbone.
         # ship.trial.model sets descriptions to "" to load the saved ones without the file.
-        kept = config.descriptions is not None
-        self.register_buffer("text_features", text.to(task.features.dtype), persistent=kept)
+        is_saved = config.descriptions is not None
+        self.register_buffer("text_features", text.to(task.features.dtype), persistent=is_saved)
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the text features."""
@@ -104,16 +104,16 @@ def _random_sentences(
 ) -> list[list[str]]:
     """Return sentences with the same numbers of words, drawn from the words of all classes."""
     words = sorted({word for texts in pool.values() for text in texts for word in text.split()})
-    longest = max(len(text.split()) for texts in sentences for text in texts)
+    max_words = max(len(text.split()) for texts in sentences for text in texts)
     rng = SeedRng([seed], "descriptions/words")
-    drawn = [
-        [words[i] for i in rng.integers(len(words), longest)[0].tolist()]
+    random_words = [
+        [words[i] for i in rng.integers(len(words), max_words)[0].tolist()]
         for _ in range(max(map(len, sentences)))
     ]
     return [
         [
             f"a photo of a {name}, {' '.join(row[: len(text.split())])}"
-            for text, row in zip(texts, drawn, strict=False)
+            for text, row in zip(texts, random_words, strict=False)
         ]
         for name, texts in zip(class_names, sentences, strict=True)
     ]

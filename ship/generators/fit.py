@@ -32,7 +32,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
         self._task = task
-        self._tasks = [SeedTask.of(task, seed_index) for seed_index in range(task.n_seeds)]
+        self._tasks = [SeedTask.from_task(task, seed_index) for seed_index in range(task.n_seeds)]
         super().__init__(kind, config, self._tasks, clip, seeds)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")
@@ -79,13 +79,13 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
-    def mark_failed(self, places: Sequence[int]) -> None:
+    def mark_failed(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds as stopped. See `FeatureSource.mark_failed`."""
-        if not places:
+        if not seed_indices:
             return
         self._precomputed = False
         if self._stopping is not None:
-            self._stopping.stopped[list(places)] = True
+            self._stopping.stopped[list(seed_indices)] = True
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch: a pass over the seen classes' features, with a random view of each.
@@ -155,8 +155,8 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         now = {**add_prefix("metrics", metrics), **add_prefix("trained", trained)}
         stopping.update(epoch, held_out_loss, now)
         result = SeedState(now)
-        over = stopping.stopped | (epoch == self.epochs)
-        result.set_where(over, {name: stopping.tensors[name] for name in now})
+        is_over = stopping.stopped | (epoch == self.epochs)
+        result.set_where(is_over, {name: stopping.tensors[name] for name in now})
         for name, value in strip_prefix(result.tensors, "trained").items():
             trained[name].copy_(value)
         return strip_prefix(result.tensors, "metrics")
@@ -230,8 +230,8 @@ class EarlyStopping(SeedState):
             now: Tensors of the epoch to keep, (seed, ...) each.
         """
         best = self.tensors.get("loss")
-        better = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
+        improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
-        self.set_where(better, {"epoch": count, "loss": loss, **now})
+        self.set_where(improves, {"epoch": count, "loss": loss, **now})
         waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
         self.tensors["stopped"] = self.stopped | (waited >= self._patience)

@@ -135,11 +135,11 @@ def within_class_rows(
     _, means = _class_means(features[order], groups)
     residuals = features[order] - means[groups]
     counts = groups.bincount()
-    place = torch.arange(len(groups)) - (counts.cumsum(0) - counts)[groups]
+    row_in_class = torch.arange(len(groups)) - (counts.cumsum(0) - counts)[groups]
     # The residuals of a class sum to 0, so the running sum only has the class's previous rows.
     before = residuals.cumsum(0) - residuals
-    later = place > 0
-    j = place[later].to(features.dtype).unsqueeze(1)
+    later = row_in_class > 0
+    j = row_in_class[later].to(features.dtype).unsqueeze(1)
     rows: Tensor = (before[later] - j * residuals[later]) / (j * (j + 1)).sqrt()
     return rows
 
@@ -223,9 +223,9 @@ def neighbor_means(
         k: Number of nearest views per class.
         copies: Number of copies of the text feature.
     """
-    near = find_nearest(views, text, k)
-    sums = torch.stack([views[rows].sum(0) for rows in near])
-    return (sums + copies * text) / (near.shape[1] + copies)
+    neighbors = find_nearest(views, text, k)
+    sums = torch.stack([views[rows].sum(0) for rows in neighbors])
+    return (sums + copies * text) / (neighbors.shape[1] + copies)
 
 
 def neighbor_precision(
@@ -248,10 +248,12 @@ def neighbor_precision(
         around_text: Whether S_c is around the text feature. If False it is around the mean of the
             views.
     """
-    size, near = text.shape[1], find_nearest(views, text, k)
+    size, nearest = text.shape[1], find_nearest(views, text, k)
     total = text.new_zeros(size, size)
-    k = near.shape[1]
-    for part, names in zip(near.split(_CLASSES_AT_ONCE), text.split(_CLASSES_AT_ONCE), strict=True):
+    k = nearest.shape[1]
+    for part, names in zip(
+        nearest.split(_CLASSES_AT_ONCE), text.split(_CLASSES_AT_ONCE), strict=True
+    ):
         rows = views[part]
         centers = names if around_text else rows.mean(1)
         deviations = rows - centers.unsqueeze(1)

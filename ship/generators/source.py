@@ -42,11 +42,11 @@ class FeatureSource:
         """
         return {}
 
-    def mark_failed(self, places: Sequence[int]) -> None:
+    def mark_failed(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds as stopped. Their state may have been replaced.
 
         Args:
-            places: Indices of the seeds that have failed.
+            seed_indices: Indices of the seeds that have failed.
         """
 
     def sample(
@@ -86,14 +86,14 @@ class RealImages(FeatureSource):
         self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._first = self._count.cumsum(1) - self._count
         self._spread = config.spread_scale
-        self._moved: tuple[Tensor, Tensor] | None = None
+        self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
             means = _class_means(self._features, self._first, self._count)
-            place = task.text_features.expand_as(means)
+            targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
-                place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
-            self._moved = means, torch.lerp(means, place, config.mean_shift)
+                targets = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
+            self._shifted_means = means, torch.lerp(means, targets, config.mean_shift)
 
     @torch.no_grad()
     def sample(
@@ -106,13 +106,13 @@ class RealImages(FeatureSource):
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
-        where, before = _count_occurrences(class_ids)
-        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
-        drawn = random_views(self._features, first + (starts + before) % count, rng)
-        if self._moved is None:
-            return drawn
-        means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
-        return F.normalize(moved + self._spread * (drawn - means), dim=-1)
+        firsts, before = _count_occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
+        images = random_views(self._features, first + (starts + before) % count, rng)
+        if self._shifted_means is None:
+            return images
+        means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)
+        return F.normalize(moved + self._spread * (images - means), dim=-1)
 
 
 class MixedWithReal(FeatureSource):
@@ -142,9 +142,9 @@ class MixedWithReal(FeatureSource):
         """Train the generator for one epoch and return its metrics."""
         return self._generator.train_epoch()
 
-    def mark_failed(self, places: Sequence[int]) -> None:
+    def mark_failed(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds of the generator as stopped. See `FeatureSource.mark_failed`."""
-        self._generator.mark_failed(places)
+        self._generator.mark_failed(seed_indices)
 
     def parts(self) -> Mapping[str, Part]:
         """Return everything that fitting the generator changes, for a checkpoint."""
@@ -156,10 +156,10 @@ class MixedWithReal(FeatureSource):
     ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
         synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
-        where, before = _count_occurrences(class_ids)
-        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
-        reached = start + self._share * before
-        is_real = (reached + self._share).floor() > reached.floor()
+        firsts, before = _count_occurrences(class_ids)
+        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, firsts).double() / _STARTS
+        cumulative = start + self._share * before
+        is_real = (cumulative + self._share).floor() > cumulative.floor()
         return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
 
@@ -169,13 +169,13 @@ def _count_occurrences(
     """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
     ordered = ids.gather(1, order)
-    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    starts = torch.where(begins, places, 0).cummax(1).values
+    starts = torch.where(begins, positions, 0).cummax(1).values
     empty = torch.empty_like(ids)
     where = empty.scatter(1, order, order.gather(1, starts))
-    return where, empty.scatter(1, order, places - starts)
+    return where, empty.scatter(1, order, positions - starts)
 
 
 def _class_means(
@@ -212,8 +212,8 @@ class Synthesizer:
         self.weighted = config.loss_weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
-        self._sample, self._numbered = sample, task.for_generator
-        self._classes = task.synthesized_ids
+        self._sample, self._to_generator_ids = sample, task.for_generator
+        self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
         self._pool: tuple[Tensor, Tensor] | None = None
@@ -241,11 +241,11 @@ class Synthesizer:
         size = max(1, round(self._ratio * features.shape[1]))
         rng = self._labels.at(step)
         if self._pool is not None:
-            picks = rng.integers(self._pool[1].shape[1], size)
-            synthetic, ids = (gather_rows(rows, picks) for rows in self._pool)
+            indices = rng.integers(self._pool[1].shape[1], size)
+            synthetic, ids = (gather_rows(rows, indices) for rows in self._pool)
         else:
             ids = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
-            synthetic = self._sample(self._numbered(ids), self._noise.at(step))
+            synthetic = self._sample(self._to_generator_ids(ids), self._noise.at(step))
         weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(ids.shape)], dim=1)
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
@@ -254,4 +254,4 @@ class Synthesizer:
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
-        return self._sample(self._numbered(labels), self._noise), labels
+        return self._sample(self._to_generator_ids(labels), self._noise), labels

@@ -130,9 +130,9 @@ class PromptVAE(VAE):
         self, config: PromptVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
         super().__init__(config, task, clip, draw)
-        rng, drawn = draw("vae/weights"), uses_z(config.prompt)
-        self.noise_size = config.latent_dim if drawn else 0
-        if drawn and config.prompt != "noise":
+        rng, has_code = draw("vae/weights"), uses_z(config.prompt)
+        self.noise_size = config.latent_dim if has_code else 0
+        if has_code and config.prompt != "noise":
             self.encoder = Encoder(clip.feature_dim, config, rng)
         self.decoder = PromptDecoder(config, clip, task.class_names, rng)
 
@@ -222,10 +222,10 @@ class PromptDecoder(nn.Module):
             class_ids: Class of each prompt.
         """
         n_ctx, width = self.ctx.shape
-        shared = self.ctx.expand(len(class_ids), -1, -1)
+        contexts = self.ctx.expand(len(class_ids), -1, -1)
         if z is None:
-            return self._prompts.each(shared, class_ids)
+            return self._prompts.encode_prompts(contexts, class_ids)
         r = self.bias(F.relu(self.expand(z)))
         if not n_ctx:
-            return self._prompts.each(shared, class_ids, r)
-        return self._prompts.each(self.ctx + r.unflatten(-1, (-1, width)), class_ids)
+            return self._prompts.encode_prompts(contexts, class_ids, r)
+        return self._prompts.encode_prompts(self.ctx + r.unflatten(-1, (-1, width)), class_ids)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.seeds import stream_of, to_device
+from ship.seeds import make_stream, to_device
 from ship.tasks import SeedTask
 
 # Inputs and outputs of a method's functions, for one seed.
@@ -50,7 +50,7 @@ class Rng:
             like: Tensor with the dtype and the device of the numbers to draw.
             purpose: Name of the stream.
         """
-        self._stream = stream_of(seed, purpose)
+        self._stream = make_stream(seed, purpose)
         self._like = like
 
     def normal(self, *shape: int) -> Tensor:
@@ -59,8 +59,8 @@ class Rng:
         Args:
             shape: Size of each dimension of the result.
         """
-        drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
-        return to_device(drawn, self._like.device)
+        noise = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
+        return to_device(noise, self._like.device)
 
 
 Draw: TypeAlias = Callable[[str], Rng]

@@ -41,7 +41,7 @@ class Prompts:
         self._names_are_last = position == "end"
 
     @batched_over_seeds
-    def each(
+    def encode_prompts(
         self,
         ctx: Float[Tensor, "seed n n_ctx width"],
         class_ids: Int[Tensor, "seed n"],
@@ -58,8 +58,8 @@ class Prompts:
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
             return self._encode(ctx, class_ids, on_names)
         contexts = ctx.split(step, dim=1)
-        added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
-        chunks = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
+        name_parts = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
+        chunks = zip(contexts, class_ids.split(step, dim=1), name_parts, strict=True)
         return torch.cat([self._encode(*chunk) for chunk in chunks], dim=1)
 
     def _encode(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
@@ -67,7 +67,7 @@ class Prompts:
         prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)
 
-    def classes(
+    def encode_classes(
         self,
         ctx: Float[Tensor, "*n_cls n_ctx width"],
         tokens: Float[Tensor, "n_cls m width"] | None = None,
@@ -85,10 +85,10 @@ class Prompts:
             return self._encode_shared(ctx, tokens, depth)
         n_cls = len(self._parts.names)
         contexts = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
-        return self.each(contexts, torch.arange(n_cls, device=ctx.device))
+        return self.encode_prompts(contexts, torch.arange(n_cls, device=ctx.device))
 
     @batched_over_seeds
-    def classifiers(
+    def encode_classifiers(
         self, ctx: Float[Tensor, "seed n n_ctx width"], microbatch_size: int
     ) -> Float[Tensor, "seed n n_cls feature"]:
         """Return unit-norm features of all classes for each of n contexts, with the name last.

@@ -135,11 +135,11 @@ class Stack:
             name: _stack_seeds([state[name].detach() for state in states], device)
             for name in states[0]
         }
-        kept = self.prototype.state_dict().keys()
-        self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in kept}
+        saved_names = self.prototype.state_dict().keys()
+        self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in saved_names}
         if (rows := self.prototype.rows) is not None:
-            rest = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
-            self.learned = {**rest, rows: _Rows(strip_prefix(self.state, rows))}
+            parts = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
+            self.learned = {**parts, rows: _Rows(strip_prefix(self.state, rows))}
         self.trained = {
             name: self.state[name].requires_grad_()
             for name, value in self.prototype.named_parameters()
@@ -210,9 +210,9 @@ class Stack:
             functional_call(
                 self.prototype,
                 {key: value[seed_index] for key, value in self.state.items()},
-                (name, *(values[place] for values in inputs)),
+                (name, *(values[i] for values in inputs)),
             )
-            for place, seed_index in enumerate(range(self._n)[seeds])
+            for i, seed_index in enumerate(range(self._n)[seeds])
         ]
         return tree_map(lambda *values: torch.stack(values), *results)
 
@@ -334,8 +334,8 @@ class BatchedTraining:
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
         drop_last = getattr(config, "drop_last", False)
         # The number of steps depends on the configuration only, not on the images a seed draws.
-        whole, rest = divmod(rows.n_nominal, self._batch_size)
-        self.steps = whole if drop_last or not rest else whole + 1
+        n_full_batches, n_remaining = divmod(rows.n_nominal, self._batch_size)
+        self.steps = n_full_batches if drop_last or not n_remaining else n_full_batches + 1
         self._batches = BatchStream(
             rows.counts,
             self._batch_size,

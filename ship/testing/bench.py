@@ -1,4 +1,4 @@
-"""Subjects of the checks (a method on a backbone and tasks) and the results of the checks."""
+"""Test cases of the checks (a method on a backbone and tasks) and the results of the checks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot 
 TOLERANCE: Final = 1e-8
 _FEWER_IMAGES: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
-Subject = TypeVar("Subject")
+Case = TypeVar("Case")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
     """Raise CheckError if two tensors differ.
 
     Args:
-        ours: Tensor of the subject.
+        ours: Tensor of the method.
         theirs: Tensor to compare with.
         what: Name of the tensors in the message.
         tolerance: Maximum absolute difference. 0 requires bitwise equality.
@@ -89,27 +89,27 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
     require_shape(what, ours, theirs.shape)
     differences = (ours.double() - theirs.double()).abs()
     # NaN counts as a difference, also from NaN
-    same = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
-    require(same, f"{what} differ by up to {float(differences.max()):.3g}")
+    ok = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
+    require(ok, f"{what} differ by up to {float(differences.max()):.3g}")
 
 
 def run_checks(
-    checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
+    checks: Mapping[str, Callable[[Case], None]], cases: Mapping[str, Case]
 ) -> Iterator[CheckResult]:
-    """Yield the result of each check on each subject.
+    """Yield the result of each check on each case.
 
     All requirements depend on the first one. If it fails, no further checks are run.
 
     Args:
         checks: Checks by their requirement, in words. Any exception but EXITS is a failure.
-        subjects: Subjects by the prefix of their requirements.
+        cases: Cases by the prefix of their requirements.
     """
     first, *_ = checks
-    for prefix, subject in subjects.items():
+    for prefix, case in cases.items():
         for requirement, check in checks.items():
             fault = ""
             try:
-                check(subject)
+                check(case)
             except CheckError as error:
                 fault = str(error)
             except EXITS:
@@ -155,8 +155,8 @@ class Bench:
 
 def packaged_bench() -> Bench:
     """Return a bench with the packaged backbone and noisy text features instead of images."""
-    plain = FrozenCLIP.load("pocket")
-    clip = FrozenCLIP("pocket", plain._model.double(), plain.tokenizer)
+    pocket = FrozenCLIP.load("pocket")
+    clip = FrozenCLIP("pocket", pocket._model.double(), pocket.tokenizer)
     return Bench(clip, made_up_features(clip))
 
 
@@ -187,14 +187,14 @@ def _drop_images(features: FeatureSet) -> FeatureSet:
     """Drop some images of some classes, so that seeds differ in their numbers of rows."""
     labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))
-    kept = {
+    indices = {
         "train": np.concatenate(
             [np.flatnonzero(labels == c)[: _FEWER_IMAGES.get(c, 6)] for c in classes]
         ),
         "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
     }
-    both = [(name, kept[split]) for split in kept for name in (split, f"{split}_labels")]
-    return replace(features, **{name: getattr(features, name)[rows] for name, rows in both})
+    pairs = [(name, indices[split]) for split in indices for name in (split, f"{split}_labels")]
+    return replace(features, **{name: getattr(features, name)[rows] for name, rows in pairs})
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class BenchRun:
 
 
 @dataclass(frozen=True)
-class MethodSubject:
+class MethodCase:
     """A generator or a fine-tuner with its settings, on a bench.
 
     Attributes:
@@ -265,7 +265,7 @@ class MethodSubject:
     def outputs(self, method: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
-            return [method.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
+            return [method.sample(task.synthetic_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
     def require_same(self, method: Any, what: str) -> None:

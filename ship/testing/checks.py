@@ -18,7 +18,7 @@ from ship.tasks import placeholder_images
 from ship.testing.bench import (
     Bench,
     CheckResult,
-    MethodSubject,
+    MethodCase,
     packaged_bench,
     require,
     require_equal,
@@ -59,8 +59,8 @@ def check_generator(
         >>> print(next(check_generator("gaussian_text")))
         passed  it can be built, trained and evaluated
     """
-    subject = MethodSubject(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
-    return run_checks(GENERATOR_CHECKS, {"": subject})
+    case = MethodCase(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
+    return run_checks(GENERATOR_CHECKS, {"": case})
 
 
 def check_finetuner(
@@ -84,11 +84,11 @@ def check_finetuner(
         passed  without synthetic features, it can be built, trained and evaluated
     """
     config, bench = _quick_settings(FINETUNERS[name], settings), bench or packaged_bench()
-    subjects = {
-        "without synthetic features, ": MethodSubject(config, bench),
-        "with synthetic features, ": MethodSubject(config, bench, synthetic=True),
+    cases = {
+        "without synthetic features, ": MethodCase(config, bench),
+        "with synthetic features, ": MethodCase(config, bench, synthetic=True),
     }
-    return run_checks(FINETUNER_CHECKS, subjects)
+    return run_checks(FINETUNER_CHECKS, cases)
 
 
 def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
@@ -99,124 +99,124 @@ def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> An
     return config(**settings)
 
 
-def _check_runs(subject: MethodSubject) -> None:
-    require(bool(subject.run.outputs), "inference_grid is empty. Use ({},) if there are no options")
+def _check_runs(case: MethodCase) -> None:
+    require(bool(case.run.outputs), "inference_grid is empty. Use ({},) if there are no options")
 
 
-def _check_finite(subject: MethodSubject) -> None:
-    task = subject.task
-    for output in subject.run.outputs:
-        shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
-        if subject.output_name == "logits":
-            shape = [task.n_seeds, len(subject.bench.images), len(task.class_names)]
-        require_shape(subject.output_name, output, shape)
-        require(bool(output.isfinite().all()), f"some {subject.output_name} are not finite")
+def _check_finite(case: MethodCase) -> None:
+    task = case.task
+    for output in case.run.outputs:
+        shape = [task.n_seeds, 2 * task.synthetic_ids.shape[1], case.bench.clip.feature_dim]
+        if case.output_name == "logits":
+            shape = [task.n_seeds, len(case.bench.images), len(task.class_names)]
+        require_shape(case.output_name, output, shape)
+        require(bool(output.isfinite().all()), f"some {case.output_name} are not finite")
 
 
-def _check_metrics(subject: MethodSubject) -> None:
-    for name, value in (item for metrics in subject.run.epochs for item in metrics.items()):
-        shape = [len(subject.bench.seeds)]
+def _check_metrics(case: MethodCase) -> None:
+    for name, value in (item for metrics in case.run.epochs for item in metrics.items()):
+        shape = [len(case.bench.seeds)]
         require_shape(f"metric {name}", value, shape)
         require(bool(value.isfinite().all()), f"metric {name} is not finite")
 
 
-def _check_determinism(subject: MethodSubject) -> None:
+def _check_determinism(case: MethodCase) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        again = subject.train(subject.task, subject.bench.seeds)
-        subject.require_same(again.method, "of a second run")
+        second_run = case.train(case.task, case.bench.seeds)
+        case.require_same(second_run.method, "of a second run")
 
 
-def _check_solo_runs(subject: MethodSubject) -> None:
-    for seed_index, seed in enumerate(subject.bench.seeds):
-        solo = subject.train(subject.bench.task([seed]), [seed])
+def _check_solo_runs(case: MethodCase) -> None:
+    for seed_index, seed in enumerate(case.bench.seeds):
+        solo_run = case.train(case.bench.task([seed]), [seed])
         # In its solo run a seed that has stopped early has fewer epochs.
-        for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
+        for ours, theirs in zip(case.run.epochs, solo_run.epochs, strict=False):
             for name, value in theirs.items():
                 require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
-        what = f"{subject.output_name} of seed {seed} with and without other seeds"
-        for output, solo_output in zip(subject.run.outputs, solo.outputs, strict=True):
+        what = f"{case.output_name} of seed {seed} with and without other seeds"
+        for output, solo_output in zip(case.run.outputs, solo_run.outputs, strict=True):
             require_equal(output[seed_index], solo_output[0], what)
 
 
-def _check_resumes(subject: MethodSubject) -> None:
-    stopped, resumed = (subject.build(subject.task, subject.bench.seeds) for _ in range(2))
+def _check_resumes(case: MethodCase) -> None:
+    stopped, resumed = (case.build(case.task, case.bench.seeds) for _ in range(2))
     for _ in range(min(1, stopped.epochs)):
         stopped.train_epoch()
     restore(resumed.parts(), capture(stopped.parts()))
-    for _ in range(len(subject.run.epochs) - 1):
+    for _ in range(len(case.run.epochs) - 1):
         resumed.train_epoch()
-    subject.require_same(resumed, "of a run that was resumed after an epoch")
+    case.require_same(resumed, "of a run that was resumed after an epoch")
 
 
-def _check_load(subject: MethodSubject) -> None:
-    task = subject.task
-    blank = replace(task, **placeholder_images(task.text_features, task.n_seeds))
-    again = subject.build(blank, subject.bench.seeds)
-    restore(again.learned() or {}, capture(subject.run.method.learned() or {}))
-    subject.require_same(again, "of a method that was loaded")
+def _check_load(case: MethodCase) -> None:
+    task = case.task
+    empty_task = replace(task, **placeholder_images(task.text_features, task.n_seeds))
+    method = case.build(empty_task, case.bench.seeds)
+    restore(method.learned() or {}, capture(case.run.method.learned() or {}))
+    case.require_same(method, "of a method that was loaded")
 
 
-def _check_inputs(subject: MethodSubject) -> None:
-    task, model = subject.bench.task(subject.bench.seeds), subject.bench.clip._model
+def _check_inputs(case: MethodCase) -> None:
+    task, model = case.bench.task(case.bench.seeds), case.bench.clip._model
     tensors = {f"task.{name}": x for name, x in vars(task).items() if isinstance(x, Tensor)}
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in tensors.items()}
-    subject.train(task, subject.bench.seeds)
-    changed = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
-    require(not changed, f"the method has modified {', '.join(changed[:5])}")
+    case.train(task, case.bench.seeds)
+    names = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
+    require(not names, f"the method has modified {', '.join(names[:5])}")
 
 
-def _check_unit_norm(subject: MethodSubject) -> None:
-    (norms,) = (samples.norm(dim=-1) for samples in subject.run.outputs)
+def _check_unit_norm(case: MethodCase) -> None:
+    (norms,) = (samples.norm(dim=-1) for samples in case.run.outputs)
     require_equal(norms, torch.ones_like(norms), "norms of the samples and 1", 1e-5)
 
 
-def _check_settings(subject: MethodSubject) -> None:
-    method, planned = subject.run.method, getattr(subject.config, "epochs", 0)
+def _check_settings(case: MethodCase) -> None:
+    method, planned = case.run.method, getattr(case.config, "epochs", 0)
     distinct = {tuple(sorted(choice.items())) for choice in method.inference_grid}
     require(len(distinct) == len(method.inference_grid), "inference_grid has duplicate options")
     epochs = method.epochs
     require(epochs == planned, f"epochs must be {planned} as in the settings, got {epochs}")
 
 
-def _check_independence(subject: MethodSubject) -> None:
-    images, finetuner = subject.bench.images, subject.run.method
-    for choice, whole in zip(finetuner.inference_grid, subject.run.outputs, strict=True):
-        tolerance = ROUNDING * float(whole.abs().max())
+def _check_independence(case: MethodCase) -> None:
+    images, finetuner = case.bench.images, case.run.method
+    for choice, logits in zip(finetuner.inference_grid, case.run.outputs, strict=True):
+        tolerance = ROUNDING * float(logits.abs().max())
         turned = finetuner.logits(images.flip(0), choice).flip(1)
-        require_equal(turned, whole, "logits of the images in reverse order", tolerance)
-        for place in (0, len(images) - 1):
-            solo_logits = finetuner.logits(images[place, None], choice)[:, 0]
+        require_equal(turned, logits, "logits of the images in reverse order", tolerance)
+        for i in (0, len(images) - 1):
+            solo_logits = finetuner.logits(images[i, None], choice)[:, 0]
             require_equal(
                 solo_logits,
-                whole[:, place],
-                f"logits of image {place} with and without other images",
+                logits[:, i],
+                f"logits of image {i} with and without other images",
                 tolerance,
             )
 
 
-def _check_restores(subject: MethodSubject) -> None:
-    early, later = (subject.build(subject.task, subject.bench.seeds) for _ in range(2))
+def _check_restores(case: MethodCase) -> None:
+    stopped, later = (case.build(case.task, case.bench.seeds) for _ in range(2))
     state = later.state_dict()
     for _ in range(later.epochs):
         later.train_epoch()
     later.load_state_dict(state)
-    methods = (later, early)
-    outputs = (subject.outputs(method, subject.task, subject.bench.seeds) for method in methods)
+    methods = (later, stopped)
+    outputs = (case.outputs(method, case.task, case.bench.seeds) for method in methods)
     for ours, theirs in zip(*outputs, strict=True):
         require_equal(ours, theirs, "logits of a restored epoch", 0)
 
 
-def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
-    finetuner = subject.build(subject.task, subject.bench.seeds)
+def _check_evaluation_changes_nothing(case: MethodCase) -> None:
+    finetuner = case.build(case.task, case.bench.seeds)
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
-        finetuner.logits(-subject.bench.images, finetuner.inference_grid[0])
-    subject.require_same(finetuner, "after an evaluation between epochs")
+        finetuner.logits(-case.bench.images, finetuner.inference_grid[0])
+    case.require_same(finetuner, "after an evaluation between epochs")
 
 
-Checks = Mapping[str, Callable[[MethodSubject], None]]
+Checks = Mapping[str, Callable[[MethodCase], None]]
 METHOD_CHECKS: Final[Checks] = {
     "it can be built, trained and evaluated": _check_runs,
     "its outputs are finite and have the right shape": _check_finite,
@@ -239,7 +239,7 @@ FINETUNER_CHECKS: Final[Checks] = {
 
 
 @dataclass(frozen=True)
-class DatasetSubject:
+class DatasetCase:
     """A dataset to check.
 
     Attributes:
@@ -271,27 +271,27 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
         >>> all(result.passed for result in check_dataset("photos"))
         True
     """
-    return run_checks(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
+    return run_checks(DATASET_CHECKS, {"": DatasetCase(name, data_root)})
 
 
-def _check_readable(subject: DatasetSubject) -> None:
-    require(not subject.scan.faults, "; ".join(subject.scan.faults[:5]))
-    names = subject.scan.class_names
+def _check_readable(case: DatasetCase) -> None:
+    require(not case.scan.faults, "; ".join(case.scan.faults[:5]))
+    names = case.scan.class_names
     require(len(names) >= 2, f"must have at least 2 classes, got {len(names)}")
     require(all(isinstance(name, str) for name in names), "class names must be text")
 
 
-def _check_template(subject: DatasetSubject) -> None:
-    template = DATASETS[subject.name].template
+def _check_template(case: DatasetCase) -> None:
+    template = DATASETS[case.name].template
     n_places = template.count("{}") if isinstance(template, str) else 0
     require(n_places == 1, f"template must have one {{}} for a class name, got {template!r}")
 
 
-def _check_labels(subject: DatasetSubject) -> None:
-    n_cls = len(subject.scan.class_names)
-    splits = list(subject.scan.splits)
+def _check_labels(case: DatasetCase) -> None:
+    n_cls = len(case.scan.class_names)
+    splits = list(case.scan.splits)
     require(set(splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}, got {splits}")
-    for name, split in subject.scan.splits.items():
+    for name, split in case.scan.splits.items():
         labels = split.labels
         require(
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
@@ -301,11 +301,11 @@ def _check_labels(subject: DatasetSubject) -> None:
         require(len(labels) == n_images, f"{name} has {n_images} images, but {len(labels)} labels")
         inside = not len(labels) or (labels.min() >= 0 and labels.max() < n_cls)
         require(bool(inside), f"labels of {name} must be from 0 to {n_cls - 1}")
-    require(len(subject.scan.splits["test"]) > 0, "test has no images")
+    require(len(case.scan.splits["test"]) > 0, "test has no images")
 
 
-def _check_decodable(subject: DatasetSubject) -> None:
-    for name, split in subject.scan.splits.items():
+def _check_decodable(case: DatasetCase) -> None:
+    for name, split in case.scan.splits.items():
         step = max(1, math.ceil(len(split) / DECODED_PER_SPLIT))
         for image in split.images[::step]:
             require(
@@ -316,13 +316,13 @@ def _check_decodable(subject: DatasetSubject) -> None:
             require(mode == "RGB", f"{image.name} of {name} must be decoded as RGB, got {mode}")
 
 
-def _check_reproducible(subject: DatasetSubject) -> None:
-    first, second = (load_dataset(subject.name, subject.data_root) for _ in range(2))
+def _check_reproducible(case: DatasetCase) -> None:
+    first, second = (load_dataset(case.name, case.data_root) for _ in range(2))
     require(first.fingerprint == second.fingerprint, "its fingerprint differs when read again")
     require(first.class_names == second.class_names, "its class names differ when read again")
 
 
-DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetSubject], None]]] = {
+DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "it can be read, and has at least 2 classes": _check_readable,
     "its template has one {} for a class name": _check_template,
     "every image has a valid label": _check_labels,

@@ -46,16 +46,16 @@ class Journal:
         self._active = dict(permanent)
         self._saved = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
-        self._repeated = list(self._history)
+        self._old_reports = list(self._history)
         self._n_seeds = n_seeds
         self.failed = dict(self._history[-1].failed) if self._history else {}
 
     @property
     def active_seeds(self) -> list[int]:
         """Indices of the seeds that have not failed."""
-        return [place for place in range(self._n_seeds) if place not in self.failed]
+        return [i for i in range(self._n_seeds) if i not in self.failed]
 
-    def check(
+    def fail_non_finite(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
     ) -> State:
         """Mark seeds with non-finite metrics as failed, and replace their state.
@@ -76,9 +76,9 @@ class Journal:
         newly_failed: dict[int, str] = {}
         for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
-            for place in (~values.isfinite()).nonzero().flatten().tolist():
-                if place not in self.failed:
-                    newly_failed.setdefault(place, reason)
+            for i in (~values.isfinite()).nonzero().flatten().tolist():
+                if i not in self.failed:
+                    newly_failed.setdefault(i, reason)
         if newly_failed:
             self.failed = dict(sorted({**self.failed, **newly_failed}.items()))
             if not self.active_seeds:
@@ -86,14 +86,14 @@ class Journal:
             self._replace(sorted(newly_failed))
         if not self.failed:
             return on_cpu
-        places = list(self.failed)
-        masked = {name: values.double() for name, values in on_cpu.items()}
+        failed_seeds = list(self.failed)
+        doubles = {name: values.double() for name, values in on_cpu.items()}
         return {
-            name: values.index_fill(0, torch.tensor(places), math.nan)
-            for name, values in masked.items()
+            name: values.index_fill(0, torch.tensor(failed_seeds), math.nan)
+            for name, values in doubles.items()
         }
 
-    def _replace(self, places: Sequence[int]) -> None:
+    def _replace(self, seed_indices: Sequence[int]) -> None:
         """Replace the state of failed seeds by that of a living one, in all parts in training."""
         for name, part in self._active.items():
             if name in self._permanent:  # selected epochs and test results are not changed
@@ -101,10 +101,10 @@ class Journal:
             state = capture(part)
             for value in state.values():
                 if value.ndim:
-                    value[places] = value[self.active_seeds[0]].clone()
+                    value[seed_indices] = value[self.active_seeds[0]].clone()
             restore(part, state)
 
-    def report(
+    def report_epoch(
         self,
         stage: Stage,
         epoch: int,
@@ -125,11 +125,11 @@ class Journal:
         Raises:
             NonFiniteLoss: No seed has finite metrics.
         """
-        checked = self.check(stage, epoch, metrics)
+        checked = self.fail_non_finite(stage, epoch, metrics)
         values = {
             name: tuple(
-                None if place in self.failed else float(value)
-                for place, value in enumerate(metric.tolist())
+                None if i in self.failed else float(value)
+                for i, value in enumerate(metric.tolist())
             )
             for name, metric in checked.items()
         }
@@ -142,8 +142,8 @@ class Journal:
             self._living_predictions(correct_predictions),
             self.failed,
         )
-        yield from self._repeated  # no checkpoint meanwhile, as the state is one epoch ahead
-        self._repeated = []
+        yield from self._old_reports  # no checkpoint meanwhile, as the state is one epoch ahead
+        self._old_reports = []
         self._history.append(item)
         yield item
 
@@ -163,11 +163,11 @@ class Journal:
             for eval_set in correct_predictions
         )
 
-    def count(self, *stages: Stage) -> int:
+    def count_epochs(self, *stages: Stage) -> int:
         """Return the number of epochs of these stages that have been reported."""
         return sum(item.stage in stages for item in self._history)
 
-    def reported(self, *stages: Stage) -> dict[str, Tensor]:
+    def last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
         """Return the metrics of the last epoch of these stages, or {} if there was none.
 
         Metrics are (seed,) each, NaN for seeds that had failed by then.
@@ -179,7 +179,7 @@ class Journal:
             for name, v in last.items()
         }
 
-    def enter(self, **parts: Part | None) -> None:
+    def set_parts(self, **parts: Part | None) -> None:
         """Set the parts that a checkpoint saves, and restore those that were saved.
 
         Args:
@@ -189,8 +189,8 @@ class Journal:
         Raises:
             CheckpointError: The saved state is that of another trial.
         """
-        present = {name: part for name, part in parts.items() if part is not None}
-        self._active = {**self._permanent, **present}
+        active_parts = {name: part for name, part in parts.items() if part is not None}
+        self._active = {**self._permanent, **active_parts}
         for name, part in self._active.items():
             if state := strip_prefix(self._saved, name):
                 restore(part, state)
@@ -199,7 +199,7 @@ class Journal:
 
     def checkpoint(self) -> Checkpoint | None:
         """Return a checkpoint, or None after the test and while old reports are repeated."""
-        if self._repeated or not self._history or self._history[-1].stage == "test":
+        if self._old_reports or not self._history or self._history[-1].stage == "test":
             return None
         return Checkpoint(tuple(self._history), capture(self._active))
 

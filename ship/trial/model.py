@@ -21,7 +21,7 @@ from ship.datasets import ImageFile
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
-from ship.hub import WEIGHT_FILES, cached_file, is_repository, repository_of
+from ship.hub import WEIGHT_FILES, cached_file, is_repository, parse_repository
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
 from ship.tasks import Task, placeholder_images
@@ -45,7 +45,7 @@ _TRAINING_ONLY: Final = {
 
 
 def load_trained(
-    place: str | Path,
+    path: str | Path,
     seed: int | None = None,
     *,
     target: str | None = None,
@@ -55,7 +55,7 @@ def load_trained(
     """Load the model that a trial of a study with `save_models: true` has trained under one seed.
 
     Args:
-        place: Folder with trained.json and the seeds' files, or path of one seed's file.
+        path: Folder with trained.json and the seeds' files, or path of one seed's file.
         seed: Seed to load. Defaults to the first one of the folder.
         target: Target dataset of the fine-tuner under cross_dataset. Defaults to the first one.
         clip: Backbone. Defaults to loading it by its name, which must be pocket or an open_clip
@@ -74,7 +74,7 @@ def load_trained(
         TrainedModel(clip_adapter with generator gaussian_text, 4 base and 4 new classes of photos,
         seed 0)
     """
-    saved = read_saved(Path(place), seed)
+    saved = read_saved(Path(path), seed)
     backbone = _load_backbone(saved, clip, device)
     try:
         return TrainedModel(saved, backbone, target)
@@ -92,11 +92,11 @@ def _may_load(name: str) -> bool:
     These are published weights, weights of the hub that this machine has downloaded before, and
     random weights, which are drawn from a fixed seed.
     """
-    if repository := repository_of(name):
+    if repository := parse_repository(name):
         return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
     architecture, tag = split_name(name)
-    known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
-    return name == "pocket" or tag in known.get(architecture, ())
+    tags = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
+    return name == "pocket" or tag in tags.get(architecture, ())
 
 
 def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
@@ -128,9 +128,9 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in "
         raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (wanted := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {wanted}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {wanted}")
+    if clip.image_precision != (needed := manifest.settings.image_precision):
+        fault = f"was trained in image_precision {needed}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {needed}")
     return clip
 
 
@@ -178,10 +178,10 @@ class TrainedModel:
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
             raise trained_error(saved.path, f"has no target {target!r}", choices)
-        place = 0 if target is None else targets.index(target)
-        number = manifest.models[place].task
+        model_index = 0 if target is None else targets.index(target)
+        number = manifest.models[model_index].task
         classes = manifest.tasks[number]
-        self._kept = saved
+        self._saved = saved
         self.clip = clip
         self.config = manifest.settings
         self.seed = saved.seed.seed
@@ -197,7 +197,7 @@ class TrainedModel:
         config = _drop_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
-        restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{place}"))
+        restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{model_index}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
@@ -226,16 +226,18 @@ class TrainedModel:
             TrainedError: The trial has no generator that can be saved.
             ValueError: The backbone cannot distinguish the names, or per_class is below 1.
         """
-        if not self._kept.manifest.generator_kept:
+        if not self._saved.manifest.generator_kept:
             fault = f"contains no state of generator {self.config.generator.name}"
-            raise trained_error(self._kept.path, fault, "only logits and predictions are available")
+            raise trained_error(
+                self._saved.path, fault, "only logits and predictions are available"
+            )
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
-        wanted = self.class_names if class_names is None else tuple(class_names)
-        generator, task = self._generator(wanted)
-        place = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
-        ids = torch.tensor([place[name] for name in wanted], dtype=torch.long)
-        labels = torch.arange(len(wanted)).repeat_interleave(per_class).to(self.clip.device)
+        names = self.class_names if class_names is None else tuple(class_names)
+        generator, task = self._generator(names)
+        label_of = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
+        ids = torch.tensor([label_of[name] for name in names], dtype=torch.long)
+        labels = torch.arange(len(names)).repeat_interleave(per_class).to(self.clip.device)
         if isinstance(rng, int):
             dtype = task.text_features.dtype
             rng = SeedRng([rng], "trained/noise", self.clip.device, dtype)
@@ -301,7 +303,7 @@ class TrainedModel:
         """
         probabilities = self.logits(images).softmax(-1)
         best = probabilities.argmax(-1).tolist()
-        return Prediction(tuple(self.class_names[place] for place in best), probabilities)
+        return Prediction(tuple(self.class_names[label] for label in best), probabilities)
 
     def __repr__(self) -> str:
         """Return the method, the numbers of classes, the dataset and the seed."""
@@ -310,15 +312,15 @@ class TrainedModel:
         method = f"{finetuner} with generator {generator}"
         return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
-    def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
+    def _generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
         """Build the generator and its task, extended by those of the classes that are new to it."""
-        task = _build_task(self._kept, self._kept.manifest.generator_task, self.clip, wanted)
+        task = _build_task(self._saved, self._saved.manifest.generator_task, self.clip, class_names)
         config = _drop_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
             raise CheckpointError(f"generator {config.name} has no state to load")
-        restore(learned, strip_prefix(self._kept.tensors, "generator"))
+        restore(learned, strip_prefix(self._saved.tensors, "generator"))
         return generator, task
 
 
@@ -328,17 +330,17 @@ def _open_image(image: Image | str | Path) -> Image:
     return to_rgb(image)
 
 
-def _build_task(saved: SavedSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
+def _build_task(saved: SavedSeed, number: int, clip: FrozenCLIP, names: Sequence[str] = ()) -> Task:
     """Build a task of one seed, without images.
 
     Args:
         saved: Files of the seed.
-        place: Index of the task in the file.
+        number: Index of the task in the file.
         clip: Backbone, which encodes new class names.
-        wanted: Names of classes. Those that the task does not have are added as unseen classes.
+        names: Class names. Those that the task does not have are added as unseen classes.
     """
-    entry, text = saved.manifest.tasks[place], saved.tensors[f"tasks.{place}.text_features"]
-    further = tuple(dict.fromkeys(name for name in wanted if name not in set(entry.class_names)))
+    entry, text = saved.manifest.tasks[number], saved.tensors[f"tasks.{number}.text_features"]
+    further = tuple(dict.fromkeys(name for name in names if name not in set(entry.class_names)))
     if further:
         settings = saved.manifest.settings
         templates = settings.templates_for(settings.dataset, saved.manifest.template)
@@ -375,13 +377,13 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
     """
     for number, task in enumerate(saved.manifest.tasks):
         text = saved.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
-        wanted = (len(task.class_names), clip.feature_dim)
-        if text.shape != wanted or not text.is_floating_point():
-            fault = f"text features of task {number} must be {[*wanted]}, got {[*text.shape]}"
+        shape = (len(task.class_names), clip.feature_dim)
+        if text.shape != shape or not text.is_floating_point():
+            fault = f"text features of task {number} must be {[*shape]}, got {[*text.shape]}"
             raise trained_error(saved.path, fault)
-    available = sum(value.numel() for value in saved.tensors.values())
-    if _count_weights(saved, clip) > available:
-        fault = f"its settings need more weights than the {available} numbers that it has"
+    n_numbers = sum(value.numel() for value in saved.tensors.values())
+    if _count_weights(saved, clip) > n_numbers:
+        fault = f"its settings need more weights than the {n_numbers} numbers that it has"
         raise trained_error(saved.path, fault)
     groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):

@@ -46,7 +46,7 @@ def run_trial(
     targets: Mapping[str, FeatureSet] | None = None,
     dtype: torch.dtype = torch.float32,
     resume: Checkpoint | None = None,
-    keep: bool = False,
+    save_models: bool = False,
 ) -> TrialRun:
     """Train and test one configuration under all seeds at once.
 
@@ -71,7 +71,7 @@ def run_trial(
         clip: Frozen backbone.
         dtype: Floating-point type of the training.
         resume: Checkpoint of the same trial: same configuration, seeds, images and backbone.
-        keep: Whether `TrialRun.trained` has the trained models after the test.
+        save_models: Whether `TrialRun.trained` has the trained models after the test.
 
     Returns:
         The trial as an iterator. It trains when it is iterated.
@@ -80,22 +80,22 @@ def run_trial(
         NonFiniteLoss: All seeds have failed, with the reason, stage and epoch of each.
         ValueError: The dataset does not fit the configuration (too few classes, no training
             images).
-        CheckpointError: `resume` is of another trial, or of one with another `keep`.
+        CheckpointError: `resume` is of another trial, or of one with another `save_models`.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
-    keeps = torch.tensor(keep)
-    if resume is not None and not keeps.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        raise CheckpointError(f"keep must be {not keep} as in the checkpoint, got {keep}")
+    save_flag = torch.tensor(save_models)
+    if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
+        raise CheckpointError(f"save_models must be {not save_models} as in the checkpoint")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
-    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
+    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": save_flag}
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
-    kept = features if keep else None
-    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
+    features_to_save = features if save_models else None
+    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, features_to_save)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
 
 
@@ -144,37 +144,37 @@ class _Trial:
         generator: FeatureSource | None = None
         if protocol.selection is None:
             best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
-        elif not self.journal.count("final_generator", "final"):
+        elif not self.journal.count_epochs("final_generator", "final"):
             generator = yield from self._select(protocol.selection)
         if protocol.generator_task is not None:
             generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
         counted = "age" if by_age else "epoch"
         metrics = best.as_metrics(self.inference_grid, counted)
-        judged = self.journal.reported("selection_quality")
+        judged = self.journal.last_metrics("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         eval_sets = [best.metrics]  # an age is not tested again: selection used the test images
         if not by_age:
             epoch = self._chosen_epoch
             eval_sets = [
-                eval_results(self.tested, place, number)
-                for place, final in enumerate(protocol.finals)
+                eval_results(self.tested, i, number)
+                for i, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
             if self.config.quality:
                 judged_on = [final[0] for final in protocol.finals]
                 judged = measure_generator(generator, judged_on, self.seeds)
-                metrics |= self.journal.check("test", epoch, judged, FEATURES)
-        fitted = self.journal.reported("selection_generator", "final_generator")
+                metrics |= self.journal.fail_non_finite("test", epoch, judged, FEATURES)
+        fitted = self.journal.last_metrics("selection_generator", "final_generator")
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.inference_grid, self.last, counted)
-        metrics = self.journal.check("test", epoch, protocol.combine(eval_sets) | metrics)
+        metrics = self.journal.fail_non_finite("test", epoch, protocol.combine(eval_sets) | metrics)
         if self.dataset_to_save is not None:
             self.journal.trained = self._files(self.dataset_to_save, generator)
         correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
-        yield from self.journal.report("test", epoch, metrics, correct_predictions)
+        yield from self.journal.report_epoch("test", epoch, metrics, correct_predictions)
 
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on the data visible to selection, and record each seed's best epoch.
@@ -201,41 +201,43 @@ class _Trial:
         ages = planned_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
-        for place, age in enumerate(ages):
-            journal.enter(generator=_generator_parts(generator))
+        for i, age in enumerate(ages):
+            journal.set_parts(generator=_generator_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
-            if journal.count("selection_generator") > age:  # resumed at a later age
+            if journal.count_epochs("selection_generator") > age:  # resumed at a later age
                 continue
-            wanted = self.config.quality and not by_age and not journal.count("selection_quality")
-            if wanted and (judged := measure_generator(generator, [eval_set], self.seeds)):
-                judged = journal.check("selection_quality", 0, judged, FEATURES)
-                yield from journal.report("selection_quality", 0, judged)
+            measures = (
+                self.config.quality and not by_age and not journal.count_epochs("selection_quality")
+            )
+            if measures and (judged := measure_generator(generator, [eval_set], self.seeds)):
+                judged = journal.fail_non_finite("selection_quality", 0, judged, FEATURES)
+                yield from journal.report_epoch("selection_quality", 0, judged)
             finetuner = self._finetuner(eval_set.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
-            done = journal.count("selection") - place * len(epochs)
-            journal.enter(generator=_generator_parts(generator), finetuner=finetuner.parts())
+            done = journal.count_epochs("selection") - i * len(epochs)
+            journal.set_parts(generator=_generator_parts(generator), finetuner=finetuner.parts())
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
-                number = place * len(epochs) + epoch
+                number = i * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
                 if epoch % every == 0 or epoch == epochs[-1]:
                     metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
-                    metrics = journal.check("selection", number, metrics, LOGITS)
+                    metrics = journal.fail_non_finite("selection", number, metrics, LOGITS)
                     state = finetuner.state_dict()
                     if by_age:
                         state = add_prefix("generator", self._learned(generator) or {})
                         state |= add_prefix("finetuner", self._learned(finetuner) or {})
                     best.update(age if by_age else epoch, choice, metrics, state)
-                yield from journal.report("selection", number, {**losses, **metrics})
+                yield from journal.report_epoch("selection", number, {**losses, **metrics})
             if by_age:
                 del finetuner  # free its memory before the next one is built
             if generator is not None and self._has_finished(generator):
                 break
         if protocol.generator_task is None and not by_age:
             finetuner.load_state_dict(best.state)
-            for place in range(len(protocol.finals)):
-                self._test(finetuner, place)
+            for i in range(len(protocol.finals)):
+                self._test(finetuner, i)
         return generator
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
@@ -254,47 +256,49 @@ class _Trial:
             The generator.
         """
         journal = self.journal
-        journal.enter()  # release all of selection but its choice
+        journal.set_parts()  # release all of selection but its choice
         best = self.best
         last = int(best.epoch.max())
         generator = self._generator(task)
-        journal.enter(generator=_generator_parts(generator))
+        journal.set_parts(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
-        for place, final in enumerate(self.protocol.finals):
-            if strip_prefix(self.tested.tensors, str(place)):
+        for i, final in enumerate(self.protocol.finals):
+            if strip_prefix(self.tested.tensors, str(i)):
                 continue
             finetuner = self._finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
-            kept = SeedState(add_prefix("state", finetuner.state_dict()))
-            journal.enter(
-                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=kept
+            state = SeedState(add_prefix("state", finetuner.state_dict()))
+            journal.set_parts(
+                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
             )
-            for epoch in range(journal.count("final") - place * last + 1, last + 1):
+            for epoch in range(journal.count_epochs("final") - i * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
                     # A seed that is tested untrained has no losses, though the batch trains on.
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
-                    kept.tensors |= add_prefix("losses", none)
-                kept.set_where(best.epoch >= epoch, add_prefix("losses", losses))
-                kept.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
-                yield from journal.report("final", epoch, strip_prefix(kept.tensors, "losses"))
-            finetuner.load_state_dict(strip_prefix(kept.tensors, "state"))
-            self._test(finetuner, place)
-            del finetuner, kept  # free their memory before the next one is built
-            journal.enter(generator=_generator_parts(generator))
+                    state.tensors |= add_prefix("losses", none)
+                state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
+                state.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
+                yield from journal.report_epoch(
+                    "final", epoch, strip_prefix(state.tensors, "losses")
+                )
+            finetuner.load_state_dict(strip_prefix(state.tensors, "state"))
+            self._test(finetuner, i)
+            del finetuner, state  # free their memory before the next one is built
+            journal.set_parts(generator=_generator_parts(generator))
         return generator
 
-    def _test(self, finetuner: BatchedFinetuner, place: int) -> None:
+    def _test(self, finetuner: BatchedFinetuner, final_index: int) -> None:
         """Test a fine-tuner, in its selected state, on the evaluation sets of a final."""
         results = self.tested.tensors
-        for number, eval_set in enumerate(self.protocol.finals[place]):
+        for number, eval_set in enumerate(self.protocol.finals[final_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
-            self.journal.check("test", self._chosen_epoch, scores, LOGITS)
-            results |= add_prefix(f"{place}.{number}", result)
+            self.journal.fail_non_finite("test", self._chosen_epoch, scores, LOGITS)
+            results |= add_prefix(f"{final_index}.{number}", result)
         learned = self._learned(finetuner) or {}
-        results |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
+        results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Return the files of the tested models of all living seeds."""
@@ -304,8 +308,8 @@ class _Trial:
             finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
             generator_state = self._learned(generator)
-            places = range(len(self.protocol.finals))
-            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in places]
+            final_indices = range(len(self.protocol.finals))
+            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in final_indices]
         if generator_state:
             generator_state = {name: value[living] for name, value in generator_state.items()}
         finetuner_states = [
@@ -333,17 +337,17 @@ class _Trial:
         """Train a generator up to this epoch of the stage, or until every seed has stopped."""
         if generator is None:
             return
-        while (done := self.journal.count(stage)) < epochs:
+        while (done := self.journal.count_epochs(stage)) < epochs:
             if done and self._has_finished(generator):
                 break
-            yield from self.journal.report(stage, done + 1, generator.train_epoch())
+            yield from self.journal.report_epoch(stage, done + 1, generator.train_epoch())
         if generator.epochs:
             # No loss shows the effect of the last step. Closed-form fits are not checked, as they
             # raise by themselves.
             weights = capture(generator.learned() or {})
-            sound = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
-            finite = {name: torch.where(ok, 0.0, torch.nan) for name, ok in sound.items()}
-            self.journal.check(stage, done, finite, WEIGHTS)
+            is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
+            values = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
+            self.journal.fail_non_finite(stage, done, values, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed."""
@@ -361,7 +365,7 @@ class _Trial:
     def _finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
         """Build the untrained fine-tuner of a task."""
         synthesizer = None
-        if generator is not None and task.synthesized_ids.shape[1]:
+        if generator is not None and task.synthetic_ids.shape[1]:
             generator.mark_failed(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
@@ -385,7 +389,7 @@ def planned_ages(epochs: int, ages: int) -> list[int]:
         epochs: Number of epochs of the generator. 0 (it is not trained) results in one age, 0.
         ages: Requested number of ages. There are at most as many as epochs.
     """
-    return sorted({-(-epochs * (place + 1) // ages) for place in range(ages)})
+    return sorted({-(-epochs * (i + 1) // ages) for i in range(ages)})
 
 
 def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:

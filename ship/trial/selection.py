@@ -93,20 +93,20 @@ class BestCheckpoint(SeedState):
         highest = self.tensors["highest"]
         improved = value > highest
         self._count(improved, value == highest)
-        here = torch.full_like(self.epoch, epoch)
+        epochs_now = torch.full_like(self.epoch, epoch)
         self.tensors["highest"] = torch.where(improved, value, highest)
-        self.tensors["peak"] = torch.where(improved, here, self.tensors["peak"])
+        self.tensors["peak"] = torch.where(improved, epochs_now, self.tensors["peak"])
         chosen = improved
         if self.tolerance is not None:
             chosen = value >= self.tensors["highest"] - self.tolerance
-        new = {"epoch": here, "choice": choice}
+        new = {"epoch": epochs_now, "choice": choice}
         new |= add_prefix("metrics", metrics) | add_prefix("state", state)
         self.set_where(chosen, new)
 
-    def _count(self, better: Tensor, equal: Tensor) -> None:
+    def _count(self, improved: Tensor, is_equal: Tensor) -> None:
         """Count an evaluation for each seed, and a tie if its value equals the best one."""
         ties, evaluations = self.tensors["ties"], self.tensors["evaluations"]
-        self.tensors["ties"] = torch.where(better, 1, ties + equal.to(ties))
+        self.tensors["ties"] = torch.where(improved, 1, ties + is_equal.to(ties))
         self.tensors["evaluations"] = evaluations + 1
 
     def as_metrics(
@@ -176,11 +176,11 @@ def evaluate_choices(
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
         indices into the fine-tuner's choices, (seed,). All tensors are on the CPU.
     """
-    scored = [
+    scores = [
         _score_eval_set(finetuner, eval_set, protocol, choice, None)
         for choice in finetuner.inference_grid
     ]
-    table = _fetch_scores({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
+    table = _fetch_scores({name: torch.stack([s[name] for s in scores]) for name in scores[0]})
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
@@ -200,12 +200,12 @@ def evaluate(
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
         masks of the correct predictions by kind, (seed, n) each. All tensors are on the CPU.
     """
-    kept = SeedState({})
-    for place in best.choice.unique().tolist():
-        choice = finetuner.inference_grid[place]
+    results = SeedState({})
+    for choice_index in best.choice.unique().tolist():
+        choice = finetuner.inference_grid[choice_index]
         scores = _fetch_scores(_score_eval_set(finetuner, eval_set, protocol, choice, best.metrics))
-        kept.set_where(best.choice == place, scores)
-    return kept.tensors
+        results.set_where(best.choice == choice_index, scores)
+    return results.tensors
 
 
 def _score_eval_set(
@@ -234,32 +234,32 @@ def _score_eval_set(
     return {**scores, _FINITE: predictions.finite}
 
 
-def _fetch_scores(scored: State) -> State:
+def _fetch_scores(on_device: State) -> State:
     """Copy the result of `_score_eval_set` to the CPU, with NaN for non-finite logits.
 
     Otherwise argmax would predict a class for a NaN.
     """
-    scores = to_cpu(scored)
-    finite = scores.pop(_FINITE)
-    finite = finite.reshape(-1, finite.shape[-1]).all(0)
+    scores = to_cpu(on_device)
+    is_finite = scores.pop(_FINITE)
+    is_finite = is_finite.reshape(-1, is_finite.shape[-1]).all(0)
     return {
-        name: value.where(finite, torch.nan) if value.is_floating_point() else value
+        name: value.where(is_finite, torch.nan) if value.is_floating_point() else value
         for name, value in scores.items()
     }
 
 
-def eval_results(tested: SeedState, place: int, number: int, kind: str = "") -> State:
+def eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
     """Return the results of one evaluation set, without the prefixes of their names.
 
     Args:
         tested: Results of `evaluate` on each evaluation set of the finished finals, as
             FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
             FINAL.0.learned/NAME.
-        place: Index of the final.
+        final_index: Index of the final.
         number: Index of the evaluation set in the final.
         kind: Prefix of the results: "correct/", "learned/", or "" for the metrics.
     """
-    results = strip_prefix(tested.tensors, f"{place}.{number}")
+    results = strip_prefix(tested.tensors, f"{final_index}.{number}")
     if not kind:
         return {n: v for n, v in results.items() if not n.startswith(("correct/", "learned/"))}
     return {n.removeprefix(kind): v for n, v in results.items() if n.startswith(kind)}
@@ -281,7 +281,7 @@ def collect_correct_predictions(
                 for kind, value in correct.items()
             },
         )
-        for place, final in enumerate(finals)
+        for i, final in enumerate(finals)
         for number, eval_set in enumerate(final)
-        if (correct := eval_results(tested, place, number, "correct/"))
+        if (correct := eval_results(tested, i, number, "correct/"))
     )

@@ -174,13 +174,13 @@ def trained_files(
     # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
     tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
     all_texts = enumerate(cpu_copy(task.text_features) for task in tasks.values())
-    texts = {f"tasks.{place}.text_features": text for place, text in all_texts}
+    texts = {f"tasks.{i}.text_features": text for i, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
         learned |= add_prefix(f"models.{len(models)}", state)
         target = final[0].name.removeprefix("accuracy/")
         models.append(ModelEntry(target=target, task=[*tasks].index(id(final[0].task))))
-    for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
-        rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
+    for i, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
+        rows = {name: value[i : i + 1].clone() for name, value in learned.items()}
         file = f"seed_{seed}.safetensors"
         data = safetensors.torch.save({**rows, **texts})
         check = ""
@@ -227,8 +227,8 @@ def _notes(
     if not any(finetuners):
         reason = "its logits depend only on the backbone and the class names"
         yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
-    if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not saved"
+    if large_seeds := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
+        yield f"seeds {large_seeds}: larger than {MAX_TENSORS} bytes, not saved"
 
 
 class TrainedError(ValueError):
@@ -262,32 +262,32 @@ class SavedSeed(NamedTuple):
     tensors: Mapping[str, Tensor]
 
 
-def read_saved(place: Path, seed: int | None) -> SavedSeed:
+def read_saved(path: Path, seed: int | None) -> SavedSeed:
     """Read trained.json of a folder, and the file of a seed.
 
     Args:
-        place: The folder, or the path of one of its files.
+        path: The folder, or the path of one of its files.
         seed: Seed to read. Defaults to the seed of the file, or to the folder's first seed.
 
     Raises:
         TrainedError: The files are missing or damaged.
     """
-    names_seed = place.suffix == ".safetensors"
-    folder = place.parent if names_seed or place.name == MANIFEST else place
+    names_seed = path.suffix == ".safetensors"
+    folder = path.parent if names_seed or path.name == MANIFEST else path
     manifest = _read_manifest(folder / MANIFEST)
-    field, wanted = ("file", place.name) if names_seed else ("seed", seed)
-    available = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
-    entry = manifest.seeds[0] if wanted is None else available.get(wanted)
+    field, key = ("file", path.name) if names_seed else ("seed", seed)
+    entries = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
+    entry = manifest.seeds[0] if key is None else entries.get(key)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise trained_error(folder / MANIFEST, f"has no {field} {wanted}", f"choices: {choices}")
+        raise trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
-        raise trained_error(place, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
-    path = folder / entry.file
+        raise trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
+    seed_file = folder / entry.file
     if not entry.blake2b:
         fault = f"was not saved: its {entry.bytes} bytes exceed the maximum of {MAX_TENSORS}"
-        raise trained_error(path, fault, "use a smaller configuration")
-    return SavedSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
+        raise trained_error(seed_file, fault, "use a smaller configuration")
+    return SavedSeed(seed_file, manifest, entry, _read_tensors(seed_file, entry.blake2b))
 
 
 def _read_manifest(path: Path) -> TrainedManifest:
@@ -323,9 +323,9 @@ def _read_manifest(path: Path) -> TrainedManifest:
     return manifest
 
 
-def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
+def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     data = _read_content(path, MAX_TENSORS)
-    if digest(data) != wanted:
+    if digest(data) != checksum:
         fault = f"does not match {MANIFEST}, or is damaged"
         raise trained_error(path, fault, "fetch both again")
     try:
@@ -333,16 +333,16 @@ def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
-        sound = value.dtype in _FLOATS and bool(value.isfinite().all())
-        if not sound and value.dtype != torch.int64:
+        is_valid = value.dtype in _FLOATS and bool(value.isfinite().all())
+        if not is_valid and value.dtype != torch.int64:
             fault = f"{name[:100]!r} has values that are not finite, or of another type"
             raise trained_error(path, fault, "fetch it again, or train again")
     return tensors
 
 
-def _read_content(path: Path, most: int) -> bytes:
+def _read_content(path: Path, max_bytes: int) -> bytes:
     try:
-        return read_whole(path, most)
+        return read_whole(path, max_bytes)
     except ValueError as error:
         advice = "use the folder `trained` of a run whose study has save_models: true"
         raise TrainedError(f"{error}; {advice}") from error

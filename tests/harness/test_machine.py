@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.machine import PREFIX, locked, remove_stale_folders, scratch_folder
+from harness.machine import PREFIX, hold_lock, remove_stale_folders, scratch_folder
 
 KILLED = """
 import os, signal
@@ -36,7 +36,7 @@ def test_uncreatable_temporary_folder_is_one_line_error(place: Path) -> None:
     line = f"{gone}/ship-sweep-.*: cannot be created: No such file or directory. Set TMPDIR"
     with pytest.raises(UserError, match=line), scratch_folder():
         pass
-    with pytest.raises(UserError, match=line), locked("small", wait=True):
+    with pytest.raises(UserError, match=line), hold_lock("small", wait=True):
         pass
     remove_stale_folders()
 
@@ -82,12 +82,12 @@ def test_folder_for_sockets_has_a_short_path(
 
 def test_second_lock_holder_is_refused() -> None:
     """Another name is free, and so is this one afterwards."""
-    with locked("small", wait=False):
+    with hold_lock("small", wait=False):
         with pytest.raises(BlockingIOError):
-            locked("small", wait=False).__enter__()
-        with locked("other", wait=False):
+            hold_lock("small", wait=False).__enter__()
+        with hold_lock("other", wait=False):
             pass
-    with locked("small", wait=False):
+    with hold_lock("small", wait=False):
         pass
 
 
@@ -106,5 +106,5 @@ def test_lock_folder_of_another_user_is_refused(place: Path, kind: str) -> None:
             pytest.skip("only root can make a folder of another user")
         os.chown(folder, 65534, 65534)
     with pytest.raises(UserError, match=f"^{folder}: locks need a folder .* set TMPDIR"):
-        locked("small", wait=True).__enter__()
+        hold_lock("small", wait=True).__enter__()
     assert not list(place.glob("**/*.lock"))

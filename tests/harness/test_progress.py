@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.planning.configurations import label_of
+from harness.planning.configurations import make_label
 from harness.progress import View, line_printer, reporter
 from harness.store import State
 from harness.store.errors import StoreError
@@ -29,7 +29,7 @@ def shown(terminal: bool) -> str:
     view = View(console, 6, 3)
     with view.bars:
         for name in ("one", "two", CLEAR):
-            view.start(name, label_of({"n_ctx": name}), 2)
+            view.start(name, make_label({"n_ctx": name}), 2)
         view.progress("one", "selection 5", 0.5, 61.0)
         view.progress("one", "", 1.0, 62.25)
         view.end("one", State.COMPLETE, "")

@@ -137,7 +137,7 @@ def test_target_with_only_source_classes_gets_no_synthetic_features(
 ) -> None:
     """Its trial runs."""
     own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
-    assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
+    assert across.plan(own).finals[0][0].task.synthetic_ids.shape == (2, 0)
     actual = across.run(own, targets=["farm"])[-1].per_seed
     assert "accuracy/farm" in actual and "quality/frechet" not in actual
 

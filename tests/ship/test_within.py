@@ -40,7 +40,7 @@ def test_few_shot_trains_on_every_class(clip: FrozenCLIP, features: FeatureSet) 
     task = actual.selection.task
     assert bool(task.seen.all()) and task.counts == (16, 16) and actual.generator_task is None
     assert actual.selection.images.labels.unique().tolist() == list(range(8))
-    assert torch.equal(task.synthesized_ids[0], torch.arange(8))
+    assert torch.equal(task.synthetic_ids[0], torch.arange(8))
     assert set(last(clip, features, protocol="few_shot", selection="base_val")) >= {
         "accuracy", "selection_accuracy", "selection_epoch",
     }  # fmt: skip

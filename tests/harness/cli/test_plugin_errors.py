@@ -35,13 +35,13 @@ class MineConfig(FinetunerSettings):
         strike("validator")
         return value
 
-    def unread_reason(self, key):
-        strike("unread_reason")
+    def explain_unused(self, key):
+        strike("explain_unused")
 """
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"), list(zip(["import", "validator", "unread_reason"], RAISED, strict=True))
+    ("place", "kind"), list(zip(["import", "validator", "explain_unused"], RAISED, strict=True))
 )
 def test_whatever_a_plugin_raises_is_one_line(tmp_path: Path, place: str, kind: str) -> None:
     """It names the plugin and the error, shows no secret of an address, and exits with 2."""

@@ -9,11 +9,11 @@ import pytest
 from harness.config import AshaScheduler
 from harness.config.load import load_study
 from harness.config.mapping import apply_overrides, parse_overrides
-from harness.config.space import resolve, resolved_controls
+from harness.config.space import resolve, resolve_controls
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.removed import REMOVED
-from harness.study_files import packaged_names, parse_value, plain
+from harness.study_files import packaged_names, parse_value, to_json
 from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
@@ -157,7 +157,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
     assert resolve(varied, {"dataset": "photos"}) == reference().base
-    controls = resolved_controls(reference("dataset=imagenet", "finetuner=gda"))
+    controls = resolve_controls(reference("dataset=imagenet", "finetuner=gda"))
     assert controls["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
     generator = {**reference().base.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
     assert constant.generator.model_dump() == generator
@@ -185,7 +185,7 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
     expected = case.get("left") or case["has"]
     if "left" in case:
         given, _ = parse_overrides(case["set"])
-        study: Any = apply_overrides(plain(case["study"], "x"), given)[0]
+        study: Any = apply_overrides(to_json(case["study"], "x"), given)[0]
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
     assert {key: found(study, key) for key in expected} == expected

@@ -63,10 +63,10 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         assert error.faults
         assert all(fault.startswith("study: ") for fault in error.faults)
         return
-    for control in space.resolved_controls(study).values():
+    for control in space.resolve_controls(study).values():
         assert control.shots is None or control.shots >= 1
     if study.sampler == "grid":
-        for setting in space.grid(study)[:5]:
+        for setting in space.enumerate_grid(study)[:5]:
             space.resolve(study, setting)
     asked = space.suggest(optuna.create_study().ask(), study)
     assert asked.keys() <= study.space.keys()

@@ -62,13 +62,13 @@ class QuietConfig(FinetunerSettings):
     name: Literal["quiet"] = "quiet"
     loud: bool = False
 
-    def unread_reason(self, key: str) -> str | None:
+    def explain_unused(self, key: str) -> str | None:
         return None if self.loud or key != "shots" else "finetuner quiet looks at one image"
 """
 
 
 def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
-    """By its settings' unread_reason: a factor is refused that no setting of the study reads."""
+    """A factor is refused if no configuration reads it, as its settings' explain_unused says."""
     (tmp_path / "quiet.py").write_text(QUIET)
     load_plugins([tmp_path / "quiet.py"])
     (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
@@ -91,7 +91,7 @@ def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python as from the command line; one that cannot be used is refused before all else."""
     stop = Mock(side_effect=ConfigError(["stop"]))
-    monkeypatch.setattr("harness.study.run.fingerprints_of", stop)
+    monkeypatch.setattr("harness.study.run.make_fingerprints", stop)
     with pytest.raises(ConfigError, match="cannot be read"):
         harness.run_study("prompt_len", plugins=[tmp_path / "absent.py"])
     with pytest.raises(ConfigError, match="stop"):

@@ -32,13 +32,13 @@ def parts(trial: TrialConfig, keys: dict[str, Any]) -> dict[str, Any]:
 @having("grid")
 def test_grid_is_the_product_in_order(case: dict[str, Any]) -> None:
     """Over every combination in the YAML's order; with trials, over the first ones."""
-    assert space.grid(load_study({"name": "x", **case["study"]})) == case["grid"]
+    assert space.enumerate_grid(load_study({"name": "x", **case["study"]})) == case["grid"]
 
 
 @having("settings")
 def test_conditional_factors_are_there_only_when_they_hold(case: dict[str, Any]) -> None:
     """In whatever order the YAML has them."""
-    found = space.grid(load_study({"name": "x", **case["study"]}))
+    found = space.enumerate_grid(load_study({"name": "x", **case["study"]}))
     assert sorted(map(sorted_items, found)) == sorted(map(sorted_items, case["settings"]))
 
 
@@ -51,7 +51,7 @@ def sorted_items(setting: dict[str, Any]) -> str:
 def test_levels_of_a_number(case: dict[str, Any]) -> None:
     """By value and by type."""
     study = load_study({"name": "x", **case["study"]})
-    found = space.levels(study, *study.space)
+    found = space.list_levels(study, *study.space)
     assert repr(found and list(found)) == repr(case["levels"])
 
 
@@ -59,7 +59,7 @@ def test_levels_of_a_number(case: dict[str, Any]) -> None:
 def test_a_factors_baseline_is_the_constant_where_it_can_be(case: dict[str, Any]) -> None:
     """As the factor and as the whole space have it."""
     study = load_study({"name": "x", **case["study"]})
-    assert space.baseline(study) == case["baseline"]
+    assert space.make_baseline(study) == case["baseline"]
     of_factors = {key: factor.baseline for key, factor in study.space.items()}
     assert {key: value for key, value in of_factors.items() if value} == case["baseline"]
 
@@ -127,14 +127,14 @@ def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
     """What a trial has that stands for a setting."""
     study = load_study({"name": "x", **case["study"]})
     for one in case["trials"]:
-        assert one["at"] in space.grid(study)
+        assert one["at"] in space.enumerate_grid(study)
         assert parts(space.resolve(study, one["at"]), one["has"]) == one["has"], one
 
 
 @having("controls")
 def test_reference_arms(case: dict[str, Any]) -> None:
     """Which there are, and what they have."""
-    found = space.resolved_controls(load_study({"name": "x", **case["study"]}))
+    found = space.resolve_controls(load_study({"name": "x", **case["study"]}))
     assert found.keys() == case["controls"].keys()
     assert {name: parts(found[name], keys) for name, keys in case["controls"].items()} == case[
         "controls"

@@ -14,7 +14,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRun, configuration_tags
 from harness.store import PROTOCOLS, seed_metric
-from harness.store.changes import RunUpdate, params, points
+from harness.store.changes import RunUpdate, list_params, make_points
 from harness.store.open import Store
 from harness.study.state import read_state
 from ship.trial_config import RESULTS_VERSION
@@ -52,8 +52,10 @@ class History:
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
-        metrics = points({"trial/seconds": 10.0 * len(seeds), **tested})
-        self.store.write(RunUpdate(run=run, params=params(configuration.trial), metrics=metrics))
+        metrics = make_points({"trial/seconds": 10.0 * len(seeds), **tested})
+        self.store.write(
+            RunUpdate(run=run, params=list_params(configuration.trial), metrics=metrics)
+        )
 
     def changes(self, study: StudyConfig) -> StaleRows:
         """What a run of the study would leave out of the table."""

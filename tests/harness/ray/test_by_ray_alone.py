@@ -121,7 +121,7 @@ import gc, threading
 from contextlib import nullcontext
 import ray
 from ray._private.worker import global_worker
-from harness.ray.session import shut_down_at_exit
+from harness.ray.session import shut_ray_down_at_exit
 
 class Core:
     def __getattr__(self, name):
@@ -185,7 +185,9 @@ def output_of(script: str, protection: str) -> str:
     ("script", "alone", "protected"),
     [
         pytest.param(RAYLET_ENDS, "nullcontext", "block_sigterm", id="SIGTERM to the raylet"),
-        pytest.param(GARBAGE, "nullcontext", "shut_down_at_exit", id="garbage while Ray is left"),
+        pytest.param(
+            GARBAGE, "nullcontext", "shut_ray_down_at_exit", id="garbage while Ray is left"
+        ),
         pytest.param(ORPHAN, "", "RAY_RAYLET_PID", id="an adopted driver whose raylet dies"),
     ],
 )

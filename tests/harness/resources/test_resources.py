@@ -15,7 +15,7 @@ from harness.resources import (
     count_fitting_trials,
     idle_gpus,
     preflight,
-    resolved_resources,
+    resolve_resources,
 )
 from tests.told import told
 
@@ -24,7 +24,7 @@ from tests.told import told
 def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> None:
     """By default one GPU if there is any; the scarcer of cores and GPUs limits the number."""
     nodes = case["there"] if isinstance(case["there"], list) else [case["there"]]
-    takes = resolved_resources(Resources(**case["resources"]), nodes)
+    takes = resolve_resources(Resources(**case["resources"]), nodes)
     assert takes == Resources(**case["takes"])
     assert count_fitting_trials(takes, nodes) == case["at_once"]
 

@@ -19,7 +19,7 @@ from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, joined_tag
 from harness.store import open as tracking
-from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, points, split_tag
+from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
 from harness.store.open import Store, find_store, open_store
@@ -155,7 +155,7 @@ def test_many_metrics_and_tags_are_written_in_batches(
         log_batch(run_id, **batch)
 
     monkeypatch.setattr(inner, "log_batch", noted)
-    all_of_it = {"metrics": points(metrics), "tags": tags, "params": tags}
+    all_of_it = {"metrics": make_points(metrics), "tags": tags, "params": tags}
     store.write(RunUpdate(run=run, state=State.COMPLETE, **all_of_it))
     assert sum(count for count, _ in requests) == 2001
     assert not requests[-1][0] and requests[-1][1][-1] == "ship.state"

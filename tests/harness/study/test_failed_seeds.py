@@ -72,7 +72,7 @@ def test_failed_seed_does_not_affect_the_others(
     """They have the same numbers; --retry-non-finite reruns only the failed seed."""
     study = make_study(seeds=3)
     outcome = bench.run(study, method=with_bad(bench, 1))
-    assert (outcome.done, outcome.failed, outcome.partly, outcome.failed_seeds) == (2, 1, 1, 1)
+    assert (outcome.done, outcome.failed, outcome.n_partial, outcome.failed_seeds) == (2, 1, 1, 1)
     assert outcome.final and not outcome.complete
     assert tags_of(bench, "FAIL") == [("2", "[1]", f"{REASON} (seeds 1)")]
     (lost,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
@@ -185,7 +185,7 @@ def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.Monke
     monkeypatch.setattr(BatchedFinetuner, "train_epoch", train_epoch)
     study = make_study(name="other", space=space, seeds=[0, 1, 2], **keys)
     outcome = bench.run(study, method=method, reuse=False)
-    assert (outcome.partly, outcome.failed_seeds) == (1, 1)
+    assert (outcome.n_partial, outcome.failed_seeds) == (1, 1)
     rows = load_records("other", bench.uri).rows
     assert rows.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
     assert "stage selection, epoch 2 (seeds 1)" in rows.filter(seed=1)["reason"][0]

@@ -20,10 +20,10 @@ from harness.store.history import RunHistory
 from harness.study import features
 from harness.study.extraction import extraction_lines
 from harness.study.features import (
+    collect_needs,
     fetch_features,
-    needed_features,
+    list_studied_labels,
     prepare_features,
-    studied_classes,
 )
 from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
@@ -39,7 +39,7 @@ def make_prints(folder: Path) -> Fingerprints:
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
     """Return the feature sets that a run of the study would read."""
-    return [*needed_features(study, make_plan(study, RunHistory(), make_prints(folder)))]
+    return [*collect_needs(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
@@ -73,18 +73,18 @@ def test_only_studied_classes_are_needed(tmp_path: Path) -> None:
     """The union over max_classes; all classes without a limit, and of targets."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
     images = FakeImages("x", "", class_names=tuple("abcdefg"))
-    ((need, configs),) = needed_features(
+    ((need, configs),) = collect_needs(
         study, make_plan(study, RunHistory(), make_prints(tmp_path))
     ).items()
     assert need.dataset == "photos" and len(configs) == 2
-    assert studied_classes(configs, images) == [0, 1, 2, 3, 4]
+    assert list_studied_labels(configs, images) == [0, 1, 2, 3, 4]
     official = replace(images, n_seen=4)
-    assert studied_classes(configs, official) == [0, 1, 2, 4, 5]
+    assert list_studied_labels(configs, official) == [0, 1, 2, 4, 5]
     whole = make_study(space={"max_classes": [4, None]})
-    assert [*needed_features(whole).values()] == [()]
+    assert [*collect_needs(whole).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    assert [len(configs) for configs in needed_features(study).values()] == [2, 0]
+    assert [len(configs) for configs in collect_needs(study).values()] == [2, 0]
 
 
 def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_dry_run_estimates_extraction(tmp_path: Path, gpus: int) -> None:
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
     measured = "s on this machine (estimated from a few images)"
     assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
-    prepare_features(needed_features(study), prints, Console(quiet=True))
+    prepare_features(collect_needs(study), prints, Console(quiet=True))
     assert extraction_lines(study, plan, prints) == []
 
 

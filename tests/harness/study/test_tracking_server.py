@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.store.changes import RunUpdate, points
+from harness.store.changes import RunUpdate, make_points
 from tests.harness import driver
 from tests.harness.conftest import Bench
 from tests.harness.fakes import sleepy
@@ -154,7 +154,7 @@ def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: s
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
-            metrics = [point._replace(timestamp=7) for point in points(values, step)]
+            metrics = [point._replace(timestamp=7) for point in make_points(values, step)]
             texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
             store.write(RunUpdate(run=run_id, metrics=metrics, **texts))
     for key in ("a", "nan", "inf"):

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.errors import ClusterError
-from harness.messages import FAILED, failure
+from harness.messages import FAILED, encode_failure
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.ray import Death, internals, parse_death
@@ -31,7 +31,7 @@ from tests.told import told
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
 SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
-RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
+RAN_OUT = {FAILED: [encode_failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
 def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:

@@ -19,7 +19,7 @@ from harness.messages import (
     FINAL,
     LAST_VALUE,
     Need,
-    needs_of,
+    list_needs,
     trial_spec,
 )
 from harness.method import code_version
@@ -112,7 +112,7 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
     requested = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
     for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
-        worker.features = dict.fromkeys(needs_of(config), features)
+        worker.features = dict.fromkeys(list_needs(config), features)
         worker.begin(trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
     expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
@@ -133,7 +133,7 @@ def test_targets_are_passed_by_name() -> None:
     worker = make_worker(run_trial, config)
     worker.features = {
         **worker.features,
-        **{need: f"features of {need.dataset}" for need in needs_of(config)[1:]},
+        **{need: f"features of {need.dataset}" for need in list_needs(config)[1:]},
     }
     finish(worker)
     assert seen == {"b": "features of b", "c": "features of c"}

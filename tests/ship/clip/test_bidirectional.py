@@ -76,11 +76,11 @@ def test_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
 
 def test_padding_raises_the_token_count_and_the_padding_factor(clip: FrozenCLIP) -> None:
     """Padded prompts count all positions, and padding_factor is at least as large."""
-    n, before = len(NAMES), clip.text.passed
+    n, before = len(NAMES), clip.text.n_tokens
     parts = class_prompts(clip, NAMES, 1)
     prefix = parts.prefix(torch.zeros(1, 1, clip.text_width, dtype=torch.float64))
     clip.text.encode_shared(prefix, parts.names, parts.host_lengths)
-    passed = (clip.text.passed - before) // clip.text.depth
+    passed = (clip.text.n_tokens - before) // clip.text.depth
     if clip.text.is_causal:
         assert passed < n * clip.context_length and clip.text.padding_factor == 1
     else:

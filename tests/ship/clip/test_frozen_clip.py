@@ -12,7 +12,7 @@ from torch import nn
 
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
-from ship.clip.weights import fingerprint
+from ship.clip.weights import hash_model
 from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 
@@ -114,20 +114,20 @@ def model() -> CLIP:
 )
 def test_fingerprint_changes_with_layer_settings(model: CLIP, place: str, value: Any) -> None:
     """Activation, heads, constants, pooling and length each change the fingerprint."""
-    before = fingerprint(model, CONFIG)
+    before = hash_model(model, CONFIG)
     where, _, name = place.rpartition(".")
     setattr(model.get_submodule(where), name, value)
-    assert fingerprint(model, CONFIG) != before
+    assert hash_model(model, CONFIG) != before
 
 
 def test_fingerprint_changes_with_weights_and_dtype(model: CLIP) -> None:
     """One changed weight, or another data type, changes the fingerprint."""
-    before = fingerprint(model, CONFIG)
+    before = hash_model(model, CONFIG)
     with torch.no_grad():
         weight = model.ln_final.weight
         weight[3] = torch.nextafter(weight[3], torch.tensor(9.0))
-    changed = fingerprint(model, CONFIG)
-    assert len({before, changed, fingerprint(model.double(), CONFIG)}) == 3
+    changed = hash_model(model, CONFIG)
+    assert len({before, changed, hash_model(model.double(), CONFIG)}) == 3
 
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -19,7 +19,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from PIL import Image
 from safetensors.torch import save_file
 
-from harness.planning.fingerprints import _stamp
+from harness.planning.fingerprints import _make_cache_key
 from ship.architectures import BackboneError, truncate_texts
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.trial.model import _may_load
@@ -152,7 +152,7 @@ def test_weights_are_downloaded_once(hub: Hub) -> None:
 def test_fingerprint_depends_on_weights_not_on_their_location(hub: Hub) -> None:
     """Equal weights from the hub and from a file have one fingerprint."""
     path = hub.folder / "org/tiny-clip/open_clip_model.safetensors"
-    before = _stamp(NAME)
+    before = _make_cache_key(NAME)
     clip = FrozenCLIP.load(NAME)
     assert clip.fingerprint != FrozenCLIP.load(f"tiny:{path}").fingerprint  # QuickGELU
     hub.add("hf-hub:org/plain", {"model_cfg": CONFIG}, "open_clip_model.safetensors")
@@ -160,7 +160,7 @@ def test_fingerprint_depends_on_weights_not_on_their_location(hub: Hub) -> None:
         FrozenCLIP.load("hf-hub:org/plain").fingerprint
         == FrozenCLIP.load(f"tiny:{path}").fingerprint
     )
-    assert _stamp(NAME) == _stamp(NAME) != before
+    assert _make_cache_key(NAME) == _make_cache_key(NAME) != before
 
 
 def test_trained_models_load_only_cached_repositories(hub: Hub) -> None:

@@ -175,7 +175,7 @@ def test_damaged_digest_cache_is_ignored(
 
     def digest() -> bytes:
         memory = remembering(folder)
-        result = memory.digest(image)
+        result = memory.get_hash(image)
         memory.save()
         return result
 

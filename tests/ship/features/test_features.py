@@ -11,7 +11,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
-from ship.datasets.content import fingerprint
+from ship.datasets.content import hash_dataset
 from ship.features import extract_features
 from ship.features.encode import augmented_view
 from ship.subsets import FeatureSet
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> ImageDataset:
         splits[split] = Split(images, np.arange(n, dtype=np.int64) % 3)
     names = ("a", "b", "c")
     dataset = ImageDataset(names, splits, name="noise", template="a photo of a {}.")
-    return replace(dataset, fingerprint=fingerprint(dataset))
+    return replace(dataset, fingerprint=hash_dataset(dataset))
 
 
 @pytest.fixture

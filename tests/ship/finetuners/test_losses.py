@@ -162,7 +162,7 @@ def clap(rows: Rows, w: Weights) -> float:
 def tip_adapter_f(rows: Rows, w: Weights) -> float:
     """Zero-shot and cache logits (arXiv:2207.09519, eq. 4); weights divided by their mean."""
     task, r = rows.task, rows.seed_index
-    actual = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
+    actual = np.repeat(task.synthetic_ids[r].numpy(), 3 if rows.synthetic else 0)
     values = np.eye(len(rows.text))[[*actual, *task.labels[r].tolist()]]
     affinity = np.exp(-3.0 * (1 - rows.x @ w["cache.keys"].T))
     loss = rows.loss(task.logit_scale * rows.x @ rows.text.T + 2.0 * affinity @ values)

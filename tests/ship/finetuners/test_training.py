@@ -156,7 +156,7 @@ def rows(
         return x, y, share
     # the fixed set comes first: three features of each of two classes, at half the weight
     actual = probe.stack.state["features"][r, :18].numpy()
-    labels = task.synthesized_ids[r].repeat_interleave(3).numpy().repeat(3)
+    labels = task.synthetic_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
         np.concatenate([actual, x]),
         np.concatenate([labels, y]),

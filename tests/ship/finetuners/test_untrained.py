@@ -175,7 +175,7 @@ def test_tip_adapter_adds_cache_logits_to_zero_shot(
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()
         if actual is not None:
             keys = np.concatenate([actual[r], keys])
-            labels = [*task.synthesized_ids[r].repeat_interleave(3).tolist(), *labels]
+            labels = [*task.synthetic_ids[r].repeat_interleave(3).tolist(), *labels]
         cached = 2 * np.exp(-3 * (1 - x.numpy() @ keys.T)) @ np.eye(4)[labels]
         zero_shot = (task.logit_scale * x @ task.text_features.T).numpy()
         np.testing.assert_allclose(result[r].numpy(), zero_shot + cached, atol=1e-10)

@@ -37,7 +37,7 @@ def test_gaussian_samples_have_the_fitted_mean_and_factor(
     """normalize(mean + L e) with the noise e and the moments of each seed and class."""
     task = selection_task(clip64, features, SEEDS, shots=3)
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
-    ids = task.synthesized_ids.repeat(1, 2)
+    ids = task.synthetic_ids.repeat(1, 2)
     actual, noise = (
         draw(SeedRng(SEEDS, "n", dtype=torch.float64))
         for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
@@ -68,7 +68,7 @@ def test_real_images_repeat_only_after_all_were_used(
     task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
     generator = RealImages(RealImagesConfig(), task, clip, SEEDS)
     for times in (1, 2):
-        ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
+        ids = task.synthetic_ids.repeat_interleave(3 * times, dim=1)
         actual = generator.sample(ids, SeedRng(SEEDS, "n"))
         for r in range(2):
             rows, counts = actual[r].unique(dim=0, return_counts=True)
@@ -104,7 +104,7 @@ def test_mixed_source_has_the_configured_share_of_real_images(
     task = selection_task(clip, features, SEEDS)
     actual = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     mixed = MixedWithReal(actual, share, task, clip, SEEDS)
-    ids = task.synthesized_ids.repeat_interleave(4, dim=1)
+    ids = task.synthetic_ids.repeat_interleave(4, dim=1)
     result, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, actual))
     real = torch.tensor(features.train).flatten(0, 1)
     for own, others, classes in zip(result, alone, ids, strict=True):
@@ -117,7 +117,7 @@ def test_mixed_source_has_the_configured_share_of_real_images(
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
     """Sample six features of each seed's first new class, from the same views."""
     config = RealImagesConfig.model_validate({"name": "real", **settings})
-    ids = task.synthesized_ids[:, :1].repeat(1, 6)
+    ids = task.synthetic_ids[:, :1].repeat(1, 6)
     return RealImages(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
 
 
@@ -133,7 +133,7 @@ def test_mean_shift_and_spread_scale_equal_the_formula(
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
         result = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for seed_index in range(2):
-            label = int(task.synthesized_ids[seed_index, 0])
+            label = int(task.synthetic_ids[seed_index, 0])
             images = task.unseen()[seed_index]
             mean = images.features[images.labels == label].flatten(0, 1).mean(0)
             actual = (1 - dose) * mean + dose * task.text_features[label]

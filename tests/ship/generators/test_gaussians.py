@@ -127,5 +127,5 @@ def test_knn_gaussian_uses_all_classes_if_all_are_seen(
     """As in few_shot, where features of seen classes are synthesized."""
     few = all_seen(final_task(clip, features, SEEDS, shots=3))
     generator = BatchedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
-    actual = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
+    actual = generator.sample(few.synthetic_ids, SeedRng(SEEDS, "n"))
     assert actual.shape == (2, 4, 16) and bool(actual.isfinite().all())

@@ -16,7 +16,7 @@ from ship.generators import build_generator
 from ship.seeds import SeedRng
 from ship.tasks import Task
 from ship.testing import Bench, check_finetuner, check_generator
-from ship.testing.bench import MethodSubject
+from ship.testing.bench import MethodCase
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
@@ -78,12 +78,12 @@ def test_logits_do_not_depend_on_the_order_of_classes(
 ) -> None:
     """On one seed's task; unseen classes keep their order if their noise depends on it."""
     name, settings = FINETUNER_CASES[case]
-    subject = MethodSubject(FINETUNERS[name](**settings), bench, synthetic)
+    case = MethodCase(FINETUNERS[name](**settings), bench, synthetic)
     seeds = bench.seeds[:1]
     task = bench.task(seeds)
     seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
     order = [*(unseen if synthetic else reversed(unseen)), *reversed(seen)]
-    plain, moved = (subject.train(t, seeds).outputs for t in (task, reordered(task, order)))
+    plain, moved = (case.train(t, seeds).outputs for t in (task, reordered(task, order)))
     for ours, theirs in zip(moved, plain, strict=True):
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
@@ -136,7 +136,7 @@ def test_sample_depends_only_on_class_and_noise(case: str, bench: Bench) -> None
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)
-    ids = task.synthesized_ids.repeat(1, 2)
+    ids = task.synthetic_ids.repeat(1, 2)
     actual = generator.sample(ids, bench.noise(bench.seeds))
     other = generator.sample(ids, bench.noise(bench.seeds, "other"))
     assert torch.equal(other, actual) == (case in WITHOUT_NOISE)

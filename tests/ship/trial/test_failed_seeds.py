@@ -70,7 +70,9 @@ def run(
     """Run a whole trial in double precision; return its metrics and the run."""
     setting, features = config(**changes), build_features(clip)
     targets = dict.fromkeys(setting.targets, features)
-    trial = run_trial(setting, seeds, features, clip, targets, dtype=torch.float64, keep=keep)
+    trial = run_trial(
+        setting, seeds, features, clip, targets, dtype=torch.float64, save_models=keep
+    )
     return list(trial), trial
 
 

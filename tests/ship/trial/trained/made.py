@@ -32,7 +32,7 @@ def kept(
     **more: Any,
 ) -> EpochMetrics:
     """Run a trial, write its models into a folder, and return the test's report."""
-    run = run_trial(setting, seeds, features, clip, keep=True, **more)
+    run = run_trial(setting, seeds, features, clip, save_models=True, **more)
     *before, last = run
     assert run.trained is not None and not any(item.correct_predictions for item in before)
     written(run.trained, folder)
@@ -80,7 +80,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
     measure_eval_set = quality.measure_eval_set
 
     def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
-        ids = eval_set.task.synthesized_ids
+        ids = eval_set.task.synthetic_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
         actual.append((names, sample(labels, noise(seeds))))

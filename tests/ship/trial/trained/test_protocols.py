@@ -98,11 +98,11 @@ def test_resumed_trial_saves_the_same_files(
     setting = config(protocol="cross_dataset", targets=["here", "there"])
     kept(tmp_path, setting, [0, 3], features, clip, targets=targets)
     expected = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    run = run_trial(setting, [0, 3], features, clip, targets, keep=True)
+    run = run_trial(setting, [0, 3], features, clip, targets, save_models=True)
     stops = [run.checkpoint() for item in run if item.stage == "final"]
     assert len(stops) >= 4
     for stop in (stops[0], stops[-1]):
-        again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, keep=True)
+        again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, save_models=True)
         list(again)
         assert again.trained is not None
         assert again.trained == expected
@@ -114,9 +114,9 @@ def test_checkpoint_with_another_keep_is_rejected(
 ) -> None:
     """The saved state would be missing, or belong to a later age."""
     setting = config(selection="authors", finetuner={"name": "tip_adapter"})
-    stopped = run_trial(setting, [0, 3], features, clip, keep=before)
+    stopped = run_trial(setting, [0, 3], features, clip, save_models=before)
     next(item for item in stopped if item.stage == "selection")
     stop = stopped.checkpoint()
-    with pytest.raises(CheckpointError, match=f"keep must be {before}"):
-        run_trial(setting, [0, 3], features, clip, resume=stop, keep=not before)
-    assert next(run_trial(setting, [0, 3], features, clip, resume=stop, keep=before))
+    with pytest.raises(CheckpointError, match=f"save_models must be {before}"):
+        run_trial(setting, [0, 3], features, clip, resume=stop, save_models=not before)
+    assert next(run_trial(setting, [0, 3], features, clip, resume=stop, save_models=before))
