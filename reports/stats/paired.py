@@ -61,8 +61,9 @@ class Compared:
             family.
         within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
             two one-sided tests. The verdict requires 2.5%.
-        more_seeds: Fewest and most further pairs that settle the verdict with 80% power (see
-            further_pairs). None if it is settled, or if the standard deviation is unknown.
+        more_seeds: Fewest and most further pairs that settle the verdict with 80% power: at the
+            lower and the upper end of the standard deviation's interval (see further_pairs). None
+            if it is settled, or if the standard deviation is unknown.
         classes: Interval of the difference over other test classes, if known.
         n_classes: Number of classes behind that interval; of two halves, the smaller number.
         is_unchanged: Whether every compared result equals the baseline's.

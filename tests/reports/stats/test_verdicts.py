@@ -15,7 +15,7 @@ from reports.stats import (
     compare_paired,
     critical,
 )
-from reports.stats.power import _find_further
+from reports.stats.power import _find_further, further_pairs
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -93,6 +93,21 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
         fewest, most = found.more_seeds
         ratios.append((n + most) / (n + fewest))
     assert ratios[0] > ratios[1] > ratios[2] > 1.2
+
+
+def test_further_seeds_of_a_precise_difference_are_few() -> None:
+    """A small deviation needs few further seeds, although 250 seeds have a noncentrality of 38."""
+    assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 0.9, 0.99, 1.01, 1.2, 2.0, 5.0])
+@pytest.mark.parametrize("std", [0.001, 0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_further_seeds_are_an_ascending_range(n: int, std: float, mean: float) -> None:
+    """The fewest further seeds are at most as many as the most, for small deviations, too."""
+    for family in (1, 5, 100):
+        fewest, most = further_pairs(n, mean, std, 1.0, family)
+        assert 1 <= fewest <= most <= MAX_FURTHER_PAIRS + 1
 
 
 def test_a_verdict_has_its_own_p() -> None:
