@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from harness.store import default_tracking_uri
-from reports.analysis import Unavailable, importance
+from reports.analysis import Unavailable, compute_importance
 from reports.charts import Chart, study_charts
 from reports.errors import ReportError
 from reports.estimates import estimates
@@ -179,13 +179,13 @@ class LoadedStudy:
             ReportError: If there are no shares; the message gives the reason.
         """
         try:
-            shares = importance(self._report.study, self.metric)
+            shares = compute_importance(self._report.study, self.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
         numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
         frame = pl.DataFrame(
             [
-                {"factors": " × ".join(effect.factors), "p": effect.holm}
+                {"factors": " × ".join(effect.factors), "p": effect.holm_p}
                 | (vars(effect.share) if effect.share else {})
                 for effect in (*shares.factors, *shares.pairs)
             ],

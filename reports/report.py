@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reports.analysis import Importance, available, factor_tables, importance
+from reports.analysis import (
+    Importance,
+    build_factor_tables,
+    compute_if_available,
+    compute_importance,
+)
 from reports.answer import Answer, build_answer
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
@@ -92,10 +97,10 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     """
     tables = build_tables(study, metric)
     study, metric = with_metric(study, metric)
-    shares = available(importance, study, metric)
+    shares = compute_if_available(compute_importance, study, metric)
     answer = build_answer(study, metric, tables, shares)
     tables += [published_table(study)] if published else []
-    of_factors = tuple(factor_tables(study, metric, shares))
+    of_factors = tuple(build_factor_tables(study, metric, shares))
     return Report(study, metric, answer, tuple(tables), of_factors, shares)
 
 

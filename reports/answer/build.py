@@ -4,7 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reports import tables
-from reports.analysis import Importance, Limit, choice_correlation, incomparable, limits
+from reports.analysis import (
+    Importance,
+    Limit,
+    choice_correlation,
+    explain_incomparability,
+    find_limits,
+)
 from reports.answer.cautions import cautions
 from reports.answer.comparisons import metric_name
 from reports.answer.controls import controls_finding
@@ -35,7 +41,7 @@ def build_answer(
     over = tables.datasets(study)
     averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
     whole = averages if over else all_tables  # tables of single datasets are left out
-    known = limits(study, metric)
+    known = find_limits(study, metric)
     controls = [
         finding
         for table in all_tables
@@ -68,7 +74,9 @@ def _findings(
     """
     head, names = metric_name(study, metric), tables.short_names(study)
     # selection scores of different rules cannot be compared
-    if any(table.kind == "configurations" for table in whole) and not incomparable(study):
+    if any(table.kind == "configurations" for table in whole) and not explain_incomparability(
+        study
+    ):
         for finding in best_configuration(study, metric):
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in whole:

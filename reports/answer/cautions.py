@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.store import COMPLETE
 from harness.wording import count
 from reports import tables
-from reports.analysis import available, layout, uneven_noise
+from reports.analysis import compute_if_available, make_design, uneven_noise
 from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.study import Study
@@ -65,7 +65,7 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
 
 def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
     """Yield a caution per sign of uneven noise that no interval or verdict accounts for."""
-    finished = available(layout, study, metric)
+    finished = compute_if_available(make_design, study, metric)
     name = metric_name(study, metric)
     for place in uneven_noise(finished) if finished else ():
         yield f"{name} {place}: intervals and verdicts do not account for rare large losses."

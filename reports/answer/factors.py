@@ -45,7 +45,7 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
-    barring = [limit for limit in known if limit.concerns(factor)]
+    barring = [limit for limit in known if limit.applies_to(factor)]
     if barring:
         plain = [(level, replace(comparison, verdict=None)) for level, comparison in comparisons]
         comparisons = [
@@ -174,9 +174,9 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
     """Return the factors with which a factor interacts significantly; "" if there are none."""
     key = table.name.removeprefix(f"{AVERAGE}-")
     partners = [
-        f"{names[other]} ({p_words(pair.holm)})"
+        f"{names[other]} ({p_words(pair.holm_p)})"
         for pair in importance.interactions
-        if key in pair.factors and is_beyond_chance(pair.holm)
+        if key in pair.factors and is_beyond_chance(pair.holm_p)
         for other in pair.factors
         if other != key
     ]
@@ -190,7 +190,7 @@ def importance_findings(
     sure = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
-        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm)
+        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm_p)
     ]
     shares: list[str] = []
     for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
@@ -198,7 +198,7 @@ def importance_findings(
         subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
         of = "" if shares else f" of the variance of {head} between configurations"
-        shares.append(f"{subject} explains {share.mean:.0f}%{ends}{of} ({p_words(effect.holm)})")
+        shares.append(f"{subject} explains {share.mean:.0f}%{ends}{of} ({p_words(effect.holm_p)})")
     if shares:
         brackets = "Brackets: 95% interval of the share over seeds. "
         legend = brackets if any(share.low is not None for _, share in sure) else ""

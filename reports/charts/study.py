@@ -30,7 +30,7 @@ def study_charts(report: Report) -> list[Chart]:
         report: Report of the study. A study over datasets is represented by its averages.
     """
     study, metric = report.study, report.metric
-    part = analysis.available(analysis.subject, study, metric)
+    part = analysis.compute_if_available(analysis.select_analyzed_study, study, metric)
     charts = [*factor_charts(study, metric)]
     if part and report.importance:
         charts += _importance_chart(part, report.importance)
@@ -44,12 +44,12 @@ def study_charts(report: Report) -> list[Chart]:
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
-    names, head = tables.short_names(study), heading(study.protocol, importance.over.metric)
+    names, head = tables.short_names(study), heading(study.protocol, importance.design.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": DASH if effect.holm is None else p_text(effect.holm),
+            "p": DASH if effect.holm_p is None else p_text(effect.holm_p),
             **interval_values("share", effect.share),
         }
         for effect in (*importance.factors, *importance.pairs)
@@ -66,8 +66,8 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     tooltip = vega.interval_tooltip(
         {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
     )
-    if importance.over.sampled:
-        count = len(importance.over.configurations)
+    if importance.design.is_sampled:
+        count = len(importance.design.configurations)
         unit = f"% of importance for {head}, {count} configurations"
         caption = f"Importance for {head} by Optuna's PED-ANOVA"
         caption = f"{caption} over {count} configurations, without a test"

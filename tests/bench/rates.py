@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from harness.store import FactorRecord
-from reports.analysis import importance
+from reports.analysis import compute_importance
 from reports.analysis.contrasts import grid_model
 from reports.analysis.design import Varied
-from reports.analysis.uneven import ALPHA, far_result, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
 from reports.stats import (
     Compared,
@@ -66,7 +66,7 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
             any(is_beyond_chance(one.holm_p) for one in at_zero),
             np.mean(held) if held else math.nan,  # differences that do not vary have no interval
         )
-        parts = far_result(values), noisy_row(values), skewed_noise(values)
+        parts = find_outlier(values), noisy_row(values), skewed_noise(values)
         warned[study] = any(one is not None and one.p < ALPHA / len(parts) for one in parts)
         far[study] = np.abs(noise - np.median(noise)).max() > LOSS / 2
     among = float(warned[far].mean()) if far.any() else math.nan
@@ -181,6 +181,6 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
         builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
         ranked = holm([rank_correlation([s[key] for s in drawn], found, rng).p for key in keys])
         by_ranks = any(is_beyond_chance(p) for p in ranked[1:])
-        largest = importance(builder.study(), METRIC).factors[0]
+        largest = compute_importance(builder.study(), METRIC).factors[0]
         called += (by_ranks, largest.factors != ("x0",))
     return (called / studies).tolist()

@@ -6,8 +6,8 @@ Against effects that are known, and other ways to compute it.
 import numpy as np
 import pytest
 
-from reports.analysis import incomparable
-from reports.analysis.importance import Importance, importance
+from reports.analysis import explain_incomparability
+from reports.analysis.importance import Importance, compute_importance
 from reports.analysis.training import OPTIMAL, cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder
@@ -15,7 +15,7 @@ from tests.reports.builder import StoreBuilder
 
 def explained(builder: StoreBuilder) -> Importance:
     """The importance that there must be."""
-    return importance(builder.study(), METRIC)
+    return compute_importance(builder.study(), METRIC)
 
 
 def test_shares_of_a_whole_grid_add_up() -> None:
@@ -57,11 +57,11 @@ def test_additive_effects_are_no_interaction() -> None:
 def test_factors_of_an_incomplete_grid_have_no_test() -> None:
     """Without one configuration an interaction would count as a factor's effect."""
     builder = grid((3, 3), lambda s: 3.0 * s["f0"] * s["f1"])
-    assert all(effect.holm is not None for effect in explained(builder).factors)
+    assert all(effect.holm_p is not None for effect in explained(builder).factors)
     builder.runs[-1].tags["ship.state"] = "FAIL"
     lost = explained(builder)
-    assert [effect.holm for effect in lost.factors] == [None, None]
-    assert lost.pairs[0].holm is not None
+    assert [effect.holm_p for effect in lost.factors] == [None, None]
+    assert lost.pairs[0].holm_p is not None
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
     builder = grid((2, 1), lambda s: float(s["f0"]))
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule
-    assert why in incomparable(builder.study())
+    assert why in explain_incomparability(builder.study())
     points = cost_points(builder.study(), METRIC)
     assert points and OPTIMAL not in {point["kind"] for point in points}
 
@@ -89,4 +89,4 @@ def test_a_range_that_matters_has_the_largest_share() -> None:
     assert made.factors[0].factors == ("x1",) and shares[0].mean > 60
     assert sum(share.mean for share in shares) == pytest.approx(100)
     assert {(share.low, share.high, share.n) for share in shares} == {(None, None, 40)}
-    assert {effect.holm for effect in made.factors} == {None} and not made.pairs
+    assert {effect.holm_p for effect in made.factors} == {None} and not made.pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import ALPHA, far_result, noisy_level, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, noisy_level, noisy_row, skewed_noise
 from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
@@ -55,7 +55,7 @@ def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
-        found = far_result(values), noisy_row(values), skewed_noise(values)
+        found = find_outlier(values), noisy_row(values), skewed_noise(values)
         warned += any(one is not None and one.p < ALPHA / 3 for one in found)
     assert least <= warned / 400 <= most
 
@@ -66,7 +66,7 @@ def test_a_noisy_level_of_a_grid_is_seen() -> None:
     values[:] = 60 + rng.normal(0, 0.7, (12, 5))
     values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
     first, second = (noisy_level(values, factor) for factor in factors)
-    assert first is not None and first.place == 1 and first.p < 0.001
+    assert first is not None and first.position == 1 and first.p < 0.001
     assert second is not None and second.p > 0.05
 
 
@@ -77,14 +77,14 @@ def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
     gap = values[2] - rest.mean(axis=0)
     left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
     ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
-    assert found is not None and found.place == 2
+    assert found is not None and found.position == 2
     assert found.p == pytest.approx(5 * stats.f.sf(ratio, 4, 12))
 
 
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
     """Results that fit the table have no far seed, no noisy row and no skewed noise."""
-    assert far_result(values) is None and noisy_row(values) is None
+    assert find_outlier(values) is None and noisy_row(values) is None
     assert skewed_noise(values) is None
 
 

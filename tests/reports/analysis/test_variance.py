@@ -9,10 +9,10 @@ from reports.analysis.contrasts import grid_model
 from reports.analysis.design import Varied
 from reports.analysis.variance import (
     block_f,
+    common_share,
     contrasts,
     epsilon,
     noise_percentage,
-    over_seeds,
     products,
     share_of_variance,
 )
@@ -133,5 +133,5 @@ def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
 
 def test_constant_contrasts_have_no_part() -> None:
     """Without any difference nothing is common to the seeds; without noise all is."""
-    assert over_seeds(np.zeros((2, 5))) == 0
+    assert common_share(np.zeros((2, 5))) == 0
     assert block_f(np.ones((1, 5))).p == 2.0**-4
