@@ -30,9 +30,10 @@ class Effect:
             and n is the number of configurations.
         freedom: Degrees of freedom; 0 if the effect is confounded with others, or in a sampled
             study.
-        holm: p of no effect, corrected over the factors or over the pairs; None without a test.
+        holm_p: p of no effect, corrected over the factors or over the pairs; None without a test.
         statistic: F of the block ANOVA, paired by seed (see variance.block_f); None without a test.
-        tested: First degrees of freedom of F. With R seeds, the second are R - 1 times as many.
+        test_freedom: First degrees of freedom of F. With R seeds, the second are R - 1 times as
+            many.
         cells: Means of a pair with a test, one per combination of two levels that a configuration
             has. Keys: first, second (the levels as text, in the study's order), mean, low, high
             (over seeds; low and high are None if seeds do not differ), n (number of seeds), and
@@ -53,7 +54,7 @@ class Importance:
     """Importance of a study's factors, the most important first.
 
     Attributes:
-        over: Configurations and seeds that the importance is computed from.
+        design: Configurations and seeds that the importance is computed from.
         factors: Effects of the factors, by size.
         pairs: Effects of the pairs, by size; () in a sampled study.
         rest: Share that no factor and no pair explains; None if there is no such part, and in a
@@ -71,8 +72,8 @@ class Importance:
     @property
     def interactions(self) -> list[Effect]:
         """Pairs with a test of their interaction, the most significant first."""
-        tested = [pair for pair in self.pairs if pair.statistic is not None]
-        return sorted(tested, key=lambda pair: (pair.holm_p or 0.0, -(pair.statistic or 0.0)))
+        tested_pairs = [pair for pair in self.pairs if pair.statistic is not None]
+        return sorted(tested_pairs, key=lambda pair: (pair.holm_p or 0.0, -(pair.statistic or 0.0)))
 
 
 class _Test(NamedTuple):

@@ -183,10 +183,8 @@ def uneven_noise(design: Design) -> Iterator[str]:
     outlier = find_outlier(design.values[distinct_rows])
     is_far = outlier is not None and outlier.p < alpha
     if outlier is not None and is_far:
-        name, seed = (
-            _configuration_text(design, distinct_rows[outlier.row]),
-            design.seeds[outlier.seed],
-        )
+        name = _configuration_text(design, distinct_rows[outlier.row])
+        seed = design.seeds[outlier.seed]
         distance = number(outlier.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
     noisiest = min(parts, key=lambda part: part.p, default=None)

@@ -18,7 +18,7 @@ from harness.store import COMPLETE, CONTROLS, PRUNED, run_address
 from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
-from reports.charts import Chart, as_json, for_page, page_script
+from reports.charts import Chart, page_script, style_for_page, to_safe_json
 from reports.formatting import PLAIN, STACKED, break_heading, cell_text
 from reports.render.markup import section_texts
 from reports.report import Report
@@ -42,7 +42,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         report: The report. Its tables with the place "csv" are left out.
         charts: Charts in their order.
     """
-    specs = {chart.name: for_page(chart.spec) for chart in charts}
+    specs = {chart.name: style_for_page(chart.spec) for chart in charts}
     return page_html(
         "page",
         report=report,
@@ -55,7 +55,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         most=MAX_RUNS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
-        specs=as_json(specs),
+        specs=to_safe_json(specs),
     )
 
 

@@ -286,10 +286,8 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
-    pairs, cells = (
-        _pair_with_baseline(baseline, groups),
-        {} if alone else companion_cells(study, factor),
-    )
+    pairs = _pair_with_baseline(baseline, groups)
+    cells = {} if alone else companion_cells(study, factor)
     kind: Kind = "levels" if alone else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 

@@ -17,9 +17,9 @@ from reports.charts import (
     Chart,
     chart_bytes,
     factor_chart,
-    for_page,
     page_script,
     study_charts,
+    style_for_page,
 )
 from reports.report import make_report
 from tests.reports import cases
@@ -85,7 +85,7 @@ def test_the_charts_of_a_study(name: str) -> None:
     charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
-        altair.Chart.from_dict(for_page(chart.spec))
+        altair.Chart.from_dict(style_for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
     drawn = {key: one.spec for key, one in charts.items()}
     text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))

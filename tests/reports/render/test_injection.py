@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
-from reports.charts import as_json, for_page, study_charts
+from reports.charts import study_charts, style_for_page, to_safe_json
 from reports.errors import ReportError
 from reports.render import latex
 from reports.render.files import report_files, text_of
@@ -75,7 +75,7 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
     text = "a\x00b\x1b[2Jc\u202ed"
     made = study_of([text, "b", "c"], reason=text)
     made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
-    specs = as_json([for_page(chart.spec) for chart in study_charts(made)])
+    specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(made)])
     shown = page(made)
     for where in (specs, shown, table_html(labeled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)
