@@ -149,9 +149,9 @@ def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
         return sorted(values)
-    declared = [level_id(level) for level in factor.levels or ()]
-    place = {level: i for i, level in enumerate(declared)}
-    return sorted(values, key=lambda v: (place.get(level_id(v), len(place)), level_text(v)))
+    declared_ids = [level_id(level) for level in factor.levels or ()]
+    positions = {level: i for i, level in enumerate(declared_ids)}
+    return sorted(values, key=lambda v: (positions.get(level_id(v), len(positions)), level_text(v)))
 
 
 def is_numeric(levels: Sequence[Any]) -> bool:
@@ -165,8 +165,8 @@ MAX_VALUE = 1e100  # the square of a larger number may overflow
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     """Return the levels as floats; None if one is not a number, not finite or too large."""
     # NaN fails the comparison, too
-    sound = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
-    return [float(level) for level in levels] if sound else None
+    is_valid = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
+    return [float(level) for level in levels] if is_valid else None
 
 
 def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
@@ -183,7 +183,11 @@ def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
 
 def _configurations_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
     """Return the configurations, without controls, in which a factor is active."""
-    return [s for s in study.non_controls if factor.key in s.assignment]
+    return [
+        configuration
+        for configuration in study.non_controls
+        if factor.key in configuration.assignment
+    ]
 
 
 # Cache by study, because a dozen tables and charts need its groups.
@@ -211,21 +215,25 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
 
 
 def labels_of(
-    study: Study, assignment: Mapping[str, Any], alone: str = "constants"
+    study: Study, assignment: Mapping[str, Any], fallback: str = "constants"
 ) -> tuple[Text, ...]:
     """Return the cells that name a configuration, one per factor.
 
-    Without factors there is one cell with the text `alone`.
+    Without factors there is one cell with the text `fallback`.
     """
     keys = [factor.key for factor in study.factors]
     # a dash if the factor is not active
-    named = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
-    return tuple(named) or (Text(alone),)
+    labels = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
+    return tuple(labels) or (Text(fallback),)
 
 
 def control_groups(study: Study) -> list[Group]:
     """Return the study's controls at the baseline, in their fixed order."""
-    keys = {s.control: s.key for s in study.configurations if s.control and not s.assignment}
+    keys = {
+        configuration.control: configuration.key
+        for configuration in study.configurations
+        if configuration.control and not configuration.assignment
+    }
     return [
         Group((Text(name),), study.by_configuration[keys[control]], control=control)
         for control, (name, _) in CONTROLS.items()
@@ -280,11 +288,17 @@ def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
     Only factors that every configuration has are included. Factors that are active in some of them
     (`when:`) are averaged over; matching their levels would leave nothing to compare.
     """
-    other_keys = [f.key for f in study.factors if f != factor]
-    shared = [key for key in other_keys if all(key in s.assignment for s in study.non_controls)]
+    other_keys = [other_factor.key for other_factor in study.factors if other_factor != factor]
+    shared_keys = [
+        key
+        for key in other_keys
+        if all(key in configuration.assignment for configuration in study.non_controls)
+    ]
     return {
-        s.key: json.dumps([level_id(s.assignment[key]) for key in shared])
-        for s in study.non_controls
+        configuration.key: json.dumps(
+            [level_id(configuration.assignment[key]) for key in shared_keys]
+        )
+        for configuration in study.non_controls
     }
 
 
@@ -307,9 +321,9 @@ def short_names(study: Study) -> dict[str, str]:
 
     The name is the last part of the dotted key, or all of it if two factors share the last part.
     """
-    last = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
-    shared = Counter(last.values())
-    return {key: name if shared[name] == 1 else key for key, name in last.items()}
+    last_parts = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
+    n_factors = Counter(last_parts.values())
+    return {key: name if n_factors[name] == 1 else key for key, name in last_parts.items()}
 
 
 def factor_labels(study: Study) -> list[Column]:
@@ -322,9 +336,9 @@ def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> 
     """Return a row as text: "n_ctx 4, shots 16", or the label of a control; "" without factors."""
     if group.control:
         return group.labels[0].text
-    named = zip(columns, group.labels, strict=False)
+    columns_and_labels = zip(columns, group.labels, strict=False)
     return separator.join(
         f"{column.heading} {label.text}"
-        for column, label in named
+        for column, label in columns_and_labels
         if column.key != "configuration" and label.text != DASH
     )

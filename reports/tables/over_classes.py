@@ -67,23 +67,26 @@ class _Unanswered(Exception):
     """Error: a metric cannot be computed from the correct answers that a run stores."""
 
 
-def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
+def difference_over_classes(
+    group_draws: Draws, baseline_draws: Draws, mean: float
+) -> Estimate | None:
     """Return the interval of a group's difference to a baseline over other classes.
 
     For averages over datasets, the classes of each dataset are drawn separately.
 
     Args:
-        mine: Draws of the group.
-        theirs: Draws of the baseline.
+        group_draws: Draws of the group.
+        baseline_draws: Draws of the baseline.
         mean: Difference on the tested classes.
 
     Returns:
         None if answers are missing, nothing is compared, or no answers differ.
     """
     by_seed: dict[int, list[Array]] = {}
-    for (cell, seed), draws in mine.items():
-        if (cell, seed) in theirs:
-            by_seed.setdefault(seed, []).append(draws.values - theirs[cell, seed].values)
+    for place, drawn in group_draws.items():
+        if place in baseline_draws:
+            _, seed = place
+            by_seed.setdefault(seed, []).append(drawn.values - baseline_draws[place].values)
     means = [np.mean(values, axis=0) for values in by_seed.values()]
     if stats.is_rounding([np.ptp(values) for values in means], _PERCENT):
         return None
@@ -216,10 +219,10 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     if metric == "accuracy" and (targets := _target_metrics(study)):
         return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
     share, counts, column = _read_answers(study, run, seed, metric)
-    right, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
+    correct, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
     if share.by_class:
-        right, images = right / images, np.ones_like(images)
-    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), right, images)
+        correct, images = correct / images, np.ones_like(images)
+    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
     if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))
