@@ -16,7 +16,7 @@ CLASSES = "classes"  # key of the column of differences over other test classes
 MARK = "†"  # after the label of a row with flags
 
 
-def versus(control: str) -> str:
+def versus_key(control: str) -> str:
     """Return the key of the column of differences to a control at the row's levels."""
     return f"vs_{control}"
 
@@ -48,7 +48,7 @@ class Counts:
         total = self.done + self.failed + self.pruned + self.missing
         return f"{self.done} of {total}" if total > self.done else str(self.done)
 
-    def absent(self) -> list[str]:
+    def absence_texts(self) -> list[str]:
         """Return the rows that are not in the mean as text, e.g. ["1 failed"]."""
         named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))
         return [f"{count} {name}" for name, count in named if count]

@@ -57,10 +57,10 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     """
     from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
-    from reports.report import reports_of
+    from reports.report import make_reports
 
     uri = tracking_uri or default_tracking_uri()
-    files, lines, left_out = overview_files(reports_of(uri, names))
+    files, lines, left_out = overview_files(make_reports(uri, names))
     many = len(files) - 1
     if not many:
         empty = all(isinstance(error, EmptyStudyError) for error in left_out)
@@ -207,7 +207,7 @@ def report(
         if several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
+        from reports.render import FILE_WIDTH, file_name, print_report, report_text, write_report
         from reports.report import make_report
         from reports.study import load_records
 
@@ -216,7 +216,7 @@ def report(
         if format_:
             if out is not None:
                 write_report(study_report, out, every_figure=figures)
-            texts = (text_of(form, study_report, width or FILE_WIDTH) for form in format_)
+            texts = (report_text(form, study_report, width or FILE_WIDTH) for form in format_)
             typer.echo("\n".join(texts), nl=False)
             return
         folder = out or Path.cwd() / f"{file_name(study.name)}-report"

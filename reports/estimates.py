@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 
 from harness.store import COMPETING
-from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
+from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus_key
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["more_seeds_low", "more_seeds_high", "epoch_min", "epoch_max"]
-_VERSUS = tuple(versus(control) for control in COMPETING)
+_VERSUS = tuple(versus_key(control) for control in COMPETING)
 _TEXTS += [f"{name}_at" for name in _VERSUS]
 _COUNTS += [f"{name}_n" for name in _VERSUS]
 _TYPES = {
@@ -35,7 +35,7 @@ _ALL_NAMES = (*_NAMES.split(), *(name + part for name in _VERSUS for part in _OF
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_NAMES}
 
 
-def estimates(tables: Sequence[Table]) -> pl.DataFrame:
+def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
     """Return the estimates of tables that compare levels, configurations or methods.
 
     Args:

@@ -10,9 +10,9 @@ from harness.store import default_tracking_uri
 from reports.analysis import Unavailable, compute_importance
 from reports.charts import Chart, study_charts
 from reports.errors import ReportError
-from reports.estimates import estimates
+from reports.estimates import make_estimates_frame
 from reports.render import write_report
-from reports.report import Report, make_report, reports_of
+from reports.report import Report, make_report, make_reports
 from reports.study import load_records
 from reports.views import AnswerView, FigureView, TableView
 
@@ -65,7 +65,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
         >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
-    results = reports_of(str(tracking_uri or default_tracking_uri()))
+    results = make_reports(str(tracking_uri or default_tracking_uri()))
     # the errors are of studies without an ended run, or with damaged records
     return {
         result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
@@ -119,7 +119,7 @@ class LoadedStudy:
         It has the mean, its interval and n. For the report's metric it also has the difference to
         the baseline with its interval, p-values and verdict.
         """
-        return estimates(self._report.all_tables)
+        return make_estimates_frame(self._report.all_tables)
 
     @property
     def tables(self) -> list[str]:

@@ -125,7 +125,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     ]
     best = [group for _, group in ranked]
     if levels.keys() <= class_factors:
-        ties = tables.tied_with_first([score for score, _ in ranked])
+        ties = tables.find_ties([score for score, _ in ranked])
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
         return str(best[0].value.key)

@@ -174,7 +174,7 @@ def explain_incomparability(study: Study) -> str:
         study: Study of the configurations; its controls are ignored.
     """
     rule = tables.selection_rules(study)
-    if tables.on_test(rule):
+    if tables.uses_test_images(rule):
         return "selection looks at test images in some of its configurations"
     return "its configurations are selected on different images" if "+" in rule else ""
 

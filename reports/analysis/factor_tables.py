@@ -19,7 +19,7 @@ from reports.cells import (
     optional_cell,
 )
 from reports.stats import Estimate
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
@@ -45,7 +45,7 @@ def build_factor_tables(study: Study, metric: str, importance: Importance | None
 def _grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
     design, names = importance.design, tables.short_names(study)
-    head, seeds = heading(study.protocol, design.metric), len(design.seeds)
+    head, seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
     shares = f"% of the variance of {head}"
     effects = [*importance.factors, *importance.pairs]
     if importance.rest is not None:
@@ -91,7 +91,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
 def _sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
     design, names = importance.design, tables.short_names(study)
-    head, count = heading(study.protocol, design.metric), len(design.configurations)
+    head, count = metric_heading(study.protocol, design.metric), len(design.configurations)
 
     def share(effect: Effect) -> Cell | None:
         return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
@@ -151,7 +151,7 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         Column("level", "level", lambda cell: Text(cell["first"]), "left"),
         Column("other", "other factor", lambda cell: Text(names[cell["other"]]), "left"),
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
-        Column("mean", heading(study.protocol, metric), mean),
+        Column("mean", metric_heading(study.protocol, metric), mean),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
         Column(
             "configurations", "configurations", lambda cell: Quantity(cell["configurations"], 0)

@@ -10,18 +10,18 @@ from statistics import fmean
 from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
 from reports.cells import Value
 from reports.formatting import cell_text, join_names, points_text
-from reports.stats import compare_paired, most_by_guessing
-from reports.study import Study, heading
+from reports.stats import compare_paired, max_by_guessing
+from reports.study import Study, metric_heading
 from reports.tables import (
     Group,
     baseline_configuration,
     configuration_groups,
     control_groups,
     controls_dataset,
+    count_correct_answers,
     datasets,
     decimals_of,
     effect_of,
-    right_answers,
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
@@ -111,7 +111,7 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if any(_exceeds_floor(group, floor, column, effect) for group in _find_generators(study)):
         return None
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
-    head = heading(study.protocol, metric)
+    head = metric_heading(study.protocol, metric)
     if is_same:
         evidence = f"real images do not change {head}, which is that of {name} under each seed."
     else:
@@ -214,13 +214,13 @@ class _Answers:
     @property
     def is_guessing(self) -> bool:
         """Whether guessing gives this many correct answers in at least 5% of cases."""
-        return self.correct <= most_by_guessing(self.images, self.classes)
+        return self.correct <= max_by_guessing(self.images, self.classes)
 
 
 def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
     """Return a row's answers; None if a seed has none, or if there is only one class."""
     runs = {row["seed"]: row["run_id"] for row in group.done}
-    answers_by_seed = [right_answers(study, run, seed, part) for seed, run in runs.items()]
+    answers_by_seed = [count_correct_answers(study, run, seed, part) for seed, run in runs.items()]
     available_answers = [answers for answers in answers_by_seed if answers]
     if (
         not available_answers
@@ -237,11 +237,11 @@ def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
 def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
     """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ..."."""
     first = guesses[0]
-    max_correct = most_by_guessing(first.images, first.classes)
+    max_correct = max_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
     return (
-        f"{heading(study.protocol, part)} is no better than guessing ({join_names(accuracies)};"
-        f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}% on average,"
+        f"{metric_heading(study.protocol, part)} is no better than guessing"
+        f" ({join_names(accuracies)}; guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}% on average,"
         f" and at most {_PERCENT * max_correct / first.images:.1f}% in 95% of cases on"
         f" {first.images:,} test images)"
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from reports.analysis.design import Design, Varied
 from reports.cells import level_text
-from reports.formatting import number
+from reports.formatting import number_text
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
 
 # Level of all tests together. They overlap: any of them warns in 2 to 5% of normal studies.
@@ -185,7 +185,7 @@ def uneven_noise(design: Design) -> Iterator[str]:
     if outlier is not None and is_far:
         name = _configuration_text(design, distinct_rows[outlier.row])
         seed = design.seeds[outlier.seed]
-        distance = number(outlier.distance, signed=True)
+        distance = number_text(outlier.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
     noisiest = min(parts, key=lambda part: part.p, default=None)
     is_noisy = noisiest is not None and noisiest.p < alpha
@@ -193,7 +193,7 @@ def uneven_noise(design: Design) -> Iterator[str]:
         yield f"of {noisiest.name} varies more over seeds than the rest"
     skew = skewed_noise(design.values[distinct_rows])
     if skew and skew.p < alpha and not (is_far or is_noisy):
-        yield f"has skewed noise (skewness {number(skew.skewness, signed=True)})"
+        yield f"has skewed noise (skewness {number_text(skew.skewness, signed=True)})"
 
 
 class _Part(NamedTuple):

@@ -23,7 +23,7 @@ from reports.answer.factors import (
 )
 from reports.answer.finding import Answer, Finding
 from reports.cells import AVERAGE, Table
-from reports.formatting import number, points_text
+from reports.formatting import number_text, points_text
 from reports.study import Study
 
 
@@ -96,7 +96,7 @@ def _choice_text(study: Study, metric: str) -> str:
     correlation = choice_correlation(study, metric)
     if correlation is None:
         return "The interval does not account for choosing the best."
-    noises = f"correlation of selection noise and test noise: {number(correlation, 2)}"
+    noises = f"correlation of selection noise and test noise: {number_text(correlation, 2)}"
     return f"The interval does not account for choosing the best ({noises})."
 
 

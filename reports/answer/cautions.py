@@ -29,7 +29,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         study_tables: Tables of the whole study.
     """
     rule = tables.join_rules(study.rows["selection"].to_list())
-    if tables.on_test(rule):
+    if tables.uses_test_images(rule):
         yield f"Selection used test images ({rule}): the numbers are too optimistic."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
@@ -38,7 +38,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
     elif any(map(_lacks_baseline_metric, study_tables)):
         name = metric_name(study, study_tables[0].metric)
         yield f"The baseline has no {name}: nothing is compared with it."
-    absences = tables.all_rows(study).counts.absent()
+    absences = tables.all_rows(study).counts.absence_texts()
     if absences:
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
     if study.untried:

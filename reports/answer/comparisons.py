@@ -10,7 +10,7 @@ from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.formatting import cell_text, join_names, p_text, points_text
 from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_beyond_chance
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
 # Outcomes of a comparison, as adjectives of the metric, in the order of a sentence. The first
@@ -205,4 +205,4 @@ def _relation_text(p: float) -> str:
 
 def metric_name(study: Study, metric: str) -> str:
     """Return the metric's heading for use within a sentence."""
-    return heading(study.protocol, metric).rstrip(".")
+    return metric_heading(study.protocol, metric).rstrip(".")

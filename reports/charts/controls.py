@@ -8,7 +8,7 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.formatting import join_names, number
+from reports.formatting import join_names, number_text
 from reports.study import Study
 from reports.tables import Group
 
@@ -75,7 +75,7 @@ def control_lines(
             label += f" at the same {join_names([names[key] for key in control_factors])}"
         elif estimate:
             points = [{"y": estimate.mean}]
-            label += f" {number(estimate.mean, decimals)}"
+            label += f" {number_text(estimate.mean, decimals)}"
             label += " at the baseline" if control_factors else ""
         else:
             continue

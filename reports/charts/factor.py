@@ -11,8 +11,8 @@ from reports.cells import level_text
 from reports.charts import vega
 from reports.charts.controls import control_layers, control_lines
 from reports.charts.vega import Chart, Spec, Values
-from reports.formatting import number
-from reports.study import Study, heading
+from reports.formatting import number_text
+from reports.study import Study, metric_heading
 from reports.tables import Group
 
 FIGURES = "figures"  # section of the factors' charts
@@ -70,7 +70,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     )
     control_values = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *control_values]), max([high, *control_values])
-    title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
+    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
     if is_continuous:
         x = vega.value_axis(field, title, dots, log=factor.log)
     else:
@@ -86,7 +86,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{note}"
     if means:
         decimals = tables.decimals_of(study, metric)
-        texts = [f"{level_text(point[field])} {number(point['y'], decimals)}" for point in means]
+        texts = [
+            f"{level_text(point[field])} {number_text(point['y'], decimals)}" for point in means
+        ]
         caption += f" Means with 95% intervals: {', '.join(texts)}."
         if any(vega.select_clipped(means, encoding["y"]).values()):
             caption += " Arrowheads mark intervals that extend beyond the frame."
@@ -111,7 +113,7 @@ def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[
     dots, means = _dots_and_means(study, metric, placed_groups)
     if not dots:
         return
-    title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
+    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
     y = _metric_axis(
         study, metric, *_value_range(dots, means, is_percent=tables.is_percent(metric))
     )

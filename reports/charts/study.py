@@ -11,7 +11,7 @@ from reports.charts.tradeoff import tradeoff_chart
 from reports.charts.vega import Chart, Spec
 from reports.formatting import DASH, p_text
 from reports.report import Report
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 TOGETHER, TRAINING, CONFIGURATIONS = "together", "training", "configurations"  # sections
 MAX_CURVES = 60  # configurations with a curve, best selection scores first
@@ -44,7 +44,10 @@ def study_charts(report: Report) -> list[Chart]:
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
-    names, head = tables.short_names(study), heading(study.protocol, importance.design.metric)
+    names, head = (
+        tables.short_names(study),
+        metric_heading(study.protocol, importance.design.metric),
+    )
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
@@ -90,7 +93,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
 
     A curve has a band if its configuration has several runs.
     """
-    points, head = analysis.learning_curves(study), heading(study.protocol, study.objective)
+    points, head = analysis.learning_curves(study), metric_heading(study.protocol, study.objective)
     if not points:
         return
     keys = list(dict.fromkeys(point["key"] for point in points))
@@ -136,7 +139,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
-    head, kinds = heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
+    head, kinds = metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     other_points, optimal_points = (
@@ -165,7 +168,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield charts of the metric against quality measures, with a point per configuration."""
-    head, labels = heading(study.protocol, metric), tables.factor_labels(study)
+    head, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
         name, axis_title = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")
         if not axis_title or name == metric:

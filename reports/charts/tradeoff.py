@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 MIN_LINES, STEPS = 3, 40  # lines of equal H, and points on each
 MIN_LINE = 8  # shorter lines in the corners of the plot are left out
@@ -27,7 +27,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     points = _mean_points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
-    head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
+    head, (x_head, y_head) = metric_heading(study.protocol, metric), _headings(study, halves)
     drawn_points, note = vega.thin_points(points, "configurations and controls")
     kinds = [CONTROL, OTHER, BEST]
     axes: Spec = {
@@ -80,7 +80,7 @@ def _control_names(axes: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
 
 def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
     """Return the column headings of two metrics."""
-    first, second = (heading(study.protocol, half) for half in halves)
+    first, second = (metric_heading(study.protocol, half) for half in halves)
     return first, second
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reports.study import Study, heading
-from reports.tables import is_percent, join_rules, on_test
+from reports.study import Study, metric_heading
+from reports.tables import is_percent, join_rules, uses_test_images
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
@@ -68,7 +68,9 @@ def chart(
     """
     scope = [study.scope] if study.pooled else []
     warnings = (
-        ["selected on test"] if on_test(join_rules(study.rows["selection"].to_list())) else []
+        ["selected on test"]
+        if uses_test_images(join_rules(study.rows["selection"].to_list()))
+        else []
     )
     warnings += ["demonstration backbone"] if study.demonstration else []
     lines = [[study.name, *scope, subtitle], warnings]
@@ -231,7 +233,7 @@ def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Sp
 
 def metric_axis_title(study: Study, metric: str) -> str:
     """Return the axis title of a test metric."""
-    head = heading(study.protocol, metric)
+    head = metric_heading(study.protocol, metric)
     return f"test {head} (%)" if is_percent(metric) else f"test {head}"
 
 

@@ -54,12 +54,14 @@ def answer_markdown(answer: Answer) -> str:
     lines = []
     for finding in answer.leading:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
-        lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
-    lines += [f"- {escaped(line)}" for line in (*answer.cautions, answer.rule) if line]
+        lines.append(
+            f"- **{escape_markdown(finding.subject)}:** {verdict}{escape_markdown(finding.text)}"
+        )
+    lines += [f"- {escape_markdown(line)}" for line in (*answer.cautions, answer.rule) if line]
     return "\n".join([*lines, "", ""])
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def tables_as_markdown(tables: Sequence[Table]) -> str:
     """Return GitHub-flavored Markdown: per table a heading, a pipe table and a list of notes."""
     return "\n".join(_markdown_table(table) for table in tables if table.place != "csv")
 
@@ -68,17 +70,17 @@ def _markdown_table(table: Table) -> str:
     """Return a table with its heading and notes as Markdown."""
     rules = {"left": ":---", "right": "---:"}
     lines = [
-        [escaped(column.heading) for column in table.page_columns],
+        [escape_markdown(column.heading) for column in table.page_columns],
         [rules[column.align] for column in table.page_columns],
     ]
-    for _, rows in section_texts(table, lambda cell: escaped(cell_text(cell))):
+    for _, rows in section_texts(table, lambda cell: escape_markdown(cell_text(cell))):
         lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
     piped = [f"| {' | '.join(line)} |" for line in lines]
-    notes = [f"- {escaped(note)}" for note in table.notes]
-    return "\n".join([f"### {escaped(table.title)}", "", *piped, "", *notes, ""])
+    notes = [f"- {escape_markdown(note)}" for note in table.notes]
+    return "\n".join([f"### {escape_markdown(table.title)}", "", *piped, "", *notes, ""])
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape Markdown's special characters in a cell or list item.
 
     An underscore within a word is not special.
@@ -90,13 +92,13 @@ def escaped(text: str) -> str:
     return _NUMBERED.sub(r"\1\\\2", _BLOCK.sub(r"\1\\\2", text))
 
 
-def latex(tables: Sequence[Table]) -> str:
+def tables_as_latex(tables: Sequence[Table]) -> str:
     r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
     head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
     return "\n".join([head, *(_latex_table(table) for table in tables if table.place != "csv")])
 
 
-def latex_escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Escape all characters that are special in LaTeX."""
     text = printable(" ".join(text.splitlines()))
     return re.sub("-(?=-)|[^-]", lambda match: _COMMANDS.get(match[0], match[0]), text)
@@ -121,7 +123,7 @@ def _latex_table(table: Table) -> str:
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex_escaped(table.title)}}}",
+        rf"\caption{{{escape_latex(table.title)}}}",
         rf"\label{{tab:{label}}}",
         size,
         rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
@@ -135,7 +137,7 @@ def _latex_table(table: Table) -> str:
             lines.append(
                 _latex_row([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells])
             )
-    notes = r"\\ ".join(_protect_start(latex_escaped(note)) for note in table.notes)
+    notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -152,9 +154,9 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _latex_heading(column: Column, stacked: bool) -> str:
     """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
-    lines = [_protect_start(latex_escaped(line)) for line in break_heading(column.heading)]
+    lines = [_protect_start(escape_latex(line)) for line in break_heading(column.heading)]
     if not stacked or len(lines) == 1:
-        return latex_escaped(column.heading)
+        return escape_latex(column.heading)
     text = r"\\".join(lines)
     return rf"\shortstack[r]{{{text}}}"
 
@@ -162,8 +164,8 @@ def _latex_heading(column: Column, stacked: bool) -> str:
 def _latex_cell(cell: Cell | None, stacked: bool) -> str:
     """Return a cell as LaTeX; an interval is in a smaller font after the mean, or below it."""
     if not isinstance(cell, Value):
-        return latex_escaped(cell_text(cell))
-    mean, *parts = map(latex_escaped, cell_text(cell, STACKED).split("\n"))
+        return escape_latex(cell_text(cell))
+    mean, *parts = map(escape_latex, cell_text(cell, STACKED).split("\n"))
     if stacked:
         lines = r"\\[-2pt] ".join([mean, *(rf"\tiny {part}" for part in parts)])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"

@@ -35,7 +35,7 @@ FILTERS = {
 }
 
 
-def page(report: Report, charts: Sequence[Chart] = ()) -> str:
+def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
     """Return the page of a report.
 
     Args:
@@ -114,7 +114,7 @@ def _drop_empty(value: Any) -> Any:
     return value
 
 
-def entry(report: Report, page: str) -> dict[str, Any]:
+def make_entry(report: Report, page: str) -> dict[str, Any]:
     """Return the entry of a study on the page of several.
 
     Args:
@@ -130,7 +130,7 @@ def entry(report: Report, page: str) -> dict[str, Any]:
     return {"study": study, "answer": report.answer, **about}
 
 
-def overview(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
+def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
     """Return the page of several studies.
 
     Args:

@@ -6,7 +6,7 @@ import polars as pl
 
 from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Table, Text, Value
 from reports.formatting import DASH
-from reports.tables import on_test
+from reports.tables import uses_test_images
 
 _FIELDS = ("mean", "low", "high", "n")
 _COUNTS = {"n": "done", "failed": "failed", "pruned": "pruned", "missing": "missing"}
@@ -26,7 +26,9 @@ def table_frame(table: Table) -> pl.DataFrame:
         cells = [_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
         names = max(cells, key=len, default={}) or [column.key]
         columns |= {name: [fields.get(name) for fields in cells] for name in names}
-    rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
+    rules = [
+        "selected on test" if uses_test_images(row.selection) else row.selection for row in rows
+    ]
     columns |= {
         "section": [row.section for row in rows],
         "baseline": [str(row.baseline).lower() for row in rows],
@@ -46,10 +48,10 @@ def csv_text(table: Table) -> str:
 
     Text that a spreadsheet would interpret as a formula gets a leading apostrophe.
     """
-    return no_formulas(table_frame(table)).write_csv()
+    return escape_formulas(table_frame(table)).write_csv()
 
 
-def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
     texts = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
     return frame.with_columns(texts).rename(_escape_formula)
@@ -77,7 +79,7 @@ def csv_stream(tables: Sequence[Table]) -> str:
     """
     frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
     typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])
-    return no_formulas(typed).write_csv()
+    return escape_formulas(typed).write_csv()
 
 
 def _name_labels(table: Table) -> pl.DataFrame:

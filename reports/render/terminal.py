@@ -129,13 +129,13 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
         kept = [column for column in columns if not 0 < column.drop <= most]
         dropped = [column.heading for column in columns if column not in kept]
         for dialect, label_width in _LAYOUTS:
-            grid = _grid(table, dialect, label_width, kept)
+            grid = _table_grid(table, dialect, label_width, kept)
             if console.measure(grid).maximum <= width:
                 return grid, dropped
-    return _paragraphs(table), []
+    return _row_paragraphs(table), []
 
 
-def _paragraphs(table: Table) -> Group:
+def _row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
@@ -149,7 +149,9 @@ def _paragraphs(table: Table) -> Group:
     return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
-def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
+def _table_grid(
+    table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]
+) -> Grid:
     """Return the grid of some of a table's columns in a layout.
 
     If intervals are below their means, headings are broken into lines: those of labels between
@@ -178,7 +180,7 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
 def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
     """Return a cell's text; counts of absent rows are below the number of finished rows."""
     if isinstance(cell, Counts):
-        return "\n".join([cell.of_all, *cell.absent()])
+        return "\n".join([cell.of_all, *cell.absence_texts()])
     return cell_text(cell, dialect)
 
 

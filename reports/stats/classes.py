@@ -17,7 +17,9 @@ DRAWS = 1_000
 MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not informative
 
 
-def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) -> Array | None:
+def resample_accuracy(
+    eval_set: str, ids: Sequence[int], right: Array, images: Array
+) -> Array | None:
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
     The draws depend only on the evaluation set and its classes. Configurations that were tested on
@@ -53,7 +55,7 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
-def most_by_guessing(images: int, classes: int) -> int:
+def max_by_guessing(images: int, classes: int) -> int:
     """Return the largest number of correct answers that is no better than guessing.
 
     It is one below the smallest number that uniform guessing reaches in at most 5% of cases, by the

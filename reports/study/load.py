@@ -36,7 +36,7 @@ from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
 from reports.study.names import configuration_text, study_protocol
 from reports.study.on_demand import CorrectFiles, Histories
-from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
+from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_records
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     keys = {configuration.key for configuration in configurations}
     rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
     known = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
-    kept, left_out = wanted_rows(
+    kept, left_out = planned_rows(
         configurations, record.seeds or tuple(known), rows_of_runs, warnings
     )
     warnings += _unfinished_lines(trials, kept)
@@ -199,7 +199,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     current = [trial.logged for trial in trials if trial.config_key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
-    rows = frame(kept, record.factors, configurations, metrics)
+    rows = make_study_frame(kept, record.factors, configurations, metrics)
     return Study(
         name=name,
         rows=rows,

@@ -125,7 +125,7 @@ def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
     return value / max(parts, 1)
 
 
-def wanted_rows(
+def planned_rows(
     configurations: Sequence[ConfigurationRecord],
     seeds: Sequence[int],
     rows: Iterable[dict[str, Any]],
@@ -162,7 +162,7 @@ def wanted_rows(
     return list(kept.values()), len(stale)
 
 
-def frame(
+def make_study_frame(
     rows: Sequence[Mapping[str, Any]],
     factors: Sequence[FactorRecord],
     configurations: Sequence[ConfigurationRecord],

@@ -19,7 +19,7 @@ from reports.cells import (
     optional_cell,
 )
 from reports.stats import Array, Association, Estimate
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
@@ -57,7 +57,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
             factors, associations, p_values, min_p_values, strict=True
         )
     ]
-    head, order = heading(study.protocol, metric), "least Holm p of any order"
+    head, order = metric_heading(study.protocol, metric), "least Holm p of any order"
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
         Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
@@ -172,7 +172,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         return []
     p_values = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
-    head = heading(study.protocol, metric)
+    head = metric_heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda line: Text(line.name), "left"),
         Column(

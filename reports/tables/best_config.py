@@ -46,11 +46,11 @@ def best_configurations(study: Study) -> list[Group]:
     Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
     """
     ranked = rank_configurations(study)
-    ties = tied_with_first([score for score, _ in ranked])
+    ties = find_ties([score for score, _ in ranked])
     return [group for (_, group), is_tied in zip(ranked, ties, strict=True) if is_tied]
 
 
-def tied_with_first(scores: Sequence[float]) -> list[bool]:
+def find_ties(scores: Sequence[float]) -> list[bool]:
     """Return, for scores in descending order, which equal the best one up to rounding."""
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]

@@ -22,15 +22,15 @@ from reports.cells import (
     Text,
     Value,
     optional_cell,
-    versus,
+    versus_key,
 )
 from reports.stats import Compared
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, control_groups, join_rules
-from reports.tables.metric import decimals_of, measured_columns, with_metric
+from reports.tables.metric import decimals_of, measured_columns, resolve_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
     DATASET,
@@ -67,7 +67,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     Raises:
         ReportError: If the study has no such metric.
     """
-    study, metric = with_metric(study, metric)
+    study, metric = resolve_metric(study, metric)
     comparisons = (_tables_over_datasets if datasets(study) else _configuration_tables)(
         study, metric
     )
@@ -94,7 +94,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
         varies = table.kind in ("methods", "configurations") or table.name.endswith(
             tuple(control_factors)
         )
-        lacks_column = versus(FINETUNER_ALONE) not in {column.key for column in table.columns}
+        lacks_column = versus_key(FINETUNER_ALONE) not in {column.key for column in table.columns}
         if control_factors and is_controlled and varies and lacks_column:
             dataset = controls_dataset(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
@@ -234,7 +234,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
 
         is_hidden = control != FINETUNER_ALONE
         yield Column(
-            versus(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=is_hidden
+            versus_key(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=is_hidden
         )
 
 
@@ -253,7 +253,7 @@ def _metric_columns(family: Family) -> Iterator[Column]:
 
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds)
-    objective = f"sel. {heading(study.protocol, study.objective)}"
+    objective = f"sel. {metric_heading(study.protocol, study.objective)}"
     score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
     for name, head in _metric_headings(family).items():
@@ -325,7 +325,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
         dataset_group = group.parts[dataset]
         n = len(dataset_group.done)
         if not n and metric == family.metric:
-            return Text(_why_absent(dataset_group.counts))
+            return Text(_absence_reason(dataset_group.counts))
         suffix = f"(n {n})" if n != len(group.done) else ""
     decimals = decimals_of(study, metric)
     return optional_cell(
@@ -333,7 +333,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     )
 
 
-def _why_absent(counts: Counts) -> str:
+def _absence_reason(counts: Counts) -> str:
     """Return the reason why a group has no finished row."""
     if counts.failed:
         return "failed"

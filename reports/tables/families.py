@@ -10,7 +10,7 @@ from harness.store import COMPETING, FINETUNER_ALONE, SEPARATE_FACTORS, FactorRe
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
-from reports.study import Study, heading, study_from_runs
+from reports.study import Study, metric_heading, study_from_runs
 from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
@@ -18,16 +18,16 @@ from reports.tables.groups import (
     Place,
     baseline_configuration,
     baseline_level,
-    by_seed,
     companion_cells,
     configuration_groups,
     control_groups,
     factor_labels,
     level_groups,
+    mean_by_seed,
     ordered_levels,
     short_names,
 )
-from reports.tables.metric import decimals_of, effect_of, with_metric
+from reports.tables.metric import decimals_of, effect_of, resolve_metric
 from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
@@ -51,7 +51,9 @@ MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
 
-def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
+def subtract_by_seed(
+    values: Mapping[int, float], baseline: Mapping[int, float]
+) -> dict[int, float]:
     """Return the difference value - baseline by seed, on common seeds."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
@@ -88,7 +90,7 @@ class Family:
     @property
     def head(self) -> str:
         """Heading of the metric."""
-        return heading(self.study.protocol, self.metric)
+        return metric_heading(self.study.protocol, self.metric)
 
     @property
     def comparable(self) -> bool:
@@ -131,7 +133,7 @@ class Family:
     @property
     def differences(self) -> list[dict[int, float]]:
         """Differences in the metric by seed, on common seeds, for each group that is compared."""
-        return [differences(*values) for values in self._values.values()]
+        return [subtract_by_seed(*values) for values in self._values.values()]
 
     @cached_property
     def compared(self) -> dict[Group, Compared]:
@@ -169,8 +171,8 @@ class Family:
             results, baseline_results = map(self._results, pair)
             if results.keys() & baseline_results.keys():
                 values[group] = (
-                    by_seed(results, baseline_results),
-                    by_seed(baseline_results, results),
+                    mean_by_seed(results, baseline_results),
+                    mean_by_seed(baseline_results, results),
                 )
         return values
 
@@ -366,6 +368,6 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
         ReportError: If the study's own run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
-    study, metric = with_metric(study_from_runs(study_name, runs), None)
+    study, metric = resolve_metric(study_from_runs(study_name, runs), None)
     averaged_study = average_over_datasets(study)
     return list(families(averaged_study, metric)) if averaged_study else []

@@ -176,7 +176,7 @@ def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
         level_rows = study.by_configuration[configuration.key]
         rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
-        Group((label(level),), rows[level_id(level)], value=level)
+        Group((level_label(level),), rows[level_id(level)], value=level)
         for level in ordered_levels(study, factor)
     ]
 
@@ -223,7 +223,7 @@ def labels_of(
     """
     keys = [factor.key for factor in study.factors]
     # a dash if the factor is not active
-    labels = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
+    labels = (level_label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
     return tuple(labels) or (Text(fallback),)
 
 
@@ -251,7 +251,7 @@ def join_rules(rules: Iterable[str | None]) -> str:
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
-def label(value: Any) -> Text:
+def level_label(value: Any) -> Text:
     """Return a level's cell, rounded on a page and exact in CSV files."""
     return Text(level_text(value), repr(value) if isinstance(value, float) else "")
 
@@ -302,7 +302,9 @@ def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
     }
 
 
-def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:
+def mean_by_seed(
+    results: Mapping[Place, Sequence[float]], common: Container[Place]
+) -> dict[int, float]:
     """Return, for each seed, the mean over places of the means there.
 
     Args:
@@ -338,7 +340,7 @@ def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> 
         return group.labels[0].text
     columns_and_labels = zip(columns, group.labels, strict=False)
     return separator.join(
-        f"{column.heading} {label.text}"
-        for column, label in columns_and_labels
-        if column.key != "configuration" and label.text != DASH
+        f"{column.heading} {level_label.text}"
+        for column, level_label in columns_and_labels
+        if column.key != "configuration" and level_label.text != DASH
     )

@@ -83,7 +83,7 @@ MEASURES = (
 _PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.reference)}
 
 
-def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
+def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     """Return the study with a heading for the metric, and the metric.
 
     Args:

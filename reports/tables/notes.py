@@ -26,7 +26,7 @@ _AVERAGES = (
 )
 
 
-def on_test(selection: str) -> bool:
+def uses_test_images(selection: str) -> bool:
     """Return True if any of the joined selection rules uses test images."""
     return not LEAKS.isdisjoint(selection.split("+"))
 
@@ -71,7 +71,7 @@ def _annotate_table(
         *_unfinished_notes(study),
     ]
     scope = f"{study.scope}, " if study.scope else ""
-    leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
+    leak = " (selected on test)" if any(uses_test_images(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
     return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **more)
 
@@ -191,8 +191,8 @@ def _difference_notes(family: Family) -> Iterator[str]:
     count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
         f"Δ{head}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
-        " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test if pairs"
-        f" do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
+        " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
+        f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
         f" is detected with 80% power at 5%/{count} (Holm's first step), from the pairs' standard"
         " deviation"
     )
@@ -204,8 +204,8 @@ def _difference_notes(family: Family) -> Iterator[str]:
     n_missing, n_runs = family.runs_without_answers
     if n_missing:
         yield (
-            f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows have "
-            f"no Δ{head} over classes"
+            f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"
+            f" have no Δ{head} over classes"
         )
 
 
@@ -233,7 +233,7 @@ def _setup_note(study: Study) -> str:
 
 def _unfinished_notes(study: Study) -> Iterator[str]:
     """Yield notes on the rows that are in no mean, and the study's warnings."""
-    absences = all_rows(study).counts.absent()
+    absences = all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absences:
         reason_text = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""

@@ -153,7 +153,7 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
     return _average_draws(draws)
 
 
-class RightAnswers(NamedTuple):
+class CorrectAnswers(NamedTuple):
     """Number of a model's correct answers, of test images, and of classes to choose among."""
 
     right: int
@@ -161,7 +161,7 @@ class RightAnswers(NamedTuple):
     classes: int
 
 
-def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswers | None:
+def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> CorrectAnswers | None:
     """Return the correct answers behind an accuracy of one model.
 
     Args:
@@ -180,7 +180,7 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         return None
     eval_set = study.correct_predictions.of(run).filter(pl.col(EVAL_SET) == share.eval_set)
     classes = len(counts) if share.kind == "own" else len(eval_set)
-    return RightAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
+    return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
 
 
 def has_answers(study: Study, metric: str) -> bool:
@@ -222,7 +222,7 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     correct, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
     if share.by_class:
         correct, images = correct / images, np.ones_like(images)
-    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
+    draws = stats.resample_accuracy(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
     if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))

@@ -17,7 +17,7 @@ from harness.store import (
     level_id,
 )
 from reports.cells import level_text
-from reports.study import Study, frame
+from reports.study import Study, make_study_frame
 from reports.tables.groups import Group, join_rules, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
@@ -131,7 +131,7 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
     factors = factors_without_dataset(study)
     return dataclasses.replace(
         study,
-        rows=frame(rows, factors, complete_methods, tuple(study.protocol.headings)),
+        rows=make_study_frame(rows, factors, complete_methods, tuple(study.protocol.headings)),
         factors=factors,
         configurations=tuple(complete_methods),
         scope=f"average over {len(names)} datasets",

@@ -96,7 +96,7 @@ def published_table(study: Study) -> Table:
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
     for metric, head in _METRICS.items():
-        columns += _metric_columns(metric, head)
+        columns += _published_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
@@ -108,7 +108,7 @@ def published_table(study: Study) -> Table:
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 
-def _metric_columns(metric: str, head: str) -> Iterator[Column]:
+def _published_columns(metric: str, head: str) -> Iterator[Column]:
     """Yield the columns of a metric: in the study, in the paper, and their difference."""
     published_key, difference_key = f"published_{metric}", f"difference_{metric}"
     yield Column(metric, head, lambda line: Value(interval_of(metric, line.values(metric))))

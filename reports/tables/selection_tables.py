@@ -8,8 +8,8 @@ from functools import partial
 
 from harness.store import FLAG, QUALITY
 from reports.cells import Cell, Column, Table, Text, Value, optional_cell
-from reports.formatting import number
-from reports.study import Study, heading
+from reports.formatting import number_text
+from reports.study import Study, metric_heading
 from reports.tables.families import first_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
@@ -34,7 +34,7 @@ def selection_tables(study: Study) -> list[Table]:
     groups = [group for group in family.groups if group.done]
     # without a grid, the values are those of the configuration
     has_grid = f"{FLAG}{_EDGE}" in columns_with_values
-    head = f"sel. {heading(study.protocol, study.objective)}"
+    head = f"sel. {metric_heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
         Column("score", head, lambda group: optional_cell(Value, group.estimate(study.score))),
@@ -97,7 +97,7 @@ class _Measured:
         )
         if value is None or reference is None:
             return value
-        reference_text = f"/ {number(reference.estimate.mean, value.decimals)} {value.suffix}"
+        reference_text = f"/ {number_text(reference.estimate.mean, value.decimals)} {value.suffix}"
         return dataclasses.replace(value, suffix=reference_text.strip())
 
     def counts(self, group: Group) -> Cell:

@@ -20,7 +20,7 @@ from reports.stats import (
     is_beyond_chance,
     mean_interval,
     rank_correlation,
-    resampled,
+    resample_accuracy,
 )
 from tests.bench.noise import LOSS, RARE, SD, Array, Shape
 from tests.reports.analysis.planted import METRIC, planted
@@ -144,7 +144,9 @@ def over_classes(classes: int, studies: int, seed: int) -> float:
     for _ in range(studies):
         right = rng.binomial(50, rng.uniform(0.5, 0.9, classes))
         lost = rng.binomial(right, np.where(rng.random(classes) < RARE, losses[1], losses[0]))
-        drawn = [resampled("", ids, part.astype(float), images) for part in (right - lost, right)]
+        drawn = [
+            resample_accuracy("", ids, part.astype(float), images) for part in (right - lost, right)
+        ]
         if drawn[0] is not None and drawn[1] is not None:
             mean = -100 * float(lost.sum() / images.sum())
             found = interval_over_classes(mean, [drawn[0] - drawn[1]])

@@ -12,7 +12,7 @@ from pathlib import Path
 from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import study_charts
-from reports.render.page import page
+from reports.render.page import report_page
 from reports.render.terminal import plain_text, terminal_view
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
@@ -59,13 +59,13 @@ def terminal_text(tables: list[Table], width: int) -> str:
 def page_of(tables: list[Table]) -> str:
     """A page of some tables, without an answer and without figures."""
     study = prompt_len().study()
-    return page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+    return report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     made = make_report(builder.study())
-    return page(made, study_charts(made))
+    return report_page(made, study_charts(made))
 
 
 class Parsed(HTMLParser):

@@ -15,7 +15,7 @@ from reports.analysis import (
     compute_importance,
     cost_points,
 )
-from reports.render import csv_text, markdown
+from reports.render import csv_text, tables_as_markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
@@ -62,7 +62,7 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         tables = build_factor_tables(
             study, METRIC, compute_if_available(compute_importance, study, METRIC)
         )
-    assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
+    assert all(csv_text(table) for table in tables) and isinstance(tables_as_markdown(tables), str)
 
 
 @pytest.mark.parametrize(

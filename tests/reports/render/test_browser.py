@@ -10,7 +10,7 @@ import pytest
 from reports.charts import study_charts
 from reports.errors import ReportError
 from reports.render import overview_files
-from reports.render.page import page
+from reports.render.page import report_page
 from reports.report import make_report
 from tests.reports.builder import prompt_len
 from tests.reports.pages import whole_page
@@ -97,7 +97,7 @@ def linked() -> str:
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     made = make_report(study)
-    return page(made, study_charts(made))
+    return report_page(made, study_charts(made))
 
 
 def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) -> None:

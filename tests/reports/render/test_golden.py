@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from reports.cells import Table
-from reports.render import csv_text, latex, markdown
-from reports.render.files import text_of
+from reports.render import csv_text, tables_as_latex, tables_as_markdown
+from reports.render.files import report_text
 from reports.report import make_report
 from tests.reports import cases
 from tests.reports.listed import listed
@@ -19,8 +19,8 @@ GOLDEN = Path(__file__).parent / "golden"
 _FORMS: dict[str, Callable[[list[Table]], str]] = {
     "-80.txt": lambda tables: terminal_text(tables, 80),
     "-140.txt": lambda tables: terminal_text(tables, 140),
-    ".md": markdown,
-    ".tex": latex,
+    ".md": tables_as_markdown,
+    ".tex": tables_as_latex,
     ".csv": lambda tables: shortened("".join(csv_text(table) for table in tables)),
 }
 
@@ -59,4 +59,4 @@ def test_golden_report(name: str) -> None:
         for key in [key for key in run.metrics if case["without"] in key]:
             del run.metrics[key]
     made = make_report(builder.study(), **case.get("ask", {}))
-    check_golden(GOLDEN / f"reports/{name}.md", text_of("markdown", made))
+    check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", made))

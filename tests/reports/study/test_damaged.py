@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.store import read_runs, require_store
 from harness.store.errors import StoreError
 from reports.errors import ReportError
-from reports.render import text_of
+from reports.render import report_text
 from reports.report import make_report
 from reports.study import load_records
 from tests.reports.builder import StoreBuilder, scores
@@ -44,7 +44,7 @@ def check(path: Path) -> bool:
     runs = made.study.rows["run_id"].drop_nulls().unique().to_list()
     made.study.histories.of(f"selection/{made.study.objective}", runs)
     for form in ("terminal", "markdown", "latex", "csv"):
-        text_of(form, made).encode()
+        report_text(form, made).encode()
     return True
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.store import PROTOCOLS, Run, Tag
 from reports.errors import ReportError
-from reports.render.files import file_name, text_of, write_report
+from reports.render.files import file_name, report_text, write_report
 from reports.report import make_report
 from reports.study.load import study_from_runs
 from tests.reports.builder import StoreBuilder, scores
@@ -50,7 +50,7 @@ def test_a_page_has_no_element_of_a_text() -> None:
 
 def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
     """rich's markup and emoji codes are text, and no control character gets through."""
-    text = text_of("terminal", make_report(hostile().study()))
+    text = report_text("terminal", make_report(hostile().study()))
     for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert shown in text
     assert text.replace("\n", "").isprintable()
@@ -104,7 +104,7 @@ def check(edits: list[tuple[int, str, str]]) -> None:
         assert "\n" not in str(error)
         return
     for form in ("terminal", "markdown", "latex", "csv"):
-        text_of(form, made).encode()
+        report_text(form, made).encode()
 
 
 _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_size=2)

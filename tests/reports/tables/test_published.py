@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reports.cells import Quantity, Table, Text
-from reports.render import csv_text, latex, markdown, report_files, text_of
+from reports.render import csv_text, report_files, report_text, tables_as_latex, tables_as_markdown
 from reports.report import make_report
 from reports.tables import published_table
 from reports.tables.published import AVERAGE_OF_ALL, all_datasets, figures, published_value
@@ -48,9 +48,9 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     assert table.rows == ()
     assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "no result that can be compared" in markdown(report.all_tables)
-    assert "no result that can be compared" in latex(report.all_tables)
-    assert "no result that can be compared" in " ".join(text_of("terminal", report).split())
+    assert "no result that can be compared" in tables_as_markdown(report.all_tables)
+    assert "no result that can be compared" in tables_as_latex(report.all_tables)
+    assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
     assert csv_text(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page
