@@ -58,7 +58,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         "kind": "control" if line.control else table.kind,
         "row": line.name,
         "control": line.control or None,
-        "is_baseline": line.baseline,
+        "is_baseline": line.is_baseline,
         "failed": line.counts.failed,
         "pruned": line.counts.pruned,
         "missing": line.counts.missing,
@@ -75,7 +75,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
         if dataset == AVERAGE and isinstance(over, Quantity):
             row["datasets"] = int(over.number)
-        compared = _comparison_fields(line.compared) if line.compared and is_compared else {}
+        compared = _comparison_fields(line.comparison) if line.comparison and is_compared else {}
         against = _control_fields(line) if is_compared else {}
         yield row | _interval_fields(cell.estimate) | compared | against
 

@@ -140,7 +140,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """Return the finished configurations of a study with `selection: none`, with equal scores."""
-    return [(0.0, group) for group in tables.configuration_groups(study) if group.done]
+    return [(0.0, group) for group in tables.configuration_groups(study) if group.finished_rows]
 
 
 def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

@@ -163,4 +163,4 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         for cell in pair.cells
     ]
     title, name = "means of every combination of two levels", "interaction-cells"
-    return tables.plain_table(study, name, title, columns, lines, (), labels=4, place="csv")
+    return tables.plain_table(study, name, title, columns, lines, (), n_labels=4, place="csv")

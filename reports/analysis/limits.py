@@ -199,7 +199,7 @@ def _select_groups(study: Study) -> list[Group]:
     if not groups or REAL in controls:
         return groups
     trained_groups = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
-    return [*groups, *(group for group in trained_groups if group and group.done)]
+    return [*groups, *(group for group in trained_groups if group and group.finished_rows)]
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class _Answers:
 
 def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
     """Return a row's answers; None if a seed has none, or if there is only one class."""
-    runs = {row["seed"]: row["run_id"] for row in group.done}
+    runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
     answers_by_seed = [count_correct_answers(study, run, seed, part) for seed, run in runs.items()]
     available_answers = [answers for answers in answers_by_seed if answers]
     if (
@@ -239,10 +239,11 @@ def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
     first = guesses[0]
     max_correct = max_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
+    mean_percent, max_percent = _PERCENT / first.classes, _PERCENT * max_correct / first.images
     return (
         f"{metric_heading(study.protocol, part)} is no better than guessing"
-        f" ({join_names(accuracies)}; guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}% on average,"
-        f" and at most {_PERCENT * max_correct / first.images:.1f}% in 95% of cases on"
+        f" ({join_names(accuracies)}; guessing among {first.classes} classes gives"
+        f" {mean_percent:.1f}% on average, and at most {max_percent:.1f}% in 95% of cases on"
         f" {first.images:,} test images)"
     )
 
@@ -257,7 +258,7 @@ def _metric_parts(study: Study, metric: str) -> list[str]:
 
 def _controls(study: Study) -> Mapping[str, Group]:
     """Return the controls with finished seeds by name."""
-    return {group.control: group for group in control_groups(study) if group.done}
+    return {group.control: group for group in control_groups(study) if group.finished_rows}
 
 
 def _place_text(study: Study) -> str:

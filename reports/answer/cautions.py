@@ -41,8 +41,8 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
     absences = tables.all_rows(study).counts.absence_texts()
     if absences:
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
-    if study.untried:
-        yield f"Incomplete: {count(study.untried, 'configuration')} not tried yet."
+    if study.n_untried:
+        yield f"Incomplete: {count(study.n_untried, 'configuration')} not tried yet."
     seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
     if not seeds:
         yield "Nothing has finished."
@@ -55,7 +55,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         if min_pairs < MIN_SEEDS:
             yield f"A comparison has only {count(min_pairs, 'seed')}: its interval is rough."
     yield from _noise_cautions(study, metric)
-    classes = [row.compared.n_classes for t in study_tables for row in t.rows if row.compared]
+    classes = [row.comparison.n_classes for t in study_tables for row in t.rows if row.comparison]
     if class_counts := [number for number in classes if 0 < number < MIN_CLASSES]:
         yield (
             f"Intervals over classes are based on only {min(class_counts)} classes: they easily"
@@ -75,7 +75,7 @@ def _pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
     """Yield the number of seeds of each comparison in the answer."""
     for table in study_tables:
         for row in table.rows:
-            comparison = row.compared
+            comparison = row.comparison
             if comparison and (row.control or table.kind != "configurations"):
                 yield comparison.difference.n
 
@@ -83,15 +83,15 @@ def _pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
 def _lacks_baseline(table: Table) -> bool:
     """Return True if a table has results, but its baseline has none."""
     baseline = table.baseline
-    has_results = any(row.counts.done for row in table.non_controls)
-    return baseline is not None and not baseline.counts.done and has_results
+    has_results = any(row.counts.finished for row in table.non_controls)
+    return baseline is not None and not baseline.counts.finished and has_results
 
 
 def _lacks_baseline_metric(table: Table) -> bool:
     """Return True if the baseline lacks the metric that a table compares and other rows have it."""
     baseline = table.baseline
     keys = [column.key for column in table.columns if column.metric == table.metric]
-    if baseline is None or not table.metric or any(row.compared for row in table.rows):
+    if baseline is None or not table.metric or any(row.comparison for row in table.rows):
         return False
     return not any(key in baseline.cells for key in keys) and any(
         key in row.cells for row in table.non_controls for key in keys

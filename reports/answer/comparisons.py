@@ -156,11 +156,11 @@ def flags_sentence(
         if not weakening_flags or name in {limit.name for limit in limits}:
             continue
         parts = [
-            f"{row_name} ({flag.raised} of {count(flag.of, unit)})"
+            f"{row_name} ({flag.n_raised} of {count(flag.n_checked, unit)})"
             for row_name, flag in weakening_flags
         ]
         if len(parts) == len(rows) > 1 and all(
-            flag.raised == flag.of for _, flag in weakening_flags
+            flag.n_raised == flag.n_checked for _, flag in weakening_flags
         ):
             parts = [f"all {len(rows)} under every seed"]
         texts.append(f"{beginning} for {join_names(parts)}.")
@@ -169,11 +169,15 @@ def flags_sentence(
 
 def flags_text(flags: Sequence[Flagged]) -> str:
     """Return the flags of one row: "An untrained model was tested in 5 of 8 seeds."."""
-    flags_by_name = {flag.name: flag for flag in flags if _weakens(flag)}
+    texts = {
+        flag.name: f"in {flag.n_raised} of {count(flag.n_checked, 'seed')}"
+        for flag in flags
+        if _weakens(flag)
+    }
     return " ".join(
-        f"{beginning} in {flags_by_name[name].raised} of {count(flags_by_name[name].of, 'seed')}."
+        f"{beginning} {texts[name]}."
         for name, beginning in _FLAG_SENTENCES.items()
-        if name in flags_by_name
+        if name in texts
     )
 
 
@@ -182,7 +186,7 @@ def _weakens(flag: Flagged) -> bool:
 
     Saturated selection does so only if at least half of the seeds have it.
     """
-    return flag.name != "saturated" or 2 * flag.raised >= flag.of
+    return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 
 
 def no_verdict_text(limits: Sequence[Limit]) -> str:

@@ -39,7 +39,9 @@ def controls_finding(
     """
     head = metric_name(study, metric)
     baseline = table.baseline
-    comparisons = {row.control: row.compared for row in table.rows if row.control and row.compared}
+    comparisons = {
+        row.control: row.comparison for row in table.rows if row.control and row.comparison
+    }
     competing_controls = [control for control in COMPETING if control in comparisons]
     if baseline is None or baseline.control or not competing_controls:
         return None

@@ -41,7 +41,7 @@ def levels_finding(table: Table, head: str, limits: Sequence[Limit]) -> Finding 
         head: Heading of the metric.
         limits: Limits that keep levels from a verdict.
     """
-    comparisons = [(row.level, row.compared) for row in table.non_controls if row.compared]
+    comparisons = [(row.level, row.comparison) for row in table.non_controls if row.comparison]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
@@ -61,7 +61,7 @@ def levels_finding(table: Table, head: str, limits: Sequence[Limit]) -> Finding 
         names.setdefault(classify_comparison(comparison), []).append(name)
     outcomes = [result for result in OUTCOMES if result in names]
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
-    headings = [column.heading for column in table.columns[: table.labels]]
+    headings = [column.heading for column in table.columns[: table.n_labels]]
     baseline_text = table.baseline.level
     if len(headings) == 1:
         baseline_text = f"{headings[0]}={baseline_text}"
@@ -132,14 +132,14 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     """
     names_by_phrase: dict[str, list[str]] = {}
     for row in table.rows:
-        if association := row.ranked:
+        if association := row.association:
             rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
             details = ", ".join(filter(None, [rho, holm_p_text(association.p)]))
             phrase = _rank_phrase(association, head)
             names_by_phrase.setdefault(phrase, []).append(
                 f"{row.name} ({details})" if details else row.name
             )
-    n_configurations = len(study.non_controls) + study.untried
+    n_configurations = len(study.non_controls) + study.n_untried
     n_finished = sum(
         bool(group.finished_values(f"test/{table.metric}"))
         for group in tables.configuration_groups(study)
@@ -153,10 +153,10 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
 def _rank_phrase(association: Association, head: str) -> str:
     """Return the result of an association as a phrase before the factor's name."""
     # the metric or the factor is constant
-    if association.least is None and association.n >= MIN_RANKED:
+    if association.min_p is None and association.n >= MIN_RANKED:
         return f"No test, because the factor or {head} does not vary:"
     # with this few configurations, even the most extreme order is not significant
-    if not is_beyond_chance(association.least):
+    if not is_beyond_chance(association.min_p):
         return "Too few configurations for a test of"
     if association.p is None:
         return "No test, because configurations were not drawn at random:"
@@ -173,7 +173,7 @@ def _trials_text(study: Study) -> str:
     ]
     untrained_flags = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
     return "".join(
-        f"An untrained model was tested in {flag.raised} of {flag.of} trials."
+        f"An untrained model was tested in {flag.n_raised} of {flag.n_checked} trials."
         for flag in untrained_flags
     )
 

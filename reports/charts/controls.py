@@ -97,7 +97,7 @@ def _matched_points(
     controls = tables.controls_by_configuration(study, control)
     points = []
     for position, group in placed_groups:
-        keys = dict.fromkeys(row["config_key"] for row in group.done)
+        keys = dict.fromkeys(row["config_key"] for row in group.finished_rows)
         estimates = [controls[key].estimate(f"test/{metric}") for key in keys if key in controls]
         means = [estimate.mean for estimate in estimates if estimate]
         if means:

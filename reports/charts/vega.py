@@ -66,7 +66,7 @@ def chart(
         subtitle: Text for the end of the first line above the plot.
         more: Other properties of the specification. `values` is the data that the layers share.
     """
-    scope = [study.scope] if study.pooled else []
+    scope = [study.scope] if study.pooled_datasets else []
     warnings = (
         ["selected on test"]
         if uses_test_images(join_rules(study.rows["selection"].to_list()))

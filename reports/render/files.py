@@ -83,7 +83,7 @@ def _limit_rows(table: Table) -> Table:
     if len(rows) <= MAX_PRINTED_ROWS:
         return table
     note = f"the first {MAX_PRINTED_ROWS} of {len(rows):,} rows; the page has more"
-    return replace(table, shown=MAX_PRINTED_ROWS, notes=(note, *table.notes))
+    return replace(table, max_rows=MAX_PRINTED_ROWS, notes=(note, *table.notes))
 
 
 def is_page_of(path: Path, stamp: str) -> bool:

@@ -38,7 +38,7 @@ def section_texts(
         columns: Columns to show; () for all of the page's.
     """
     columns = columns or table.page_columns
-    blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.labels]}
+    blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.n_labels]}
     for section, rows in table.sections():
         texts = []
         for row in rows:
@@ -74,7 +74,9 @@ def _markdown_table(table: Table) -> str:
         [rules[column.align] for column in table.page_columns],
     ]
     for _, rows in section_texts(table, lambda cell: escape_markdown(cell_text(cell))):
-        lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
+        lines += [
+            [f"**{t}**" if row.is_baseline and t else t for t in texts] for row, texts in rows
+        ]
     piped = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"- {escape_markdown(note)}" for note in table.notes]
     return "\n".join([f"### {escape_markdown(table.title)}", "", *piped, "", *notes, ""])
@@ -111,9 +113,9 @@ def _protect_start(text: str) -> str:
 
 def _latex_table(table: Table) -> str:
     """Return a table with its caption and notes as a LaTeX float."""
-    columns, stacked = table.page_columns, table.crowded
+    columns, stacked = table.page_columns, table.is_crowded
     headings = [
-        _latex_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)
+        _latex_heading(column, stacked and i >= table.n_labels) for i, column in enumerate(columns)
     ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # font size and column gap with which a table of this many columns fits a page's width
@@ -135,7 +137,7 @@ def _latex_table(table: Table) -> str:
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             lines.append(
-                _latex_row([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells])
+                _latex_row([rf"\textbf{{{first}}}" if row.is_baseline else first, *other_cells])
             )
     notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
     lines += [

@@ -194,7 +194,7 @@ def answer_html(answer: Answer) -> Markup:
 
 def table_html(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes, which are separate on the page."""
-    dialect = STACKED if table.crowded else PLAIN
+    dialect = STACKED if table.is_crowded else PLAIN
     sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
 

@@ -9,7 +9,7 @@ from reports.formatting import DASH
 from reports.tables import uses_test_images
 
 _FIELDS = ("mean", "low", "high", "n")
-_COUNTS = {"n": "done", "failed": "failed", "pruned": "pruned", "missing": "missing"}
+_COUNTS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missing": "missing"}
 # Characters at the start of a cell that a spreadsheet interprets as a formula.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -31,7 +31,7 @@ def table_frame(table: Table) -> pl.DataFrame:
     ]
     columns |= {
         "section": [row.section for row in rows],
-        "baseline": [str(row.baseline).lower() for row in rows],
+        "baseline": [str(row.is_baseline).lower() for row in rows],
         "control": [row.control or None for row in rows],
         "selection_rule": [rule or None for rule in rules],
         "flags": [row.flag_counts or None for row in rows],
@@ -84,7 +84,7 @@ def csv_stream(tables: Sequence[Table]) -> str:
 
 def _name_labels(table: Table) -> pl.DataFrame:
     """Return a table's frame with its labels under their headings, and empty for controls."""
-    frame, labels = table_frame(table), table.columns[: table.labels]
+    frame, labels = table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
     frame = frame.with_columns(
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)

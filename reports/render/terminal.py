@@ -138,7 +138,7 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
 def _row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
-    n, headings = table.labels, [column.heading for column in table.page_columns]
+    n, headings = table.n_labels, [column.heading for column in table.page_columns]
     for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
@@ -162,7 +162,7 @@ def _table_grid(
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for place, column in enumerate(columns):
-        label, heading = place < table.labels, column.heading
+        label, heading = place < table.n_labels, column.heading
         if dialect is STACKED:
             heading = "\n".join(heading.split(" ") if label else break_heading(heading))
         width = _label_width(table, column, label_width) if label else None
@@ -172,7 +172,7 @@ def _table_grid(
         )  # fmt: skip
     for _, rows in section_texts(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
-            grid.add_row(*map(literal_text, texts), style="bold" if row.baseline else "")
+            grid.add_row(*map(literal_text, texts), style="bold" if row.is_baseline else "")
         grid.add_section()
     return grid
 

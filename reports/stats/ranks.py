@@ -24,14 +24,14 @@ class Association:
         rho: Spearman's rho with its interval; None for categorical factors.
         p: p of no association; None if the factor or the metric does not vary.
         n: Number of configurations.
-        least: Smallest p that any order of these configurations has. With few configurations or
+        min_p: Smallest p that any order of these configurations has. With few configurations or
             many ties it is not below 0.05.
     """
 
     rho: Estimate | None
     p: float | None
     n: int
-    least: float | None = None
+    min_p: float | None = None
 
 
 def rank_correlation(

@@ -54,13 +54,13 @@ class Study:
         sampler: Name of the sampler; "grid" for a full grid.
         constants: TrialConfig params, as MLflow text, that all configurations share.
         demonstration: Whether the runs used the demonstration backbone.
-        left_out: Number of finished rows of configurations or seeds that the study no longer asks
+        n_left_out: Number of finished rows of configurations or seeds that the study no longer asks
             for.
-        untried: Number of configurations that the sampler has yet to propose.
+        n_untried: Number of configurations that the sampler has yet to propose.
         warnings: Problems in the study's records, one line each.
         scope: Part of the study: "" for all of it, else the name of a dataset, or a phrase for the
             average over datasets.
-        pooled: Datasets that each row averages over; () if each row is of one dataset.
+        pooled_datasets: Datasets that each row averages over; () if each row is of one dataset.
         correct_predictions: Correct answers that the runs store.
         histories: Metric histories that the runs have logged.
         smallest_effect: Smallest effect of interest, in points.
@@ -80,11 +80,11 @@ class Study:
     sampler: str
     constants: dict[str, str]
     demonstration: bool
-    left_out: int
-    untried: int
+    n_left_out: int
+    n_untried: int
     warnings: tuple[str, ...]
     scope: str = ""
-    pooled: tuple[str, ...] = ()
+    pooled_datasets: tuple[str, ...] = ()
     correct_predictions: CorrectFiles = field(default_factory=CorrectFiles)
     histories: Histories = field(default_factory=Histories)
     smallest_effect: float = 1.0
@@ -184,7 +184,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     keys = {configuration.key for configuration in configurations}
     rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
     known = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
-    kept, left_out = planned_rows(
+    kept, n_left_out = planned_rows(
         configurations, record.seeds or tuple(known), rows_of_runs, warnings
     )
     warnings += _unfinished_lines(trials, kept)
@@ -210,9 +210,9 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         sampler=record.sampler,
         constants=_shared_params(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
-        left_out=left_out,
+        n_left_out=n_left_out,
         # a finished study has none left, even if its space holds fewer than `n_trials`
-        untried=0 if record.finished else max(0, record.trials - tried),
+        n_untried=0 if record.finished else max(0, record.trials - tried),
         warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,

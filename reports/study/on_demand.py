@@ -43,9 +43,9 @@ class Histories:
     """
 
     uri: str = ""
-    _known: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
+    _cache: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
 
-    def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
+    def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         """Return the histories by run ID, for the runs whose history can be read.
 
         Args:
@@ -53,9 +53,9 @@ class Histories:
             run_ids: IDs of the runs.
         """
         place = (metric, tuple(run_ids))
-        if place not in self._known:
-            self._known[place] = self._read(metric, run_ids)
-        return self._known[place]
+        if place not in self._cache:
+            self._cache[place] = self._read(metric, run_ids)
+        return self._cache[place]
 
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         """Read the histories, drop invalid values, and sort each history by step."""
@@ -101,9 +101,9 @@ class CorrectFiles:
     """
 
     files: RunFiles = field(default_factory=RunFiles)
-    _known: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _cache: dict[str, pl.DataFrame] = field(default_factory=dict)
 
-    def of(self, run_id: str) -> pl.DataFrame:
+    def load(self, run_id: str) -> pl.DataFrame:
         """Return the counts of a run, one row per class and evaluation set.
 
         There are no rows without a readable file.
@@ -112,9 +112,9 @@ class CorrectFiles:
         per seed and kind of answer. That column has the number of correct answers and is named as
         in the file. It is null if an evaluation set has no answers of that kind.
         """
-        if run_id not in self._known:
-            self._known[run_id] = self._read(run_id)
-        return self._known[run_id]
+        if run_id not in self._cache:
+            self._cache[run_id] = self._read(run_id)
+        return self._cache[run_id]
 
     def _read(self, run_id: str) -> pl.DataFrame:
         content = self.files.read(run_id, CORRECT_FILE)
@@ -122,7 +122,7 @@ class CorrectFiles:
 
 
 def _count_answers(content: bytes) -> pl.DataFrame:
-    """Return the counts of a file (see CorrectFiles.of); no rows if the content is invalid."""
+    """Return the counts of a file (see CorrectFiles.load); no rows if the content is invalid."""
     # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
     from pyarrow.parquet import ParquetFile
 

@@ -32,7 +32,7 @@ class _Ranked(NamedTuple):
     """A factor's key and its association, with p corrected over the factors."""
 
     name: str
-    ranked: Association
+    association: Association
 
 
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
@@ -49,10 +49,10 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     """
     associations = [_associate(study, factor, metric) for factor in factors]
     p_values = stats.holm([association.p for association in associations])
-    min_p_values = stats.holm([association.least for association in associations])
+    min_p_values = stats.holm([association.min_p for association in associations])
     is_random = study.sampler in UNBIASED
     lines = [
-        _Ranked(factor.key, replace(association, p=p if is_random else None, least=low))
+        _Ranked(factor.key, replace(association, p=p if is_random else None, min_p=low))
         for factor, association, p, low in zip(
             factors, associations, p_values, min_p_values, strict=True
         )
@@ -60,16 +60,23 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     head, order = metric_heading(study.protocol, metric), "least Holm p of any order"
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
-        Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
+        Column("n", "configurations", lambda line: Quantity(line.association.n, 0)),
         Column(
-            "rho", f"Spearman ρ with {head}", lambda line: optional_cell(Ranged, line.ranked.rho)
+            "rho",
+            f"Spearman ρ with {head}",
+            lambda line: optional_cell(Ranged, line.association.rho),
         ),
     ]
     if is_random:
-        columns.append(Column("p", "Holm p", lambda line: optional_cell(PValue, line.ranked.p)))
+        columns.append(
+            Column("p", "Holm p", lambda line: optional_cell(PValue, line.association.p))
+        )
         columns.append(
             Column(
-                "least", order, lambda line: optional_cell(PValue, line.ranked.least), csv_only=True
+                "least",
+                order,
+                lambda line: optional_cell(PValue, line.association.min_p),
+                csv_only=True,
             )
         )
     test_text = (

@@ -31,7 +31,7 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
     return [
         (score, group)
         for score, group in scores_and_groups
-        if score is not None and len(group.finished_values(study.score)) == len(group.done)
+        if score is not None and len(group.finished_values(study.score)) == len(group.finished_rows)
     ]
 
 

@@ -153,7 +153,7 @@ def _epoch_columns(family: Family) -> list[Column]:
     column.
     """
     has_earlier_table = family.kind == "effects" or (
-        family.study.pooled and family.kind != "methods"
+        family.study.pooled_datasets and family.kind != "methods"
     )
     if has_earlier_table or not any(map(_epoch_cell, family.groups)):
         return []
@@ -180,9 +180,9 @@ _SECONDS = Column(
 
 def _difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
-    if not family.comparable or family.baseline is None:
+    if not family.is_comparable or family.baseline is None:
         return
-    head, comparisons = family.head, family.compared
+    head, comparisons = family.head, family.comparisons
 
     def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
         return lambda group: cell(comparisons[group]) if group in comparisons else None
@@ -282,7 +282,7 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def datasets_cell(group: Group) -> Cell | None:
-        return None if group.control else Quantity(len(group.present), 0)
+        return None if group.control else Quantity(len(group.finished_datasets), 0)
 
     def column(dataset: str, name: str, head: str, **options: Any) -> Column:
         mean = partial(_mean_cell, family, name, dataset)
@@ -317,16 +317,16 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     if dataset == AVERAGE:
         if group.control:  # controls ran on one dataset
             return None
-        n_datasets, total = len(group.present), len(family.datasets)
+        n_datasets, total = len(group.finished_datasets), len(family.datasets)
         suffix = f"({n_datasets}/{total})" if n_datasets < total else ""
     elif dataset:
         if dataset not in group.parts:
             return None
         dataset_group = group.parts[dataset]
-        n = len(dataset_group.done)
+        n = len(dataset_group.finished_rows)
         if not n and metric == family.metric:
             return Text(_absence_reason(dataset_group.counts))
-        suffix = f"(n {n})" if n != len(group.done) else ""
+        suffix = f"(n {n})" if n != len(group.finished_rows) else ""
     decimals = decimals_of(study, metric)
     return optional_cell(
         Value, dataset_group.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix

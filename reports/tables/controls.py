@@ -97,7 +97,7 @@ def compare_with_control(
     column = f"test/{metric}"
     values: dict[int, list[float]] = {}
     control_values: dict[int, list[float]] = {}
-    for row in (row for group in groups for row in group.done):
+    for row in (row for group in groups for row in group.finished_rows):
         control, seed = controls.get(row["config_key"]), row["seed"]
         results = control.seeds(column) if control else {}
         if row.get(column) is not None and seed in results:

@@ -93,7 +93,7 @@ class Family:
         return metric_heading(self.study.protocol, self.metric)
 
     @property
-    def comparable(self) -> bool:
+    def is_comparable(self) -> bool:
         """Whether there are several groups, and differences between them are meaningful."""
         if self.kind == "methods":
             return sum(not group.control for group in self.groups) > 1
@@ -113,7 +113,7 @@ class Family:
         return {control: controls for control, controls in by_control.items() if controls}
 
     @property
-    def shown(self) -> int | None:
+    def max_rows(self) -> int | None:
         """Number of configurations, the best ones, on a page; None for all rows."""
         if self.kind != "configurations":
             return None
@@ -128,7 +128,7 @@ class Family:
         seconds = sum(
             (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
         )
-        return seconds * max(1, len(self.study.pooled))
+        return seconds * max(1, len(self.study.pooled_datasets))
 
     @property
     def differences(self) -> list[dict[int, float]]:
@@ -136,7 +136,7 @@ class Family:
         return [subtract_by_seed(*values) for values in self._values.values()]
 
     @cached_property
-    def compared(self) -> dict[Group, Compared]:
+    def comparisons(self) -> dict[Group, Compared]:
         """Test results of each group that is compared with the baseline."""
         study, metric, pairs = self.study, self.metric, self._values.values()
         comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
@@ -188,7 +188,7 @@ class Family:
         draws, baseline_draws = self._draws(group), self._draws(baseline)
         # compares all results, which is needed only if the means are equal
         is_unchanged = not mean and self._is_unchanged(group, baseline)
-        n_datasets, total = len(group.present), len(self.datasets)
+        n_datasets, total = len(group.finished_datasets), len(self.datasets)
         classes = difference_over_classes(draws, baseline_draws, mean)
         return dataclasses.replace(
             comparison,
@@ -242,7 +242,9 @@ class Family:
             for run_ids in group.trials.results("run_id", self.cells).values()
             for run in run_ids
         }
-        n_missing = sum(self.study.correct_predictions.of(run).is_empty() for run in finished_runs)
+        n_missing = sum(
+            self.study.correct_predictions.load(run).is_empty() for run in finished_runs
+        )
         return (n_missing, len(finished_runs)) if n_missing < len(finished_runs) else (0, 0)
 
 

@@ -49,7 +49,7 @@ class Group:
         control: Name of the control; "" for other groups.
         value: The level, or the configuration.
         parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
-            averages over the datasets in `present`.
+            averages over the datasets in `finished_datasets`.
     """
 
     labels: tuple[Text, ...]
@@ -59,7 +59,7 @@ class Group:
     parts: Mapping[str, "Group"] = field(default_factory=dict)
 
     @cached_property
-    def done(self) -> list[Mapping[str, Any]]:
+    def finished_rows(self) -> list[Mapping[str, Any]]:
         """The rows that finished."""
         return [row for row in self.rows if row["state"] == COMPLETE]
 
@@ -69,7 +69,7 @@ class Group:
 
     def finished_values(self, column: str) -> list[Any]:
         """Return a column of the finished rows, without nulls; [] if there is no such column."""
-        return [row[column] for row in self.done if row.get(column) is not None]
+        return [row[column] for row in self.finished_rows if row.get(column) is not None]
 
     def mean(self, column: str) -> float | None:
         """Return the mean of a column over the finished rows; None without any value."""
@@ -87,7 +87,7 @@ class Group:
                 are not in it.
         """
         results: dict[Place, list[Any]] = {}
-        for row in self.done:
+        for row in self.finished_rows:
             if row.get(column) is not None:
                 place = (cells or {}).get(row["config_key"], ""), row["seed"]
                 results.setdefault(place, []).append(row[column])
@@ -103,14 +103,14 @@ class Group:
         Returns:
             None if a finished row lacks the metric: the mean would not be over the displayed n.
         """
-        if not self.done or len(self.finished_values(column)) < len(self.done):
+        if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
             return None
         return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
 
     @cached_property
-    def present(self) -> list[str]:
+    def finished_datasets(self) -> list[str]:
         """Datasets on which any seed finished."""
-        return [name for name, part in self.parts.items() if part.done]
+        return [name for name, part in self.parts.items() if part.finished_rows]
 
     @cached_property
     def configurations(self) -> frozenset[str]:

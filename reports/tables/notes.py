@@ -136,18 +136,18 @@ def group_table(
         row_name, first_label, trials = row_text(group, labels), group.labels[0].text, group.trials
         return Row(
             cells={**labels_by_key, **cells_of(columns, group)},
-            baseline=compares and group is family.baseline,
+            is_baseline=compares and group is family.baseline,
             selection=join_rules(trials.column("selection")),
             control=group.control,
             counts=group.counts,
             flags=trials.flags(),
-            compared=family.compared.get(group) if compares else None,
+            comparison=family.comparisons.get(group) if compares else None,
             name=row_name or first_label,
             level=first_label if len(labels) == 1 else row_text(group, labels, " with "),
         )
 
     all_columns = [*labels, *columns]
-    more |= {"labels": len(labels), "shown": family.shown}
+    more |= {"n_labels": len(labels), "max_rows": family.max_rows}
     return _annotate_table(
         family.study, name, title, all_columns, [*map(row, groups)], notes, **more
     )
@@ -165,9 +165,9 @@ def comparison_notes(family: Family) -> Iterator[str]:
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):
         yield Legend(meaning)
-    if family.kind == "methods" or study.pooled:
+    if family.kind == "methods" or study.pooled_datasets:
         yield _AVERAGES
-    if family.comparable:
+    if family.is_comparable:
         yield from _difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
@@ -176,8 +176,8 @@ def comparison_notes(family: Family) -> Iterator[str]:
             " with an uncorrected interval; a dash: no such run has finished"
         )
     total = sum(not group.control for group in family.groups)
-    if family.shown is not None and total > family.shown:
-        yield f"only the best {family.shown} of {total} configurations; the CSV file has all"
+    if family.max_rows is not None and total > family.max_rows:
+        yield f"only the best {family.max_rows} of {total} configurations; the CSV file has all"
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
@@ -185,16 +185,16 @@ def _difference_notes(family: Family) -> Iterator[str]:
     if family.baseline is None:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
-    head, comparisons = family.head, family.compared
+    head, comparisons = family.head, family.comparisons
     baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested_groups = [group for group in family.pairs if group in comparisons]
     count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
         f"Δ{head}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
         " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
-        f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
-        f" is detected with 80% power at 5%/{count} (Holm's first step), from the pairs' standard"
-        " deviation"
+        f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE:"
+        f" smallest Δ that is detected with 80% power at 5%/{count} (Holm's first step), from the"
+        " pairs' standard deviation"
     )
     if any(comparison.classes for comparison in comparisons.values()):
         yield Legend(
@@ -225,7 +225,7 @@ def _setup_note(study: Study) -> str:
     parts = [
         f"{key.removesuffix('.name')} {text}"
         for key, text in params.items()
-        if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled)
+        if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled_datasets)
     ]
     rule, seeds = join_rules(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
@@ -239,8 +239,8 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
         reason_text = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
         yield f"not in any mean: {', '.join(absences)}{reason_text}"
     counts_by_text = {
-        "configurations not tried yet": study.untried,
-        "results of changed configurations or removed seeds are left out": study.left_out,
+        "configurations not tried yet": study.n_untried,
+        "results of changed configurations or removed seeds are left out": study.n_left_out,
         **{
             f"results were reused from study {source}": rows
             for source, rows in study.reused.items()
@@ -262,10 +262,14 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
             if row_flag.name == flag.name
         ]
         rows_text = join_names(
-            [f"{name}: {row_flag.raised} of {row_flag.of}" for name, row_flag in raised_by_row],
+            [
+                f"{name}: {row_flag.n_raised} of {row_flag.n_checked}"
+                for name, row_flag in raised_by_row
+            ],
             "; ",
         )
-        yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({rows_text}): {meaning}"
+        trials = f"{flag.n_raised} of {flag.n_checked} trials"
+        yield f"{MARK} {label} in {trials} ({rows_text}): {meaning}"
 
 
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:

@@ -178,7 +178,7 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
         share, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
-    eval_set = study.correct_predictions.of(run).filter(pl.col(EVAL_SET) == share.eval_set)
+    eval_set = study.correct_predictions.load(run).filter(pl.col(EVAL_SET) == share.eval_set)
     classes = len(counts) if share.kind == "own" else len(eval_set)
     return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
 
@@ -207,7 +207,9 @@ def _read_answers(
     if share is None:
         raise _Unanswered
     has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
-    counts = study.correct_predictions.of(run).filter(has_class, pl.col(EVAL_SET) == share.eval_set)
+    counts = study.correct_predictions.load(run).filter(
+        has_class, pl.col(EVAL_SET) == share.eval_set
+    )
     column = seed_metric(seed, share.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered

@@ -102,7 +102,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        left_out=0,  # counted over all datasets, as are the adopted ones
+        n_left_out=0,  # counted over all datasets, as are the adopted ones
         reused={},
         scope=dataset,
     )
@@ -135,7 +135,7 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
         factors=factors,
         configurations=tuple(complete_methods),
         scope=f"average over {len(names)} datasets",
-        pooled=tuple(names),
+        pooled_datasets=tuple(names),
     )
 
 
@@ -172,7 +172,7 @@ def _average_row(
         "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
-    if len(group.done) < len(method.parts):
+    if len(group.finished_rows) < len(method.parts):
         failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
         reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
         return {**average, "reason": next(reasons, None)}
@@ -213,7 +213,7 @@ def method_groups(study: Study) -> list[Group]:
         labels = labels_of(without_dataset, method.assignment, method_name or "constants")
         parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)
-        rows = _average_rows(study, _restrict_method(method, group.present or parts))
+        rows = _average_rows(study, _restrict_method(method, group.finished_datasets or parts))
         groups.append(dataclasses.replace(group, rows=rows))
     return groups
 
@@ -236,10 +236,12 @@ def restrict_to_common_datasets(
     Returns:
         None without a common dataset.
     """
-    common_datasets = [name for name in group.present if name in baseline.present]
+    common_datasets = [
+        name for name in group.finished_datasets if name in baseline.finished_datasets
+    ]
     if not common_datasets:
         return None
-    if common_datasets == group.present == baseline.present:
+    if common_datasets == group.finished_datasets == baseline.finished_datasets:
         return group, baseline
 
     def restrict(method: Group) -> Group:

@@ -105,7 +105,7 @@ def published_table(study: Study) -> Table:
         else "this study has no result that can be compared with them"
     )
     title = "published and measured results"
-    return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
+    return plain_table(study, "published", title, columns, lines, [_OF, note], n_labels=2)
 
 
 def _published_columns(metric: str, head: str) -> Iterator[Column]:
@@ -131,12 +131,12 @@ def _published_lines(study: Study) -> Iterator[_Comparison]:
             method = _method_of(study_part, configuration)
             dataset = (
                 AVERAGE_OF_ALL
-                if study_part.pooled
+                if study_part.pooled_datasets
                 else _value_of(study_part, configuration, "dataset")
             )
             figure = figures().get((method, dataset))
             group = Group((), study_part.by_configuration[configuration.key])
-            if figure and group.done and _has_published_setup(study_part, configuration):
+            if figure and group.finished_rows and _has_published_setup(study_part, configuration):
                 yield _Comparison(_method_text(study_part, configuration, method), figure, group)
 
 

@@ -31,7 +31,7 @@ def selection_tables(study: Study) -> list[Table]:
     if study.score not in columns_with_values:
         return []
     family = first_family(study, study.objective)
-    groups = [group for group in family.groups if group.done]
+    groups = [group for group in family.groups if group.finished_rows]
     # without a grid, the values are those of the configuration
     has_grid = f"{FLAG}{_EDGE}" in columns_with_values
     head = f"sel. {metric_heading(study.protocol, study.objective)}"
@@ -102,7 +102,7 @@ class _Measured:
 
     def counts(self, group: Group) -> Cell:
         """Return the group's counts, with the rows that have measures as the finished ones."""
-        return dataclasses.replace(group.counts, done=self.n[group])
+        return dataclasses.replace(group.counts, finished=self.n[group])
 
 
 def quality_tables(study: Study) -> list[Table]:
@@ -118,7 +118,9 @@ def quality_tables(study: Study) -> list[Table]:
     family = (method_family if n_datasets else first_family)(study, study.objective)
     # Rows without synthetic features are left out, unless they have not finished.
     groups = [
-        group for group in family.groups if any(map(group.finished_values, names)) or not group.done
+        group
+        for group in family.groups
+        if any(map(group.finished_values, names)) or not group.finished_rows
     ]
     values = {name: [v for group in groups for v in group.finished_values(name)] for name in names}
     decimals = {name: decimals_for(numbers) for name, numbers in values.items() if numbers}
@@ -161,5 +163,5 @@ def quality_tables(study: Study) -> list[Table]:
 
 def _datasets_cell(datasets: int, group: Group) -> Cell:
     """Return the number of datasets that a row averages, and the total if it is not all of them."""
-    count = len(group.present or group.parts)
+    count = len(group.finished_datasets or group.parts)
     return Text(str(count) if count == datasets else f"{count} of {datasets}")

@@ -25,11 +25,13 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
     for table in (t for t in report.all_tables if t.kind not in ("ranks", "")):
         own = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
         compared = own.filter(own["difference"].is_not_null())
-        lines = [row for row in table.rows if row.compared]
+        lines = [row for row in table.rows if row.comparison]
         assert compared["difference"].to_list() == [
-            r.compared.difference.mean for r in lines if r.compared
+            r.comparison.difference.mean for r in lines if r.comparison
         ]
-        assert compared["verdict"].to_list() == [r.compared.verdict for r in lines if r.compared]
+        assert compared["verdict"].to_list() == [
+            r.comparison.verdict for r in lines if r.comparison
+        ]
         assert own.filter("is_baseline")["difference"].null_count() == own["is_baseline"].sum()
         assert (own["n"] > 0).all()
 

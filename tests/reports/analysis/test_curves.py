@@ -17,7 +17,7 @@ class Made:
     def __init__(self, curves: Mapping[str, Sequence[float]]) -> None:
         self.curves = curves
 
-    def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """Evaluations at steps 3, 4, ...: a generator was trained before."""
         assert metric == KEY
         return {

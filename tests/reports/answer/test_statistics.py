@@ -39,7 +39,7 @@ def test_random_search_has_a_test_of_ranks() -> None:
     """Configurations that were drawn at random can be exchanged."""
     report = make_report(sampled("random").study())
     (table,) = [one for one in report.all_tables if one.kind == "ranks"]
-    assert all(row.ranked and row.ranked.p is not None for row in table.rows)
+    assert all(row.association and row.association.p is not None for row in table.rows)
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.0, -0.4, 0.4), (1.0, 0.5, 0.9)])

@@ -42,7 +42,7 @@ def check(path: Path) -> bool:
         assert "\n" not in str(error)
         return False
     runs = made.study.rows["run_id"].drop_nulls().unique().to_list()
-    made.study.histories.of(f"selection/{made.study.objective}", runs)
+    made.study.histories.load(f"selection/{made.study.objective}", runs)
     for form in ("terminal", "markdown", "latex", "csv"):
         report_text(form, made).encode()
     return True

@@ -35,7 +35,7 @@ SOUND: dict[str, Any] = {
 
 def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
     """The counts of the run whose artifacts are there."""
-    return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).of("run")
+    return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).load("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
         "eval_set", "class_id", "seen", "images", "own/seed_3", "all/seed_3"
     )
     assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
-    assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
+    assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).load("other").is_empty()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_files_are_asked_for_where_a_server_keeps_them(
 
     monkeypatch.setattr("harness.store.artifacts._download", fail)
     files = CorrectFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
-    assert all(files.of(f"run{i}").is_empty() for i in range(9))
+    assert all(files.load(f"run{i}").is_empty() for i in range(9))
     assert len(calls) == asked  # three that fail are enough
 
 
@@ -155,15 +155,15 @@ def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
 def test_histories_in_the_order_of_steps(store_uri: str) -> None:
     """Each run has its own values; of one step the last that was written counts."""
     one, other = logged(store_uri, [[(1, 5.0), (3, 7.0), (2, 6.0), (3, 8.0)], [(4, 1.0)]])
-    found = Histories(store_uri).of("m", [one, other, "nobody"])
+    found = Histories(store_uri).load("m", [one, other, "nobody"])
     assert found == {one: [(1, 5.0), (2, 6.0), (3, 8.0)], other: [(4, 1.0)]}
-    assert Histories(store_uri).of("other", [one]) == {}
+    assert Histories(store_uri).load("other", [one]) == {}
 
 
 def test_a_history_without_a_finite_value_is_none(store_uri: str) -> None:
     """MLflow keeps NaN and infinity."""
     ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
-    assert Histories(store_uri).of("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
+    assert Histories(store_uri).load("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
 
 
 @pytest.mark.parametrize("value", ["text", b"\x00", None, 1e308, -1e308])
@@ -176,7 +176,7 @@ def test_what_is_no_number_is_left_out(store_uri: str, value: Any) -> None:
         base.execute("INSERT INTO metrics SELECT key, 5.0, timestamp + 9, run_uuid, 'x', 0"
                      " FROM metrics WHERE step = 1")  # fmt: skip
         base.commit()
-    assert Histories(store_uri).of("m", [run_id]) == {run_id: [(1, 5.0)]}
+    assert Histories(store_uri).load("m", [run_id]) == {run_id: [(1, 5.0)]}
 
 
 ANYTHING = st.one_of(
@@ -189,7 +189,7 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
     """Steps ascend and are whole, values are finite, whatever stands in the columns."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(on_demand, "_read_points", lambda uri, metric, run_ids: iter(rows))
-        found = Histories("http://nowhere").of("m", ["a", "b"])
+        found = Histories("http://nowhere").load("m", ["a", "b"])
     for history in found.values():
         steps = [step for step, _ in history]
         assert history and steps == sorted(set(steps))
@@ -200,7 +200,7 @@ def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) 
     """No histories can fill the memory of a report."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
     monkeypatch.setattr(on_demand, "MAX_VALUES", 10)
-    assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
+    assert sum(len(h) for h in Histories(store_uri).load("m", ids).values()) <= 10
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -212,7 +212,7 @@ def test_a_server_is_asked_for_some_of_many_runs(
     client.get_metric_history = mock.Mock(side_effect=OSError if fails else None, return_value=[])
     monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: client)
     histories = Histories("http://nowhere")
-    assert histories.of("m", many) == histories.of("m", many) == {}
+    assert histories.load("m", many) == histories.load("m", many) == {}
     asked = [call.args[0] for call in client.get_metric_history.call_args_list]
     assert (
         len(asked) == on_demand.MAX_FAILED
@@ -224,8 +224,8 @@ def test_a_server_is_asked_for_some_of_many_runs(
 
 def test_no_store_no_history(store_uri: str) -> None:
     """A made-up study, a store that has gone, a database without the table: nothing, no error."""
-    assert Histories().of("m", ["run"]) == {}
-    assert Histories("sqlite:////nowhere/at/all.db").of("m", ["run"]) == {}
+    assert Histories().load("m", ["run"]) == {}
+    assert Histories("sqlite:////nowhere/at/all.db").load("m", ["run"]) == {}
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:
         base.execute("CREATE TABLE other (a TEXT)")
-    assert Histories(store_uri).of("m", ["run"]) == {}
+    assert Histories(store_uri).load("m", ["run"]) == {}

@@ -42,7 +42,7 @@ def test_a_store_of_before_is_read() -> None:
     study = builder.study()
     states = study.rows.select(N_CTX, "seed", "state").rows()
     assert states.count((1, 2, "MISSING")) == 1 and len(states) == 6
-    assert build_tables(study)[0].rows[0].compared is not None
+    assert build_tables(study)[0].rows[0].comparison is not None
 
 
 def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
@@ -52,7 +52,7 @@ def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
     study = builder.study()
     rows = study.rows.select("seed", "state").rows()
     assert rows == [(0, "COMPLETE"), (1, "COMPLETE"), (3, "MISSING")]
-    assert study.left_out == 1
+    assert study.n_left_out == 1
 
 
 @pytest.mark.parametrize("case", told(__file__, "runs.yaml"))

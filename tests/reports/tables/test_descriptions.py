@@ -18,7 +18,7 @@ def test_each_run_has_the_difference_of_its_table() -> None:
     texts = run_differences(study, METRIC)
     expected = {
         run_id: f"ΔH {number_text(compared.difference.mean, signed=True)} ± "
-        for group, compared in first_family(study, METRIC).compared.items()
+        for group, compared in first_family(study, METRIC).comparisons.items()
         for run_id in group.column("run_id")
     }
     assert texts.keys() == expected.keys() and len(texts) == 8

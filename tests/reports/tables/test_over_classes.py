@@ -158,7 +158,7 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
     (folder := tmp_path / "four").mkdir()
     tables = build_tables(kept(StoreBuilder(factors=factors), (4, 8), folder))
     table = next(table for table in tables if table.name == "datasets")
-    cell = next(row.cells["classes"] for row in table.rows if not row.baseline)
+    cell = next(row.cells["classes"] for row in table.rows if not row.is_baseline)
     assert width(cell) == pytest.approx(width(over_classes(study)["8"]) / 2, rel=0.25)
     assert any("ΔH over classes" in note for note in table.notes)
     one = next(table for table in tables if table.name.startswith("a-"))

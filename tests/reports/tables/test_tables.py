@@ -43,7 +43,7 @@ def test_a_table_is_one_family() -> None:
     compared += [rows.filter(rows["control"] == control) for control in controls]
     values = [part["test/harmonic_mean"].to_numpy() for part in compared]
     raw = [reference.ttest_rel(value, base).pvalue for value in values]
-    found = [row.cells for row in table.rows if not row.baseline]
+    found = [row.cells for row in table.rows if not row.is_baseline]
     assert [cells["p"].p for cells in found] == pytest.approx(holm(raw))
     for cells, value in zip(found, values, strict=True):
         expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
@@ -68,7 +68,7 @@ def test_an_arm_that_is_one_of_the_settings_is_compared_once(level: str) -> None
     builder.want({}, control="text_feature", key=f'{{"generator.n_ctx": {level}}}')
     table, *_ = build_tables(builder.study())
     control, own = cells_of(table, "text feature"), cells_of(table, level)
-    assert control.compared == own.compared and (own.compared is None) == (level == "4")
+    assert control.comparison == own.comparison and (own.comparison is None) == (level == "4")
     assert control.cells["harmonic_mean"] == own.cells["harmonic_mean"]
     assert [row for row in table.rows if row is not control] == list(without.rows)
     counted, before = ([n for n in of.notes if "comparisons:" in n] for of in (table, without))
