@@ -89,17 +89,17 @@ def _default(option: Any) -> str:
 def _epilog(text: str) -> Iterator[str]:
     """Yield the parts of an epilog, whose examples and exit codes become lists.
 
-    An example is a paragraph with two spaces between the command and its meaning.
+    An example is a paragraph with two spaces between the command and its meaning. A paragraph that
+    begins with a digit is an exit code.
     """
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph]
     examples = [paragraph.split("  ") for paragraph in paragraphs if "  " in paragraph]
     if examples:
         yield "Examples:\n"
         yield bullets(f"`{command}` {meaning}" for command, meaning in examples)
+    codes = [paragraph for paragraph in paragraphs if paragraph[0].isdecimal()]
     for paragraph in paragraphs:
-        if paragraph.startswith("Exit codes: "):
-            codes = paragraph.removeprefix("Exit codes: ").removesuffix(".")
-            yield "Exit codes:\n"
-            yield bullets(re.sub(r"^(\d+)", r"`\1`:", code) for code in codes.split("; "))
-        elif "  " not in paragraph:
+        if "  " not in paragraph and paragraph not in codes:
             yield wrapped(paragraph) + "\n"
+    if codes:
+        yield bullets(re.sub(r"^(\d+)", r"`\1`", code) for code in codes)

@@ -115,15 +115,15 @@ class Spread:
 Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
-def optional_cell(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
+def optional_cell(kind: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
     """Return the cell of a value; None if the value is None.
 
     Args:
         kind: Class of the cell.
         value: First argument of the class.
-        more: Other arguments of the class.
+        arguments: Other arguments of the class.
     """
-    return None if value is None else kind(value, **more)
+    return None if value is None else kind(value, **arguments)
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,12 @@ class Table:
     @property
     def is_crowded(self) -> bool:
         """Whether there are too many means for their intervals to fit on the same line."""
-        measured = {k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value}
+        value_keys = {
+            k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value
+        }
         return (
-            sum(column.key in measured for column in self.page_columns) > MAX_COLUMNS_WITH_INTERVALS
+            sum(column.key in value_keys for column in self.page_columns)
+            > MAX_COLUMNS_WITH_INTERVALS
         )
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
@@ -274,11 +277,11 @@ def level_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        exact, short = f"{value:.6g}", f"{value:.3g}"
-        plain = len(exact) <= 6 or short == f"{value:.1g}"  # 0.99995 is not 1
-        return exact if plain and float(exact) == value else short
+        exact_text, short_text = f"{value:.6g}", f"{value:.3g}"
+        is_short = len(exact_text) <= 6 or short_text == f"{value:.1g}"  # 0.99995 is not 1
+        return exact_text if is_short and float(exact_text) == value else short_text
     if isinstance(value, dict):
-        rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
-        named = [str(value["name"])] if "name" in value else []
-        return " ".join([*named, *rest])
+        option_texts = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
+        name_parts = [str(value["name"])] if "name" in value else []
+        return " ".join([*name_parts, *option_texts])
     return value if isinstance(value, str) else json.dumps(value)

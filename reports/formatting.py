@@ -43,12 +43,12 @@ def join_names(names: Sequence[str], separator: str = ", ") -> str:
         names: The names.
         separator: Separator of the names. Only commas are followed by an "and" before the last.
     """
-    shown, more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
-    if more > 0:
-        shown[-1] += f" and {more} more"
-    elif separator == ", " and len(shown) > 1:
-        shown[-2:] = [" and ".join(shown[-2:])]
-    return separator.join(shown)
+    parts, n_more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
+    if n_more > 0:
+        parts[-1] += f" and {n_more} more"
+    elif separator == ", " and len(parts) > 1:
+        parts[-2:] = [" and ".join(parts[-2:])]
+    return separator.join(parts)
 
 
 def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:
@@ -84,9 +84,9 @@ def _value_text(value: Value, dialect: Dialect) -> str:
     mean = number_text(estimate.mean, decimals, signed=value.signed)
     if estimate.low is None or estimate.high is None:
         return f"{mean}{dialect.plus_minus}{DASH}"
-    below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
-    if max(above, below) <= LOPSIDED * min(above, below) + 10**-decimals:
-        return f"{mean}{dialect.plus_minus}{number_text((above + below) / 2, decimals)}"
+    lower_half, upper_half = estimate.mean - estimate.low, estimate.high - estimate.mean
+    if max(upper_half, lower_half) <= LOPSIDED * min(upper_half, lower_half) + 10**-decimals:
+        return f"{mean}{dialect.plus_minus}{number_text((upper_half + lower_half) / 2, decimals)}"
     return f"{mean}{dialect.gap}{_ends_text(estimate, decimals, signed=value.signed)}"
 
 
@@ -113,8 +113,8 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
         case Text(text=text):
             return text
         case Counts():
-            absent = ", ".join(cell.absence_texts())
-            return f"{cell.of_all} ({absent})" if absent else cell.of_all
+            absences = ", ".join(cell.absence_texts())
+            return f"{cell.of_all} ({absences})" if absences else cell.of_all
         case PValue(p):
             return p_text(p)
         case Quantity(value, decimals):

@@ -136,10 +136,10 @@ class LoadedStudy:
             ReportError: If there is no such table (one line with the choices).
         """
         by_name = {table.name: table for table in self._report.all_tables}
-        chosen = next(iter(by_name)) if name is None else name
-        if chosen not in by_name:
+        table_name = next(iter(by_name)) if name is None else name
+        if table_name not in by_name:
             raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(by_name)})")
-        return TableView(by_name[chosen])
+        return TableView(by_name[table_name])
 
     @property
     def figures(self) -> list[str]:
@@ -156,11 +156,11 @@ class LoadedStudy:
             ReportError: If there is no such chart (one line with the choices).
         """
         charts = self._charts
-        chosen = next(iter(charts), None) if name is None else name
-        if chosen not in charts:
+        figure_name = next(iter(charts), None) if name is None else name
+        if figure_name not in charts:
             choices = ", ".join(charts) or "none: nothing has finished"
             raise ReportError(f"{self.name}: no figure {name!r} (choices: {choices})")
-        return FigureView(charts[chosen])
+        return FigureView(charts[figure_name])
 
     def importance(self) -> pl.DataFrame:
         """Return the share of the variance that each factor and pair explains, largest first.

@@ -58,13 +58,13 @@ def report_view(report: Report, width: int, *, legend: bool = True) -> Renderabl
 
 
 def print_report(
-    report: Report, last: str, *, legend: bool = False, width: int | None = None
+    report: Report, last_line: str, *, legend: bool = False, width: int | None = None
 ) -> None:
     """Print the answer and the tables, followed by a line.
 
     Args:
         report: Report of a study.
-        last: The last line.
+        last_line: The last line.
         legend: Whether to include notes that explain the columns.
         width: Width in characters. Defaults to that of the terminal or COLUMNS; FILE_WIDTH if the
             output is a file.
@@ -72,9 +72,9 @@ def print_report(
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
-    shorter = replace(report, tables=tuple(map(_limit_rows, report.tables)))
-    console.print(report_view(shorter, console.width, legend=legend))
-    console.print(last, soft_wrap=True, markup=False)
+    limited_report = replace(report, tables=tuple(map(_limit_rows, report.tables)))
+    console.print(report_view(limited_report, console.width, legend=legend))
+    console.print(last_line, soft_wrap=True, markup=False)
 
 
 def _limit_rows(table: Table) -> Table:
@@ -204,9 +204,9 @@ def make_publication(report: Report) -> Publication:
     differences = (
         {f"vs_{name}": estimate for name, estimate in best.differences.items()} if best else {}
     )
-    named = {"best": best.estimate, **differences} if best else {}
+    estimates = {"best": best.estimate, **differences} if best else {}
     metrics: dict[str, float] = {}
-    for name, estimate in named.items():
+    for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
     # MLflow's list of experiments shows this text without rendering
@@ -226,6 +226,6 @@ def make_publication(report: Report) -> Publication:
 
 def _run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
-    main = replace(report, tables=report.main[:1], factor_tables=())
-    text, description = report_text("markdown", main), report.study.description
+    main_report = replace(report, tables=report.main[:1], factor_tables=())
+    text, description = report_text("markdown", main_report), report.study.description
     return f"{description}\n\n{text}" if description else text

@@ -38,11 +38,13 @@ def section_texts(
         columns: Columns to show; () for all of the page's.
     """
     columns = columns or table.page_columns
-    blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.n_labels]}
+    empty_labels: dict[str, Cell] = {
+        column.key: Text("") for column in table.columns[: table.n_labels]
+    }
     for section, rows in table.sections():
         texts = []
         for row in rows:
-            cells = [row.cells.get(column.key, blank.get(column.key)) for column in columns]
+            cells = [row.cells.get(column.key, empty_labels.get(column.key)) for column in columns]
             if row.flags and isinstance(cells[0], Text):
                 cells[0] = Text(f"{cells[0].text} {MARK}")
             texts.append((row, list(map(write, cells))))
@@ -77,9 +79,9 @@ def _markdown_table(table: Table) -> str:
         lines += [
             [f"**{t}**" if row.is_baseline and t else t for t in texts] for row, texts in rows
         ]
-    piped = [f"| {' | '.join(line)} |" for line in lines]
+    table_lines = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"- {escape_markdown(note)}" for note in table.notes]
-    return "\n".join([f"### {escape_markdown(table.title)}", "", *piped, "", *notes, ""])
+    return "\n".join([f"### {escape_markdown(table.title)}", "", *table_lines, "", *notes, ""])
 
 
 def escape_markdown(text: str) -> str:
@@ -113,9 +115,10 @@ def _protect_start(text: str) -> str:
 
 def _latex_table(table: Table) -> str:
     """Return a table with its caption and notes as a LaTeX float."""
-    columns, stacked = table.page_columns, table.is_crowded
+    columns, is_stacked = table.page_columns, table.is_crowded
     headings = [
-        _latex_heading(column, stacked and i >= table.n_labels) for i, column in enumerate(columns)
+        _latex_heading(column, is_stacked and i >= table.n_labels)
+        for i, column in enumerate(columns)
     ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # font size and column gap with which a table of this many columns fits a page's width
@@ -133,7 +136,7 @@ def _latex_table(table: Table) -> str:
         r"\toprule",
         _latex_row(headings),
     ]
-    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, stacked)):
+    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, is_stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             lines.append(
@@ -154,22 +157,22 @@ def _latex_row(cells: Sequence[str]) -> str:
     return _protect_start(" & ".join(cells)) + r" \\"
 
 
-def _latex_heading(column: Column, stacked: bool) -> str:
+def _latex_heading(column: Column, is_stacked: bool) -> str:
     """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
     lines = [_protect_start(escape_latex(line)) for line in break_heading(column.heading)]
-    if not stacked or len(lines) == 1:
+    if not is_stacked or len(lines) == 1:
         return escape_latex(column.heading)
     text = r"\\".join(lines)
     return rf"\shortstack[r]{{{text}}}"
 
 
-def _latex_cell(cell: Cell | None, stacked: bool) -> str:
+def _latex_cell(cell: Cell | None, is_stacked: bool) -> str:
     """Return a cell as LaTeX; an interval is in a smaller font after the mean, or below it."""
     if not isinstance(cell, Value):
         return escape_latex(cell_text(cell))
     mean, *parts = map(escape_latex, cell_text(cell, STACKED).split("\n"))
-    if stacked:
+    if is_stacked:
         lines = r"\\[-2pt] ".join([mean, *(rf"\tiny {part}" for part in parts)])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
-    behind = r"\,".join(parts)
-    return rf"{mean}{{\scriptsize\,{behind}}}"
+    interval = r"\,".join(parts)
+    return rf"{mean}{{\scriptsize\,{interval}}}"

@@ -78,8 +78,8 @@ def csv_stream(tables: Sequence[Table]) -> str:
     3") is in a separate column, such as datasets_text for datasets.
     """
     frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
-    typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])
-    return escape_formulas(typed).write_csv()
+    typed_frame = pl.DataFrame([part for column in frame for part in _infer_types(column)])
+    return escape_formulas(typed_frame).write_csv()
 
 
 def _name_labels(table: Table) -> pl.DataFrame:
@@ -100,16 +100,16 @@ def _name_labels(table: Table) -> pl.DataFrame:
 
 def _infer_types(texts: pl.Series) -> Iterator[pl.Series]:
     """Yield numbers, as integers if all are whole, and a separate column of the text among them."""
-    numbers, whole = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
+    numbers, integers = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
     has_text = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
-    measured = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
-    if numbers.null_count() == len(texts) and (has_text or not measured):
+    is_estimate = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
+    if numbers.null_count() == len(texts) and (has_text or not is_estimate):
         yield texts
     elif has_text:
         yield numbers.fill_null(float("nan"))
         yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
     else:
-        yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
+        yield integers if integers.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
 def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not inform
 
 
 def resample_accuracy(
-    eval_set: str, ids: Sequence[int], right: Array, images: Array
+    eval_set: str, ids: Sequence[int], correct: Array, images: Array
 ) -> Array | None:
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
@@ -30,7 +30,7 @@ def resample_accuracy(
     Args:
         eval_set: Name of the evaluation set.
         ids: IDs of its k classes, in ascending order.
-        right: Number of correct answers per class, (k,).
+        correct: Number of correct answers per class, (k,).
         images: Number of images per class, (k,).
 
     Returns:
@@ -39,8 +39,8 @@ def resample_accuracy(
     if len(ids) < MIN_CLASSES:
         return None
     weights = _class_weights(eval_set, tuple(ids))
-    mean, drawn = right.sum() / images.sum(), (weights @ right) / (weights @ images)
-    return np.asarray(100 * (mean + _widening_factor(len(right)) * (drawn - mean)))
+    mean, samples = correct.sum() / images.sum(), (weights @ correct) / (weights @ images)
+    return np.asarray(100 * (mean + _widening_factor(len(correct)) * (samples - mean)))
 
 
 def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:

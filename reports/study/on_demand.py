@@ -52,10 +52,10 @@ class Histories:
             metric: Key of the metric in MLflow.
             run_ids: IDs of the runs.
         """
-        place = (metric, tuple(run_ids))
-        if place not in self._cache:
-            self._cache[place] = self._read(metric, run_ids)
-        return self._cache[place]
+        key = (metric, tuple(run_ids))
+        if key not in self._cache:
+            self._cache[key] = self._read(metric, run_ids)
+        return self._cache[key]
 
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         """Read the histories, drop invalid values, and sort each history by step."""
@@ -72,7 +72,7 @@ class Histories:
 
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
-    failed, left = 0, MAX_VALUES
+    n_failed, n_left = 0, MAX_VALUES
     with quiet_client():
         from mlflow.tracking import MlflowClient
 
@@ -83,13 +83,13 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
         for run_id in run_ids[:: math.ceil(len(run_ids) / MAX_HISTORIES)]:
             try:
                 history: Iterable[Any] = client.get_metric_history(run_id, metric)
-                points = [(run_id, point.step, point.value) for point in history][:left]
+                points = [(run_id, point.step, point.value) for point in history][:n_left]
             except Exception:  # a store may raise anything; the figures work without the run
-                failed += 1
-                if failed >= MAX_FAILED:
+                n_failed += 1
+                if n_failed >= MAX_FAILED:
                     return
                 continue
-            left -= len(points)
+            n_left -= len(points)
             yield from points
 
 
@@ -135,9 +135,13 @@ def _count_answers(content: bytes) -> pl.DataFrame:
     # a damaged file may raise anything, and a panic of polars is not an Exception
     except (Exception, pl.exceptions.PanicException):
         return _NOTHING
-    wanted = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
-    sound = wanted.items() <= {**answers.schema}.items()
-    if not sound or any(answers[n].null_count() for n in _IMAGE) or (answers[CLASS_ID] < 0).any():
+    schema = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
+    is_valid = schema.items() <= {**answers.schema}.items()
+    if (
+        not is_valid
+        or any(answers[n].null_count() for n in _IMAGE)
+        or (answers[CLASS_ID] < 0).any()
+    ):
         return _NOTHING
     sums = [
         pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in seed_columns
