@@ -23,8 +23,8 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
     report = make_report(study.study())
     frame = make_estimates_frame(report.all_tables)
     for table in (t for t in report.all_tables if t.kind not in ("ranks", "")):
-        own = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
-        compared = own.filter(own["difference"].is_not_null())
+        rows = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
+        compared = rows.filter(rows["difference"].is_not_null())
         lines = [row for row in table.rows if row.comparison]
         assert compared["difference"].to_list() == [
             r.comparison.difference.mean for r in lines if r.comparison
@@ -32,8 +32,8 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
         assert compared["verdict"].to_list() == [
             r.comparison.verdict for r in lines if r.comparison
         ]
-        assert own.filter("is_baseline")["difference"].null_count() == own["is_baseline"].sum()
-        assert (own["n"] > 0).all()
+        assert rows.filter("is_baseline")["difference"].null_count() == rows["is_baseline"].sum()
+        assert (rows["n"] > 0).all()
 
 
 def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
@@ -88,9 +88,9 @@ def test_averages_say_what_they_are_over() -> None:
     """Of a method that failed on a dataset the mean, and the difference, are over the others."""
     study = over_datasets(skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}).study()
     frame = make_estimates_frame(make_report(study).all_tables)
-    own = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
-    assert own["datasets"].to_list() == [2, 2, 3]
-    assert own["pairs_datasets"].to_list() == [None, 1, 2]
+    rows = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
+    assert rows["datasets"].to_list() == [2, 2, 3]
+    assert rows["pairs_datasets"].to_list() == [None, 1, 2]
 
 
 def test_what_changed_nothing_has_no_verdict() -> None:
@@ -98,5 +98,5 @@ def test_what_changed_nothing_has_no_verdict() -> None:
     frame = make_estimates_frame(
         make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).all_tables
     )
-    own = frame.filter(metric="harmonic_mean")
-    assert own["verdict"].is_null().to_list() == [True, True, False]
+    rows = frame.filter(metric="harmonic_mean")
+    assert rows["verdict"].is_null().to_list() == [True, True, False]

@@ -20,8 +20,10 @@ def explained(builder: StoreBuilder) -> Importance:
 
 def test_shares_of_a_whole_grid_add_up() -> None:
     """Factors, pairs and the rest are all of the variance of a complete grid."""
-    made = explained(grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"])))
-    parts = [effect.share for effect in (*made.factors, *made.pairs)] + [made.rest]
+    importance = explained(grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"])))
+    parts = [effect.share for effect in (*importance.factors, *importance.pairs)] + [
+        importance.rest
+    ]
     shares = [part.mean for part in parts if part is not None]
     assert len(shares) == 7 and min(shares) > 0
     assert sum(shares) == pytest.approx(100)
@@ -36,14 +38,14 @@ def test_share_is_omega_squared() -> None:
     cube = y.reshape(2, 3, 5)
     by_level = cube.mean(axis=1)  # (levels, seeds)
     per_seed = by_level - by_level.mean(axis=0)
-    own = 3 * 5 * (per_seed.mean(axis=1) ** 2).sum()
+    squares = 3 * 5 * (per_seed.mean(axis=1) ** 2).sum()
     error = 3 * ((per_seed - per_seed.mean(axis=1, keepdims=True)) ** 2).sum() / 4
     centered = y - y.mean(axis=0)
     total = 5 * (centered.mean(axis=1) ** 2).sum()
     noise = ((centered - centered.mean(axis=1, keepdims=True)) ** 2).sum() / 4
     share = next(e.share for e in explained(builder).factors if e.factors == ("f0",))
     assert share is not None
-    assert share.mean == pytest.approx(100 * (own - error) / (total - noise))
+    assert share.mean == pytest.approx(100 * (squares - error) / (total - noise))
 
 
 def test_additive_effects_are_no_interaction() -> None:
@@ -84,9 +86,9 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
 
 def test_a_range_that_matters_has_the_largest_share() -> None:
     """Shares of a sampled study sum to 100%, over its configurations, and have no test."""
-    made = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
-    shares = [effect.share for effect in made.factors if effect.share]
-    assert made.factors[0].factors == ("x1",) and shares[0].mean > 60
+    importance = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
+    shares = [effect.share for effect in importance.factors if effect.share]
+    assert importance.factors[0].factors == ("x1",) and shares[0].mean > 60
     assert sum(share.mean for share in shares) == pytest.approx(100)
     assert {(share.low, share.high, share.n) for share in shares} == {(None, None, 40)}
-    assert {effect.holm_p for effect in made.factors} == {None} and not made.pairs
+    assert {effect.holm_p for effect in importance.factors} == {None} and not importance.pairs

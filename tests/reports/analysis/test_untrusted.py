@@ -46,7 +46,7 @@ def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
 @example([(a | {"a": float("inf")}, v) for a, v in MANY], "tpe", True)
 @example([(a | {"a": 10**400}, v) for a, v in MANY[:3]] + MANY, "tpe", False)
 @example([(a | {"a": 1 + i * 1e-12}, v) for i, (a, v) in enumerate(MANY)], "random", True)
-@example([(a, [one * 1e200 for one in v]) for a, v in MANY], "random", True)
+@example([(a, [value * 1e200 for value in v]) for a, v in MANY], "random", True)
 @example(MANY, "random", True)
 @example(MANY, "grid", False)
 @given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())

@@ -9,10 +9,10 @@ from reports.cells import Table
 from reports.render import csv_text, tables_as_latex, tables_as_markdown
 from reports.render.files import report_text
 from reports.report import make_report
+from tests.case_files import load_cases
 from tests.reports import cases
 from tests.reports.listed import listed
 from tests.reports.pages import check_golden, collapsed, eventful, shortened, terminal_text, torn
-from tests.told import told
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -37,11 +37,11 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
 )
 def test_golden_page(name: str, form: str) -> None:
     """Every kind of accident in every format and width; cells without results, and flags."""
-    made = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
-    check_golden(GOLDEN / f"{name}{form}", _FORMS[form](made))
+    builder = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
+    check_golden(GOLDEN / f"{name}{form}", _FORMS[form](builder))
 
 
-REPORTS = told(__file__, "reports.yaml")
+REPORTS = load_cases(__file__, "reports.yaml")
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -58,5 +58,5 @@ def test_golden_report(name: str) -> None:
     for run in builder.runs if "without" in case else ():
         for key in [key for key in run.metrics if case["without"] in key]:
             del run.metrics[key]
-    made = make_report(builder.study(), **case.get("ask", {}))
-    check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", made))
+    report = make_report(builder.study(), **case.get("ask", {}))
+    check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", report))

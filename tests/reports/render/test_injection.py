@@ -17,9 +17,9 @@ from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
 from reports.study.load import load_records
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
-from tests.told import told
 
 ELEMENT = "<img src=x onerror=alert(1)>"
 FORMULAS = (
@@ -73,10 +73,10 @@ def test_a_heading_is_no_element_of_the_page(text: str) -> None:
 def test_a_page_shows_what_a_browser_would_obey() -> None:
     """Of a description, levels, reasons, tables and charts; U+202E turns the text behind it."""
     text = "a\x00b\x1b[2Jc\u202ed"
-    made = study_of([text, "b", "c"], reason=text)
-    made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
-    specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(made)])
-    shown = report_page(made)
+    report = study_of([text, "b", "c"], reason=text)
+    report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
+    specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(report)])
+    shown = report_page(report)
     for where in (specs, shown, table_html(labeled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)
         assert "\\u202ed" in where
@@ -92,7 +92,7 @@ def test_latex_takes_no_label_for_an_argument(label: str) -> None:
     assert text.count("{}" + "".join(label.split())) >= 2
 
 
-@pytest.mark.parametrize(("text", "shown"), told(__file__, "markdown.yaml"))
+@pytest.mark.parametrize(("text", "shown"), load_cases(__file__, "markdown.yaml"))
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
     """No heading, list, emphasis, element, entity or formula of it."""
     assert escape_markdown(text) == shown

@@ -71,11 +71,11 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
 
 def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
     """The page, whose stamp says that a folder has a report, is the last file of it."""
-    made = make_publication(make_report(prompt_len().study()))
+    publication = make_publication(make_report(prompt_len().study()))
     (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
     with pytest.raises(ReportError, match="cannot write"):
-        write_files(made.files(), tmp_path)
-    assert not is_page_of(tmp_path / made.page, made.stamp)
+        write_files(publication.files(), tmp_path)
+    assert not is_page_of(tmp_path / publication.page, publication.stamp)
 
 
 WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
@@ -93,8 +93,8 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     assert means and {frame[name].dtype for name in means} == {pl.Float64}
     assert all(other[name].dtype.kind == "f" for name in means)
     for table in tables:
-        own = frame.filter(pl.col("table") == table.name)
-        for source, row in zip(table.rows, own.to_dicts(), strict=True):
+        rows = frame.filter(pl.col("table") == table.name)
+        for source, row in zip(table.rows, rows.to_dicts(), strict=True):
             assert row["control"] == (source.control or None)
             for key, cell in source.cells.items():
                 if isinstance(cell, Value):
