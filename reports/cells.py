@@ -16,7 +16,7 @@ CLASSES = "classes"  # key of the column of differences over other test classes
 MARK = "†"  # after the label of a row with flags
 
 
-def versus(control: str) -> str:
+def versus_key(control: str) -> str:
     """Return the key of the column of differences to a control at the row's levels."""
     return f"vs_{control}"
 
@@ -37,7 +37,7 @@ class Text:
 class Counts:
     """Numbers of finished, failed, pruned and missing rows; only finished rows enter a mean."""
 
-    done: int
+    finished: int
     failed: int = 0
     pruned: int = 0
     missing: int = 0
@@ -45,10 +45,10 @@ class Counts:
     @property
     def of_all(self) -> str:
         """Number of finished rows, with the total if some are absent: "4 of 5"."""
-        total = self.done + self.failed + self.pruned + self.missing
-        return f"{self.done} of {total}" if total > self.done else str(self.done)
+        total = self.finished + self.failed + self.pruned + self.missing
+        return f"{self.finished} of {total}" if total > self.finished else str(self.finished)
 
-    def absent(self) -> list[str]:
+    def absence_texts(self) -> list[str]:
         """Return the rows that are not in the mean as text, e.g. ["1 failed"]."""
         named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))
         return [f"{count} {name}" for name, count in named if count]
@@ -115,15 +115,15 @@ class Spread:
 Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
-def optional_cell(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
+def optional_cell(kind: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
     """Return the cell of a value; None if the value is None.
 
     Args:
         kind: Class of the cell.
         value: First argument of the class.
-        more: Other arguments of the class.
+        arguments: Other arguments of the class.
     """
-    return None if value is None else kind(value, **more)
+    return None if value is None else kind(value, **arguments)
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Flagged:
     """Number of a row's finished trials that raised a flag, and the number that could have."""
 
     name: str
-    raised: int
-    of: int
+    n_raised: int
+    n_checked: int
 
 
 @dataclass(frozen=True)
@@ -166,32 +166,32 @@ class Row:
 
     Attributes:
         cells: The cells by column key.
-        baseline: Whether the row is the baseline.
+        is_baseline: Whether the row is the baseline.
         selection: Rules that selected the epochs of the row, joined by "+".
         control: Name of the control; "" for other rows.
         counts: Numbers of trials behind the row, by state.
         flags: Flags that trials of the row raised; a page marks the row's label.
-        compared: Comparison with the baseline; None for the baseline, or without a comparison.
-        ranked: Rank association of the metric with the factor; p is corrected over the table.
+        comparison: Comparison with the baseline; None for the baseline, or without a comparison.
+        association: Rank association of the metric with the factor; p is corrected over the table.
         name: Name in sentences: "n_ctx 4", the label of a control, or a factor in a table of ranks.
         level: The name without the heading of the only label column: "4".
     """
 
     cells: dict[str, Cell]
-    baseline: bool = False
+    is_baseline: bool = False
     selection: str = ""
     control: str = ""
     counts: Counts = Counts(0)
     flags: tuple[Flagged, ...] = ()
-    compared: Compared | None = None
-    ranked: Association | None = None
+    comparison: Compared | None = None
+    association: Association | None = None
     name: str = ""
     level: str = ""
 
     @property
     def flag_counts(self) -> str:
         """The flags in the format of CSV files: "untrained 5/8; saturated 2/8"."""
-        return "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in self.flags)
+        return "; ".join(f"{flag.name} {flag.n_raised}/{flag.n_checked}" for flag in self.flags)
 
     @property
     def section(self) -> str:
@@ -201,7 +201,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first `labels` columns name a row; the others are measurements.
+    """A table. The first `n_labels` columns name a row; the others are measurements.
 
     Attributes:
         name: Name of the table, used in file names.
@@ -209,8 +209,9 @@ class Table:
         columns: The columns.
         rows: The rows.
         notes: The notes.
-        labels: Number of columns that name a row.
-        shown: Number of rows of the first section on a page; None for all. CSV files have all rows.
+        n_labels: Number of columns that name a row.
+        max_rows: Number of rows of the first section on a page; None for all. CSV files have all
+            rows.
         place: Places that show the table. "page": everywhere; "files": not in the terminal, which
             has the answer and the tables behind it; "csv": only in CSV files.
         kind: Kind of the rows: "levels" of the only factor, "effects" of one among several factors,
@@ -224,8 +225,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    labels: int = 1
-    shown: int | None = None
+    n_labels: int = 1
+    max_rows: int | None = None
     place: Literal["page", "files", "csv"] = "page"
     kind: Literal["levels", "effects", "configurations", "methods", "ranks", ""] = ""
     metric: str = ""
@@ -238,7 +239,7 @@ class Table:
     @property
     def baseline(self) -> Row | None:
         """The row that others are compared with."""
-        return next((row for row in self.rows if row.baseline), None)
+        return next((row for row in self.rows if row.is_baseline), None)
 
     @property
     def page_columns(self) -> tuple[Column, ...]:
@@ -246,17 +247,20 @@ class Table:
         return tuple(column for column in self.columns if not column.csv_only)
 
     @property
-    def crowded(self) -> bool:
+    def is_crowded(self) -> bool:
         """Whether there are too many means for their intervals to fit on the same line."""
-        measured = {k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value}
+        value_keys = {
+            k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value
+        }
         return (
-            sum(column.key in measured for column in self.page_columns) > MAX_COLUMNS_WITH_INTERVALS
+            sum(column.key in value_keys for column in self.page_columns)
+            > MAX_COLUMNS_WITH_INTERVALS
         )
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield each section that is not empty, with the rows that a page shows of it."""
         controls = [row for row in self.rows if row.control]
-        sections = ((LEVELS, self.non_controls[: self.shown]), (REFERENCES, controls))
+        sections = ((LEVELS, self.non_controls[: self.max_rows]), (REFERENCES, controls))
         yield from (section for section in sections if section[1])
 
 
@@ -273,11 +277,11 @@ def level_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        exact, short = f"{value:.6g}", f"{value:.3g}"
-        plain = len(exact) <= 6 or short == f"{value:.1g}"  # 0.99995 is not 1
-        return exact if plain and float(exact) == value else short
+        exact_text, short_text = f"{value:.6g}", f"{value:.3g}"
+        is_short = len(exact_text) <= 6 or short_text == f"{value:.1g}"  # 0.99995 is not 1
+        return exact_text if is_short and float(exact_text) == value else short_text
     if isinstance(value, dict):
-        rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
-        named = [str(value["name"])] if "name" in value else []
-        return " ".join([*named, *rest])
+        option_texts = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
+        name_parts = [str(value["name"])] if "name" in value else []
+        return " ".join([*name_parts, *option_texts])
     return value if isinstance(value, str) else json.dumps(value)

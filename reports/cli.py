@@ -60,18 +60,19 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     """
     from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
-    from reports.report import reports_of
+    from reports.report import make_reports
 
     uri = tracking_uri or default_tracking_uri()
-    files, lines, left_out = overview_files(reports_of(uri, names))
-    many = len(files) - 1
-    if not many:
-        empty = all(isinstance(error, EmptyStudyError) for error in left_out)
-        kind = EmptyStudyError if empty else ReportError
+    files, lines, left_out = overview_files(make_reports(uri, names))
+    n_studies = len(files) - 1
+    if not n_studies:
+        is_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
+        kind = EmptyStudyError if is_empty else ReportError
         raise kind("; ".join(map(str, left_out)) or f"{redacted(uri)}: the store has no study")
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
-    typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
+    noun = "study" if n_studies == 1 else "studies"
+    typer.echo(f"\npage: {out / 'index.html'} ({n_studies} {noun})")
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,15 @@ class Prepared:
 
 
 def prepare(
-    study_name: str, tracking_uri: str | None = None, known: Sequence["Run"] = ()
+    study_name: str, tracking_uri: str | None = None, recent_runs: Sequence["Run"] = ()
 ) -> Prepared:
     """Make a study's report now, to show it later.
 
     Args:
         study_name: Name of the study's MLflow experiment.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        known: Runs of the experiment that have just been read, oldest first. See load_records.
+        recent_runs: Runs of the experiment that have just been read, oldest first. See
+            load_records.
 
     Raises:
         ReportError: If the store cannot be read, or if the study is unknown (one line).
@@ -117,7 +119,7 @@ def prepare(
     from reports.report import make_report
     from reports.study import load_records
 
-    report = make_report(load_records(study_name, tracking_uri, known))
+    report = make_report(load_records(study_name, tracking_uri, recent_runs))
     return Prepared(report, make_publication(report))
 
 
@@ -152,9 +154,10 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Print the tables in this format (terminal, markdown, latex or csv). Files are "
-            "written only with --out. csv prints all tables as one CSV with a `table` column; "
-            "--out writes one CSV per table. Repeatable.",
+            help="Print the report in this format: terminal, markdown, latex or csv. latex and "
+            "csv have only its tables; csv is one CSV of all tables, with a `table` column. Files "
+            "(in every format, with one CSV per table) are written only if --out is given, too. "
+            "Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -169,10 +172,13 @@ def report(
     ] = None,
     figures: Annotated[
         bool,
-        typer.Option("--figures", help="Also write every chart of the page as PNG, SVG and PDF."),
+        typer.Option(
+            "--figures",
+            help="Write all charts of the page as PNG, SVG and PDF, not only those of factors.",
+        ),
     ] = False,
     notes: Annotated[
-        bool, typer.Option("--notes", help="Also print the notes that explain the columns.")
+        bool, typer.Option("--notes", help="Print the notes that explain the columns, too.")
     ] = False,
     width: Annotated[
         int | None,
@@ -181,18 +187,19 @@ def report(
             metavar="N",
             min=40,
             help="Width of the printed tables in characters. Defaults to the terminal's width, "
-            "or to 160 if the output is no terminal.",
+            "or to 160 if the output is not a terminal.",
         ),
     ] = None,
     published: Annotated[
         bool,
         typer.Option(
             "--published",
-            help="Show what papers report for the same methods next to the study's results.",
+            help="Add a table that compares the study's results with those that papers report "
+            "for the same methods.",
         ),
     ] = False,
 ) -> None:
-    """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
+    """Print a study's report and write its files (Markdown, LaTeX, CSV, HTML, PNG, SVG and PDF).
 
     With several studies, or with --all, write one page that summarizes and links all of them.
     """
@@ -200,17 +207,17 @@ def report(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     study_names = names or []
-    several = all_ or len(study_names) > 1
-    single_study_options = any((format_, figures, metric, published, notes, width))
+    has_several = all_ or len(study_names) > 1
+    has_single_study_options = any((format_, figures, metric, published, notes, width))
     if all_ == bool(study_names):
         refuse(["give either the names of one or more studies, or --all"])
-    if several and single_study_options:
+    if has_several and has_single_study_options:
         refuse(["a report of several studies accepts only --tracking-uri and --out"])
     try:
-        if several:
+        if has_several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
+        from reports.render import FILE_WIDTH, file_name, print_report, report_text, write_report
         from reports.report import make_report
         from reports.study import load_records
 
@@ -219,7 +226,7 @@ def report(
         if format_:
             if out is not None:
                 write_report(study_report, out, every_figure=figures)
-            texts = (text_of(form, study_report, width or FILE_WIDTH) for form in format_)
+            texts = (report_text(form, study_report, width or FILE_WIDTH) for form in format_)
             typer.echo("\n".join(texts), nl=False)
             return
         folder = out or Path.cwd() / f"{file_name(study.name)}-report"

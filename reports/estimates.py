@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 
 from harness.store import COMPETING
-from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
+from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus_key
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["more_seeds_low", "more_seeds_high", "epoch_min", "epoch_max"]
-_VERSUS = tuple(versus(control) for control in COMPETING)
+_VERSUS = tuple(versus_key(control) for control in COMPETING)
 _TEXTS += [f"{name}_at" for name in _VERSUS]
 _COUNTS += [f"{name}_n" for name in _VERSUS]
 _TYPES = {
@@ -35,7 +35,7 @@ _ALL_NAMES = (*_NAMES.split(), *(name + part for name in _VERSUS for part in _OF
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_NAMES}
 
 
-def estimates(tables: Sequence[Table]) -> pl.DataFrame:
+def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
     """Return the estimates of tables that compare levels, configurations or methods.
 
     Args:
@@ -52,13 +52,13 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
 
 def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     """Yield a row per metric of a table's line."""
-    over = line.cells.get("datasets")
-    about: dict[str, Any] = {
+    datasets_cell = line.cells.get("datasets")
+    fields: dict[str, Any] = {
         "table": table.name,
         "kind": "control" if line.control else table.kind,
         "row": line.name,
         "control": line.control or None,
-        "is_baseline": line.baseline,
+        "is_baseline": line.is_baseline,
         "failed": line.counts.failed,
         "pruned": line.counts.pruned,
         "missing": line.counts.missing,
@@ -66,18 +66,20 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     }
     epoch = line.cells.get("epoch")
     if isinstance(epoch, Spread):
-        about |= {"epoch": epoch.median, "epoch_min": epoch.low, "epoch_max": epoch.high}
+        fields |= {"epoch": epoch.median, "epoch_min": epoch.low, "epoch_max": epoch.high}
     for column in table.columns:
         cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
         if not metric or not isinstance(cell, Value):
             continue
-        row = {**about, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
+        row = {**fields, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
-        if dataset == AVERAGE and isinstance(over, Quantity):
-            row["datasets"] = int(over.number)
-        compared = _comparison_fields(line.compared) if line.compared and is_compared else {}
-        against = _control_fields(line) if is_compared else {}
-        yield row | _interval_fields(cell.estimate) | compared | against
+        if dataset == AVERAGE and isinstance(datasets_cell, Quantity):
+            row["datasets"] = int(datasets_cell.number)
+        comparison_fields = (
+            _comparison_fields(line.comparison) if line.comparison and is_compared else {}
+        )
+        control_fields = _control_fields(line) if is_compared else {}
+        yield row | _interval_fields(cell.estimate) | comparison_fields | control_fields
 
 
 def _control_fields(line: Row) -> dict[str, Any]:
@@ -96,19 +98,19 @@ def _comparison_fields(comparison: Compared) -> dict[str, Any]:
     values = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
     values.pop("datasets")  # the column has the number of datasets behind the mean
     values["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
-    over: dict[str, Any] = (
+    other_fields: dict[str, Any] = (
         {"classes_low": comparison.classes.low, "classes_high": comparison.classes.high}
         if comparison.classes
         else {}
     )
     if comparison.more_seeds:
-        over["more_seeds_low"], over["more_seeds_high"] = comparison.more_seeds
+        other_fields["more_seeds_low"], other_fields["more_seeds_high"] = comparison.more_seeds
     values["is_constant"] = comparison.is_constant
     return (
         values
         | _interval_fields(comparison.difference, "difference")
         | {"pairs": comparison.difference.n}
-        | over
+        | other_fields
     )
 
 

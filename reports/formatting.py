@@ -43,15 +43,15 @@ def join_names(names: Sequence[str], separator: str = ", ") -> str:
         names: The names.
         separator: Separator of the names. Only commas are followed by an "and" before the last.
     """
-    shown, more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
-    if more > 0:
-        shown[-1] += f" and {more} more"
-    elif separator == ", " and len(shown) > 1:
-        shown[-2:] = [" and ".join(shown[-2:])]
-    return separator.join(shown)
+    parts, n_more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
+    if n_more > 0:
+        parts[-1] += f" and {n_more} more"
+    elif separator == ", " and len(parts) > 1:
+        parts[-2:] = [" and ".join(parts[-2:])]
+    return separator.join(parts)
 
 
-def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
+def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     """Format a number with fixed decimals and a real minus sign, and never as a negative zero.
 
     Args:
@@ -81,12 +81,12 @@ def _value_text(value: Value, dialect: Dialect) -> str:
     is far from their middle.
     """
     estimate, decimals = value.estimate, value.decimals
-    mean = number(estimate.mean, decimals, signed=value.signed)
+    mean = number_text(estimate.mean, decimals, signed=value.signed)
     if estimate.low is None or estimate.high is None:
         return f"{mean}{dialect.plus_minus}{DASH}"
-    below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
-    if max(above, below) <= LOPSIDED * min(above, below) + 10**-decimals:
-        return f"{mean}{dialect.plus_minus}{number((above + below) / 2, decimals)}"
+    lower_half, upper_half = estimate.mean - estimate.low, estimate.high - estimate.mean
+    if max(upper_half, lower_half) <= LOPSIDED * min(upper_half, lower_half) + 10**-decimals:
+        return f"{mean}{dialect.plus_minus}{number_text((upper_half + lower_half) / 2, decimals)}"
     return f"{mean}{dialect.gap}{_ends_text(estimate, decimals, signed=value.signed)}"
 
 
@@ -99,7 +99,7 @@ def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> st
         signed: Whether positive ends get a plus.
     """
     ends = [
-        DASH if end is None else number(end, decimals, signed=signed)
+        DASH if end is None else number_text(end, decimals, signed=signed)
         for end in (estimate.low, estimate.high)
     ]
     return f"[{', '.join(ends)}]"
@@ -113,17 +113,17 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
         case Text(text=text):
             return text
         case Counts():
-            absent = ", ".join(cell.absent())
-            return f"{cell.of_all} ({absent})" if absent else cell.of_all
+            absences = ", ".join(cell.absence_texts())
+            return f"{cell.of_all} ({absences})" if absences else cell.of_all
         case PValue(p):
             return p_text(p)
         case Quantity(value, decimals):
-            return number(value, decimals)
+            return number_text(value, decimals)
         case Spread(median, low, high):
             return f"{median:g}" if low == high else f"{median:g} ({low}–{high})"
         case Ranged(estimate, decimals, bare):
             ends = _ends_text(estimate, decimals, signed=bare)
-            return ends if bare else f"{number(estimate.mean, decimals)} {ends}"
+            return ends if bare else f"{number_text(estimate.mean, decimals)} {ends}"
         case Value(suffix=suffix):
             text = _value_text(cell, dialect)
             return f"{text}{dialect.gap}{suffix}" if suffix else text

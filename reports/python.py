@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from harness.store import default_tracking_uri
-from reports.analysis import Unavailable, importance
+from reports.analysis import Unavailable, compute_importance
 from reports.charts import Chart, study_charts
 from reports.errors import ReportError
-from reports.estimates import estimates
+from reports.estimates import make_estimates_frame
 from reports.render import write_report
-from reports.report import Report, make_report, reports_of
+from reports.report import Report, make_report, make_reports
 from reports.study import load_records
 from reports.views import AnswerView, FigureView, TableView
 
@@ -65,7 +65,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
         >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
-    results = reports_of(str(tracking_uri or default_tracking_uri()))
+    results = make_reports(str(tracking_uri or default_tracking_uri()))
     # the errors are of studies without an ended run, or with damaged records
     return {
         result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
@@ -119,7 +119,7 @@ class LoadedStudy:
         It has the mean, its interval and n. For the report's metric it also has the difference to
         the baseline with its interval, p-values and verdict.
         """
-        return estimates(self._report.all_tables)
+        return make_estimates_frame(self._report.all_tables)
 
     @property
     def tables(self) -> list[str]:
@@ -136,10 +136,10 @@ class LoadedStudy:
             ReportError: If there is no such table (one line with the choices).
         """
         by_name = {table.name: table for table in self._report.all_tables}
-        chosen = next(iter(by_name)) if name is None else name
-        if chosen not in by_name:
+        table_name = next(iter(by_name)) if name is None else name
+        if table_name not in by_name:
             raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(by_name)})")
-        return TableView(by_name[chosen])
+        return TableView(by_name[table_name])
 
     @property
     def figures(self) -> list[str]:
@@ -156,11 +156,11 @@ class LoadedStudy:
             ReportError: If there is no such chart (one line with the choices).
         """
         charts = self._charts
-        chosen = next(iter(charts), None) if name is None else name
-        if chosen not in charts:
+        figure_name = next(iter(charts), None) if name is None else name
+        if figure_name not in charts:
             choices = ", ".join(charts) or "none: nothing has finished"
             raise ReportError(f"{self.name}: no figure {name!r} (choices: {choices})")
-        return FigureView(charts[chosen])
+        return FigureView(charts[figure_name])
 
     def importance(self) -> pl.DataFrame:
         """Return the share of the variance that each factor and pair explains, largest first.
@@ -179,13 +179,13 @@ class LoadedStudy:
             ReportError: If there are no shares; the message gives the reason.
         """
         try:
-            shares = importance(self._report.study, self.metric)
+            shares = compute_importance(self._report.study, self.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
         numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
         frame = pl.DataFrame(
             [
-                {"factors": " × ".join(effect.factors), "p": effect.holm}
+                {"factors": " × ".join(effect.factors), "p": effect.holm_p}
                 | (vars(effect.share) if effect.share else {})
                 for effect in (*shares.factors, *shares.pairs)
             ],

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reports.analysis import Importance, available, factor_tables, importance
+from reports.analysis import (
+    Importance,
+    build_factor_tables,
+    compute_if_available,
+    compute_importance,
+)
 from reports.answer import Answer, build_answer
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
-from reports.tables import build_tables, published_table, with_metric
+from reports.tables import build_tables, published_table, resolve_metric
 
 _NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories")  # parts of a study
 
@@ -91,15 +96,15 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
         >>> report.answer.lines  # doctest: +SKIP
     """
     tables = build_tables(study, metric)
-    study, metric = with_metric(study, metric)
-    shares = available(importance, study, metric)
+    study, metric = resolve_metric(study, metric)
+    shares = compute_if_available(compute_importance, study, metric)
     answer = build_answer(study, metric, tables, shares)
     tables += [published_table(study)] if published else []
-    of_factors = tuple(factor_tables(study, metric, shares))
+    of_factors = tuple(build_factor_tables(study, metric, shares))
     return Report(study, metric, answer, tuple(tables), of_factors, shares)
 
 
-def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
+def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
     """Yield the report of each of several studies, or the error that prevents it.
 
     Args:

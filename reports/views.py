@@ -12,7 +12,7 @@ from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import Chart, chart_bytes
 from reports.errors import ReportError
-from reports.render import answer_html, latex, markdown, table_frame, table_html
+from reports.render import answer_html, table_frame, table_html, tables_as_latex, tables_as_markdown
 
 # Adds to the notebook's own table style.
 _STYLE = (
@@ -59,11 +59,11 @@ class TableView:
 
     def markdown(self) -> str:
         """Return a Markdown pipe table with its notes."""
-        return markdown([self.table])
+        return tables_as_markdown([self.table])
 
     def latex(self) -> str:
         """Return a LaTeX float that uses booktabs."""
-        return latex([self.table])
+        return tables_as_latex([self.table])
 
     def __str__(self) -> str:
         """Return the table as Markdown."""

@@ -49,12 +49,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     are the longest ones.
     """
     option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    asked = re.sub(r"\bnot \w+", "", str(option.markexpr))
-    one_at_a_time = option.usepdb or option.capture == "no" or "gpu" in asked
+    marks = re.sub(r"\bnot \w+", "", str(option.markexpr))
+    one_at_a_time = option.usepdb or option.capture == "no" or "gpu" in marks
     if not whole or one_at_a_time or hasattr(config, "workerinput"):
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
-        slow = any(word in asked for word in ("slow", "faults", "weekly"))
+        slow = any(word in marks for word in ("slow", "faults", "weekly"))
         option.numprocesses, option.dist = 2, "worksteal" if slow else "loadfile"
 
 
@@ -82,9 +82,9 @@ def own_tables() -> Iterator[None]:
     from ship.datasets import DATASETS
 
     tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS]
-    held = [(dict(table), dict(table.origins)) for table in tables]
+    copies = [(dict(table), dict(table.origins)) for table in tables]
     yield
-    for table, (entries, origins) in zip(tables, held, strict=True):
+    for table, (entries, origins) in zip(tables, copies, strict=True):
         table.clear()
         table.update(entries)
         table.origins = origins

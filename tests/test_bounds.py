@@ -43,10 +43,10 @@ def test_ray_is_bounded_on_both_sides() -> None:
 
 def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
     """Of each direct dependency but torch and torchvision, .ci/lowest prints the lower bound."""
-    found = lowest()
+    versions = lowest()
     wanted = {each.name: each for each in DEPENDENCIES if not each.name.startswith("torch")}
-    assert found.keys() == wanted.keys()
-    for name, low in found.items():
+    assert versions.keys() == wanted.keys()
+    for name, low in versions.items():
         assert wanted[name].specifier.contains(low)
         assert {bound.version for bound in wanted[name].specifier if bound.operator == ">="} == {
             low

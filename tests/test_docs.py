@@ -100,13 +100,13 @@ def wrong_options(page: Path) -> Iterator[str]:
     known = commands()
     names = "|".join(sorted(known, reverse=True))  # "ship-sweep list" before "ship-sweep"
     for code in quoted(page):
-        found = re.search(rf"\b({names})(?=\s|$)(.*)", code)
-        if found and "`" not in code:
-            own = found[2].split(" > ")[0].split("#")[0]
-            wrong = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", own)) - known.get(found[1], set())
-            if found[1] in ("ship-sweep", "ship-data"):
-                wrong |= set(re.findall(r"^ ([a-z]+)", own))
-            yield from (f"{page.name}: {found[1]} {word}" for word in sorted(wrong))
+        match = re.search(rf"\b({names})(?=\s|$)(.*)", code)
+        if match and "`" not in code:
+            options = match[2].split(" > ")[0].split("#")[0]
+            wrong = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", options)) - known.get(match[1], set())
+            if match[1] in ("ship-sweep", "ship-data"):
+                wrong |= set(re.findall(r"^ ([a-z]+)", options))
+            yield from (f"{page.name}: {match[1]} {word}" for word in sorted(wrong))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

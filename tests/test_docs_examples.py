@@ -62,11 +62,11 @@ def fault(study: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_each_yaml_and_command_is_a_study(page: Path) -> None:
     """Keys and values of each YAML block, and of each --set of a command, are valid."""
-    own = list(studies(page))
-    assert not [text for study in own if (text := fault(study))]
+    page_studies = list(studies(page))
+    assert not [text for study in page_studies if (text := fault(study))]
     for name, overrides in commands(page):
         packaged = (ROOT / "search_spaces" / name).exists()
-        spaces = [name] if packaged else [*own, FRAGMENT]
+        spaces = [name] if packaged else [*page_studies, FRAGMENT]
         assert not min((fault(space, overrides) for space in spaces), key=len), (name, overrides)
 
 

@@ -26,8 +26,8 @@ def examples(name: str) -> list[doctest.DocTest]:
     module, _, attribute = name.rpartition(".")
     value = getattr(import_module(module), attribute)
     home = sys.modules[value.__module__]
-    found = doctest.DocTestFinder().find(value, attribute, home, vars(home).copy())
-    return [test for test in found if test.examples and "._" not in test.name]
+    doctests = doctest.DocTestFinder().find(value, attribute, home, vars(home).copy())
+    return [test for test in doctests if test.examples and "._" not in test.name]
 
 
 def run(name: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.told import told
+from tests.case_files import load_cases
 
 ROOT = Path(__file__).parents[1]
-CASES = told(__file__, "imports.yaml")
+CASES = load_cases(__file__, "imports.yaml")
 # Packages whose __init__ hands on all that others may take from them.
 FACES = sorted(
     path.parent.relative_to(ROOT).as_posix().replace("/", ".")
@@ -54,7 +54,7 @@ def past_the_face(source: str, module: str) -> Iterator[str]:
 def test_packages_are_used_through_their_faces() -> None:
     """What stands behind an __init__ can be moved without anybody else noticing."""
     assert len(FACES) >= 12
-    found = [
+    violations = [
         f"{path.relative_to(ROOT)}: {module}"
         for name in ("ship", "harness", "reports")
         for path in sorted((ROOT / name).rglob("*.py"))
@@ -63,7 +63,7 @@ def test_packages_are_used_through_their_faces() -> None:
             path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."),
         )
     ]
-    assert not found
+    assert not violations
 
 
 def test_going_past_a_face_is_noticed() -> None:
@@ -85,7 +85,7 @@ def test_a_face_has_no_name_that_nobody_takes() -> None:
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     taken = {(node.module, alias.name) for node in imports for alias in node.names}
     # of a package that is imported whole
-    asked = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     idle = [
         f"{face}: {alias.name}"
         for face in FACES
@@ -93,6 +93,6 @@ def test_a_face_has_no_name_that_nobody_takes() -> None:
         for node in trees[ROOT / face.replace(".", "/") / "__init__.py"].body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(face)
         for alias in node.names
-        if (face, alias.name) not in taken and alias.name not in asked
+        if (face, alias.name) not in taken and alias.name not in attributes
     ]
     assert not idle

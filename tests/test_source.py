@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.told import told
+from tests.case_files import load_cases
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
-CASES = told(__file__, "sources.yaml")
+CASES = load_cases(__file__, "sources.yaml")
 
 # Only with these, written out; ruff's S rules and banned-api (pyproject.toml) hold what may not be
 # called at all, but read no arguments of these.
@@ -42,32 +42,32 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 def faults(source: str, file: str) -> list[str]:
     """What a file calls and must not."""
-    found = []
+    messages = []
     for name, call in calls(ast.parse(source)):
-        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
         wanted = ONLY_WITH.get(name)
-        shell = given.get("shell")
+        shell = keywords.get("shell")
         if name in NEVER:
-            found.append(f"{file}:{call.lineno}: {name}")
+            messages.append(f"{file}:{call.lineno}: {name}")
         elif wanted is not None:
-            value = given.get(wanted[0])
+            value = keywords.get(wanted[0])
             if not isinstance(value, ast.Constant) or value.value != wanted[1]:
-                found.append(f"{file}:{call.lineno}: {name} without {wanted[0]}={wanted[1]}")
+                messages.append(f"{file}:{call.lineno}: {name} without {wanted[0]}={wanted[1]}")
         if shell is not None and not (isinstance(shell, ast.Constant) and shell.value is False):
-            found.append(f"{file}:{call.lineno}: {name} with a shell")
+            messages.append(f"{file}:{call.lineno}: {name} with a shell")
         # of a wheel: zipfile leaves out what would leave the folder
-        if name.endswith(".extractall") and name != "wheel.extractall" and "filter" not in given:
-            found.append(f"{file}:{call.lineno}: {name} without a filter")
-    return found
+        if name.endswith(".extractall") and name != "wheel.extractall" and "filter" not in keywords:
+            messages.append(f"{file}:{call.lineno}: {name} without a filter")
+    return messages
 
 
 def test_no_source_turns_data_into_code() -> None:
     """No pickle is read, no YAML builds objects, no text is run, no shell is asked."""
     assert len(SOURCES) > 100
-    found = []
+    messages = []
     for path in SOURCES:
-        found += faults(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
-    assert not found
+        messages += faults(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
+    assert not messages
 
 
 @pytest.mark.parametrize(("kind", "count"), [("faulty", 1), ("sound", 0)])

@@ -13,7 +13,7 @@ from ship.metrics import Predictions, open_world
 from ship.quality import flag_faults
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, ProtocolName
-from tests.told import told
+from tests.case_files import load_cases
 
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"ship\\?\.[a-z_(]+")
@@ -64,7 +64,7 @@ def test_names_in_the_store_are_spelled_in_its_room_alone() -> None:
 
 def test_a_name_that_is_spelled_out_is_noticed() -> None:
     """The test above can fail."""
-    for case in told(__file__, "sources.yaml")["spelling"]:
+    for case in load_cases(__file__, "sources.yaml")["spelling"]:
         assert spelled(case["source"]) == case["names"], case
 
 
@@ -90,11 +90,11 @@ def test_the_store_knows_ships_protocols() -> None:
 
 def test_the_store_knows_ships_flags_and_prefixes() -> None:
     """What is judged of synthetic features goes by the store's names."""
-    one = torch.ones(1)
-    judged = {"diversity": one, "real_diversity": one, "cosine_to_mean": one}
+    value = torch.ones(1)
+    judged = {"diversity": value, "real_diversity": value, "cosine_to_mean": value}
     heads = {text for source in sources("ship").values() for text in literals(source)}
     whole = {text for text in heads if text.startswith(store.FLAG)} - {store.FLAG}
-    raised = {*flag_faults({**judged, "text_cosine_to_mean": one})}
+    raised = {*flag_faults({**judged, "text_cosine_to_mean": value})}
     assert {f"{store.FLAG}{name}" for name in raised} | whole == {
         f"{store.FLAG}{name}" for name in store.FLAGS
     }

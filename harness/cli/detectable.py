@@ -26,7 +26,7 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
         families = families_of_runs(study.name, runs)
     except ReportError:  # no such study, or nothing finished; the plan shows that
         families = []
-    if families and not any(family.comparable and family.pairs for family in families):
+    if families and not any(family.is_comparable and family.pairs for family in families):
         return []
     seeds = len(study.seeds)
     estimable = [family for family in families if deviations(family.differences)]

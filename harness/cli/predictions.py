@@ -125,7 +125,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     ]
     best = [group for _, group in ranked]
     if levels.keys() <= class_factors:
-        ties = tables.tied_with_first([score for score, _ in ranked])
+        ties = tables.find_ties([score for score, _ in ranked])
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
         return str(best[0].value.key)
@@ -140,7 +140,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """Return the finished configurations of a study with `selection: none`, with equal scores."""
-    return [(0.0, group) for group in tables.configuration_groups(study) if group.done]
+    return [(0.0, group) for group in tables.configuration_groups(study) if group.finished_rows]
 
 
 def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

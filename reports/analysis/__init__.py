@@ -5,10 +5,16 @@ why there are none. It renders nothing.
 """
 
 from reports.analysis.choice import choice_correlation
-from reports.analysis.design import Unavailable, available, incomparable, layout, subject
-from reports.analysis.factor_tables import factor_tables
-from reports.analysis.importance import Importance, importance
-from reports.analysis.limits import Limit, limits
+from reports.analysis.design import (
+    Unavailable,
+    compute_if_available,
+    explain_incomparability,
+    make_design,
+    select_analyzed_study,
+)
+from reports.analysis.factor_tables import build_factor_tables
+from reports.analysis.importance import Importance, compute_importance
+from reports.analysis.limits import Limit, find_limits
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

@@ -24,18 +24,25 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     Returns:
         None with one configuration, with fewer than three seeds, or if either has no noise.
     """
-    whole = tables.average_over_datasets(study)
-    columns = [f"test/{metric}", "" if whole is None else whole.score]
-    if whole is None or not {*columns} <= {*whole.rows.columns}:
+    averaged_study = tables.average_over_datasets(study)
+    columns = [f"test/{metric}", "" if averaged_study is None else averaged_study.score]
+    if averaged_study is None or not {*columns} <= {*averaged_study.rows.columns}:
         return None
-    done = tables.configuration_rows(whole).filter(state=COMPLETE).drop_nulls(columns)
-    both = []
+    finished_rows = (
+        tables.configuration_rows(averaged_study).filter(state=COMPLETE).drop_nulls(columns)
+    )
+    matrices = []
     for column in columns:
-        wide = done.pivot("seed", index="config_key", values=column).drop("config_key")
-        both.append(wide.drop_nulls().to_numpy())
-    test, selection = map(additive_residuals, both)
-    if min(test.shape, default=0) < 2 or test.shape[1] < MIN_SEEDS:
+        table = finished_rows.pivot("seed", index="config_key", values=column).drop("config_key")
+        matrices.append(table.drop_nulls().to_numpy())
+    test_noise, selection_noise = map(additive_residuals, matrices)
+    if min(test_noise.shape, default=0) < 2 or test_noise.shape[1] < MIN_SEEDS:
         return None
-    if is_rounding(test, scale_of(both[0])) or is_rounding(selection, scale_of(both[1])):
+    if is_rounding(test_noise, scale_of(matrices[0])) or is_rounding(
+        selection_noise, scale_of(matrices[1])
+    ):
         return None
-    return float((test * selection).sum() / np.sqrt((test**2).sum() * (selection**2).sum()))
+    return float(
+        (test_noise * selection_noise).sum()
+        / np.sqrt((test_noise**2).sum() * (selection_noise**2).sum())
+    )

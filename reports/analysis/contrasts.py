@@ -47,7 +47,7 @@ class Model:
     span: Array
 
     @property
-    def left(self) -> int:
+    def residual_freedom(self) -> int:
         """Degrees of freedom between configurations that no term has."""
         return int(self.span.shape[0] - self.span.shape[1])
 
@@ -84,9 +84,9 @@ def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
     for term in columns:
         adjusted_for = [c for key, c in columns.items() if key != term and len(key) <= len(term)]
         nuisance = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
-        left = columns[term] - nuisance @ (nuisance.T @ columns[term])
+        residual = columns[term] - nuisance @ (nuisance.T @ columns[term])
         largest = float(np.linalg.norm(columns[term], axis=0).max())
-        terms.append(Term(term, _orthonormal_basis(left, largest)))
+        terms.append(Term(term, _orthonormal_basis(residual, largest)))
     return Model(tuple(terms), _orthonormal_basis(np.hstack([constant, *columns.values()])))
 
 

@@ -20,7 +20,9 @@ class Unavailable(Exception):
     """Error: an analysis is impossible for a study. Its text is the reason and ends a sentence."""
 
 
-def available(compute: Callable[[Study, str], Found], study: Study, metric: str) -> Found | None:
+def compute_if_available(
+    compute: Callable[[Study, str], Found], study: Study, metric: str
+) -> Found | None:
     """Return the result of an analysis; None if it is unavailable.
 
     Args:
@@ -48,16 +50,18 @@ class Varied:
     levels: tuple[Any, ...]
     codes: Codes
 
-    def among(self, kept: Codes) -> "Varied":
+    def restrict_to(self, positions: Codes) -> "Varied":
         """Return the factor among some of the configurations, with the levels that these have.
 
         Args:
-            kept: Positions of the configurations.
+            positions: Positions of the configurations.
         """
-        codes = self.codes[kept]
-        used = np.unique(codes[codes >= 0])
-        levels = tuple(self.levels[code] for code in used)
-        return Varied(self.factor, levels, np.where(codes < 0, -1, np.searchsorted(used, codes)))
+        codes = self.codes[positions]
+        remaining_codes = np.unique(codes[codes >= 0])
+        levels = tuple(self.levels[code] for code in remaining_codes)
+        return Varied(
+            self.factor, levels, np.where(codes < 0, -1, np.searchsorted(remaining_codes, codes))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +74,9 @@ class Design:
         configurations: The configurations.
         seeds: The seeds.
         values: The metric, (S, R).
-        left_out: Description of the configurations and finished trials that are left out; "" if
-            there are none.
-        lacking: Number of the study's configurations that are left out.
+        gaps: Description of the configurations and finished trials that are left out; "" if there
+            are none.
+        n_left_out: Number of the study's configurations that are left out.
         factors: The factors that vary.
     """
 
@@ -81,17 +85,17 @@ class Design:
     configurations: tuple[ConfigurationRecord, ...]
     seeds: tuple[int, ...]
     values: Array
-    left_out: str
-    lacking: int
+    gaps: str
+    n_left_out: int
     factors: tuple[Varied, ...]
 
     @property
-    def sampled(self) -> bool:
+    def is_sampled(self) -> bool:
         """Whether the configurations were sampled, not a grid."""
         return self.study.sampler != "grid"
 
 
-def layout(study: Study, metric: str) -> Design:
+def make_design(study: Study, metric: str) -> Design:
     """Return a large part of a study in which every configuration finished under every seed.
 
     While a trial is missing, a configuration or a seed is left out: the configuration that lacks
@@ -99,36 +103,45 @@ def layout(study: Study, metric: str) -> Design:
     whichever share is larger. Trials that were stopped early do not count as finished.
 
     Args:
-        study: Study read from the store (see subject).
+        study: Study read from the store (see select_analyzed_study).
         metric: Name of a test metric.
 
     Raises:
         Unavailable: If nothing has finished, or if no factor varies.
     """
-    part = subject(study, metric)
-    by_key = {configuration.key: configuration for configuration in part.non_controls}
+    analyzed_study = select_analyzed_study(study, metric)
+    by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
     column = f"test/{metric}"
-    finished = tables.configuration_rows(part).filter(state=COMPLETE).drop_nulls(column)
+    finished = tables.configuration_rows(analyzed_study).filter(state=COMPLETE).drop_nulls(column)
     if finished.is_empty():
         raise Unavailable("no configuration has finished")
     seeds = sorted(finished["seed"].unique().to_list())
-    wide = finished.pivot("seed", index="config_key", values=column)
-    keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
+    table = finished.pivot("seed", index="config_key", values=column)
+    keys, values = table["config_key"].to_list(), table.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
         raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
-    rows, used = _drop_gaps(~np.isnan(values))
-    kept = values[np.ix_(rows, used)]
-    configurations = tuple(by_key[keys[i]] for i in rows)
-    left_out = _left_out_text(len(by_key), len(rows), len(finished), kept.size)
-    factors = tuple(_varied_factors(part, configurations))
+    row_indexes, seed_indexes = _drop_gaps(~np.isnan(values))
+    complete_values = values[np.ix_(row_indexes, seed_indexes)]
+    configurations = tuple(by_key[keys[i]] for i in row_indexes)
+    gaps = _describe_gaps(len(by_key), len(row_indexes), len(finished), complete_values.size)
+    factors = tuple(_varied_factors(analyzed_study, configurations))
     if not factors:
         raise Unavailable("no factor varies among finished configurations")
-    under = tuple(seeds[i] for i in used)
-    lacking = len(by_key) - len(rows)
-    return Design(part, metric, configurations, under, kept, left_out, lacking, factors)
+    common_seeds = tuple(seeds[i] for i in seed_indexes)
+    n_left_out = len(by_key) - len(row_indexes)
+    return Design(
+        analyzed_study,
+        metric,
+        configurations,
+        common_seeds,
+        complete_values,
+        gaps,
+        n_left_out,
+        factors,
+    )
 
 
-def subject(study: Study, metric: str) -> Study:
+def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
     Differences between datasets would outweigh those of every factor. The same is true for other
@@ -143,23 +156,25 @@ def subject(study: Study, metric: str) -> Study:
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
-    part = tables.average_over_datasets(study)
-    if part is None:
+    averaged_study = tables.average_over_datasets(study)
+    if averaged_study is None:
         raise Unavailable("no method is planned on every dataset")
-    apart = [factor.key for factor in part.factors if factor.key in SEPARATE_FACTORS]
-    if apart:
-        raise Unavailable(f"the levels of {apart[0]} are tested on different classes")
-    return part
+    separate_factors = [
+        factor.key for factor in averaged_study.factors if factor.key in SEPARATE_FACTORS
+    ]
+    if separate_factors:
+        raise Unavailable(f"the levels of {separate_factors[0]} are tested on different classes")
+    return averaged_study
 
 
-def incomparable(study: Study) -> str:
+def explain_incomparability(study: Study) -> str:
     """Return the reason why configurations' selection scores cannot be compared; "" if they can.
 
     Args:
         study: Study of the configurations; its controls are ignored.
     """
     rule = tables.selection_rules(study)
-    if tables.on_test(rule):
+    if tables.uses_test_images(rule):
         return "selection looks at test images in some of its configurations"
     return "its configurations are selected on different images" if "+" in rule else ""
 
@@ -169,21 +184,23 @@ def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord])
     factors = []
     for factor in study.factors:
         key, levels = factor.key, tables.ordered_levels(study, factor)
-        place = {level_id(level): code for code, level in enumerate(levels)}
+        codes_by_level = {level_id(level): code for code, level in enumerate(levels)}
         codes = [
-            place[level_id(s.assignment[key])] if key in s.assignment else -1
-            for s in configurations
+            codes_by_level[level_id(configuration.assignment[key])]
+            if key in configuration.assignment
+            else -1
+            for configuration in configurations
         ]
-        every = Varied(factor, tuple(levels), np.array(codes, dtype=np.int64))
-        factors.append(every.among(np.arange(len(configurations))))
+        varied = Varied(factor, tuple(levels), np.array(codes, dtype=np.int64))
+        factors.append(varied.restrict_to(np.arange(len(configurations))))
     return [factor for factor in factors if len(factor.levels) >= 2]
 
 
-def _drop_gaps(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """Return the rows and columns of a matrix that remain without its gaps (see layout)."""
-    rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
-    while not (part := known[np.ix_(rows, columns)]).all():
-        by_row, by_column = 1 - part.mean(axis=1), 1 - part.mean(axis=0)
+def _drop_gaps(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """Return the rows and columns of a matrix that remain without its gaps (see make_design)."""
+    rows, columns = list(range(has_value.shape[0])), list(range(has_value.shape[1]))
+    while not (remainder := has_value[np.ix_(rows, columns)]).all():
+        by_row, by_column = 1 - remainder.mean(axis=1), 1 - remainder.mean(axis=0)
         if by_row.max() >= by_column.max():
             del rows[int(by_row.argmax())]
         else:
@@ -191,11 +208,12 @@ def _drop_gaps(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-def _left_out_text(wanted: int, kept: int, finished: int, used: int) -> str:
-    """Return a description of the configurations and finished trials that a layout leaves out."""
+def _describe_gaps(n_configurations: int, n_kept: int, n_results: int, n_used: int) -> str:
+    """Return a description of the configurations and finished results that a design leaves out."""
     lines = []
-    if kept < wanted:
-        lines.append(f"{wanted - kept} of {wanted} configurations did not finish under these seeds")
-    if used < finished:
-        lines.append(f"{finished - used} of {finished} finished results are not used")
+    if n_kept < n_configurations:
+        share = f"{n_configurations - n_kept} of {n_configurations} configurations"
+        lines.append(f"{share} did not finish under these seeds")
+    if n_used < n_results:
+        lines.append(f"{n_results - n_used} of {n_results} finished results are not used")
     return "; ".join(lines)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports import tables
-from reports.analysis.design import available, subject
+from reports.analysis.design import compute_if_available, select_analyzed_study
 from reports.analysis.importance import Effect, Importance
 from reports.analysis.ped_anova import best_count
 from reports.cells import (
@@ -19,10 +19,10 @@ from reports.cells import (
     optional_cell,
 )
 from reports.stats import Estimate
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 
-def factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
+def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
     """Return the tables of a study's factors together; [] for a study of one factor.
 
     Args:
@@ -30,22 +30,22 @@ def factor_tables(study: Study, metric: str, importance: Importance | None) -> l
         metric: Name of a test metric.
         importance: Importance of the factors for the metric, if available.
     """
-    part = available(subject, study, metric)
-    if part is None or len(part.factors) < 2:
+    analyzed_study = compute_if_available(select_analyzed_study, study, metric)
+    if analyzed_study is None or len(analyzed_study.factors) < 2:
         return []
     effect_tables = []
     if importance:
-        make = _sampled_table if importance.over.sampled else _grid_table
-        effect_tables.append(make(part, importance))
+        build_table = _sampled_table if importance.design.is_sampled else _grid_table
+        effect_tables.append(build_table(analyzed_study, importance))
     if importance and importance.interactions:
-        effect_tables.append(_cell_table(part, importance.interactions, metric))
+        effect_tables.append(_cell_table(analyzed_study, importance.interactions, metric))
     return effect_tables
 
 
 def _grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
-    over, names = importance.over, tables.short_names(study)
-    head, seeds = heading(study.protocol, over.metric), len(over.seeds)
+    design, names = importance.design, tables.short_names(study)
+    head, seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
     shares = f"% of the variance of {head}"
     effects = [*importance.factors, *importance.pairs]
     if importance.rest is not None:
@@ -64,7 +64,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
             lambda effect: optional_cell(Quantity, effect.freedom or None, decimals=0),
             drop=1,
         ),
-        Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm)),
+        Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm_p)),
     ]
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
@@ -73,13 +73,14 @@ def _grid_table(study: Study, importance: Importance) -> Table:
         noise = f" ({importance.noise:.0f}% of the variance of their means)"
     notes = [
         f"share: part of the variance of {head} between configurations, without the noise of seeds"
-        f"{noise}; [jackknife 95% interval over seeds]. Configurations: {len(over.configurations)},"
-        f" seeds: {seeds}. An effect without df is confounded with others",
+        f"{noise}; [jackknife 95% interval over seeds]. Configurations:"
+        f" {len(design.configurations)}, seeds: {seeds}. An effect without df is confounded"
+        " with others",
         "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect's own"
         " interaction with seeds is its error, with Greenhouse and Geisser's degrees of freedom for"
         " unequal noise. p: Holm-corrected over the factors, and over the pairs",
     ]
-    if over.lacking:
+    if design.n_left_out:
         notes.append(
             "configurations are missing: shares are computed from the others, and factors have no"
             " p, because part of an interaction would be attributed to them"
@@ -89,8 +90,8 @@ def _grid_table(study: Study, importance: Importance) -> Table:
 
 def _sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
-    over, names = importance.over, tables.short_names(study)
-    head, count = heading(study.protocol, over.metric), len(over.configurations)
+    design, names = importance.design, tables.short_names(study)
+    head, count = metric_heading(study.protocol, design.metric), len(design.configurations)
 
     def share(effect: Effect) -> Cell | None:
         return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
@@ -103,7 +104,7 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     notes = [
         "PED-ANOVA (Optuna's PedAnovaImportanceEvaluator): a factor has a large share if its values"
         f" in the {best_count(count)} configurations with the highest {head} differ from its values"
-        f" in all {count}; {head} is the mean over {len(over.seeds)} seeds",
+        f" in all {count}; {head} is the mean over {len(design.seeds)} seeds",
         "this is a description, not a test: shares sum to 100%, and even a factor without any"
         " effect has a share",
     ]
@@ -118,9 +119,9 @@ def _importance_table(
     notes: Sequence[str],
 ) -> Table:
     """Return a table of importance with the notes of both kinds."""
-    left_out = [f"left out: {importance.over.left_out}"] if importance.over.left_out else []
-    title, name, every = "importance of factors", "importance", [*notes, *left_out]
-    return tables.plain_table(study, name, title, columns, effects, every, place="files")
+    left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
+    title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
+    return tables.plain_table(study, name, title, columns, effects, all_notes, place="files")
 
 
 def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
@@ -132,7 +133,8 @@ def _statistic_cell(effect: Effect, seeds: int) -> Cell | None:
     """Return F with its degrees of freedom."""
     if effect.statistic is None:
         return None
-    text = f"{effect.statistic:.2f} ({effect.tested:.3g}, {effect.tested * (seeds - 1):.3g})"
+    first, second = effect.test_freedom, effect.test_freedom * (seeds - 1)
+    text = f"{effect.statistic:.2f} ({first:.3g}, {second:.3g})"
     return Text(text, repr(effect.statistic))
 
 
@@ -149,7 +151,7 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         Column("level", "level", lambda cell: Text(cell["first"]), "left"),
         Column("other", "other factor", lambda cell: Text(names[cell["other"]]), "left"),
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
-        Column("mean", heading(study.protocol, metric), mean),
+        Column("mean", metric_heading(study.protocol, metric), mean),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
         Column(
             "configurations", "configurations", lambda cell: Quantity(cell["configurations"], 0)
@@ -161,4 +163,4 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         for cell in pair.cells
     ]
     title, name = "means of every combination of two levels", "interaction-cells"
-    return tables.plain_table(study, name, title, columns, lines, (), labels=4, place="csv")
+    return tables.plain_table(study, name, title, columns, lines, (), n_labels=4, place="csv")

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.analysis import variance
 from reports.analysis.contrasts import Term, grid_model
-from reports.analysis.design import Design, Unavailable, Varied, layout
+from reports.analysis.design import Design, Unavailable, Varied, make_design
 from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
 from reports.stats import Estimate, holm, is_rounding, scale_of
@@ -30,9 +30,10 @@ class Effect:
             and n is the number of configurations.
         freedom: Degrees of freedom; 0 if the effect is confounded with others, or in a sampled
             study.
-        holm: p of no effect, corrected over the factors or over the pairs; None without a test.
+        holm_p: p of no effect, corrected over the factors or over the pairs; None without a test.
         statistic: F of the block ANOVA, paired by seed (see variance.block_f); None without a test.
-        tested: First degrees of freedom of F. With R seeds, the second are R - 1 times as many.
+        test_freedom: First degrees of freedom of F. With R seeds, the second are R - 1 times as
+            many.
         cells: Means of a pair with a test, one per combination of two levels that a configuration
             has. Keys: first, second (the levels as text, in the study's order), mean, low, high
             (over seeds; low and high are None if seeds do not differ), n (number of seeds), and
@@ -42,9 +43,9 @@ class Effect:
     factors: tuple[str, ...]
     share: Estimate | None
     freedom: int
-    holm: float | None
+    holm_p: float | None
     statistic: float | None = None
-    tested: float = 0.0
+    test_freedom: float = 0.0
     cells: Sequence[dict[str, Any]] = ()
 
 
@@ -53,7 +54,7 @@ class Importance:
     """Importance of a study's factors, the most important first.
 
     Attributes:
-        over: Configurations and seeds that the importance is computed from.
+        design: Configurations and seeds that the importance is computed from.
         factors: Effects of the factors, by size.
         pairs: Effects of the pairs, by size; () in a sampled study.
         rest: Share that no factor and no pair explains; None if there is no such part, and in a
@@ -62,7 +63,7 @@ class Importance:
             one seed, and in a sampled study.
     """
 
-    over: Design
+    design: Design
     factors: tuple[Effect, ...]
     pairs: tuple[Effect, ...]
     rest: Estimate | None = None
@@ -71,8 +72,8 @@ class Importance:
     @property
     def interactions(self) -> list[Effect]:
         """Pairs with a test of their interaction, the most significant first."""
-        tested = [pair for pair in self.pairs if pair.statistic is not None]
-        return sorted(tested, key=lambda pair: (pair.holm or 0.0, -(pair.statistic or 0.0)))
+        tested_pairs = [pair for pair in self.pairs if pair.statistic is not None]
+        return sorted(tested_pairs, key=lambda pair: (pair.holm_p or 0.0, -(pair.statistic or 0.0)))
 
 
 class _Test(NamedTuple):
@@ -83,7 +84,7 @@ class _Test(NamedTuple):
     freedom: float = 0.0
 
 
-def importance(study: Study, metric: str) -> Importance:
+def compute_importance(study: Study, metric: str) -> Importance:
     """Return how much each factor explains of the differences between configurations.
 
     On a grid it is the share of the variance in an ANOVA of configurations in blocks of seeds, with
@@ -99,44 +100,42 @@ def importance(study: Study, metric: str) -> Importance:
     Raises:
         Unavailable: If there are fewer than two factors, or too few configurations or seeds.
     """
-    finished = layout(study, metric)
-    if is_rounding(np.ptp(finished.values, axis=0), scale_of(finished.values)):
+    design = make_design(study, metric)
+    if is_rounding(np.ptp(design.values, axis=0), scale_of(design.values)):
         raise Unavailable("no configuration differs from another under any seed")
-    if len(finished.factors) < 2:
-        only = f"only {finished.factors[0].factor.key} varies among finished configurations"
-        raise Unavailable(f"{only}: there are no shares to compare")
-    return (_sampled_importance if finished.sampled else _grid_importance)(finished)
+    if len(design.factors) < 2:
+        reason = f"only {design.factors[0].factor.key} varies among finished configurations"
+        raise Unavailable(f"{reason}: there are no shares to compare")
+    return (_sampled_importance if design.is_sampled else _grid_importance)(design)
 
 
-def _sampled_importance(finished: Design) -> Importance:
+def _sampled_importance(design: Design) -> Importance:
     """Return the importance of a sampled study's factors."""
-    shares, count = ped_anova(finished), len(finished.configurations)
-    keys = sorted(
-        (factor.factor.key for factor in finished.factors), key=lambda k: -shares.get(k, 0)
-    )
+    shares, count = ped_anova(design), len(design.configurations)
+    keys = sorted((factor.factor.key for factor in design.factors), key=lambda k: -shares.get(k, 0))
     estimates = {key: Estimate(share, None, None, count) for key, share in shares.items()}
     return Importance(
-        finished, tuple(Effect((key,), estimates.get(key), 0, None) for key in keys), ()
+        design, tuple(Effect((key,), estimates.get(key), 0, None) for key in keys), ()
     )
 
 
-def _grid_importance(finished: Design) -> Importance:
+def _grid_importance(design: Design) -> Importance:
     """Return the importance of the factors and pairs of a grid."""
-    if len(finished.seeds) < 2:
+    if len(design.seeds) < 2:
         raise Unavailable(
             "only one seed finished: effects cannot be separated from the noise of seeds"
         )
-    model = grid_model(finished.factors)
-    tests = [_grid_test(finished, term) for term in model.terms]
-    total, rest, *parts = variance.products(finished.values, model)
+    model = grid_model(design.factors)
+    tests = [_grid_test(design, term) for term in model.terms]
+    total, rest, *parts = variance.products(design.values, model)
 
     def effects(size: int) -> tuple[Effect, ...]:
-        every = zip(model.terms, tests, parts, strict=True)
-        family = [entry for entry in every if len(entry[0].factors) == size]
+        entries = zip(model.terms, tests, parts, strict=True)
+        family = [entry for entry in entries if len(entry[0].factors) == size]
         adjusted = holm([test.p for _, test, _ in family])
-        sized = []
+        sized_effects = []
         for (term, test, part), p in zip(family, adjusted, strict=True):
-            factors = [finished.factors[place] for place in term.factors]
+            factors = [design.factors[place] for place in term.factors]
             effect = Effect(
                 tuple(factor.factor.key for factor in factors),
                 variance.share_of_variance(part, total) if term.freedom else None,
@@ -144,34 +143,36 @@ def _grid_importance(finished: Design) -> Importance:
                 p,
                 test.statistic,
                 test.freedom,
-                _cell_means(finished, *factors) if size == 2 and test.statistic is not None else (),
+                _cell_means(design, *factors) if size == 2 and test.statistic is not None else (),
             )
-            sized.append((variance.expected_square(part), effect))
+            sized_effects.append((variance.expected_square(part), effect))
         # sizes that differ only by rounding keep the study's order on every machine
-        largest = max((abs(squared) for squared, _ in sized), default=0.0) or 1.0
-        ranked = sorted(sized, key=lambda pair: -round(pair[0] / largest, 9))
+        largest = max((abs(squared) for squared, _ in sized_effects), default=0.0) or 1.0
+        ranked = sorted(sized_effects, key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in ranked)
 
-    left = variance.share_of_variance(rest, total) if model.left else None
-    return Importance(finished, effects(1), effects(2), left, variance.noise_percentage(total))
+    residual_share = variance.share_of_variance(rest, total) if model.residual_freedom else None
+    return Importance(
+        design, effects(1), effects(2), residual_share, variance.noise_percentage(total)
+    )
 
 
-def _grid_test(finished: Design, term: Term) -> _Test:
+def _grid_test(design: Design, term: Term) -> _Test:
     """Test a term of a grid; the result has no p if the term is confounded."""
-    is_confounded = len(term.factors) == 1 and finished.lacking > 0
+    is_confounded = len(term.factors) == 1 and design.n_left_out > 0
     if not term.freedom or is_confounded:
         return _Test(None)
-    test = variance.block_f(variance.contrasts(term, finished.values))
+    test = variance.block_f(variance.contrasts(term, design.values))
     return _Test(test.p, test.statistic, test.freedom)
 
 
-def _cell_means(finished: Design, first: Varied, second: Varied) -> list[dict[str, Any]]:
+def _cell_means(design: Design, first: Varied, second: Varied) -> list[dict[str, Any]]:
     """Return the means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
         is_cell = (first.codes == i) & (second.codes == j)
         if is_cell.any():
-            estimate = interval_of(finished.metric, finished.values[is_cell].mean(axis=0).tolist())
+            estimate = interval_of(design.metric, design.values[is_cell].mean(axis=0).tolist())
             at = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
             cells.append({**at, **asdict(estimate), "configurations": int(is_cell.sum())})
     return cells

@@ -10,18 +10,18 @@ from statistics import fmean
 from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
 from reports.cells import Value
 from reports.formatting import cell_text, join_names, points_text
-from reports.stats import compare_paired, most_by_guessing
-from reports.study import Study, heading
+from reports.stats import compare_paired, max_by_guessing
+from reports.study import Study, metric_heading
 from reports.tables import (
     Group,
     baseline_configuration,
     configuration_groups,
     control_groups,
     controls_dataset,
+    count_correct_answers,
     datasets,
     decimals_of,
     effect_of,
-    right_answers,
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
@@ -48,23 +48,27 @@ class Limit:
     groups: tuple[str, ...] = ()
     is_of_controls: bool = True
 
-    def concerns(self, factor: str) -> bool:
+    def applies_to(self, factor: str) -> bool:
         """Return True if a factor, given by its dotted name, gets no verdict."""
         return not self.groups or factor.partition(".")[0] in self.groups
 
 
-def limits(study: Study, metric: str) -> list[Limit]:
+def find_limits(study: Study, metric: str) -> list[Limit]:
     """Return the limits that keep a study from verdicts, the most serious first.
 
     Args:
         study: The study, with a heading for the metric.
         metric: Metric of the verdicts.
     """
-    candidates = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
+    candidates = (
+        _check_chance(study, metric),
+        _check_headroom(study, metric),
+        _check_saturation(study),
+    )
     return [limit for limit in candidates if limit]
 
 
-def _saturated(study: Study) -> Limit | None:
+def _check_saturation(study: Study) -> Limit | None:
     """Return the limit if selection is saturated in at least half of the trials."""
     rows = [
         row
@@ -72,18 +76,18 @@ def _saturated(study: Study) -> Limit | None:
         for row in study.by_configuration.get(configuration.key, ())
     ]
     flags = Group((), rows).finished_values(f"{FLAG}saturated")
-    raised = sum(flag >= 0.5 for flag in flags)
-    if not raised or 2 * raised < len(flags):
+    n_raised = sum(flag >= 0.5 for flag in flags)
+    if not n_raised or 2 * n_raised < len(flags):
         return None
     text = (
-        f"in {raised} of {len(flags)} trials at least half of the evaluated epochs share the best"
-        f" selection score, so that selection cannot tell epochs apart. Use {_other_data(study)},"
+        f"in {n_raised} of {len(flags)} trials at least half of the evaluated epochs share the best"
+        f" selection score, so that selection cannot tell epochs apart. Use {_suggest_data(study)},"
         " other fine-tuner settings, or another selection."
     )
     return Limit(SATURATED, text, is_of_controls=False)
 
 
-def _no_headroom(study: Study, metric: str) -> Limit | None:
+def _check_headroom(study: Study, metric: str) -> Limit | None:
     """Return the limit if real images improve on the floor by less than the smallest effect.
 
     The floor is the fine-tuner alone, or else the baseline. The improvement is smaller if the upper
@@ -97,43 +101,43 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
-    compared = compare_paired(controls[REAL].seeds(column), floor.seeds(column))
-    if compared is None or compared.difference.n < 2:
+    comparison = compare_paired(controls[REAL].seeds(column), floor.seeds(column))
+    if comparison is None or comparison.difference.n < 2:
         return None
-    gain = compared.difference
+    gain = comparison.difference
     is_same = gain.mean == 0 and gain.low is None
     if not is_same and (gain.high is None or gain.high >= effect):
         return None
-    if any(_gains(group, floor, column, effect) for group in _generators(study)):
+    if any(_exceeds_floor(group, floor, column, effect) for group in _find_generators(study)):
         return None
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
-    head = heading(study.protocol, metric)
+    head = metric_heading(study.protocol, metric)
     if is_same:
-        shown = f"real images do not change {head}, which is that of {name} under each seed."
+        evidence = f"real images do not change {head}, which is that of {name} under each seed."
     else:
-        shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
-        shown = f"real images change {head} by {shown} compared with {name}, "
+        gain_text = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
+        evidence = f"real images change {head} by {gain_text} compared with {name}, "
         is_loss = gain.high is not None and gain.high < 0
-        small = f"a gain below the smallest effect of interest ({points_text(effect)})."
-        shown += "which is no gain." if is_loss else small
-    advice = f"Use {_other_data(study)}, or other fine-tuner settings."
-    return Limit(NO_HEADROOM, f"{_place(study)}{shown} {advice}", _SYNTHESIS)
+        small_gain = f"a gain below the smallest effect of interest ({points_text(effect)})."
+        evidence += "which is no gain." if is_loss else small_gain
+    advice = f"Use {_suggest_data(study)}, or other fine-tuner settings."
+    return Limit(NO_HEADROOM, f"{_place_text(study)}{evidence} {advice}", _SYNTHESIS)
 
 
-def _other_data(study: Study) -> str:
+def _suggest_data(study: Study) -> str:
     """Return the data to recommend; more classes only if the study leaves some out."""
     if study.constants.get("max_classes") == "null":
         return "another dataset"
     return "more classes (max_classes) or another dataset"
 
 
-def _gains(group: Group, floor: Group, column: str, effect: float) -> bool:
+def _exceeds_floor(group: Group, floor: Group, column: str, effect: float) -> bool:
     """Return True if a row's 95% interval of the difference to the floor is above the effect."""
-    compared = compare_paired(group.seeds(column), floor.seeds(column))
-    return compared is not None and (compared.difference.low or 0) > effect
+    comparison = compare_paired(group.seeds(column), floor.seeds(column))
+    return comparison is not None and (comparison.difference.low or 0) > effect
 
 
-def _generators(study: Study) -> list[Group]:
+def _find_generators(study: Study) -> list[Group]:
     """Return the configurations that differ from the baseline only in the synthesis."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
 
@@ -156,35 +160,35 @@ def _can_gain(study: Study, metric: str) -> bool:
     return metric not in of_seen and not metric.startswith((QUALITY, CALIBRATION_ERROR))
 
 
-def _at_chance(study: Study, metric: str) -> Limit | None:
+def _check_chance(study: Study, metric: str) -> Limit | None:
     """Return the limit if zero-shot and models trained on real images are no better than guessing.
 
     One part of the metric, such as New of H, is sufficient. An average over targets has to be at
     chance on each target. Without the correct answers of the test images there is no limit.
     """
-    groups = _at_stake(study)
-    parts = _parts(study, metric)
-    by_part = {part: [_answers(study, group, part) for group in groups] for part in parts}
-    guessed = {
-        part: known
+    groups = _select_groups(study)
+    parts = _metric_parts(study, metric)
+    by_part = {part: [_collect_answers(study, group, part) for group in groups] for part in parts}
+    guesses_by_part = {
+        part: guesses
         for part, answers in by_part.items()
-        if (known := [row for row in answers if row]) and len(known) == len(groups)
-        if all(row.is_guessing for row in known)
+        if (guesses := [row for row in answers if row]) and len(guesses) == len(groups)
+        if all(row.is_guessing for row in guesses)
     }
     are_targets = any(part.startswith(TARGET) for part in parts)
-    if not guessed or (are_targets and len(guessed) < len(parts)):
+    if not guesses_by_part or (are_targets and len(guesses_by_part) < len(parts)):
         return None
-    shown = join_names(
-        [_guessing_text(study, part, known) for part, known in guessed.items()], "; "
+    evidence = join_names(
+        [_guessing_text(study, part, guesses) for part, guesses in guesses_by_part.items()], "; "
     )
     text = (
-        f"{_place(study)}{shown}. Use a backbone that knows these classes, another dataset, or"
-        " other fine-tuner settings."
+        f"{_place_text(study)}{evidence}. Use a backbone that knows these classes, another"
+        " dataset, or other fine-tuner settings."
     )
     return Limit(AT_CHANCE, text)
 
 
-def _at_stake(study: Study) -> list[Group]:
+def _select_groups(study: Study) -> list[Group]:
     """Return the rows that all have to be at chance: zero-shot and real images, if they exist.
 
     Zero-shot alone does not show what training achieves. If there are no real images of new
@@ -194,8 +198,8 @@ def _at_stake(study: Study) -> list[Group]:
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
-    trained = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
-    return [*groups, *(group for group in trained if group and group.done)]
+    trained_groups = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
+    return [*groups, *(group for group in trained_groups if group and group.finished_rows)]
 
 
 @dataclass(frozen=True)
@@ -203,43 +207,48 @@ class _Answers:
     """Correct answers of a row in a part of the metric, as a mean over seeds."""
 
     name: str
-    right: float
+    correct: float
     images: int
     classes: int
 
     @property
     def is_guessing(self) -> bool:
         """Whether guessing gives this many correct answers in at least 5% of cases."""
-        return self.right <= most_by_guessing(self.images, self.classes)
+        return self.correct <= max_by_guessing(self.images, self.classes)
 
 
-def _answers(study: Study, group: Group, part: str) -> _Answers | None:
+def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
     """Return a row's answers; None if a seed has none, or if there is only one class."""
-    runs = {row["seed"]: row["run_id"] for row in group.done}
-    every = [right_answers(study, run, seed, part) for seed, run in runs.items()]
-    known = [answers for answers in every if answers]
-    if not known or len(known) < len(every) or known[0].classes < 2:
+    runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
+    answers_by_seed = [count_correct_answers(study, run, seed, part) for seed, run in runs.items()]
+    available_answers = [answers for answers in answers_by_seed if answers]
+    if (
+        not available_answers
+        or len(available_answers) < len(answers_by_seed)
+        or available_answers[0].classes < 2
+    ):
         return None
-    right = fmean(answers.right for answers in known)
+    correct = fmean(answers.right for answers in available_answers)
     names = {"": "the baseline", REAL: "real images"}
     name = names.get(group.control) or CONTROLS[group.control][0]
-    return _Answers(name, right, known[0].images, known[0].classes)
+    return _Answers(name, correct, available_answers[0].images, available_answers[0].classes)
 
 
-def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
+def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
     """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ..."."""
-    first = known[0]
-    most = most_by_guessing(first.images, first.classes)
-    accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
+    first = guesses[0]
+    max_correct = max_by_guessing(first.images, first.classes)
+    accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
+    mean_percent, max_percent = _PERCENT / first.classes, _PERCENT * max_correct / first.images
     return (
-        f"{heading(study.protocol, part)} is no better than guessing ({join_names(accuracies)};"
-        f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}% on average,"
-        f" and at most {_PERCENT * most / first.images:.1f}% in 95% of cases on {first.images:,}"
-        " test images)"
+        f"{metric_heading(study.protocol, part)} is no better than guessing"
+        f" ({join_names(accuracies)}; guessing among {first.classes} classes gives"
+        f" {mean_percent:.1f}% on average, and at most {max_percent:.1f}% in 95% of cases on"
+        f" {first.images:,} test images)"
     )
 
 
-def _parts(study: Study, metric: str) -> list[str]:
+def _metric_parts(study: Study, metric: str) -> list[str]:
     """Return the accuracies that a metric consists of."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
@@ -249,9 +258,9 @@ def _parts(study: Study, metric: str) -> list[str]:
 
 def _controls(study: Study) -> Mapping[str, Group]:
     """Return the controls with finished seeds by name."""
-    return {group.control: group for group in control_groups(study) if group.done}
+    return {group.control: group for group in control_groups(study) if group.finished_rows}
 
 
-def _place(study: Study) -> str:
+def _place_text(study: Study) -> str:
     """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
     return f"on {controls_dataset(study)}, " if datasets(study) else ""

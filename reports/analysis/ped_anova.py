@@ -27,7 +27,7 @@ def best_count(configurations: int) -> int:
     return max(_MIN_BEST, math.ceil(_BEST_SHARE * configurations))
 
 
-def ped_anova(layout: Design) -> dict[str, float]:
+def ped_anova(design: Design) -> dict[str, float]:
     """Return the share of each factor in percent, by factor key.
 
     A factor has a large share if its values in the best configurations differ from those in all
@@ -35,7 +35,7 @@ def ped_anova(layout: Design) -> dict[str, float]:
     effect has a share, too.
 
     Args:
-        layout: Configurations of a sampled study; the best ones have the largest means.
+        design: Configurations of a sampled study; the best ones have the largest means.
 
     Returns:
         The shares. Before Optuna 5, factors that only some configurations have are left out.
@@ -46,39 +46,39 @@ def ped_anova(layout: Design) -> dict[str, float]:
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    count = len(layout.configurations)
+    count = len(design.configurations)
     if count < MIN_CONFIGURATIONS:
         raise Unavailable(
             f"{count} finished configurations are too few (at least {MIN_CONFIGURATIONS})"
         )
-    means = np.sort(layout.values.mean(axis=1))
+    means = np.sort(design.values.mean(axis=1))
     if 2 * (means >= means[-best_count(count)]).sum() > count:
         raise Unavailable("more than half of the configurations tie for the best")
     with _quiet_optuna():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=best_count(count) / count)
-        search = _optuna_study(layout)
-        parts = get_param_importances(search, evaluator=evaluator, normalize=False)
-    total = sum(parts.values())
+        optuna_study = _optuna_study(design)
+        importances = get_param_importances(optuna_study, evaluator=evaluator, normalize=False)
+    total = sum(importances.values())
     if not 0 < total < math.inf:
         raise Unavailable("the best configurations have the same values as all configurations")
-    return {key: 100 * part / total for key, part in parts.items()}
+    return {key: 100 * part / total for key, part in importances.items()}
 
 
-def _optuna_study(layout: Design) -> Any:
+def _optuna_study(design: Design) -> Any:
     """Return an in-memory Optuna study with a trial per configuration."""
     import optuna
 
-    search = optuna.create_study(direction="maximize")
-    scales = [_scale(factor) for factor in layout.factors]
-    for row, value in enumerate(layout.values.mean(axis=1).tolist()):
+    optuna_study = optuna.create_study(direction="maximize")
+    scales = [_scale(factor) for factor in design.factors]
+    for row, value in enumerate(design.values.mean(axis=1).tolist()):
         params, distributions = {}, {}
-        for factor, (distribution, values) in zip(layout.factors, scales, strict=True):
+        for factor, (distribution, values) in zip(design.factors, scales, strict=True):
             if factor.codes[row] >= 0:
                 params[factor.factor.key] = values[factor.codes[row]]
                 distributions[factor.factor.key] = distribution
         trial = optuna.trial.create_trial(value=value, params=params, distributions=distributions)
-        search.add_trial(trial)
-    return search
+        optuna_study.add_trial(trial)
+    return optuna_study
 
 
 def _scale(factor: Varied) -> tuple[Any, Sequence[Any]]:
@@ -87,8 +87,8 @@ def _scale(factor: Varied) -> tuple[Any, Sequence[Any]]:
 
     numbers = as_numbers(factor.levels)
     if factor.factor.levels is not None or numbers is None:
-        places = range(len(factor.levels))
-        return CategoricalDistribution(places), places
+        choices = range(len(factor.levels))
+        return CategoricalDistribution(choices), choices
     low, high = min(numbers), max(numbers)
     return FloatDistribution(low, high, log=factor.factor.log and low > 0), numbers
 

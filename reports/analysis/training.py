@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.store import COMPLETE, PRUNED
 from reports import tables
-from reports.analysis.design import incomparable, subject
+from reports.analysis.design import explain_incomparability, select_analyzed_study
 from reports.stats import Estimate, mean_interval
 from reports.study import History, Study
 from reports.tables import Group
@@ -36,21 +36,25 @@ def cost_points(study: Study, metric: str) -> Points:
         seed), kind, and y (the metric over seeds).
 
     Raises:
-        Unavailable: If there is no study to analyze; see subject.
+        Unavailable: If there is no study to analyze; see select_analyzed_study.
     """
-    part = subject(study, metric)
-    labels = tables.factor_labels(part)
-    ranked = [] if incomparable(part) else tables.rank_configurations(part)
+    analyzed_study = select_analyzed_study(study, metric)
+    labels = tables.factor_labels(analyzed_study)
+    ranked = (
+        []
+        if explain_incomparability(analyzed_study)
+        else tables.rank_configurations(analyzed_study)
+    )
     scores = {group: score for score, group in ranked}
     costs = []
-    for group in tables.configuration_groups(part):
-        estimate, spent = group.estimate(f"test/{metric}"), group.mean("seconds")
-        if estimate and spent is not None:
-            costs.append((spent, -scores.get(group, -inf), group, estimate))
+    for group in tables.configuration_groups(analyzed_study):
+        estimate, seconds = group.estimate(f"test/{metric}"), group.mean("seconds")
+        if estimate and seconds is not None:
+            costs.append((seconds, -scores.get(group, -inf), group, estimate))
     best = -inf
     points: Points = []
-    for spent, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
-        point = {"label": tables.row_text(group, labels), "seconds": spent}
+    for seconds, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
+        point = {"label": tables.row_text(group, labels), "seconds": seconds}
         point["kind"] = OPTIMAL if -loss > best else OTHER
         points.append(point | interval_values("y", estimate))
         best = max(best, -loss)
@@ -77,11 +81,11 @@ def learning_curves(study: Study) -> Points:
     for group in tables.configuration_groups(study):
         group_curves = _select_curves(curves, group.column("run_id"))
         label = tables.row_text(group, labels)
-        words = {"key": group.value.key, "label": label, "state": _group_state(group)}
-        for place in range(max(map(len, group_curves), default=0)):
-            evaluations = [curve[place] for curve in group_curves if place < len(curve)]
+        description = {"key": group.value.key, "label": label, "state": _group_state(group)}
+        for index in range(max(map(len, group_curves), default=0)):
+            evaluations = [curve[index] for curve in group_curves if index < len(curve)]
             numbers = interval_values("y", mean_interval([value for _, value in evaluations]))
-            points.append({**words, "step": max(step for step, _ in evaluations), **numbers})
+            points.append({**description, "step": max(step for step, _ in evaluations), **numbers})
     return points
 
 
@@ -93,7 +97,7 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
 def _read_curves(study: Study) -> dict[str, History]:
     """Return the history of the selection objective by run ID."""
     run_ids = tables.configuration_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
-    return study.histories.of(study.score, run_ids.to_list())
+    return study.histories.load(study.score, run_ids.to_list())
 
 
 def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:

@@ -13,14 +13,14 @@ import numpy as np
 
 from reports.analysis.design import Design, Varied
 from reports.cells import level_text
-from reports.formatting import number
+from reports.formatting import number_text
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
 
 # Level of all tests together. They overlap: any of them warns in 2 to 5% of normal studies.
 ALPHA = 0.052
 
 
-class Far(NamedTuple):
+class Outlier(NamedTuple):
     """The result that is farthest from the value that its row and its seed predict."""
 
     row: int
@@ -39,11 +39,11 @@ class Skewed(NamedTuple):
 class Noisy(NamedTuple):
     """The row, or the group of rows, that varies most over seeds, with its p."""
 
-    place: int
+    position: int
     p: float
 
 
-def far_result(values: Array) -> Far | None:
+def find_outlier(values: Array) -> Outlier | None:
     """Return the result that is farthest from the rest, with its p.
 
     The externally studentized residuals of an additive two-way table follow Student's t (Cook and
@@ -62,14 +62,14 @@ def far_result(values: Array) -> Far | None:
         return None
     row, seed = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
     # a residual has this share of its noise's variance
-    kept = (1 - 1 / rows) * (1 - 1 / seeds)
-    squared = float(residuals[row, seed]) ** 2 / kept
-    left = float((residuals**2).sum()) - squared
+    variance_share = (1 - 1 / rows) * (1 - 1 / seeds)
+    largest_square = float(residuals[row, seed]) ** 2 / variance_share
+    other_squares = float((residuals**2).sum()) - largest_square
     # with two rows or two seeds, residuals come in pairs of equal size
     cells = rows * seeds // (2 if 2 in (rows, seeds) else 1)
-    t = math.sqrt(squared * (freedom - 1) / left) if left > 0 else math.inf
+    t = math.sqrt(largest_square * (freedom - 1) / other_squares) if other_squares > 0 else math.inf
     p = min(1.0, 2 * cells * t_tail(t, freedom - 1))
-    return Far(row, seed, float(residuals[row, seed]) / kept, p)
+    return Outlier(row, seed, float(residuals[row, seed]) / variance_share, p)
 
 
 def skewed_noise(values: Array) -> Skewed | None:
@@ -143,52 +143,57 @@ def noisy_level(values: Array, factor: Varied) -> Noisy | None:
     return _find_noisiest(squares, freedom, squares.sum() - squares, freedom.sum() - freedom)
 
 
-def _find_noisiest(squares: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
+def _find_noisiest(
+    squares: Array, freedom: Array, rest: Array, rest_freedom: Array
+) -> Noisy | None:
     """Return the part whose squares are most significantly larger than the rest's, with its p.
 
     Args:
         squares: Sum of squares of each part, (K,).
         freedom: Degrees of freedom of each part, (K,).
         rest: Sum of squares of all other parts, (K,).
-        of_rest: Degrees of freedom of all other parts, (K,).
+        rest_freedom: Degrees of freedom of all other parts, (K,).
     """
     from scipy import special
 
-    tested = np.flatnonzero((freedom > 0) & (of_rest > 0))
-    if len(tested) < 2:
+    positions = np.flatnonzero((freedom > 0) & (rest_freedom > 0))
+    if len(positions) < 2:
         return None
-    squares, freedom, rest, of_rest = (array[tested] for array in (squares, freedom, rest, of_rest))
-    ratio = np.full(len(tested), np.inf)
-    np.divide(squares * of_rest, freedom * rest, out=ratio, where=rest > 0)
-    p = special.fdtrc(freedom, of_rest, ratio)
-    least = int(p.argmin())
-    return Noisy(int(tested[least]), min(1.0, len(tested) * float(p[least])))
+    squares, freedom, rest, rest_freedom = (
+        array[positions] for array in (squares, freedom, rest, rest_freedom)
+    )
+    ratio = np.full(len(positions), np.inf)
+    np.divide(squares * rest_freedom, freedom * rest, out=ratio, where=rest > 0)
+    p = special.fdtrc(freedom, rest_freedom, ratio)
+    index = int(p.argmin())
+    return Noisy(int(positions[index]), min(1.0, len(positions) * float(p[index])))
 
 
-def uneven_noise(layout: Design) -> Iterator[str]:
+def uneven_noise(design: Design) -> Iterator[str]:
     """Yield descriptions of uneven noise among a study's configurations.
 
     Args:
-        layout: Configurations under the same seeds.
+        design: Configurations under the same seeds.
     """
-    kept = _distinct_rows(layout.values)
-    parts = _noisy_parts(layout, kept)
+    distinct_rows = _distinct_rows(design.values)
+    parts = _noisy_parts(design, distinct_rows)
     # the tests: an outlying result, skewed noise, a noisy configuration, and if several
     # configurations share a level, a noisy level
     alpha = ALPHA / (3 if len(parts) < 2 else 4)
-    far = far_result(layout.values[kept])
-    is_far = far is not None and far.p < alpha
-    if far is not None and is_far:
-        name, seed = _configuration_text(layout, kept[far.row]), layout.seeds[far.seed]
-        distance = number(far.distance, signed=True)
+    outlier = find_outlier(design.values[distinct_rows])
+    is_far = outlier is not None and outlier.p < alpha
+    if outlier is not None and is_far:
+        name = _configuration_text(design, distinct_rows[outlier.row])
+        seed = design.seeds[outlier.seed]
+        distance = number_text(outlier.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
-    noisy = min(parts, key=lambda part: part.p, default=None)
-    is_noisy = noisy is not None and noisy.p < alpha
-    if noisy and is_noisy and not (far and is_far and far.row in noisy.rows):
-        yield f"of {noisy.name} varies more over seeds than the rest"
-    skewed = skewed_noise(layout.values[kept])
-    if skewed and skewed.p < alpha and not (is_far or is_noisy):
-        yield f"has skewed noise (skewness {number(skewed.skewness, signed=True)})"
+    noisiest = min(parts, key=lambda part: part.p, default=None)
+    is_noisy = noisiest is not None and noisiest.p < alpha
+    if noisiest and is_noisy and not (outlier and is_far and outlier.row in noisiest.rows):
+        yield f"of {noisiest.name} varies more over seeds than the rest"
+    skew = skewed_noise(design.values[distinct_rows])
+    if skew and skew.p < alpha and not (is_far or is_noisy):
+        yield f"has skewed noise (skewness {number_text(skew.skewness, signed=True)})"
 
 
 class _Part(NamedTuple):
@@ -199,34 +204,36 @@ class _Part(NamedTuple):
     p: float
 
 
-def _noisy_parts(layout: Design, kept: Sequence[int]) -> list[_Part]:
+def _noisy_parts(design: Design, distinct_rows: Sequence[int]) -> list[_Part]:
     """Return the noisiest configuration, and the noisiest level of each factor.
 
     Args:
-        layout: Configurations under the same seeds.
-        kept: Positions of the configurations with distinct results.
+        design: Configurations under the same seeds.
+        distinct_rows: Positions of the configurations with distinct results.
     """
-    values, parts = layout.values[kept], []
-    factors = [factor.among(np.array(kept)) for factor in layout.factors]
-    levels = [(factor, noisy) for factor in factors if (noisy := noisy_level(values, factor))]
-    for factor, noisy in levels:
-        rows = np.flatnonzero(factor.codes == noisy.place).tolist()
-        p = min(1.0, noisy.p * len(levels))
-        parts.append(_Part(_level_name(factor.factor.key, factor.levels[noisy.place]), rows, p))
-    if noisiest_row := noisy_row(values):
+    values, parts = design.values[distinct_rows], []
+    factors = [factor.restrict_to(np.array(distinct_rows)) for factor in design.factors]
+    levels = [(factor, noisiest) for factor in factors if (noisiest := noisy_level(values, factor))]
+    for factor, noisiest in levels:
+        rows = np.flatnonzero(factor.codes == noisiest.position).tolist()
+        p = min(1.0, noisiest.p * len(levels))
+        parts.append(
+            _Part(_level_name(factor.factor.key, factor.levels[noisiest.position]), rows, p)
+        )
+    if row_noise := noisy_row(values):
         parts.append(
             _Part(
-                _configuration_text(layout, kept[noisiest_row.place]),
-                [noisiest_row.place],
-                noisiest_row.p,
+                _configuration_text(design, distinct_rows[row_noise.position]),
+                [row_noise.position],
+                row_noise.p,
             )
         )
     return parts
 
 
-def _configuration_text(layout: Design, row: int) -> str:
+def _configuration_text(design: Design, row: int) -> str:
     """Return a configuration as text."""
-    assignment = layout.configurations[row].assignment
+    assignment = design.configurations[row].assignment
     return ", ".join(_level_name(key, level) for key, level in assignment.items())
 
 
@@ -245,8 +252,8 @@ def additive_residuals(values: Array) -> Array:
 
 def _distinct_rows(values: Array) -> list[int]:
     """Return the positions of rows that differ from every earlier row."""
-    scale, kept = scale_of(values), [0]
+    scale, distinct_rows = scale_of(values), [0]
     for row in range(1, len(values)):
-        if (np.abs(values[kept] - values[row]).max(axis=1) > ROUNDING * scale).all():
-            kept.append(row)
-    return kept
+        if (np.abs(values[distinct_rows] - values[row]).max(axis=1) > ROUNDING * scale).all():
+            distinct_rows.append(row)
+    return distinct_rows

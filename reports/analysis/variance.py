@@ -62,22 +62,24 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
         fewer than three seeds. None if the configurations differ no more than by the noise of their
         seeds.
     """
-    n, least = len(total), _NOTHING * float(np.trace(total))
+    n, min_total = len(total), _NOTHING * float(np.trace(total))
 
     def ratio(seeds: Sequence[int]) -> float | None:
-        kept = np.ix_(seeds, seeds)
-        whole = expected_square(total[kept])
-        return expected_square(part[kept]) / whole if whole > least else None
+        positions = np.ix_(seeds, seeds)
+        whole = expected_square(total[positions])
+        return expected_square(part[positions]) / whole if whole > min_total else None
 
     whole = ratio(range(n))
     if whole is None:
         return None
-    left_out = range(n) if n >= MIN_FOR_INTERVAL else ()
-    shares = [ratio([seed for seed in range(n) if seed != dropped]) for dropped in left_out]
-    known = [value for value in shares if value is not None]
-    if len(known) < n:
+    dropped_seeds = range(n) if n >= MIN_FOR_INTERVAL else ()
+    shares = [
+        ratio([seed for seed in range(n) if seed != dropped_seed]) for dropped_seed in dropped_seeds
+    ]
+    jackknife_shares = [value for value in shares if value is not None]
+    if len(jackknife_shares) < n:
         return Estimate(_percent(whole), None, None, n)
-    half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(known)))
+    half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
     return Estimate(_percent(whole), _percent(whole - half), _percent(whole + half), n)
 
 
@@ -111,7 +113,7 @@ def _percent(part: float) -> float:
     return 100 * min(max(part, 0.0), 1.0)
 
 
-def over_seeds(values: Array) -> Array:
+def common_share(values: Array) -> Array:
     """Return the share of a term's squares that is common to all seeds, (...,), within 0 to 1.
 
     With q this share, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom. This is the
@@ -121,8 +123,10 @@ def over_seeds(values: Array) -> Array:
         values: Contrasts, (..., df, R).
     """
     squares = (values**2).sum(axis=(-2, -1))
-    common = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
-    return np.asarray(np.divide(common, squares, out=np.zeros_like(common), where=squares > 0))
+    common_squares = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
+    return np.asarray(
+        np.divide(common_squares, squares, out=np.zeros_like(common_squares), where=squares > 0)
+    )
 
 
 class BlockTest(NamedTuple):
@@ -151,15 +155,17 @@ def block_f(values: Array) -> BlockTest:
     from scipy import special
 
     freedom, n = values.shape
-    part = float(over_seeds(values))
-    if not freedom or not part:
+    share = float(common_share(values))
+    if not freedom or not share:
         return BlockTest(0.0, float(freedom), 1.0)
-    if part >= 1 - _NOTHING:
+    if share >= 1 - _NOTHING:
         return BlockTest(math.inf, float(freedom), 2.0 ** (1 - n))
-    value = (n - 1) * part / (1 - part)
-    freedom_left = epsilon(values) * freedom
+    statistic = (n - 1) * share / (1 - share)
+    corrected_freedom = epsilon(values) * freedom
     return BlockTest(
-        value, freedom_left, float(special.fdtrc(freedom_left, freedom_left * (n - 1), value))
+        statistic,
+        corrected_freedom,
+        float(special.fdtrc(corrected_freedom, corrected_freedom * (n - 1), statistic)),
     )
 
 
@@ -169,7 +175,11 @@ def epsilon(values: Array) -> float:
     Args:
         values: Orthonormal contrasts that vary over seeds, (df, R).
     """
-    apart = values - values.mean(axis=-1, keepdims=True)
+    deviations = values - values.mean(axis=-1, keepdims=True)
     # the products between seeds have the same trace and sum of squares as the covariance
-    between = apart.T @ apart if apart.shape[0] > apart.shape[1] else apart @ apart.T
-    return float(np.trace(between) ** 2 / (values.shape[0] * (between**2).sum()))
+    products = (
+        deviations.T @ deviations
+        if deviations.shape[0] > deviations.shape[1]
+        else deviations @ deviations.T
+    )
+    return float(np.trace(products) ** 2 / (values.shape[0] * (products**2).sum()))

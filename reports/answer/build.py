@@ -4,12 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reports import tables
-from reports.analysis import Importance, Limit, choice_correlation, incomparable, limits
-from reports.answer.cautions import cautions
+from reports.analysis import (
+    Importance,
+    Limit,
+    choice_correlation,
+    explain_incomparability,
+    find_limits,
+)
+from reports.answer.cautions import find_cautions
 from reports.answer.comparisons import metric_name
 from reports.answer.controls import controls_finding
 from reports.answer.factors import (
-    best_configuration,
+    best_configuration_finding,
     importance_findings,
     interactions_text,
     levels_finding,
@@ -17,7 +23,7 @@ from reports.answer.factors import (
 )
 from reports.answer.finding import Answer, Finding
 from reports.cells import AVERAGE, Table
-from reports.formatting import number, points_text
+from reports.formatting import number_text, points_text
 from reports.study import Study
 
 
@@ -32,52 +38,54 @@ def build_answer(
         all_tables: Tables made by reports.tables.build_tables.
         importance: Importance of the study's factors, if available.
     """
-    over = tables.datasets(study)
+    datasets = tables.datasets(study)
     averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
-    whole = averages if over else all_tables  # tables of single datasets are left out
-    known = limits(study, metric)
+    study_tables = averages if datasets else all_tables  # tables of single datasets are left out
+    limits = find_limits(study, metric)
     controls = [
         finding
         for table in all_tables
-        if (finding := controls_finding(table, study, metric, known))
+        if (finding := controls_finding(table, study, metric, limits))
     ]
     # the controls ran on one dataset, so their limits do not apply to averages over several
-    of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
-    findings = (*_findings(study, metric, whole, importance, of_levels), *controls[:1])
-    judged = any(finding.verdict for finding in findings)
-    rule = _rule_text(study, metric) if judged else ""
-    shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
-    return Answer(findings, tuple(cautions(study, metric, whole)), rule, shown)
+    level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
+    findings = (*_findings(study, metric, study_tables, importance, level_limits), *controls[:1])
+    has_verdicts = any(finding.verdict for finding in findings)
+    rule = _rule_text(study, metric) if has_verdicts else ""
+    limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
+    return Answer(findings, tuple(find_cautions(study, metric, study_tables)), rule, limit_findings)
 
 
 def _findings(
     study: Study,
     metric: str,
-    whole: Sequence[Table],
+    study_tables: Sequence[Table],
     importance: Importance | None,
-    known: Sequence[Limit],
+    limits: Sequence[Limit],
 ) -> Iterator[Finding]:
     """Yield the findings of the tables of the whole study, the most general first.
 
     Args:
         study: Study read from the store.
         metric: Metric of the tables.
-        whole: Tables of the whole study.
+        study_tables: Tables of the whole study.
         importance: Importance of the study's factors, if available.
-        known: Limits that keep levels from a verdict.
+        limits: Limits that keep levels from a verdict.
     """
     head, names = metric_name(study, metric), tables.short_names(study)
     # selection scores of different rules cannot be compared
-    if any(table.kind == "configurations" for table in whole) and not incomparable(study):
-        for finding in best_configuration(study, metric):
+    if any(
+        table.kind == "configurations" for table in study_tables
+    ) and not explain_incomparability(study):
+        for finding in best_configuration_finding(study, metric):
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
-    for table in whole:
+    for table in study_tables:
         if table.kind == "ranks":
             yield ranks_finding(table, head, study)
-        elif levels := levels_finding(table, head, known):
+        elif levels := levels_finding(table, head, limits):
             if importance and table.kind == "effects":
-                depends = interactions_text(importance, table, names)
-                levels = replace(levels, text=f"{levels.text} {depends}".strip())
+                interactions = interactions_text(importance, table, names)
+                levels = replace(levels, text=f"{levels.text} {interactions}".strip())
             yield levels
     if importance:
         yield from importance_findings(importance, head, names)
@@ -88,7 +96,7 @@ def _choice_text(study: Study, metric: str) -> str:
     correlation = choice_correlation(study, metric)
     if correlation is None:
         return "The interval does not account for choosing the best."
-    noises = f"correlation of selection noise and test noise: {number(correlation, 2)}"
+    noises = f"correlation of selection noise and test noise: {number_text(correlation, 2)}"
     return f"The interval does not account for choosing the best ({noises})."
 
 

@@ -10,7 +10,7 @@ from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.formatting import cell_text, join_names, p_text, points_text
 from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_beyond_chance
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
 # Outcomes of a comparison, as adjectives of the metric, in the order of a sentence. The first
@@ -37,7 +37,7 @@ _REASONS = {
 }
 
 
-def outcome(comparison: Compared) -> str:
+def classify_comparison(comparison: Compared) -> str:
     """Return the outcome of a comparison, one of OUTCOMES."""
     if comparison.is_unchanged:
         return "unchanged"
@@ -61,12 +61,13 @@ def difference_text(comparison: Compared) -> str:
     difference is given only if it is significant.
     """
     value = cell_text(Value(comparison.difference, signed=True, decimals=comparison.decimals))
-    over = comparison.datasets
-    datasets = f"over {over[0]} of {over[1]} datasets" if over else ""
+    datasets = ""
+    if comparison.datasets:
+        datasets = f"over {comparison.datasets[0]} of {comparison.datasets[1]} datasets"
     if comparison.is_constant:
         number = value.replace(" ± –", "")
-        under = f"{number} under each of {count(comparison.difference.n, 'seed')}"
-        return ", ".join(filter(None, (under, datasets)))
+        value_text = f"{number} under each of {count(comparison.difference.n, 'seed')}"
+        return ", ".join(filter(None, (value_text, datasets)))
     parts = [
         value,
         datasets,
@@ -79,13 +80,13 @@ def difference_text(comparison: Compared) -> str:
 def verdict_p_text(comparison: Compared) -> str:
     """Return the p of a verdict, labeled with what it shows; "" if there is none to report."""
     points = points_text(comparison.effect) if comparison.effect else ""
-    zero = p_words(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
+    nonzero_text = holm_p_text(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
     if comparison.verdict and comparison.verdict.is_different:
-        return f"beyond {points}: {p_words(comparison.beyond_p)}"
+        return f"beyond {points}: {holm_p_text(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
-        within = f"within {points}: p {_relation(comparison.within_p)}"
-        return f"{within}, nonzero: {zero}" if zero else within
-    return f"nonzero: {zero}" if zero and comparison.verdict else zero
+        within_text = f"within {points}: p {_relation_text(comparison.within_p)}"
+        return f"{within_text}, nonzero: {nonzero_text}" if nonzero_text else within_text
+    return f"nonzero: {nonzero_text}" if nonzero_text and comparison.verdict else nonzero_text
 
 
 def _further_text(pairs: tuple[int, int]) -> str:
@@ -100,7 +101,7 @@ def _further_text(pairs: tuple[int, int]) -> str:
     return f"about {fewest} to {most} more seeds"
 
 
-def reversed_difference(comparison: Compared) -> Compared:
+def reverse_comparison(comparison: Compared) -> Compared:
     """Return a row's comparison with the baseline as the baseline's comparison with the row."""
     difference = comparison.difference
     low, high = (None if end is None else -end for end in (difference.high, difference.low))
@@ -122,19 +123,19 @@ def other_metrics_text(
         difference: Function that returns the difference in a given metric.
     """
     texts = []
-    for other in tables.other_metrics(study, metric):
-        estimate, effect = difference(other), tables.effect_of(study, other)
+    for other_metric in tables.other_metrics(study, metric):
+        estimate, effect = difference(other_metric), tables.effect_of(study, other_metric)
         if estimate is None or estimate.low is None or estimate.high is None or effect is None:
             continue  # without an interval, other seeds may differ
         if estimate.low > effect or estimate.high < -effect:
-            decimals = tables.decimals_of(study, other)
+            decimals = tables.decimals_of(study, other_metric)
             value = cell_text(Value(estimate, signed=True, decimals=decimals))
-            texts.append(f"{metric_name(study, other)} {value}")
+            texts.append(f"{metric_name(study, other_metric)} {value}")
     return join_names(texts)
 
 
 def flags_sentence(
-    rows: Sequence[tuple[str, Row]], known: Sequence[Limit], unit: str = "seed"
+    rows: Sequence[tuple[str, Row]], limits: Sequence[Limit], unit: str = "seed"
 ) -> str:
     """Return the flags of rows as sentences.
 
@@ -143,17 +144,24 @@ def flags_sentence(
 
     Args:
         rows: Rows of a finding with their names.
-        known: Limits that the answer reports.
+        limits: Limits that the answer reports.
         unit: Unit that a row counts: "seed", or "trial" for several configurations.
     """
     texts = []
     for name, beginning in _FLAG_SENTENCES.items():
-        flagged = [(who, flag) for who, row in rows for flag in row.flags if flag.name == name]
-        raised = [(who, flag) for who, flag in flagged if _weakens(flag)]
-        if not raised or name in {limit.name for limit in known}:
+        named_flags = [
+            (row_name, flag) for row_name, row in rows for flag in row.flags if flag.name == name
+        ]
+        weakening_flags = [(row_name, flag) for row_name, flag in named_flags if _weakens(flag)]
+        if not weakening_flags or name in {limit.name for limit in limits}:
             continue
-        parts = [f"{who} ({flag.raised} of {count(flag.of, unit)})" for who, flag in raised]
-        if len(parts) == len(rows) > 1 and all(flag.raised == flag.of for _, flag in raised):
+        parts = [
+            f"{row_name} ({flag.n_raised} of {count(flag.n_checked, unit)})"
+            for row_name, flag in weakening_flags
+        ]
+        if len(parts) == len(rows) > 1 and all(
+            flag.n_raised == flag.n_checked for _, flag in weakening_flags
+        ):
             parts = [f"all {len(rows)} under every seed"]
         texts.append(f"{beginning} for {join_names(parts)}.")
     return " ".join(texts)
@@ -161,11 +169,15 @@ def flags_sentence(
 
 def flags_text(flags: Sequence[Flagged]) -> str:
     """Return the flags of one row: "An untrained model was tested in 5 of 8 seeds."."""
-    raised = {flag.name: flag for flag in flags if _weakens(flag)}
+    texts = {
+        flag.name: f"in {flag.n_raised} of {count(flag.n_checked, 'seed')}"
+        for flag in flags
+        if _weakens(flag)
+    }
     return " ".join(
-        f"{beginning} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
+        f"{beginning} {texts[name]}."
         for name, beginning in _FLAG_SENTENCES.items()
-        if name in raised
+        if name in texts
     )
 
 
@@ -174,20 +186,22 @@ def _weakens(flag: Flagged) -> bool:
 
     Saturated selection does so only if at least half of the seeds have it.
     """
-    return flag.name != "saturated" or 2 * flag.raised >= flag.of
+    return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 
 
-def no_verdict_text(known: Sequence[Limit]) -> str:
+def no_verdict_text(limits: Sequence[Limit]) -> str:
     """Return the reasons for the missing verdict as a sentence; "" if there are none."""
-    return f"No verdict: {' and '.join(_REASONS[limit.name] for limit in known)}." if known else ""
+    return (
+        f"No verdict: {' and '.join(_REASONS[limit.name] for limit in limits)}." if limits else ""
+    )
 
 
-def p_words(p: float | None) -> str:
+def holm_p_text(p: float | None) -> str:
     """Return a corrected p as text: "Holm p = 0.012"; "" for None."""
-    return "" if p is None else f"Holm p {_relation(p)}"
+    return "" if p is None else f"Holm p {_relation_text(p)}"
 
 
-def _relation(p: float) -> str:
+def _relation_text(p: float) -> str:
     """Return a p-value with its relation: "= 0.012" or "< 0.001"."""
     text = p_text(p)
     return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
@@ -195,4 +209,4 @@ def _relation(p: float) -> str:
 
 def metric_name(study: Study, metric: str) -> str:
     """Return the metric's heading for use within a sentence."""
-    return heading(study.protocol, metric).rstrip(".")
+    return metric_heading(study.protocol, metric).rstrip(".")

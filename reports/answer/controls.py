@@ -8,13 +8,13 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
+    classify_comparison,
     difference_text,
     flags_sentence,
     metric_name,
     no_verdict_text,
     other_metrics_text,
-    outcome,
-    reversed_difference,
+    reverse_comparison,
 )
 from reports.answer.finding import Finding
 from reports.cells import Table
@@ -26,7 +26,7 @@ _CEILING = "real_images"
 
 
 def controls_finding(
-    table: Table, study: Study, metric: str, known: Sequence[Limit]
+    table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
     """Return the finding of a table that compares its baseline with controls.
 
@@ -35,42 +35,49 @@ def controls_finding(
             finding.
         study: Study of the table.
         metric: Test metric of the answer.
-        known: Limits that keep the finding from a verdict.
+        limits: Limits that keep the finding from a verdict.
     """
     head = metric_name(study, metric)
-    base = table.baseline
-    comparisons = {row.control: row.compared for row in table.rows if row.control and row.compared}
-    competing = [control for control in COMPETING if control in comparisons]
-    if base is None or base.control or not competing:
+    baseline = table.baseline
+    comparisons = {
+        row.control: row.comparison for row in table.rows if row.control and row.comparison
+    }
+    competing_controls = [control for control in COMPETING if control in comparisons]
+    if baseline is None or baseline.control or not competing_controls:
         return None
-    if known:
+    if limits:
         comparisons = {
             control: replace(comparison, verdict=None)
             for control, comparison in comparisons.items()
         }
     # the controls ran on one dataset, whose table contains them
-    over = tables.datasets(study)
-    home = tables.one_dataset(study, tables.controls_dataset(study)) if over else study
-    family = tables.first_family(home, metric)
-    of_baseline = {control: reversed_difference(comparisons[control]) for control in competing}
-    sentences = [no_verdict_text(known)]
-    for control, comparison in of_baseline.items():
+    datasets = tables.datasets(study)
+    controls_study = (
+        tables.one_dataset(study, tables.controls_dataset(study)) if datasets else study
+    )
+    family = tables.first_family(controls_study, metric)
+    baseline_comparisons = {
+        control: reverse_comparison(comparisons[control]) for control in competing_controls
+    }
+    sentences = [no_verdict_text(limits)]
+    for control, comparison in baseline_comparisons.items():
         other_metrics = other_metrics_text(
             study, metric, partial(_baseline_difference, family, control)
         )
         sentences.append(_comparison_sentence(control, comparison, head, other_metrics))
     if comparisons.get(FINETUNER_ALONE) and comparisons[FINETUNER_ALONE].is_unchanged:
         sentences.append(f"Synthetic features do not change {head}.")
-    if ceiling := comparisons.get(_CEILING):
+    if real_images := comparisons.get(_CEILING):
         sentences.append(
-            _real_images_sentence(ceiling, comparisons.get(FINETUNER_ALONE), head, study)
+            _real_images_sentence(real_images, comparisons.get(FINETUNER_ALONE), head, study)
         )
     controls = [(row.name, row) for row in table.rows if row.control and row.control != "zero_shot"]
-    sentences.append(flags_sentence([("the baseline", base), *controls], known))
+    sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
     # The verdict on the first control shows whether synthesis helps at all.
-    verdict = next(filter(None, (compared.verdict for compared in of_baseline.values())), None)
-    place = f" on {home.scope}" if home.scope else ""
-    subject = f"baseline ({base.name}) against the controls{place}"
+    verdicts = [comparison.verdict for comparison in baseline_comparisons.values()]
+    verdict = next(filter(None, verdicts), None)
+    place_text = f" on {controls_study.scope}" if controls_study.scope else ""
+    subject = f"baseline ({baseline.name}) against the controls{place_text}"
     return Finding(subject, verdict, " ".join(filter(None, sentences)))
 
 
@@ -99,7 +106,7 @@ def _comparison_sentence(control: str, comparison: Compared, head: str, other_me
         head: Heading of the metric.
         other_metrics: Differences in other metrics as text; "" if there are none.
     """
-    text = f"Compared with the {CONTROLS[control][0]}, {head} is {outcome(comparison)}"
+    text = f"Compared with the {CONTROLS[control][0]}, {head} is {classify_comparison(comparison)}"
     details = "" if comparison.is_unchanged else difference_text(comparison)
     details = "; ".join(filter(None, (details, other_metrics)))
     return f"{text} ({details})." if details else f"{text}."

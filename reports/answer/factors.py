@@ -9,15 +9,15 @@ from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
     OUTCOMES,
+    classify_comparison,
     difference_text,
     flags_sentence,
     flags_text,
+    holm_p_text,
     is_conclusive,
     metric_name,
     no_verdict_text,
     other_metrics_text,
-    outcome,
-    p_words,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
@@ -33,47 +33,51 @@ _MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, ev
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
 
-def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding | None:
+def levels_finding(table: Table, head: str, limits: Sequence[Limit]) -> Finding | None:
     """Return the finding of a table whose rows are levels, or methods over datasets.
 
     Args:
         table: Table with differences to its baseline. Without any, there is no finding.
         head: Heading of the metric.
-        known: Limits that keep levels from a verdict.
+        limits: Limits that keep levels from a verdict.
     """
-    comparisons = [(row.level, row.compared) for row in table.non_controls if row.compared]
+    comparisons = [(row.level, row.comparison) for row in table.non_controls if row.comparison]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
-    barring = [limit for limit in known if limit.concerns(factor)]
-    if barring:
-        plain = [(level, replace(comparison, verdict=None)) for level, comparison in comparisons]
+    blocking_limits = [limit for limit in limits if limit.applies_to(factor)]
+    if blocking_limits:
+        without_verdicts = [
+            (level, replace(comparison, verdict=None)) for level, comparison in comparisons
+        ]
         comparisons = [
-            (level, comparison) for level, comparison in plain if is_conclusive(comparison)
+            (level, comparison)
+            for level, comparison in without_verdicts
+            if is_conclusive(comparison)
         ]
     names: dict[str, list[str]] = {}  # by outcome
     for level, comparison in comparisons:
         name = level if comparison.is_unchanged else f"{level} ({difference_text(comparison)})"
-        names.setdefault(outcome(comparison), []).append(name)
+        names.setdefault(classify_comparison(comparison), []).append(name)
     outcomes = [result for result in OUTCOMES if result in names]
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
-    headings = [column.heading for column in table.columns[: table.labels]]
-    base = table.baseline.level
+    headings = [column.heading for column in table.columns[: table.n_labels]]
+    baseline_text = table.baseline.level
     if len(headings) == 1:
-        base = f"{headings[0]}={base}"
+        baseline_text = f"{headings[0]}={baseline_text}"
     parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
-    sentence = f"Compared with the baseline {base}, {head} is {parts}." if parts else ""
+    sentence = f"Compared with the baseline {baseline_text}, {head} is {parts}." if parts else ""
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
-        no_verdict_text(barring),
+        no_verdict_text(blocking_limits),
         sentence,
-        flags_sentence([(row.level, row) for row in table.non_controls], known, unit),
+        flags_sentence([(row.level, row) for row in table.non_controls], limits, unit),
     ]
     subject = ", ".join(headings) + _OVER.get(table.kind, "")
     return Finding(subject, verdict, " ".join(filter(None, texts)))
 
 
-def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
+def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     """Yield the configuration with the best selection score, its test result and its gain.
 
     The gain is over the fine-tuner alone at the same levels, or else over the baseline.
@@ -91,8 +95,8 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         difference = headline.differences[name]
         gain = cell_text(Value(difference, signed=True, decimals=decimals))
         reference = _control_text(study, name) if name in CONTROLS else "baseline"
-        same = difference.mean == 0 and difference.low is None
-        text += f", {'the same as' if same else f'{gain} compared with'} the {reference}"
+        is_same = difference.mean == 0 and difference.low is None
+        text += f", {'the same as' if is_same else f'{gain} compared with'} the {reference}"
         if name in CONTROLS:
             other_metrics = other_metrics_text(
                 study, metric, partial(_best_difference, study, name)
@@ -126,19 +130,22 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
         study: Study whose configurations are ranked. Factors are tested only if the configurations
             were drawn at random.
     """
-    named: dict[str, list[str]] = {}
+    names_by_phrase: dict[str, list[str]] = {}
     for row in table.rows:
-        if association := row.ranked:
+        if association := row.association:
             rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
-            details = ", ".join(filter(None, [rho, p_words(association.p)]))
+            details = ", ".join(filter(None, [rho, holm_p_text(association.p)]))
             phrase = _rank_phrase(association, head)
-            named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
-    wanted = len(study.non_controls) + study.untried
-    finished = sum(
-        bool(s.finished_values(f"test/{table.metric}")) for s in tables.configuration_groups(study)
+            names_by_phrase.setdefault(phrase, []).append(
+                f"{row.name} ({details})" if details else row.name
+            )
+    n_configurations = len(study.non_controls) + study.n_untried
+    n_finished = sum(
+        bool(group.finished_values(f"test/{table.metric}"))
+        for group in tables.configuration_groups(study)
     )
-    texts = [f"{finished} of {wanted} configurations finished."]
-    texts += [f"{phrase} {join_names(names)}." for phrase, names in named.items()]
+    texts = [f"{n_finished} of {n_configurations} configurations finished."]
+    texts += [f"{phrase} {join_names(names)}." for phrase, names in names_by_phrase.items()]
     texts += filter(None, [_trials_text(study)])
     return Finding(RANKS, None, " ".join(texts))
 
@@ -146,10 +153,10 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
 def _rank_phrase(association: Association, head: str) -> str:
     """Return the result of an association as a phrase before the factor's name."""
     # the metric or the factor is constant
-    if association.least is None and association.n >= MIN_RANKED:
+    if association.min_p is None and association.n >= MIN_RANKED:
         return f"No test, because the factor or {head} does not vary:"
     # with this few configurations, even the most extreme order is not significant
-    if not is_beyond_chance(association.least):
+    if not is_beyond_chance(association.min_p):
         return "Too few configurations for a test of"
     if association.p is None:
         return "No test, because configurations were not drawn at random:"
@@ -164,9 +171,10 @@ def _trials_text(study: Study) -> str:
         for configuration in study.non_controls
         for row in study.by_configuration[configuration.key]
     ]
-    raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
+    untrained_flags = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
     return "".join(
-        f"An untrained model was tested in {flag.raised} of {flag.of} trials." for flag in raised
+        f"An untrained model was tested in {flag.n_raised} of {flag.n_checked} trials."
+        for flag in untrained_flags
     )
 
 
@@ -174,11 +182,11 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
     """Return the factors with which a factor interacts significantly; "" if there are none."""
     key = table.name.removeprefix(f"{AVERAGE}-")
     partners = [
-        f"{names[other]} ({p_words(pair.holm)})"
+        f"{names[other_key]} ({holm_p_text(pair.holm_p)})"
         for pair in importance.interactions
-        if key in pair.factors and is_beyond_chance(pair.holm)
-        for other in pair.factors
-        if other != key
+        if key in pair.factors and is_beyond_chance(pair.holm_p)
+        for other_key in pair.factors
+        if other_key != key
     ]
     return f"Its effect depends on {join_names(partners)}." if partners else ""
 
@@ -187,20 +195,21 @@ def importance_findings(
     importance: Importance, head: str, names: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Yield the factors and pairs that explain a significant part of the variance."""
-    sure = [
+    significant_shares = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
-        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm)
+        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm_p)
     ]
     shares: list[str] = []
-    for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
+    for effect, share in sorted(significant_shares, key=lambda pair: -pair[1].mean):
         factors = " and ".join(names[key] for key in effect.factors)
         subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
-        of = "" if shares else f" of the variance of {head} between configurations"
-        shares.append(f"{subject} explains {share.mean:.0f}%{ends}{of} ({p_words(effect.holm)})")
+        explanation = "" if shares else f" of the variance of {head} between configurations"
+        share_text = f"{share.mean:.0f}%{ends}{explanation}"
+        shares.append(f"{subject} explains {share_text} ({holm_p_text(effect.holm_p)})")
     if shares:
         brackets = "Brackets: 95% interval of the share over seeds. "
-        legend = brackets if any(share.low is not None for _, share in sure) else ""
+        legend = brackets if any(share.low is not None for _, share in significant_shares) else ""
         text = f"{join_names(shares)}. {legend}p: test of no effect over seeds."
         yield Finding(IMPORTANCE, None, text.replace("the", "The", text.startswith("the ")))

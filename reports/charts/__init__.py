@@ -4,7 +4,7 @@ This package decides which numbers are drawn and how, and which warnings a chart
 the numbers of reports.tables and reports.analysis, and computes none.
 """
 
-from reports.charts.export import as_json, chart_bytes, for_page, page_script
+from reports.charts.export import chart_bytes, page_script, style_for_page, to_safe_json
 from reports.charts.factor import FIGURES, factor_chart
 from reports.charts.study import study_charts
 from reports.charts.vega import Chart

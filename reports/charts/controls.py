@@ -8,7 +8,7 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.formatting import join_names, number
+from reports.formatting import join_names, number_text
 from reports.study import Study
 from reports.tables import Group
 
@@ -38,14 +38,17 @@ class ControlLine:
     """
 
     control: str
-    words: str
+    label: str
     height: float
     points: Sequence[Spec]
     is_matched: bool
 
 
 def control_lines(
-    study: Study, metric: str, placed: Sequence[tuple[Spec, Group]], drawn: tuple[float, float]
+    study: Study,
+    metric: str,
+    placed_groups: Sequence[tuple[Spec, Group]],
+    value_range: tuple[float, float],
 ) -> list[ControlLine]:
     """Return the finished controls, the highest first.
 
@@ -56,74 +59,83 @@ def control_lines(
     Args:
         study: Study of one dataset, with its controls.
         metric: Name of the test metric.
-        placed: Position and group of each level.
-        drawn: Lowest and highest value drawn for the levels.
+        placed_groups: Position and group of each level.
+        value_range: Lowest and highest value drawn for the levels.
     """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
     lines = []
     for baseline in tables.control_groups(study):
-        control, words = baseline.control, CONTROLS[baseline.control][0]
+        control, label = baseline.control, CONTROLS[baseline.control][0]
         estimate = baseline.estimate(f"test/{metric}")
-        read = tables.levels_of_control(study, control if control in COMPETING else FINETUNER_ALONE)
-        points = _matched_points(study, metric, control, placed) if read else []
+        control_factors = tables.levels_of_control(
+            study, control if control in COMPETING else FINETUNER_ALONE
+        )
+        points = _matched_points(study, metric, control, placed_groups) if control_factors else []
         if is_matched := bool(points):
-            words += f" at the same {join_names([names[key] for key in read])}"
+            label += f" at the same {join_names([names[key] for key in control_factors])}"
         elif estimate:
             points = [{"y": estimate.mean}]
-            words += f" {number(estimate.mean, decimals)}{' at the baseline' if read else ''}"
+            label += f" {number_text(estimate.mean, decimals)}"
+            label += " at the baseline" if control_factors else ""
         else:
             continue
-        height, reach = max(point["y"] for point in points), _REACH * (drawn[1] - drawn[0])
-        if any(not drawn[0] - reach <= point["y"] <= drawn[1] + reach for point in points):
-            words, points = f"{words} (outside the plot)", []
-        lines.append(ControlLine(control, words, height, points, is_matched))
+        height = max(point["y"] for point in points)
+        low, high = value_range
+        reach = _REACH * (high - low)
+        if any(not low - reach <= point["y"] <= high + reach for point in points):
+            label, points = f"{label} (outside the plot)", []
+        lines.append(ControlLine(control, label, height, points, is_matched))
     return sorted(lines, key=lambda line: -line.height)
 
 
 def _matched_points(
-    study: Study, metric: str, control: str, placed: Sequence[tuple[Spec, Group]]
+    study: Study, metric: str, control: str, placed_groups: Sequence[tuple[Spec, Group]]
 ) -> list[Spec]:
     """Return a control's mean at each level; [] if it has not finished at some level."""
     if control not in COMPETING or study.sampler != "grid":
         return []
     controls = tables.controls_by_configuration(study, control)
     points = []
-    for at, group in placed:
-        keys = dict.fromkeys(row["config_key"] for row in group.done)
-        matched = [controls[key].estimate(f"test/{metric}") for key in keys if key in controls]
-        means = [estimate.mean for estimate in matched if estimate]
+    for position, group in placed_groups:
+        keys = dict.fromkeys(row["config_key"] for row in group.finished_rows)
+        estimates = [controls[key].estimate(f"test/{metric}") for key in keys if key in controls]
+        means = [estimate.mean for estimate in estimates if estimate]
         if means:
-            points.append({**at, "y": tables.mean(means)})
-    return points if len(points) == len(placed) else []
+            points.append({**position, "y": tables.mean(means)})
+    return points if len(points) == len(placed_groups) else []
 
 
-def control_layers(lines: Sequence[ControlLine], at: Spec) -> Iterator[Spec]:
+def control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spec]:
     """Yield the layers of the lines; the legend has all controls, including those that are too far.
 
     Args:
         lines: The controls.
-        at: Encoding of x and y.
+        encoding: Encoding of x and y.
     """
     if not lines:
         return
     legend = {"title": None, "orient": "bottom", "columns": 1, "offset": 6, "symbolType": "stroke",
               "symbolSize": 250, "symbolStrokeWidth": 1.5}  # fmt: skip
     looks: Spec = {}
-    for place, channel in enumerate(("color", "strokeDash")):
-        values = [_LOOKS[line.control][place] for line in lines]
-        scale = {"domain": [line.words for line in lines], "range": values}
+    for index, channel in enumerate(("color", "strokeDash")):
+        values = [_LOOKS[line.control][index] for line in lines]
+        scale = {"domain": [line.label for line in lines], "range": values}
         looks[channel] = {"field": "control", "type": "nominal", "scale": scale, "legend": legend}
-    flat, matched = (
+    horizontal_points, matched_points = (
         [
-            {"control": line.words, **point}
+            {"control": line.label, **point}
             for line in lines
             for point in line.points
             if line.is_matched == is_matched
         ]
         for is_matched in (False, True)
     )
-    horizontal = {"y": at["y"], **looks}
-    yield vega.layer("rule", horizontal, name="controls", values=flat, strokeWidth=1.3)
-    if matched:
-        through = {**at, **looks}
-        yield vega.layer("line", through, name="matched", values=matched, strokeWidth=1.3)
+    horizontal_encoding = {"y": encoding["y"], **looks}
+    yield vega.layer(
+        "rule", horizontal_encoding, name="controls", values=horizontal_points, strokeWidth=1.3
+    )
+    if matched_points:
+        line_encoding = {**encoding, **looks}
+        yield vega.layer(
+            "line", line_encoding, name="matched", values=matched_points, strokeWidth=1.3
+        )

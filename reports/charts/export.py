@@ -57,23 +57,23 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
     import vl_convert as vlc
 
     spec = _fit_spec(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
-    common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
+    options: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
-        "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),
-        "svg": vlc.vegalite_to_svg(spec, **common).encode(),
-        "pdf": vlc.vegalite_to_pdf(spec, **common),
+        "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **options),
+        "svg": vlc.vegalite_to_svg(spec, **options).encode(),
+        "pdf": vlc.vegalite_to_pdf(spec, **options),
     }
 
 
-def for_page(spec: Spec) -> Spec:
+def style_for_page(spec: Spec) -> Spec:
     """Return a specification that fills its container on a page and uses the page's colors."""
     return _fit_spec(spec, PAGE, width="container")
 
 
-def _fit_spec(spec: Spec, look: Spec, **size: Any) -> Spec:
+def _fit_spec(spec: Spec, style: Spec, **size: Any) -> Spec:
     """Return a specification with a style and a size."""
     autosize = {"type": "fit-x", "contains": "padding"}
-    return dict(_replace_undrawable({**spec, "autosize": autosize, **size, "config": look}))
+    return dict(_replace_undrawable({**spec, "autosize": autosize, **size, "config": style}))
 
 
 def _replace_undrawable(value: Any) -> Any:
@@ -83,9 +83,9 @@ def _replace_undrawable(value: Any) -> Any:
     text: they are replaced by their codes.
     """
     if isinstance(value, dict):
-        return {key: _replace_undrawable(inner) for key, inner in value.items()}
+        return {key: _replace_undrawable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replace_undrawable(inner) for inner in value]
+        return [_replace_undrawable(item) for item in value]
     return printable_lines(value) if isinstance(value, str) else value
 
 
@@ -100,10 +100,14 @@ def page_script() -> str:
     return str(vlc.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]
 
 
-def as_json(value: Any) -> Markup:
+def to_safe_json(value: Any) -> Markup:
     """Return JSON that is safe in a page's script element: no text of a store can close it.
 
     Numbers are rounded to six digits, which is enough for a chart.
     """
-    few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
-    return htmlsafe_json_dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    rounded_value = json.loads(
+        json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}")
+    )
+    return htmlsafe_json_dumps(
+        rounded_value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )

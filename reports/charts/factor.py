@@ -11,8 +11,8 @@ from reports.cells import level_text
 from reports.charts import vega
 from reports.charts.controls import control_layers, control_lines
 from reports.charts.vega import Chart, Spec, Values
-from reports.formatting import number
-from reports.study import Study, heading
+from reports.formatting import number_text
+from reports.study import Study, metric_heading
 from reports.tables import Group
 
 FIGURES = "figures"  # section of the factors' charts
@@ -26,13 +26,13 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     In a study over datasets, the charts of the other factors show the average over datasets, for
     the methods with results on all of them.
     """
-    alone = len(study.factors) == 1
-    part = study if alone else tables.average_over_datasets(study)
+    is_only_factor = len(study.factors) == 1
+    averaged_study = study if is_only_factor else tables.average_over_datasets(study)
     for factor in study.factors:
-        if not alone and tables.datasets(study) and factor.key == tables.DATASET:
+        if not is_only_factor and tables.datasets(study) and factor.key == tables.DATASET:
             yield from _dataset_chart(study, factor, metric)
-        elif part:
-            yield from factor_chart(part, factor, metric)
+        elif averaged_study:
+            yield from factor_chart(averaged_study, factor, metric)
 
 
 def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
@@ -49,82 +49,89 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         factor: Factor of the horizontal axis.
         metric: Name of the metric, without its split.
     """
-    scattered = study.sampler != "grid" and len(study.factors) > 1
+    is_scatter = study.sampler != "grid" and len(study.factors) > 1
     groups = tables.level_groups(study, factor)
-    numeric = tables.as_numbers([group.value for group in groups]) is not None
-    many = numeric and len(groups) > tables.MAX_SHOWN_LEVELS
-    ranged = many or (numeric and factor.levels is None)
-    field = "value" if ranged else "level"
-    placed = [
-        ({field: group.value if ranged else level_text(group.value)}, group) for group in groups
+    is_numeric = tables.as_numbers([group.value for group in groups]) is not None
+    has_many_levels = is_numeric and len(groups) > tables.MAX_SHOWN_LEVELS
+    is_continuous = has_many_levels or (is_numeric and factor.levels is None)
+    field = "value" if is_continuous else "level"
+    placed_groups = [
+        ({field: group.value if is_continuous else level_text(group.value)}, group)
+        for group in groups
     ]
-    dots, means = _points(study, metric, placed, scattered=scattered)
+    dots, means = _dots_and_means(study, metric, placed_groups, is_scatter=is_scatter)
     if not dots:
         return
-    if scattered or many:
+    if is_scatter or has_many_levels:
         means = []
-    low, high = _value_range(dots, means, percent=tables.is_percent(metric))
-    lines = [] if tables.datasets(study) else control_lines(study, metric, placed, (low, high))
-    near = [point["y"] for line in lines for point in line.points]
-    low, high = min([low, *near]), max([high, *near])
-    title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
-    if ranged:
+    low, high = _value_range(dots, means, is_percent=tables.is_percent(metric))
+    lines = (
+        [] if tables.datasets(study) else control_lines(study, metric, placed_groups, (low, high))
+    )
+    control_values = [point["y"] for line in lines for point in line.points]
+    low, high = min([low, *control_values]), max([high, *control_values])
+    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
+    if is_continuous:
         x = vega.value_axis(field, title, dots, log=factor.log)
     else:
         x = vega.level_axis(field, title, dots)
     encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
-    dots, some = vega.thin_points(dots, "dots")
-    apart = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
+    dots, note = vega.thin_points(dots, "dots")
+    spread_dots = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
     layers = [*control_layers(lines, encoding)]
-    if numeric and len(means) > 1:
+    if is_numeric and len(means) > 1:
         layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
-    layers += _mark_layers(study, apart, means, encoding, {field: title}, head)
-    dot = "a configuration's mean over seeds" if scattered else "a seed"
-    caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{some}"
+    layers += _mark_layers(study, spread_dots, means, encoding, {field: title}, head)
+    dot = "a configuration's mean over seeds" if is_scatter else "a seed"
+    caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{note}"
     if means:
         decimals = tables.decimals_of(study, metric)
-        texts = [f"{level_text(point[field])} {number(point['y'], decimals)}" for point in means]
+        texts = [
+            f"{level_text(point[field])} {number_text(point['y'], decimals)}" for point in means
+        ]
         caption += f" Means with 95% intervals: {', '.join(texts)}."
-        if any(vega.beyond_frame(means, encoding["y"]).values()):
+        if any(vega.select_clipped(means, encoding["y"]).values()):
             caption += " Arrowheads mark intervals that extend beyond the frame."
     if lines:
-        caption += f" Lines: {', '.join(line.words for line in lines)}."
+        caption += f" Lines: {', '.join(line.label for line in lines)}."
     subtitle = ""
     if len(study.factors) > 1:
-        subtitle = "each dot is a configuration" if scattered else "mean over the other factors"
+        subtitle = "each dot is a configuration" if is_scatter else "mean over the other factors"
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
-def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Chart]:
+def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
     family = tables.method_family(study, metric)
     methods = {tables.row_text(g, family.labels): g for g in family.groups if not g.control}
-    placed = [
+    placed_groups = [
         ({"level": name, "method": method}, line.parts[name])
         for name in tables.datasets(study)
         for method, line in methods.items()
         if name in line.parts
     ]
-    dots, means = _points(study, metric, placed)
+    dots, means = _dots_and_means(study, metric, placed_groups)
     if not dots:
         return
-    title, head = tables.short_names(study)[over.key], heading(study.protocol, metric)
-    y = _metric_axis(study, metric, *_value_range(dots, means, percent=tables.is_percent(metric)))
+    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
+    y = _metric_axis(
+        study, metric, *_value_range(dots, means, is_percent=tables.is_percent(metric))
+    )
     encoding = {"x": vega.level_axis("level", title, dots), "y": y}
     order = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
     encoding["color"] = vega.colors_by_name("method", list(methods))
-    dots, some = vega.thin_points(dots, "dots")
+    dots, note = vega.thin_points(dots, "dots")
     layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
-        f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
+        f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{note}"
         " Diamonds are means with 95% intervals."
     )
-    if any(vega.beyond_frame(means, encoding["y"]).values()):
+    if any(vega.select_clipped(means, encoding["y"]).values()):
         caption += " Arrowheads mark intervals that extend beyond the frame."
     if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
-    place = (FIGURES, over.key)
+    place = (FIGURES, factor.key)
     yield vega.chart(study, place, title, caption, layers, subtitle="each method separately")
 
 
@@ -147,47 +154,51 @@ def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
     return [dot for heap in heaps.values() for dot in heap]
 
 
-def _points(
-    study: Study, metric: str, placed: Sequence[tuple[Spec, Group]], *, scattered: bool = False
+def _dots_and_means(
+    study: Study,
+    metric: str,
+    placed_groups: Sequence[tuple[Spec, Group]],
+    *,
+    is_scatter: bool = False,
 ) -> tuple[list[Spec], list[Spec]]:
     """Return the dots of some groups, and the means over their seeds with intervals.
 
     Args:
         study: Study of the groups.
         metric: Name of the test metric.
-        placed: Position and group of each level.
-        scattered: Whether a dot is a configuration instead of a seed.
+        placed_groups: Position and group of each level.
+        is_scatter: Whether a dot is a configuration instead of a seed.
     """
     column = f"test/{metric}"
     dots, means = list[Spec](), list[Spec]()
-    for at, group in placed:
-        dots += [{**at, **dot} for dot in _dots(study, group, column, scattered=scattered)]
+    for position, group in placed_groups:
+        dots += [{**position, **dot} for dot in _dots(study, group, column, is_scatter=is_scatter)]
         if estimate := group.estimate(column):
-            means.append({**at, **interval_values("y", estimate), "n": estimate.n})
+            means.append({**position, **interval_values("y", estimate), "n": estimate.n})
     return dots, means
 
 
-def _dots(study: Study, group: Group, column: str, *, scattered: bool) -> Iterator[Spec]:
+def _dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
     """Yield y and name of a dot per seed of a group, or if scattered per configuration.
 
     A dot of a configuration is the mean over its seeds. `run` is the ID of the run behind a dot, if
     there is only one and it has an address.
     """
-    keys = {key: key for key in group.column("config_key")} if scattered else {}
+    keys = {key: key for key in group.column("config_key")} if is_scatter else {}
     values, runs = group.results(column, keys), group.results("run_id", keys)
     dots: dict[Any, list[tuple[str, int]]] = {}
     for place in values:
-        dots.setdefault(place[0] if scattered else place[1], []).append(place)
-    for dot, places in dots.items() if scattered else sorted(dots.items()):
-        name = f"mean of {len(places)} seeds" if scattered else f"seed {dot}"
+        dots.setdefault(place[0] if is_scatter else place[1], []).append(place)
+    for dot, places in dots.items() if is_scatter else sorted(dots.items()):
+        name = f"mean of {len(places)} seeds" if is_scatter else f"seed {dot}"
         run_id, *other_ids = {run for place in places for run in runs.get(place, ())} or {""}
-        known = not other_ids and run_address(study.runs_address, run_id)
-        run = {"run": run_id} if known else {}
+        has_address = not other_ids and run_address(study.runs_address, run_id)
+        run = {"run": run_id} if has_address else {}
         y = tables.mean([tables.mean(values[place]) for place in places])
         yield {"y": y, "name": name, **run}
 
 
-def _value_range(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
+def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
     """Return the range of dots and intervals, with a minimum height.
 
     The minimum is half a point for percentages, else a part of the values.
@@ -195,7 +206,7 @@ def _value_range(dots: Values, means: Values, *, percent: bool) -> tuple[float, 
     Args:
         dots: Dots that are drawn.
         means: Means that are drawn.
-        percent: Whether the values are percentages.
+        is_percent: Whether the values are percentages.
     """
     values = [dot["y"] for dot in dots]
     for point in means:
@@ -203,47 +214,48 @@ def _value_range(dots: Values, means: Values, *, percent: bool) -> tuple[float, 
         if point["low"] is not None and point["n"] > 2:
             values += [point["low"], point["high"]]
     low, high = min(values), max(values)
-    least = 0.5 if percent else 0.02 * max(abs(low), abs(high), 1e-6)
-    return (low, high) if high - low > least else (low - least, high + least)
+    min_range = 0.5 if is_percent else 0.02 * max(abs(low), abs(high), 1e-6)
+    return (low, high) if high - low > min_range else (low - min_range, high + min_range)
 
 
 def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
     """Return the vertical axis of a test metric, with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    return vega.number_axis("y", vega.test_title(study, metric), scale)
+    return vega.number_axis("y", vega.metric_axis_title(study, metric), scale)
 
 
 def _mark_layers(
-    study: Study, dots: Values, means: Values, at: Spec, named: Mapping[str, str], head: str
+    study: Study, dots: Values, means: Values, channels: Spec, fields: Mapping[str, str], head: str
 ) -> Iterator[Spec]:
     """Yield the layers of dots and of means. A click on a dot opens its run.
 
     Args:
         study: Study of the dots.
-        dots: Dots with the fields of `at` and `named`; `side` is a horizontal shift in pixels.
-        means: Means with the fields of `at` and `named`.
-        at: Encoding of x, y, and the channels that distinguish points.
-        named: Fields that identify a point, in the format of tips.
+        dots: Dots with the fields of `channels` and `fields`. Their `side` is a horizontal shift in
+            pixels.
+        means: Means with the fields of `channels` and `fields`.
+        channels: Encoding of x, y, and the channels that distinguish points.
+        fields: Fields that identify a point, in the format of vega.tooltip.
         head: Heading of the metric.
     """
-    encoding = {"color": {"value": vega.DOT}, **at}
-    encoding["tooltip"] = vega.tooltip({**named, "name": "dot", "y*": head})
+    encoding = {"color": {"value": vega.DOT}, **channels}
+    encoding["tooltip"] = vega.tooltip({**fields, "name": "dot", "y*": head})
     mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
-    more: Spec = {}
+    transform: Spec = {}
     if any("run" in dot for dot in dots):
         # the common prefix of all addresses is stored once
-        begin, end = json.dumps(study.runs_address), json.dumps(ML_VIEW)
-        address = f"datum.run ? {begin} + datum.run + {end} : ''"
-        more["transform"] = [{"calculate": address, "as": "href"}]
+        prefix, suffix = json.dumps(study.runs_address), json.dumps(ML_VIEW)
+        address = f"datum.run ? {prefix} + datum.run + {suffix} : ''"
+        transform["transform"] = [{"calculate": address, "as": "href"}]
         encoding["href"] = {"field": "href"}
         mark["cursor"] = "pointer"
-    yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
+    yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **transform}
     if means:
-        encoding = {"color": {"value": vega.MEAN}, **at}
+        encoding = {"color": {"value": vega.MEAN}, **channels}
         tooltip = [
-            *vega.interval_tooltip({**named, "y*": f"mean {head}"}),
+            *vega.interval_tooltip({**fields, "y*": f"mean {head}"}),
             *vega.tooltip({"n": "n"}),
         ]
-        look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
-        yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **look)
+        mark_style = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
+        yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **mark_style)

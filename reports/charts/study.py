@@ -11,7 +11,7 @@ from reports.charts.tradeoff import tradeoff_chart
 from reports.charts.vega import Chart, Spec
 from reports.formatting import DASH, p_text
 from reports.report import Report
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 TOGETHER, TRAINING, CONFIGURATIONS = "together", "training", "configurations"  # sections
 MAX_CURVES = 60  # configurations with a curve, best selection scores first
@@ -30,26 +30,29 @@ def study_charts(report: Report) -> list[Chart]:
         report: Report of the study. A study over datasets is represented by its averages.
     """
     study, metric = report.study, report.metric
-    part = analysis.available(analysis.subject, study, metric)
+    analyzed_study = analysis.compute_if_available(analysis.select_analyzed_study, study, metric)
     charts = [*factor_charts(study, metric)]
-    if part and report.importance:
-        charts += _importance_chart(part, report.importance)
+    if analyzed_study and report.importance:
+        charts += _importance_chart(analyzed_study, report.importance)
     charts += _curves_chart(study)
-    if part:
-        charts += tradeoff_chart(part, metric, (CONFIGURATIONS, "tradeoff"))
-        charts += _cost_chart(part, metric)
-        charts += _quality_charts(part, metric)
+    if analyzed_study:
+        charts += tradeoff_chart(analyzed_study, metric, (CONFIGURATIONS, "tradeoff"))
+        charts += _cost_chart(analyzed_study, metric)
+        charts += _quality_charts(analyzed_study, metric)
     return charts
 
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
-    names, head = tables.short_names(study), heading(study.protocol, importance.over.metric)
+    names, head = (
+        tables.short_names(study),
+        metric_heading(study.protocol, importance.design.metric),
+    )
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": DASH if effect.holm is None else p_text(effect.holm),
+            "p": DASH if effect.holm_p is None else p_text(effect.holm_p),
             **interval_values("share", effect.share),
         }
         for effect in (*importance.factors, *importance.pairs)
@@ -66,8 +69,8 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     tooltip = vega.interval_tooltip(
         {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
     )
-    if importance.over.sampled:
-        count = len(importance.over.configurations)
+    if importance.design.is_sampled:
+        count = len(importance.design.configurations)
         unit = f"% of importance for {head}, {count} configurations"
         caption = f"Importance for {head} by Optuna's PED-ANOVA"
         caption = f"{caption} over {count} configurations, without a test"
@@ -90,16 +93,16 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
 
     A curve has a band if its configuration has several runs.
     """
-    points, head = analysis.learning_curves(study), heading(study.protocol, study.objective)
+    points, head = analysis.learning_curves(study), metric_heading(study.protocol, study.objective)
     if not points:
         return
     keys = list(dict.fromkeys(point["key"] for point in points))
-    shown = set(keys[:MAX_CURVES])
-    values = [point for point in points if point["key"] in shown]
+    shown_keys = set(keys[:MAX_CURVES])
+    values = [point for point in points if point["key"] in shown_keys]
     x = vega.number_axis("step", "epochs of all stages", {"nice": False})
     y = vega.number_axis("y", f"selection {head} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
-    at: Spec = {
+    channels: Spec = {
         "x": x,
         "y": y,
         "color": vega.colors_by_name("label", labels),
@@ -111,24 +114,24 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         "step": "epoch",
         "y*": f"selection {head}",
     }
-    lines = {**at, "tooltip": vega.tooltip(fields)}
+    lines = {**channels, "tooltip": vega.tooltip(fields)}
     layers = [
-        *vega.intervals(values, at, kind="area", opacity=0.16),
+        *vega.intervals(values, channels, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
-    best = (
+    note = (
         f" Only the {MAX_CURVES} best configurations by selection are drawn."
         if len(keys) > MAX_CURVES
         else ""
     )
     if len(labels) > vega.MAX_NAMED:
-        best += " Colors from dark to light: from the best configuration by selection to the worst."
+        note += " Colors from dark to light: from the best configuration by selection to the worst."
     caption = (
         f"Selection {head} during training: mean over the seeds of a run. Bands: 95% intervals over"
-        f" the runs of a configuration.{best}"
+        f" the runs of a configuration.{note}"
     )
-    last: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
-    yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
+    options: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
+    yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **options)
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
@@ -136,26 +139,28 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
-    head, kinds = heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
+    head, kinds = metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
-    plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
-    drawn, some = vega.thin_points(plain, "other configurations")
-    at = {
+    other_points, optimal_points = (
+        [value for value in values if value["kind"] == kind] for kind in kinds
+    )
+    drawn_points, note = vega.thin_points(other_points, "other configurations")
+    channels = {
         "x": vega.number_axis(
             "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
         ),
-        "y": vega.number_axis("y", vega.test_title(study, metric)),
+        "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
         "color": vega.colors_by_name("kind", kinds, "by selection score"),
     }
     tooltip = vega.interval_tooltip({"label": "configuration", "seconds*": "seconds", "y*": head})
     layers = vega.points_with_intervals(
-        [*drawn, *best], at, tooltip, name="configurations", size=45
+        [*drawn_points, *optimal_points], channels, tooltip, name="configurations", size=45
     )
     caption = (
         f"Each point is a configuration: mean test {head} with its 95% interval against wall-clock"
         " seconds per seed. Pareto-optimal: no other configuration has as good a selection score in"
-        " as few seconds." + some
+        " as few seconds." + note
     )
     place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers)
@@ -163,10 +168,10 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield charts of the metric against quality measures, with a point per configuration."""
-    head, labels = heading(study.protocol, metric), tables.factor_labels(study)
+    head, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
-        name, short = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")
-        if not short or name == metric:
+        name, axis_title = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")
+        if not axis_title or name == metric:
             continue
         values = []
         for group in tables.configuration_groups(study):
@@ -175,16 +180,16 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
                 values.append({"label": tables.row_text(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < MIN_POINTS:
             continue
-        values, some = vega.thin_points(values, "configurations")
+        values, note = vega.thin_points(values, "configurations")
         encoding = {
-            "x": vega.number_axis("x", short, {"padding": 8}),
-            "y": vega.number_axis("y", vega.test_title(study, metric)),
-            "tooltip": vega.tooltip({"label": "configuration", "x*": short, "y*": head}, 3),
+            "x": vega.number_axis("x", axis_title, {"padding": 8}),
+            "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
+            "tooltip": vega.tooltip({"label": "configuration", "x*": axis_title, "y*": head}, 3),
         }
         caption = (
-            f"Each point is a configuration with synthetic features: test {head} against {short},"
-            " means over seeds. An association need not be causal." + some
+            f"Each point is a configuration with synthetic features: test {head} against"
+            f" {axis_title}, means over seeds. An association need not be causal." + note
         )
-        place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {short}"
+        place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {axis_title}"
         layers = [vega.points(encoding, name="configurations", size=45, color=vega.MEAN)]
         yield vega.chart(study, place, title, caption, layers, values=values)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 
 MIN_LINES, STEPS = 3, 40  # lines of equal H, and points on each
 MIN_LINE = 8  # shorter lines in the corners of the plot are left out
@@ -24,30 +24,30 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
         place: Section and name of the chart.
     """
     halves = study.protocol.halves.get(metric)
-    points = _points(study, metric, halves) if halves else []
+    points = _mean_points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
-    head, (x_head, y_head) = heading(study.protocol, metric), _headings(study, halves)
-    drawn, note = vega.thin_points(points, "configurations and controls")
+    head, (x_head, y_head) = metric_heading(study.protocol, metric), _headings(study, halves)
+    drawn_points, note = vega.thin_points(points, "configurations and controls")
     kinds = [CONTROL, OTHER, BEST]
-    at: Spec = {
-        "x": _axis("x", f"test {x_head} (%)", points),
-        "y": _axis("y", f"test {y_head} (%)", points),
+    axes: Spec = {
+        "x": _padded_axis("x", f"test {x_head} (%)", points),
+        "y": _padded_axis("y", f"test {y_head} (%)", points),
     }
     tips = {"label": "configuration", "x*": x_head, "y*": y_head, "h*": head}
     color = vega.colors_by_name("kind", kinds, None)
     # the same legend for both channels, so that Vega-Lite draws one
     shape = {**color, "scale": {"domain": kinds}}
-    encoding = {**at, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
-    lines = [*_lines_of_equal_mean(at["x"]["scale"]["domain"], at["y"]["scale"]["domain"])]
-    line_encoding = {**at, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": head})}
-    gray: Spec = {"color": "#999", "strokeWidth": 0.7}
-    line_text = {**at, "text": {"field": "h", "format": "~g"}}
+    encoding = {**axes, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
+    lines = [*_lines_of_equal_mean(axes["x"]["scale"]["domain"], axes["y"]["scale"]["domain"])]
+    line_encoding = {**axes, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": head})}
+    line_style: Spec = {"color": "#999", "strokeWidth": 0.7}
+    line_text = {**axes, "text": {"field": "h", "format": "~g"}}
     layers = [
-        vega.layer("line", line_encoding, name="equal", values=lines, **gray),
-        _text(line_text, _first_points(lines), align="left", color="#777"),
-        vega.points(encoding, name="configurations", values=drawn, size=35),
-        *_control_names(at, drawn),
+        vega.layer("line", line_encoding, name="equal", values=lines, **line_style),
+        _text_layer(line_text, _first_points(lines), align="left", color="#777"),
+        vega.points(encoding, name="configurations", values=drawn_points, size=35),
+        *_control_names(axes, drawn_points),
     ]
     caption = (
         f"Test {x_head} against {y_head}, means over seeds. Gray lines: equal {head}, "
@@ -56,7 +56,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     yield vega.chart(study, place, f"{y_head} against {x_head}", caption, layers, height=220)
 
 
-def _text(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
+def _text_layer(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
     """Return a layer of small texts above and next to their points."""
     dx = 4 if align == "left" else -4
     look: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
@@ -68,23 +68,23 @@ def _first_points(lines: Sequence[Spec]) -> list[Spec]:
     return list({line["h"]: line for line in reversed(lines)}.values())
 
 
-def _control_names(at: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
+def _control_names(axes: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
     """Yield layers with the names of controls, on the side where the plot has more room."""
-    low, high = at["x"]["scale"]["domain"]
+    low, high = axes["x"]["scale"]["domain"]
     controls = [point for point in points if point["kind"] == CONTROL]
     for align in ("left", "right"):
         values = [p for p in controls if (2 * p["x"] < low + high) == (align == "left")]
-        encoding = {**at, "text": {"field": "label"}}
-        yield _text(encoding, values, align=align, color=vega.COLORS[0])
+        encoding = {**axes, "text": {"field": "label"}}
+        yield _text_layer(encoding, values, align=align, color=vega.COLORS[0])
 
 
 def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
     """Return the column headings of two metrics."""
-    first, second = (heading(study.protocol, half) for half in halves)
+    first, second = (metric_heading(study.protocol, half) for half in halves)
     return first, second
 
 
-def _points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
+def _mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
     """Return a point per finished configuration and control; controls come last.
 
     `h` is the mean of the metric over seeds, as in tables, not that of the two means.
@@ -106,15 +106,15 @@ def _points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
 def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
     """Return True if another configuration is at least as good in both halves, better in one."""
     return any(
-        other["kind"] != CONTROL
-        and other["x"] >= point["x"]
-        and other["y"] >= point["y"]
-        and (other["x"], other["y"]) != (point["x"], point["y"])
-        for other in points
+        other_point["kind"] != CONTROL
+        and other_point["x"] >= point["x"]
+        and other_point["y"] >= point["y"]
+        and (other_point["x"], other_point["y"]) != (point["x"], point["y"])
+        for other_point in points
     )
 
 
-def _axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
+def _padded_axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
     """Return an axis that extends past the points by a tenth of their range, and one point."""
     values = [point[field] for point in points]
     margin = 1.0 + 0.1 * (max(values) - min(values))

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reports.study import Study, heading
-from reports.tables import is_percent, join_rules, on_test
+from reports.study import Study, metric_heading
+from reports.tables import is_percent, join_rules, uses_test_images
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
@@ -66,9 +66,11 @@ def chart(
         subtitle: Text for the end of the first line above the plot.
         more: Other properties of the specification. `values` is the data that the layers share.
     """
-    scope = [study.scope] if study.pooled else []
+    scope = [study.scope] if study.pooled_datasets else []
     warnings = (
-        ["selected on test"] if on_test(join_rules(study.rows["selection"].to_list())) else []
+        ["selected on test"]
+        if uses_test_images(join_rules(study.rows["selection"].to_list()))
+        else []
     )
     warnings += ["demonstration backbone"] if study.demonstration else []
     lines = [[study.name, *scope, subtitle], warnings]
@@ -90,31 +92,31 @@ def layer(
         values: Data of the layer. Defaults to that of the chart.
         mark: Properties of the mark.
     """
-    named = {"name": name} if name else {}
+    name_field = {"name": name} if name else {}
     data = {} if values is None else {"data": {"values": list(values)}}
-    return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
+    return {**name_field, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def thin_points(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
+def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
     """Return evenly spaced points if there are too many, and a sentence for the caption.
 
     Args:
         points: All points, in the order of the chart.
-        what: The plural noun that the sentence uses for the points.
+        noun: The plural noun that the sentence uses for the points.
 
     Returns:
         The points to draw, and the sentence; all points and "" if there are few.
     """
-    every = max(1, math.ceil(len(points) / MAX_POINTS))
-    shown = [*points[::every]]
-    note = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
-    return shown, note if every > 1 else ""
+    step = max(1, math.ceil(len(points) / MAX_POINTS))
+    drawn_points = [*points[::step]]
+    note = f" {len(drawn_points):,} of {len(points):,} {noun} are drawn, one in {step}."
+    return drawn_points, note if step > 1 else ""
 
 
 def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
     """Return a layer of filled points."""
-    whole = {"filled": True, "size": 55, "opacity": 1, **mark}
-    return layer("point", encoding, name=name, values=values, **whole)
+    mark_style = {"filled": True, "size": 55, "opacity": 1, **mark}
+    return layer("point", encoding, name=name, values=values, **mark_style)
 
 
 def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any) -> list[Spec]:
@@ -129,54 +131,59 @@ def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
         mark: Properties of the mark.
     """
     ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
-    known = [value for value in values if value.get("low") is not None]
-    if not known:
+    bounded_values = [value for value in values if value.get("low") is not None]
+    if not bounded_values:
         return []
     name = "band" if kind == "area" else "intervals"
-    look = {"strokeWidth": 1.5, "clip": True, **mark}
-    return [layer(kind, ends, name=name, values=known, **look), *_arrow_heads(known, encoding)]
+    mark_style = {"strokeWidth": 1.5, "clip": True, **mark}
+    return [
+        layer(kind, ends, name=name, values=bounded_values, **mark_style),
+        *_arrow_heads(bounded_values, encoding),
+    ]
 
 
-def beyond_frame(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]]:
+def select_clipped(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]]:
     """Return the values whose interval ends below or above the axis, by "low" and "high"."""
     frame = y["scale"].get("domain")
     if frame is None:
         return {"low": [], "high": []}
-    known = [value for value in values if value.get("low") is not None]
+    bounded_values = [value for value in values if value.get("low") is not None]
     return {
-        "low": [value for value in known if value["low"] < frame[0]],
-        "high": [value for value in known if value["high"] > frame[1]],
+        "low": [value for value in bounded_values if value["low"] < frame[0]],
+        "high": [value for value in bounded_values if value["high"] > frame[1]],
     }
 
 
 def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
     """Return a layer of triangles at the frame for each side at which intervals are clipped."""
     layers = []
-    for end, cut in beyond_frame(values, encoding["y"]).items():
-        if cut:
-            place = encoding["y"]["scale"]["domain"][0 if end == "low" else 1]
-            at = {**encoding, "y": {**encoding["y"], "field": "frame"}}
+    for end, clipped_values in select_clipped(values, encoding["y"]).items():
+        if clipped_values:
+            edge = encoding["y"]["scale"]["domain"][0 if end == "low" else 1]
+            edge_encoding = {**encoding, "y": {**encoding["y"], "field": "frame"}}
             shape = "triangle-down" if end == "low" else "triangle-up"
-            heads = [{**value, "frame": place} for value in cut]
-            layers.append(points(at, name=f"{end} cut", values=heads, shape=shape, size=30))
+            heads = [{**value, "frame": edge} for value in clipped_values]
+            layers.append(
+                points(edge_encoding, name=f"{end} cut", values=heads, shape=shape, size=30)
+            )
     return layers
 
 
 def points_with_intervals(
-    values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: Any
+    values: Values, encoding: Spec, tooltip: list[Spec], *, name: str, **mark: Any
 ) -> list[Spec]:
     """Return a layer of intervals, and above it a layer of points with tooltips.
 
     Args:
         values: Data of both layers, with `low` and `high`.
-        at: Encoding of the means.
-        tips: Tooltips of the points.
+        encoding: Encoding of the means.
+        tooltip: Tooltips of the points.
         name: Name of the layer of points.
         mark: Properties of the points.
     """
     return [
-        *intervals(values, at),
-        points({**at, "tooltip": tips}, name=name, values=values, **mark),
+        *intervals(values, encoding),
+        points({**encoding, "tooltip": tooltip}, name=name, values=values, **mark),
     ]
 
 
@@ -215,18 +222,18 @@ def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Sp
         values: The data.
         more: Other properties of the encoding.
     """
-    listed = list(dict.fromkeys(str(value[field]) for value in values))
+    names = list(dict.fromkeys(str(value[field]) for value in values))
     angle = 0
-    if max(map(len, listed), default=0) * len(listed) > _ABREAST:
-        angle = -30 if len(listed) <= _SLANTED else -90
+    if max(map(len, names), default=0) * len(names) > _ABREAST:
+        angle = -30 if len(names) <= _SLANTED else -90
     # a domain instead of a sort: Vega compiles a sort to code that loses a label "constructor"
-    labels = {"scale": {"domain": listed}, "axis": {"labelAngle": angle}}
+    labels = {"scale": {"domain": names}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
 
-def test_title(study: Study, metric: str) -> str:
+def metric_axis_title(study: Study, metric: str) -> str:
     """Return the axis title of a test metric."""
-    head = heading(study.protocol, metric)
+    head = metric_heading(study.protocol, metric)
     return f"test {head} (%)" if is_percent(metric) else f"test {head}"
 
 

@@ -11,10 +11,10 @@ from reports.render.files import (
     overview_files,
     print_report,
     report_files,
-    text_of,
+    report_text,
     write_files,
     write_report,
 )
-from reports.render.markup import latex, markdown
+from reports.render.markup import tables_as_latex, tables_as_markdown
 from reports.render.page import answer_html, table_html
 from reports.render.spreadsheet import csv_text, table_frame

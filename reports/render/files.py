@@ -13,10 +13,15 @@ from harness.store import HEADLINE, Publication, interval_metrics
 from reports.cells import LEVELS, Table
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.errors import ReportError
-from reports.estimates import estimates
-from reports.render.markup import answer_markdown, escaped, latex, markdown
-from reports.render.page import entry, overview, overview_lines, page
-from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
+from reports.estimates import make_estimates_frame
+from reports.render.markup import (
+    answer_markdown,
+    escape_markdown,
+    tables_as_latex,
+    tables_as_markdown,
+)
+from reports.render.page import make_entry, overview_lines, overview_page, report_page
+from reports.render.spreadsheet import csv_stream, csv_text, escape_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
 from reports.tables import headline, run_differences
@@ -25,7 +30,7 @@ MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
 
 
-def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
+def report_text(form: str, report: Report, width: int = FILE_WIDTH) -> str:
     """Return the report as text: "terminal" or "markdown", or only its tables as "latex" or "csv".
 
     Args:
@@ -36,30 +41,30 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
     tables = report.all_tables
     match form:
         case "markdown":
-            head = f"### {escaped(report.study.name)}: the answer"
-            return f"{head}\n\n{answer_markdown(report.answer)}{markdown(tables)}"
+            head = f"### {escape_markdown(report.study.name)}: the answer"
+            return f"{head}\n\n{answer_markdown(report.answer)}{tables_as_markdown(tables)}"
         case "latex":
-            return latex(tables)
+            return tables_as_latex(tables)
         case "csv":
             return csv_stream(tables)
         case _:
-            return plain_text(view(report, width), width)
+            return plain_text(report_view(report, width), width)
 
 
-def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
+def report_view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
     """Return the answer and its tables for a console of the given width."""
     answer = answer_view(report.study.name, report.answer)
     return Group(answer, terminal_view(report.all_tables, width, legend=legend))
 
 
 def print_report(
-    report: Report, last: str, *, legend: bool = False, width: int | None = None
+    report: Report, last_line: str, *, legend: bool = False, width: int | None = None
 ) -> None:
     """Print the answer and the tables, followed by a line.
 
     Args:
         report: Report of a study.
-        last: The last line.
+        last_line: The last line.
         legend: Whether to include notes that explain the columns.
         width: Width in characters. Defaults to that of the terminal or COLUMNS; FILE_WIDTH if the
             output is a file.
@@ -67,9 +72,9 @@ def print_report(
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
-    shorter = replace(report, tables=tuple(map(_limit_rows, report.tables)))
-    console.print(view(shorter, console.width, legend=legend))
-    console.print(last, soft_wrap=True, markup=False)
+    limited_report = replace(report, tables=tuple(map(_limit_rows, report.tables)))
+    console.print(report_view(limited_report, console.width, legend=legend))
+    console.print(last_line, soft_wrap=True, markup=False)
 
 
 def _limit_rows(table: Table) -> Table:
@@ -78,7 +83,7 @@ def _limit_rows(table: Table) -> Table:
     if len(rows) <= MAX_PRINTED_ROWS:
         return table
     note = f"the first {MAX_PRINTED_ROWS} of {len(rows):,} rows; the page has more"
-    return replace(table, shown=MAX_PRINTED_ROWS, notes=(note, *table.notes))
+    return replace(table, max_rows=MAX_PRINTED_ROWS, notes=(note, *table.notes))
 
 
 def is_page_of(path: Path, stamp: str) -> bool:
@@ -111,16 +116,16 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
             stem = f"{name}-{file_name(chart.name)}"
             files |= {f"{stem}.{kind}": data for kind, data in chart_bytes(chart).items()}
     texts = {
-        f"{name}.txt": text_of("terminal", report),
-        f"{name}.md": text_of("markdown", report),
-        f"{name}.tex": text_of("latex", report),
+        f"{name}.txt": report_text("terminal", report),
+        f"{name}.md": report_text("markdown", report),
+        f"{name}.tex": report_text("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
-        f"{name}-estimates.csv": no_formulas(estimates(tables)).write_csv(),
-        f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
+        f"{name}-estimates.csv": escape_formulas(make_estimates_frame(tables)).write_csv(),
+        f"{name}-rows.csv": escape_formulas(study.rows).write_csv(),
     }
     files = {file: text.encode() for file, text in texts.items()} | files
     # written last: its stamp shows that the folder has all other files
-    return files | {f"{name}.html": page(report, charts).encode()}
+    return files | {f"{name}.html": report_page(report, charts).encode()}
 
 
 def overview_files(
@@ -146,11 +151,11 @@ def overview_files(
         stem = file_name(report.study.name)
         while f"{stem}.html" in files or stem == "index":
             stem += "-"
-        files[f"{stem}.html"] = page(report, study_charts(report)).encode()
-        entries.append(entry(report, f"{stem}.html"))
+        files[f"{stem}.html"] = report_page(report, study_charts(report)).encode()
+        entries.append(make_entry(report, f"{stem}.html"))
     reasons = [str(error) for error in left_out]
     lines = list(overview_lines(entries, reasons))
-    return {"index.html": overview(entries, reasons).encode(), **files}, lines, left_out
+    return {"index.html": overview_page(entries, reasons).encode(), **files}, lines, left_out
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
@@ -199,13 +204,13 @@ def make_publication(report: Report) -> Publication:
     differences = (
         {f"vs_{name}": estimate for name, estimate in best.differences.items()} if best else {}
     )
-    named = {"best": best.estimate, **differences} if best else {}
+    estimates = {"best": best.estimate, **differences} if best else {}
     metrics: dict[str, float] = {}
-    for name, estimate in named.items():
+    for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
     # MLflow's list of experiments shows this text without rendering
-    paragraphs = [*map(escaped, report.answer.lines), study.description]
+    paragraphs = [*map(escape_markdown, report.answer.lines), study.description]
     return Publication(
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
@@ -221,6 +226,6 @@ def make_publication(report: Report) -> Publication:
 
 def _run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
-    main = replace(report, tables=report.main[:1], factor_tables=())
-    text, description = text_of("markdown", main), report.study.description
+    main_report = replace(report, tables=report.main[:1], factor_tables=())
+    text, description = report_text("markdown", main_report), report.study.description
     return f"{description}\n\n{text}" if description else text

@@ -38,11 +38,13 @@ def section_texts(
         columns: Columns to show; () for all of the page's.
     """
     columns = columns or table.page_columns
-    blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.labels]}
+    empty_labels: dict[str, Cell] = {
+        column.key: Text("") for column in table.columns[: table.n_labels]
+    }
     for section, rows in table.sections():
         texts = []
         for row in rows:
-            cells = [row.cells.get(column.key, blank.get(column.key)) for column in columns]
+            cells = [row.cells.get(column.key, empty_labels.get(column.key)) for column in columns]
             if row.flags and isinstance(cells[0], Text):
                 cells[0] = Text(f"{cells[0].text} {MARK}")
             texts.append((row, list(map(write, cells))))
@@ -54,12 +56,14 @@ def answer_markdown(answer: Answer) -> str:
     lines = []
     for finding in answer.leading:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
-        lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
-    lines += [f"- {escaped(line)}" for line in (*answer.cautions, answer.rule) if line]
+        lines.append(
+            f"- **{escape_markdown(finding.subject)}:** {verdict}{escape_markdown(finding.text)}"
+        )
+    lines += [f"- {escape_markdown(line)}" for line in (*answer.cautions, answer.rule) if line]
     return "\n".join([*lines, "", ""])
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def tables_as_markdown(tables: Sequence[Table]) -> str:
     """Return GitHub-flavored Markdown: per table a heading, a pipe table and a list of notes."""
     return "\n".join(_markdown_table(table) for table in tables if table.place != "csv")
 
@@ -68,17 +72,19 @@ def _markdown_table(table: Table) -> str:
     """Return a table with its heading and notes as Markdown."""
     rules = {"left": ":---", "right": "---:"}
     lines = [
-        [escaped(column.heading) for column in table.page_columns],
+        [escape_markdown(column.heading) for column in table.page_columns],
         [rules[column.align] for column in table.page_columns],
     ]
-    for _, rows in section_texts(table, lambda cell: escaped(cell_text(cell))):
-        lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
-    piped = [f"| {' | '.join(line)} |" for line in lines]
-    notes = [f"- {escaped(note)}" for note in table.notes]
-    return "\n".join([f"### {escaped(table.title)}", "", *piped, "", *notes, ""])
+    for _, rows in section_texts(table, lambda cell: escape_markdown(cell_text(cell))):
+        lines += [
+            [f"**{t}**" if row.is_baseline and t else t for t in texts] for row, texts in rows
+        ]
+    table_lines = [f"| {' | '.join(line)} |" for line in lines]
+    notes = [f"- {escape_markdown(note)}" for note in table.notes]
+    return "\n".join([f"### {escape_markdown(table.title)}", "", *table_lines, "", *notes, ""])
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape Markdown's special characters in a cell or list item.
 
     An underscore within a word is not special.
@@ -90,13 +96,13 @@ def escaped(text: str) -> str:
     return _NUMBERED.sub(r"\1\\\2", _BLOCK.sub(r"\1\\\2", text))
 
 
-def latex(tables: Sequence[Table]) -> str:
+def tables_as_latex(tables: Sequence[Table]) -> str:
     r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
     head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
     return "\n".join([head, *(_latex_table(table) for table in tables if table.place != "csv")])
 
 
-def latex_escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Escape all characters that are special in LaTeX."""
     text = printable(" ".join(text.splitlines()))
     return re.sub("-(?=-)|[^-]", lambda match: _COMMANDS.get(match[0], match[0]), text)
@@ -109,9 +115,10 @@ def _protect_start(text: str) -> str:
 
 def _latex_table(table: Table) -> str:
     """Return a table with its caption and notes as a LaTeX float."""
-    columns, stacked = table.page_columns, table.crowded
+    columns, is_stacked = table.page_columns, table.is_crowded
     headings = [
-        _latex_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)
+        _latex_heading(column, is_stacked and i >= table.n_labels)
+        for i, column in enumerate(columns)
     ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # font size and column gap with which a table of this many columns fits a page's width
@@ -121,7 +128,7 @@ def _latex_table(table: Table) -> str:
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex_escaped(table.title)}}}",
+        rf"\caption{{{escape_latex(table.title)}}}",
         rf"\label{{tab:{label}}}",
         size,
         rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
@@ -129,13 +136,13 @@ def _latex_table(table: Table) -> str:
         r"\toprule",
         _latex_row(headings),
     ]
-    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, stacked)):
+    for _, rows in section_texts(table, lambda cell: _latex_cell(cell, is_stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             lines.append(
-                _latex_row([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells])
+                _latex_row([rf"\textbf{{{first}}}" if row.is_baseline else first, *other_cells])
             )
-    notes = r"\\ ".join(_protect_start(latex_escaped(note)) for note in table.notes)
+    notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -150,22 +157,22 @@ def _latex_row(cells: Sequence[str]) -> str:
     return _protect_start(" & ".join(cells)) + r" \\"
 
 
-def _latex_heading(column: Column, stacked: bool) -> str:
+def _latex_heading(column: Column, is_stacked: bool) -> str:
     """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
-    lines = [_protect_start(latex_escaped(line)) for line in break_heading(column.heading)]
-    if not stacked or len(lines) == 1:
-        return latex_escaped(column.heading)
+    lines = [_protect_start(escape_latex(line)) for line in break_heading(column.heading)]
+    if not is_stacked or len(lines) == 1:
+        return escape_latex(column.heading)
     text = r"\\".join(lines)
     return rf"\shortstack[r]{{{text}}}"
 
 
-def _latex_cell(cell: Cell | None, stacked: bool) -> str:
+def _latex_cell(cell: Cell | None, is_stacked: bool) -> str:
     """Return a cell as LaTeX; an interval is in a smaller font after the mean, or below it."""
     if not isinstance(cell, Value):
-        return latex_escaped(cell_text(cell))
-    mean, *parts = map(latex_escaped, cell_text(cell, STACKED).split("\n"))
-    if stacked:
+        return escape_latex(cell_text(cell))
+    mean, *parts = map(escape_latex, cell_text(cell, STACKED).split("\n"))
+    if is_stacked:
         lines = r"\\[-2pt] ".join([mean, *(rf"\tiny {part}" for part in parts)])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
-    behind = r"\,".join(parts)
-    return rf"{mean}{{\scriptsize\,{behind}}}"
+    interval = r"\,".join(parts)
+    return rf"{mean}{{\scriptsize\,{interval}}}"

@@ -18,7 +18,7 @@ from harness.store import COMPLETE, CONTROLS, PRUNED, run_address
 from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
-from reports.charts import Chart, as_json, for_page, page_script
+from reports.charts import Chart, page_script, style_for_page, to_safe_json
 from reports.formatting import PLAIN, STACKED, break_heading, cell_text
 from reports.render.markup import section_texts
 from reports.report import Report
@@ -35,27 +35,27 @@ FILTERS = {
 }
 
 
-def page(report: Report, charts: Sequence[Chart] = ()) -> str:
+def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
     """Return the page of a report.
 
     Args:
         report: The report. Its tables with the place "csv" are left out.
         charts: Charts in their order.
     """
-    specs = {chart.name: for_page(chart.spec) for chart in charts}
+    specs = {chart.name: style_for_page(chart.spec) for chart in charts}
     return page_html(
         "page",
         report=report,
         study=report.study,
         answer=report.answer,
         charts=charts,
-        lost=_rows_without_mean(report),
+        rows_without_mean=_rows_without_mean(report),
         runs=_run_links(report.study),
         count=len(configuration_groups(report.study)),
         most=MAX_RUNS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
-        specs=as_json(specs),
+        specs=to_safe_json(specs),
     )
 
 
@@ -66,18 +66,18 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     selection scores are listed.
     """
     labels = factor_labels(study)
-    listed = configuration_groups(study)[:MAX_RUNS]
+    groups = configuration_groups(study)[:MAX_RUNS]
     controls = {
-        s.key: configuration_text(s.assignment, s.control)
-        for s in study.configurations
-        if s.control in CONTROLS
+        configuration.key: configuration_text(configuration.assignment, configuration.control)
+        for configuration in study.configurations
+        if configuration.control in CONTROLS
     }
-    named = controls | {group.value.key: row_text(group, labels) for group in listed}
+    names = controls | {group.value.key: row_text(group, labels) for group in groups}
     runs = study.rows.select("config_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
-        (named[key] or controls.get(key) or study.name, address)
+        (names[key] or controls.get(key) or study.name, address)
         for key, run_id in runs.rows()
-        if key in named and (address := run_address(study.runs_address, run_id))
+        if key in names and (address := run_address(study.runs_address, run_id))
     ]
 
 
@@ -87,11 +87,11 @@ def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
     Pruned rows are counted together, because each has a different reason.
     """
     rows = report.study.rows
-    stopped = pl.when(pl.col("state") == PRUNED).then(None).otherwise(pl.col("reason"))
-    lost = rows.filter(rows["state"] != COMPLETE).with_columns(reason=stopped)
-    counts = lost.group_by("state", "reason", maintain_order=True).len()
-    counted = counts.sort("len", "state", descending=[True, False], maintain_order=True)
-    return [(state, count, reason or "") for state, reason, count in counted.rows()]
+    reason_or_none = pl.when(pl.col("state") == PRUNED).then(None).otherwise(pl.col("reason"))
+    unfinished = rows.filter(rows["state"] != COMPLETE).with_columns(reason=reason_or_none)
+    counts = unfinished.group_by("state", "reason", maintain_order=True).len()
+    sorted_counts = counts.sort("len", "state", descending=[True, False], maintain_order=True)
+    return [(state, count, reason or "") for state, reason, count in sorted_counts.rows()]
 
 
 def _to_yaml(config: dict[str, Any]) -> str:
@@ -109,12 +109,12 @@ def _to_yaml(config: dict[str, Any]) -> str:
 def _drop_empty(value: Any) -> Any:
     """Return a configuration without empty entries."""
     if isinstance(value, dict):
-        kept = {key: _drop_empty(inner) for key, inner in value.items()}
-        return {key: inner for key, inner in kept.items() if inner not in (None, {}, "")}
+        items = {key: _drop_empty(item) for key, item in value.items()}
+        return {key: item for key, item in items.items() if item not in (None, {}, "")}
     return value
 
 
-def entry(report: Report, page: str) -> dict[str, Any]:
+def make_entry(report: Report, page: str) -> dict[str, Any]:
     """Return the entry of a study on the page of several.
 
     Args:
@@ -126,11 +126,11 @@ def entry(report: Report, page: str) -> dict[str, Any]:
         name: list(dict.fromkeys(value for key in keys for value in _level_texts(study, key)))
         for name, keys in FILTERS.items()
     }
-    about = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
-    return {"study": study, "answer": report.answer, **about}
+    fields = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
+    return {"study": study, "answer": report.answer, **fields}
 
 
-def overview(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
+def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
     """Return the page of several studies.
 
     Args:
@@ -149,10 +149,10 @@ def overview_lines(
 ) -> Iterator[str]:
     """Yield the content of the page of several studies as plain text, a paragraph per study."""
     for study_entry in entries:
-        about = "; ".join(
+        details = "; ".join(
             ", ".join(values) for values in study_entry["filter_values"].values() if values
         )
-        yield f"{study_entry['study'].name} ({study_entry['ran']}; {about})"
+        yield f"{study_entry['study'].name} ({study_entry['ran']}; {details})"
         yield from (f"  {finding.sentence}" for finding in study_entry["answer"].leading)
     yield from (f"no report: {line}" for line in left_out)
 
@@ -170,8 +170,8 @@ def _level_texts(study: Study, key: str) -> Iterator[str]:
 
 def _run_days(study: Study) -> str:
     """Return the days of the first and last run, without invalid times."""
-    started = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
-    days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in started]
+    start_times = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
+    days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in start_times]
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
@@ -194,7 +194,7 @@ def answer_html(answer: Answer) -> Markup:
 
 def table_html(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes, which are separate on the page."""
-    dialect = STACKED if table.crowded else PLAIN
+    dialect = STACKED if table.is_crowded else PLAIN
     sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
 
@@ -225,7 +225,7 @@ def _escape_controls(value: Any) -> Any:
 
 def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
-    words = printable_lines(heading).split(" ")
+    parts = printable_lines(heading).split(" ")
     return Markup(" ").join(
-        Markup("<wbr>").join(map(escape, break_heading(word))) for word in words
+        Markup("<wbr>").join(map(escape, break_heading(word))) for word in parts
     )

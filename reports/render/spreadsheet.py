@@ -6,10 +6,10 @@ import polars as pl
 
 from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Table, Text, Value
 from reports.formatting import DASH
-from reports.tables import on_test
+from reports.tables import uses_test_images
 
 _FIELDS = ("mean", "low", "high", "n")
-_COUNTS = {"n": "done", "failed": "failed", "pruned": "pruned", "missing": "missing"}
+_COUNTS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missing": "missing"}
 # Characters at the start of a cell that a spreadsheet interprets as a formula.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -26,10 +26,12 @@ def table_frame(table: Table) -> pl.DataFrame:
         cells = [_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
         names = max(cells, key=len, default={}) or [column.key]
         columns |= {name: [fields.get(name) for fields in cells] for name in names}
-    rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
+    rules = [
+        "selected on test" if uses_test_images(row.selection) else row.selection for row in rows
+    ]
     columns |= {
         "section": [row.section for row in rows],
-        "baseline": [str(row.baseline).lower() for row in rows],
+        "baseline": [str(row.is_baseline).lower() for row in rows],
         "control": [row.control or None for row in rows],
         "selection_rule": [rule or None for rule in rules],
         "flags": [row.flag_counts or None for row in rows],
@@ -46,10 +48,10 @@ def csv_text(table: Table) -> str:
 
     Text that a spreadsheet would interpret as a formula gets a leading apostrophe.
     """
-    return no_formulas(table_frame(table)).write_csv()
+    return escape_formulas(table_frame(table)).write_csv()
 
 
-def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
     texts = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
     return frame.with_columns(texts).rename(_escape_formula)
@@ -76,13 +78,13 @@ def csv_stream(tables: Sequence[Table]) -> str:
     3") is in a separate column, such as datasets_text for datasets.
     """
     frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
-    typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])
-    return no_formulas(typed).write_csv()
+    typed_frame = pl.DataFrame([part for column in frame for part in _infer_types(column)])
+    return escape_formulas(typed_frame).write_csv()
 
 
 def _name_labels(table: Table) -> pl.DataFrame:
     """Return a table's frame with its labels under their headings, and empty for controls."""
-    frame, labels = table_frame(table), table.columns[: table.labels]
+    frame, labels = table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
     frame = frame.with_columns(
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
@@ -98,16 +100,16 @@ def _name_labels(table: Table) -> pl.DataFrame:
 
 def _infer_types(texts: pl.Series) -> Iterator[pl.Series]:
     """Yield numbers, as integers if all are whole, and a separate column of the text among them."""
-    numbers, whole = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
+    numbers, integers = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
     has_text = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
-    measured = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
-    if numbers.null_count() == len(texts) and (has_text or not measured):
+    is_estimate = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
+    if numbers.null_count() == len(texts) and (has_text or not is_estimate):
         yield texts
     elif has_text:
         yield numbers.fill_null(float("nan"))
         yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
     else:
-        yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
+        yield integers if integers.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
 def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:

@@ -55,9 +55,9 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
         if finding.verdict:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
         grid.add_row(literal_text(finding.subject), text.append_text(literal_text(finding.text)))
-    for place, caution in enumerate(answer.cautions):
+    for index, caution in enumerate(answer.cautions):
         # a heading, since cautions do not belong to the finding above them
-        subject = "" if place else "cautions"
+        subject = "" if index else "cautions"
         grid.add_row(literal_text(subject, "yellow"), literal_text(caution, "yellow"))
     if answer.rule:
         grid.add_row("", literal_text(answer.rule, "dim"))
@@ -88,8 +88,8 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
                 f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
             )
         parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
-    more = sum(table.place == "files" for table in tables)
-    hints = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
+    n_more = sum(table.place == "files" for table in tables)
+    hints = [f"{n_more} more table{'s' if n_more > 1 else ''} in the files"] if n_more else []
     hints += (
         [] if legend else ["the columns are explained by ship-report NAME --notes and on the page"]
     )
@@ -125,31 +125,33 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     """
     columns = table.page_columns
     console = Console(file=io.StringIO(), width=1000, force_jupyter=False)  # narrows no grid
-    for most in range(max(column.drop for column in columns) + 1):
-        kept = [column for column in columns if not 0 < column.drop <= most]
-        dropped = [column.heading for column in columns if column not in kept]
+    for max_drop in range(max(column.drop for column in columns) + 1):
+        kept_columns = [column for column in columns if not 0 < column.drop <= max_drop]
+        headings = [column.heading for column in columns if column not in kept_columns]
         for dialect, label_width in _LAYOUTS:
-            grid = _grid(table, dialect, label_width, kept)
+            grid = _table_grid(table, dialect, label_width, kept_columns)
             if console.measure(grid).maximum <= width:
-                return grid, dropped
-    return _paragraphs(table), []
+                return grid, headings
+    return _row_paragraphs(table), []
 
 
-def _paragraphs(table: Table) -> Group:
+def _row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
-    n, headings = table.labels, [column.heading for column in table.page_columns]
+    n, headings = table.n_labels, [column.heading for column in table.page_columns]
     for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
             measurements = "; ".join(f"{heading} {text}" for heading, text in measures if text)
-            named = literal_text(f"{labels}: ", "bold")
-            paragraphs.append(named.append_text(literal_text(measurements, "not bold")))
+            paragraph = literal_text(f"{labels}: ", "bold")
+            paragraphs.append(paragraph.append_text(literal_text(measurements, "not bold")))
     return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
-def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
+def _table_grid(
+    table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]
+) -> Grid:
     """Return the grid of some of a table's columns in a layout.
 
     If intervals are below their means, headings are broken into lines: those of labels between
@@ -159,18 +161,18 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
         title=literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for place, column in enumerate(columns):
-        label, heading = place < table.labels, column.heading
+    for index, column in enumerate(columns):
+        is_label, heading = index < table.n_labels, column.heading
         if dialect is STACKED:
-            heading = "\n".join(heading.split(" ") if label else break_heading(heading))
-        width = _label_width(table, column, label_width) if label else None
+            heading = "\n".join(heading.split(" ") if is_label else break_heading(heading))
+        width = _label_width(table, column, label_width) if is_label else None
         grid.add_column(
-            literal_text(heading), justify=column.align, no_wrap=not label, max_width=width,
+            literal_text(heading), justify=column.align, no_wrap=not is_label, max_width=width,
             overflow="fold",
         )  # fmt: skip
     for _, rows in section_texts(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
-            grid.add_row(*map(literal_text, texts), style="bold" if row.baseline else "")
+            grid.add_row(*map(literal_text, texts), style="bold" if row.is_baseline else "")
         grid.add_section()
     return grid
 
@@ -178,13 +180,13 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
 def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
     """Return a cell's text; counts of absent rows are below the number of finished rows."""
     if isinstance(cell, Counts):
-        return "\n".join([cell.of_all, *cell.absent()])
+        return "\n".join([cell.of_all, *cell.absence_texts()])
     return cell_text(cell, dialect)
 
 
-def _label_width(table: Table, column: Column, least: int) -> int:
+def _label_width(table: Table, column: Column, min_width: int) -> int:
     """Return the width at which the labels of a column wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
     longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
-    return min(_WIDEST_LABEL, max(least, longest))
+    return min(_WIDEST_LABEL, max(min_width, longest))

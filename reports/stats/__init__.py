@@ -21,7 +21,7 @@ from harness.intervals import (
     t_tail,
     without_rounding,
 )
-from reports.stats.classes import DRAWS, interval_over_classes, most_by_guessing, resampled
+from reports.stats.classes import DRAWS, interval_over_classes, max_by_guessing, resample_accuracy
 from reports.stats.paired import (
     Compared,
     Verdict,

@@ -17,7 +17,9 @@ DRAWS = 1_000
 MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not informative
 
 
-def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) -> Array | None:
+def resample_accuracy(
+    eval_set: str, ids: Sequence[int], correct: Array, images: Array
+) -> Array | None:
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
     The draws depend only on the evaluation set and its classes. Configurations that were tested on
@@ -28,7 +30,7 @@ def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) ->
     Args:
         eval_set: Name of the evaluation set.
         ids: IDs of its k classes, in ascending order.
-        right: Number of correct answers per class, (k,).
+        correct: Number of correct answers per class, (k,).
         images: Number of images per class, (k,).
 
     Returns:
@@ -37,8 +39,8 @@ def resampled(eval_set: str, ids: Sequence[int], right: Array, images: Array) ->
     if len(ids) < MIN_CLASSES:
         return None
     weights = _class_weights(eval_set, tuple(ids))
-    mean, drawn = right.sum() / images.sum(), (weights @ right) / (weights @ images)
-    return np.asarray(100 * (mean + _widening_factor(len(right)) * (drawn - mean)))
+    mean, samples = correct.sum() / images.sum(), (weights @ correct) / (weights @ images)
+    return np.asarray(100 * (mean + _widening_factor(len(correct)) * (samples - mean)))
 
 
 def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
@@ -53,7 +55,7 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
-def most_by_guessing(images: int, classes: int) -> int:
+def max_by_guessing(images: int, classes: int) -> int:
     """Return the largest number of correct answers that is no better than guessing.
 
     It is one below the smallest number that uniform guessing reaches in at most 5% of cases, by the

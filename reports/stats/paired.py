@@ -61,8 +61,9 @@ class Compared:
             family.
         within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
             two one-sided tests. The verdict requires 2.5%.
-        more_seeds: Fewest and most further pairs that settle the verdict with 80% power (see
-            further_pairs). None if it is settled, or if the standard deviation is unknown.
+        more_seeds: Fewest and most further pairs that settle the verdict with 80% power: at the
+            lower and the upper end of the standard deviation's interval (see further_pairs). None
+            if it is settled, or if the standard deviation is unknown.
         classes: Interval of the difference over other test classes, if known.
         n_classes: Number of classes behind that interval; of two halves, the smaller number.
         is_unchanged: Whether every compared result equals the baseline's.
@@ -184,45 +185,47 @@ def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compa
             verdicts.
     """
     # exact zeros are not counted as tests: there is nothing to detect
-    corrected = holm(
+    holm_ps = holm(
         [
             comparison.p if comparison.std or comparison.difference.mean else None
             for comparison in family
         ]
     )
-    tests = max(1, sum(p is not None for p in corrected))
-    tested = [
+    tests = max(1, sum(p is not None for p in holm_ps))
+    tested_family = [
         replace(
             comparison,
             holm_p=p,
             mde=minimum_detectable(comparison.std, comparison.difference.n, tests),
         )
-        for comparison, p in zip(family, corrected, strict=True)
+        for comparison, p in zip(family, holm_ps, strict=True)
     ]
     if effect is None:
-        return tested
-    beyond = holm([_beyond_p(comparison, effect) for comparison in tested])
-    count = sum(p is not None for p in beyond)
+        return tested_family
+    beyond_ps = holm([_beyond_p(comparison, effect) for comparison in tested_family])
+    count = sum(p is not None for p in beyond_ps)
     return [
         _add_verdict(comparison, p, effect, count)
-        for comparison, p in zip(tested, beyond, strict=True)
+        for comparison, p in zip(tested_family, beyond_ps, strict=True)
     ]
 
 
 def _add_verdict(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
     """Return a comparison with its verdict, and if inconclusive with further pairs."""
-    tested = replace(comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect))
+    comparison_with_p = replace(
+        comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect)
+    )
     low, high = comparison.difference.low, comparison.difference.high
-    if tested.is_constant:
-        return tested
+    if comparison_with_p.is_constant:
+        return comparison_with_p
     if p is not None and p < CHANCE:
         is_higher = comparison.difference.mean > 0
-        return replace(tested, verdict=Verdict.HIGHER if is_higher else Verdict.LOWER)
+        return replace(comparison_with_p, verdict=Verdict.HIGHER if is_higher else Verdict.LOWER)
     if low is not None and high is not None and -effect < low and high < effect:
-        return replace(tested, verdict=Verdict.EQUIVALENT)
+        return replace(comparison_with_p, verdict=Verdict.EQUIVALENT)
     n, mean = comparison.difference.n, abs(comparison.difference.mean)
-    more = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
-    return replace(tested, verdict=Verdict.INCONCLUSIVE, more_seeds=more)
+    more_seeds = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
+    return replace(comparison_with_p, verdict=Verdict.INCONCLUSIVE, more_seeds=more_seeds)
 
 
 def _beyond_p(comparison: Compared, effect: float) -> float | None:

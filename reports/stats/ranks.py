@@ -24,14 +24,14 @@ class Association:
         rho: Spearman's rho with its interval; None for categorical factors.
         p: p of no association; None if the factor or the metric does not vary.
         n: Number of configurations.
-        least: Smallest p that any order of these configurations has. With few configurations or
+        min_p: Smallest p that any order of these configurations has. With few configurations or
             many ties it is not below 0.05.
     """
 
     rho: Estimate | None
     p: float | None
     n: int
-    least: float | None = None
+    min_p: float | None = None
 
 
 def rank_correlation(
@@ -57,8 +57,8 @@ def rank_correlation(
     def strength(orders: Array) -> Array:
         return np.asarray(np.abs((orders * x).sum(axis=-1) - middle))
 
-    p, least = _permutation_p(y, strength, rng)
-    return Association(rho, p, n, least)
+    p, min_p = _permutation_p(y, strength, rng)
+    return Association(rho, p, n, min_p)
 
 
 def _rank_interval(
@@ -77,13 +77,13 @@ def _rank_interval(
     sides = [_tied_places(values) for values in (x, y)]
     if len(x) < MIN_RANKED or any(map(_is_flat, sides)):
         return None
-    drawn = []
+    samples = []
     for size in _batches(DRAWS, len(x)):
         places = rng.integers(0, len(x), (size, len(x)))
-        drawn.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
+        samples.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
     tail = (1 - CONFIDENCE) / 2
     # samples with a constant side have no correlation and are ignored
-    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
+    low, high = np.nanquantile(np.concatenate(samples), [tail, 1 - tail])
     return Estimate(correlation(x, y), float(low), float(high), len(x))
 
 
@@ -116,8 +116,8 @@ def rank_groups(
         sums = (orders - ranks.mean()) @ member
         return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
 
-    p, least = _permutation_p(ranks, between, rng)
-    return Association(None, p, n, least)
+    p, min_p = _permutation_p(ranks, between, rng)
+    return Association(None, p, n, min_p)
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
@@ -130,11 +130,11 @@ def _tied_places(values: Sequence[float] | Array) -> Whole:
     numbers = np.asarray(values, dtype=np.float64)
     order = np.argsort(numbers, kind="stable")
     ascending = numbers[order]
-    apart = np.diff(ascending) > ROUNDING * np.maximum(
+    is_new = np.diff(ascending) > ROUNDING * np.maximum(
         np.abs(ascending[1:]), np.abs(ascending[:-1])
     )
     places = np.zeros(len(numbers), np.int64)
-    places[order[1:]] = np.cumsum(apart)
+    places[order[1:]] = np.cumsum(is_new)
     return places
 
 
@@ -163,14 +163,14 @@ def _permutation_p(
         The share of orders whose statistic is at least as large as the observed one, up to
         rounding; and the share for the order with the largest statistic.
     """
-    seen, statistics = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
+    observed, statistics = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
     if len(statistics) == RESAMPLES:  # random permutations, without the observed order
-        statistics = np.append(statistics, seen)
-    p, least = (
+        statistics = np.append(statistics, observed)
+    p, min_p = (
         float((statistics >= (1 - ROUNDING) * threshold).mean())
-        for threshold in (seen, statistics.max())
+        for threshold in (observed, statistics.max())
     )
-    return p, least
+    return p, min_p
 
 
 def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
@@ -187,8 +187,8 @@ def _batches(count: int, n: int) -> Iterator[int]:
 
     The batch size does not affect any result.
     """
-    most = max(1, MAX_VALUES_IN_MEMORY // n)
-    yield from (min(most, count - first) for first in range(0, count, most))
+    max_size = max(1, MAX_VALUES_IN_MEMORY // n)
+    yield from (min(max_size, count - first) for first in range(0, count, max_size))
 
 
 def _rho(x: Array, y: Array) -> Array:

@@ -5,6 +5,6 @@ This package validates the store's content, which is untrusted input, selects on
 """
 
 from reports.study.load import Study, load_records, load_study_names, study_from_runs
-from reports.study.names import configuration_text, heading
+from reports.study.names import configuration_text, metric_heading
 from reports.study.on_demand import History
-from reports.study.rows import frame
+from reports.study.rows import make_study_frame

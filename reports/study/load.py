@@ -36,7 +36,7 @@ from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
 from reports.study.names import configuration_text, study_protocol
 from reports.study.on_demand import CorrectFiles, Histories
-from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
+from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_records
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,13 @@ class Study:
         sampler: Name of the sampler; "grid" for a full grid.
         constants: TrialConfig params, as MLflow text, that all configurations share.
         demonstration: Whether the runs used the demonstration backbone.
-        left_out: Number of finished rows of configurations or seeds that the study no longer asks
+        n_left_out: Number of finished rows of configurations or seeds that the study no longer asks
             for.
-        untried: Number of configurations that the sampler has yet to propose.
+        n_untried: Number of configurations that the sampler has yet to propose.
         warnings: Problems in the study's records, one line each.
         scope: Part of the study: "" for all of it, else the name of a dataset, or a phrase for the
             average over datasets.
-        pooled: Datasets that each row averages over; () if each row is of one dataset.
+        pooled_datasets: Datasets that each row averages over; () if each row is of one dataset.
         correct_predictions: Correct answers that the runs store.
         histories: Metric histories that the runs have logged.
         smallest_effect: Smallest effect of interest, in points.
@@ -80,11 +80,11 @@ class Study:
     sampler: str
     constants: dict[str, str]
     demonstration: bool
-    left_out: int
-    untried: int
+    n_left_out: int
+    n_untried: int
     warnings: tuple[str, ...]
     scope: str = ""
-    pooled: tuple[str, ...] = ()
+    pooled_datasets: tuple[str, ...] = ()
     correct_predictions: CorrectFiles = field(default_factory=CorrectFiles)
     histories: Histories = field(default_factory=Histories)
     smallest_effect: float = 1.0
@@ -116,15 +116,15 @@ class Study:
 
 
 def load_records(
-    study_name: str, tracking_uri: str | None = None, known: Sequence[Run] = ()
+    study_name: str, tracking_uri: str | None = None, recent_runs: Sequence[Run] = ()
 ) -> Study:
     """Read a study from MLflow by the name of its experiment.
 
     Args:
         study_name: Name of the study's experiment.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        known: Runs of the experiment, oldest first, if they have just been read. Only the study's
-            own run is then read again.
+        recent_runs: Runs of the experiment, oldest first, if they have just been read. Only the
+            study's own run is then read again.
 
     Raises:
         ReportError: If the store cannot be read, or if the study is unknown (one line).
@@ -132,14 +132,14 @@ def load_records(
     """
     with _as_report_errors():
         uri = require_store(tracking_uri or default_tracking_uri())
-        runs = refresh_study_run(known, uri) or read_runs(study_name, uri)
+        runs = refresh_study_run(recent_runs, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
     runs, n_lost = add_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_lost:
-        lost = f"{count(n_lost, 'finished run')} without {SEED_TABLE}"
-        warnings += (f"{lost}: only the metrics that MLflow shows are known of their seeds",)
+        message = f"{count(n_lost, 'finished run')} without {SEED_TABLE}"
+        warnings += (f"{message}: only the metrics that MLflow shows are known of their seeds",)
     return replace(
         study,
         warnings=warnings,
@@ -183,23 +183,25 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     configurations = tuple({(c.key, c.control): c for c in record.configurations}.values())
     keys = {configuration.key for configuration in configurations}
     rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
-    known = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
-    kept, left_out = wanted_rows(
-        configurations, record.seeds or tuple(known), rows_of_runs, warnings
+    run_seeds = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
+    table_rows, n_left_out = planned_rows(
+        configurations, record.seeds or tuple(run_seeds), rows_of_runs, warnings
     )
-    warnings += _unfinished_lines(trials, kept)
-    if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
+    warnings += _unfinished_lines(trials, table_rows)
+    if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in table_rows):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     source_of = {
         trial.logged.run_id: trial.logged.tags.get(Tag.REUSED_STUDY, "") for trial in trials
     }
-    reused = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
+    reused = Counter(source_of[row["run_id"]] for row in table_rows if row["state"] == COMPLETE)
     # a configuration that a sampler proposed twice counts as two tries
-    tried = sum(not configuration.control for configuration in record.configurations)
-    current = [trial.logged for trial in trials if trial.config_key in keys]
-    protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
+    n_tried = sum(not configuration.control for configuration in record.configurations)
+    planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
+    protocol = study_protocol(
+        planned_runs, (key.removeprefix("test/") for row in table_rows for key in row)
+    )
     metrics = tuple(protocol.headings)
-    rows = frame(kept, record.factors, configurations, metrics)
+    rows = make_study_frame(table_rows, record.factors, configurations, metrics)
     return Study(
         name=name,
         rows=rows,
@@ -208,11 +210,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         protocol=protocol,
         objective=record.objective or protocol.default,
         sampler=record.sampler,
-        constants=_shared_params(current),
-        demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
-        left_out=left_out,
+        constants=_shared_params(planned_runs),
+        demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in planned_runs),
+        n_left_out=n_left_out,
         # a finished study has none left, even if its space holds fewer than `n_trials`
-        untried=0 if record.finished else max(0, record.trials - tried),
+        n_untried=0 if record.finished else max(0, record.trials - n_tried),
         warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
@@ -248,10 +250,10 @@ def _unfinished_lines(
             failed.setdefault(row["run_id"], []).append(row)
     for trial in (trial for trial in trials if trial.unfinished):
         run_id = trial.logged.run_id
-        named = f"run {run_id} ({configuration_text(trial.assignment, trial.control)})"
+        run_text = f"run {run_id} ({configuration_text(trial.assignment, trial.control)})"
         for row in sorted(failed.get(run_id, ()), key=lambda row: row["seed"]):
-            why = f"COMPLETE, but {row['reason']}; counted as failed"
-            yield f"{named}, seed {row['seed']}: {why}"
+            reason = f"COMPLETE, but {row['reason']}; counted as failed"
+            yield f"{run_text}, seed {row['seed']}: {reason}"
 
 
 def _lacking_lines(
@@ -264,13 +266,16 @@ def _lacking_lines(
         configurations: The study's configurations, including the controls.
         metrics: Metrics of the protocol.
     """
-    done = rows.filter(state=COMPLETE)
+    finished_rows = rows.filter(state=COMPLETE)
     # a control may share the key of a configuration, which then gives the name
-    by_kind = sorted(configurations, key=lambda s: not s.control)
-    named = {s.key: configuration_text(s.assignment, s.control) for s in by_kind}
+    by_kind = sorted(configurations, key=lambda configuration: not configuration.control)
+    names = {
+        configuration.key: configuration_text(configuration.assignment, configuration.control)
+        for configuration in by_kind
+    }
     for name in metrics:
         column = pl.col(f"test/{name}")
-        some = (column.null_count() > 0) & (column.count() > 0)
-        odd = done.filter(some.over("config_key") & column.is_null())
-        for key, seed in odd.select("config_key", "seed").rows():
-            yield f"{named[key]}, seed {seed}: no test/{name}, which its other seeds have"
+        is_partial = (column.null_count() > 0) & (column.count() > 0)
+        gaps = finished_rows.filter(is_partial.over("config_key") & column.is_null())
+        for key, seed in gaps.select("config_key", "seed").rows():
+            yield f"{names[key]}, seed {seed}: no test/{name}, which its other seeds have"

@@ -56,7 +56,7 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetri
     )
 
 
-def heading(protocol: ProtocolMetrics, metric: str) -> str:
+def metric_heading(protocol: ProtocolMetrics, metric: str) -> str:
     """Return the column heading of a metric; selection metrics may belong to another protocol."""
-    known = (protocol, *PROTOCOLS.values())
-    return next((p.headings[metric] for p in known if metric in p.headings), metric)
+    protocols = (protocol, *PROTOCOLS.values())
+    return next((p.headings[metric] for p in protocols if metric in p.headings), metric)

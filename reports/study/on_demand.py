@@ -43,19 +43,19 @@ class Histories:
     """
 
     uri: str = ""
-    _known: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
+    _cache: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
 
-    def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
+    def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         """Return the histories by run ID, for the runs whose history can be read.
 
         Args:
             metric: Key of the metric in MLflow.
             run_ids: IDs of the runs.
         """
-        place = (metric, tuple(run_ids))
-        if place not in self._known:
-            self._known[place] = self._read(metric, run_ids)
-        return self._known[place]
+        key = (metric, tuple(run_ids))
+        if key not in self._cache:
+            self._cache[key] = self._read(metric, run_ids)
+        return self._cache[key]
 
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         """Read the histories, drop invalid values, and sort each history by step."""
@@ -72,7 +72,7 @@ class Histories:
 
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
-    failed, left = 0, MAX_VALUES
+    n_failed, n_left = 0, MAX_VALUES
     with quiet_client():
         from mlflow.tracking import MlflowClient
 
@@ -83,13 +83,13 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
         for run_id in run_ids[:: math.ceil(len(run_ids) / MAX_HISTORIES)]:
             try:
                 history: Iterable[Any] = client.get_metric_history(run_id, metric)
-                points = [(run_id, point.step, point.value) for point in history][:left]
+                points = [(run_id, point.step, point.value) for point in history][:n_left]
             except Exception:  # a store may raise anything; the figures work without the run
-                failed += 1
-                if failed >= MAX_FAILED:
+                n_failed += 1
+                if n_failed >= MAX_FAILED:
                     return
                 continue
-            left -= len(points)
+            n_left -= len(points)
             yield from points
 
 
@@ -101,9 +101,9 @@ class CorrectFiles:
     """
 
     files: RunFiles = field(default_factory=RunFiles)
-    _known: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _cache: dict[str, pl.DataFrame] = field(default_factory=dict)
 
-    def of(self, run_id: str) -> pl.DataFrame:
+    def load(self, run_id: str) -> pl.DataFrame:
         """Return the counts of a run, one row per class and evaluation set.
 
         There are no rows without a readable file.
@@ -112,9 +112,9 @@ class CorrectFiles:
         per seed and kind of answer. That column has the number of correct answers and is named as
         in the file. It is null if an evaluation set has no answers of that kind.
         """
-        if run_id not in self._known:
-            self._known[run_id] = self._read(run_id)
-        return self._known[run_id]
+        if run_id not in self._cache:
+            self._cache[run_id] = self._read(run_id)
+        return self._cache[run_id]
 
     def _read(self, run_id: str) -> pl.DataFrame:
         content = self.files.read(run_id, CORRECT_FILE)
@@ -122,7 +122,7 @@ class CorrectFiles:
 
 
 def _count_answers(content: bytes) -> pl.DataFrame:
-    """Return the counts of a file (see CorrectFiles.of); no rows if the content is invalid."""
+    """Return the counts of a file (see CorrectFiles.load); no rows if the content is invalid."""
     # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
     from pyarrow.parquet import ParquetFile
 
@@ -135,9 +135,13 @@ def _count_answers(content: bytes) -> pl.DataFrame:
     # a damaged file may raise anything, and a panic of polars is not an Exception
     except (Exception, pl.exceptions.PanicException):
         return _NOTHING
-    wanted = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
-    sound = wanted.items() <= {**answers.schema}.items()
-    if not sound or any(answers[n].null_count() for n in _IMAGE) or (answers[CLASS_ID] < 0).any():
+    schema = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
+    is_valid = schema.items() <= {**answers.schema}.items()
+    if (
+        not is_valid
+        or any(answers[n].null_count() for n in _IMAGE)
+        or (answers[CLASS_ID] < 0).any()
+    ):
         return _NOTHING
     sums = [
         pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in seed_columns

@@ -68,7 +68,7 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     failure with a reason, and the next run of the study trains the seed again.
     """
     run, seeds = record.logged, record.seeds
-    shared: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "config_key": record.config_key,
         "control": record.control,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
@@ -81,14 +81,14 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
         "state": record.state.value,
         "reason": record.reason or None,
     }
-    if shared["state"] != COMPLETE:
-        return [{**shared, "seed": seed} for seed in seeds]
+    if fields["state"] != COMPLETE:
+        return [{**fields, "seed": seed} for seed in seeds]
     rows = []
     for seed, numbers in _finite_metrics(record).items():
-        row = {**numbers, **shared, "seed": seed}
+        row = {**numbers, **fields, "seed": seed}
         if seed in record.unfinished:
             missing = ", ".join(missing_metrics(run.tags, run.metrics, seed))
-            row = {**shared, "seed": seed, "state": FAIL, "reason": f"no finite {missing} logged"}
+            row = {**fields, "seed": seed, "state": FAIL, "reason": f"no finite {missing} logged"}
         rows.append(row)
     return rows
 
@@ -103,8 +103,8 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     run = record.logged
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
     name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
-    point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
-    diverse = record.control not in _NOT_DIVERSE and not point
+    is_point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
+    can_be_diverse = record.control not in _NOT_DIVERSE and not is_point
     for key, value in run.metrics.items():
         parts = split_seed(key)
         if parts is None or parts[0] not in numbers or _finite_or_none(value) is None:
@@ -112,7 +112,7 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
         seed, name = parts
         if FLAG in name:
             name = name.removeprefix("test/")
-            if not name.startswith(FLAG) or (name == _DIVERSITY and not diverse):
+            if not name.startswith(FLAG) or (name == _DIVERSITY and not can_be_diverse):
                 continue
         numbers[seed][name] = value
     return numbers
@@ -125,7 +125,7 @@ def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
     return value / max(parts, 1)
 
 
-def wanted_rows(
+def planned_rows(
     configurations: Sequence[ConfigurationRecord],
     seeds: Sequence[int],
     rows: Iterable[dict[str, Any]],
@@ -142,27 +142,34 @@ def wanted_rows(
         rows: Rows of the runs, oldest first, in any state.
         warnings: Gains a line if a (configuration, seed) finished more than once.
     """
-    kept: dict[tuple[str, int], dict[str, Any]] = {
-        (s.key, seed): {"config_key": s.key, "seed": seed, "control": s.control, "state": MISSING}
-        for s in reversed(configurations)
+    rows_by_place: dict[tuple[str, int], dict[str, Any]] = {
+        (configuration.key, seed): {
+            "config_key": configuration.key,
+            "seed": seed,
+            "control": configuration.control,
+            "state": MISSING,
+        }
+        for configuration in reversed(configurations)
         for seed in seeds
     }
-    stale, twice = set(), set()
+    stale_keys, repeated_keys = set(), set()
     for row in rows:
-        place, state = (row["config_key"], row["seed"]), row["state"]
-        previous = kept[place]["state"] if place in kept else ""
+        key, state = (row["config_key"], row["seed"]), row["state"]
+        previous = rows_by_place[key]["state"] if key in rows_by_place else ""
         if not previous and state == COMPLETE:
-            stale.add(place)
+            stale_keys.add(key)
         elif previous == state == COMPLETE:
-            twice.add(place)
+            repeated_keys.add(key)
         elif previous == MISSING or (previous and replaces(state, previous)):
-            kept[place] = row
-    if twice:
-        warnings.append(f"{len(twice)} (configuration, seed) finished more than once: first kept")
-    return list(kept.values()), len(stale)
+            rows_by_place[key] = row
+    if repeated_keys:
+        warnings.append(
+            f"{len(repeated_keys)} (configuration, seed) finished more than once: first kept"
+        )
+    return list(rows_by_place.values()), len(stale_keys)
 
 
-def frame(
+def make_study_frame(
     rows: Sequence[Mapping[str, Any]],
     factors: Sequence[FactorRecord],
     configurations: Sequence[ConfigurationRecord],
@@ -176,17 +183,27 @@ def frame(
         configurations: The configurations, whose order the rows get.
         metrics: Metrics of the protocol. Each has a test and a selection column, even if empty.
     """
-    known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
-    extra = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
-    columns = {**_COLUMNS, **dict.fromkeys([*known, *extra], pl.Float64), **_COSTS}
-    place = {s.key: place for place, s in reversed(list(enumerate(configurations)))}
-    rows = sorted(rows, key=lambda row: (place[row["config_key"]], row["seed"]))
+    metric_columns = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
+    other_columns = sorted(
+        {name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *metric_columns}
+    )
+    columns = {**_COLUMNS, **dict.fromkeys([*metric_columns, *other_columns], pl.Float64), **_COSTS}
+    positions = {
+        configuration.key: position
+        for position, configuration in reversed(list(enumerate(configurations)))
+    }
+    rows = sorted(rows, key=lambda row: (positions[row["config_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
     # A control and a configuration may share a key; the configuration's levels describe the row.
-    assigned = {s.key: s.assignment for s in sorted(configurations, key=lambda s: not s.control)}
+    assignments = {
+        configuration.key: configuration.assignment
+        for configuration in sorted(
+            configurations, key=lambda configuration: not configuration.control
+        )
+    }
     keys = frame["config_key"].to_list()
     factor_columns = [
-        _factor_column(factor.key, [assigned[key].get(factor.key) for key in keys])
+        _factor_column(factor.key, [assignments[key].get(factor.key) for key in keys])
         for factor in factors
         if factor.key not in columns
     ]

@@ -6,10 +6,10 @@ needs. It knows no output format.
 
 from reports.tables.best_config import (
     best_configurations,
+    find_ties,
     headline,
     rank_configurations,
     selection_rules,
-    tied_with_first,
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
@@ -45,10 +45,10 @@ from reports.tables.metric import (
     interval_of,
     is_percent,
     other_metrics,
-    with_metric,
+    resolve_metric,
 )
-from reports.tables.notes import on_test, plain_table
-from reports.tables.over_classes import right_answers
+from reports.tables.notes import plain_table, uses_test_images
+from reports.tables.over_classes import count_correct_answers
 from reports.tables.pooling import (
     DATASET,
     average_over_datasets,

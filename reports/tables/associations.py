@@ -19,7 +19,7 @@ from reports.cells import (
     optional_cell,
 )
 from reports.stats import Array, Association, Estimate
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
@@ -32,7 +32,7 @@ class _Ranked(NamedTuple):
     """A factor's key and its association, with p corrected over the factors."""
 
     name: str
-    ranked: Association
+    association: Association
 
 
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
@@ -47,38 +47,47 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
         factors: Factors of the rows.
         metric: Name of the test metric; the value of a configuration is its mean over seeds.
     """
-    plain = [_associate(study, factor, metric) for factor in factors]
-    adjusted = stats.holm([association.p for association in plain])
-    least = stats.holm([association.least for association in plain])
+    associations = [_associate(study, factor, metric) for factor in factors]
+    p_values = stats.holm([association.p for association in associations])
+    min_p_values = stats.holm([association.min_p for association in associations])
     is_random = study.sampler in UNBIASED
     lines = [
-        _Ranked(factor.key, replace(association, p=p if is_random else None, least=low))
-        for factor, association, p, low in zip(factors, plain, adjusted, least, strict=True)
+        _Ranked(factor.key, replace(association, p=p if is_random else None, min_p=low))
+        for factor, association, p, low in zip(
+            factors, associations, p_values, min_p_values, strict=True
+        )
     ]
-    head, order = heading(study.protocol, metric), "least Holm p of any order"
+    head, order = metric_heading(study.protocol, metric), "least Holm p of any order"
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
-        Column("n", "configurations", lambda line: Quantity(line.ranked.n, 0)),
+        Column("n", "configurations", lambda line: Quantity(line.association.n, 0)),
         Column(
-            "rho", f"Spearman ρ with {head}", lambda line: optional_cell(Ranged, line.ranked.rho)
+            "rho",
+            f"Spearman ρ with {head}",
+            lambda line: optional_cell(Ranged, line.association.rho),
         ),
     ]
     if is_random:
-        columns.append(Column("p", "Holm p", lambda line: optional_cell(PValue, line.ranked.p)))
+        columns.append(
+            Column("p", "Holm p", lambda line: optional_cell(PValue, line.association.p))
+        )
         columns.append(
             Column(
-                "least", order, lambda line: optional_cell(PValue, line.ranked.least), csv_only=True
+                "least",
+                order,
+                lambda line: optional_cell(PValue, line.association.min_p),
+                csv_only=True,
             )
         )
-    tested = (
+    test_text = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
         if is_random
         else f"no p, because {study.sampler} moves all factors towards good configurations"
     )
     note = (
         f"one value per finished configuration: its mean {head} over seeds; [bootstrap 95%"
-        f" interval]; {tested}; a dash: the factor or {head} is the same in all configurations, or"
-        f" fewer than {stats.MIN_RANKED} have finished"
+        f" interval]; {test_text}; a dash: the factor or {head} is the same in all configurations,"
+        f" or fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
         study, "ranks", "rank association", columns, lines, [note],
@@ -162,15 +171,15 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     """
     if class_factors(study):
         return []
-    every = [
+    all_trends = [
         _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
     ]
-    trends = [trend for trend in every if trend.seeds]
+    trends = [trend for trend in all_trends if trend.seeds]
     if not trends:
         return []
-    adjusted = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
-    trends = [trend._replace(p=p) for trend, p in zip(trends, adjusted, strict=True)]
-    head = heading(study.protocol, metric)
+    p_values = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
+    trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
+    head = metric_heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda line: Text(line.name), "left"),
         Column(
@@ -206,12 +215,12 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
-    done = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
-    for part in done.partition_by("seed", maintain_order=True):
+    finished_rows = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
+    for part in finished_rows.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
         if len(part) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
-            standard = (x - x.mean()) / x.std(ddof=1)
-            slope = float(standard @ (y - y.mean()) / (standard @ standard))
+            standardized_x = (x - x.mean()) / x.std(ddof=1)
+            slope = float(standardized_x @ (y - y.mean()) / (standardized_x @ standardized_x))
             responses.append(_Response(stats.correlation(x, y), slope, len(part)))
     return responses
 

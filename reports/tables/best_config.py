@@ -27,11 +27,11 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
 
     Configurations with a finished row that has no score are left out.
     """
-    scored = [(group.mean(study.score), group) for group in configuration_groups(study)]
+    scores_and_groups = [(group.mean(study.score), group) for group in configuration_groups(study)]
     return [
         (score, group)
-        for score, group in scored
-        if score is not None and len(group.finished_values(study.score)) == len(group.done)
+        for score, group in scores_and_groups
+        if score is not None and len(group.finished_values(study.score)) == len(group.finished_rows)
     ]
 
 
@@ -46,11 +46,11 @@ def best_configurations(study: Study) -> list[Group]:
     Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
     """
     ranked = rank_configurations(study)
-    tied = tied_with_first([score for score, _ in ranked])
-    return [group for (_, group), is_tied in zip(ranked, tied, strict=True) if is_tied]
+    ties = find_ties([score for score, _ in ranked])
+    return [group for (_, group), is_tied in zip(ranked, ties, strict=True) if is_tied]
 
 
-def tied_with_first(scores: Sequence[float]) -> list[bool]:
+def find_ties(scores: Sequence[float]) -> list[bool]:
     """Return, for scores in descending order, which equal the best one up to rounding."""
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
@@ -88,28 +88,36 @@ def headline(study: Study, metric: str) -> Headline | None:
         rules differ. Also None if a finished seed of the preferred configuration lacks the metric,
         because tables then have no mean either.
     """
-    whole = average_over_datasets(study)
-    if whole is None or class_factors(whole) or "+" in selection_rules(whole):
+    averaged_study = average_over_datasets(study)
+    if (
+        averaged_study is None
+        or class_factors(averaged_study)
+        or "+" in selection_rules(averaged_study)
+    ):
         return None
-    configurations = configuration_groups(whole)
-    best = best_configurations(whole) or (list(configurations) if len(configurations) == 1 else [])
+    configurations = configuration_groups(averaged_study)
+    best = best_configurations(averaged_study) or (
+        list(configurations) if len(configurations) == 1 else []
+    )
     column = f"test/{metric}"
     values = _mean_results([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
-    baseline = baseline_configuration(whole, configurations) if whole.factors else None
-    compared: dict[str, Compared | None] = {}
+    baseline = (
+        baseline_configuration(averaged_study, configurations) if averaged_study.factors else None
+    )
+    comparisons: dict[str, Compared | None] = {}
     if baseline is not None:
-        compared["baseline"] = compare_paired(values, baseline.seeds(column))
+        comparisons["baseline"] = compare_paired(values, baseline.seeds(column))
     for control in COMPETING:
-        controls = controls_by_configuration(whole, control)
+        controls = controls_by_configuration(averaged_study, control)
         if all(group.value.key in controls for group in best):
-            compared[control] = compare_with_control(whole, metric, controls, best)
+            comparisons[control] = compare_with_control(averaged_study, metric, controls, best)
     differences = {
-        name: comparison.difference for name, comparison in compared.items() if comparison
+        name: comparison.difference for name, comparison in comparisons.items() if comparison
     }
-    named = join_names([row_text(group, factor_labels(whole)) for group in best], "; ")
-    configuration = f"{len(best)} tied configurations: {named}" if len(best) > 1 else named
+    names = join_names([row_text(group, factor_labels(averaged_study)) for group in best], "; ")
+    configuration = f"{len(best)} tied configurations: {names}" if len(best) > 1 else names
     return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 
 

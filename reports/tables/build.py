@@ -22,15 +22,15 @@ from reports.cells import (
     Text,
     Value,
     optional_cell,
-    versus,
+    versus_key,
 )
 from reports.stats import Compared
-from reports.study import Study, heading
+from reports.study import Study, metric_heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, control_groups, join_rules
-from reports.tables.metric import decimals_of, measured_columns, with_metric
+from reports.tables.metric import decimals_of, measured_columns, resolve_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
     DATASET,
@@ -67,13 +67,13 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     Raises:
         ReportError: If the study has no such metric.
     """
-    study, metric = with_metric(study, metric)
+    study, metric = resolve_metric(study, metric)
     comparisons = (_tables_over_datasets if datasets(study) else _configuration_tables)(
         study, metric
     )
     tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
-    of_quality = metric.startswith(QUALITY)
-    return tables if of_quality else [*tables, *response_tables(study, metric)]
+    is_quality = metric.startswith(QUALITY)
+    return tables if is_quality else [*tables, *response_tables(study, metric)]
 
 
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
@@ -81,23 +81,25 @@ def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     compared_families = list(families(study, metric))
     yield from map(comparison_table, compared_families)
     names = {family.name for family in compared_families}
-    ranged = [factor for factor in study.factors if factor.key not in names]
-    if ranged:
-        yield rank_table(study, ranged, metric)
+    ranged_factors = [factor for factor in study.factors if factor.key not in names]
+    if ranged_factors:
+        yield rank_table(study, ranged_factors, metric)
 
 
 def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
-    read = [key for key in levels_of_control(study, FINETUNER_ALONE) if key != DATASET]
+    control_factors = [key for key in levels_of_control(study, FINETUNER_ALONE) if key != DATASET]
     is_controlled = any(control.control == FINETUNER_ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
-        varies = table.kind in ("methods", "configurations") or table.name.endswith(tuple(read))
-        lacks = versus(FINETUNER_ALONE) not in {column.key for column in table.columns}
-        if read and is_controlled and varies and lacks:
-            home = controls_dataset(study)
+        varies = table.kind in ("methods", "configurations") or table.name.endswith(
+            tuple(control_factors)
+        )
+        lacks_column = versus_key(FINETUNER_ALONE) not in {column.key for column in table.columns}
+        if control_factors and is_controlled and varies and lacks_column:
+            dataset = controls_dataset(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
-            why = f"no column {column}: the controls ran only on {home}; see its table"
-            table = dataclasses.replace(table, notes=(*table.notes, why))
+            note = f"no column {column}: the controls ran only on {dataset}; see its table"
+            table = dataclasses.replace(table, notes=(*table.notes, note))
         yield table
 
 
@@ -108,10 +110,10 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     if not other_factors:
         yield from _configuration_tables(study, metric)
         return
-    whole = average_over_datasets(study)
-    if whole is not None and len(other_factors) > 1:
-        for factor in whole.factors:
-            table = comparison_table(level_family(whole, factor, metric))
+    averaged_study = average_over_datasets(study)
+    if averaged_study is not None and len(other_factors) > 1:
+        for factor in averaged_study.factors:
+            table = comparison_table(level_family(averaged_study, factor, metric))
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
     names = datasets(study)
     for name in names:
@@ -139,9 +141,9 @@ def comparison_table(family: Family) -> Table:
     if family.kind == "methods":
         title = f"{family.head} by dataset"
         columns = [COUNTS, *epochs, *_columns_by_dataset(family), *_difference_columns(family)]
-    notes, about = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
+    notes, fields = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
-    return group_table(family, groups, name, title, columns, notes, compares=True, **about)
+    return group_table(family, groups, name, title, columns, notes, compares=True, **fields)
 
 
 def _epoch_columns(family: Family) -> list[Column]:
@@ -150,8 +152,10 @@ def _epoch_columns(family: Family) -> list[Column]:
     There is none if no row has an epoch. Main effects and averages follow a table that has the
     column.
     """
-    follows = family.kind == "effects" or (family.study.pooled and family.kind != "methods")
-    if follows or not any(map(_epoch_cell, family.groups)):
+    has_earlier_table = family.kind == "effects" or (
+        family.study.pooled_datasets and family.kind != "methods"
+    )
+    if has_earlier_table or not any(map(_epoch_cell, family.groups)):
         return []
     # in a narrow terminal, the columns of datasets are more important than the epochs
     drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
@@ -176,27 +180,34 @@ _SECONDS = Column(
 
 def _difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
-    if not family.comparable or family.baseline is None:
+    if not family.is_comparable or family.baseline is None:
         return
-    head, compared = family.head, family.compared
+    head, comparisons = family.head, family.comparisons
 
-    def of(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
-        return lambda group: cell(compared[group]) if group in compared else None
+    def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
+        return lambda group: cell(comparisons[group]) if group in comparisons else None
 
     def difference(group: Group) -> Cell | None:
-        return Text("baseline") if group is family.baseline else of(_difference_cell)(group)
+        return (
+            Text("baseline") if group is family.baseline else compared_cell(_difference_cell)(group)
+        )
 
     yield Column("difference", f"Δ{head}", difference)
-    if any(comparison.classes for comparison in compared.values()):
-        classes = of(
+    if any(comparison.classes for comparison in comparisons.values()):
+        classes = compared_cell(
             lambda comparison: optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
         )
         yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
     yield Column(
-        "pairs", "pairs", of(lambda comparison: Quantity(comparison.difference.n, 0)), drop=2
+        "pairs",
+        "pairs",
+        compared_cell(lambda comparison: Quantity(comparison.difference.n, 0)),
+        drop=2,
     )
-    yield Column("p", "Holm p", of(lambda comparison: optional_cell(PValue, comparison.holm_p)))
-    mde = of(
+    yield Column(
+        "p", "Holm p", compared_cell(lambda comparison: optional_cell(PValue, comparison.holm_p))
+    )
+    mde = compared_cell(
         lambda comparison: optional_cell(Quantity, comparison.mde, decimals=comparison.decimals)
     )
     drop = _DATASETS_DROP if family.kind == "methods" else 5
@@ -216,13 +227,15 @@ def _control_columns(family: Family) -> Iterator[Column]:
                 return None
             n = comparison.difference.n
             suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
-            at, decimals = shared_levels(study, controls, group), comparison.decimals
+            levels, decimals = shared_levels(study, controls, group), comparison.decimals
             return Value(
-                comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=at
+                comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=levels
             )
 
-        hidden = control != FINETUNER_ALONE
-        yield Column(versus(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=hidden)
+        is_hidden = control != FINETUNER_ALONE
+        yield Column(
+            versus_key(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=is_hidden
+        )
 
 
 def _difference_cell(comparison: Compared) -> Cell:
@@ -240,22 +253,26 @@ def _metric_columns(family: Family) -> Iterator[Column]:
 
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds)
-    objective = f"sel. {heading(study.protocol, study.objective)}"
+    objective = f"sel. {metric_heading(study.protocol, study.objective)}"
     score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
     for name, head in _metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
-        hidden = name not in (*study.protocol.shown, family.metric)
+        is_hidden = name not in (*study.protocol.shown, family.metric)
         mean = partial(_mean_cell, family, name, "")
-        yield Column(name, head, mean, drop=drop, csv_only=hidden, metric=name)
+        yield Column(name, head, mean, drop=drop, csv_only=is_hidden, metric=name)
 
 
 def _metric_headings(family: Family) -> dict[str, str]:
     """Return the metrics that were measured, with their headings; first those that a page shows."""
-    protocol, measured = family.study.protocol, measured_columns(family.study)
-    wanted = (*protocol.required, family.metric)
+    protocol, columns = family.study.protocol, measured_columns(family.study)
+    required = (*protocol.required, family.metric)
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
-    return {n: protocol.headings[n] for n in names if f"test/{n}" in measured or n in wanted}
+    return {
+        name: protocol.headings[name]
+        for name in names
+        if f"test/{name}" in columns or name in required
+    }
 
 
 def _columns_by_dataset(family: Family) -> Iterator[Column]:
@@ -264,14 +281,14 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     halves = family.study.protocol.halves.get(metric, ())
     csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
-    def over(group: Group) -> Cell | None:
-        return None if group.control else Quantity(len(group.present), 0)
+    def datasets_cell(group: Group) -> Cell | None:
+        return None if group.control else Quantity(len(group.finished_datasets), 0)
 
     def column(dataset: str, name: str, head: str, **options: Any) -> Column:
         mean = partial(_mean_cell, family, name, dataset)
         return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **options)
 
-    yield Column("datasets", "datasets", over, csv_only=True)
+    yield Column("datasets", "datasets", datasets_cell, csv_only=True)
     for dataset in family.datasets:
         yield column(dataset, metric, dataset, drop=_DATASETS_DROP)
         for name in (*halves, *csv_names):
@@ -294,27 +311,29 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
         dataset: One of several datasets, or AVERAGE; "" if there are not several.
         group: Group of the cell.
     """
-    study, part, suffix = family.study, group, ""
+    study, dataset_group, suffix = family.study, group, ""
     if metric == OBJECTIVE:
         return optional_cell(Value, group.estimate(study.score))
     if dataset == AVERAGE:
         if group.control:  # controls ran on one dataset
             return None
-        over, total = len(group.present), len(family.datasets)
-        suffix = f"({over}/{total})" if over < total else ""
+        n_datasets, total = len(group.finished_datasets), len(family.datasets)
+        suffix = f"({n_datasets}/{total})" if n_datasets < total else ""
     elif dataset:
         if dataset not in group.parts:
             return None
-        part = group.parts[dataset]
-        n = len(part.done)
+        dataset_group = group.parts[dataset]
+        n = len(dataset_group.finished_rows)
         if not n and metric == family.metric:
-            return Text(_why_absent(part.counts))
-        suffix = f"(n {n})" if n != len(group.done) else ""
+            return Text(_absence_reason(dataset_group.counts))
+        suffix = f"(n {n})" if n != len(group.finished_rows) else ""
     decimals = decimals_of(study, metric)
-    return optional_cell(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
+    return optional_cell(
+        Value, dataset_group.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix
+    )
 
 
-def _why_absent(counts: Counts) -> str:
+def _absence_reason(counts: Counts) -> str:
     """Return the reason why a group has no finished row."""
     if counts.failed:
         return "failed"

@@ -73,7 +73,7 @@ def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> 
     return ", ".join(
         f"{names[key]} {level_text(level)}"
         for key, level in (levels[0].items() if levels else ())
-        if all(level_id(level) == level_id(other.get(key)) for other in levels)
+        if all(level_id(level) == level_id(other_levels.get(key)) for other_levels in levels)
     )
 
 
@@ -96,14 +96,14 @@ def compare_with_control(
     """
     column = f"test/{metric}"
     values: dict[int, list[float]] = {}
-    without: dict[int, list[float]] = {}
-    for row in (row for group in groups for row in group.done):
+    control_values: dict[int, list[float]] = {}
+    for row in (row for group in groups for row in group.finished_rows):
         control, seed = controls.get(row["config_key"]), row["seed"]
         results = control.seeds(column) if control else {}
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])
-            without.setdefault(seed, []).append(results[seed])
-    comparison = compare_paired(_means(values), _means(without))
+            control_values.setdefault(seed, []).append(results[seed])
+    comparison = compare_paired(_means(values), _means(control_values))
     if comparison is None:
         return None
     return dataclasses.replace(comparison, decimals=decimals_of(study, metric))

@@ -10,7 +10,7 @@ from harness.store import COMPETING, FINETUNER_ALONE, SEPARATE_FACTORS, FactorRe
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
-from reports.study import Study, heading, study_from_runs
+from reports.study import Study, metric_heading, study_from_runs
 from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
@@ -18,16 +18,16 @@ from reports.tables.groups import (
     Place,
     baseline_configuration,
     baseline_level,
-    by_seed,
     companion_cells,
     configuration_groups,
     control_groups,
     factor_labels,
     level_groups,
+    mean_by_seed,
     ordered_levels,
     short_names,
 )
-from reports.tables.metric import decimals_of, effect_of, with_metric
+from reports.tables.metric import decimals_of, effect_of, resolve_metric
 from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
@@ -51,7 +51,9 @@ MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
 
-def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
+def subtract_by_seed(
+    values: Mapping[int, float], baseline: Mapping[int, float]
+) -> dict[int, float]:
     """Return the difference value - baseline by seed, on common seeds."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
@@ -88,10 +90,10 @@ class Family:
     @property
     def head(self) -> str:
         """Heading of the metric."""
-        return heading(self.study.protocol, self.metric)
+        return metric_heading(self.study.protocol, self.metric)
 
     @property
-    def comparable(self) -> bool:
+    def is_comparable(self) -> bool:
         """Whether there are several groups, and differences between them are meaningful."""
         if self.kind == "methods":
             return sum(not group.control for group in self.groups) > 1
@@ -105,13 +107,13 @@ class Family:
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
-            read = levels_of_control(self.study, control)
-            if self.name in read or (self.kind == "configurations" and read):
+            factors = levels_of_control(self.study, control)
+            if self.name in factors or (self.kind == "configurations" and factors):
                 by_control[control] = controls_by_configuration(self.study, control)
         return {control: controls for control, controls in by_control.items() if controls}
 
     @property
-    def shown(self) -> int | None:
+    def max_rows(self) -> int | None:
         """Number of configurations, the best ones, on a page; None for all rows."""
         if self.kind != "configurations":
             return None
@@ -123,18 +125,18 @@ class Family:
 
         For averages over datasets it is the time on all of them.
         """
-        each = sum(
+        seconds = sum(
             (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
         )
-        return each * max(1, len(self.study.pooled))
+        return seconds * max(1, len(self.study.pooled_datasets))
 
     @property
     def differences(self) -> list[dict[int, float]]:
         """Differences in the metric by seed, on common seeds, for each group that is compared."""
-        return [differences(*values) for values in self._values.values()]
+        return [subtract_by_seed(*values) for values in self._values.values()]
 
     @cached_property
-    def compared(self) -> dict[Group, Compared]:
+    def comparisons(self) -> dict[Group, Compared]:
         """Test results of each group that is compared with the baseline."""
         study, metric, pairs = self.study, self.metric, self._values.values()
         comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
@@ -143,16 +145,19 @@ class Family:
         comparisons = [
             dataclasses.replace(comparison, decimals=decimals) for comparison in comparisons
         ]
-        named = zip(self._values, comparisons, strict=True)
-        known = {
-            group: self._completed(comparison, *self.pairs[group]) for group, comparison in named
+        groups_and_comparisons = zip(self._values, comparisons, strict=True)
+        comparisons_by_group = {
+            group: self._completed(comparison, *self.pairs[group])
+            for group, comparison in groups_and_comparisons
         }
         # a control that equals one of the configurations has the same results
         by_configurations = {
-            group.configurations: comparison for group, comparison in known.items()
+            group.configurations: comparison for group, comparison in comparisons_by_group.items()
         }
-        controls = (group for group in self.groups if group.control and group not in known)
-        return known | {
+        controls = (
+            group for group in self.groups if group.control and group not in comparisons_by_group
+        )
+        return comparisons_by_group | {
             control: by_configurations[control.configurations]
             for control in controls
             if control.configurations in by_configurations
@@ -163,9 +168,12 @@ class Family:
         """Metric by seed of each group and of its baseline, on the (cell, seed) pairs of both."""
         values: dict[Group, Pairs] = {}
         for group, pair in self.pairs.items():
-            mine, theirs = map(self._results, pair)
-            if mine.keys() & theirs.keys():
-                values[group] = by_seed(mine, theirs), by_seed(theirs, mine)
+            results, baseline_results = map(self._results, pair)
+            if results.keys() & baseline_results.keys():
+                values[group] = (
+                    mean_by_seed(results, baseline_results),
+                    mean_by_seed(baseline_results, results),
+                )
         return values
 
     def _results(self, group: Group) -> dict[Place, list[float]]:
@@ -177,18 +185,18 @@ class Family:
         If all results are unchanged it gets no verdict.
         """
         mean = comparison.difference.mean
-        mine, theirs = self._draws(group), self._draws(baseline)
+        draws, baseline_draws = self._draws(group), self._draws(baseline)
         # compares all results, which is needed only if the means are equal
-        same = not mean and self._is_unchanged(group, baseline)
-        over, total = len(group.present), len(self.datasets)
-        classes = difference_over_classes(mine, theirs, mean)
+        is_unchanged = not mean and self._is_unchanged(group, baseline)
+        n_datasets, total = len(group.finished_datasets), len(self.datasets)
+        classes = difference_over_classes(draws, baseline_draws, mean)
         return dataclasses.replace(
             comparison,
             classes=classes,
-            n_classes=min(drawn.n_classes for drawn in mine.values()) if classes else 0,
-            is_unchanged=same,
-            verdict=None if same else comparison.verdict,
-            datasets=(over, total) if over < total else None,
+            n_classes=min(drawn.n_classes for drawn in draws.values()) if classes else 0,
+            is_unchanged=is_unchanged,
+            verdict=None if is_unchanged else comparison.verdict,
+            datasets=(n_datasets, total) if n_datasets < total else None,
         )
 
     @cached_property
@@ -198,8 +206,11 @@ class Family:
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
         """Return True if each compared result, not only the mean, is equal up to rounding."""
-        mine, theirs = (self._results(side.trials) for side in (group, baseline))
-        places = [[*mine[place], *theirs[place]] for place in mine.keys() & theirs.keys()]
+        results, baseline_results = (self._results(side.trials) for side in (group, baseline))
+        places = [
+            [*results[place], *baseline_results[place]]
+            for place in results.keys() & baseline_results.keys()
+        ]
         return bool(places) and all(
             is_rounding(max(values) - min(values), scale_of(values)) for values in places
         )
@@ -225,14 +236,16 @@ class Family:
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         if len(runs) > MAX_RUNS or not has_answers(self.study, self.metric):
             return 0, 0
-        finished = {
+        finished_runs = {
             run
             for group in self.groups
             for run_ids in group.trials.results("run_id", self.cells).values()
             for run in run_ids
         }
-        lacking = sum(self.study.correct_predictions.of(run).is_empty() for run in finished)
-        return (lacking, len(finished)) if lacking < len(finished) else (0, 0)
+        n_missing = sum(
+            self.study.correct_predictions.load(run).is_empty() for run in finished_runs
+        )
+        return (n_missing, len(finished_runs)) if n_missing < len(finished_runs) else (0, 0)
 
 
 def families(study: Study, metric: str) -> Iterator[Family]:
@@ -245,23 +258,23 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         study: Study of one dataset, or of averages.
         metric: Test metric of its protocol.
     """
-    alone = len(study.factors) == 1
-    levelled = [
+    is_only_factor = len(study.factors) == 1
+    factors_with_levels = [
         factor
         for factor in study.factors
         if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS
-        or (alone and factor.key in SEPARATE_FACTORS)
+        or (is_only_factor and factor.key in SEPARATE_FACTORS)
     ]
-    if alone and levelled:
+    if is_only_factor and factors_with_levels:
         yield level_family(study, study.factors[0], metric)
         return
     configurations, controls = configuration_groups(study), control_groups(study)
     # a control is a fair baseline only if it reads none of the study's factors
     is_fair = not levels_of_control(study, FINETUNER_ALONE)
-    plain = next(
+    finetuner_alone = next(
         (control for control in controls if control.control == FINETUNER_ALONE and is_fair), None
     )
-    baseline = baseline_configuration(study, configurations) or plain
+    baseline = baseline_configuration(study, configurations) or finetuner_alone
     labels = factor_labels(study)
     groups = [*configurations, *controls]
     pairs = {
@@ -270,7 +283,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         if _on_same_classes(*pair)
     }
     yield Family(study, metric, "configurations", "configurations", labels, groups, baseline, pairs)
-    for factor in levelled if study.sampler == "grid" else ():
+    for factor in factors_with_levels if study.sampler == "grid" else ():
         yield level_family(study, factor, metric)
 
 
@@ -281,16 +294,14 @@ def first_family(study: Study, metric: str) -> Family:
 
 def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     """Return the family of a factor's levels; with several factors, its main effects."""
-    alone = len(study.factors) == 1
-    levels, controls = level_groups(study, factor), control_groups(study) if alone else []
+    is_only_factor = len(study.factors) == 1
+    levels, controls = level_groups(study, factor), control_groups(study) if is_only_factor else []
     baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
-    pairs, cells = (
-        _pair_with_baseline(baseline, groups),
-        {} if alone else companion_cells(study, factor),
-    )
-    kind: Kind = "levels" if alone else "effects"
+    pairs = _pair_with_baseline(baseline, groups)
+    cells = {} if is_only_factor else companion_cells(study, factor)
+    kind: Kind = "levels" if is_only_factor else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 
 
@@ -300,10 +311,10 @@ def _pair_with_baseline(
     """Return each group with the baseline, except the baseline itself; equal groups only once."""
     if baseline is None:
         return {}
-    once: dict[frozenset[str], Group] = {}
+    distinct_groups: dict[frozenset[str], Group] = {}
     for group in (baseline, *groups):
-        once.setdefault(group.configurations, group)
-    return {group: (group, baseline) for group in once.values() if group is not baseline}
+        distinct_groups.setdefault(group.configurations, group)
+    return {group: (group, baseline) for group in distinct_groups.values() if group is not baseline}
 
 
 def _on_same_classes(group: Group, baseline: Group) -> bool:
@@ -313,8 +324,10 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
     """
     if group.control or baseline.control:
         return True
-    mine, theirs = group.value.assignment, baseline.value.assignment
-    return all(level_id(mine.get(key)) == level_id(theirs.get(key)) for key in SEPARATE_FACTORS)
+    levels, baseline_levels = group.value.assignment, baseline.value.assignment
+    return all(
+        level_id(levels.get(key)) == level_id(baseline_levels.get(key)) for key in SEPARATE_FACTORS
+    )
 
 
 def method_family(study: Study, metric: str) -> Family:
@@ -326,19 +339,19 @@ def method_family(study: Study, metric: str) -> Family:
         study: Study over several datasets.
         metric: Test metric of its protocol.
     """
-    method_rows, home = method_groups(study), controls_dataset(study)
+    method_rows, dataset = method_groups(study), controls_dataset(study)
     controls = [
-        dataclasses.replace(control, parts={home: control}) for control in control_groups(study)
+        dataclasses.replace(control, parts={dataset: control}) for control in control_groups(study)
     ]
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
     baseline = (
         baseline_configuration(without_dataset, method_rows) if without_dataset.factors else None
     )
-    both = {
+    common_pairs = {
         group: restrict_to_common_datasets(study, *pair)
         for group, pair in _pair_with_baseline(baseline, method_rows).items()
     }
-    pairs = {group: pair for group, pair in both.items() if pair}
+    pairs = {group: pair for group, pair in common_pairs.items() if pair}
     cells = {key: name for group in method_rows for name, key in group.value.parts.items()}
     labels, groups = factor_labels(without_dataset), [*method_rows, *controls]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
@@ -357,6 +370,6 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
         ReportError: If the study's own run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
-    study, metric = with_metric(study_from_runs(study_name, runs), None)
-    whole = average_over_datasets(study)
-    return list(families(whole, metric)) if whole else []
+    study, metric = resolve_metric(study_from_runs(study_name, runs), None)
+    averaged_study = average_over_datasets(study)
+    return list(families(averaged_study, metric)) if averaged_study else []

@@ -49,7 +49,7 @@ class Group:
         control: Name of the control; "" for other groups.
         value: The level, or the configuration.
         parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
-            averages over the datasets in `present`.
+            averages over the datasets in `finished_datasets`.
     """
 
     labels: tuple[Text, ...]
@@ -59,7 +59,7 @@ class Group:
     parts: Mapping[str, "Group"] = field(default_factory=dict)
 
     @cached_property
-    def done(self) -> list[Mapping[str, Any]]:
+    def finished_rows(self) -> list[Mapping[str, Any]]:
         """The rows that finished."""
         return [row for row in self.rows if row["state"] == COMPLETE]
 
@@ -69,7 +69,7 @@ class Group:
 
     def finished_values(self, column: str) -> list[Any]:
         """Return a column of the finished rows, without nulls; [] if there is no such column."""
-        return [row[column] for row in self.done if row.get(column) is not None]
+        return [row[column] for row in self.finished_rows if row.get(column) is not None]
 
     def mean(self, column: str) -> float | None:
         """Return the mean of a column over the finished rows; None without any value."""
@@ -87,7 +87,7 @@ class Group:
                 are not in it.
         """
         results: dict[Place, list[Any]] = {}
-        for row in self.done:
+        for row in self.finished_rows:
             if row.get(column) is not None:
                 place = (cells or {}).get(row["config_key"], ""), row["seed"]
                 results.setdefault(place, []).append(row[column])
@@ -103,14 +103,14 @@ class Group:
         Returns:
             None if a finished row lacks the metric: the mean would not be over the displayed n.
         """
-        if not self.done or len(self.finished_values(column)) < len(self.done):
+        if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
             return None
         return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
 
     @cached_property
-    def present(self) -> list[str]:
+    def finished_datasets(self) -> list[str]:
         """Datasets on which any seed finished."""
-        return [name for name, part in self.parts.items() if part.done]
+        return [name for name, part in self.parts.items() if part.finished_rows]
 
     @cached_property
     def configurations(self) -> frozenset[str]:
@@ -149,9 +149,9 @@ def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
         return sorted(values)
-    declared = [level_id(level) for level in factor.levels or ()]
-    place = {level: i for i, level in enumerate(declared)}
-    return sorted(values, key=lambda v: (place.get(level_id(v), len(place)), level_text(v)))
+    declared_ids = [level_id(level) for level in factor.levels or ()]
+    positions = {level: i for i, level in enumerate(declared_ids)}
+    return sorted(values, key=lambda v: (positions.get(level_id(v), len(positions)), level_text(v)))
 
 
 def is_numeric(levels: Sequence[Any]) -> bool:
@@ -165,8 +165,8 @@ MAX_VALUE = 1e100  # the square of a larger number may overflow
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     """Return the levels as floats; None if one is not a number, not finite or too large."""
     # NaN fails the comparison, too
-    sound = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
-    return [float(level) for level in levels] if sound else None
+    is_valid = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
+    return [float(level) for level in levels] if is_valid else None
 
 
 def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
@@ -176,14 +176,18 @@ def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
         level_rows = study.by_configuration[configuration.key]
         rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
-        Group((label(level),), rows[level_id(level)], value=level)
+        Group((level_label(level),), rows[level_id(level)], value=level)
         for level in ordered_levels(study, factor)
     ]
 
 
 def _configurations_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
     """Return the configurations, without controls, in which a factor is active."""
-    return [s for s in study.non_controls if factor.key in s.assignment]
+    return [
+        configuration
+        for configuration in study.non_controls
+        if factor.key in configuration.assignment
+    ]
 
 
 # Cache by study, because a dozen tables and charts need its groups.
@@ -211,21 +215,25 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
 
 
 def labels_of(
-    study: Study, assignment: Mapping[str, Any], alone: str = "constants"
+    study: Study, assignment: Mapping[str, Any], fallback: str = "constants"
 ) -> tuple[Text, ...]:
     """Return the cells that name a configuration, one per factor.
 
-    Without factors there is one cell with the text `alone`.
+    Without factors there is one cell with the text `fallback`.
     """
     keys = [factor.key for factor in study.factors]
     # a dash if the factor is not active
-    named = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
-    return tuple(named) or (Text(alone),)
+    labels = (level_label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
+    return tuple(labels) or (Text(fallback),)
 
 
 def control_groups(study: Study) -> list[Group]:
     """Return the study's controls at the baseline, in their fixed order."""
-    keys = {s.control: s.key for s in study.configurations if s.control and not s.assignment}
+    keys = {
+        configuration.control: configuration.key
+        for configuration in study.configurations
+        if configuration.control and not configuration.assignment
+    }
     return [
         Group((Text(name),), study.by_configuration[keys[control]], control=control)
         for control, (name, _) in CONTROLS.items()
@@ -243,7 +251,7 @@ def join_rules(rules: Iterable[str | None]) -> str:
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
-def label(value: Any) -> Text:
+def level_label(value: Any) -> Text:
     """Return a level's cell, rounded on a page and exact in CSV files."""
     return Text(level_text(value), repr(value) if isinstance(value, float) else "")
 
@@ -280,15 +288,23 @@ def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
     Only factors that every configuration has are included. Factors that are active in some of them
     (`when:`) are averaged over; matching their levels would leave nothing to compare.
     """
-    other_keys = [f.key for f in study.factors if f != factor]
-    shared = [key for key in other_keys if all(key in s.assignment for s in study.non_controls)]
+    other_keys = [other_factor.key for other_factor in study.factors if other_factor != factor]
+    shared_keys = [
+        key
+        for key in other_keys
+        if all(key in configuration.assignment for configuration in study.non_controls)
+    ]
     return {
-        s.key: json.dumps([level_id(s.assignment[key]) for key in shared])
-        for s in study.non_controls
+        configuration.key: json.dumps(
+            [level_id(configuration.assignment[key]) for key in shared_keys]
+        )
+        for configuration in study.non_controls
     }
 
 
-def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:
+def mean_by_seed(
+    results: Mapping[Place, Sequence[float]], common: Container[Place]
+) -> dict[int, float]:
     """Return, for each seed, the mean over places of the means there.
 
     Args:
@@ -307,9 +323,9 @@ def short_names(study: Study) -> dict[str, str]:
 
     The name is the last part of the dotted key, or all of it if two factors share the last part.
     """
-    last = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
-    shared = Counter(last.values())
-    return {key: name if shared[name] == 1 else key for key, name in last.items()}
+    last_parts = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
+    n_factors = Counter(last_parts.values())
+    return {key: name if n_factors[name] == 1 else key for key, name in last_parts.items()}
 
 
 def factor_labels(study: Study) -> list[Column]:
@@ -322,9 +338,9 @@ def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> 
     """Return a row as text: "n_ctx 4, shots 16", or the label of a control; "" without factors."""
     if group.control:
         return group.labels[0].text
-    named = zip(columns, group.labels, strict=False)
+    columns_and_labels = zip(columns, group.labels, strict=False)
     return separator.join(
-        f"{column.heading} {label.text}"
-        for column, label in named
-        if column.key != "configuration" and label.text != DASH
+        f"{column.heading} {level_label.text}"
+        for column, level_label in columns_and_labels
+        if column.key != "configuration" and level_label.text != DASH
     )

@@ -83,7 +83,7 @@ MEASURES = (
 _PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.reference)}
 
 
-def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
+def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     """Return the study with a heading for the metric, and the metric.
 
     Args:
@@ -94,16 +94,20 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    there, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
-    known = headings | {name: short for name, short in measures.items() if f"test/{name}" in there}
-    chosen = study.protocol.default if metric is None else metric
-    if chosen not in known:
-        choices = ", ".join(known)
+    columns, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
+    choices_by_name = headings | {
+        name: short for name, short in measures.items() if f"test/{name}" in columns
+    }
+    metric_name = study.protocol.default if metric is None else metric
+    if metric_name not in choices_by_name:
+        choices = ", ".join(choices_by_name)
         raise ReportError(f"{study.name}: no test metric {metric!r}; choices: {choices}")
-    if chosen in headings:
-        return study, chosen
-    protocol = dataclasses.replace(study.protocol, headings={**headings, chosen: known[chosen]})
-    return dataclasses.replace(study, protocol=protocol), chosen
+    if metric_name in headings:
+        return study, metric_name
+    protocol = dataclasses.replace(
+        study.protocol, headings={**headings, metric_name: choices_by_name[metric_name]}
+    )
+    return dataclasses.replace(study, protocol=protocol), metric_name
 
 
 def measured_columns(study: Study) -> set[str]:
@@ -149,8 +153,8 @@ def decimals_of(study: Study, metric: str) -> int:
 def decimals_for(values: Sequence[float]) -> int:
     """Return the number of decimals that shows about three digits of the largest number."""
     largest = max(map(abs, values), default=0.0)
-    for decimals, least in ((1, 20), (2, 2), (3, 0.02)):
-        if largest >= least:
+    for decimals, threshold in ((1, 20), (2, 2), (3, 0.02)):
+        if largest >= threshold:
             return decimals
     return 4
 

@@ -26,15 +26,15 @@ _AVERAGES = (
 )
 
 
-def on_test(selection: str) -> bool:
+def uses_test_images(selection: str) -> bool:
     """Return True if any of the joined selection rules uses test images."""
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
 def _interval_note(study: Study) -> str:
     """Return the note on what the ± covers."""
-    hides = "pseudo_new" in join_rules(study.rows["selection"].to_list())
-    split = ", pseudo-new classes" if hides else ""
+    has_pseudo_new = "pseudo_new" in join_rules(study.rows["selection"].to_list())
+    split = ", pseudo-new classes" if has_pseudo_new else ""
     return (
         f"±: 95% t-interval over seeds (a seed sets the few-shot draw{split} and the"
         " initialization), computed on the logit scale for percentages; a dash: only one seed, or"
@@ -71,7 +71,7 @@ def _annotate_table(
         *_unfinished_notes(study),
     ]
     scope = f"{study.scope}, " if study.scope else ""
-    leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
+    leak = " (selected on test)" if any(uses_test_images(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
     return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **more)
 
@@ -130,23 +130,27 @@ def group_table(
     labels = family.labels
 
     def row(group: Group) -> Row:
-        named = {column.key: text for column, text in zip(labels, group.labels, strict=False)}
-        words, first, trials = row_text(group, labels), group.labels[0].text, group.trials
+        labels_by_key = {
+            column.key: text for column, text in zip(labels, group.labels, strict=False)
+        }
+        row_name, first_label, trials = row_text(group, labels), group.labels[0].text, group.trials
         return Row(
-            cells={**named, **cells_of(columns, group)},
-            baseline=compares and group is family.baseline,
+            cells={**labels_by_key, **cells_of(columns, group)},
+            is_baseline=compares and group is family.baseline,
             selection=join_rules(trials.column("selection")),
             control=group.control,
             counts=group.counts,
             flags=trials.flags(),
-            compared=family.compared.get(group) if compares else None,
-            name=words or first,
-            level=first if len(labels) == 1 else row_text(group, labels, " with "),
+            comparison=family.comparisons.get(group) if compares else None,
+            name=row_name or first_label,
+            level=first_label if len(labels) == 1 else row_text(group, labels, " with "),
         )
 
-    every = [*labels, *columns]
-    more |= {"labels": len(labels), "shown": family.shown}
-    return _annotate_table(family.study, name, title, every, [*map(row, groups)], notes, **more)
+    all_columns = [*labels, *columns]
+    more |= {"n_labels": len(labels), "max_rows": family.max_rows}
+    return _annotate_table(
+        family.study, name, title, all_columns, [*map(row, groups)], notes, **more
+    )
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
@@ -161,9 +165,9 @@ def comparison_notes(family: Family) -> Iterator[str]:
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):
         yield Legend(meaning)
-    if family.kind == "methods" or study.pooled:
+    if family.kind == "methods" or study.pooled_datasets:
         yield _AVERAGES
-    if family.comparable:
+    if family.is_comparable:
         yield from _difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
@@ -172,8 +176,8 @@ def comparison_notes(family: Family) -> Iterator[str]:
             " with an uncorrected interval; a dash: no such run has finished"
         )
     total = sum(not group.control for group in family.groups)
-    if family.shown is not None and total > family.shown:
-        yield f"only the best {family.shown} of {total} configurations; the CSV file has all"
+    if family.max_rows is not None and total > family.max_rows:
+        yield f"only the best {family.max_rows} of {total} configurations; the CSV file has all"
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
@@ -181,27 +185,27 @@ def _difference_notes(family: Family) -> Iterator[str]:
     if family.baseline is None:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
-    head, compared = family.head, family.compared
-    base = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
-    tested = [group for group in family.pairs if group in compared]
-    count = max(1, sum(compared[group].holm_p is not None for group in tested))
+    head, comparisons = family.head, family.comparisons
+    baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
+    tested_groups = [group for group in family.pairs if group in comparisons]
+    count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
-        f"Δ{head}: difference to the baseline {base}, paired by seed, dataset and the levels of"
-        " other factors, with an uncorrected interval. p: paired t-test (exact sign test if pairs"
-        f" do not vary), Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that"
-        f" is detected with 80% power at 5%/{count} (Holm's first step), from the pairs' standard"
-        " deviation"
+        f"Δ{head}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
+        " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
+        f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE:"
+        f" smallest Δ that is detected with 80% power at 5%/{count} (Holm's first step), from the"
+        " pairs' standard deviation"
     )
-    if any(comparison.classes for comparison in compared.values()):
+    if any(comparison.classes for comparison in comparisons.values()):
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ for other test classes, with these"
             f" seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap)"
         )
-    lacking, runs = family.runs_without_answers
-    if lacking:
+    n_missing, n_runs = family.runs_without_answers
+    if n_missing:
         yield (
-            f"{CORRECT_FILE} is missing or damaged in {lacking} of {runs} runs: their rows have "
-            f"no Δ{head} over classes"
+            f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"
+            f" have no Δ{head} over classes"
         )
 
 
@@ -209,19 +213,19 @@ def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield notes on the use of test images for selection, and on the demonstration backbone."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
-        what = "every number here" if rules <= LEAKS else "the rows selected this way"
-        yield f"selected on test images ({', '.join(leaks)}): this leak inflates {what}"
+        affected_numbers = "every number here" if rules <= LEAKS else "the rows selected this way"
+        yield f"selected on test images ({', '.join(leaks)}): this leak inflates {affected_numbers}"
     if study.demonstration:
         yield "demonstration backbone: figures say nothing about CLIP"
 
 
 def _setup_note(study: Study) -> str:
     """Return the parts of the setup that all configurations share, with selection and seeds."""
-    shared = {key: study.constants.get(key, "") for key in _SETUP}
+    params = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
         f"{key.removesuffix('.name')} {text}"
-        for key, text in shared.items()
-        if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled)
+        for key, text in params.items()
+        if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled_datasets)
     ]
     rule, seeds = join_rules(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
@@ -229,27 +233,27 @@ def _setup_note(study: Study) -> str:
 
 def _unfinished_notes(study: Study) -> Iterator[str]:
     """Yield notes on the rows that are in no mean, and the study's warnings."""
-    absent = all_rows(study).counts.absent()
+    absences = all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
-    if absent:
-        why = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
-        yield f"not in any mean: {', '.join(absent)}{why}"
-    counted = {
-        "configurations not tried yet": study.untried,
-        "results of changed configurations or removed seeds are left out": study.left_out,
+    if absences:
+        reason_text = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
+        yield f"not in any mean: {', '.join(absences)}{reason_text}"
+    counts_by_text = {
+        "configurations not tried yet": study.n_untried,
+        "results of changed configurations or removed seeds are left out": study.n_left_out,
         **{
             f"results were reused from study {source}": rows
             for source, rows in study.reused.items()
         },
     }
-    yield from (f"{count} {what}" for what, count in counted.items() if count)
+    yield from (f"{count} {text}" for text, count in counts_by_text.items() if count)
     yield from study.warnings
 
 
 def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a note per flag: its meaning, and how many trials raised it in which rows."""
-    raised = {flag.name for row in rows for flag in row.flags}
-    for flag in (flag for flag in all_rows(study).flags() if flag.name in raised):
+    raised_names = {flag.name for row in rows for flag in row.flags}
+    for flag in (flag for flag in all_rows(study).flags() if flag.name in raised_names):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown here"))
         raised_by_row = [
             (row.name, row_flag)
@@ -257,11 +261,15 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
             for row_flag in row.flags
             if row_flag.name == flag.name
         ]
-        where = join_names(
-            [f"{name}: {row_flag.raised} of {row_flag.of}" for name, row_flag in raised_by_row],
+        rows_text = join_names(
+            [
+                f"{name}: {row_flag.n_raised} of {row_flag.n_checked}"
+                for name, row_flag in raised_by_row
+            ],
             "; ",
         )
-        yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({where}): {meaning}"
+        trials = f"{flag.n_raised} of {flag.n_checked} trials"
+        yield f"{MARK} {label} in {trials} ({rows_text}): {meaning}"
 
 
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:

@@ -67,23 +67,26 @@ class _Unanswered(Exception):
     """Error: a metric cannot be computed from the correct answers that a run stores."""
 
 
-def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
+def difference_over_classes(
+    group_draws: Draws, baseline_draws: Draws, mean: float
+) -> Estimate | None:
     """Return the interval of a group's difference to a baseline over other classes.
 
     For averages over datasets, the classes of each dataset are drawn separately.
 
     Args:
-        mine: Draws of the group.
-        theirs: Draws of the baseline.
+        group_draws: Draws of the group.
+        baseline_draws: Draws of the baseline.
         mean: Difference on the tested classes.
 
     Returns:
         None if answers are missing, nothing is compared, or no answers differ.
     """
     by_seed: dict[int, list[Array]] = {}
-    for (cell, seed), draws in mine.items():
-        if (cell, seed) in theirs:
-            by_seed.setdefault(seed, []).append(draws.values - theirs[cell, seed].values)
+    for place, drawn in group_draws.items():
+        if place in baseline_draws:
+            _, seed = place
+            by_seed.setdefault(seed, []).append(drawn.values - baseline_draws[place].values)
     means = [np.mean(values, axis=0) for values in by_seed.values()]
     if stats.is_rounding([np.ptp(values) for values in means], _PERCENT):
         return None
@@ -150,7 +153,7 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
     return _average_draws(draws)
 
 
-class RightAnswers(NamedTuple):
+class CorrectAnswers(NamedTuple):
     """Number of a model's correct answers, of test images, and of classes to choose among."""
 
     right: int
@@ -158,7 +161,7 @@ class RightAnswers(NamedTuple):
     classes: int
 
 
-def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswers | None:
+def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> CorrectAnswers | None:
     """Return the correct answers behind an accuracy of one model.
 
     Args:
@@ -175,9 +178,9 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         share, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
-    eval_set = study.correct_predictions.of(run).filter(pl.col(EVAL_SET) == share.eval_set)
+    eval_set = study.correct_predictions.load(run).filter(pl.col(EVAL_SET) == share.eval_set)
     classes = len(counts) if share.kind == "own" else len(eval_set)
-    return RightAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
+    return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
 
 
 def has_answers(study: Study, metric: str) -> bool:
@@ -204,7 +207,9 @@ def _read_answers(
     if share is None:
         raise _Unanswered
     has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
-    counts = study.correct_predictions.of(run).filter(has_class, pl.col(EVAL_SET) == share.eval_set)
+    counts = study.correct_predictions.load(run).filter(
+        has_class, pl.col(EVAL_SET) == share.eval_set
+    )
     column = seed_metric(seed, share.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
@@ -216,10 +221,10 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     if metric == "accuracy" and (targets := _target_metrics(study)):
         return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
     share, counts, column = _read_answers(study, run, seed, metric)
-    right, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
+    correct, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
     if share.by_class:
-        right, images = right / images, np.ones_like(images)
-    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), right, images)
+        correct, images = correct / images, np.ones_like(images)
+    draws = stats.resample_accuracy(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
     if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))

@@ -17,7 +17,7 @@ from harness.store import (
     level_id,
 )
 from reports.cells import level_text
-from reports.study import Study, frame
+from reports.study import Study, make_study_frame
 from reports.tables.groups import Group, join_rules, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
@@ -26,8 +26,12 @@ _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
 
 def datasets(study: Study) -> list[str]:
     """Return the datasets of a grid over at least two, in the order of its levels; else []."""
-    over = [factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"]
-    names = [level_text(level) for factor in over for level in ordered_levels(study, factor)]
+    dataset_factors = [
+        factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
+    ]
+    names = [
+        level_text(level) for factor in dataset_factors for level in ordered_levels(study, factor)
+    ]
     return names if len(names) > 1 else []
 
 
@@ -38,9 +42,11 @@ def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
 
 def controls_dataset(study: Study) -> str:
     """Return the dataset that the controls ran on: the factor's baseline, else its first level."""
-    named = [level_text(factor.baseline) for factor in study.factors if factor.key == DATASET]
+    baseline_names = [
+        level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
+    ]
     names = datasets(study)
-    return next(name for name in (*named, *names) if name in names)
+    return next(name for name in (*baseline_names, *names) if name in names)
 
 
 def class_factors(study: Study) -> list[FactorRecord]:
@@ -53,15 +59,16 @@ def methods(study: Study) -> list[ConfigurationRecord]:
 
     The parts of each are in the order of the datasets.
     """
-    places = {
-        f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
-        for f in sorted(study.factors, key=lambda f: f.key == DATASET)
+    positions_by_factor = {
+        factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, factor))}
+        for factor in sorted(study.factors, key=lambda factor: factor.key == DATASET)
     }
 
     def order(configuration: ConfigurationRecord) -> list[int]:
         values = configuration.assignment
         return [
-            place[level_id(values[key])] if key in values else -1 for key, place in places.items()
+            positions[level_id(values[key])] if key in values else -1
+            for key, positions in positions_by_factor.items()
         ]
 
     by_levels: dict[str, ConfigurationRecord] = {}
@@ -69,12 +76,15 @@ def methods(study: Study) -> list[ConfigurationRecord]:
         configuration for configuration in study.non_controls if DATASET in configuration.assignment
     )
     for configuration in sorted(configurations, key=order):
-        rest = {key: value for key, value in configuration.assignment.items() if key != DATASET}
+        other_levels = {
+            key: value for key, value in configuration.assignment.items() if key != DATASET
+        }
         method = by_levels.get(
-            level_id(rest), ConfigurationRecord(f"average {len(by_levels)}", rest, "")
+            level_id(other_levels),
+            ConfigurationRecord(f"average {len(by_levels)}", other_levels, ""),
         )
         parts = {**method.parts, level_text(configuration.assignment[DATASET]): configuration.key}
-        by_levels[level_id(rest)] = dataclasses.replace(method, parts=parts)
+        by_levels[level_id(other_levels)] = dataclasses.replace(method, parts=parts)
     return list(by_levels.values())
 
 
@@ -92,7 +102,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        left_out=0,  # counted over all datasets, as are the adopted ones
+        n_left_out=0,  # counted over all datasets, as are the adopted ones
         reused={},
         scope=dataset,
     )
@@ -112,20 +122,20 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
     """
     if not (names := names or datasets(study)):
         return study
-    whole = [
+    complete_methods = [
         _restrict_method(method, names) for method in methods(study) if {*names} <= {*method.parts}
     ]
-    if not whole:
+    if not complete_methods:
         return None
-    rows = [row for method in whole for row in _average_rows(study, method)]
+    rows = [row for method in complete_methods for row in _average_rows(study, method)]
     factors = factors_without_dataset(study)
     return dataclasses.replace(
         study,
-        rows=frame(rows, factors, whole, tuple(study.protocol.headings)),
+        rows=make_study_frame(rows, factors, complete_methods, tuple(study.protocol.headings)),
         factors=factors,
-        configurations=tuple(whole),
+        configurations=tuple(complete_methods),
         scope=f"average over {len(names)} datasets",
-        pooled=tuple(names),
+        pooled_datasets=tuple(names),
     )
 
 
@@ -162,12 +172,14 @@ def _average_row(
         "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
-    if len(group.done) < len(method.parts):
+    if len(group.finished_rows) < len(method.parts):
         failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
         reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
         return {**average, "reason": next(reasons, None)}
-    known = {name: group.finished_values(name) for name in numbers}
-    average |= {n: fmean(values) for n, values in known.items() if len(values) == len(rows)}
+    values_by_metric = {name: group.finished_values(name) for name in numbers}
+    average |= {
+        n: fmean(values) for n, values in values_by_metric.items() if len(values) == len(rows)
+    }
     for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
         average[f"{split}/{name}"] = _harmonic(*(average.get(f"{split}/{half}") for half in halves))
     return {**average, "state": COMPLETE}
@@ -194,14 +206,14 @@ def method_groups(study: Study) -> list[Group]:
         study: Study over several datasets.
     """
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
-    named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
-    alone = " + ".join(name for name in named if name not in ("", "none", "null"))
+    names = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
+    method_name = " + ".join(name for name in names if name not in ("", "none", "null"))
     groups = []
     for method in methods(study):
-        labels = labels_of(without_dataset, method.assignment, alone or "constants")
+        labels = labels_of(without_dataset, method.assignment, method_name or "constants")
         parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)
-        rows = _average_rows(study, _restrict_method(method, group.present or parts))
+        rows = _average_rows(study, _restrict_method(method, group.finished_datasets or parts))
         groups.append(dataclasses.replace(group, rows=rows))
     return groups
 
@@ -224,16 +236,18 @@ def restrict_to_common_datasets(
     Returns:
         None without a common dataset.
     """
-    common = [name for name in group.present if name in baseline.present]
-    if not common:
+    common_datasets = [
+        name for name in group.finished_datasets if name in baseline.finished_datasets
+    ]
+    if not common_datasets:
         return None
-    if common == group.present == baseline.present:
+    if common_datasets == group.finished_datasets == baseline.finished_datasets:
         return group, baseline
 
-    def part(method: Group) -> Group:
-        rows = _average_rows(study, _restrict_method(method.value, common))
+    def restrict(method: Group) -> Group:
+        rows = _average_rows(study, _restrict_method(method.value, common_datasets))
         return dataclasses.replace(
-            method, rows=rows, parts={name: method.parts[name] for name in common}
+            method, rows=rows, parts={name: method.parts[name] for name in common_datasets}
         )
 
-    return part(group), part(baseline)
+    return restrict(group), restrict(baseline)

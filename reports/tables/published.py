@@ -79,8 +79,8 @@ class _Comparison(NamedTuple):
 
     def difference(self, metric: str) -> Estimate:
         """Return the mean of the study minus the published figure."""
-        theirs = self.published(metric)
-        return mean_interval([value - theirs for value in self.values(metric)])
+        figure = self.published(metric)
+        return mean_interval([value - figure for value in self.values(metric)])
 
 
 def published_table(study: Study) -> Table:
@@ -96,7 +96,7 @@ def published_table(study: Study) -> Table:
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
     for metric, head in _METRICS.items():
-        columns += _metric_columns(metric, head)
+        columns += _published_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
@@ -105,15 +105,17 @@ def published_table(study: Study) -> Table:
         else "this study has no result that can be compared with them"
     )
     title = "published and measured results"
-    return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
+    return plain_table(study, "published", title, columns, lines, [_OF, note], n_labels=2)
 
 
-def _metric_columns(metric: str, head: str) -> Iterator[Column]:
+def _published_columns(metric: str, head: str) -> Iterator[Column]:
     """Yield the columns of a metric: in the study, in the paper, and their difference."""
-    theirs, delta = f"published_{metric}", f"difference_{metric}"
+    published_key, difference_key = f"published_{metric}", f"difference_{metric}"
     yield Column(metric, head, lambda line: Value(interval_of(metric, line.values(metric))))
-    yield Column(theirs, f"{head} publ.", lambda line: Quantity(line.published(metric), 2))
-    yield Column(delta, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True))
+    yield Column(published_key, f"{head} publ.", lambda line: Quantity(line.published(metric), 2))
+    yield Column(
+        difference_key, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True)
+    )
 
 
 def _source(line: _Comparison) -> Cell:
@@ -123,22 +125,28 @@ def _source(line: _Comparison) -> Cell:
 
 def _published_lines(study: Study) -> Iterator[_Comparison]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
-    pooled = average_over_datasets(study, sorted(all_datasets()))
-    for part in (study, pooled) if pooled else (study,):
-        for configuration in part.configurations:
-            method = _method_of(part, configuration)
-            place = AVERAGE_OF_ALL if part.pooled else _value_of(part, configuration, "dataset")
-            figure = figures().get((method, place))
-            group = Group((), part.by_configuration[configuration.key])
-            if figure and group.done and _has_published_setup(part, configuration):
-                yield _Comparison(_method_text(part, configuration, method), figure, group)
+    averaged_study = average_over_datasets(study, sorted(all_datasets()))
+    for study_part in (study, averaged_study) if averaged_study else (study,):
+        for configuration in study_part.configurations:
+            method = _method_of(study_part, configuration)
+            dataset = (
+                AVERAGE_OF_ALL
+                if study_part.pooled_datasets
+                else _value_of(study_part, configuration, "dataset")
+            )
+            figure = figures().get((method, dataset))
+            group = Group((), study_part.by_configuration[configuration.key])
+            if figure and group.finished_rows and _has_published_setup(study_part, configuration):
+                yield _Comparison(_method_text(study_part, configuration, method), figure, group)
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
     """Return True if a configuration ran with the setup of the published figures."""
-    theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    same = all(_value_of(study, configuration, key) in values for key, values in theirs.items())
-    return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
+    published_values = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
+    has_same_values = all(
+        _value_of(study, configuration, key) in values for key, values in published_values.items()
+    )
+    return has_same_values and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
 def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
@@ -156,9 +164,11 @@ def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
 def _method_text(study: Study, configuration: ConfigurationRecord, method: Method) -> str:
     """Return the method with the levels of the other factors."""
     name = method[0] if method[1] == "none" else " + ".join(method)
-    names, varied = short_names(study), configuration.assignment
-    keys = [k for k in varied if k not in _OF_METHOD]
-    return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in keys)])
+    names, assignment = short_names(study), configuration.assignment
+    keys = [k for k in assignment if k not in _OF_METHOD]
+    return ", ".join(
+        [name, *(f"{names.get(key, key)} {level_text(assignment[key])}" for key in keys)]
+    )
 
 
 def _value_of(study: Study, configuration: ConfigurationRecord, key: str) -> str:

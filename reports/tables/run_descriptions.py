@@ -37,5 +37,5 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
         value = cell_text(Value(difference, signed=True, decimals=decimals_of(study, metric)))
         value = value.removesuffix(f"{PLAIN.plus_minus}{DASH}")  # one pair has no interval
         text = f"Δ{family.head} {value}, {count(difference.n, 'seed')}"
-        texts |= dict.fromkeys((row["run_id"] for row in group.done), text)
+        texts |= dict.fromkeys((row["run_id"] for row in group.finished_rows), text)
     return texts

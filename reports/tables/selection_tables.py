@@ -8,8 +8,8 @@ from functools import partial
 
 from harness.store import FLAG, QUALITY
 from reports.cells import Cell, Column, Table, Text, Value, optional_cell
-from reports.formatting import number
-from reports.study import Study, heading
+from reports.formatting import number_text
+from reports.study import Study, metric_heading
 from reports.tables.families import first_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
@@ -27,29 +27,30 @@ def selection_tables(study: Study) -> list[Table]:
 
     The rows are those of the study's first table. The result is [] if there was no such choice.
     """
-    measured = measured_columns(study)
-    if study.score not in measured:
+    columns_with_values = measured_columns(study)
+    if study.score not in columns_with_values:
         return []
-    first = first_family(study, study.objective)
-    groups = [group for group in first.groups if group.done]
-    searched = f"{FLAG}{_EDGE}" in measured  # otherwise the values are those of the configuration
-    head = f"sel. {heading(study.protocol, study.objective)}"
+    family = first_family(study, study.objective)
+    groups = [group for group in family.groups if group.finished_rows]
+    # without a grid, the values are those of the configuration
+    has_grid = f"{FLAG}{_EDGE}" in columns_with_values
+    head = f"sel. {metric_heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
         Column("score", head, lambda group: optional_cell(Value, group.estimate(study.score))),
     ]
-    scores = len(columns)
-    for name, always in _CHOSEN.items():
-        if f"selection/{name}" in measured and (searched or always):
+    n_columns = len(columns)
+    for name, is_always_shown in _CHOSEN.items():
+        if f"selection/{name}" in columns_with_values and (has_grid or is_always_shown):
             columns.append(Column(name, name, partial(_tally_cell, f"selection/{name}")))
-    if len(columns) == scores:
+    if len(columns) == n_columns:
         return []
     note = (
         "sel.: score on the selection images with the chosen values; alpha, beta, ratio: chosen"
         " values, each with the number of seeds that chose it"
     )
     title = "values chosen by selection"
-    return [group_table(first, groups, "selected", title, columns, [note], place="files")]
+    return [group_table(family, groups, "selected", title, columns, [note], place="files")]
 
 
 def _tally_cell(column: str, group: Group) -> Cell | None:
@@ -91,17 +92,17 @@ class _Measured:
 
     def value_and_reference(self, measure: Measure, group: Group) -> Cell | None:
         """Return the mean of a measure, followed by that of the real features if it is known."""
-        value, real = (
+        value, reference = (
             self.mean(f"{_TEST}{name}", group) for name in (measure.metric, measure.reference)
         )
-        if value is None or real is None:
+        if value is None or reference is None:
             return value
-        behind = f"/ {number(real.estimate.mean, value.decimals)} {value.suffix}"
-        return dataclasses.replace(value, suffix=behind.strip())
+        reference_text = f"/ {number_text(reference.estimate.mean, value.decimals)} {value.suffix}"
+        return dataclasses.replace(value, suffix=reference_text.strip())
 
     def counts(self, group: Group) -> Cell:
         """Return the group's counts, with the rows that have measures as the finished ones."""
-        return dataclasses.replace(group.counts, done=self.n[group])
+        return dataclasses.replace(group.counts, finished=self.n[group])
 
 
 def quality_tables(study: Study) -> list[Table]:
@@ -113,11 +114,13 @@ def quality_tables(study: Study) -> list[Table]:
     names = sorted(name for name in measured_columns(study) if QUALITY in name)
     if not any(name.startswith(_TEST) for name in names):
         return []
-    over = len(datasets(study)) if len(study.factors) > 1 else 0
-    family = (method_family if over else first_family)(study, study.objective)
+    n_datasets = len(datasets(study)) if len(study.factors) > 1 else 0
+    family = (method_family if n_datasets else first_family)(study, study.objective)
     # Rows without synthetic features are left out, unless they have not finished.
     groups = [
-        group for group in family.groups if any(map(group.finished_values, names)) or not group.done
+        group
+        for group in family.groups
+        if any(map(group.finished_values, names)) or not group.finished_rows
     ]
     values = {name: [v for group in groups for v in group.finished_values(name)] for name in names}
     decimals = {name: decimals_for(numbers) for name, numbers in values.items() if numbers}
@@ -129,10 +132,10 @@ def quality_tables(study: Study) -> list[Table]:
     }
     quality = _Measured(decimals, n)
     columns = [Column("n", "n", quality.counts)]
-    if over:
-        columns.append(Column("datasets", "datasets", partial(_datasets_cell, over)))
-    shown = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
-    for measure in shown:
+    if n_datasets:
+        columns.append(Column("datasets", "datasets", partial(_datasets_cell, n_datasets)))
+    measures = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
+    for measure in measures:
         drop = 0 if measure.metric == study.protocol.key_quality else measure.drop
         columns.append(
             Column(
@@ -143,15 +146,15 @@ def quality_tables(study: Study) -> list[Table]:
             )
         )
     # only in CSV files: measures of the real features, errors, and measures of pseudo-new classes
-    hidden = {f"{_TEST}{name}": name for name in (*(m.reference for m in MEASURES), *_ERRORS)}
-    pseudo = [name for name in decimals if not name.startswith(_TEST)]
-    hidden |= {name: f"pseudo_new_{name.partition(QUALITY)[2]}" for name in pseudo}
-    for name in filter(decimals.__contains__, hidden):
-        key = hidden[name]
+    csv_columns = {f"{_TEST}{name}": name for name in (*(m.reference for m in MEASURES), *_ERRORS)}
+    pseudo_new_columns = [name for name in decimals if not name.startswith(_TEST)]
+    csv_columns |= {name: f"pseudo_new_{name.partition(QUALITY)[2]}" for name in pseudo_new_columns}
+    for name in filter(decimals.__contains__, csv_columns):
+        key = csv_columns[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
         "n: finished seeds with synthetic features. datasets: number in a row's average",
-        "; ".join(measure.meaning for measure in shown if measure.meaning),
+        "; ".join(measure.meaning for measure in measures if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test images"
     title = f"quality of synthetic features ({kind})"
@@ -160,5 +163,5 @@ def quality_tables(study: Study) -> list[Table]:
 
 def _datasets_cell(datasets: int, group: Group) -> Cell:
     """Return the number of datasets that a row averages, and the total if it is not all of them."""
-    count = len(group.present or group.parts)
+    count = len(group.finished_datasets or group.parts)
     return Text(str(count) if count == datasets else f"{count} of {datasets}")

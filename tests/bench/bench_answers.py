@@ -72,9 +72,17 @@ def grid(
     for cell in product(*map(range, sizes)):
         values = drawn[tuple(levels[i] for levels, i in zip(kept, cell, strict=True))]
         values = values + effects[cell[-1]]
-        own = [s for s in range(seeds) if rng.random() >= lost]
+        finished_seeds = [s for s in range(seeds) if rng.random() >= lost]
         state = "FAIL" if rng.random() < lost / 2 else "COMPLETE"
-        _add(builder, dict(zip(keys, cell, strict=True)), values, own, tied, bool(dead), state)
+        _add(
+            builder,
+            dict(zip(keys, cell, strict=True)),
+            values,
+            finished_seeds,
+            tied,
+            bool(dead),
+            state,
+        )
     controls: dict[str, float] = {}
     if not (dead or tied or lost) and rng.random() < 0.5:
         controls = {
@@ -186,8 +194,8 @@ def main(words: Sequence[str] | None = None) -> None:
             else "–"
             for kind in PROMISES
         ]
-        told = f"{100 * (1 - wrong / studies):.2f}%"
-        print(f"| {shape} | {studies:,} | {told} | {' | '.join(cells)} |", flush=True)
+        share = f"{100 * (1 - wrong / studies):.2f}%"
+        print(f"| {shape} | {studies:,} | {share} | {' | '.join(cells)} |", flush=True)
         for fact in claims.facts[:10]:
             print(f"false: {fact}")
     print(f"\n{time.process_time() - started:.0f} s of one core")

@@ -94,14 +94,14 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
         yield name, counts
 
 
-def table(found: list[Counted], title: str) -> Table:
+def table(counts: list[Counted], title: str) -> Table:
     """A row for each step."""
-    made = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
-    for row in found:
+    result = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
+    for row in counts:
         numbers = (row.counts.n_launches, row.counts.n_syncs)
         kib = (row.counts.sent / 1024, row.counts.fetched / 1024)
-        made.add_row(row.name, *(f"{n:,}" for n in numbers), *(f"{n:,.1f}" for n in kib))
-    return made
+        result.add_row(row.name, *(f"{n:,}" for n in numbers), *(f"{n:,.1f}" for n in kib))
+    return result
 
 
 def places(counted: Counted, most: int) -> Table:
@@ -111,18 +111,18 @@ def places(counted: Counted, most: int) -> Table:
         counted: a step.
         most: lines with launches that are listed.
     """
-    made = Table("line", "launches", "of which", title=counted.name)
+    result = Table("line", "launches", "of which", title=counted.name)
     by_line: dict[str, Counter[str]] = {}
     for event, n in counted.counts.launches.items():
         by_line.setdefault(event.where, Counter())[event.what] += n
     for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:most]:
-        said = ", ".join(f"{n} {operator}" for operator, n in operators.most_common(6))
-        made.add_row(line, f"{operators.total():,}", said)
-    made.add_section()
+        operators_text = ", ".join(f"{n} {operator}" for operator, n in operators.most_common(6))
+        result.add_row(line, f"{operators.total():,}", operators_text)
+    result.add_section()
     waits: list[tuple[Event, int]] = counted.counts.syncs.most_common()
     for event, n in waits:
-        made.add_row(event.where, "", f"{n} waits: {event.what}")
-    return made
+        result.add_row(event.where, "", f"{n} waits: {event.what}")
+    return result
 
 
 def show(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int = 0) -> None:
@@ -132,11 +132,11 @@ def show(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int =
         backbone, sizes, precision: as counted() takes them.
         most: lines with launches that are listed for each step; 0: none.
     """
-    found, console = counted(backbone, sizes, precision), Console()
-    console.print(table(found, f"{backbone}, {precision}, {sizes.seeds} seeds"))
-    for row in found if most else ():
+    counts, console = counted(backbone, sizes, precision), Console()
+    console.print(table(counts, f"{backbone}, {precision}, {sizes.seeds} seeds"))
+    for row in counts if most else ():
         console.print(places(row, most))
-    if over := [row.over() for row in found if row.over()]:
+    if over := [row.over() for row in counts if row.over()]:
         raise SystemExit("\n".join(over))
 
 

@@ -128,15 +128,15 @@ class Runs:
         choice = self.inference_grid[epoch, seed]
         steps = max(1, round(epoch * self.ratio))
         if epoch == 0 or transfer == "epochs":
-            found = self.full[epoch]
+            epoch_metrics = self.full[epoch]
         elif transfer == "steps":
-            found = self.full[steps]
+            epoch_metrics = self.full[steps]
         else:
             wanted = epoch if transfer == "epochs, schedule cut" else steps
             lengths = [*self.shortened, len(self.full) - 1]
             nearest = min(lengths, key=lambda length: abs(length - wanted))
-            found = self.shortened.get(nearest, self.full[-1])
-        return float(found[choice, seed])
+            epoch_metrics = self.shortened.get(nearest, self.full[-1])
+        return float(epoch_metrics[choice, seed])
 
 
 TRANSFERS: Final = ("epochs", "steps", "epochs, schedule cut", "steps, schedule cut")
@@ -153,10 +153,10 @@ class Trainer:
 
     def generator(self, task: Task) -> FeatureSource | None:
         """Fit the generator on a task."""
-        made = build_generator(self.config.generator, task, self.clip, self.seeds)
-        for _ in range(made.epochs if made else 0):
-            made.train_epoch()
-        return made
+        generator = build_generator(self.config.generator, task, self.clip, self.seeds)
+        for _ in range(generator.epochs if generator else 0):
+            generator.train_epoch()
+        return generator
 
     def scores(
         self, eval_set: EvalSet, generator: FeatureSource | None, epochs: int
@@ -170,7 +170,7 @@ class Trainer:
         finetuner = build_finetuner(
             configurations, eval_set.task, synthesizer, self.clip, self.seeds
         )
-        found = []
+        scores = []
         for epoch in range(epochs + 1):
             if epoch:
                 finetuner.train_epoch()
@@ -178,10 +178,10 @@ class Trainer:
                 finetuner.logits(eval_set.images.features, c) for c in finetuner.inference_grid
             ]
             scored = [
-                self.protocol.score(eval_set.predictions(one), eval_set, None) for one in logits
+                self.protocol.score(eval_set.predictions(row), eval_set, None) for row in logits
             ]
-            found.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
-        return torch.stack(found).double().numpy(), finetuner.steps
+            scores.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
+        return torch.stack(scores).double().numpy(), finetuner.steps
 
 
 def train(trainer: Trainer) -> Runs:
@@ -213,9 +213,9 @@ def show(runs: Mapping[str, Runs]) -> None:
     table = Table("epoch", "carried as", *runs, "mean H", "mean SD")
     for rule, choose in RULES.items():
         for transfer in TRANSFERS:
-            found = [run.tested(choose(run.selection), transfer) for run in runs.values()]
-            means = [values.mean() for values in found]
-            deviations = [values.std(ddof=1) for values in found]
+            results = [run.tested(choose(run.selection), transfer) for run in runs.values()]
+            means = [values.mean() for values in results]
+            deviations = [values.std(ddof=1) for values in results]
             pairs = zip(means, deviations, strict=True)
             cells = [f"{mean:.1f} ({deviation:.1f})" for mean, deviation in pairs]
             averages = f"{np.mean(means):.2f}", f"{np.mean(deviations):.2f}"

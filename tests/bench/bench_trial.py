@@ -89,17 +89,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=1, help="of generator and fine-tuner")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    asked = parser.parse_args(arguments)
-    if asked.smoke:
+    options = parser.parse_args(arguments)
+    if options.smoke:
         clip = FrozenCLIP.load("pocket")
         tiny = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
-        found = share(clip, tiny, epochs=1, side=256)
+        result = share(clip, tiny, epochs=1, side=256)
     else:
-        clip = FrozenCLIP.load(BACKBONE, device=asked.device)
-        sizes = Sizes(shots=4, batch=64, seeds=asked.seeds)
-        found = share(clip, sizes, asked.epochs, SIDE if asked.device == "cpu" else SIDE_ON_GPU)
-    where = f"{torch.get_num_threads()} threads" if asked.device == "cpu" else device_label("cuda")
-    Console().print(f"a whole trial: {found:.0%} of the rate of products, {where}")
+        clip = FrozenCLIP.load(BACKBONE, device=options.device)
+        sizes = Sizes(shots=4, batch=64, seeds=options.seeds)
+        result = share(
+            clip, sizes, options.epochs, SIDE if options.device == "cpu" else SIDE_ON_GPU
+        )
+    where = (
+        f"{torch.get_num_threads()} threads" if options.device == "cpu" else device_label("cuda")
+    )
+    Console().print(f"a whole trial: {result:.0%} of the rate of products, {where}")
 
 
 if __name__ == "__main__":

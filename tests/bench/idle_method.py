@@ -62,5 +62,5 @@ def idle_method(log: Path, epochs: int) -> MethodFunctions:
         log: a file.
         epochs: of selection in each trial.
     """
-    made = make_method(log.with_suffix(".features"))
-    return replace(made, run_trial=partial(run_idle, log, epochs))
+    method = make_method(log.with_suffix(".features"))
+    return replace(method, run_trial=partial(run_idle, log, epochs))

@@ -56,13 +56,13 @@ class Searched:
     complete: float
 
 
-def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
+def searching(sampler: str, known: int, n_asked: int, folder: Path) -> Searched:
     """Drive a searcher: give trials out, and take each one's end in.
 
     Args:
         sampler: grid, tpe or random.
-        known: a multiple of twenty, at least `asked`.
-        asked: trials that are given out.
+        known: a multiple of twenty, at least `n_asked`.
+        n_asked: trials that are given out.
         folder: for fingerprints.
     """
     prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
@@ -72,24 +72,26 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         seeds = tuple(range(SEEDS))
         history = RunHistory(
             tuple(
-                run_of(one, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100))
-                for place, one in enumerate(every)
+                run_of(
+                    trial, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100)
+                )
+                for place, trial in enumerate(every)
             )
         )
-        study = sampled_study(sampler, known + asked)
+        study = sampled_study(sampler, known + n_asked)
     make = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
     began = time.process_time()
-    searcher = StudySearcher(study, plan, history, make, lambda: asked)
+    searcher = StudySearcher(study, plan, history, make, lambda: n_asked)
     start = time.process_time() - began
     suggest = complete = 0.0
-    for number in range(asked):
+    for number in range(n_asked):
         name, began = str(number), time.process_time()
         assert isinstance(searcher.suggest(name), dict)
-        given = time.process_time()
+        begin = time.process_time()
         searcher.on_trial_complete(name, _last())
-        suggest, complete = suggest + given - began, complete + time.process_time() - given
-    return Searched(sampler, known, start, 1e3 * suggest / asked, 1e3 * complete / asked)
+        suggest, complete = suggest + begin - began, complete + time.process_time() - begin
+    return Searched(sampler, known, start, 1e3 * suggest / n_asked, 1e3 * complete / n_asked)
 
 
 def _last() -> dict[str, Any]:

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from harness.store import FactorRecord
-from reports.analysis import importance
+from reports.analysis import compute_importance
 from reports.analysis.contrasts import grid_model
 from reports.analysis.design import Varied
-from reports.analysis.uneven import ALPHA, far_result, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
 from reports.stats import (
     Compared,
@@ -20,7 +20,7 @@ from reports.stats import (
     is_beyond_chance,
     mean_interval,
     rank_correlation,
-    resampled,
+    resample_accuracy,
 )
 from tests.bench.noise import LOSS, RARE, SD, Array, Shape
 from tests.reports.analysis.planted import METRIC, planted
@@ -31,9 +31,9 @@ LEVELS = 4  # a baseline and three levels
 
 def compared(values: Array, effect: float | None) -> list[Compared]:
     """The rows against the first one, judged together."""
-    base, *others = (dict(enumerate(row.tolist())) for row in values)
-    found = [one for row in others if (one := compare_paired(row, base))]
-    return add_verdicts(found, effect)
+    base, *rows = (dict(enumerate(row.tolist())) for row in values)
+    comparisons = [comparison for row in rows if (comparison := compare_paired(row, base))]
+    return add_verdicts(comparisons, effect)
 
 
 def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
@@ -51,26 +51,30 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
         of those that warn among studies with a result that is 5 points off.
     """
     rng = np.random.default_rng(seed)
-    found = np.zeros((studies, 4))
+    counts = np.zeros((studies, 4))
     warned, far = np.zeros(studies, bool), np.zeros(studies, bool)
     for study in range(studies):
         noise = shape(rng, LEVELS, seeds)
         values = 60 + rng.normal(0, SEED_SD, seeds) + noise
         moved = values + EFFECT * (np.arange(LEVELS) > 0)[:, None]
         at_effect, at_zero = compared(moved, EFFECT), compared(values, None)
-        ends = [(one.difference.low, one.difference.high) for one in at_effect]
-        held = [low <= EFFECT <= (high or 0) for low, high in ends if low is not None]
-        found[study] = (
-            any(one.verdict in (Verdict.HIGHER, Verdict.LOWER) for one in at_effect),
-            any(one.verdict is Verdict.EQUIVALENT for one in at_effect),
-            any(is_beyond_chance(one.holm_p) for one in at_zero),
-            np.mean(held) if held else math.nan,  # differences that do not vary have no interval
+        ends = [(comparison.difference.low, comparison.difference.high) for comparison in at_effect]
+        covered = [low <= EFFECT <= (high or 0) for low, high in ends if low is not None]
+        counts[study] = (
+            any(comparison.verdict in (Verdict.HIGHER, Verdict.LOWER) for comparison in at_effect),
+            any(comparison.verdict is Verdict.EQUIVALENT for comparison in at_effect),
+            any(is_beyond_chance(comparison.holm_p) for comparison in at_zero),
+            np.mean(covered)
+            if covered
+            else math.nan,  # differences that do not vary have no interval
         )
-        parts = far_result(values), noisy_row(values), skewed_noise(values)
-        warned[study] = any(one is not None and one.p < ALPHA / len(parts) for one in parts)
+        parts = find_outlier(values), noisy_row(values), skewed_noise(values)
+        warned[study] = any(
+            comparison is not None and comparison.p < ALPHA / len(parts) for comparison in parts
+        )
         far[study] = np.abs(noise - np.median(noise)).max() > LOSS / 2
     among = float(warned[far].mean()) if far.any() else math.nan
-    return [*np.nanmean(found, axis=0).tolist(), float(warned.mean()), among]
+    return [*np.nanmean(counts, axis=0).tolist(), float(warned.mean()), among]
 
 
 def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
@@ -138,18 +142,20 @@ def over_classes(classes: int, studies: int, seed: int) -> float:
         classes: of a test, of 50 images each; the others lose one right answer of fifty.
         studies, seed: see verdicts.
     """
-    rng, held = np.random.default_rng(seed), 0
+    rng, n_covered = np.random.default_rng(seed), 0
     ids, images, losses = list(range(classes)), np.full(classes, 50.0), (0.02, 0.5)
     truth = -100 * 0.7 * ((1 - RARE) * losses[0] + RARE * losses[1])
     for _ in range(studies):
         right = rng.binomial(50, rng.uniform(0.5, 0.9, classes))
         lost = rng.binomial(right, np.where(rng.random(classes) < RARE, losses[1], losses[0]))
-        drawn = [resampled("", ids, part.astype(float), images) for part in (right - lost, right)]
+        drawn = [
+            resample_accuracy("", ids, part.astype(float), images) for part in (right - lost, right)
+        ]
         if drawn[0] is not None and drawn[1] is not None:
             mean = -100 * float(lost.sum() / images.sum())
-            found = interval_over_classes(mean, [drawn[0] - drawn[1]])
-            held += (found.low or 0) <= truth <= (found.high or 0)
-    return held / studies
+            interval = interval_over_classes(mean, [drawn[0] - drawn[1]])
+            n_covered += (interval.low or 0) <= truth <= (interval.high or 0)
+    return n_covered / studies
 
 
 def under_tpe(configurations: int, studies: int) -> list[float]:
@@ -175,12 +181,12 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
             trial = search.ask()
             x = [trial.suggest_float(key, 0, 1) for key in keys]
             search.tell(trial, 8 * x[0] + rng.normal(0, SD / math.sqrt(3)))
-        drawn, found = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
+        drawn, values = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
         # the study has the results that the sampler saw, and some noise more
-        seen = dict(zip((s["x0"] for s in drawn), found, strict=True))
+        seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
         builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
-        ranked = holm([rank_correlation([s[key] for s in drawn], found, rng).p for key in keys])
+        ranked = holm([rank_correlation([s[key] for s in drawn], values, rng).p for key in keys])
         by_ranks = any(is_beyond_chance(p) for p in ranked[1:])
-        largest = importance(builder.study(), METRIC).factors[0]
+        largest = compute_importance(builder.study(), METRIC).factors[0]
         called += (by_ranks, largest.factors != ("x0",))
     return (called / studies).tolist()

@@ -13,8 +13,8 @@ from tests.ship.conftest import build_clip, build_features
 @pytest.fixture(scope="module")
 def device() -> Iterator[EmulatedDevice]:
     """The device. Tests that use it are skipped if this torch does not support it."""
-    with emulated_device() as made:
-        yield made
+    with emulated_device() as emulated:
+        yield emulated
 
 
 @pytest.fixture(scope="session")

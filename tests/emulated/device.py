@@ -80,10 +80,10 @@ def _factories() -> Iterator[tuple[str, OpOverload]]:
         if not name.startswith("aten::"):
             continue
         base, _, overload = name.removeprefix("aten::").partition(".")
-        found = getattr(getattr(torch.ops.aten, base), overload or "default")
-        types = {argument.name: str(argument.type) for argument in found._schema.arguments}
+        factory = getattr(getattr(torch.ops.aten, base), overload or "default")
+        types = {argument.name: str(argument.type) for argument in factory._schema.arguments}
         if "device" in types and not any("Tensor" in kind for kind in types.values()):
-            yield name.removeprefix("aten::"), found
+            yield name.removeprefix("aten::"), factory
 
 
 def _running(execution: Execution, overload: OpOverload) -> Callable[..., Any]:

@@ -37,7 +37,7 @@ class DeviceTensor(torch.Tensor):
         if torch.is_inference_mode_enabled() and not plain.is_inference():
             with torch.inference_mode(False):
                 return cls.__new__(cls, plain)
-        made: DeviceTensor = torch.Tensor._make_wrapper_subclass(
+        wrapper: DeviceTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             plain.size(),
             strides=plain.stride(),
@@ -45,8 +45,8 @@ class DeviceTensor(torch.Tensor):
             dtype=plain.dtype,
             device=DEVICE,
         )
-        made.plain = plain
-        return made
+        wrapper.plain = plain
+        return wrapper
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -135,8 +135,8 @@ class Execution:
         fused &= all(x.shape[-1] % multiple == 0 for x in parts)
         fused &= attn_mask is None or attn_mask.dtype == query.dtype
         if not fused:
-            given = (*parts, attn_mask, dropout_p, is_causal)
-            return aten.scaled_dot_product_attention.default.decompose(*given, **settings)
+            inputs = (*parts, attn_mask, dropout_p, is_causal)
+            return aten.scaled_dot_product_attention.default.decompose(*inputs, **settings)
         if attn_mask is not None and any(stride % 8 for stride in attn_mask.stride()[:-1]):
             self.counts.launch("padded mask", 2)
         out, _ = aten._scaled_dot_product_flash_attention_for_cpu.default(
@@ -169,9 +169,9 @@ class Execution:
             if isinstance(index, DeviceTensor) and index.dtype in (torch.bool, torch.uint8):
                 self.counts.launch("nonzero")
                 self.counts.sync("boolean index")
-        for given in (*indices, values):
-            if given is not None and not isinstance(given, DeviceTensor):
-                self.counts.copy("copy of an index", given, to_device=True, waits=True)
+        for indexing in (*indices, values):
+            if indexing is not None and not isinstance(indexing, DeviceTensor):
+                self.counts.copy("copy of an index", indexing, to_device=True, waits=True)
 
     def _compute(self, func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         device = kwargs.get("device")
@@ -191,11 +191,11 @@ class Execution:
             settings["device"] = torch.device("cpu")
         if "pin_memory" in settings:
             settings["pin_memory"] = None
-        made = func(*_mapped(DeviceTensor, plain, args), **settings)
+        result = func(*_mapped(DeviceTensor, plain, args), **settings)
         if torch.Tag.inplace_view in func.tags:
             with no_dispatch():  # squeeze_ and similar, on the sizes of the tensor
                 func(*args, **kwargs)
-        return _mapped(Tensor, on_device, made) if here else made
+        return _mapped(Tensor, on_device, result) if here else result
 
     def _copy(self, to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         """Run Tensor.copy_. The host waits unless the copy is non-blocking from pinned memory."""
@@ -218,12 +218,12 @@ class Execution:
         **settings: Any,
     ) -> Tensor:
         """Run Tensor.to of a device tensor."""
-        made: Tensor = aten._to_copy.default(tensor.plain, **settings)
+        copy: Tensor = aten._to_copy.default(tensor.plain, **settings)
         if device is None or torch.device(device).type == NAME:
             self.counts.launch("_to_copy")
-            return DeviceTensor(made)
+            return DeviceTensor(copy)
         self.counts.copy("_to_copy", tensor, to_device=False, waits=True)
-        return made
+        return copy
 
 
 def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch._ops import OpOverload
 
-from tests.told import told
+from tests.case_files import load_cases
 
-TABLES: Final[Mapping[str, Any]] = told(__file__, "operators.yaml")
+TABLES: Final[Mapping[str, Any]] = load_cases(__file__, "operators.yaml")
 
 
 class Operator(NamedTuple):

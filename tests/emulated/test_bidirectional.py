@@ -42,10 +42,10 @@ def test_trial_on_the_device_equals_the_cpu(
     """For every method that learns prompts, with SHIP's generator."""
     methods = {"generator": small("generator", "vae"), "finetuner": small("finetuner", name)}
     config = TrialConfig(shots=2, quality=False, **methods)
-    expected, made = (
+    expected, actual = (
         numbers(list(run_trial(config, (7, 2), features, clip))) for clip in (host, on_device)
     )
-    assert made == pytest.approx(expected, rel=2e-4, abs=2e-6)
+    assert actual == pytest.approx(expected, rel=2e-4, abs=2e-6)
 
 
 @pytest.mark.parametrize("name", PROMPTED)

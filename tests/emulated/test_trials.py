@@ -25,21 +25,21 @@ from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import EpochMetrics, Selection, SyntheticConfig, TrialConfig
+from tests.case_files import load_cases, some_quick
 from tests.emulated import EmulatedDevice
-from tests.told import some_quick, told
 
 SEEDS = (7, 2)
 TABLES: Final[Mapping[str, Mapping[str, type[Any]]]] = {
     "generator": GENERATORS,
     "finetuner": FINETUNERS,
 }
-TOLD: Final = told(__file__, "trials.yaml")
+CASES: Final = load_cases(__file__, "trials.yaml")
 
 
 def small(group: str, name: str, **settings: Any) -> dict[str, Any]:
     """Return a method's settings with sizes that make a trial fast."""
     fields = TABLES[group][name].model_fields
-    return {"name": name, **{k: v for k, v in TOLD["small"].items() if k in fields}, **settings}
+    return {"name": name, **{k: v for k, v in CASES["small"].items() if k in fields}, **settings}
 
 
 def methods() -> Iterator[dict[str, Any]]:
@@ -47,9 +47,9 @@ def methods() -> Iterator[dict[str, Any]]:
     ship, coop = small("generator", "vae"), small("finetuner", "coop")
     yield {"generator": ship, "finetuner": coop}
     probe, gaussian = small("finetuner", "linear_probe"), small("generator", "gaussian_text")
-    yield from ({"generator": small("generator", one), "finetuner": probe} for one in GENERATORS)
+    yield from ({"generator": small("generator", name), "finetuner": probe} for name in GENERATORS)
     known = {"generator": gaussian, "quality": False}
-    yield from ({**known, "finetuner": small("finetuner", one)} for one in FINETUNERS)
+    yield from ({**known, "finetuner": small("finetuner", name)} for name in FINETUNERS)
 
 
 def inference_grid() -> Iterator[dict[str, Any]]:
@@ -57,9 +57,9 @@ def inference_grid() -> Iterator[dict[str, Any]]:
     for group, table in TABLES.items():
         for name, config in table.items():
             for settings in varied(config):
-                yield {**TOLD["quick"], group: small(group, name, **settings)}
+                yield {**CASES["quick"], group: small(group, name, **settings)}
     for settings in varied(SyntheticConfig):
-        yield {**TOLD["quick"], "finetuner": small("finetuner", "coop"), "synthetic": settings}
+        yield {**CASES["quick"], "finetuner": small("finetuner", "coop"), "synthetic": settings}
 
 
 def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
@@ -69,7 +69,7 @@ def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
         offered = (True, False) if info.annotation is bool else offered
         if field != "name":
             yield from ({field: choice} for choice in offered if choice != info.default)
-    if switched := {k: v for k, v in TOLD["switched"].items() if k in config.model_fields}:
+    if switched := {k: v for k, v in CASES["switched"].items() if k in config.model_fields}:
         yield switched
 
 
@@ -109,17 +109,17 @@ def test_trial_on_the_device_equals_the_cpu(
     targets = dict.fromkeys(config.targets, features)
     host = list(run_trial(config, SEEDS, features, host_clip, targets))
     running = run_trial(config, SEEDS, features, device_clip, targets)
-    device, held = [], None
+    device, memory = [], None
     for item in running:
         device.append(item)
         if config.selection != "none" and len(device) == (len(host) + 1) // 2 < len(host):
-            held = running.checkpoint()
-            assert held is not None
+            memory = running.checkpoint()
+            assert memory is not None
     # The device may take another way through the text tower and other kernels of an optimizer, so
     # that sums are rounded otherwise: of two epochs in float32 nothing else may be left.
     assert numbers(device) == pytest.approx(numbers(host), rel=2e-4, abs=2e-6)
-    if held is not None:
-        resume = Checkpoint.from_bytes(held.to_bytes())
+    if memory is not None:
+        resume = Checkpoint.from_bytes(memory.to_bytes())
         again = run_trial(config, SEEDS, features, device_clip, targets, resume=resume)
         assert list(again) == device
 
@@ -139,10 +139,10 @@ def test_extraction_on_the_device_equals_the_cpu(
     dataset = replace(whole, splits=few)
     host = extract_features(host_clip, dataset, 1, tmp_path / "host")
     with device.counting() as counts:
-        found = extract_features(device_clip, dataset, 1, tmp_path / "device")
+        features = extract_features(device_clip, dataset, 1, tmp_path / "device")
     for split in SIZES:
-        one, other = getattr(host, split), getattr(found, split)
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
+        host_images, other = getattr(host, split), getattr(features, split)
+        np.testing.assert_allclose(other, host_images, rtol=0, atol=1e-6)
     per_batch = Parallelism.for_device(torch.device(device.name)).views_per_batch
     batches = -(-2 * SIZES["train"] // per_batch) + 2
     assert counts.n_syncs == 2 * batches

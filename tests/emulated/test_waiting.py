@@ -104,8 +104,8 @@ def test_to_cpu_copies_all_tensors_at_once(device: EmulatedDevice) -> None:
         "x": torch.tensor(0.1).to(device.name),
     }
     with device.counting() as counts:
-        found = to_cpu(values)
+        copies = to_cpu(values)
     assert counts.n_syncs == 1
-    assert list(found) == list(values) and found["host"] is host
+    assert list(copies) == list(values) and copies["host"] is host
     for name, value in values.items():
-        assert torch.equal(found[name], value.cpu()) and found[name].dtype == value.dtype
+        assert torch.equal(copies[name], value.cpu()) and copies[name].dtype == value.dtype

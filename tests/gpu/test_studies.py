@@ -97,13 +97,13 @@ def test_a_trial_that_does_not_fit_is_run_in_halves(device: str, bench: Bench) -
         method = replace(
             plain,
             accelerator="cuda",
-            run_trial=lambda *given: with_ballast(plain.run_trial, *given),
+            run_trial=lambda *arguments: with_ballast(plain.run_trial, *arguments),
         )
         with memory_for(FITTING):
             outcome = bench.run(study, method=method)
     else:
         method = replace(
-            plain, run_trial=lambda *given: with_memory(FITTING, plain.run_trial, *given)
+            plain, run_trial=lambda *arguments: with_memory(FITTING, plain.run_trial, *arguments)
         )
         outcome = bench.run(study, method=method)
     assert outcome.complete

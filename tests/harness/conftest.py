@@ -182,7 +182,7 @@ class Bench:
             **keys,
         )
 
-    def told(self, study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
+    def run_and_capture(self, study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
         """Run a study, and return the outcome and the printed lines."""
         out = io.StringIO()
         return self.run(study, console=Console(file=out), **keys), out.getvalue().splitlines()
@@ -208,8 +208,8 @@ class Bench:
 
     def parent(self, name: str = "small") -> Any:
         """Return the study's own run."""
-        (found,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
-        return found
+        (study_run,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
+        return study_run
 
     def history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """Return the run history."""

@@ -20,5 +20,5 @@ def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
     """Check that rows and printed tables of two stores are equal."""
     ours, theirs = load_records(name, disturbed), load_records(name, calm)
     assert_frame_equal(rows(ours), rows(theirs))
-    printed = [csv_text(build_tables(one)[0]).encode() for one in (ours, theirs)]
+    printed = [csv_text(build_tables(study)[0]).encode() for study in (ours, theirs)]
     assert_frame_equal(*(pl.read_csv(text).drop("seconds") for text in printed))

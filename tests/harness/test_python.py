@@ -16,7 +16,7 @@ from tests.harness.fakes import make_study
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("arguments", "message"),
     [
         (
             ([{"seeds": 3}],),
@@ -46,15 +46,15 @@ from tests.harness.fakes import make_study
         ),
     ],
 )
-def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
+def test_an_argument_of_another_type_is_named(arguments: Any, message: str) -> None:
     """The message begins with the argument's name, also where the command has an option for it."""
     with pytest.raises(ConfigError) as raised:
-        run_study(*given)
-    assert str(raised.value).startswith(told)
+        run_study(*arguments)
+    assert str(raised.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("arguments", "message"),
     [
         (
             {"plugins": "mine.py"},
@@ -68,20 +68,20 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
         ({"address": "head"}, "address must be local, auto or HOST:PORT"),
     ],
 )
-def test_a_named_argument_that_cannot_be_meant(given: Any, told: str) -> None:
+def test_a_named_argument_that_cannot_be_meant(arguments: Any, message: str) -> None:
     """In the words of the argument, before a store or Ray is looked for."""
     with pytest.raises(ConfigError) as raised:
-        run_study("prompt_len", **given)
-    assert str(raised.value).startswith(told)
+        run_study("prompt_len", **arguments)
+    assert str(raised.value).startswith(message)
 
 
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     """Of whatever type, with the keys of a YAML, and overrides over them, be it of the name."""
     space = MappingProxyType({"generator.n_ctx": (1, 2)})
     mapping = MappingProxyType({"space": space, "dataset": "emoji"})
-    given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
+    options: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
     rows = plan_study(
-        mapping, ["name=mine", "seeds=[3]", "controls=false"], details=False, **given
+        mapping, ["name=mine", "seeds=[3]", "controls=false"], details=False, **options
     ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
 

@@ -105,14 +105,14 @@ def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) 
             raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")
         print(f"undisturbed: {seconds:.1f} s", flush=True)
 
-        def one(number: int) -> Story:
+        def soak_study(number: int) -> Story:
             draw = random.Random(number)
             story = torment(make(f"study-{number}"), draw, most, calm)
             print(story, flush=True)
             return story
 
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(one, range(count)))
+            return list(pool.map(soak_study, range(count)))
 
 
 def on_sqlite(folder: Path, name: str) -> tuple[str, str]:

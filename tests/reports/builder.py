@@ -80,10 +80,10 @@ class StoreBuilder:
             chosen = {f"selection/{name}": value for name, value in names.items()}
             raised = {f"flag/{name}": float(seed in s) for name, s in (flags or {}).items()}
             tested = {f"test/{name}": value for name, value in {**values, **raised}.items()}
-            own = (
+            seed_metrics = (
                 {**tested, **chosen, "selection_epoch": float(epoch)} if state == "COMPLETE" else {}
             )
-            metrics |= {f"{name}/seed_{seed}": value for name, value in own.items()}
+            metrics |= {f"{name}/seed_{seed}": value for name, value in seed_metrics.items()}
         params = {
             "backbone": "pocket", "dataset": "emoji", "protocol": self.protocol, "shots": "16",
             "max_classes": "null", "finetuner.name": "coop", "generator.name": "vae",
@@ -167,8 +167,8 @@ def empty_store() -> bytes:
 @cache
 def _written(name: str, runs: str) -> bytes:
     """The file of a study, of its runs as JSON."""
-    made = [Run(**run) for run in json.loads(runs)]
-    return _file_of(empty_store(), lambda uri: _write(uri, name, made))
+    built_runs = [Run(**run) for run in json.loads(runs)]
+    return _file_of(empty_store(), lambda uri: _write(uri, name, built_runs))
 
 
 def _file_of(before: bytes, write: Callable[[str], object]) -> bytes:
@@ -189,16 +189,16 @@ def _write(uri: str, name: str, runs: Sequence[Run]) -> None:
     experiment = client.create_experiment(name)
     parent = None
     for run in runs:
-        made = client.create_run(experiment, start_time=run.started, run_name=run.run_id)
+        created = client.create_run(experiment, start_time=run.started, run_name=run.run_id)
         tags = run.tags if parent is None else {**run.tags, "mlflow.parentRunId": parent}
-        parent = parent or made.info.run_id
+        parent = parent or created.info.run_id
         client.log_batch(
-            made.info.run_id,
+            created.info.run_id,
             metrics=[Metric(k, v, run.started, 1) for k, v in run.metrics.items()],
             params=[Param(k, v) for k, v in run.params.items()],
             tags=[RunTag(k, v) for k, v in tags.items()],
         )
-        client.set_terminated(made.info.run_id, STATUS.get(run.tags["ship.state"], "RUNNING"))
+        client.set_terminated(created.info.run_id, STATUS.get(run.tags["ship.state"], "RUNNING"))
 
 
 def prompt_len(**fields: Any) -> StoreBuilder:

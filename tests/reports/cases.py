@@ -47,11 +47,11 @@ def quality_followed() -> StoreBuilder:
         for s in SEEDS:
             rng = np.random.default_rng([s, place])
             moved = 4.0 * place + rng.normal(0, 1)
-            made = quality(s) | {
+            metrics = quality(s) | {
                 "quality/synthetic_to_real": 40 + moved + 3 * s,
                 "quality/frechet": 0.4 + rng.normal(0, 0.1),
             }
-            results[s] = scores(50.0 + 0.5 * moved - 2 * s + rng.normal(0, 0.2)) | made
+            results[s] = scores(50.0 + 0.5 * moved - 2 * s + rng.normal(0, 0.2)) | metrics
         builder.trial({KL: weight}, results)
     return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, control="text_feature")
 
@@ -64,12 +64,12 @@ def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> No
 def datasets_times_two() -> StoreBuilder:
     """Two more factors over two datasets: their effects are of averages, flags stay with rows."""
 
-    def made(dataset: str, name: str, shots: str, s: int) -> dict[str, float]:
+    def metrics(dataset: str, name: str, shots: str, s: int) -> dict[str, float]:
         gain = 9 * (name == "wgan") * (shots == "16") + 7 * (dataset == "b")
         return scores(50.0 + gain + s) | quality(s)
 
     levels = {"dataset": ["a", "b"], "generator": ["vae", "wgan"], "shots": ["4", "16"]}
-    builder = crossed(levels, made)
+    builder = crossed(levels, metrics)
     for run in builder.runs:
         flag(run, "mean_gap", SEEDS if run is builder.runs[-1] else (), SEEDS)
     return builder
@@ -81,8 +81,8 @@ def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
     builder = leveled({1: 55.0, **effects}, KL, 8, name="kl", **fields)
     for run, effect in zip(builder.runs, (0.0, *effects.values()), strict=True):
         for s in range(8):
-            made = scores(55 + s + effect + float(rng.normal(0, 0.3)))
-            run.metrics.update({f"test/{n}/seed_{s}": value for n, value in made.items()})
+            metrics = scores(55 + s + effect + float(rng.normal(0, 0.3)))
+            run.metrics.update({f"test/{n}/seed_{s}": value for n, value in metrics.items()})
     return builder
 
 

@@ -23,8 +23,8 @@ def undrawn() -> Iterator[None]:
     """
 
     def drawn(chart: Chart) -> dict[str, bytes]:
-        told = hashlib.sha256(repr((chart.name, chart.spec)).encode()).digest()
-        return {kind: kind.encode() + told for kind in ("png", "svg", "pdf")}
+        digest = hashlib.sha256(repr((chart.name, chart.spec)).encode()).digest()
+        return {kind: kind.encode() + digest for kind in ("png", "svg", "pdf")}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reports.render.files.chart_bytes", drawn)

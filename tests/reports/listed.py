@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
-from tests.told import told
 
 
 def listed(name: str, **fields: Any) -> StoreBuilder:
@@ -13,7 +13,7 @@ def listed(name: str, **fields: Any) -> StoreBuilder:
     which all measures are; `also`, further metrics of each seed; `cost`, metrics of the whole run;
     and what else StoreBuilder.trial takes.
     """
-    file = told(__file__, f"listed/{name}.yaml")
+    file = load_cases(__file__, f"listed/{name}.yaml")
     runs, lacking = file.pop("runs"), file.pop("lacking", ())
     seeds = range(file.pop("seeds"))
     builder = StoreBuilder(**{"seeds": seeds, **file, **fields})
@@ -31,10 +31,10 @@ def _results(run: dict[str, Any]) -> dict[int, dict[str, float]]:
     also, h = run.pop("also", {}), run.pop("h", [])
     new = run.pop("new", h)
     base = run.pop("base", [70.0] * len(new))
-    made = {s: scores(*pair) for s, pair in enumerate(zip(new, base, strict=True))}
+    metrics = {s: scores(*pair) for s, pair in enumerate(zip(new, base, strict=True))}
     for s, value in enumerate(h):
-        made[s] = {name: value - 5 * name.startswith("joint") for name in made[s]}
+        metrics[s] = {name: value - 5 * name.startswith("joint") for name in metrics[s]}
     for metric, values in also.items():
         for s, value in enumerate(values):
-            made.setdefault(s, {})[metric] = value
-    return made
+            metrics.setdefault(s, {})[metric] = value
+    return metrics

@@ -12,7 +12,7 @@ from pathlib import Path
 from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import study_charts
-from reports.render.page import page
+from reports.render.page import report_page
 from reports.render.terminal import plain_text, terminal_view
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
@@ -52,20 +52,20 @@ def collapsed() -> list[Table]:
 
 def terminal_text(tables: list[Table], width: int) -> str:
     """What a terminal so wide shows of some tables, and of that of quality."""
-    shown = [replace(one, place="page") if one.name == "quality" else one for one in tables]
+    shown = [replace(table, place="page") if table.name == "quality" else table for table in tables]
     return plain_text(terminal_view(shown, width, legend=True), width)
 
 
 def page_of(tables: list[Table]) -> str:
     """A page of some tables, without an answer and without figures."""
     study = prompt_len().study()
-    return page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+    return report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
-    made = make_report(builder.study())
-    return page(made, study_charts(made))
+    report = make_report(builder.study())
+    return report_page(report, study_charts(report))
 
 
 class Parsed(HTMLParser):
@@ -97,7 +97,7 @@ def check_golden(path: Path, text: str) -> None:
 def shortened(text: str) -> str:
     """With six digits of each number, and 0 for what rounding left: the rest is the machine's."""
 
-    def number(found: re.Match[str]) -> str:
-        return f"{float(found[0]):.6g}" if abs(float(found[0])) > 1e-9 else "0"
+    def number(match: re.Match[str]) -> str:
+        return f"{float(match[0]):.6g}" if abs(float(match[0])) > 1e-9 else "0"
 
     return re.sub(r"-?\d+\.\d{6,}(e-\d+)?", number, text)

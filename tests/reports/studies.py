@@ -13,9 +13,9 @@ KL = "generator.kl_weight"
 SEEDS = range(5)
 
 
-def harmonic(one: float, other: float) -> float:
+def harmonic(first: float, second: float) -> float:
     """The harmonic mean of two percentages."""
-    return 2 * one * other / (one + other)
+    return 2 * first * second / (first + second)
 
 
 def one_factor(key: str, levels: Sequence[Any], baseline: Any) -> list[dict[str, Any]]:
@@ -32,8 +32,8 @@ def leveled(
     The first level is the baseline, unless `fields` have factors of their own.
     """
     factor = one_factor(key, list(new), next(iter(new)))[0] | {"log": log}
-    asked = {"name": "prompt_len", "factors": [factor], **fields}
-    return crossed({key: list(new)}, lambda level, s: new[level] + by_seed * s, seeds, **asked)
+    options = {"name": "prompt_len", "factors": [factor], **fields}
+    return crossed({key: list(new)}, lambda level, s: new[level] + by_seed * s, seeds, **options)
 
 
 def crossed(
@@ -53,8 +53,8 @@ def crossed(
     factors = [factor for key, of in levels.items() for factor in one_factor(key, of, of[0])]
     builder = StoreBuilder(**{"name": "made", "factors": factors, "seeds": range(seeds), **fields})
     for cell in itertools.product(*levels.values()):
-        found = {s: value(*cell, s) for s in range(seeds)}
-        results = {s: v if isinstance(v, Mapping) else scores(v) for s, v in found.items()}
+        metrics = {s: value(*cell, s) for s in range(seeds)}
+        results = {s: v if isinstance(v, Mapping) else scores(v) for s, v in metrics.items()}
         builder.trial(dict(zip(levels, cell, strict=True)), results)
     return builder
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.cells import Value
-from reports.estimates import COLUMNS, estimates
+from reports.estimates import COLUMNS, make_estimates_frame
 from reports.report import make_report
 from tests.reports.analysis.planted import grid, nothing
 from tests.reports.builder import prompt_len
@@ -21,23 +21,27 @@ DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 def test_each_line_has_what_its_table_shows(study: Any) -> None:
     """Means of each metric, and of the report's own the comparison with its verdict."""
     report = make_report(study.study())
-    frame = estimates(report.all_tables)
+    frame = make_estimates_frame(report.all_tables)
     for table in (t for t in report.all_tables if t.kind not in ("ranks", "")):
-        own = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
-        compared = own.filter(own["difference"].is_not_null())
-        lines = [row for row in table.rows if row.compared]
+        rows = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
+        compared = rows.filter(rows["difference"].is_not_null())
+        lines = [row for row in table.rows if row.comparison]
         assert compared["difference"].to_list() == [
-            r.compared.difference.mean for r in lines if r.compared
+            r.comparison.difference.mean for r in lines if r.comparison
         ]
-        assert compared["verdict"].to_list() == [r.compared.verdict for r in lines if r.compared]
-        assert own.filter("is_baseline")["difference"].null_count() == own["is_baseline"].sum()
-        assert (own["n"] > 0).all()
+        assert compared["verdict"].to_list() == [
+            r.comparison.verdict for r in lines if r.comparison
+        ]
+        assert rows.filter("is_baseline")["difference"].null_count() == rows["is_baseline"].sum()
+        assert (rows["n"] > 0).all()
 
 
 def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
     """It is what the table's column shows, with the control's levels and the number of seeds."""
     report = make_report(listed("tuned").study())
-    frame = estimates(report.all_tables).filter(metric="harmonic_mean", table="finetuner.lr")
+    frame = make_estimates_frame(report.all_tables).filter(
+        metric="harmonic_mean", table="finetuner.lr"
+    )
     (table,) = [table for table in report.all_tables if table.name == "finetuner.lr"]
     cells = [row.cells["vs_no_synthetic"] for row in table.rows]
     shown = [cell.estimate for cell in cells if isinstance(cell, Value)]
@@ -46,13 +50,13 @@ def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
     assert frame["vs_no_synthetic_n"].to_list() == [3, 3]
     assert frame["vs_no_synthetic_at"].to_list() == ["lr 0.001", "lr 0.01"]
     assert frame["vs_text_feature"].null_count() == 0
-    other = estimates(report.all_tables).filter(table="generator.n_ctx")
+    other = make_estimates_frame(report.all_tables).filter(table="generator.n_ctx")
     assert other["vs_no_synthetic"].null_count() == len(other)
 
 
 def test_a_control_is_named() -> None:
     """The rows of a control have its name, those of levels have none."""
-    frame = estimates(make_report(prompt_len().study()).all_tables)
+    frame = make_estimates_frame(make_report(prompt_len().study()).all_tables)
     controls = frame.filter(kind="control")
     names = {"zero_shot", "no_synthetic", "text_feature", "real_images"}
     assert set(controls["control"]) == names
@@ -62,7 +66,9 @@ def test_a_control_is_named() -> None:
 def test_a_metric_may_have_a_slash() -> None:
     """A measure of quality over datasets has its comparison in the averages' row."""
     study = over_datasets(("a/b", "emoji"), ("vae", "wgan")).study()
-    frame = estimates(make_report(study, "quality/frechet").all_tables).filter(kind="methods")
+    frame = make_estimates_frame(make_report(study, "quality/frechet").all_tables).filter(
+        kind="methods"
+    )
     assert {"a/b", "emoji", "average"} <= set(frame["dataset"])
     frame = frame.filter(metric="quality/frechet")
     assert frame["difference"].is_not_null().any()
@@ -81,14 +87,16 @@ def test_each_column_is_documented() -> None:
 def test_averages_say_what_they_are_over() -> None:
     """Of a method that failed on a dataset the mean, and the difference, are over the others."""
     study = over_datasets(skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}).study()
-    frame = estimates(make_report(study).all_tables)
-    own = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
-    assert own["datasets"].to_list() == [2, 2, 3]
-    assert own["pairs_datasets"].to_list() == [None, 1, 2]
+    frame = make_estimates_frame(make_report(study).all_tables)
+    rows = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
+    assert rows["datasets"].to_list() == [2, 2, 3]
+    assert rows["pairs_datasets"].to_list() == [None, 1, 2]
 
 
 def test_what_changed_nothing_has_no_verdict() -> None:
     """As docs/statistics.md has it."""
-    frame = estimates(make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).all_tables)
-    own = frame.filter(metric="harmonic_mean")
-    assert own["verdict"].is_null().to_list() == [True, True, False]
+    frame = make_estimates_frame(
+        make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).all_tables
+    )
+    rows = frame.filter(metric="harmonic_mean")
+    assert rows["verdict"].is_null().to_list() == [True, True, False]

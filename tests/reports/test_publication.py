@@ -27,9 +27,9 @@ def test_headlines_are_the_tables_numbers(report: Report) -> None:
     """The best setting's mean with its interval, and its difference to the study's baseline."""
     shown = make_publication(report)
     row = next(row for row in report.tables[0].rows if row.cells["level"].text == "8")  # type: ignore[union-attr]
-    told, difference = row.cells[H], row.cells["difference"]
-    assert isinstance(told, Value) and isinstance(difference, Value)
-    for name, estimate in ((f"best/{H}", told.estimate), (f"vs_baseline/{H}", difference.estimate)):
+    mean, difference = row.cells[H], row.cells["difference"]
+    assert isinstance(mean, Value) and isinstance(difference, Value)
+    for name, estimate in ((f"best/{H}", mean.estimate), (f"vs_baseline/{H}", difference.estimate)):
         assert shown.metrics[f"headline/{name}"] == pytest.approx(estimate.mean)
         assert shown.metrics[f"headline/{name}_low"] == pytest.approx(estimate.low)
         assert shown.metrics[f"headline/{name}_high"] == pytest.approx(estimate.high)
@@ -77,10 +77,10 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     for level, value in enumerate((60.0, 64.0)):
         results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
         builder.trial({"f0": level}, results, selected=scores(50.0))
-    found = headline(builder.study(), METRIC)
-    assert found is not None and found.configuration == "2 tied configurations: f0 0; f0 1"
-    assert found.estimate.mean == pytest.approx(63.0)
-    assert found.differences["baseline"].mean == pytest.approx(2.0)
+    result = headline(builder.study(), METRIC)
+    assert result is not None and result.configuration == "2 tied configurations: f0 0; f0 1"
+    assert result.estimate.mean == pytest.approx(63.0)
+    assert result.differences["baseline"].mean == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("change", ["a number", "a word", "the metric", "a setting", "a run"])

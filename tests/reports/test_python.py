@@ -71,18 +71,18 @@ def test_importance_is_a_frame(store_uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "told"),
+    ("ask", "message"),
     [
         (lambda s: s.table("x"), "prompt_len: no table 'x' (choices: generator.n_ctx)"),
         (lambda s: s.figure("x"), "prompt_len: no figure 'x' (choices: generator.n_ctx, "),
         (lambda s: s.importance(), "prompt_len: no importance: only generator.n_ctx varies"),
     ],
 )
-def test_what_there_is_not_is_told_with_the_choices(study: Any, ask: Any, told: str) -> None:
+def test_what_there_is_not_is_told_with_the_choices(study: Any, ask: Any, message: str) -> None:
     """One line."""
     with pytest.raises(ReportError) as error:
         ask(study)
-    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsys: Any) -> None:

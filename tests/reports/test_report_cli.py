@@ -112,13 +112,13 @@ def test_finds_the_store_of_the_working_directory(
     store_uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """./mlflow.db by default, MLFLOW_TRACKING_URI before it, a bare path to a file as well."""
-    made = Path(prompt_len().write(store_uri).removeprefix("sqlite:///"))
+    path = Path(prompt_len().write(store_uri).removeprefix("sqlite:///"))
     shown = ("prompt_len", "--format", "markdown")
-    assert report(*shown, "--tracking-uri", made).exit_code == 0
+    assert report(*shown, "--tracking-uri", path).exit_code == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     assert report(*shown).exit_code == 0
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    shutil.copy(made, here / "mlflow.db")
+    shutil.copy(path, here / "mlflow.db")
     assert report(*shown).exit_code == 0
 
 
@@ -171,7 +171,7 @@ def deleted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: None, "no MLflow store found"),
         (
@@ -184,12 +184,12 @@ def deleted(path: Path) -> None:
     ],
 )
 def test_what_has_no_such_study_is_told_and_left_as_it_was(
-    here: Path, make: Callable[[Path], object], told: str
+    here: Path, make: Callable[[Path], object], message: str
 ) -> None:
     """A store that is not there, is none, or is none of MLflow's; a study that is not in it."""
     make(here / "mlflow.db")
     before = {path.name: path.read_bytes() for path in here.iterdir()}
-    assert told in one_line(report("promptlen"), 2)
+    assert message in one_line(report("promptlen"), 2)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
 
 

@@ -23,8 +23,8 @@ def report(*arguments: str) -> Result:
 @pytest.fixture
 def uri(store_uri: str) -> str:
     """A store with three studies, and one that has not begun."""
-    own = grid((2, 2), lambda assignment: 5.0 * assignment["f0"])
-    for study in (prompt_len(), over_datasets(), own):
+    builder = grid((2, 2), lambda assignment: 5.0 * assignment["f0"])
+    for study in (prompt_len(), over_datasets(), builder):
         study.write(store_uri)
     empty = StoreBuilder(name="empty")
     return empty.write(store_uri)
@@ -56,7 +56,7 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "give either the names of one or more studies, or --all"),
         (["--all", "x"], "give either the names of one or more studies, or --all"),
@@ -66,12 +66,12 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_meant(arguments: list[str], told: str) -> None:
+def test_what_cannot_be_meant(arguments: list[str], message: str) -> None:
     """Before any store is read."""
     done = report(*arguments)
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
-    assert told in line
+    assert message in line
 
 
 def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:
@@ -94,13 +94,15 @@ def test_odd_studies_end_nothing(uri: str, store_uri: str, tmp_path: Path) -> No
         study.write(store_uri)
         with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base, base:
             whose = "(SELECT experiment_id FROM experiments WHERE name = ?)"
-            own = f"(SELECT run_uuid FROM runs WHERE experiment_id = {whose})"
+            run_query = f"(SELECT run_uuid FROM runs WHERE experiment_id = {whose})"
             if name == "torn":
-                torn = f"key = 'ship.factors' AND run_uuid IN {own}"
+                torn = f"key = 'ship.factors' AND run_uuid IN {run_query}"
                 base.execute(f"UPDATE tags SET value = ? WHERE {torn}", [tag, name])
             else:
                 late = 10**17
-                base.execute(f"UPDATE runs SET start_time = {late} WHERE run_uuid IN {own}", [name])
+                base.execute(
+                    f"UPDATE runs SET start_time = {late} WHERE run_uuid IN {run_query}", [name]
+                )
     done = report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output and "not run" in done.output

@@ -22,16 +22,16 @@ def check_loss(
     gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
     rng = np.random.default_rng(0)
     for r, value in enumerate(loss.tolist()):
-        w = {name: held.detach()[r].numpy() for name, held in parameters.items()}
+        w = {name: weight.detach()[r].numpy() for name, weight in parameters.items()}
         assert value == pytest.approx(by_hand(r, w), abs=1e-9)
-        for (name, held), gradient in zip(w.items(), gradients, strict=True):
-            way = rng.standard_normal(held.shape)
+        for (name, weight), gradient in zip(w.items(), gradients, strict=True):
+            way = rng.standard_normal(weight.shape)
             way /= np.linalg.norm(way)
-            ends = [by_hand(r, {**w, name: held + step * way}) for step in (1e-5, -1e-5)]
+            ends = [by_hand(r, {**w, name: weight + step * way}) for step in (1e-5, -1e-5)]
             slope = float((gradient[r].numpy() * way).sum())
             expected = (ends[0] - ends[1]) / 2e-5
             assert slope == pytest.approx(expected, rel=1e-5, abs=2e-8), name
-            assert gradient[r].any() or not held.size, name
+            assert gradient[r].any() or not weight.size, name
 
 
 def scatter(parameters: Mapping[str, Tensor], scale: float) -> None:
@@ -116,8 +116,8 @@ def text_features(
 ) -> Array:
     """Features of the prompts that contexts make with names; see prompts() and tower()."""
     added = None if on_names is None else torch.from_numpy(on_names)
-    own = None if inner is None else (*inner[:2], torch.from_numpy(inner[2]))
+    inner_tensors = None if inner is None else (*inner[:2], torch.from_numpy(inner[2]))
     with torch.no_grad():
         whole, eot = prompts(clip, torch.from_numpy(ctx.copy()), names, position, added)
-        result: Array = tower(clip, whole, eot, own).numpy()  # type: ignore[arg-type]
+        result: Array = tower(clip, whole, eot, inner_tensors).numpy()  # type: ignore[arg-type]
     return result

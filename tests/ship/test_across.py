@@ -58,9 +58,9 @@ class Across:
         setting = config(**keys)
         return build_protocol(setting, [0, 1], self.features, targets, self.clip)
 
-    def run(self, given: dict[str, FeatureSet], **keys: Any) -> list[EpochMetrics]:
+    def run(self, feature_sets: dict[str, FeatureSet], **keys: Any) -> list[EpochMetrics]:
         """All of its metrics."""
-        return list(run_trial(config(**keys), [0, 1], self.features, self.clip, given))
+        return list(run_trial(config(**keys), [0, 1], self.features, self.clip, feature_sets))
 
 
 @pytest.fixture
@@ -96,12 +96,16 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
     assert all(bool(f[0].task.seen[:, :8].all()) for f in actual.finals)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
-        written = [[one.format(name) for name in names] for one in ("an image of a {}.", *more)]
-        mean = torch.stack([across.clip.encode_texts(own) for own in written]).mean(0)
+        written = [
+            [template.format(name) for name in names] for template in ("an image of a {}.", *more)
+        ]
+        mean = torch.stack(
+            [across.clip.encode_texts(source_prompts) for source_prompts in written]
+        ).mean(0)
         expected = torch.nn.functional.normalize(mean, dim=-1)
         torch.testing.assert_close(final[0].task.text_features[places], expected)
-    own = [[one.format(WORDS[0]) for one in ("a photo of a {}.", *more)]]
-    expected = class_features(across.clip, own)
+    source_prompts = [[template.format(WORDS[0]) for template in ("a photo of a {}.", *more)]]
+    expected = class_features(across.clip, source_prompts)
     torch.testing.assert_close(actual.generator_task.text_features[:1], expected)
 
 
@@ -136,9 +140,9 @@ def test_target_with_only_source_classes_gets_no_synthetic_features(
     across: Across, targets: Targets
 ) -> None:
     """Its trial runs."""
-    own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
-    assert across.plan(own).finals[0][0].task.synthetic_ids.shape == (2, 0)
-    actual = across.run(own, targets=["farm"])[-1].per_seed
+    targets_of_source = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
+    assert across.plan(targets_of_source).finals[0][0].task.synthetic_ids.shape == (2, 0)
+    actual = across.run(targets_of_source, targets=["farm"])[-1].per_seed
     assert "accuracy/farm" in actual and "quality/frechet" not in actual
 
 

@@ -79,9 +79,9 @@ def test_frechet_error_equals_the_jackknife() -> None:
     """Also for skewed sets, where means and covariances are correlated."""
     sets = gaussian(200, 3, 0).square(), gaussian(150, 3, 1, shift=0.4, scale=0.6).square()
     total = 0.0
-    for own, other in (sets, sets[::-1]):
-        n = len(own)
-        left = [frechet(own[torch.arange(n) != i], other)[0] for i in range(n)]
+    for rows, other_rows in (sets, sets[::-1]):
+        n = len(rows)
+        left = [frechet(rows[torch.arange(n) != i], other_rows)[0] for i in range(n)]
         total += (n - 1) ** 2 / n * float(torch.tensor(left).var())
     assert frechet(*sets)[1] == pytest.approx(math.sqrt(total), rel=0.03)
 
@@ -139,24 +139,25 @@ def test_mmd_without_distances_is_finite(n: int) -> None:
     assert math.isfinite(value) and math.isfinite(error)
 
 
-def metrics_of(real: torch.Tensor, made: torch.Tensor) -> dict[str, float]:
+def metrics_of(real: torch.Tensor, synthetic: torch.Tensor) -> dict[str, float]:
     """Compute the metrics from features."""
-    return manifold_metrics(squared_distances(torch.cat([real, made])), len(real))
+    return manifold_metrics(squared_distances(torch.cat([real, synthetic])), len(real))
 
 
-def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dict[str, float]:
+def brute_force(real: list[list[float]], synthetic: list[list[float]], k: int) -> dict[str, float]:
     """Compute the metrics point by point."""
 
     def radius(points: list[list[float]], i: int) -> float:
         return sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]
 
     balls = [(x, radius(real, i)) for i, x in enumerate(real)]
-    made_balls = [(s, radius(made, j)) for j, s in enumerate(made)]
-    hit = [[math.dist(x, s) < r for s in made] for x, r in balls]
+    made_balls = [(s, radius(synthetic, j)) for j, s in enumerate(synthetic)]
+    hit = [[math.dist(x, s) < r for s in synthetic] for x, r in balls]
     return {
-        "precision": sum(any(row[j] for row in hit) for j in range(len(made))) / len(made),
+        "precision": sum(any(row[j] for row in hit) for j in range(len(synthetic)))
+        / len(synthetic),
         "recall": sum(any(math.dist(x, s) < r for s, r in made_balls) for x in real) / len(real),
-        "density": sum(map(sum, hit)) / (k * len(made)),
+        "density": sum(map(sum, hit)) / (k * len(synthetic)),
         "coverage": sum(map(any, hit)) / len(real),
     }
 
@@ -164,23 +165,25 @@ def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dic
 @pytest.mark.parametrize(("n", "m", "k"), [(30, 20, 5), (9, 40, 5), (3, 8, 2), (12, 2, 1)])
 def test_manifold_metrics_equal_brute_force(n: int, m: int, k: int) -> None:
     """Every ball and every point, with fewer neighbors for small sets."""
-    real, made = unit(n, 3, seed=1), unit(m, 3, seed=2)
-    assert metrics_of(real, made) == pytest.approx(brute_force(real.tolist(), made.tolist(), k))
+    real, synthetic = unit(n, 3, seed=1), unit(m, 3, seed=2)
+    assert metrics_of(real, synthetic) == pytest.approx(
+        brute_force(real.tolist(), synthetic.tolist(), k)
+    )
 
 
 def test_only_shared_classes_are_compared() -> None:
     """Classes in one set only are dropped, and labels are renumbered."""
     text = unit(6, 4)
-    made = LabeledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
+    synthetic = LabeledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
     real = LabeledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
-    ours, theirs, texts = select_shared_classes(made, real, text, generator())
+    ours, theirs, texts = select_shared_classes(synthetic, real, text, generator())
     torch.testing.assert_close(texts, text[[3, 5]])
     assert ours.labels.tolist() == [1, 0, 1]
-    torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
+    torch.testing.assert_close(ours.features, synthetic.features[[0, 2, 3]])
     assert theirs.labels.tolist() == [1, 0, 0, 0]
     torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
     apart = LabeledSet(real.features, torch.full((5,), 2))
-    assert len(select_shared_classes(made, apart, text, generator())[2]) == 0
+    assert len(select_shared_classes(synthetic, apart, text, generator())[2]) == 0
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))

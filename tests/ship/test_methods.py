@@ -129,11 +129,11 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "method", "told"), FAULTS, ids=lambda x: str(x)[-40:])
+@pytest.mark.parametrize(("settings", "method", "message"), FAULTS, ids=lambda x: str(x)[-40:])
 def test_faulty_method_is_reported_with_advice(
     settings: Any,
     method: Any,
-    told: str,
+    message: str,
     clip64: FrozenCLIP,
     features: FeatureSet,
     monkeypatch: pytest.MonkeyPatch,
@@ -141,7 +141,7 @@ def test_faulty_method_is_reported_with_advice(
     """When it is built, or in its first epoch."""
     monkeypatch.setattr(settings, "method", method)
     task = final_task(clip64, features, SEEDS, shots=3)
-    with pytest.raises((TypeError, ValueError, RuntimeError), match=told):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
         if settings is Generating:
             actual: Any = build_generator(settings(), task, clip64, SEEDS)
         else:

@@ -151,9 +151,9 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         whole = [math.exp(value) for value in row]
         seen_log_odds = max(whole[c] for c in base_classes) / sum(whole)
-        own = base_classes if label in base_classes else new_classes
-        answer = max(own, key=lambda c, row=row: row[c])
-        confidence = whole[answer] / sum(whole[c] for c in own)
+        half = base_classes if label in base_classes else new_classes
+        answer = max(half, key=lambda c, row=row: row[c])
+        confidence = whole[answer] / sum(whole[c] for c in half)
         images.append((label in base_classes, seen_log_odds, answer == label, confidence))
     pairs = [(b, n) for b in images if b[0] for n in images if not n[0]]
     errors = {}

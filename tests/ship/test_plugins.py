@@ -10,7 +10,7 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
 from ship.plugins import PluginError, load_origins, load_plugin, loaded_origins, plugin_identities
 from ship.trial_config import TrialConfig
-from tests.told import told
+from tests.case_files import load_cases
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 
@@ -59,7 +59,7 @@ def test_edited_file_replaces_its_plugins(tmp_path: Path) -> None:
     assert len(loaded_origins()) == 1
 
 
-@pytest.mark.parametrize("case", told(__file__, "plugin_files.yaml"), ids=str)
+@pytest.mark.parametrize("case", load_cases(__file__, "plugin_files.yaml"), ids=str)
 def test_unusable_plugin_files_are_one_line(tmp_path: Path, case: dict[str, str]) -> None:
     """The line has the file and the fault; nothing is registered."""
     path = written(tmp_path, case.get("name", "own"), method=case.get("method", "Made"))
@@ -78,12 +78,12 @@ def test_paths_that_are_no_regular_files_are_rejected(tmp_path: Path) -> None:
     """Missing files, pipes, folders, devices and too large files."""
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "large.py").write_text("#" * (1 << 20) + "\n")
-    for path, said in {
+    for path, message in {
         tmp_path / "none.py": "cannot be read: No such file",
         tmp_path / "large.py": "more than 1048576 bytes",
         **dict.fromkeys((tmp_path / "pipe.py", tmp_path, Path("/dev/zero")), "a regular file"),
     }.items():
-        with pytest.raises(PluginError, match=said) as caught:
+        with pytest.raises(PluginError, match=message) as caught:
             load_plugin(path)
         assert str(caught.value).startswith(f"file {path}: ")
 

@@ -38,12 +38,15 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 def test_cosines_of_means_equal_a_loop_over_classes() -> None:
     """Means are computed by numpy."""
     centers = unit(5, 8)
-    real, made = (LabeledSet(*clustered(centers, n, seed=n)) for n in (4, 3))
+    real, synthetic = (LabeledSet(*clustered(centers, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
-    result = cosines_of_means(made, real, texts)
+    result = cosines_of_means(synthetic, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
     for c, text in enumerate(texts.numpy()):
-        truth, mean = (own.features[own.labels == c].numpy().mean(axis=0) for own in (real, made))
+        truth, mean = (
+            labeled_set.features[labeled_set.labels == c].numpy().mean(axis=0)
+            for labeled_set in (real, synthetic)
+        )
         for name, pair in zip(expected, ((mean, truth), (mean, text), (text, truth)), strict=True):
             cosine = np.dot(*pair) / np.prod([np.linalg.norm(vector) for vector in pair])
             expected[name].append(float(cosine))
@@ -55,8 +58,8 @@ def test_cross_accuracies_differ_by_direction() -> None:
     axes = torch.eye(3, dtype=torch.float64)
     real = LabeledSet(axes.repeat_interleave(2, dim=0), torch.tensor([0, 0, 1, 1, 2, 2]))
     # class 0's one feature is right; of class 1's three, two lie at 2; class 2's one is right
-    made = LabeledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
-    accuracies = cross_accuracies(made, real)
+    synthetic = LabeledSet(axes[[0, 1, 2, 2, 2]], torch.tensor([0, 1, 1, 1, 2]))
+    accuracies = cross_accuracies(synthetic, real)
     assert accuracies["real_to_synthetic"] == pytest.approx(60)
     assert accuracies["synthetic_to_real"] == 100
 
@@ -83,11 +86,11 @@ def test_effective_rank_equals_the_entropy_of_singular_values(per_class: int, d:
     assert effective_rank(LabeledSet(features, labels)) == pytest.approx(expected)
 
 
-def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, torch.Tensor]:
+def measured(synthetic: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, torch.Tensor]:
     """Call measure_quality with lists of seeds."""
     return measure_quality(
-        torch.stack([features for features, _ in made]),
-        torch.stack([labels for _, labels in made]),
+        torch.stack([features for features, _ in synthetic]),
+        torch.stack([labels for _, labels in synthetic]),
         [features for features, _ in real],
         [labels for _, labels in real],
         TEXT,
@@ -123,28 +126,28 @@ def test_each_planted_fault_raises_only_its_flag(flag: str, spread: float, shift
     """In one seed of two."""
     features, labels = made_by(1, spread)
     moved = torch.nn.functional.normalize(features + shift * unit(1, 12, seed=5), dim=1)
-    made = measured([made_by(0), (moved, labels)], [real_of(0), real_of(1)], [0, 1])
+    metrics = measured([made_by(0), (moved, labels)], [real_of(0), real_of(1)], [0, 1])
     expected = {"diversity_collapse": [0, 0], "mean_gap": [0, 0], flag: [0, 1]}
-    assert {name: value.tolist() for name, value in flag_faults(made).items()} == expected
+    assert {name: value.tolist() for name, value in flag_faults(metrics).items()} == expected
 
 
 def test_undefined_metrics_are_omitted_for_all_seeds() -> None:
     """One image per class in one seed leaves no real spread to compare with."""
     single = real_of(1)[0][::9], real_of(1)[1][::9]
-    made = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
+    metrics = measured([made_by(0), made_by(1)], [real_of(0), single], [0, 1])
     spread = {"real_diversity", "effective_rank", "real_effective_rank"}
-    assert set(made) == METRICS - spread
-    assert set(flag_faults(made)) == {"mean_gap"}
+    assert set(metrics) == METRICS - spread
+    assert set(flag_faults(metrics)) == {"mean_gap"}
 
 
 def test_collapsed_features_have_finite_metrics_and_a_flag() -> None:
     """One vector for all classes is measured without division by zero or gradients."""
     features, labels = made_by(0)
-    one = features[:1].expand(60, -1).requires_grad_()
-    made = measured([(one, labels)], [real_of(0)], [0])
-    assert set(made) == METRICS and all(value.isfinite().all() for value in made.values())
-    assert flag_faults(made)["diversity_collapse"].item() == 1
-    assert not any(value.requires_grad for value in made.values())
+    collapsed = features[:1].expand(60, -1).requires_grad_()
+    metrics = measured([(collapsed, labels)], [real_of(0)], [0])
+    assert set(metrics) == METRICS and all(value.isfinite().all() for value in metrics.values())
+    assert flag_faults(metrics)["diversity_collapse"].item() == 1
+    assert not any(value.requires_grad for value in metrics.values())
 
 
 SEEDS = [0, 1]
@@ -165,8 +168,8 @@ class Table:
 
 def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
     """The evaluation sets of selection and of the test."""
-    made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
-    return [made.selection, made.finals[0][0]]
+    protocol = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
+    return [protocol.selection, protocol.finals[0][0]]
 
 
 def class_means(eval_set: EvalSet) -> Tensor:
@@ -183,20 +186,20 @@ def test_measure_eval_set_recognizes_class_means(clip: FrozenCLIP, features: Fea
         right, wrong, text = (
             Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
-        made = measure_eval_set(right.sample, eval_set, SEEDS)
-        assert made["quality/recognized_by_images"].tolist() == [100.0, 100.0]
-        assert bool((made["quality/cosine_to_mean"] > 0.999).all())
-        assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
-        assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
-        (asked,) = right.asked
-        for seed_index, ids in enumerate(asked):
+        metrics = measure_eval_set(right.sample, eval_set, SEEDS)
+        assert metrics["quality/recognized_by_images"].tolist() == [100.0, 100.0]
+        assert bool((metrics["quality/cosine_to_mean"] > 0.999).all())
+        assert metrics["flag/diversity_collapse"].tolist() == [1.0, 1.0]
+        assert metrics["flag/mean_gap"].tolist() == [0.0, 0.0]
+        (request,) = right.asked
+        for seed_index, ids in enumerate(request):
             assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
-        made = measure_eval_set(wrong.sample, eval_set, SEEDS)
-        assert made["quality/recognized_by_images"].tolist() == [0.0, 0.0]
-        assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = measure_eval_set(text.sample, eval_set, SEEDS)
-        assert made["quality/recognized_by_text"].tolist() == [100.0, 100.0]
-        gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
+        metrics = measure_eval_set(wrong.sample, eval_set, SEEDS)
+        assert metrics["quality/recognized_by_images"].tolist() == [0.0, 0.0]
+        assert metrics["flag/mean_gap"].tolist() == [1.0, 1.0]
+        metrics = measure_eval_set(text.sample, eval_set, SEEDS)
+        assert metrics["quality/recognized_by_text"].tolist() == [100.0, 100.0]
+        gap = metrics["quality/text_cosine_to_mean"] - metrics["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
 
 
@@ -207,11 +210,11 @@ def test_non_finite_features_affect_only_their_seed(clip: FrozenCLIP, features: 
         whole = measure_eval_set(Table(means).sample, eval_set, SEEDS)
 
         def spoilt(class_ids: Tensor, rng: SeedRng, means: Tensor = means) -> Tensor:
-            made = means[class_ids].clone()
-            made[0, -1, 0] = torch.nan
-            return made
+            metrics = means[class_ids].clone()
+            metrics[0, -1, 0] = torch.nan
+            return metrics
 
-        made = measure_eval_set(spoilt, eval_set, SEEDS)
-        assert made.keys() == whole.keys()
-        for name, value in made.items():
+        metrics = measure_eval_set(spoilt, eval_set, SEEDS)
+        assert metrics.keys() == whole.keys()
+        for name, value in metrics.items():
             assert bool(value[0].isnan()) and value[1] == whole[name][1], name

@@ -99,8 +99,8 @@ def test_each_seed_can_have_its_own_learning_rate(
     for by_seed, gradient in zip(rates, gradients, strict=True):
         batched.grad = gradient.clone()
         optimizer.step(lambda base, by_seed=by_seed: [base * rate for rate in by_seed])
-        for row, own, rate, part in zip(alone, inner, by_seed, gradient, strict=True):
+        for row, seed_weights, rate, part in zip(alone, inner, by_seed, gradient, strict=True):
             row.grad = part.clone()
-            own.param_groups[0]["lr"] = 0.5 * rate
-            own.step()
+            seed_weights.param_groups[0]["lr"] = 0.5 * rate
+            seed_weights.step()
     torch.testing.assert_close(batched, torch.stack(alone).detach().requires_grad_())

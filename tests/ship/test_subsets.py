@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ship.subsets import FeatureSet, few_shot_indices, pseudo_new_classes
-from tests.told import told
+from tests.case_files import load_cases
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
 
@@ -21,11 +21,11 @@ def test_few_shot_draw_has_sorted_shots_per_class() -> None:
 
 @given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))
 def test_few_shot_draw_of_a_class_ignores_other_classes(
-    seed: int, others: set[int], shots: int
+    seed: int, other_classes: set[int], shots: int
 ) -> None:
     """Neither their number nor their order matters."""
     alone = few_shot_indices(LABELS, shots, seed, [3])
-    together = few_shot_indices(LABELS, shots, seed, sorted(others | {3}, reverse=True))
+    together = few_shot_indices(LABELS, shots, seed, sorted(other_classes | {3}, reverse=True))
     assert np.array_equal(together[LABELS[together] == 3], alone)
 
 
@@ -67,8 +67,8 @@ def test_pseudo_new_sizes_do_not_depend_on_the_seed(
 
 def test_pseudo_new_classes_depend_on_the_seed_only() -> None:
     """The order of the base classes does not matter."""
-    one, other = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
-    assert np.array_equal(one, other)
+    first, second = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
+    assert np.array_equal(first, second)
     assert len({tuple(pseudo_new_classes(range(20), 0.5, s)[1]) for s in range(10)}) > 5
 
 
@@ -92,7 +92,7 @@ def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
     )
 
 
-@pytest.mark.parametrize(("n_seen", "n", "names"), told(__file__, "halves.yaml"))
+@pytest.mark.parametrize(("n_seen", "n", "names"), load_cases(__file__, "halves.yaml"))
 def test_first_classes_keep_an_official_split(n_seen: int | None, n: int, names: str) -> None:
     """Half are seen and half unseen; if one kind has too few, the other fills up."""
     whole = seen_unseen(n_seen, 10)

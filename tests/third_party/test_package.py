@@ -79,10 +79,12 @@ def test_installed_package_works_in_a_study(tmp_path: Path) -> None:
     run(python, "-m", "pip", "install", *install, cwd=tmp_path)
 
     for name in ("residual_text", "ridge", "shapes"):
-        said = run(*sweep, "check", name, *plugin, cwd=tmp_path)
-        assert said.splitlines()[-1] == "all checks passed", said
-    told = run(*sweep, "--space", "own.yaml", *plugin, "--dry-run", cwd=tmp_path)
-    assert "estimated time left for trials" in told and "cannot be estimated" not in told, told
+        check_output = run(*sweep, "check", name, *plugin, cwd=tmp_path)
+        assert check_output.splitlines()[-1] == "all checks passed", check_output
+    plan_output = run(*sweep, "--space", "own.yaml", *plugin, "--dry-run", cwd=tmp_path)
+    assert (
+        "estimated time left for trials" in plan_output and "cannot be estimated" not in plan_output
+    ), plan_output
     table = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path)
     assert "own: the answer" in table and "l2" in table, table
     code = (

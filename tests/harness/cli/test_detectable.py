@@ -13,8 +13,8 @@ from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 def packaged() -> Family:
     """The comparisons of the packaged study."""
-    (found,) = families(prompt_len().study(), "harmonic_mean")
-    return found
+    (family,) = families(prompt_len().study(), "harmonic_mean")
+    return family
 
 
 def test_the_seeds_that_are_needed_are_the_fewest() -> None:
@@ -48,11 +48,14 @@ def equal() -> StoreBuilder:
 )  # fmt: skip
 def test_what_a_dry_run_says(build: StoreBuilder | None, head: str, end: str) -> None:
     """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
-    asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
-    (line,) = detectable_lines(asked, [build.parent(), *build.runs] if build else [])
-    found = packaged().differences
-    middle = statistics.median(deviations(found))
-    shown, needed = minimum_detectable(middle, 10, len(found)), seeds_for(middle, len(found), 0.5)
+    study = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
+    (line,) = detectable_lines(study, [build.parent(), *build.runs] if build else [])
+    differences = packaged().differences
+    middle = statistics.median(deviations(differences))
+    shown, needed = (
+        minimum_detectable(middle, 10, len(differences)),
+        seeds_for(middle, len(differences), 0.5),
+    )
     assert shown is not None and needed is not None
-    told = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}
-    assert line.startswith(head.format(**told)) and end.format(**told) in line
+    values = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}
+    assert line.startswith(head.format(**values)) and end.format(**values) in line

@@ -83,7 +83,7 @@ SERIAL = ("--set", "max_concurrent_trials=1")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "gpus", "finished", "told"),
+    ("arguments", "gpus", "finished", "warning"),
     [
         (GPU, 0, False, "warning: a run would be refused: resources must fit one machine"),
         (GPU, 0, True, ""),
@@ -99,7 +99,7 @@ def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
     arguments: tuple[str, ...],
     gpus: int,
     finished: bool,
-    told: str,
+    warning: str,
 ) -> None:
     """Where there is something to run, and here: the plan is shown, as it may run elsewhere."""
     planned(finished=finished)
@@ -107,4 +107,4 @@ def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
     monkeypatch.setattr(harness.resources, "why_no_gpu", lambda: None)
     result = invoke(*DRY, *arguments)
     assert result.exit_code == 0 and "study prompt_len" in result.stdout
-    assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == bool(told)
+    assert result.stderr.startswith(warning) and len(result.stderr.splitlines()) == bool(warning)

@@ -9,10 +9,10 @@ import pytest
 import search_spaces
 from harness.config import load_study
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
+from tests.case_files import load_cases
 from tests.harness.cli.conftest import invoke
-from tests.told import told
 
-LISTED = told(__file__, "listings.yaml")
+LISTED = load_cases(__file__, "listings.yaml")
 LISTED["options"] += [*STUDY_KEYS, *TRIAL_KEYS]
 
 
@@ -22,17 +22,17 @@ def test_what_is_listed(option: str) -> None:
     result = invoke(option)
     assert result.exit_code == 0
     text = " ".join(["", *result.stdout.split()])
-    assert not [one for one in LISTED[option] if f" {one}" not in text]
+    assert not [entry for entry in LISTED[option] if f" {entry}" not in text]
 
 
 def test_a_packaged_study_is_copied_with_its_comments() -> None:
     """Never over what is there."""
-    own = Path("prompt_len.yaml")
+    path = Path("prompt_len.yaml")
     assert invoke("copy", "prompt_len").exit_code == 0
-    assert own.read_bytes() == (Path(search_spaces.__path__[0]) / own).read_bytes()
-    own.write_text("mine")
+    assert path.read_bytes() == (Path(search_spaces.__path__[0]) / path).read_bytes()
+    path.write_text("mine")
     again = invoke("copy", "prompt_len.yaml")
-    assert (again.exit_code, own.read_text()) == (2, "mine")
+    assert (again.exit_code, path.read_text()) == (2, "mine")
     assert (
         again.stderr
         == "prompt_len.yaml: the file exists and was not changed. Move it, or use another folder\n"

@@ -24,8 +24,8 @@ from reports.errors import ReportError
 from ship.architectures import BackboneError
 from ship.testing.checks import FINETUNER_CHECKS
 from tests.addresses import WITH_PASSWORDS
+from tests.case_files import load_cases
 from tests.harness.cli.conftest import URI, invoke
-from tests.told import told
 
 
 def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def test_the_report_is_made_once(calls: dict[str, Any], publishes: bool) -> None
     assert calls["published"] == ("publication" if publishes else None)
 
 
-ENDINGS = told(__file__, "outcomes.yaml")
+ENDINGS = load_cases(__file__, "outcomes.yaml")
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))
@@ -80,7 +80,7 @@ def test_report_that_cannot_be_written(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         # a user's mistake that only running finds
         (UserError("no such store"), 2, "no such store\n"),
@@ -95,12 +95,12 @@ def test_report_that_cannot_be_written(
     ],
 )  # fmt: skip
 def test_what_ends_a_run_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     """With an exit code of its own, and no traceback."""
     monkeypatch.setattr(harness.study, "run_study", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
-    assert (result.exit_code, result.stderr) == (code, said)
+    assert (result.exit_code, result.stderr) == (code, message)
     assert (result.exception is error) == (code == 1)
 
 
@@ -134,12 +134,12 @@ def test_mlflow_tells_nobody_of_a_study(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its telemetry is off before it is imported, unless the user has said otherwise."""
-    for said, found in (("", "true"), ("false", "false")):
-        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", said)  # so that it is put back
-        if not said:
+    for user_value, value in (("", "true"), ("false", "false")):
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", user_value)  # so that it is put back
+        if not user_value:
             monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
         invoke("--space", "prompt_len")
-        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == value
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_check_says_what_holds_and_what_fails() -> None:
     assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr
 
 
-MISTAKES = told(__file__, "mistakes.yaml")
+MISTAKES = load_cases(__file__, "mistakes.yaml")
 
 
 @pytest.mark.usefixtures("own_tables")
@@ -211,9 +211,9 @@ def test_mistakes_exit_2_with_one_line_each(
     Path("empty.py").touch()
     result = invoke(*shlex.split(case["command"]))
     assert (result.exit_code, result.stdout) == (2, "")
-    found = result.stderr.splitlines()
-    assert len(found) == len(case["lines"]), found
-    for line, start in zip(found, case["lines"], strict=True):
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(case["lines"]), lines
+    for line, start in zip(lines, case["lines"], strict=True):
         assert line.startswith(start)
     assert "geheim" not in result.stderr
 
@@ -234,8 +234,8 @@ def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
     """Before anything is extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    said = f"each trial needs a GPU, but torch cannot use a GPU on this machine: {why_no_gpu()}"
-    assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
+    message = f"each trial needs a GPU, but torch cannot use a GPU on this machine: {why_no_gpu()}"
+    assert result.stderr.startswith(message) and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def unread(program: str, *arguments: str) -> tuple[int, str]:
         text=True,
     )
     os.close(writer)
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
 
 
 @pytest.mark.parametrize("program", [HELP, SUBCOMMAND, LISTED])
@@ -84,8 +84,8 @@ def test_a_report_that_nobody_reads_is_written(
     out = tmp_path / "report"
     assert unread(REPORT, "small", *uri, "--out", str(out)) == (128 + signal.SIGPIPE, "")
     assert list(out.glob("*.html"))
-    code, said = unread(REPORT, "unknown", *uri)
-    assert code == 2 and "unknown" in said
+    code, stderr = unread(REPORT, "unknown", *uri)
+    assert code == 2 and "unknown" in stderr
 
 
 def test_a_command_without_standard_output() -> None:

@@ -17,17 +17,17 @@ from harness.study_files import packaged_names, parse_value, to_json
 from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
+from tests.case_files import load_cases
 from tests.patterns import matching
-from tests.told import told
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
-CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
+CASES: list[dict[str, Any]] = load_cases(__file__, "fault_cases.yaml")
 
 
-def faults_of(mapping: dict[str, Any], **given: Any) -> list[str]:
+def faults_of(mapping: dict[str, Any], **settings: Any) -> list[str]:
     """Every fault of a mapping, none where it is a study; paths begin with "x:" or "override:"."""
     try:
-        load_study({"name": "x", **mapping}, label="x", **given)
+        load_study({"name": "x", **mapping}, label="x", **settings)
     except ConfigError as error:
         return error.faults
     return []
@@ -55,8 +55,8 @@ def test_what_is_left_out_has_the_documented_default() -> None:
 def test_study_survives_json() -> None:
     """The JSON that the store keeps is the whole study."""
     scheduler = {"name": "asha", "grace_period": 2}
-    given = {**SOUND, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
-    study = load_study(given).model_copy(update={"source": Path("x.yaml")})
+    mapping = {**SOUND, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
+    study = load_study(mapping).model_copy(update={"source": Path("x.yaml")})
     assert (study.name, study.description) == ("own-name", "a line")
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
     assert StudyConfig.model_validate_json(study.model_dump_json()) == study
@@ -164,10 +164,10 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     assert constant.finetuner.model_dump() == CoOpConfig(epochs=20).model_dump()
 
 
-OVERRIDES = told(__file__, "overrides.yaml")
+OVERRIDES = load_cases(__file__, "overrides.yaml")
 
 
-def found(place: Any, dotted: str) -> Any:
+def value_at(place: Any, dotted: str) -> Any:
     """What stands at a dotted name; of a mapping its keys."""
     while dotted:
         whole = isinstance(place, Mapping) and dotted in place
@@ -184,8 +184,8 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
     """Constants, groups, their members, keys of the study, factors, and variants at each depth."""
     expected = case.get("left") or case["has"]
     if "left" in case:
-        given, _ = parse_overrides(case["set"])
-        study: Any = apply_overrides(to_json(case["study"], "x"), given)[0]
+        overrides, _ = parse_overrides(case["set"])
+        study: Any = apply_overrides(to_json(case["study"], "x"), overrides)[0]
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
-    assert {key: found(study, key) for key in expected} == expected
+    assert {key: value_at(study, key) for key in expected} == expected

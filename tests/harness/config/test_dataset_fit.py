@@ -15,12 +15,12 @@ from ship.datasets.base import ImageFile
 from ship.requirements import find_missing_data
 from ship.subsets import bare_features
 from ship.trial_config import TrialConfig
+from tests.case_files import load_cases
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_image
-from tests.told import told
 
 
-@pytest.mark.parametrize("case", told(__file__, "lacking.yaml"), ids=str)
+@pytest.mark.parametrize("case", load_cases(__file__, "lacking.yaml"), ids=str)
 def test_what_is_lacking(case: dict[str, Any]) -> None:
     """One line with the dataset and the classes, and none where the trial can run."""
     names = tuple("abcdefgh"[: case.get("classes", 8)])
@@ -34,9 +34,9 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
     splits = {name: split(name) for name in ("train", "val", "test")}
     features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
-    found = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
-    assert len(found) == ("says" in case)
-    assert all(case["says"] in line for line in found.values())
+    messages = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
+    assert len(messages) == ("says" in case)
+    assert all(case["says"] in line for line in messages.values())
 
 
 def caltech(root: Path, shown: dict[str, str]) -> None:
@@ -53,7 +53,7 @@ def caltech(root: Path, shown: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", told(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
+    "case", load_cases(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
 )
 def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
     """By name, with what each lacks; what a study does not need is not asked for."""

@@ -68,8 +68,8 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
     if study.sampler == "grid":
         for setting in space.enumerate_grid(study)[:5]:
             space.resolve(study, setting)
-    asked = space.suggest(optuna.create_study().ask(), study)
-    assert asked.keys() <= study.space.keys()
+    assignment = space.suggest(optuna.create_study().ask(), study)
+    assert assignment.keys() <= study.space.keys()
 
 
 _INSERTED = st.binary(max_size=6) | st.sampled_from(

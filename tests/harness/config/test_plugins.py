@@ -41,14 +41,14 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
         },
         ["generator.scale=0.5"],
     )
-    found = resolve(study, {"finetuner": "nearest_mean", "finetuner.step": 1.0})
-    assert found.finetuner.model_dump() == {
+    config = resolve(study, {"finetuner": "nearest_mean", "finetuner.step": 1.0})
+    assert config.finetuner.model_dump() == {
         "name": "nearest_mean",
         "step": 1.0,
         "epochs": 2,
         "batch_size": 64,
     }
-    assert found.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
+    assert config.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
 
 
 QUIET = """

@@ -12,10 +12,10 @@ from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.space import optuna_params, ordered_levels, suggest
 from ship.trial_config import TrialConfig
+from tests.case_files import load_cases
 from tests.harness.fakes import make_study
-from tests.told import told
 
-SPACES = told(__file__, "spaces.yaml")
+SPACES = load_cases(__file__, "spaces.yaml")
 
 
 def having(key: str) -> pytest.MarkDecorator:
@@ -38,8 +38,8 @@ def test_grid_is_the_product_in_order(case: dict[str, Any]) -> None:
 @having("settings")
 def test_conditional_factors_are_there_only_when_they_hold(case: dict[str, Any]) -> None:
     """In whatever order the YAML has them."""
-    found = space.enumerate_grid(load_study({"name": "x", **case["study"]}))
-    assert sorted(map(sorted_items, found)) == sorted(map(sorted_items, case["settings"]))
+    assignments = space.enumerate_grid(load_study({"name": "x", **case["study"]}))
+    assert sorted(map(sorted_items, assignments)) == sorted(map(sorted_items, case["settings"]))
 
 
 def sorted_items(setting: dict[str, Any]) -> str:
@@ -51,8 +51,8 @@ def sorted_items(setting: dict[str, Any]) -> str:
 def test_levels_of_a_number(case: dict[str, Any]) -> None:
     """By value and by type."""
     study = load_study({"name": "x", **case["study"]})
-    found = space.list_levels(study, *study.space)
-    assert repr(found and list(found)) == repr(case["levels"])
+    levels = space.list_levels(study, *study.space)
+    assert repr(levels and list(levels)) == repr(case["levels"])
 
 
 @having("baseline")
@@ -68,8 +68,10 @@ def test_a_factors_baseline_is_the_constant_where_it_can_be(case: dict[str, Any]
 def test_what_belongs_to_a_space(case: dict[str, Any]) -> None:
     """Levels of the factors that are active beside each other, all of them and no others."""
     study = load_study({"name": "x", **case["study"]})
-    asked = [*case["belong"], *case["foreign"]]
-    assert [one for one in asked if space.belongs(study, one)] == case["belong"]
+    assignments = [*case["belong"], *case["foreign"]]
+    assert [assignment for assignment in assignments if space.belongs(study, assignment)] == case[
+        "belong"
+    ]
 
 
 def test_distributions() -> None:
@@ -126,17 +128,17 @@ def test_a_level_is_drawn_from_its_index() -> None:
 def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
     """What a trial has that stands for a setting."""
     study = load_study({"name": "x", **case["study"]})
-    for one in case["trials"]:
-        assert one["at"] in space.enumerate_grid(study)
-        assert parts(space.resolve(study, one["at"]), one["has"]) == one["has"], one
+    for trial in case["trials"]:
+        assert trial["at"] in space.enumerate_grid(study)
+        assert parts(space.resolve(study, trial["at"]), trial["has"]) == trial["has"], trial
 
 
 @having("controls")
 def test_reference_arms(case: dict[str, Any]) -> None:
     """Which there are, and what they have."""
-    found = space.resolve_controls(load_study({"name": "x", **case["study"]}))
-    assert found.keys() == case["controls"].keys()
-    assert {name: parts(found[name], keys) for name, keys in case["controls"].items()} == case[
+    controls = space.resolve_controls(load_study({"name": "x", **case["study"]}))
+    assert controls.keys() == case["controls"].keys()
+    assert {name: parts(controls[name], keys) for name, keys in case["controls"].items()} == case[
         "controls"
     ]
 

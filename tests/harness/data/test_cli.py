@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 from harness.data import cli as data_cli
 from harness.data.download import SOURCES
 from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset
+from tests.case_files import load_cases
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS
-from tests.told import told
 
 
 def invoke(*args: str) -> Any:
@@ -64,7 +64,7 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
     assert not any(line.startswith("awa2: ") for line in lines)
 
 
-@pytest.mark.parametrize("case", told(__file__, "checks.yaml"), ids=lambda case: case["case"])
+@pytest.mark.parametrize("case", load_cases(__file__, "checks.yaml"), ids=lambda case: case["case"])
 def test_check_says_all_at_once(tmp_path: Path, case: dict[str, Any]) -> None:
     """Each fault and each warning is a line on stderr; only faults change the exit code."""
     LAYOUTS[case["tree"]](tmp_path)
@@ -114,7 +114,7 @@ def test_caltech101_as_published() -> None:
 
 
 # what torchvision's classes make below their root, and the folder of images in it
-MADE = told(__file__, "downloads.yaml")
+MADE = load_cases(__file__, "downloads.yaml")
 
 
 def replace_torchvision(
@@ -137,7 +137,7 @@ def test_get_moves_images_into_the_layout(
 
     A split file that nothing downloads is asked for, unless it was put there first: then it stays.
     """
-    _, made, images = MADE[name]
+    _, layout, images = MADE[name]
     folder = tmp_path / "data" / DATASETS[name].folder
     split_file = getattr(DATASETS[name], "split_file", "")
     first = [split_file] if name == "dtd" else []
@@ -146,9 +146,9 @@ def test_get_moves_images_into_the_layout(
         (folder / each).write_text("{}")
 
     def make(root: Path) -> None:
-        save_image(root / made / images / "a/0.jpg")
-        (root / made / "notes.txt").write_text("x")
-        (root / made / "archive.tar.gz").write_text("x")
+        save_image(root / layout / images / "a/0.jpg")
+        (root / layout / "notes.txt").write_text("x")
+        (root / layout / "archive.tar.gz").write_text("x")
 
     replace_torchvision(monkeypatch, name, make)
     result = invoke("get", name, "--data-root", str(tmp_path / "data"))
@@ -194,7 +194,9 @@ def test_a_failed_download_leaves_nothing(
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
-@pytest.mark.parametrize("case", told(__file__, "mistakes.yaml"), ids=lambda case: case["command"])
+@pytest.mark.parametrize(
+    "case", load_cases(__file__, "mistakes.yaml"), ids=lambda case: case["command"]
+)
 def test_mistakes_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: dict[str, str]
 ) -> None:

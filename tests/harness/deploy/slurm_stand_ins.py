@@ -13,11 +13,11 @@ from subprocess import PIPE
 from typing import Any
 
 from harness.deploy import FILES, FOLDER
-from tests.told import told
+from tests.case_files import load_cases
 
 SCRIPT = FOLDER / FILES["slurm"]
 JOB = "4001"  # its ports begin at 20003
-STAND_INS = told(__file__, "stand_ins.yaml")
+STAND_INS = load_cases(__file__, "stand_ins.yaml")
 COMMANDS: dict[str, str] = STAND_INS["commands"]
 
 

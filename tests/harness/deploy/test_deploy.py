@@ -44,17 +44,17 @@ def commands(text: str) -> Iterator[list[str]]:
     """
     joined = re.sub(r"\\\n[#\s]*", " ", text)
     command = r"(?:ship-sweep|sbatch study\.sbatch)(\s+(?:-|\"?\$|deploy |prefetch )[^\n|>`]*)"
-    for found in re.finditer(command, joined):
-        words = found.group(1).partition(" #")[0].partition("&&")[0].replace("'", "")
+    for match in re.finditer(command, joined):
+        words = match.group(1).partition(" #")[0].partition("&&")[0].replace("'", "")
         yield shlex.split(words)
 
 
 def all_commands(job: Any) -> list[tuple[str, list[str]]]:
     """(recipe, words) of every command; the entrypoint of a job, too."""
-    found = [(name, words) for name in FILES for words in commands(text_of(name))]
-    found += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
+    commands_of_files = [(name, words) for name in FILES for words in commands(text_of(name))]
+    commands_of_files += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
     (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
-    return [*found, ("slurm", shlex.split(slurm))]
+    return [*commands_of_files, ("slurm", shlex.split(slurm))]
 
 
 def options_of(command: Any) -> set[str]:
@@ -96,17 +96,17 @@ def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
     """In comments as in what is run: --set names keys of a study, --address what may be given."""
     group = typer.main.get_command(cli.app)
     options = {name: options_of(command) for name, command in group.commands.items()}
-    found = all_commands(job)
-    assert {name for name, _ in found} == set(FILES)
-    assert {"deploy", "prefetch"} <= {words[0] for _, words in found}
+    recipe_commands = all_commands(job)
+    assert {name for name, _ in recipe_commands} == set(FILES)
+    assert {"deploy", "prefetch"} <= {words[0] for _, words in recipe_commands}
     overrides = set()
-    for name, words in found:
+    for name, words in recipe_commands:
         used = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
         assert used <= options.get(words[0], options_of(group)), (name, words)
-        given = dict(itertools.pairwise(words))
-        assert given.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
-        assert given.get("prefetch", "downloads") in STEPS, (name, words)
-        address = given.get("--address", "auto")
+        arguments = dict(itertools.pairwise(words))
+        assert arguments.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
+        assert arguments.get("prefetch", "downloads") in STEPS, (name, words)
+        address = arguments.get("--address", "auto")
         assert address.startswith("$") or address == "ray://..." or not ray_address_fault(address)
         overrides |= {value for word, value in itertools.pairwise(words) if word == "--set"}
     assert {"resources.gpus=1", "resources.cpus=4", "shots=4"} <= overrides
@@ -131,7 +131,9 @@ def test_the_manifest_is_safe(job: Any) -> None:
     head, *workers = groups(job)
     for group in (head, *workers):
         assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
-    env = {one["name"]: one for one in head["template"]["spec"]["containers"][0]["env"]}
+    env = {
+        variable["name"]: variable for variable in head["template"]["spec"]["containers"][0]["env"]
+    }
     assert "secretKeyRef" in env["MLFLOW_TRACKING_URI"]["valueFrom"]
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.case_files import load_cases
 from tests.harness.deploy.slurm_stand_ins import JOB, SCRIPT, Job
-from tests.told import told
 
-JOBS = told(__file__, "jobs.yaml")
+JOBS = load_cases(__file__, "jobs.yaml")
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_shellcheck_finds_nothing() -> None:
     shellcheck = shutil.which("shellcheck", path=beside)
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
-    found = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True)
-    assert not found.stdout + found.stderr
+    process = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True)
+    assert not process.stdout + process.stderr
 
 
 def test_the_order_of_a_job(job: Job) -> None:
@@ -87,9 +87,9 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
     odd = "my study'; touch pwned; $(touch pwned) `touch pwned` \\ \" *"
     code, _ = job.run("--set", odd, "", "--verbose", SPACE=odd, DATA_ROOT=odd)
     assert code == 0
-    given = Path(f"{job.log}.arguments").read_bytes().decode().split("\0")[:-1]
+    arguments = Path(f"{job.log}.arguments").read_bytes().decode().split("\0")[:-1]
     expected = ["--space", odd, "--address", "127.0.0.1:20003", "--data-root", odd]
-    assert given == [*expected, "--set", odd, "", "--verbose"]
+    assert arguments == [*expected, "--set", odd, "", "--verbose"]
     assert not (job.folder / "pwned").exists()
 
 
@@ -134,9 +134,9 @@ def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     """The time limit's alone requeues the job, which runs the rest when its turn comes again."""
     code, err = job.signalled(signal.Signals[case["signal"]], **case["more"])
     ends = ["stopped study", "stopped ray", "stopped ray"]
-    told = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
+    calls = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
     assert code == case["code"]
-    assert told == ends + ["scontrol 'requeue' '4001'"] * case["requeued"]
+    assert calls == ends + ["scontrol 'requeue' '4001'"] * case["requeued"]
     assert ("job 4001 goes on" in err) == case["requeued"]
     assert not list(job.folder.glob(".ship-sweep-*"))
 

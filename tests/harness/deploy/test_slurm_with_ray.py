@@ -40,10 +40,10 @@ def job(tmp_path: Path) -> Job:
 def states(folder: Path) -> list[str]:
     """Of the study's trials as MLflow has them."""
     store = find_store(f"sqlite:///{folder}/mlflow.db")
-    found = store.experiment("prompt_len") if store else None
-    if store is None or found is None:
+    experiment = store.experiment("prompt_len") if store else None
+    if store is None or experiment is None:
         return []
-    runs = store.client.search_runs([found])
+    runs = store.client.search_runs([experiment])
     return [r.data.tags["ship.state"] for r in runs if r.data.tags["ship.kind"] == "trial"]
 
 
@@ -124,14 +124,14 @@ def test_a_jobs_own_tracking_server_keeps_what_is_done(tmp_path: Path, tracking:
     study = job.folder / "bin" / "ship-sweep"
     study.write_text(f"#!{sys.executable}\n{STUDY}")
     job.environment["PATH"] = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    said = []
+    outputs = []
     for _ in range(2):
         job.log.write_text("")
         with job.started(TRACKING=str(tracking)) as process:
             out, err = process.communicate(timeout=280)
         assert process.returncode == 0, (err, *(log.read_text() for log in tracking.glob("*.log")))
-        said.append(out.split())
-    assert said == [
+        outputs.append(out.split())
+    assert outputs == [
         ["Default", "mlflow-artifacts:/0"],
         ["Default", "job", "1", f"mlflow-artifacts:/{1}"],
     ]

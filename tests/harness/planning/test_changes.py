@@ -18,8 +18,8 @@ from harness.store.changes import RunUpdate, list_params, make_points
 from harness.store.open import Store
 from harness.study.state import read_state
 from ship.trial_config import RESULTS_VERSION
+from tests.case_files import load_cases
 from tests.harness.fakes import make_study
-from tests.told import told
 
 REQUIRED = PROTOCOLS["base_to_new"].required
 
@@ -73,7 +73,7 @@ def counts(changes: StaleRows) -> tuple[int, int]:
     return len(changes.changed), len(changes.removed)
 
 
-STUDIES = told(__file__, "edits.yaml")
+STUDIES = load_cases(__file__, "edits.yaml")
 
 
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: str(case["study"]))
@@ -135,7 +135,7 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
             client.set_tag(run.info.run_id, "ship.config_key", key[::-1])
         else:
             wanted = json.loads(run.data.tags["ship.planned"])
-            keys = [{**one, "config_key": one["config_key"][::-1]} for one in wanted]
+            keys = [{**row, "config_key": row["config_key"][::-1]} for row in wanted]
             client.set_tag(run.info.run_id, "ship.planned", json.dumps(keys))
     variants = {"dataset": {"photos": {"augmentations": 3}}}
     changes = history.changes(make_study(space=space, variants=variants))

@@ -20,14 +20,14 @@ def test_key_is_stable_and_short() -> None:
     assert re.fullmatch("[0-9a-f]{16}", key)
     assert key == config_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
     generators = ({"name": "vae", "kl_weight": value} for value in (1, 1.0))
-    whole, real = (TrialConfig.model_validate({"generator": one}) for one in generators)
+    whole, real = (TrialConfig.model_validate({"generator": generator}) for generator in generators)
     assert config_key(whole, "d", "b") == config_key(real, "d", "b")
 
 
 def test_everything_that_decides_a_result_is_in_the_key() -> None:
     """A changed field, data set, backbone or results version is another setting."""
     trial = TrialConfig()
-    found = {
+    keys = {
         config_key(trial, "d", "b"),
         config_key(trial.model_copy(update={"shots": 3}), "d", "b"),
         config_key(
@@ -38,8 +38,8 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
         config_key(trial, "b", "d"),
     }
     with mock.patch.object(configurations, "RESULTS_VERSION", -1):
-        found.add(config_key(trial, "d", "b"))
-    assert len(found) == 7
+        keys.add(config_key(trial, "d", "b"))
+    assert len(keys) == 7
 
 
 def test_names_of_templates_are_settings_by_their_sentences() -> None:
@@ -58,7 +58,7 @@ def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) 
     """An edited file makes other settings of those that use it; where it lies says nothing."""
     source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")
     plain = config_key(TrialConfig(), "d", "b")
-    found = []
+    keys = []
     for name, text in (("a", source), ("b", source), ("a", f"{source}\n# edited")):
         for table in (FINETUNERS, GENERATORS):
             for known in ("nearest_mean", "noisy_text"):
@@ -68,8 +68,8 @@ def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) 
         path.write_text(text, "utf-8")
         load_plugin(path)
         trial = TrialConfig.model_validate({"finetuner": "nearest_mean"})
-        found.append(config_key(trial, "d", "b"))
+        keys.append(config_key(trial, "d", "b"))
         assert configurations.plugins_text(trial).startswith("finetuner nearest_mean: sha256:")
-    assert found[0] == found[1] != found[2]
+    assert keys[0] == keys[1] != keys[2]
     assert config_key(TrialConfig(), "d", "b") == plain
     assert configurations.plugins_text(TrialConfig()) == ""

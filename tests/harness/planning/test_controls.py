@@ -20,8 +20,8 @@ CONTROLS = [f"{name} (shots=4)" for name in ("no_synthetic", "text_feature")]
 def sampled(**keys: Any) -> StudyConfig:
     """Return a study over a factor that controls read, and one that they do not."""
     space = {SHOTS: {"choices": [2, 4, 8], "baseline": 2}, N_CTX: [1, 4]}
-    given = {"space": space, "sampler": "random", "n_trials": 2, "controls": True}
-    return make_study(**{**given, **keys})
+    mapping = {"space": space, "sampler": "random", "n_trials": 2, "controls": True}
+    return make_study(**{**mapping, **keys})
 
 
 def tried(
@@ -86,8 +86,8 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
     plan = make_plan(study, RunHistory((alone, best)), prints)
     assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
-    (own,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
-    assert own.state == "to run" and own.configuration.key in {
-        one.key for one in plan.duplicate_controls
+    (planned_row,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
+    assert planned_row.state == "to run" and planned_row.configuration.key in {
+        control.key for control in plan.duplicate_controls
     }
     assert plan.proposals == 0

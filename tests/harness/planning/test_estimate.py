@@ -10,9 +10,9 @@ from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import BETWEEN_TRIALS, START, TimeEstimate, make_plan
 from harness.store.history import RunHistory, RunRecord
+from tests.case_files import load_cases
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.told import told
 
 CPU = "cpu (x86_64)"
 
@@ -38,7 +38,7 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
     """A setting takes its own seconds per seed if it has any, else the mean of all."""
     study = make_study(seeds=3)
     configurations = settings_of(study, prints)
-    found = estimate_of(
+    estimate = estimate_of(
         study,
         prints,
         finished(study, prints, 6.0),
@@ -46,10 +46,10 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
         finished(study, prints, 0.1, control="zero_shot", config_key="control"),
         finished(study, prints, 900.0, device="NVIDIA H100"),
     )
-    assert found is not None
+    assert estimate is not None
     first, second, third = (configuration.key for configuration in configurations)
-    assert found.seconds == {first: 3.0, second: 18.0, third: pytest.approx(3 * 5.0)}
-    assert found.n_trials == 3
+    assert estimate.seconds == {first: 3.0, second: 18.0, third: pytest.approx(3 * 5.0)}
+    assert estimate.n_trials == 3
 
 
 def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprints) -> None:
@@ -63,9 +63,9 @@ def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprint
     level = next(
         configuration for configuration in settings_of(study, prints) if not configuration.control
     )
-    found = estimate_of(study, prints, ended, run_of(level, (0,), seconds=4.0, device=CPU))
-    assert found is not None
-    assert (found.seconds[control.key], found.seconds[level.key]) == (0.1, 4.0)
+    estimate = estimate_of(study, prints, ended, run_of(level, (0,), seconds=4.0, device=CPU))
+    assert estimate is not None
+    assert (estimate.seconds[control.key], estimate.seconds[level.key]) == (0.1, 4.0)
 
 
 @pytest.mark.parametrize("keys", [{"device": "NVIDIA H100"}, {"control": "zero_shot"}])
@@ -79,7 +79,7 @@ def test_without_a_trial_that_counts_the_time_is_unknown(
     assert estimate_of(study, prints, finished(study, prints, 6.0, **other)) is None
 
 
-SCHEDULES = told(__file__, "schedules.yaml")
+SCHEDULES = load_cases(__file__, "schedules.yaml")
 
 
 @pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)

@@ -14,9 +14,9 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
+from tests.case_files import load_cases
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.told import told
 
 
 def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -> Configuration:
@@ -47,7 +47,7 @@ def rows_told(plan: Plan) -> list[tuple[str, str]]:
     return rows
 
 
-@pytest.mark.parametrize("case", told(__file__, "plans.yaml"), ids=lambda case: case["case"])
+@pytest.mark.parametrize("case", load_cases(__file__, "plans.yaml"), ids=lambda case: case["case"])
 def test_a_plan_is_what_is_wanted_minus_what_is_done(
     prints: Fingerprints, case: dict[str, Any]
 ) -> None:

@@ -11,11 +11,11 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.ray import internals
 from harness.ray.internals import MODE, TOKEN, TOKEN_PATH, private_ray
+from tests.case_files import load_cases
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.told import told
 
-NAMES = told(__file__, "ray_names.yaml")
+NAMES = load_cases(__file__, "ray_names.yaml")
 
 
 @pytest.mark.weekly

@@ -22,8 +22,8 @@ ask = lambda: [*map(os.environ.get, names), str(importlib.util.find_spec("made_u
 signals = []
 signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
 with ray_session(Resources(), None, 0, False):
-    told = [ray.get(ray.remote(ask).remote()), ray.get_runtime_context().runtime_env]
-    print(json.dumps([*told, worker._global_node.get_session_dir_path()]), flush=True)
+    session = [ray.get(ray.remote(ask).remote()), ray.get_runtime_context().runtime_env]
+    print(json.dumps([*session, worker._global_node.get_session_dir_path()]), flush=True)
     input()
 os.kill(os.getpid(), signal.SIGTERM)
 print(json.dumps([*ask(), signals]))

@@ -22,10 +22,10 @@ GIB = 2**30
 @pytest.fixture
 def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Puts a machine of two GPUs of 80 GiB in place; the calls that change something, in order."""
-    made: list[str] = []
+    names: list[str] = []
     for name, answer in {
-        "reset_peak_memory_stats": lambda: made.append("reset"),
-        "empty_cache": lambda: made.append("empty_cache"),
+        "reset_peak_memory_stats": lambda: names.append("reset"),
+        "empty_cache": lambda: names.append("empty_cache"),
         "device_count": lambda: 2,
         "is_available": lambda: True,
         "mem_get_info": lambda: (60 * GIB, 80 * GIB),
@@ -33,7 +33,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "get_device_name": lambda: "NVIDIA H100",
     }.items():
         monkeypatch.setattr(torch.cuda, name, answer)
-    return made
+    return names
 
 
 @pytest.mark.usefixtures("changes")
@@ -72,8 +72,8 @@ def test_why_there_is_no_gpu_is_said_in_torchs_words(
 
     monkeypatch.setattr(torch.cuda, "is_available", unavailable)
     monkeypatch.setattr(torch.cuda, "init", init)
-    found = why_no_gpu()
-    assert found is not None and found.startswith(reason) and "\n" not in found
+    message = why_no_gpu()
+    assert message is not None and message.startswith(reason) and "\n" not in message
     assert usable_gpus() == 2
 
 
@@ -109,5 +109,5 @@ def test_the_keys_are_mlflows_own() -> None:
 
     theirs = CPUMonitor()
     theirs.collect_metrics()
-    found = MachineLoad("cpu").sample()
-    assert found.keys() == {f"system/{name}" for name in theirs.aggregate_metrics()}
+    sample = MachineLoad("cpu").sample()
+    assert sample.keys() == {f"system/{name}" for name in theirs.aggregate_metrics()}

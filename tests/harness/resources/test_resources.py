@@ -17,10 +17,10 @@ from harness.resources import (
     preflight,
     resolve_resources,
 )
-from tests.told import told
+from tests.case_files import load_cases
 
 
-@pytest.mark.parametrize("case", told(__file__, "gpu_sharing.yaml"), ids=str)
+@pytest.mark.parametrize("case", load_cases(__file__, "gpu_sharing.yaml"), ids=str)
 def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> None:
     """By default one GPU if there is any; the scarcer of cores and GPUs limits the number."""
     nodes = case["there"] if isinstance(case["there"], list) else [case["there"]]
@@ -29,16 +29,16 @@ def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> No
     assert count_fitting_trials(takes, nodes) == case["at_once"]
 
 
-@pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
+@pytest.mark.parametrize("case", load_cases(__file__, "idle.yaml"), ids=str)
 def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]) -> None:
     """The line has their number, and the keys that let more trials run at once."""
     nodes = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    said = idle_gpus(Resources(**case["resources"]), [nodes], case.get("max_concurrent_trials"))
+    message = idle_gpus(Resources(**case["resources"]), [nodes], case.get("max_concurrent_trials"))
     many = case["idle"] and f"{case['idle']} of {nodes['GPU']:g} GPUs would be idle"
-    assert (said and said.partition(":")[0]) == many
+    assert (message and message.partition(":")[0]) == many
 
 
-@pytest.mark.parametrize("case", told(__file__, "refusals.yaml"), ids=str)
+@pytest.mark.parametrize("case", load_cases(__file__, "refusals.yaml"), ids=str)
 def test_what_this_machine_cannot_run_is_refused(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +70,7 @@ LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "nodes", "said"),
+    ("cpus", "gpus", "nodes", "message"),
     [
         # whatever the others are like
         (16, 0, [SMALL, LARGE], None),
@@ -83,9 +83,9 @@ LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
     ],
 )
 def test_a_trial_needs_one_node_with_room_for_it(
-    cpus: float, gpus: float, nodes: list[dict[str, float]], said: str | None
+    cpus: float, gpus: float, nodes: list[dict[str, float]], message: str | None
 ) -> None:
     """The nodes together are not enough: Ray would let it wait for ever."""
-    refused: Any = pytest.raises(ClusterError, match=said) if said else nullcontext()
+    refused: Any = pytest.raises(ClusterError, match=message) if message else nullcontext()
     with refused:
         check_capacity(Resources(cpus=cpus, gpus=gpus), nodes)

@@ -18,9 +18,9 @@ from harness.store.errors import (
     retry_requests,
     store_errors,
 )
-from tests.told import told
+from tests.case_files import load_cases
 
-ERRORS = told(__file__, "errors.yaml")
+ERRORS = load_cases(__file__, "errors.yaml")
 
 
 def raised(case: dict[str, Any]) -> Exception:

@@ -22,7 +22,7 @@ from harness.store.lease import (
 )
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
-from tests.told import told
+from tests.case_files import load_cases
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Hosts:
             self.store.client, self.experiment, "small", me, self.clock.timing, self.said.append
         )
 
-    def held(self, host: str, place: str | None = None) -> Lease:
+    def take_lease(self, host: str, place: str | None = None) -> Lease:
         """Return a driver's confirmed lease."""
         lease = self.lease(host, place)
         lease.claim()
@@ -86,7 +86,7 @@ def hosts(store: Store) -> Hosts:
 
 def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
     """The tag has the owner, and is deleted on release."""
-    lease = hosts.held("a")
+    lease = hosts.take_lease("a")
     tag = json.loads(hosts.tag)
     assert (tag["host"], tag["pid"], tag["beat"]) == ("a", 7, 2)
     lease.beat()
@@ -99,7 +99,7 @@ def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
 @pytest.mark.parametrize("failures", [2, 99])
 def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     """One failed request leaves no lease; if the store stays away, release ends in seconds."""
-    lease = hosts.held("a")
+    lease = hosts.take_lease("a")
     began = hosts.clock.time
     calls = itertools.count(1)
     delete_tag = hosts.store.client.delete_experiment_tag
@@ -115,13 +115,13 @@ def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failu
     assert hosts.clock.time - began < 10
 
 
-SECONDS = told(__file__, "second_driver.yaml")
+SECONDS = load_cases(__file__, "second_driver.yaml")
 
 
 @pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
 def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> None:
     """By its own clock: it is refused if the lease is renewed, and takes it over otherwise."""
-    first = hosts.held("a", case.get("place"))
+    first = hosts.take_lease("a", case.get("place"))
     began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
     if "event" in case:
         hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
@@ -139,8 +139,8 @@ def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> 
         first.release()
         assert json.loads(hosts.tag)["token"] == second.me.token
     assert waited <= hosts.clock.time - began < waited + 3
-    told = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
-    assert [line.startswith(told) for line in hosts.said[:1]] == ([True] if waited else [])
+    message = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
+    assert [line.startswith(message) for line in hosts.said[:1]] == ([True] if waited else [])
     assert ("taking over" in "".join(hosts.said)) == (waited == 60 and not busy)
 
 
@@ -148,14 +148,14 @@ def test_delayed_beat_does_not_overwrite_new_owner(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver suspended between read and write reads again before it writes."""
-    first, look = hosts.held("a"), Lease._read
+    first, look = hosts.take_lease("a"), Lease._read
     looks = []
 
     def suspended(lease: Lease) -> LeaseOwner | None:
         owner = look(lease)
         if lease is first and not looks:
             looks.append(owner)
-            hosts.held("b")  # waits for a minute
+            hosts.take_lease("b")  # waits for a minute
         return owner
 
     monkeypatch.setattr(Lease, "_read", suspended)
@@ -186,7 +186,7 @@ def test_unparsable_lease_is_watched_like_any_other(hosts: Hosts, text: str) -> 
     """It may be from a later version."""
     hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
     began = hosts.clock.time
-    hosts.held("a")
+    hosts.take_lease("a")
     assert hosts.clock.time - began >= 60
     assert "no heartbeat from another driver" in hosts.said[-1]
 
@@ -195,7 +195,7 @@ def test_fresh_lease_is_not_read_before_a_write(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store is read only if the last beat is too old."""
-    lease = hosts.held("a")
+    lease = hosts.take_lease("a")
     looks: list[str] = []
     monkeypatch.setattr(
         "harness.store.lease.read_owner", lambda *_: looks.append("look") or lease.me
@@ -212,10 +212,10 @@ def test_fresh_lease_is_not_read_before_a_write(
 @pytest.mark.parametrize("gone", [False, True])
 def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool) -> None:
     """Its first write is refused, even if the lease is free again by then."""
-    first = hosts.held("a")
+    first = hosts.take_lease("a")
     client = fence_client(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
-    second = hosts.held("b")  # the clock goes on by more than a minute
+    second = hosts.take_lease("b")  # the clock goes on by more than a minute
     if gone:
         second.release()
     with pytest.raises(StudyLost, match="by another driver" if gone else "host b"):
@@ -227,7 +227,7 @@ def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool
 
 def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats continue after the outage, and a loss is reported once."""
-    lease = hosts.held("a")
+    lease = hosts.take_lease("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, losses, beats = threading.Event(), list[StudyLost](), list[int]()
     taker = LeaseOwner("x", "b", 8, "")

@@ -25,11 +25,11 @@ from harness.store.history import RunHistory, read_history
 from harness.store.open import Store, find_store, open_store
 from reports import load_study
 from reports.errors import ReportError
+from tests.case_files import load_cases
 from tests.harness.fakes import make_study
 from tests.harness.servers import MlflowServer
-from tests.told import told
 
-NO_STORE = told(__file__, "no_store.yaml")
+NO_STORE = load_cases(__file__, "no_store.yaml")
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])

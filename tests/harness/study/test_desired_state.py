@@ -104,14 +104,18 @@ def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
     images = FakeImages("mine", "d", "", names, "a {}.")
     method = MethodFunctions(load_dataset=lambda *_: images)
-    configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
-    own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
+    configs = [
+        TrialConfig(templates=templates) for templates in (("dataset",), ("dataset", "{} & co"))
+    ]
+    zero_shot = TrialConfig.model_validate(
+        {"finetuner": {"name": "zero_shot", "templates": "ensemble"}}
+    )
     rows = tuple(
-        PlanRow(Configuration("k", config), (0,)) for config in [*configs, configs[0], own]
+        PlanRow(Configuration("k", config), (0,)) for config in [*configs, configs[0], zero_shot]
     )
     plan = Plan(rows, (), 1)
-    asked = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
-    study = make_study(**asked, dataset="emoji", sampler="tpe", n_trials=1)
+    mapping = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
+    study = make_study(**mapping, dataset="emoji", sampler="tpe", n_trials=1)
     assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
@@ -125,15 +129,15 @@ def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
 def test_plan_names_backbones_with_expensive_prompts() -> None:
     """Text towers without a causal mask, once each, and only if prompts are learned."""
     levels = ["ViT-B-16-SigLIP:webli", "MobileCLIP2-S0:dfndr2b", "RN50:openai"]
-    given = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
-    study = make_study(**given)
+    mapping = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
+    study = make_study(**mapping)
     assert cost_lines(study, None) == [
         "the text tower of ViT-B-16-SigLIP:webli has no causal mask: a step of CoOp costs about "
         "16 times as much as with a causal mask",
         "the text tower of MobileCLIP2-S0:dfndr2b has no causal mask: a step of CoOp costs about "
         "19 times as much as with a causal mask",
     ]
-    fixed = make_study(**given, finetuner="clip_adapter")
+    fixed = make_study(**mapping, finetuner="clip_adapter")
     assert cost_lines(fixed, None) == []
 
 

@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.method import MethodFunctions
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from reports.render import csv_text, markdown
+from reports.render import csv_text, tables_as_markdown
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
@@ -110,7 +110,7 @@ def test_report_shows_seed_counts(bench: Bench) -> None:
     assert frame["n"].to_list() == [3, 2, 3]
     assert frame["failed"].to_list() == [0, 1, 0]
     assert frame["pairs"].drop_nulls().to_list() == [3, 2]
-    assert "| 2 | 2 of 3 (1 failed) |" in markdown([table])
+    assert "| 2 | 2 of 3 (1 failed) |" in tables_as_markdown([table])
     assert f"not in any mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 

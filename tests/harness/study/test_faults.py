@@ -23,12 +23,12 @@ from harness.config.study_config import StudyConfig
 from harness.errors import ClusterError
 from harness.method import MethodFunctions
 from ship.trial_config import EpochMetrics, NonFiniteLoss, TrialConfig
+from tests.case_files import load_cases
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, trap_elsewhere
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import wait_for
-from tests.told import told
 
 pytestmark = pytest.mark.usefixtures("by_value")
 
@@ -111,7 +111,7 @@ def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) 
     return run_trial(config, seeds, *rest)
 
 
-CASES = told(__file__, "faults.yaml")
+CASES = load_cases(__file__, "faults.yaml")
 
 
 @pytest.mark.faults

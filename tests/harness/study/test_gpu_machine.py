@@ -43,15 +43,15 @@ def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert rooms == [8 * 3 * 4 * 4]  # images, views, numbers, bytes
 
 
-@pytest.mark.parametrize("given", [{}, *({name: "backend:native"} for name in ALLOCATOR)])
+@pytest.mark.parametrize("variables", [{}, *({name: "backend:native"} for name in ALLOCATOR)])
 def test_workers_use_expandable_segments_by_default(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     """The user's allocator options, under either name, are passed to workers instead."""
     for name in ALLOCATOR:
         monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = worker_environment(Resources())
-    allocator = {name: value for name, value in found.items() if name in ALLOCATOR}
-    assert allocator == (given or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
+    environment = worker_environment(Resources())
+    allocator = {name: value for name, value in environment.items() if name in ALLOCATOR}
+    assert allocator == (variables or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})

@@ -27,7 +27,7 @@ HEAD, WORKER = "10.99.0.1", "10.99.0.2"
 PORT = 26379
 CUT_SECONDS = 5
 SIX: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2, 3, 4, 6, 8]}}
-TOLD = re.compile("its node was lost|the connection to its worker was lost")
+CASES = re.compile("its node was lost|the connection to its worker was lost")
 # With Ray's own patience the node is kept, and a connection to it may break or not; with less
 # patience the node is given up, and goes on its own way when it comes back.
 LITTLE = {
@@ -161,7 +161,7 @@ def test_study_survives_a_cut_link(
     assert bench.states().count("COMPLETE") == 6
     reasons = {run.data.tags["ship.reason"] for run in bench.trials()
                if run.data.tags["ship.state"] == "INTERRUPTED"}  # fmt: skip
-    assert all(TOLD.match(reason) for reason in reasons), reasons
+    assert all(CASES.match(reason) for reason in reasons), reasons
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study(**SIX)))
     hosts.close()

@@ -58,7 +58,7 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert plan.estimate and plan.estimate.seconds[
         plan.rows[-2].configuration.key
     ] == pytest.approx(seconds / 3)
-    outcome, lines = bench.told(study)
+    outcome, lines = bench.run_and_capture(study)
     assert outcome.complete and line in lines
     assert len(bench.lines()) - before == 5 + 3
     bench.check_invariants()
@@ -69,7 +69,7 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert note in build_tables(records)[0].notes
     # reused results are reused again from the run that computed them
     third = make_study(name="third", seeds=[1, 2], space=space)
-    outcome, lines = bench.told(third)
+    outcome, lines = bench.run_and_capture(third)
     assert outcome.complete and not outcome.ran and lines[-1] == LINE.format(4, 2)
     first, again = ({run.data.tags["ship.config_key"]: run for run in bench.trials(name)}
                     for name in ("before", "third"))  # fmt: skip
@@ -136,7 +136,7 @@ def test_different_results_are_not_reused(
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
     assert any("reused" in note for note in bench.plan(study, **options).notes) is (new > 0)
-    outcome, lines = bench.told(study, **options)
+    outcome, lines = bench.run_and_capture(study, **options)
     assert outcome.complete and any("reused" in line for line in lines) is (new > 0)
     assert len(bench.lines()) - before == ran
     assert sum(load_records("small", bench.uri).reused.values()) == new

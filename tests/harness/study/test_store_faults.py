@@ -160,7 +160,7 @@ def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
     thread.start()
     bench.behave = sleepy(0.5)
     try:
-        outcome, lines = bench.told(study())
+        outcome, lines = bench.run_and_capture(study())
         assert outcome.complete
         return "\n".join(lines)
     finally:

@@ -20,10 +20,10 @@ from harness.planning import Fingerprints, Plan
 from harness.store.errors import StoreAway, StoreError
 from harness.study import run as study_run
 from reports.study.load import load_records
+from tests.case_files import load_cases
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 from tests.harness.tuning.searchers import drive, searcher_of
-from tests.told import told
 
 
 def test_rerun_of_finished_study_does_nothing(
@@ -107,7 +107,7 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     bench.run(study)
     (run,) = bench.trials()
     metrics, tags = run.data.metrics, run.data.tags
-    expected = told(__file__, "run.yaml")
+    expected = load_cases(__file__, "run.yaml")
     assert expected["params"].items() <= run.data.params.items()
     assert expected["tags"].items() <= tags.items()
     assert tags["mlflow.parentRunId"] == bench.parent().info.run_id

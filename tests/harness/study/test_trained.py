@@ -93,28 +93,35 @@ def test_each_run_saves_its_trained_models(
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     for name, save in (("kept", True), ("left", False)):
         assert not run(bench, images, study(name=name, save_models=save)).ran
-        names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
+        names = [
+            trial_run.path for trial_run in client.list_artifacts(bench.trials(name)[0].info.run_id)
+        ]
         assert names == ["correct.parquet", "seeds.csv", "trained"][: 2 + save]
     assert not run(bench, images, study(name="one", seeds=[1])).ran
-    (one, *_) = bench.trials("one")
-    files = [Path(file.path).name for file in client.list_artifacts(one.info.run_id, "trained")]
+    (trial_run, *_) = bench.trials("one")
+    files = [
+        Path(file.path).name for file in client.list_artifacts(trial_run.info.run_id, "trained")
+    ]
     assert files == ["seed_1.safetensors", "trained.json"]
-    harness.load_trained(f"runs:/{one.info.run_id}", clip=pocket, tracking_uri=bench.uri)
+    harness.load_trained(f"runs:/{trial_run.info.run_id}", clip=pocket, tracking_uri=bench.uri)
     copied, first = (
-        Path(client.download_artifacts(one, "trained"))
-        for one in (bench.trials("kept")[0].info.run_id, run_id)
+        Path(client.download_artifacts(trial_run, "trained"))
+        for trial_run in (bench.trials("kept")[0].info.run_id, run_id)
     )
-    assert all((copied / one.name).read_bytes() == one.read_bytes() for one in first.iterdir())
+    assert all(
+        (copied / trial_run.name).read_bytes() == trial_run.read_bytes()
+        for trial_run in first.iterdir()
+    )
     check_example(run_id, bench.uri, torch.tensor(images.test))
     # resumed as its YAML says, without the --set save_models=true of its first run
     assert not run(bench, images, study(save_models=False)).ran
     check_named(bench, pocket)
-    for place, error, told in (
+    for place, error, message in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
         ("runs:/nothing", UserError, "nothing"),
         ("http://127.0.0.1/x", UserError, "must be a path, or begin with one of mlflow-artifacts"),
     ):
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)
 
 

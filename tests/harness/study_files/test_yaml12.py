@@ -7,12 +7,14 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.study_files import parse_value, read_yaml
-from tests.told import told
+from tests.case_files import load_cases
 
 
 def cases(name: str) -> Any:
     """Parametrize a test with the cases of a YAML file in this folder."""
-    return pytest.mark.parametrize("case", told(__file__, name), ids=lambda case: str(case)[:40])
+    return pytest.mark.parametrize(
+        "case", load_cases(__file__, name), ids=lambda case: str(case)[:40]
+    )
 
 
 @cases("plain.yaml")

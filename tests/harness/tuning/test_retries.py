@@ -16,6 +16,7 @@ from harness.ray import Death, internals, parse_death
 from harness.store import Failure, State
 from harness.tuning.monitor import Monitor
 from harness.tuning.retries import Attempt
+from tests.case_files import load_cases
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import (
     KL,
@@ -26,7 +27,6 @@ from tests.harness.tuning.searchers import (
     searcher_of,
     works,
 )
-from tests.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
@@ -82,10 +82,10 @@ def test_out_of_memory_trial_is_retried_in_two_halves(
     assert whole.reason.endswith("; retried in two halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
-    one, two = died(left[1], None, RAN_OUT)
-    assert (one.work.seeds, two.work.seeds) == ((2,), (3, 4))
-    assert died(one, None, RAN_OUT) == []
-    assert (one.state, one.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
+    first, second = died(left[1], None, RAN_OUT)
+    assert (first.work.seeds, second.work.seeds) == ((2,), (3, 4))
+    assert died(first, None, RAN_OUT) == []
+    assert (first.state, first.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("bad", ["", "b"])
@@ -132,7 +132,9 @@ def test_lack_of_memory_says_nothing_about_other_methods(prints: Fingerprints) -
     assert [work.seeds for work in drive(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
 
 
-@pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=lambda case: case["reason"])
+@pytest.mark.parametrize(
+    "case", load_cases(__file__, "deaths.yaml"), ids=lambda case: case["reason"]
+)
 def test_lost_node_is_distinguished_from_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

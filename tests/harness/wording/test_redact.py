@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from harness.store import address_fault
 from harness.wording import redacted
 from reports.errors import ReportError
-from tests.told import told
+from tests.case_files import load_cases
 
-TOLD = told(__file__, "addresses.yaml")
+CASES = load_cases(__file__, "addresses.yaml")
 # Marks that would give a secret away which is shown in part.
 BEGIN, END = "zqx", "xqz"
 SCHEMES = ("http", "https", "postgresql", "postgresql+psycopg2", "mysql+pymysql", "s3", "nonsense")
@@ -21,7 +21,7 @@ SHAPES = (
 SECRETS = st.text() | st.text("ab1@/:?#&= %'\"\n")
 
 
-@pytest.mark.parametrize(("text", "shown"), TOLD["masked"].items())
+@pytest.mark.parametrize(("text", "shown"), CASES["masked"].items())
 def test_secrets_are_masked(text: str, shown: str) -> None:
     """Users, passwords, and what options say; paths stay."""
     assert redacted(text) == shown
@@ -47,7 +47,7 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
         assert BEGIN not in shown and END not in shown
 
 
-@pytest.mark.parametrize("uri", TOLD["readable"])
+@pytest.mark.parametrize("uri", CASES["readable"])
 def test_addresses_that_can_be_read(uri: str) -> None:
     """What MLflow takes is not refused."""
     assert address_fault(uri) is None

@@ -200,7 +200,7 @@ def forget_plugin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "told"),
+    ("origin", "message"),
     [
         (None, "on this node: finetuner nearest_mean: expected "),
         (
@@ -210,7 +210,7 @@ def forget_plugin() -> None:
     ],
 )
 def test_node_without_the_same_plugin_fails_its_trials(
-    tmp_path: Path, config: TrialConfig, origin: Origin | None, told: str
+    tmp_path: Path, config: TrialConfig, origin: Origin | None, message: str
 ) -> None:
     """Their numbers would be those of other code."""
     worker = make_worker(analytic(tmp_path), config=config)
@@ -219,7 +219,7 @@ def test_node_without_the_same_plugin_fails_its_trials(
     else:
         FINETUNERS.origins["nearest_mean"] = origin
     (failed,) = finish(worker)[-1][FAILED]
-    assert told in failed["reason"]
+    assert message in failed["reason"]
 
 
 def test_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:

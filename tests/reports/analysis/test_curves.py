@@ -17,7 +17,7 @@ class Made:
     def __init__(self, curves: Mapping[str, Sequence[float]]) -> None:
         self.curves = curves
 
-    def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """Evaluations at steps 3, 4, ...: a generator was trained before."""
         assert metric == KEY
         return {
@@ -62,5 +62,5 @@ def test_curves_come_from_the_store(store_uri: str) -> None:
     runs = client.search_runs([experiment.experiment_id], "tags.`ship.kind` = 'trial'")
     for step, value in ((2, 41.0), (1, 30.0)):
         client.log_metric(runs[0].info.run_id, KEY, value, step=step)
-    made = learning_curves(load_records(builder.name, store_uri))
-    assert [(one["step"], one["y"]) for one in made] == [(1, 30.0), (2, 41.0)]
+    points = learning_curves(load_records(builder.name, store_uri))
+    assert [(point["step"], point["y"]) for point in points] == [(1, 30.0), (2, 41.0)]

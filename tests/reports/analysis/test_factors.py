@@ -6,8 +6,8 @@ Against effects that are known, and other ways to compute it.
 import numpy as np
 import pytest
 
-from reports.analysis import incomparable
-from reports.analysis.importance import Importance, importance
+from reports.analysis import explain_incomparability
+from reports.analysis.importance import Importance, compute_importance
 from reports.analysis.training import OPTIMAL, cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder
@@ -15,13 +15,15 @@ from tests.reports.builder import StoreBuilder
 
 def explained(builder: StoreBuilder) -> Importance:
     """The importance that there must be."""
-    return importance(builder.study(), METRIC)
+    return compute_importance(builder.study(), METRIC)
 
 
 def test_shares_of_a_whole_grid_add_up() -> None:
     """Factors, pairs and the rest are all of the variance of a complete grid."""
-    made = explained(grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"])))
-    parts = [effect.share for effect in (*made.factors, *made.pairs)] + [made.rest]
+    importance = explained(grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"])))
+    parts = [effect.share for effect in (*importance.factors, *importance.pairs)] + [
+        importance.rest
+    ]
     shares = [part.mean for part in parts if part is not None]
     assert len(shares) == 7 and min(shares) > 0
     assert sum(shares) == pytest.approx(100)
@@ -36,14 +38,14 @@ def test_share_is_omega_squared() -> None:
     cube = y.reshape(2, 3, 5)
     by_level = cube.mean(axis=1)  # (levels, seeds)
     per_seed = by_level - by_level.mean(axis=0)
-    own = 3 * 5 * (per_seed.mean(axis=1) ** 2).sum()
+    squares = 3 * 5 * (per_seed.mean(axis=1) ** 2).sum()
     error = 3 * ((per_seed - per_seed.mean(axis=1, keepdims=True)) ** 2).sum() / 4
     centered = y - y.mean(axis=0)
     total = 5 * (centered.mean(axis=1) ** 2).sum()
     noise = ((centered - centered.mean(axis=1, keepdims=True)) ** 2).sum() / 4
     share = next(e.share for e in explained(builder).factors if e.factors == ("f0",))
     assert share is not None
-    assert share.mean == pytest.approx(100 * (own - error) / (total - noise))
+    assert share.mean == pytest.approx(100 * (squares - error) / (total - noise))
 
 
 def test_additive_effects_are_no_interaction() -> None:
@@ -57,11 +59,11 @@ def test_additive_effects_are_no_interaction() -> None:
 def test_factors_of_an_incomplete_grid_have_no_test() -> None:
     """Without one configuration an interaction would count as a factor's effect."""
     builder = grid((3, 3), lambda s: 3.0 * s["f0"] * s["f1"])
-    assert all(effect.holm is not None for effect in explained(builder).factors)
+    assert all(effect.holm_p is not None for effect in explained(builder).factors)
     builder.runs[-1].tags["ship.state"] = "FAIL"
     lost = explained(builder)
-    assert [effect.holm for effect in lost.factors] == [None, None]
-    assert lost.pairs[0].holm is not None
+    assert [effect.holm_p for effect in lost.factors] == [None, None]
+    assert lost.pairs[0].holm_p is not None
 
 
 @pytest.mark.parametrize(
@@ -77,16 +79,16 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
     builder = grid((2, 1), lambda s: float(s["f0"]))
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule
-    assert why in incomparable(builder.study())
+    assert why in explain_incomparability(builder.study())
     points = cost_points(builder.study(), METRIC)
     assert points and OPTIMAL not in {point["kind"] for point in points}
 
 
 def test_a_range_that_matters_has_the_largest_share() -> None:
     """Shares of a sampled study sum to 100%, over its configurations, and have no test."""
-    made = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
-    shares = [effect.share for effect in made.factors if effect.share]
-    assert made.factors[0].factors == ("x1",) and shares[0].mean > 60
+    importance = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
+    shares = [effect.share for effect in importance.factors if effect.share]
+    assert importance.factors[0].factors == ("x1",) and shares[0].mean > 60
     assert sum(share.mean for share in shares) == pytest.approx(100)
     assert {(share.low, share.high, share.n) for share in shares} == {(None, None, 40)}
-    assert {effect.holm for effect in made.factors} == {None} and not made.pairs
+    assert {effect.holm_p for effect in importance.factors} == {None} and not importance.pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import ALPHA, far_result, noisy_level, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, noisy_level, noisy_row, skewed_noise
 from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
@@ -55,8 +55,8 @@ def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
-        found = far_result(values), noisy_row(values), skewed_noise(values)
-        warned += any(one is not None and one.p < ALPHA / 3 for one in found)
+        signs = find_outlier(values), noisy_row(values), skewed_noise(values)
+        warned += any(sign is not None and sign.p < ALPHA / 3 for sign in signs)
     assert least <= warned / 400 <= most
 
 
@@ -66,35 +66,35 @@ def test_a_noisy_level_of_a_grid_is_seen() -> None:
     values[:] = 60 + rng.normal(0, 0.7, (12, 5))
     values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
     first, second = (noisy_level(values, factor) for factor in factors)
-    assert first is not None and first.place == 1 and first.p < 0.001
+    assert first is not None and first.position == 1 and first.p < 0.001
     assert second is not None and second.p > 0.05
 
 
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
     """The squares of its differences to the others' mean beside the others' residuals."""
     values = with_a_noisy_level(np.random.default_rng(3))
-    found, rest = noisy_row(values), np.delete(values, 2, axis=0)
+    noisy, rest = noisy_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)
     left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
     ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
-    assert found is not None and found.place == 2
-    assert found.p == pytest.approx(5 * stats.f.sf(ratio, 4, 12))
+    assert noisy is not None and noisy.position == 2
+    assert noisy.p == pytest.approx(5 * stats.f.sf(ratio, 4, 12))
 
 
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
     """Results that fit the table have no far seed, no noisy row and no skewed noise."""
-    assert far_result(values) is None and noisy_row(values) is None
+    assert find_outlier(values) is None and noisy_row(values) is None
     assert skewed_noise(values) is None
 
 
 def test_skewness_of_residuals_has_the_deviation_that_its_p_takes() -> None:
     """Of 20,000 normal tables of four rows and five seeds, by simulation."""
     tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
-    found = [one for values in tables if (one := skewed_noise(values))]
-    deviations = [float(np.sign(one.skewness) * stats.norm.isf(one.p / 2)) for one in found]
+    skews = [skew for values in tables if (skew := skewed_noise(values))]
+    deviations = [float(np.sign(skew.skewness) * stats.norm.isf(skew.p / 2)) for skew in skews]
     assert np.std(deviations) == pytest.approx(1, abs=0.02)
-    assert np.mean([one.p < 0.02 for one in found]) == pytest.approx(0.02, abs=0.003)
+    assert np.mean([skew.p < 0.02 for skew in skews]) == pytest.approx(0.02, abs=0.003)
 
 
 def test_an_answer_warns_of_skewed_noise() -> None:

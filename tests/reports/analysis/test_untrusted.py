@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from reports.analysis import (
     Unavailable,
-    available,
+    build_factor_tables,
+    compute_if_available,
+    compute_importance,
     cost_points,
-    factor_tables,
-    importance,
 )
-from reports.render import csv_text, markdown
+from reports.render import csv_text, tables_as_markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
-ANALYSES: tuple[Any, ...] = (importance, cost_points)
+ANALYSES: tuple[Any, ...] = (compute_importance, cost_points)
 LEVELS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
@@ -46,7 +46,7 @@ def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
 @example([(a | {"a": float("inf")}, v) for a, v in MANY], "tpe", True)
 @example([(a | {"a": 10**400}, v) for a, v in MANY[:3]] + MANY, "tpe", False)
 @example([(a | {"a": 1 + i * 1e-12}, v) for i, (a, v) in enumerate(MANY)], "random", True)
-@example([(a, [one * 1e200 for one in v]) for a, v in MANY], "random", True)
+@example([(a, [value * 1e200 for value in v]) for a, v in MANY], "random", True)
 @example(MANY, "random", True)
 @example(MANY, "grid", False)
 @given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())
@@ -59,16 +59,18 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         for analyse in ANALYSES:
             with contextlib.suppress(Unavailable):
                 analyse(study, METRIC)
-        tables = factor_tables(study, METRIC, available(importance, study, METRIC))
-    assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
+        tables = build_factor_tables(
+            study, METRIC, compute_if_available(compute_importance, study, METRIC)
+        )
+    assert all(csv_text(table) for table in tables) and isinstance(tables_as_markdown(tables), str)
 
 
 @pytest.mark.parametrize(
     ("analyse", "builder", "why"),
     [
-        (importance, grid((3, 1), nothing), "only f0 varies"),
-        (importance, grid((3, 3), nothing, 1), "only one seed finished"),
-        (importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
+        (compute_importance, grid((3, 1), nothing), "only f0 varies"),
+        (compute_importance, grid((3, 3), nothing, 1), "only one seed finished"),
+        (compute_importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
     ],
 )
 def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> None:

@@ -9,10 +9,10 @@ from reports.analysis.contrasts import grid_model
 from reports.analysis.design import Varied
 from reports.analysis.variance import (
     block_f,
+    common_share,
     contrasts,
     epsilon,
     noise_percentage,
-    over_seeds,
     products,
     share_of_variance,
 )
@@ -41,13 +41,13 @@ def test_intervals_hold_the_true_share() -> None:
     model = grid_model(two_factors(3, 4))
     effect = np.add.outer([0.0, 0.7, 2.0], [0.0, 0.5, 1.0, 0.2]).ravel()
     by_first = effect.reshape(3, 4).mean(axis=1)
-    true, held = 100 * by_first.var() / effect.var(), 0
+    true, n_covered = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
         total, _, first, *_ = products(drawn(effect, 5, rng), model)
-        made = share_of_variance(first, total)
-        assert made is not None and made.low is not None and made.high is not None
-        held += made.low <= true <= made.high
-    assert 0.93 <= held / 600 <= 0.99
+        estimate = share_of_variance(first, total)
+        assert estimate is not None and estimate.low is not None and estimate.high is not None
+        n_covered += estimate.low <= true <= estimate.high
+    assert 0.93 <= n_covered / 600 <= 0.99
 
 
 def test_block_f_of_one_contrast_is_the_paired_t() -> None:
@@ -94,16 +94,21 @@ def test_epsilon_is_between_one_contrast_and_all() -> None:
 
 def test_no_share_where_settings_differ_by_noise_alone() -> None:
     """Where seeds disagree about everything there is nothing to share out."""
-    own = np.array([[1.0, -0.5], [-0.5, 1.0]])
-    assert share_of_variance(own, own) is None
-    assert noise_percentage(own) == 100
+    products = np.array([[1.0, -0.5], [-0.5, 1.0]])
+    assert share_of_variance(products, products) is None
+    assert noise_percentage(products) == 100
 
 
 def test_two_seeds_have_no_interval() -> None:
     """One seed less would leave nothing to multiply."""
-    own = np.array([[1.0, 0.5], [0.5, 1.0]])
-    made = share_of_variance(own / 2, own)
-    assert made is not None and (made.mean, made.low, made.high, made.n) == (50, None, None, 2)
+    products = np.array([[1.0, 0.5], [0.5, 1.0]])
+    estimate = share_of_variance(products / 2, products)
+    assert estimate is not None and (estimate.mean, estimate.low, estimate.high, estimate.n) == (
+        50,
+        None,
+        None,
+        2,
+    )
 
 
 @pytest.mark.parametrize(("levels", "seeds"), [((2, 4), 4), ((3, 4), 5), ((5, 5), 10), ((2, 3), 4)])
@@ -120,8 +125,8 @@ def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
         # the second factor, and its pair with the first
         for term, part in zip(model.terms[1:], parts, strict=True):
             assert block_f(contrasts(term, values)) == (0.0, term.freedom, 1.0)
-            found = share_of_variance(part, total)
-            assert found is None or (found.mean, found.high or 0) == (0, 0)
+            estimate = share_of_variance(part, total)
+            assert estimate is None or (estimate.mean, estimate.high or 0) == (0, 0)
 
 
 def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
@@ -133,5 +138,5 @@ def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
 
 def test_constant_contrasts_have_no_part() -> None:
     """Without any difference nothing is common to the seeds; without noise all is."""
-    assert over_seeds(np.zeros((2, 5))) == 0
+    assert common_share(np.zeros((2, 5))) == 0
     assert block_f(np.ones((1, 5))).p == 2.0**-4

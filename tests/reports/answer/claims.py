@@ -34,41 +34,41 @@ _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))
 UNEVEN = ": intervals and verdicts do not account for rare large losses."
 
 
-def check(known: Known, answer: Answer, found: Claims) -> None:
+def check(known: Known, answer: Answer, claims: Claims) -> None:
     """Add what an answer claims to what others did."""
     for finding in answer.findings:
         if finding.subject == "best configuration by selection":
-            best(known, finding.text, found)
+            best(known, finding.text, claims)
         elif finding.subject == "importance":
             pass  # read below, in studies without one, too
         elif finding.subject == "rank association with the factors":
-            ranks(known, finding.text, found)
+            ranks(known, finding.text, claims)
         elif finding.subject.split(",")[0] in {
             f["key"].split(".")[-1] for f in known.builder.factors
         }:
-            _levels(known, finding, found)
+            _levels(known, finding, claims)
         else:
-            controls(known, finding.text, found)
-    told = [finding.text for finding in answer.findings if finding.subject == "importance"]
+            controls(known, finding.text, claims)
+    texts = [finding.text for finding in answer.findings if finding.subject == "importance"]
     if len(known.builder.factors) > 1:
-        shares(known, " ".join(told), found)
-    cautions(known, answer.cautions, found)
+        shares(known, " ".join(texts), claims)
+    cautions(known, answer.cautions, claims)
     for limit in answer.limits:
-        _limit(known, limit, found)
+        _limit(known, limit, claims)
 
 
-def _levels(known: Known, finding: Finding, found: Claims) -> None:
+def _levels(known: Known, finding: Finding, claims: Claims) -> None:
     key = finding.subject.split(",")[0]
     factor = known.factor(key)
     key, base = factor["key"], factor["baseline"]
-    others = [
+    other_levels = [
         level for level in factor["levels"] if level != base and known.pairs(key, level, base)
     ]
-    still = [level for level in others if known.same(key, level, base)]
-    said = parsed(finding.text, "factor", found)
+    still = [level for level in other_levels if known.same(key, level, base)]
+    matches = parsed(finding.text, "factor", claims)
     text = f"{finding.subject}: {finding.text}"
 
-    outcomes = said["compared"]["who"].split("; ") if "compared" in said else []
+    outcomes = matches["compared"]["who"].split("; ") if "compared" in matches else []
     levels_of = dict(part.split(" for ", 1) for part in outcomes)
 
     def named(kind: str) -> dict[int, re.Match[str]]:
@@ -78,28 +78,30 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
     kinds = ("unchanged", "inconclusive", "equivalent", "significantly different")
     same, left, equal, sure = map(named, kinds)
     if sorted(same) != sorted(still):
-        found.facts.append(f"levels that changed nothing are {still}: {text}")
-    told = {**different, **left, **equal, **sure}
-    chance = [level for level in (*left, *equal, *sure) if "Holm p" in told[level]["beside"]]
-    for level, match in told.items():
+        claims.facts.append(f"levels that changed nothing are {still}: {text}")
+    levels_in_text = {**different, **left, **equal, **sure}
+    chance = [
+        level for level in (*left, *equal, *sure) if "Holm p" in levels_in_text[level]["beside"]
+    ]
+    for level, match in levels_in_text.items():
         pairs = known.pairs(key, level, base)
         mean = _by_seed(known, key, level, base)
         if level in still or abs(mean - number(match["mean"])) > SHOWN:
-            found.facts.append(f"{level} differs by {mean:.2f} on {len(pairs)} pairs: {text}")
-    effects = {level: abs(known.effect(key, level, base)) for level in others}
-    found.family("decided", false=any(effects[level] <= SMALLEST_EFFECT for level in different))
-    found.family("equivalent", false=any(effects[level] >= SMALLEST_EFFECT for level in equal))
-    found.family("beyond chance", false=any(effects[level] == 0 for level in chance))
-    if "depends" in said:
+            claims.facts.append(f"{level} differs by {mean:.2f} on {len(pairs)} pairs: {text}")
+    effects = {level: abs(known.effect(key, level, base)) for level in other_levels}
+    claims.family("decided", false=any(effects[level] <= SMALLEST_EFFECT for level in different))
+    claims.family("equivalent", false=any(effects[level] >= SMALLEST_EFFECT for level in equal))
+    claims.family("beyond chance", false=any(effects[level] == 0 for level in chance))
+    if "depends" in matches:
         rivals = [
             f["key"]
             for f in known.builder.factors
-            if f["key"].split(".")[-1] in said["depends"]["who"]
+            if f["key"].split(".")[-1] in matches["depends"]["who"]
         ]
         if known.dead(key) or any(known.dead(rival) for rival in rivals):
-            found.facts.append(f"an interaction of a factor that changes nothing: {text}")
+            claims.facts.append(f"an interaction of a factor that changes nothing: {text}")
     if len(known.builder.factors) > 1:
-        found.family("depends", false="depends" in said)
+        claims.family("depends", false="depends" in matches)
 
 
 def _by_seed(known: Known, key: str, level: Any, base: Any) -> float:
@@ -109,30 +111,30 @@ def _by_seed(known: Known, key: str, level: Any, base: Any) -> float:
     for place in mine:
         if place in theirs:
             seeds.setdefault(place[1], []).append(mine[place] - theirs[place])
-    return sum(sum(own) / len(own) for own in seeds.values()) / len(seeds)
+    return sum(sum(values) / len(values) for values in seeds.values()) / len(seeds)
 
 
-def best(known: Known, text: str, found: Claims) -> None:
+def best(known: Known, text: str, claims: Claims) -> None:
     """The configurations with the highest mean selection score, all of them, and their results."""
     means = {
-        place: tuple(sum(own[i] for own in seeds.values()) / len(seeds) for i in (0, 1))
+        place: tuple(sum(values[i] for values in seeds.values()) / len(seeds) for i in (0, 1))
         for (control, place), seeds in known.results.items()
         if not control
     }
     top = max(score for _, score in means.values())
     tied = [place for place, (_, score) in means.items() if abs(score - top) < CLOSE]
-    tie, one = (SENTENCES["best"][kind].fullmatch(text) for kind in ("tie", "one"))
+    tie, single = (SENTENCES["best"][kind].fullmatch(text) for kind in ("tie", "one"))
     every = [known.results["", place] for place in tied]
     seeds = set.intersection(*map(set, every))
-    mean = sum(own[seed][0] for own in every for seed in seeds) / len(every) / len(seeds)
+    mean = sum(values[seed][0] for values in every for seed in seeds) / len(every) / len(seeds)
     if tie:
         right = int(tie[1]) == len(tied) > 1 and abs(mean - float(tie[3])) < SHOWN
         right &= set(tie[2].split("; ")) <= {_words(place) for place in tied}
     else:
-        right = one is not None and len(tied) == 1 and one["name"] == _words(tied[0])
-        right = right and one is not None and abs(mean - float(one["mean"])) < SHOWN
+        right = single is not None and len(tied) == 1 and single["name"] == _words(tied[0])
+        right = right and single is not None and abs(mean - float(single["mean"])) < SHOWN
     if not right:
-        found.facts.append(f"best are {[_words(place) for place in tied]}: {text}")
+        claims.facts.append(f"best are {[_words(place) for place in tied]}: {text}")
 
 
 def _words(place: Place) -> str:
@@ -144,17 +146,17 @@ def _words(place: Place) -> str:
     )
 
 
-def shares(known: Known, text: str, found: Claims) -> None:
+def shares(known: Known, text: str, claims: Claims) -> None:
     """Which factors and pairs explain some of the variance; the two are families of their own."""
     named = re.findall(r"(?:[Tt]he interaction of (\w+) and )?(\w+) explains \d+%", text)
     if text and not named:
-        found.facts.append(f"unread: {text}")
+        claims.facts.append(f"unread: {text}")
     alone = {name for partner, name in named if not partner}
-    found.family("share", false=any(not _matters(known, name) for name in alone))
-    found.family("share", false=len(alone) < len(named))
+    claims.family("share", false=any(not _matters(known, name) for name in alone))
+    claims.family("share", false=len(alone) < len(named))
     for name in itertools.chain.from_iterable(named):
         if name and known.dead(known.factor(name)["key"]):
-            found.facts.append(f"{name} changes nothing: {text}")
+            claims.facts.append(f"{name} changes nothing: {text}")
 
 
 def _matters(known: Known, name: str) -> bool:
@@ -163,52 +165,52 @@ def _matters(known: Known, name: str) -> bool:
     return len({known.truth({factor["key"]: level}) for level in factor["levels"]}) > 1
 
 
-def ranks(known: Known, text: str, found: Claims) -> None:
+def ranks(known: Known, text: str, claims: Claims) -> None:
     """Without ties the least p is 2 of n! orders, times the number of factors."""
-    said = parsed(text, "ranks", found)
+    matches = parsed(text, "ranks", claims)
     finished = sum(not control for control, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
     configurations = (str(finished), str(known.builder.n_trials))
-    if "over" not in said or said["over"].group("n", "m") != configurations:
-        found.facts.append(f"{finished} configurations finished: {text}")
-    if (least >= 0.05) != ("silent" in said) or ("silent" in said and len(said) > 2):
-        found.facts.append(f"the least Holm p is {least:.3f}: {text}")
+    if "over" not in matches or matches["over"].group("n", "m") != configurations:
+        claims.facts.append(f"{finished} configurations finished: {text}")
+    if (least >= 0.05) != ("silent" in matches) or ("silent" in matches and len(matches) > 2):
+        claims.facts.append(f"the least Holm p is {least:.3f}: {text}")
 
 
-def controls(known: Known, text: str, found: Claims) -> None:
+def controls(known: Known, text: str, claims: Claims) -> None:
     """Of the fine-tuner alone and of real images beside the baseline."""
-    told = SENTENCES["controls"]["gap"].fullmatch(text)
-    if told is None:
-        found.facts.append(f"unread: {text}")
+    match = SENTENCES["controls"]["gap"].fullmatch(text)
+    if match is None:
+        claims.facts.append(f"unread: {text}")
         return
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
     mine = known.results["", base]
-    for control, shown in (("no_synthetic", told[2]), ("real_images", told[3])):
+    for control, shown in (("no_synthetic", match[2]), ("real_images", match[3])):
         theirs = known.results[control, ()]
         gaps = [theirs[s][0] - mine[s][0] for s in mine if s in theirs]
         mean = sum(gaps) / len(gaps) * (-1 if control == "no_synthetic" else 1)
         if abs(mean - number(shown)) > SHOWN:
-            found.facts.append(f"{control} differs by {mean:.2f}: {text}")
+            claims.facts.append(f"{control} differs by {mean:.2f}: {text}")
     gap = abs(known.controls["no_synthetic"])
-    found.family("decided", false=told[1] in ("higher", "lower") and gap <= SMALLEST_EFFECT)
-    found.family("equivalent", false=told[1] == "equivalent" and gap >= SMALLEST_EFFECT)
+    claims.family("decided", false=match[1] in ("higher", "lower") and gap <= SMALLEST_EFFECT)
+    claims.family("equivalent", false=match[1] == "equivalent" and gap >= SMALLEST_EFFECT)
 
 
-def _limit(known: Known, limit: Finding, found: Claims) -> None:
+def _limit(known: Known, limit: Finding, claims: Claims) -> None:
     """The gain of real images over the fine-tuner alone, and that it is below what matters."""
-    told = SENTENCES["limits"]["no headroom"].fullmatch(limit.text)
-    if told is None or limit.subject != "no headroom":
-        found.facts.append(f"unread: {limit.sentence}")
+    match = SENTENCES["limits"]["no headroom"].fullmatch(limit.text)
+    if match is None or limit.subject != "no headroom":
+        claims.facts.append(f"unread: {limit.sentence}")
         return
     floor, real = (known.results[control, ()] for control in ("no_synthetic", "real_images"))
     gains = [real[seed][0] - floor[seed][0] for seed in floor if seed in real]
-    if abs(sum(gains) / len(gains) - number(told["gain"])) > SHOWN:
-        found.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
+    if abs(sum(gains) / len(gains) - number(match["gain"])) > SHOWN:
+        claims.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
     gap = known.controls["real_images"] - known.controls["no_synthetic"]
-    found.family("no headroom", false=gap >= SMALLEST_EFFECT)
+    claims.family("no headroom", false=gap >= SMALLEST_EFFECT)
 
 
-def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:
+def cautions(known: Known, lines: Sequence[str], claims: Claims) -> None:
     """What is lacking, in numbers."""
     done = {seed for seeds in known.results.values() for seed in seeds}
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
@@ -223,17 +225,19 @@ def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:
     if known.builder.sampler == "grid" and ("", base) not in known.results:
         true.add("The baseline has not finished: nothing is compared with it.")
     warnings = {line for line in lines if line.endswith(UNEVEN)}
-    found.family("warned", false=bool(warnings))
-    told = set(lines) - warnings
-    found.facts += [f"caution, told or left out: {caution}" for caution in true ^ told]
+    claims.family("warned", false=bool(warnings))
+    texts = set(lines) - warnings
+    claims.facts += [f"caution, told or left out: {caution}" for caution in true ^ texts]
 
 
 def _shared(known: Known) -> Iterator[int]:
     """Over how many seeds each level, and each arm, is held against the baseline."""
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
-    own = known.results.get(("", base), {})
+    results = known.results.get(("", base), {})
     yield from (
-        len(own.keys() & seeds.keys()) for (control, _), seeds in known.results.items() if control
+        len(results.keys() & seeds.keys())
+        for (control, _), seeds in known.results.items()
+        if control
     )
     for factor in known.builder.factors if known.builder.sampler == "grid" else ():
         theirs = known.of(factor["key"], factor["baseline"]).keys()
@@ -245,8 +249,8 @@ def _lacking(known: Known) -> Iterator[str]:
     """How many seeds of configurations and arms have not finished, by what became of them."""
     ends = []
     for entry in known.builder.wanted or ():
-        own = [r for r in known.builder.runs if r.tags["ship.config_key"] == entry["config_key"]]
-        states = {s: r.tags["ship.state"] for r in own for s in json.loads(r.tags["ship.seeds"])}
+        runs = [r for r in known.builder.runs if r.tags["ship.config_key"] == entry["config_key"]]
+        states = {s: r.tags["ship.state"] for r in runs for s in json.loads(r.tags["ship.seeds"])}
         ends += [states.get(seed, "MISSING") for seed in known.builder.seeds]
     names = {"FAIL": "failed", "PRUNED": "pruned", "MISSING": "missing"}
     parts = [f"{ends.count(end)} {name}" for end, name in names.items() if end in ends]

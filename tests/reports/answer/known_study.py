@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tests.case_files import load_cases
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
-from tests.told import told
 
 Place = tuple[tuple[str, Any], ...]
 SMALLEST_EFFECT = 1.0  # points: the smallest effect of interest
@@ -29,34 +29,34 @@ class Known:
     @cached_property
     def results(self) -> dict[tuple[str, Place], dict[int, tuple[float, float]]]:
         """(arm, setting) -> seed -> H on test and in selection, of what finished."""
-        found = {}
+        results = {}
         for run in self.builder.runs:
             if run.tags["ship.state"] == "COMPLETE":
                 place = tuple(sorted(json.loads(run.tags["ship.assignment"]).items()))
-                found[run.tags["ship.control"], place] = {
+                results[run.tags["ship.control"], place] = {
                     s: (run.metrics[f"test/{METRIC}/seed_{s}"],
                         run.metrics[f"selection/{METRIC}/seed_{s}"])
                     for s in json.loads(run.tags["ship.seeds"])
                 }  # fmt: skip
-        return found
+        return results
 
     def of(self, key: str, level: Any) -> dict[tuple[Place, int], float]:
         """(the other factors, seed) -> H of a level of a factor."""
         return {
-            (tuple(part for part in place if part[0] != key), seed): own[0]
+            (tuple(part for part in place if part[0] != key), seed): values[0]
             for (control, place), seeds in self.results.items()
             if not control and dict(place)[key] == level
-            for seed, own in seeds.items()
+            for seed, values in seeds.items()
         }
 
-    def pairs(self, key: str, one: Any, other: Any) -> list[tuple[float, float]]:
+    def pairs(self, key: str, level: Any, other_level: Any) -> list[tuple[float, float]]:
         """H of two levels wherever both finished."""
-        mine, theirs = self.of(key, one), self.of(key, other)
+        mine, theirs = self.of(key, level), self.of(key, other_level)
         return [(mine[place], theirs[place]) for place in mine if place in theirs]
 
-    def same(self, key: str, one: Any, other: Any) -> bool:
+    def same(self, key: str, level: Any, other_level: Any) -> bool:
         """Whether a level has another's results wherever both finished."""
-        return all(abs(a - b) < CLOSE for a, b in self.pairs(key, one, other))
+        return all(abs(a - b) < CLOSE for a, b in self.pairs(key, level, other_level))
 
     def dead(self, key: str) -> bool:
         """Whether no two levels of a factor differ anywhere."""
@@ -93,27 +93,27 @@ class Claims:
 
 
 NUMBER = r"[+−]?\d+\.\d"
-TOLD = told(__file__, "sentences.yaml")
-UNTRUE = TOLD.pop("untrue")
+CASES = load_cases(__file__, "sentences.yaml")
+UNTRUE = CASES.pop("untrue")
 SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
     of: {kind: re.compile(text.replace("NUMBER", NUMBER)) for kind, text in patterns.items()}
-    for of, patterns in TOLD.items()
+    for of, patterns in CASES.items()
 }
 
 
-def parsed(text: str, of: str, found: Claims) -> dict[str, re.Match[str]]:
+def parsed(text: str, of: str, claims: Claims) -> dict[str, re.Match[str]]:
     """The sentences of a text of SENTENCES by kind; what is none of them counts as false."""
-    made: dict[str, re.Match[str]] = {}
+    matches: dict[str, re.Match[str]] = {}
     rest = text
     while rest:
         for kind, pattern in SENTENCES[of].items():
             if match := pattern.match(rest):
-                made[kind], rest = match, rest[match.end() :].strip()
+                matches[kind], rest = match, rest[match.end() :].strip()
                 break
         else:
-            found.facts.append(f"unread: {rest}")
+            claims.facts.append(f"unread: {rest}")
             break
-    return made
+    return matches
 
 
 def number(text: str | None) -> float:

@@ -21,31 +21,33 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     builder = prompt_len()
     (base,) = (r for r in builder.runs if r.tags["ship.assignment"] == '{"generator.n_ctx": 4}')
     del base.metrics["test/joint_harmonic_mean/seed_0"]
-    found = answer(builder, "joint_harmonic_mean")
-    assert "baseline n_ctx=4, joint H is inconclusive for 1 (" in found.findings[0].text
-    assert NOTHING not in found.cautions
+    result = answer(builder, "joint_harmonic_mean")
+    assert "baseline n_ctx=4, joint H is inconclusive for 1 (" in result.findings[0].text
+    assert NOTHING not in result.cautions
 
 
 def test_a_baseline_that_is_not_measured_is_told() -> None:
     """Without synthetic features there is no quality that others could be held against."""
-    told = "The baseline has no Fréchet: nothing is compared with it."
+    caution = "The baseline has no Fréchet: nothing is compared with it."
     builder = crossed(
         {"generator": ["none", "vae"]},
         lambda name, s: scores(50.0 + s) | ({} if name == "none" else quality(s)),
     )
-    assert told in answer(builder, "quality/frechet").cautions
-    assert told not in answer(builder).cautions
+    assert caution in answer(builder, "quality/frechet").cautions
+    assert caution not in answer(builder).cautions
 
 
-@pytest.mark.parametrize("others", [(), ("pets", "food")])
+@pytest.mark.parametrize("finished_datasets", [(), ("pets", "food")])
 @pytest.mark.parametrize("lost", [1, None])
-def test_a_baseline_that_failed_on_some_datasets(others: tuple[str, ...], lost: int | None) -> None:
+def test_a_baseline_that_failed_on_some_datasets(
+    finished_datasets: tuple[str, ...], lost: int | None
+) -> None:
     """Averages are compared over the others; with no dataset left, nothing is, however many."""
-    names = ("emoji", "dtd", *others)
+    names = ("emoji", "dtd", *finished_datasets)
     gone = {("none", name): "FAIL" for name in names[:lost]}
-    found = answer(over_datasets(names, ("none", "vae"), skip=gone))
-    compared = any("averaged over datasets" in finding.subject for finding in found.findings)
-    assert compared == (NOTHING not in found.cautions) == (lost == 1)
+    result = answer(over_datasets(names, ("none", "vae"), skip=gone))
+    compared = any("averaged over datasets" in finding.subject for finding in result.findings)
+    assert compared == (NOTHING not in result.cautions) == (lost == 1)
 
 
 def test_few_seeds_of_one_comparison_among_many() -> None:
@@ -54,9 +56,9 @@ def test_few_seeds_of_one_comparison_among_many() -> None:
     base = builder.runs[0]
     for key in [key for key in base.metrics if key[-1] in "23456789" and "/seed_" in key]:
         del base.metrics[key]
-    told = "A comparison has only 2 seeds: its interval is rough."
-    assert told in answer(builder).cautions
-    assert told not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
+    caution = "A comparison has only 2 seeds: its interval is rough."
+    assert caution in answer(builder).cautions
+    assert caution not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
 
 
 def test_levels_that_are_close_have_names_of_their_own() -> None:

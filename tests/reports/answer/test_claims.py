@@ -18,24 +18,24 @@ def test_no_sentence_of_fact_is_false(shape: str) -> None:
     assert (wrong, claims.facts) == (0, [])
 
 
-def altered(shape: str, one: str, other: str) -> list[str]:
+def altered(shape: str, pattern: str, other: str) -> list[str]:
     """What is found false where an answer has one text in place of another."""
     rng = np.random.default_rng(100)
     for _ in range(200):
         known: Known = SHAPES[shape](rng)
         answer = answered(known)
-        if any(one in line for line in answer.lines):
+        if any(pattern in line for line in answer.lines):
             break
     else:
-        pytest.fail(f"no answer says {one!r}")
-    findings = tuple(replace(f, text=f.text.replace(one, other)) for f in answer.findings)
-    cautions = tuple(line.replace(one, other) for line in answer.cautions)
+        pytest.fail(f"no answer says {pattern!r}")
+    findings = tuple(replace(f, text=f.text.replace(pattern, other)) for f in answer.findings)
+    cautions = tuple(line.replace(pattern, other) for line in answer.cautions)
     claims = Claims()
     check(known, Answer(findings, cautions), claims)
     return claims.facts
 
 
-@pytest.mark.parametrize(("shape", "one", "other"), UNTRUE)
-def test_a_false_sentence_is_found(shape: str, one: str, other: str) -> None:
+@pytest.mark.parametrize(("shape", "pattern", "other"), UNTRUE)
+def test_a_false_sentence_is_found(shape: str, pattern: str, other: str) -> None:
     """What holds answers against runs can fail, for each kind of fact."""
-    assert altered(shape, one, other)
+    assert altered(shape, pattern, other)

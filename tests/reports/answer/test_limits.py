@@ -12,7 +12,7 @@ from harness.store import CORRECT_FILE, RunFiles, seed_metric
 from reports.answer import Answer
 from reports.render.page import overview_lines
 from reports.report import make_report
-from reports.stats import most_by_guessing
+from reports.stats import max_by_guessing
 from reports.study.on_demand import CorrectFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
@@ -51,11 +51,11 @@ def test_there_is_no_headroom_where_real_images_gain_too_little(
     gain: Sequence[float], limited: bool, floor: bool
 ) -> None:
     """The 95% interval of the gain lies below the smallest effect, or nothing differs."""
-    made = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), gain, floor))
-    assert [limit.subject for limit in made.limits] == ["no headroom"] * limited
-    levels = made.findings[0]
+    result = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), gain, floor))
+    assert [limit.subject for limit in result.limits] == ["no headroom"] * limited
+    levels = result.findings[0]
     assert (levels.verdict is None) == levels.text.startswith("No verdict: ") == limited
-    assert (not made.rule) == limited
+    assert (not result.rule) == limited
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
 
 def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None:
     """Real images stand in for synthetic ones; they say nothing about learning rates."""
-    made = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
-    assert made.limits and made.findings[0].verdict == "higher"
+    result = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
+    assert result.limits and result.findings[0].verdict == "higher"
 
 
 def test_limits_come_first_everywhere() -> None:
@@ -99,10 +99,10 @@ def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limite
     for place, run in enumerate(builder.runs):
         for seed in SEEDS:
             run.metrics[f"test/flag/saturated/seed_{seed}"] = float(place * 5 + seed < raised)
-    made = answer(builder)
-    assert [limit.subject for limit in made.limits] == ["saturated"] * limited
-    named = "Selection was saturated for 1 (4 of 5 seeds)." in made.findings[0].text
-    assert named == (made.findings[0].verdict is not None) == (not limited)
+    result = answer(builder)
+    assert [limit.subject for limit in result.limits] == ["saturated"] * limited
+    named = "Selection was saturated for 1 (4 of 5 seeds)." in result.findings[0].text
+    assert named == (result.findings[0].verdict is not None) == (not limited)
 
 
 def test_untrained_rows_are_named() -> None:
@@ -115,11 +115,12 @@ def test_untrained_rows_are_named() -> None:
 
 def test_controls_that_change_nothing_are_named() -> None:
     """Where each control equals the baseline under every seed, the answer says so."""
-    made = answer(listed("nothing-changes"))
+    result = answer(listed("nothing-changes"))
     assert (
-        "real images do not change H, which is that of the fine-tuner alone" in made.limits[0].text
+        "real images do not change H, which is that of the fine-tuner alone"
+        in result.limits[0].text
     )
-    text = made.findings[-1].text
+    text = result.findings[-1].text
     assert "Compared with the fine-tuner alone, H is unchanged." in text
     assert "Synthetic features do not change H." in text
     assert text.endswith("Even real images of the new classes would not change H.")
@@ -133,10 +134,10 @@ def chance(
     for control, accuracy in accuracies.items():
         n_new = int((~is_seen).sum())
         right = np.where(is_seen, True, np.cumsum(~is_seen) <= round(accuracy * n_new))
-        own = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
+        columns = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
         texts = {"eval_set": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
         (folder / control).mkdir()
-        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(
+        pl.DataFrame({**texts, "seen": is_seen, **columns}).write_parquet(
             folder / control / CORRECT_FILE
         )
         folders[control] = (folder / control).as_uri()
@@ -166,10 +167,10 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
     study = dataclasses.replace(
         builder.study(), correct_predictions=CorrectFiles(RunFiles(folders=folders))
     )
-    made = make_report(study).answer
-    assert [limit.subject for limit in made.limits] == ["at chance"] * limited
+    result = make_report(study).answer
+    assert [limit.subject for limit in result.limits] == ["at chance"] * limited
     if limited:
-        text = made.limits[0].text
+        text = result.limits[0].text
         assert text.startswith(
             "New is no better than guessing (zero-shot 9.1% and real images 10.0%;"
         )
@@ -177,7 +178,7 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
             "classes gives 9.1% on average, and at most 13.6% in 95% of cases on 110 test images"
             in text
         )
-        assert all(finding.verdict is None for finding in made.findings)
+        assert all(finding.verdict is None for finding in result.findings)
 
 
 @pytest.mark.parametrize("learned", ["", "no_synthetic", "baseline"])
@@ -197,10 +198,10 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
     study = dataclasses.replace(
         builder.study(), correct_predictions=CorrectFiles(RunFiles(folders=folders))
     )
-    made = make_report(study).answer
-    assert [limit.subject for limit in made.limits] == ["at chance"] * (not learned)
+    result = make_report(study).answer
+    assert [limit.subject for limit in result.limits] == ["at chance"] * (not learned)
     if not learned:
-        text = made.limits[0].text
+        text = result.limits[0].text
         assert "(zero-shot 5.0%, fine-tuner alone 5.0% and the baseline 5.0%; guessing" in text
 
 
@@ -208,6 +209,6 @@ def test_guessing_is_judged_by_the_binomial_distribution() -> None:
     """So many right answers are reached by more than 5% of guesses, one more by at most 5%."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
-        most = most_by_guessing(images, classes)
+        most = max_by_guessing(images, classes)
         reached = stats.binom.sf([most - 1, most], images, 1 / classes)
         assert reached[0] > 0.05 >= reached[1]

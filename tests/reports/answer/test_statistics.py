@@ -26,20 +26,22 @@ def sampled(sampler: str) -> StoreBuilder:
 def test_under_tpe_no_factor_is_tested() -> None:
     """TPE moves factors together, so that ranks call one without an effect: they describe."""
     report = make_report(sampled("tpe").study())
-    (text,) = [one.text for one in report.answer.findings if "rank association" in one.subject]
+    (text,) = [
+        finding.text for finding in report.answer.findings if "rank association" in finding.subject
+    ]
     assert "No test, because configurations were not drawn at random: x0 (ρ = " in text
     assert "significantly" not in text and "Holm p" not in text
-    assert "importance" not in {one.subject for one in report.answer.findings}
+    assert "importance" not in {finding.subject for finding in report.answer.findings}
     for name in ("ranks", "importance"):
-        (table,) = [one for one in report.all_tables if one.name == name]
+        (table,) = [finding for finding in report.all_tables if finding.name == name]
         assert "p" not in {column.key for column in table.columns}
 
 
 def test_random_search_has_a_test_of_ranks() -> None:
     """Configurations that were drawn at random can be exchanged."""
     report = make_report(sampled("random").study())
-    (table,) = [one for one in report.all_tables if one.kind == "ranks"]
-    assert all(row.ranked and row.ranked.p is not None for row in table.rows)
+    (table,) = [any_table for any_table in report.all_tables if any_table.kind == "ranks"]
+    assert all(row.association and row.association.p is not None for row in table.rows)
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.0, -0.4, 0.4), (1.0, 0.5, 0.9)])
@@ -55,7 +57,7 @@ def test_the_chosen_configurations_interval_is_said_to_be_conditional(
             noise = weight * (test - 60) + rng.normal(0, 0.7)
             run.metrics[f"selection/{METRIC}/seed_{seed}"] = selected - test + 60 + noise
     (best,) = [f for f in make_report(builder.study()).answer.findings if f.subject == BEST]
-    found = re.search(
+    match = re.search(
         r"does not account for choosing the best \(correlation .*: ([−\d.]+)\)\.", best.text
     )
-    assert found and least < float(found[1].replace("−", "-")) < most
+    assert match and least < float(match[1].replace("−", "-")) < most

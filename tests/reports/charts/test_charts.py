@@ -17,9 +17,9 @@ from reports.charts import (
     Chart,
     chart_bytes,
     factor_chart,
-    for_page,
     page_script,
     study_charts,
+    style_for_page,
 )
 from reports.report import make_report
 from tests.reports import cases
@@ -39,9 +39,9 @@ from tests.reports.studies import (
 
 def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
     """A study's charts by name."""
-    found = study_charts(make_report(builder.study(), metric))
-    assert len({chart.name for chart in found}) == len(found)
-    return {chart.name: chart for chart in found}
+    charts = study_charts(make_report(builder.study(), metric))
+    assert len({chart.name for chart in charts}) == len(charts)
+    return {chart.name: chart for chart in charts}
 
 
 def two_factors() -> StoreBuilder:
@@ -85,9 +85,9 @@ def test_the_charts_of_a_study(name: str) -> None:
     charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
-        altair.Chart.from_dict(for_page(chart.spec))
+        altair.Chart.from_dict(style_for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
-    drawn = {key: one.spec for key, one in charts.items()}
+    drawn = {key: any_chart.spec for key, any_chart in charts.items()}
     text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))
     check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
@@ -98,13 +98,13 @@ def test_curves() -> None:
     report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
     charts = {chart.name: chart for chart in study_charts(report)}
     curve = values(charts["curves"], "curves")
-    assert len(curve) == 15 and {one["y"] for one in curve} == {50.0 + i for i in range(7)}
+    assert len(curve) == 15 and {point["y"] for point in curve} == {50.0 + i for i in range(7)}
 
 
 def layer(chart: Chart, name: str) -> dict[str, Any]:
     """The layer of that name."""
-    (found,) = [one for one in chart.spec["layer"] if one.get("name") == name]
-    return dict(found)
+    (match,) = [layer_spec for layer_spec in chart.spec["layer"] if layer_spec.get("name") == name]
+    return dict(match)
 
 
 def values(chart: Chart, name: str) -> list[dict[str, Any]]:
@@ -136,8 +136,8 @@ def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
     both = (low + high) / 2
     for name, means in {"finetuner.lr": (low, high), "generator.n_ctx": (both, both)}.items():
         points = values(charts[name], "matched")
-        own = [point["y"] for point in points if "fine-tuner alone" in point["control"]]
-        assert own == pytest.approx(means)
+        heights = [point["y"] for point in points if "fine-tuner alone" in point["control"]]
+        assert heights == pytest.approx(means)
         flat = {point["control"] for point in values(charts[name], "controls")}
         assert all(control.endswith(" at the baseline") for control in flat)
 
@@ -149,10 +149,10 @@ def test_dots_lead_to_their_runs(store_uri: str) -> None:
     study = load_records("prompt_len", prompt_len().write(store_uri))
     (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
     runs = {dot["run"] for dot in values(chart, "seeds")}
-    own = study.rows.filter(study.rows["control"] == "")["run_id"].unique().to_list()
-    assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
-    (made,) = layer(chart, "seeds")["transform"]
-    assert f'"{study.runs_address}" + datum.run' in made["calculate"]
+    run_ids = study.rows.filter(study.rows["control"] == "")["run_id"].unique().to_list()
+    assert runs == set(run_ids) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
+    (transform,) = layer(chart, "seeds")["transform"]
+    assert f'"{study.runs_address}" + datum.run' in transform["calculate"]
 
 
 ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor", "__proto__")
@@ -200,4 +200,4 @@ def test_intervals_beyond_the_frame_end_in_arrow_heads() -> None:
     assert "Arrowheads mark intervals that extend beyond the frame." in chart.caption
     study = leveled({1: 50.0, 2: 51.0}, seeds=5).study()
     (whole,) = factor_chart(study, study.factors[0], METRIC)
-    assert not [one for one in whole.spec["layer"] if "cut" in one.get("name", "")]
+    assert not [spec for spec in whole.spec["layer"] if "cut" in spec.get("name", "")]

@@ -10,7 +10,7 @@ import pytest
 from reports.charts import study_charts
 from reports.errors import ReportError
 from reports.render import overview_files
-from reports.render.page import page
+from reports.render.page import report_page
 from reports.report import make_report
 from tests.reports.builder import prompt_len
 from tests.reports.pages import whole_page
@@ -96,8 +96,8 @@ def linked() -> str:
     study = replace(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
-    made = make_report(study)
-    return page(made, study_charts(made))
+    report = make_report(study)
+    return report_page(report, study_charts(report))
 
 
 def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ def test_a_dot_leads_to_its_run_and_tells_its_seed(browser: Any, tmp_path: Path)
         "return at === dot; })"  # the first that no mean covers
     )
     ActionChains(browser).move_to_element(dot).perform()
-    told = wait(
+    tooltip = wait(
         browser, "return document.querySelector('#vg-tooltip-element.visible')?.textContent"
     )
-    assert "seed" in told and "n_ctx" in told
+    assert "seed" in tooltip and "n_ctx" in tooltip
     page_itself = browser.current_window_handle
     ActionChains(browser).move_to_element(dot).click().perform()
     (opened,) = [name for name in browser.window_handles if name != page_itself]
@@ -248,8 +248,8 @@ return weak;
 
 def test_studies_are_filtered(browser: Any, tmp_path: Path) -> None:
     """By what they have in common, and by words."""
-    made = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
-    files, _, _ = overview_files(made)
+    reports = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
+    files, _, _ = overview_files(reports)
     show(browser, files["index.html"].decode(), tmp_path)
     shown = "return [...document.querySelectorAll('.study:not([hidden])')].map((one) => one.id)"
     assert browser.execute_script(shown) == ["prompt_len", "main"]

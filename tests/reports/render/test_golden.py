@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from reports.cells import Table
-from reports.render import csv_text, latex, markdown
-from reports.render.files import text_of
+from reports.render import csv_text, tables_as_latex, tables_as_markdown
+from reports.render.files import report_text
 from reports.report import make_report
+from tests.case_files import load_cases
 from tests.reports import cases
 from tests.reports.listed import listed
 from tests.reports.pages import check_golden, collapsed, eventful, shortened, terminal_text, torn
-from tests.told import told
 
 GOLDEN = Path(__file__).parent / "golden"
 
 _FORMS: dict[str, Callable[[list[Table]], str]] = {
     "-80.txt": lambda tables: terminal_text(tables, 80),
     "-140.txt": lambda tables: terminal_text(tables, 140),
-    ".md": markdown,
-    ".tex": latex,
+    ".md": tables_as_markdown,
+    ".tex": tables_as_latex,
     ".csv": lambda tables: shortened("".join(csv_text(table) for table in tables)),
 }
 
@@ -37,11 +37,11 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
 )
 def test_golden_page(name: str, form: str) -> None:
     """Every kind of accident in every format and width; cells without results, and flags."""
-    made = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
-    check_golden(GOLDEN / f"{name}{form}", _FORMS[form](made))
+    builder = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
+    check_golden(GOLDEN / f"{name}{form}", _FORMS[form](builder))
 
 
-REPORTS = told(__file__, "reports.yaml")
+REPORTS = load_cases(__file__, "reports.yaml")
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -58,5 +58,5 @@ def test_golden_report(name: str) -> None:
     for run in builder.runs if "without" in case else ():
         for key in [key for key in run.metrics if case["without"] in key]:
             del run.metrics[key]
-    made = make_report(builder.study(), **case.get("ask", {}))
-    check_golden(GOLDEN / f"reports/{name}.md", text_of("markdown", made))
+    report = make_report(builder.study(), **case.get("ask", {}))
+    check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", report))

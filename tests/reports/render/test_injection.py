@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
-from reports.charts import as_json, for_page, study_charts
+from reports.charts import study_charts, style_for_page, to_safe_json
 from reports.errors import ReportError
-from reports.render import latex
-from reports.render.files import report_files, text_of
-from reports.render.markup import escaped
-from reports.render.page import page, table_html
+from reports.render import tables_as_latex
+from reports.render.files import report_files, report_text
+from reports.render.markup import escape_markdown
+from reports.render.page import report_page, table_html
 from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
 from reports.study.load import load_records
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
-from tests.told import told
 
 ELEMENT = "<img src=x onerror=alert(1)>"
 FORMULAS = (
@@ -49,7 +49,7 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     """In any CSV file of a report, headings too; what was written stands behind the apostrophe."""
     report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
-    texts += [text_of("csv", report)]
+    texts += [report_text("csv", report)]
     texts += [csv_text(labeled("x", heading=formula)) for formula in FORMULAS]
     cells = {cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row}
     assert {f"'{formula}" for formula in FORMULAS} <= cells
@@ -73,10 +73,10 @@ def test_a_heading_is_no_element_of_the_page(text: str) -> None:
 def test_a_page_shows_what_a_browser_would_obey() -> None:
     """Of a description, levels, reasons, tables and charts; U+202E turns the text behind it."""
     text = "a\x00b\x1b[2Jc\u202ed"
-    made = study_of([text, "b", "c"], reason=text)
-    made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
-    specs = as_json([for_page(chart.spec) for chart in study_charts(made)])
-    shown = page(made)
+    report = study_of([text, "b", "c"], reason=text)
+    report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
+    specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(report)])
+    shown = report_page(report)
     for where in (specs, shown, table_html(labeled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)
         assert "\\u202ed" in where
@@ -87,15 +87,15 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
 def test_latex_takes_no_label_for_an_argument(label: str) -> None:
     """Behind a line break a bracket would be a distance, and a star a part of the command."""
-    text = "".join(latex([labeled(label, heading=f"a / {label}")]).split())
+    text = "".join(tables_as_latex([labeled(label, heading=f"a / {label}")]).split())
     assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
     assert text.count("{}" + "".join(label.split())) >= 2
 
 
-@pytest.mark.parametrize(("text", "shown"), told(__file__, "markdown.yaml"))
+@pytest.mark.parametrize(("text", "shown"), load_cases(__file__, "markdown.yaml"))
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
     """No heading, list, emphasis, element, entity or formula of it."""
-    assert escaped(text) == shown
+    assert escape_markdown(text) == shown
 
 
 def test_one_line_about_a_store_obeys_nothing_in_it(store_uri: str) -> None:

@@ -18,11 +18,11 @@ from reports.render.files import (
     is_page_of,
     make_publication,
     print_report,
-    text_of,
+    report_text,
     write_files,
 )
-from reports.render.markup import latex, latex_escaped
-from reports.render.page import page
+from reports.render.markup import escape_latex, tables_as_latex
+from reports.render.page import report_page
 from reports.render.spreadsheet import csv_stream
 from reports.report import make_report
 from reports.stats import Estimate
@@ -66,16 +66,16 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     print_report(report, "the end")
     printed = " ".join(capsys.readouterr().out.split())
     assert "the first 2 of 5 rows; the page has more" in printed
-    assert "the page has more" not in text_of("terminal", report)
+    assert "the page has more" not in report_text("terminal", report)
 
 
 def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
     """The page, whose stamp says that a folder has a report, is the last file of it."""
-    made = make_publication(make_report(prompt_len().study()))
+    publication = make_publication(make_report(prompt_len().study()))
     (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
     with pytest.raises(ReportError, match="cannot write"):
-        write_files(made.files(), tmp_path)
-    assert not is_page_of(tmp_path / made.page, made.stamp)
+        write_files(publication.files(), tmp_path)
+    assert not is_page_of(tmp_path / publication.page, publication.stamp)
 
 
 WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
@@ -93,8 +93,8 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     assert means and {frame[name].dtype for name in means} == {pl.Float64}
     assert all(other[name].dtype.kind == "f" for name in means)
     for table in tables:
-        own = frame.filter(pl.col("table") == table.name)
-        for source, row in zip(table.rows, own.to_dicts(), strict=True):
+        rows = frame.filter(pl.col("table") == table.name)
+        for source, row in zip(table.rows, rows.to_dicts(), strict=True):
             assert row["control"] == (source.control or None)
             for key, cell in source.cells.items():
                 if isinstance(cell, Value):
@@ -110,7 +110,9 @@ def test_a_page_lists_the_runs_of_the_best_settings(
     study = replace(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
-    (listed,) = re.findall('<details id="runs">.*?</details>', page(make_report(study)), re.DOTALL)
+    (listed,) = re.findall(
+        '<details id="runs">.*?</details>', report_page(make_report(study)), re.DOTALL
+    )
     assert ("The 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
     assert ("Every run" in listed) == (most == 9)
     assert listed.count(">n_ctx") == min(most, 5)
@@ -118,10 +120,10 @@ def test_a_page_lists_the_runs_of_the_best_settings(
 
 def test_latex_escapes_every_special() -> None:
     """No character of a text acts as a command."""
-    assert latex_escaped("a_b 5% $x$ {y} <0.1 \\") == (
+    assert escape_latex("a_b 5% $x$ {y} <0.1 \\") == (
         r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
     )
-    assert latex_escaped("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"  # no dash
+    assert escape_latex("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"  # no dash
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -129,7 +131,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     """The tables compile as they are, in a two-column page's width."""
     eleven = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:2]
     tables = [*eventful(), nasty(), *torn(), *collapsed(), *eleven]
-    body = latex(tables).replace("{table}", "{table*}")
+    body = tables_as_latex(tables).replace("{table}", "{table*}")
     head = (
         r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
         r"\usepackage[margin=2cm]{geometry}\begin{document}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats import DRAWS, interval_over_classes, resampled
+from reports.stats import DRAWS, interval_over_classes, resample_accuracy
 
 
 def test_classes_are_drawn_whole() -> None:
@@ -11,40 +11,40 @@ def test_classes_are_drawn_whole() -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(5, 20, 12).astype(float)
     right = np.floor(images * rng.random(12))
-    found = resampled("", range(12), right, images)
-    assert found is not None and found.shape == (DRAWS,)
-    own = 100 * right.sum() / images.sum()
+    draws = resample_accuracy("", range(12), right, images)
+    assert draws is not None and draws.shape == (DRAWS,)
+    mean = 100 * right.sum() / images.sum()
     # the bootstrap's own center and spread, from the classes' accuracies around the mean
-    residual = right - own / 100 * images
+    residual = right - mean / 100 * images
     spread = 100 * np.sqrt((residual**2).sum()) / images.sum()
-    assert found.mean() == pytest.approx(own, abs=0.25 * spread)
+    assert draws.mean() == pytest.approx(mean, abs=0.25 * spread)
     wider = 2.201 / 1.960 * np.sqrt(12 / 11)  # Student's t of 11 in place of the normal
-    assert found.std() == pytest.approx(wider * spread, rel=0.15)
-    assert resampled("", range(12), right / 2, images) == pytest.approx(found / 2)
+    assert draws.std() == pytest.approx(wider * spread, rel=0.15)
+    assert resample_accuracy("", range(12), right / 2, images) == pytest.approx(draws / 2)
 
 
 def test_few_classes_give_none() -> None:
     """Nine classes say little."""
-    assert resampled("", range(9), np.ones(9), np.full(9, 2.0)) is None
-    ten = resampled("", range(10), np.ones(10), np.full(10, 2.0))
+    assert resample_accuracy("", range(9), np.ones(9), np.full(9, 2.0)) is None
+    ten = resample_accuracy("", range(10), np.ones(10), np.full(10, 2.0))
     assert ten == pytest.approx(np.full(DRAWS, 50.0))
 
 
 @pytest.mark.parametrize("k", [10, 50])
 def test_the_interval_covers_the_truth_of_all_classes(k: int) -> None:
     """Differences that vary from class to class; the tested k are drawn from endlessly many."""
-    rng, held, studies = np.random.default_rng(0), 0, 400
+    rng, n_covered, studies = np.random.default_rng(0), 0, 400
     images = np.full(k, 10.0)
     for _ in range(studies):
         easy = rng.beta(3, 2, k)
         moved = np.clip(easy + rng.normal(0.0, 0.1, k), 0, 1)
         ids = rng.integers(10**6, size=k).tolist()  # other classes, so other draws
         right = [rng.binomial(10, p).astype(float) for p in (easy, moved)]
-        one, other = (resampled("", ids, held, images) for held in right)
-        assert one is not None and other is not None
-        found = interval_over_classes(0.0, [other - one])
+        first, second = (resample_accuracy("", ids, n_covered, images) for n_covered in right)
+        assert first is not None and second is not None
+        interval = interval_over_classes(0.0, [second - first])
         # the clipping pulls the mean down a little: what it is with endlessly many classes
         truth = -0.12
-        assert found.low is not None and found.high is not None
-        held += found.low <= truth <= found.high
-    assert 0.925 <= held / studies <= 0.98
+        assert interval.low is not None and interval.high is not None
+        n_covered += interval.low <= truth <= interval.high
+    assert 0.925 <= n_covered / studies <= 0.98

@@ -76,46 +76,46 @@ def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) 
     """Difference and p are those of scipy's paired t-test wherever the differences vary."""
     common = sorted(a.keys() & b.keys())
     differences = [a[s] - b[s] for s in common]
-    found = compare_paired(a, b)
-    assert (found is None) == (not common)
-    if found is None or len(common) < 2 or np.std(differences) < 1e-3:
+    result = compare_paired(a, b)
+    assert (result is None) == (not common)
+    if result is None or len(common) < 2 or np.std(differences) < 1e-3:
         return
     expected = reference.ttest_rel([a[s] for s in common], [b[s] for s in common])
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert result.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
     low, high = expected.confidence_interval(0.95)
-    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+    assert (result.difference.low, result.difference.high) == pytest.approx((low, high))
 
 
 @example([0.0, 2e-246])
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_one_sample_p_is_scipys(values: list[float]) -> None:
     """The p of a mean against 0 is that of scipy's t-test; none where the values do not vary."""
-    found = one_sample_p(values)
-    if found is None:
+    result = one_sample_p(values)
+    if result is None:
         assert np.ptp(values) <= 1e-9 * max(map(abs, values)) or np.std(values) == 0
     elif np.std(values) > 1e-3:
         expected = reference.ttest_1samp(values, 0.0).pvalue
-        assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
+        assert result == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "apart", "p"), [(1, 0.0, None), (2, 0.0, 1.0), (4, 7e-15, 1.0)])
 def test_identical_settings_differ_by_nothing(n: int, apart: float, p: float | None) -> None:
     """Nor do averages of the same numbers in another order; no effect size is detectable."""
     values = {seed: 60.1 + seed for seed in range(n)}
-    found = compare_paired({s: v + apart * s for s, v in values.items()}, values)
-    assert found is not None
-    assert (found.difference.mean, found.p, found.std) == (0.0, p, None)
-    assert found.difference.low is None
+    result = compare_paired({s: v + apart * s for s, v in values.items()}, values)
+    assert result is not None
+    assert (result.difference.mean, result.p, result.std) == (0.0, p, None)
+    assert result.difference.low is None
 
 
 @pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
 def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> None:
     """Differences that do not vary (up to rounding) get the exact sign test's p."""
     baseline = {seed: 50 + 0.1 * seed for seed in range(n)}
-    found = compare_paired({seed: value + 1.3 for seed, value in baseline.items()}, baseline)
-    assert found is not None
-    assert found.p == pytest.approx(p)
-    assert found.p == pytest.approx(reference.binomtest(n, n, 0.5).pvalue)
+    result = compare_paired({seed: value + 1.3 for seed, value in baseline.items()}, baseline)
+    assert result is not None
+    assert result.p == pytest.approx(p)
+    assert result.p == pytest.approx(reference.binomtest(n, n, 0.5).pvalue)
 
 
 @given(p_values, st.randoms(use_true_random=False))
@@ -151,9 +151,9 @@ def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> 
 
 def test_rank_correlation_of_few_settings_is_exact() -> None:
     """Four settings in perfect order: rho 1, and 2 of 24 orders are as extreme."""
-    found = rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
-    assert found.rho is not None
-    assert (found.rho.mean, found.p) == pytest.approx((1.0, 2 / 24))
+    result = rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
+    assert result.rho is not None
+    assert (result.rho.mean, result.p) == pytest.approx((1.0, 2 / 24))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_rank_correlation_of_few_settings_is_exact() -> None:
 )
 def test_the_least_p_of_a_few_settings(x: list[float], y: list[float], least: float) -> None:
     """What the most extreme order has, however the settings came out: of many it is drawn."""
-    found = rank_correlation(x, y, np.random.default_rng(0))
-    assert found.least == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
-    assert found.p is not None and found.least is not None and found.p >= found.least - 1e-12
+    result = rank_correlation(x, y, np.random.default_rng(0))
+    assert result.min_p == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
+    assert result.p is not None and result.min_p is not None and result.p >= result.min_p - 1e-12
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
@@ -178,20 +178,20 @@ def test_rank_correlation_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     x = rng.integers(0, 10, 40).astype(float)
     y = x + rng.normal(0, 6, 40)
-    found = rank_correlation(list(x), list(y), np.random.default_rng(0))
+    result = rank_correlation(list(x), list(y), np.random.default_rng(0))
     expected = reference.spearmanr(x, y)
-    assert found.rho is not None and found.p is not None
-    assert found.rho.mean == pytest.approx(expected.statistic)
-    assert found.p == pytest.approx(expected.pvalue, abs=0.01)
-    assert found.rho.low is not None and found.rho.high is not None
-    assert -1 <= found.rho.low < found.rho.mean < found.rho.high <= 1
+    assert result.rho is not None and result.p is not None
+    assert result.rho.mean == pytest.approx(expected.statistic)
+    assert result.p == pytest.approx(expected.pvalue, abs=0.01)
+    assert result.rho.low is not None and result.rho.high is not None
+    assert -1 <= result.rho.low < result.rho.mean < result.rho.high <= 1
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2], [3, 4]), ([1, 1, 1], [1, 2, 3]), ([], [])])
 def test_rank_correlation_needs_something_to_rank(x: list[float], y: list[float]) -> None:
     """Two settings, or a side that is constant, have no correlation."""
-    found = rank_correlation(x, y, np.random.default_rng(0))
-    assert (found.rho, found.p, found.n) == (None, None, len(x))
+    result = rank_correlation(x, y, np.random.default_rng(0))
+    assert (result.rho, result.p, result.n) == (None, None, len(x))
 
 
 def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
@@ -211,5 +211,5 @@ def test_rank_groups_agrees_with_scipy() -> None:
     groups = {"coop": rng.normal(0, 1, 15), "tip_adapter": rng.normal(0.8, 1, 15)}
     levels = [name for name in groups for _ in range(15)]
     values = [float(v) for group in groups.values() for v in group]
-    found = rank_groups(levels, values, np.random.default_rng(0))
-    assert found.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)
+    result = rank_groups(levels, values, np.random.default_rng(0))
+    assert result.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)

@@ -15,7 +15,7 @@ from reports.stats import (
     compare_paired,
     critical,
 )
-from reports.stats.power import _find_further
+from reports.stats.power import _find_further, further_pairs
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -26,9 +26,9 @@ def difference(mean: float, half: float, n: int = 10) -> Compared:
 
 def paired(values: Sequence[float] | np.ndarray) -> Compared:
     """Differences of pairs, as they are."""
-    found = compare_paired(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
-    assert found is not None
-    return found
+    comparison = compare_paired(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    assert comparison is not None
+    return comparison
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_difference_alone_is_judged_by_its_interval(
     mean: float, half: float, verdict: Verdict
 ) -> None:
     """Beyond the effect, within it, or across one of its bounds."""
-    (found,) = add_verdicts([difference(mean, half)], 1.0)
-    assert found is not None and found.verdict is verdict
-    assert (found.more_seeds is None) == (verdict is not Verdict.INCONCLUSIVE)
+    (comparison,) = add_verdicts([difference(mean, half)], 1.0)
+    assert comparison is not None and comparison.verdict is verdict
+    assert (comparison.more_seeds is None) == (verdict is not Verdict.INCONCLUSIVE)
 
 
 def test_a_family_needs_more_to_decide() -> None:
@@ -56,8 +56,11 @@ def test_a_family_needs_more_to_decide() -> None:
     near, within = difference(1.55, 0.5), difference(0.2, 0.5)
     alone = add_verdicts([near], 1.0)
     among = add_verdicts([near, *[within] * 9], 1.0)
-    assert [one.verdict for one in alone] == [Verdict.HIGHER]
-    assert [one.verdict for one in among] == [Verdict.INCONCLUSIVE, *[Verdict.EQUIVALENT] * 9]
+    assert [comparison.verdict for comparison in alone] == [Verdict.HIGHER]
+    assert [comparison.verdict for comparison in among] == [
+        Verdict.INCONCLUSIVE,
+        *[Verdict.EQUIVALENT] * 9,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +91,26 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
     """After few seeds the deviation is hardly known, and the number goes with its square."""
     ratios = []
     for n in (3, 5, 20):
-        (found,) = add_verdicts([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
-        assert found.more_seeds is not None
-        fewest, most = found.more_seeds
+        (comparison,) = add_verdicts([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
+        assert comparison.more_seeds is not None
+        fewest, most = comparison.more_seeds
         ratios.append((n + most) / (n + fewest))
     assert ratios[0] > ratios[1] > ratios[2] > 1.2
+
+
+def test_further_seeds_of_a_precise_difference_are_few() -> None:
+    """A small deviation needs few further seeds, although 250 seeds have a noncentrality of 38."""
+    assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 0.9, 0.99, 1.01, 1.2, 2.0, 5.0])
+@pytest.mark.parametrize("std", [0.001, 0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_further_seeds_are_an_ascending_range(n: int, std: float, mean: float) -> None:
+    """The fewest further seeds are at most as many as the most, for small deviations, too."""
+    for family in (1, 5, 100):
+        fewest, most = further_pairs(n, mean, std, 1.0, family)
+        assert 1 <= fewest <= most <= MAX_FURTHER_PAIRS + 1
 
 
 def test_a_verdict_has_its_own_p() -> None:
@@ -120,7 +138,7 @@ def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
     (alone,) = add_verdicts([paired(values)], 1.0)
     among, *same = add_verdicts([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
     assert among.holm_p == alone.holm_p and among.mde == alone.mde
-    assert [one.holm_p for one in same] == [None] * 5
+    assert [comparison.holm_p for comparison in same] == [None] * 5
 
 
 def test_errors_over_many_families() -> None:
@@ -129,8 +147,8 @@ def test_errors_over_many_families() -> None:
     called = 0
     for _ in range(1000):
         pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
-        found = add_verdicts([paired(row) for row in pairs], 1.0)
-        called += any(one.verdict is Verdict.HIGHER for one in found)
+        comparisons = add_verdicts([paired(row) for row in pairs], 1.0)
+        called += any(comparison.verdict is Verdict.HIGHER for comparison in comparisons)
     assert called <= 65  # 50 expected at the most, and three standard errors
 
 
@@ -148,5 +166,5 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
 
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
-    (found,) = add_verdicts([difference(1.0, 0.5)], 1.0)
-    assert found.more_seeds == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)
+    (comparison,) = add_verdicts([difference(1.0, 0.5)], 1.0)
+    assert comparison.more_seeds == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)

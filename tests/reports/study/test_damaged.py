@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.store import read_runs, require_store
 from harness.store.errors import StoreError
 from reports.errors import ReportError
-from reports.render import text_of
+from reports.render import report_text
 from reports.report import make_report
 from reports.study import load_records
 from tests.reports.builder import StoreBuilder, scores
@@ -37,14 +37,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def check(path: Path) -> bool:
     """Whether there is a report; else there is a ReportError of one line that names the file."""
     try:
-        made = make_report(load_records("small", f"sqlite:///{path}"))
+        report = make_report(load_records("small", f"sqlite:///{path}"))
     except ReportError as error:
         assert "\n" not in str(error)
         return False
-    runs = made.study.rows["run_id"].drop_nulls().unique().to_list()
-    made.study.histories.of(f"selection/{made.study.objective}", runs)
+    runs = report.study.rows["run_id"].drop_nulls().unique().to_list()
+    report.study.histories.load(f"selection/{report.study.objective}", runs)
     for form in ("terminal", "markdown", "latex", "csv"):
-        text_of(form, made).encode()
+        report_text(form, report).encode()
     return True
 
 
@@ -54,11 +54,13 @@ def flipped(sound: bytes, seed: int) -> bytes:
     size = 4096
     pages = [at for at in range(0, len(sound), size) if b"/seed_1" in sound[at : at + size]]
     pages += [at for at in range(size, len(sound), size) if b"ship." in sound[at : at + size]]
-    found = bytearray(sound)
+    content = bytearray(sound)
     for _ in range(rng.choice((1, 5, 50, 200, 1000))):
-        at = rng.randrange(len(found)) if seed % 2 else rng.choice(pages) + rng.randrange(size)
-        found[at] = found[at] ^ 1 << rng.randrange(8) if rng.random() < 0.5 else rng.randrange(256)
-    return bytes(found)
+        at = rng.randrange(len(content)) if seed % 2 else rng.choice(pages) + rng.randrange(size)
+        content[at] = (
+            content[at] ^ 1 << rng.randrange(8) if rng.random() < 0.5 else rng.randrange(256)
+        )
+    return bytes(content)
 
 
 def altered(path: Path, seed: int) -> None:
@@ -71,12 +73,12 @@ def altered(path: Path, seed: int) -> None:
             table = rng.choice(TABLES)
             column = rng.choice([row[1] for row in base.execute(f"PRAGMA table_info({table})")])
             rowid = rng.choice([row[0] for row in base.execute(f"SELECT rowid FROM {table}")])
-            told = f"UPDATE OR IGNORE {table} SET {column} = "
+            statement = f"UPDATE OR IGNORE {table} SET {column} = "
             with contextlib.suppress(sqlite3.IntegrityError):  # a key twice, or a null in a key
                 if rng.random() < 0.3:
-                    base.execute(f"{told} CAST(x'61ff62' AS TEXT) WHERE rowid = ?", [rowid])
+                    base.execute(f"{statement} CAST(x'61ff62' AS TEXT) WHERE rowid = ?", [rowid])
                 else:
-                    base.execute(f"{told} ? WHERE rowid = ?", [rng.choice(values), rowid])
+                    base.execute(f"{statement} ? WHERE rowid = ?", [rng.choice(values), rowid])
         base.commit()
 
 

@@ -35,17 +35,17 @@ SOUND: dict[str, Any] = {
 
 def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
     """The counts of the run whose artifacts are there."""
-    return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).of("run")
+    return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).load("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
     """An evaluation set that lacks a kind of answer has null; another run: nothing."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
-    found = read(tmp_path).select(
+    counts = read(tmp_path).select(
         "eval_set", "class_id", "seen", "images", "own/seed_3", "all/seed_3"
     )
-    assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
-    assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
+    assert counts.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
+    assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).load("other").is_empty()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_large_or_no_file_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("folder", "uri", "asked"),
+    ("folder", "uri", "n_requests"),
     [
         ("http://host/api/2.0/mlflow-artifacts/artifacts/x", "http://server:5000", 0),
         ("mlflow-artifacts:/1/run/artifacts", "sqlite:///a.db", 0),
@@ -121,7 +121,7 @@ def test_what_is_large_or_no_file_is_left_alone(
     ],
 )
 def test_files_are_asked_for_where_a_server_keeps_them(
-    monkeypatch: pytest.MonkeyPatch, folder: str, uri: str, asked: int
+    monkeypatch: pytest.MonkeyPatch, folder: str, uri: str, n_requests: int
 ) -> None:
     """Never from an address that a store names, which would be sent the server's token."""
     calls: list[str] = []
@@ -131,8 +131,8 @@ def test_files_are_asked_for_where_a_server_keeps_them(
 
     monkeypatch.setattr("harness.store.artifacts._download", fail)
     files = CorrectFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
-    assert all(files.of(f"run{i}").is_empty() for i in range(9))
-    assert len(calls) == asked  # three that fail are enough
+    assert all(files.load(f"run{i}").is_empty() for i in range(9))
+    assert len(calls) == n_requests  # three that fail are enough
 
 
 def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m") -> list[str]:
@@ -154,16 +154,18 @@ def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
 
 def test_histories_in_the_order_of_steps(store_uri: str) -> None:
     """Each run has its own values; of one step the last that was written counts."""
-    one, other = logged(store_uri, [[(1, 5.0), (3, 7.0), (2, 6.0), (3, 8.0)], [(4, 1.0)]])
-    found = Histories(store_uri).of("m", [one, other, "nobody"])
-    assert found == {one: [(1, 5.0), (2, 6.0), (3, 8.0)], other: [(4, 1.0)]}
-    assert Histories(store_uri).of("other", [one]) == {}
+    first_run, second_run = logged(
+        store_uri, [[(1, 5.0), (3, 7.0), (2, 6.0), (3, 8.0)], [(4, 1.0)]]
+    )
+    histories = Histories(store_uri).load("m", [first_run, second_run, "nobody"])
+    assert histories == {first_run: [(1, 5.0), (2, 6.0), (3, 8.0)], second_run: [(4, 1.0)]}
+    assert Histories(store_uri).load("other", [first_run]) == {}
 
 
 def test_a_history_without_a_finite_value_is_none(store_uri: str) -> None:
     """MLflow keeps NaN and infinity."""
     ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
-    assert Histories(store_uri).of("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
+    assert Histories(store_uri).load("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
 
 
 @pytest.mark.parametrize("value", ["text", b"\x00", None, 1e308, -1e308])
@@ -176,7 +178,7 @@ def test_what_is_no_number_is_left_out(store_uri: str, value: Any) -> None:
         base.execute("INSERT INTO metrics SELECT key, 5.0, timestamp + 9, run_uuid, 'x', 0"
                      " FROM metrics WHERE step = 1")  # fmt: skip
         base.commit()
-    assert Histories(store_uri).of("m", [run_id]) == {run_id: [(1, 5.0)]}
+    assert Histories(store_uri).load("m", [run_id]) == {run_id: [(1, 5.0)]}
 
 
 ANYTHING = st.one_of(
@@ -189,8 +191,8 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
     """Steps ascend and are whole, values are finite, whatever stands in the columns."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(on_demand, "_read_points", lambda uri, metric, run_ids: iter(rows))
-        found = Histories("http://nowhere").of("m", ["a", "b"])
-    for history in found.values():
+        histories = Histories("http://nowhere").load("m", ["a", "b"])
+    for history in histories.values():
         steps = [step for step, _ in history]
         assert history and steps == sorted(set(steps))
         assert all(type(step) is int and abs(value) < 1e300 for step, value in history)
@@ -200,7 +202,7 @@ def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) 
     """No histories can fill the memory of a report."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
     monkeypatch.setattr(on_demand, "MAX_VALUES", 10)
-    assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
+    assert sum(len(h) for h in Histories(store_uri).load("m", ids).values()) <= 10
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -212,20 +214,20 @@ def test_a_server_is_asked_for_some_of_many_runs(
     client.get_metric_history = mock.Mock(side_effect=OSError if fails else None, return_value=[])
     monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: client)
     histories = Histories("http://nowhere")
-    assert histories.of("m", many) == histories.of("m", many) == {}
-    asked = [call.args[0] for call in client.get_metric_history.call_args_list]
+    assert histories.load("m", many) == histories.load("m", many) == {}
+    run_ids = [call.args[0] for call in client.get_metric_history.call_args_list]
     assert (
-        len(asked) == on_demand.MAX_FAILED
+        len(run_ids) == on_demand.MAX_FAILED
         if fails
-        else 200 <= len(asked) <= on_demand.MAX_HISTORIES
+        else 200 <= len(run_ids) <= on_demand.MAX_HISTORIES
     )
-    assert fails or int(asked[-1]) > 990
+    assert fails or int(run_ids[-1]) > 990
 
 
 def test_no_store_no_history(store_uri: str) -> None:
     """A made-up study, a store that has gone, a database without the table: nothing, no error."""
-    assert Histories().of("m", ["run"]) == {}
-    assert Histories("sqlite:////nowhere/at/all.db").of("m", ["run"]) == {}
+    assert Histories().load("m", ["run"]) == {}
+    assert Histories("sqlite:////nowhere/at/all.db").load("m", ["run"]) == {}
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:
         base.execute("CREATE TABLE other (a TEXT)")
-    assert Histories(store_uri).of("m", ["run"]) == {}
+    assert Histories(store_uri).load("m", ["run"]) == {}

@@ -12,8 +12,8 @@ from reports.errors import ReportError
 from reports.stats import percent_interval
 from reports.study.load import load_records, study_from_runs
 from reports.tables import build_tables
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.told import told
 
 N_CTX = "generator.n_ctx"
 ONE = {N_CTX: 1}
@@ -42,7 +42,7 @@ def test_a_store_of_before_is_read() -> None:
     study = builder.study()
     states = study.rows.select(N_CTX, "seed", "state").rows()
     assert states.count((1, 2, "MISSING")) == 1 and len(states) == 6
-    assert build_tables(study)[0].rows[0].compared is not None
+    assert build_tables(study)[0].rows[0].comparison is not None
 
 
 def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
@@ -52,10 +52,10 @@ def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
     study = builder.study()
     rows = study.rows.select("seed", "state").rows()
     assert rows == [(0, "COMPLETE"), (1, "COMPLETE"), (3, "MISSING")]
-    assert study.left_out == 1
+    assert study.n_left_out == 1
 
 
-@pytest.mark.parametrize("case", told(__file__, "runs.yaml"))
+@pytest.mark.parametrize("case", load_cases(__file__, "runs.yaml"))
 def test_runs_of_one_setting(case: Any) -> None:
     """A new seed is a row; what finished stands, the first of two with a warning; else no number.
 
@@ -63,8 +63,10 @@ def test_runs_of_one_setting(case: Any) -> None:
     """
     builder = StoreBuilder(seeds=sorted({seed for results, _ in case["runs"] for seed in results}))
     for results, state in case["runs"]:
-        made = {seed: scores(new) for seed, new in results.items()}
-        builder.trial(ONE, made, state=state, reason="" if state == "COMPLETE" else "worker died")
+        metrics = {seed: scores(new) for seed, new in results.items()}
+        builder.trial(
+            ONE, metrics, state=state, reason="" if state == "COMPLETE" else "worker died"
+        )
         for seed, new in results.items():  # what a run logs before it stops is no result
             builder.runs[-1].metrics[f"test/new/seed_{seed}"] = new
     study = builder.study()
@@ -87,8 +89,8 @@ def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> No
     study = builder.study()
     assert study.rows["state"].to_list() == ["COMPLETE", "FAIL"]
     assert "no finite test/harmonic_mean" in study.rows["reason"][1]
-    told = f"({N_CTX}=1), seed 1: COMPLETE, but no finite test/harmonic_mean logged; counted as"
-    assert told in study.warnings[0]
+    warning = f"({N_CTX}=1), seed 1: COMPLETE, but no finite test/harmonic_mean logged; counted as"
+    assert warning in study.warnings[0]
 
 
 def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
@@ -100,9 +102,9 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
     for seed in (0, 1, 2):
         del builder.runs[1].metrics[f"test/joint_base/seed_{seed}"]
     study = builder.study()
-    told = f"{N_CTX}=1, seed 1: no test/joint_new, which its other seeds have"
-    assert study.warnings == (told,)
-    assert any(told in note for note in build_tables(study)[0].notes)
+    warning = f"{N_CTX}=1, seed 1: no test/joint_new, which its other seeds have"
+    assert study.warnings == (warning,)
+    assert any(warning in note for note in build_tables(study)[0].notes)
 
 
 def test_unreadable_runs_are_left_out_with_a_warning() -> None:
@@ -163,9 +165,9 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
     run = builder.runs[0]
     run.metrics.clear()
     run.metrics.update(recorder.final_metrics(numbers, (3, 4), "generalized_zero_shot"))
-    told = percent_interval(halves["unseen"])
+    interval = percent_interval(halves["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
-    assert ends == [told.low, told.high]
+    assert ends == [interval.low, interval.high]
     ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}
     assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == ended
     run.tags.update(recorder.flag_tags(numbers, (3, 4)))

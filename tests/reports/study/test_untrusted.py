@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.store import PROTOCOLS, Run, Tag
 from reports.errors import ReportError
-from reports.render.files import file_name, text_of, write_report
+from reports.render.files import file_name, report_text, write_report
 from reports.report import make_report
 from reports.study.load import study_from_runs
 from tests.reports.builder import StoreBuilder, scores
@@ -50,7 +50,7 @@ def test_a_page_has_no_element_of_a_text() -> None:
 
 def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
     """rich's markup and emoji codes are text, and no control character gets through."""
-    text = text_of("terminal", make_report(hostile().study()))
+    text = report_text("terminal", make_report(hostile().study()))
     for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert shown in text
     assert text.replace("\n", "").isprintable()
@@ -94,17 +94,17 @@ def runs() -> list[Run]:
 
 def check(edits: list[tuple[int, str, str]]) -> None:
     """A table in every format, or ReportError of one line."""
-    found = runs()
+    drawn_runs = runs()
     for place, tag, text in edits:
-        run = found[place % len(found)]
-        found[place % len(found)] = dataclasses.replace(run, tags={**run.tags, tag: text})
+        run = drawn_runs[place % len(drawn_runs)]
+        drawn_runs[place % len(drawn_runs)] = dataclasses.replace(run, tags={**run.tags, tag: text})
     try:
-        made = make_report(study_from_runs("x", found))
+        report = make_report(study_from_runs("x", drawn_runs))
     except ReportError as error:
         assert "\n" not in str(error)
         return
     for form in ("terminal", "markdown", "latex", "csv"):
-        text_of(form, made).encode()
+        report_text(form, report).encode()
 
 
 _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_size=2)
@@ -120,11 +120,13 @@ def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
 @pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])
 def test_seeds_that_are_none(seeds: str) -> None:
     """A count that would fill the memory, and what no column holds, is one line."""
-    found = runs()
+    drawn_runs = runs()
     config = json.dumps({"seeds": json.loads(seeds)})
-    found[0] = dataclasses.replace(found[0], tags={**found[0].tags, Tag.STUDY: config})
+    drawn_runs[0] = dataclasses.replace(
+        drawn_runs[0], tags={**drawn_runs[0].tags, Tag.STUDY: config}
+    )
     with pytest.raises(ReportError, match="seeds"):
-        study_from_runs("x", found)
+        study_from_runs("x", drawn_runs)
 
 
 @pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])

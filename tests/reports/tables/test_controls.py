@@ -28,16 +28,16 @@ BEST, OTHER = ([61.8, 64.0, 66.0], [61.2, 63.0, 65.4])  # at lr 0.01, n_ctx 4 an
 def gain(new: Sequence[float], differences: Sequence[float]) -> float:
     """Return the mean difference in H of two lists of seeds."""
     pairs = zip(new, differences, strict=True)
-    return fmean(scores(one)[H] - scores(other)[H] for one, other in pairs)
+    return fmean(scores(run)[H] - scores(control)[H] for run, control in pairs)
 
 
 def without(builder: StoreBuilder, control: str, *, at_levels: bool) -> Study:
     """Return the study as an earlier version left it: without some runs of a control."""
     assert builder.wanted is not None
     builder.wanted = [
-        one
-        for one in builder.wanted
-        if one["control"] != control or bool(one["assignment"]) is not at_levels
+        entry
+        for entry in builder.wanted
+        if entry["control"] != control or bool(entry["assignment"]) is not at_levels
     ]
     return builder.study()
 
@@ -56,9 +56,9 @@ def test_a_control_reads_what_it_does_not_replace() -> None:
 def test_each_configuration_has_the_control_at_its_levels() -> None:
     """A control without levels is that of the baseline, as in stores of earlier versions."""
     study = listed("tuned").study()
-    found = controls_by_configuration(study, "no_synthetic")
+    controls = controls_by_configuration(study, "no_synthetic")
     rates = {
-        configuration.assignment[LR]: found[configuration.key].rows[0]["config_key"]
+        configuration.assignment[LR]: controls[configuration.key].rows[0]["config_key"]
         for configuration in study.non_controls
     }
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
@@ -67,27 +67,29 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
 def test_the_headline_compares_like_with_like() -> None:
     """The best rate is compared with the controls at that rate, not with those at the baseline."""
     study = listed("tuned").study()
-    found = headline(study, H)
-    assert found is not None
-    assert found.differences["no_synthetic"].mean == pytest.approx(gain(BEST, FINETUNER_ALONE))
-    assert found.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
-    assert found.differences["baseline"].mean > 6
+    result = headline(study, H)
+    assert result is not None
+    assert result.differences["no_synthetic"].mean == pytest.approx(gain(BEST, FINETUNER_ALONE))
+    assert result.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
+    assert result.differences["baseline"].mean > 6
 
 
 def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     """An earlier study, whose controls ran at the baseline, has neither number nor sentence."""
     study = without(listed("tuned"), "no_synthetic", at_levels=True)
-    found = headline(study, H)
-    assert found is not None
-    assert sorted(found.differences) == ["baseline", "text_feature"]
+    result = headline(study, H)
+    assert result is not None
+    assert sorted(result.differences) == ["baseline", "text_feature"]
     report = make_report(study)
     assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
     best = report.answer.findings[0].text
     assert "compared with the baseline" in best and "fine-tuner alone" not in best
 
 
-@pytest.mark.parametrize(("joint", "told"), [(-13.0, True), (-1.2, False)])
-def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, told: bool) -> None:
+@pytest.mark.parametrize(("joint", "is_named"), [(-13.0, True), (-1.2, False)])
+def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(
+    joint: float, is_named: bool
+) -> None:
     """A loss of joint H beyond the smallest effect is named where H does not change."""
     builder = StoreBuilder(factors=one_factor(N_CTX, [1, 4], 4), seeds=range(3))
     noise = (-0.3, 0.0, 0.4)
@@ -98,8 +100,8 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, tol
     answer = make_report(builder.study()).answer
     (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
     assert "Compared with the fine-tuner alone, H is equivalent (0.0 ± 0.1" in text
-    assert ("; joint H −13.0 ± 0.9)." in text) is told
-    assert ("joint H" in text) is told
+    assert ("; joint H −13.0 ± 0.9)." in text) is is_named
+    assert ("joint H" in text) is is_named
 
 
 def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:

@@ -1,7 +1,7 @@
 """The tested epoch in a report's first table."""
 
-from reports.estimates import estimates
-from reports.render import csv_text, latex, markdown
+from reports.estimates import make_estimates_frame
+from reports.render import csv_text, tables_as_latex, tables_as_markdown
 from reports.report import make_report
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, scores
@@ -22,7 +22,9 @@ def trained_until(epochs: list[int], **fields: object) -> StoreBuilder:
 def shown(builder: StoreBuilder) -> list[str]:
     """Return the column of epochs as Markdown has it; [] without one."""
     table, *_ = build_tables(builder.study())
-    lines = [line.split("|") for line in markdown([table]).splitlines() if line.startswith("|")]
+    lines = [
+        line.split("|") for line in tables_as_markdown([table]).splitlines() if line.startswith("|")
+    ]
     heads = [head.strip() for head in lines[0]]
     place = heads.index("epoch") if "epoch" in heads else None
     return [] if place is None else [line[place].strip(" *") for line in lines[2:]]
@@ -50,7 +52,7 @@ def test_programs_get_epochs_and_flags_as_numbers() -> None:
     row = dict(zip(head.split(","), first.split(","), strict=True))
     assert (row["epoch"], row["epoch_min"], row["epoch_max"]) == ("10", "0", "35")
     assert row["flags"] == "last_epoch 1/5; untrained 1/5"
-    frame = estimates([table]).filter(row="n_ctx 4", metric="harmonic_mean")
+    frame = make_estimates_frame([table]).filter(row="n_ctx 4", metric="harmonic_mean")
     assert frame.select("epoch", "epoch_min", "epoch_max").rows() == [(0.0, 0, 35)]
     assert frame["flags"].to_list() == ["last_epoch 1/5; saturated 1/5; untrained 3/5"]
-    assert "& 10 (0--35) &" in latex([table])
+    assert "& 10 (0--35) &" in tables_as_latex([table])

@@ -41,8 +41,8 @@ def frame(level: int) -> pl.DataFrame:
     """The file of a run."""
     ids = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
-    own = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
-    return pl.DataFrame({**columns, "seen": SEEN, **own})
+    half_answers = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
+    return pl.DataFrame({**columns, "seen": SEEN, **half_answers})
 
 
 def kept(builder: StoreBuilder, levels: Sequence[int], folder: Path) -> Study:
@@ -76,8 +76,8 @@ def over_classes(study: Study) -> dict[str, object]:
 def test_an_answer_warns_of_few_classes(study: Study) -> None:
     """A loss of few classes is often not among so few; the number is of the half with fewer."""
     half = min(sum(SEEN), sum(not seen for seen in SEEN)) // IMAGES
-    told = f"Intervals over classes are based on only {half} classes"
-    assert any(line.startswith(told) for line in make_report(study).answer.cautions)
+    caution = f"Intervals over classes are based on only {half} classes"
+    assert any(line.startswith(caution) for line in make_report(study).answer.cautions)
 
 
 def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> None:
@@ -158,11 +158,11 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
     (folder := tmp_path / "four").mkdir()
     tables = build_tables(kept(StoreBuilder(factors=factors), (4, 8), folder))
     table = next(table for table in tables if table.name == "datasets")
-    cell = next(row.cells["classes"] for row in table.rows if not row.baseline)
+    cell = next(row.cells["classes"] for row in table.rows if not row.is_baseline)
     assert width(cell) == pytest.approx(width(over_classes(study)["8"]) / 2, rel=0.25)
     assert any("ΔH over classes" in note for note in table.notes)
-    one = next(table for table in tables if table.name.startswith("a-"))
-    assert "classes" in [column.key for column in one.columns]
+    dataset_table = next(table for table in tables if table.name.startswith("a-"))
+    assert "classes" in [column.key for column in dataset_table.columns]
 
 
 def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> None:

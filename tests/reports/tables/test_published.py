@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from reports.cells import Quantity, Table, Text
-from reports.render import csv_text, latex, markdown, report_files, text_of
+from reports.render import csv_text, report_files, report_text, tables_as_latex, tables_as_markdown
 from reports.report import make_report
 from reports.tables import published_table
 from reports.tables.published import AVERAGE_OF_ALL, all_datasets, figures, published_value
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
-from tests.told import told
 
-TOLD = told(__file__, "papers.yaml")
+CASES = load_cases(__file__, "papers.yaml")
 SEEDS = (0, 1, 2)
 COOP = [name for method, name in figures() if method == ("coop", "none")]
 DATASETS = [name for name in COOP if name != AVERAGE_OF_ALL]
@@ -28,10 +28,10 @@ def builder(
     constants: Mapping[str, str] = THEIRS,
 ) -> StoreBuilder:
     """A study with the same numbers in every setting: Base 98, New 94 + seed."""
-    made = StoreBuilder(factors=factors, constants=constants, seeds=SEEDS)
+    result = StoreBuilder(factors=factors, constants=constants, seeds=SEEDS)
     for assignment in assignments:
-        made.trial(assignment, {s: scores(94.0 + s, 98.0) for s in SEEDS})
-    return made
+        result.trial(assignment, {s: scores(94.0 + s, 98.0) for s in SEEDS})
+    return result
 
 
 def rows(table: Table) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def rows(table: Table) -> list[tuple[str, str]]:
     return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
 
 
-@pytest.mark.parametrize(("constants", "says"), TOLD["incomparable"])
+@pytest.mark.parametrize(("constants", "says"), CASES["incomparable"])
 def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -> None:
     """In the table's notes, in every format."""
     study = builder([], [{}], {**THEIRS, **constants}).study()
@@ -48,9 +48,9 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     assert table.rows == ()
     assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "no result that can be compared" in markdown(report.all_tables)
-    assert "no result that can be compared" in latex(report.all_tables)
-    assert "no result that can be compared" in " ".join(text_of("terminal", report).split())
+    assert "no result that can be compared" in tables_as_markdown(report.all_tables)
+    assert "no result that can be compared" in tables_as_latex(report.all_tables)
+    assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
     assert csv_text(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page
@@ -81,14 +81,14 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     )
 
 
-@pytest.mark.parametrize(("finetuner", "generator", "h"), TOLD["averages"])
+@pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
 def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: float) -> None:
     """And each average is that of the datasets, where there are figures of these."""
     method = (finetuner, generator)
-    found = {name: row for (of, name), row in figures().items() if of == method}
-    whole = found[AVERAGE_OF_ALL]
+    rows = {name: row for (of, name), row in figures().items() if of == method}
+    whole = rows[AVERAGE_OF_ALL]
     assert published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
-    assert set(found) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
-    for metric in ("base", "new") if len(found) > 1 else ():
-        each = [published_value(found[name], metric) for name in DATASETS]
+    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
+    for metric in ("base", "new") if len(rows) > 1 else ():
+        each = [published_value(rows[name], metric) for name in DATASETS]
         assert sum(each) / 11 == pytest.approx(published_value(whole, metric), abs=0.02)

@@ -16,6 +16,7 @@ from reports.errors import ReportError
 from reports.report import make_report
 from reports.stats import holm, minimum_detectable
 from reports.tables import build_tables
+from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import (
@@ -27,7 +28,6 @@ from tests.reports.studies import (
     over_datasets,
 )
 from tests.reports.tables.cells import cells_of, numbers
-from tests.told import told
 
 N_CTX = "generator.n_ctx"
 
@@ -43,9 +43,9 @@ def test_a_table_is_one_family() -> None:
     compared += [rows.filter(rows["control"] == control) for control in controls]
     values = [part["test/harmonic_mean"].to_numpy() for part in compared]
     raw = [reference.ttest_rel(value, base).pvalue for value in values]
-    found = [row.cells for row in table.rows if not row.baseline]
-    assert [cells["p"].p for cells in found] == pytest.approx(holm(raw))
-    for cells, value in zip(found, values, strict=True):
+    row_cells = [row.cells for row in table.rows if not row.is_baseline]
+    assert [cells["p"].p for cells in row_cells] == pytest.approx(holm(raw))
+    for cells, value in zip(row_cells, values, strict=True):
         expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
         assert cells["mde"].number == pytest.approx(expected)
     assert any("Holm-corrected over the table (comparisons: 8)" in note for note in table.notes)
@@ -53,10 +53,10 @@ def test_a_table_is_one_family() -> None:
 
 def test_order_of_runs_does_not_matter() -> None:
     """The same runs in another order, listed in another order, give the same table."""
-    one, other = prompt_len(), prompt_len()
-    other.runs.reverse()
-    other.wanted.reverse()
-    assert build_tables(one.study()) == build_tables(other.study())
+    first, second = prompt_len(), prompt_len()
+    second.runs.reverse()
+    second.wanted.reverse()
+    assert build_tables(first.study()) == build_tables(second.study())
 
 
 @pytest.mark.parametrize("level", ["4", "8"])
@@ -67,9 +67,11 @@ def test_an_arm_that_is_one_of_the_settings_is_compared_once(level: str) -> None
     without, *_ = build_tables(builder.study())
     builder.want({}, control="text_feature", key=f'{{"generator.n_ctx": {level}}}')
     table, *_ = build_tables(builder.study())
-    control, own = cells_of(table, "text feature"), cells_of(table, level)
-    assert control.compared == own.compared and (own.compared is None) == (level == "4")
-    assert control.cells["harmonic_mean"] == own.cells["harmonic_mean"]
+    control, configuration = cells_of(table, "text feature"), cells_of(table, level)
+    assert control.comparison == configuration.comparison and (
+        configuration.comparison is None
+    ) == (level == "4")
+    assert control.cells["harmonic_mean"] == configuration.cells["harmonic_mean"]
     assert [row for row in table.rows if row is not control] == list(without.rows)
     counted, before = ([n for n in of.notes if "comparisons:" in n] for of in (table, without))
     assert counted == before
@@ -87,10 +89,10 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
     builder = LEAKY[shape]()
     for run in builder.runs:
         run.tags["ship.selection"] = "test"
-    made = make_report(builder.study())
-    for table in (one for one in made.all_tables if one.place != "csv"):
+    report = make_report(builder.study())
+    for table in (each for each in report.all_tables if each.place != "csv"):
         assert table.title.endswith("(selected on test)")
-    for table in (one for one in made.tables if one.place != "csv"):
+    for table in (each for each in report.tables if each.place != "csv"):
         assert table.notes[0].startswith("selected on test")
         assert {row.selection for row in table.rows} == {"test"}
 
@@ -104,9 +106,9 @@ def test_no_number_is_nan() -> None:
         run.metrics["trial/seconds"] = math.nan
     studies = [odd, listed("grid"), listed("sampled")]
     for builder in studies:
-        found = [x for table in build_tables(builder.study()) for x in numbers(table)]
-        assert found
-        assert all(map(math.isfinite, found))
+        values = [x for table in build_tables(builder.study()) for x in numbers(table)]
+        assert values
+        assert all(map(math.isfinite, values))
 
 
 @pytest.mark.parametrize(
@@ -136,22 +138,22 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
 
 
 @pytest.mark.parametrize(
-    ("of", "protocol", "told"),
+    ("of", "protocol", "message"),
     [
         (9, "open_set", r"ship\.protocol: open_set: a study has one of base_to_new"),
         (1, "few_shot", r"ship\.protocol: base_to_new, few_shot: a study has one of"),
     ],
 )
-def test_protocols_that_no_table_has(of: int, protocol: str, told: str) -> None:
+def test_protocols_that_no_table_has(of: int, protocol: str, message: str) -> None:
     """Neither one of a newer harness, nor metrics of two in one table."""
     builder = prompt_len()
     for run in builder.runs[:of]:
         run.tags["ship.protocol"] = protocol
-    with pytest.raises(ReportError, match=told):
+    with pytest.raises(ReportError, match=message):
         builder.study()
 
 
-@pytest.mark.parametrize(("params", "hit"), told(__file__, "flags.yaml"))
+@pytest.mark.parametrize(("params", "hit"), load_cases(__file__, "flags.yaml"))
 def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> None:
     """A setting with the generator of such an arm, by its params, is treated like it."""
     builder = StoreBuilder(name="gen", factors=one_factor("generator", ["one", "vae"], "vae"))

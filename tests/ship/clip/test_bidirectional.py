@@ -38,9 +38,9 @@ def words(clip: FrozenCLIP, text: str) -> Tensor:
     return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
 
 
-def close(made: Tensor, expected: Tensor) -> None:
+def close(actual: Tensor, expected: Tensor) -> None:
     """Return True if features are equal up to rounding in double precision."""
-    torch.testing.assert_close(made, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
 
 
 def test_encode_texts_equals_open_clip(clip: FrozenCLIP) -> None:
@@ -69,8 +69,8 @@ def test_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
     n_ctx = len(clip.tokenizer.encode(CONTEXT))
     parts = class_prompts(clip, NAMES, n_ctx)
     prefix = parts.prefix(torch.stack([words(clip, text) for text in contexts]))
-    made = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)
-    for features, text in zip(made, contexts, strict=True):
+    actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)
+    for features, text in zip(actual, contexts, strict=True):
         close(features, open_clips(clip, [f"{text} {name}." for name in NAMES]))
 
 
@@ -150,20 +150,20 @@ def test_class_specific_tokens_equal_open_clips_blocks(
     tokens = torch.randn(shape, dtype=torch.float64, generator=rng).requires_grad_()
     parts = class_prompts(clip, NAMES, n_ctx)
     prefix = parts.prefix(words(clip, CONTEXT).expand(2, -1, -1))
-    made = clip.text.encode_shared(prefix, parts.names, parts.host_lengths, tokens, depth)
+    actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths, tokens, depth)
     sentences = [f"{CONTEXT} {name}." for name in NAMES] * 2
     ids = torch.as_tensor(clip.tokenizer(sentences))
     expected = by_blocks(clip, ids, depth, start + n_ctx - m, tokens.flatten(0, 1))
-    close(made.flatten(0, 1), expected)
-    target = torch.randn(made.shape, dtype=torch.float64, generator=rng)
+    close(actual.flatten(0, 1), expected)
+    target = torch.randn(actual.shape, dtype=torch.float64, generator=rng)
     slopes = [
         torch.autograd.grad((x * target.reshape(x.shape)).sum(), tokens)[0]
-        for x in (made, expected)
+        for x in (actual, expected)
     ]
     torch.testing.assert_close(*slopes, atol=1e-9, rtol=0)
     with torch.no_grad():
         again = clip.text.encode_shared(prefix, parts.names, parts.host_lengths, tokens, depth)
-    close(again, made.detach())
+    close(again, actual.detach())
 
 
 def test_chunked_prompts_equal_one_pass(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from torch import nn
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.clip.weights import hash_model
+from tests.case_files import load_cases
 from tests.ship.conftest import backbones, build_clip
-from tests.told import told
 
-NAMES = told(__file__, "names.yaml")
+NAMES = load_cases(__file__, "names.yaml")
 
 
 @pytest.mark.parametrize(("name", "message"), NAMES["unknown"].items())

@@ -38,7 +38,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Requests to the hub, which is not reached."""
     urls: list[str] = []
 
@@ -87,17 +87,17 @@ def keep(cache: Path, repository: str, name: str) -> Path:
     ],
 )
 def test_cached_weights_are_loaded_without_requests(
-    cache: Path, asked: list[str], tag: str, repository: str, name: str
+    cache: Path, requests: list[str], tag: str, repository: str, name: str
 ) -> None:
     """Weights in any of the hub's files are loaded from the cache without a request."""
     keep(cache, repository, name)
     clip = FrozenCLIP.load(f"tiny:{tag}")
-    assert asked == []
+    assert requests == []
     for key, value in model().state_dict().items():
         assert torch.equal(clip._model.state_dict()[key], value)
 
 
-def test_unreachable_hub_is_one_line_with_advice(cache: Path, asked: list[str]) -> None:
+def test_unreachable_hub_is_one_line_with_advice(cache: Path, requests: list[str]) -> None:
     """The hub is asked once, no download is tried, and the message says what to do."""
     with pytest.raises(BackboneError) as caught:
         FrozenCLIP.load("tiny:openai")
@@ -107,10 +107,10 @@ def test_unreachable_hub_is_one_line_with_advice(cache: Path, asked: list[str]) 
         "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read. "
         "Or use a checkpoint file instead of the tag: tiny:FILE"
     )
-    assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
+    assert requests == ["tiny/resolve/main/open_clip_model.safetensors"]
 
 
-def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[str]) -> None:
+def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, requests: list[str]) -> None:
     """Each kind of preprocessing of a pretrained tag is set as by open_clip."""
     path = keep(cache, "someone/tiny", "open_clip_model.safetensors")
     entries = [get_pretrained_cfg(*name.split(":")) for name in backbones()[1:]]
@@ -129,7 +129,7 @@ def test_preprocessing_equals_open_clips_for_every_tag(cache: Path, asked: list[
         clip = FrozenCLIP.load("tiny:there")
         assert json.loads(clip.preprocess_id) == json.loads(json.dumps(expected, default=str))
         result.add(clip.preprocess_id)
-    assert len(result) > 1 and asked == []
+    assert len(result) > 1 and requests == []
 
 
 # Run in a separate process: the hub's library reads HF_HUB_OFFLINE when it is imported.

@@ -70,8 +70,8 @@ def test_tokenizer_identity_changes_with_file_and_cleaning(tmp_path: Path) -> No
     """Another file or another cleaning of texts changes the identity."""
     first = read(tmp_path / "a", "siglip")
     assert first.identity == read(tmp_path / "b", "siglip").identity
-    others = [read(tmp_path / "b", "siglip", clean="lower"), read(tmp_path / "c", "mt5")]
-    assert all(tokenizer.identity != first.identity for tokenizer in others)
+    other_tokenizers = [read(tmp_path / "b", "siglip", clean="lower"), read(tmp_path / "c", "mt5")]
+    assert all(tokenizer.identity != first.identity for tokenizer in other_tokenizers)
 
 
 INSTALL = r"requires the library tokenizers: pip install tokenizers \(the extra 'tokenizers'"

@@ -37,9 +37,9 @@ def test_embedded_words_as_context_equal_the_sentence(
     prompts, eot = class_prompts(clip64, NAMES, 4, position).assemble(ctx, ids)
     sentences = [SENTENCES[position].format(NAMES[i]) for i in ids.tolist()]
     tokens = clip64.tokenizer(sentences)
-    for row, index, own in zip(prompts, eot.tolist(), tokens, strict=True):
-        assert own[index] == clip64.tokenizer.eot_token_id
-        assert torch.equal(row[: index + 1], clip64.text.embed(own[: index + 1]))
+    for row, index, token_ids in zip(prompts, eot.tolist(), tokens, strict=True):
+        assert token_ids[index] == clip64.tokenizer.eot_token_id
+        assert torch.equal(row[: index + 1], clip64.text.embed(token_ids[: index + 1]))
     with torch.no_grad():
         expected = clip64._model.encode_text(tokens, normalize=True)
     torch.testing.assert_close(clip64.text.encode(prompts, eot), expected, atol=1e-12, rtol=0)

@@ -33,8 +33,8 @@ def test_text_tower_equals_encode_text(name: str) -> None:
     clip = FrozenCLIP.load(name)
     texts = [f"a photo of a {name}." for name in ("cat", "red fire truck", "ice")]
     with torch.no_grad():
-        ids, others = clip.tokenizer(texts), clip.tokenizer(TEXTS)
-        expected, whole = (clip._model.encode_text(i, normalize=True) for i in (ids, others))
+        ids, other_ids = clip.tokenizer(texts), clip.tokenizer(TEXTS)
+        expected, whole = (clip._model.encode_text(i, normalize=True) for i in (ids, other_ids))
     torch.testing.assert_close(clip.encode_texts(TEXTS), whole, atol=1e-5, rtol=0)
     eot = (ids == clip.tokenizer.eot_token_id).int().argmax(1)
     embedded = clip.text.embed(ids)
@@ -59,12 +59,14 @@ def test_every_path_through_the_tower_equals_open_clips_blocks(
     leaves = [torch.randn(s, dtype=torch.float64, generator=rng).requires_grad_() for s in shapes]
     target = torch.randn(2, n, 16, dtype=torch.float64, generator=rng)
     each = leaves[0].repeat_interleave(n, 0)
-    own: tuple[Any, ...] = ()
+    inner_tokens: tuple[Any, ...] = ()
     inner = None
     if depth is not None:
-        own = (leaves[1], depth)
+        inner_tokens = (leaves[1], depth)
         inner = (depth, 1 + n_ctx - m, leaves[1].flatten(0, 1))
-    packed = text.encode_shared(parts.prefix(leaves[0]), parts.names, parts.host_lengths, *own)
+    packed = text.encode_shared(
+        parts.prefix(leaves[0]), parts.names, parts.host_lengths, *inner_tokens
+    )
     expected = by_hand.tower(clip64, *by_hand.prompts(clip64, each, names_of(n) * 2), inner)
     ways = [expected, packed.flatten(0, 1)]
     if depth is None:
@@ -145,12 +147,12 @@ def test_reduced_precision_is_close_to_float32(clip: FrozenCLIP, precision: Prec
             (backbone.text.encode_shared(*shared), leaves[:1]),
             (backbone.text.encode_shared(*shared, leaves[1], 2), leaves),
         ]
-        actual.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
+        actual.append([(x, torch.autograd.grad((x @ target).sum(), inputs)) for x, inputs in ways])
     for (exact, exactly), (features, gradients) in zip(*actual, strict=True):
         assert features.dtype == torch.float32 and not torch.equal(features, exact)
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(features.shape[:-1]))
         assert (features * exact).sum(-1).min() > 1 - 1e-2
-        for one, other in zip(gradients, exactly, strict=True):
-            assert one.dtype == torch.float32
-            assert cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.99
-            torch.testing.assert_close(one.norm(), other.norm(), rtol=0.05, atol=0)
+        for gradient, exact_gradient in zip(gradients, exactly, strict=True):
+            assert gradient.dtype == torch.float32
+            assert cosine_similarity(gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.99
+            torch.testing.assert_close(gradient.norm(), exact_gradient.norm(), rtol=0.05, atol=0)

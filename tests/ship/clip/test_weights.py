@@ -14,8 +14,8 @@ from torch import nn
 
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
+from tests.case_files import load_cases
 from tests.ship.conftest import backbones
-from tests.told import told
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,
@@ -63,13 +63,13 @@ def test_activation_of_a_tag_follows_its_weights(weights: Path) -> None:
 
 def test_every_tag_has_the_activation_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """QuickGELU is built if and only if the weights were trained with it."""
-    asked: list[bool] = []
+    requests: list[bool] = []
 
     def record(
         architecture: str, *, pretrained: str, force_quick_gelu: bool, force_preprocess_cfg: Any
     ) -> None:
         named = open_clip.get_model_config(architecture).get("quick_gelu", False)
-        asked.append(named or force_quick_gelu)
+        requests.append(named or force_quick_gelu)
         raise RuntimeError("not built")
 
     monkeypatch.setattr(open_clip, "create_model", record)
@@ -79,7 +79,7 @@ def test_every_tag_has_the_activation_of_its_weights(monkeypatch: pytest.MonkeyP
         with pytest.raises(BackboneError, match="not built"):
             FrozenCLIP.load(name)
     trained = [get_pretrained_cfg(*name.split(":")).get("quick_gelu", False) for name in names]
-    assert asked == trained and set(trained) == {True, False}
+    assert requests == trained and set(trained) == {True, False}
 
 
 def test_checkpoint_has_the_activation_of_the_named_architecture(weights: Path) -> None:
@@ -118,7 +118,7 @@ def test_torchscript_archives_are_loaded(weights: Path, tmp_path: Path, openai: 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        *told(__file__, "files.yaml"),
+        *load_cases(__file__, "files.yaml"),
         ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains Python objects"),
         ("w.pt", {"a": len}, "is not a checkpoint, or contains Python objects"),
         ("w.pt", {"epoch": 3}, "does not map names to weights"),

@@ -24,7 +24,7 @@ from ship.datasets.base import (
 )
 from ship.datasets.xlsa import xlsa_class_name
 from ship.templates import AUTHORS, fill_template, validate_template
-from tests.told import told
+from tests.case_files import load_cases
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -88,7 +88,7 @@ def test_dataset_error_survives_pickling() -> None:
     assert str(error) == "a\nb"
 
 
-NAMES = told(__file__, "names.yaml")
+NAMES = load_cases(__file__, "names.yaml")
 TEMPLATE = "a photo of a {}."
 LETTERS = "aAbé2 _-.'(&;<|"  # letters that start, continue or end pieces, or are ignored
 
@@ -117,7 +117,7 @@ def test_authors_templates_name_existing_methods_and_datasets() -> None:
     """No entry names an unknown method or repeats the dataset's own template."""
     for (finetuner, dataset), result in AUTHORS.items():
         assert finetuner in FINETUNERS and result != (DATASETS[dataset].template,)
-        assert [validate_template(one).count("{}") for one in result] == [1] * len(result)
+        assert [validate_template(template).count("{}") for template in result] == [1] * len(result)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
@@ -127,36 +127,38 @@ def test_xlsa17_class_names_become_words(written: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [(*pair, kind == "same") for kind in ("same", "apart") for pair in NAMES[kind]],
 )
 def test_names_are_equal_if_their_token_ids_are(
-    clip: SimpleTokenizer, pocket: SimpleTokenizer, one: str, other: str, same: bool
+    clip: SimpleTokenizer, pocket: SimpleTokenizer, first: str, second: str, same: bool
 ) -> None:
     """In both vocabularies and in prompts; the fault has both names."""
     for tokenizer in (clip, pocket):
         for text in ("{}", TEMPLATE):
-            ids = [tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (one, other)]
+            ids = [
+                tokenizer.encode(fill_template(text, clean_class_name(n))) for n in (first, second)
+            ]
             assert (ids[0] == ids[1]) == same
     result = Faults()
-    result.add_same_names("x", ["fox", one, other])
-    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in result] == [True] * same
+    result.add_same_names("x", ["fox", first, second])
+    assert [fault.endswith(f"2 classes: {first}, {second}") for fault in result] == [True] * same
 
 
 @given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
 def test_pieces_differ_if_and_only_if_token_ids_differ(
-    clip: SimpleTokenizer, one: str, other: str
+    clip: SimpleTokenizer, first: str, second: str
 ) -> None:
     """split_pieces and CLIP's tokenizer distinguish the same names."""
-    ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
-    assert (split_pieces(one) == split_pieces(other)) == (ids[0] == ids[1])
+    ids = [clip.encode(clean_class_name(name)) for name in (first, second)]
+    assert (split_pieces(first) == split_pieces(second)) == (ids[0] == ids[1])
 
 
 def test_names_that_differ_only_after_truncation_are_a_fault(clip: SimpleTokenizer) -> None:
     """Names must differ within the tokens that CLIP reads."""
     room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
-    for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
-        names = [said + end for end in ("big", "small")]
+    for prefix, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
+        names = [prefix + end for end in ("big", "small")]
         ids = clip([fill_template(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
         result = Faults()

@@ -26,14 +26,14 @@ def test_copies_are_reported_for_each_pair_of_splits() -> None:
         "dog/1.png = cat/1.png, dog/2.png = cat/2.png, dog/3.png = cat/3.png, "
         "dog/4.png = cat/4.png and 2 more"
     ]
-    one = {"a.png": b"1"}
+    files = {"a.png": b"1"}
     assert copy_faults(
-        "x", {"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}, {}
+        "x", {"train": {"t.png": b"2"}, "val": files, "test": {"b.png": b"1"}}, {}
     ) == ["x: 1 image of val also in test, under another name: a.png = b.png"]
-    assert copy_faults("x", {"train": one, "val": {"v.png": b"1"}, "test": {}}, {}) == [
+    assert copy_faults("x", {"train": files, "val": {"v.png": b"1"}, "test": {}}, {}) == [
         "x: 1 image of train also in val, under another name: a.png = v.png"
     ]
-    assert not copy_faults("x", {"train": one, "val": {}, "test": one}, {})
+    assert not copy_faults("x", {"train": files, "val": {}, "test": files}, {})
 
 
 def test_pixel_hash_ignores_format_and_metadata(tmp_path: Path) -> None:

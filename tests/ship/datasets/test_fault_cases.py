@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from ship.datasets import DatasetError, scan_dataset
+from tests.case_files import load_cases, put
 from tests.patterns import matching
 from tests.ship.datasets.conftest import SPLIT_FILE, save_image
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
-from tests.told import put, told
 
-CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
+CASES: list[dict[str, Any]] = load_cases(__file__, "fault_cases.yaml")
 
 
 def removed(path: Path) -> None:
@@ -96,20 +96,20 @@ WHOLE = {"split": split_edited, "mats": mats_edited}
 
 def spoil(root: Path, case: dict[str, Any]) -> None:
     """Apply the steps of a case in order."""
-    for what, given in case.items():
+    for what, settings in case.items():
         if what in WHOLE:
-            WHOLE[what](root, given)
+            WHOLE[what](root, settings)
         elif what in ONE:
-            for path in given:
+            for path in settings:
                 ONE[what](root / path)
         elif what in EACH:
-            for path, value in given.items():
+            for path, value in settings.items():
                 EACH[what](root / path, value)
         else:
             assert what in ("case", "tree", "name", "root", "faults"), what
 
 
-def said(root: Path, case: dict[str, Any]) -> list[str]:
+def list_faults(root: Path, case: dict[str, Any]) -> list[str]:
     """Return the faults of a case, with ROOT for the data root."""
     below = case.get("root", ".")
     try:
@@ -124,6 +124,6 @@ def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
     """The line has the file and the fault, and there are no other lines."""
     LAYOUTS[case["tree"]](tmp_path)
     spoil(tmp_path, case)
-    lines = said(tmp_path, case)
+    lines = list_faults(tmp_path, case)
     assert all(line.isprintable() and len(line) < 2000 for line in lines)
     assert matching(lines, case["faults"].splitlines()), lines

@@ -33,14 +33,14 @@ def test_class_names_file_renames_classes_only(folder_root: Path, file: str, tex
     before = load_dataset("image_folder:pets", folder_root)
     path = folder_root / "pets" / file
     path.write_bytes(text.encode())
-    own = ImageFolder(str(path)) if file.startswith("else") else ImageFolder()
-    after = load_dataset("image_folder:pets", folder_root, folder=own)
+    dataset = ImageFolder(str(path)) if file.startswith("else") else ImageFolder()
+    after = load_dataset("image_folder:pets", folder_root, folder=dataset)
     assert after.class_names == ("hound", "a lion, at sea")
     assert after.fingerprint != before.fingerprint == before.images_fingerprint
     assert after.images_fingerprint == before.fingerprint
     comma = "," if path.suffix == ".csv" else " "
     path.write_text(f"dog{comma}dog\nsea_lion{comma}sea lion")
-    same = load_dataset("image_folder:pets", folder_root, folder=own)
+    same = load_dataset("image_folder:pets", folder_root, folder=dataset)
     assert same.fingerprint == before.fingerprint
 
 
@@ -54,7 +54,7 @@ def test_hashed_split_depends_only_on_paths_and_seed() -> None:
     assert sizes[20] == {"val": 4, "test": 6, "train": 10}
     drawn = [split_by_hash(paths, seed) for seed in (0, 1, 2)]
     assert drawn[0] == split_by_hash(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
-    assert {name: len(own) for name, own in drawn[1].items()} == sizes[20]
+    assert {name: len(images) for name, images in drawn[1].items()} == sizes[20]
 
 
 def test_train_val_and_test_folders_are_the_splits(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_split_file_defines_classes_and_splits(folder_root: Path) -> None:
     path = folder_root / "mine.json"
     path.write_text(json.dumps(listed))
     (folder_root / "pets/class_names.txt").write_text("x")
-    own = ImageFolder(split=str(path))
-    dataset = load_dataset("image_folder:pets", folder_root, folder=own)
+    images = ImageFolder(split=str(path))
+    dataset = load_dataset("image_folder:pets", folder_root, folder=images)
     assert (dataset.class_names, dataset.split_version) == (("small", "large"), "mine.json")
     result = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
     assert result == {split: [row[0] for row in part] for split, part in listed.items()}
@@ -90,7 +90,7 @@ def test_split_file_defines_classes_and_splits(folder_root: Path) -> None:
     )
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
     path.write_text(json.dumps({**listed, **edited}))
-    assert scan_dataset("image_folder:pets", folder_root, own).faults == (
+    assert scan_dataset("image_folder:pets", folder_root, images).faults == (
         f"{path}: 1 image more than once in train: dog/0.png",
         f"{path}: 1 class without an image in test: large",
         f"{path}: {folder_root / 'pets'}: 1 missing image: no.png",

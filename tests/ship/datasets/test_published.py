@@ -10,12 +10,12 @@ import pytest
 
 from ship.datasets import DATASETS, PUBLISHED, SPLITS, load_dataset
 from ship.datasets.folders import select_images
+from tests.case_files import load_cases
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
-from tests.told import told
 
 A, B, C = WNIDS
-TARGETS = told(__file__, "classes.yaml")["targets"]
+TARGETS = load_cases(__file__, "classes.yaml")["targets"]
 
 
 def test_coop_split_file_gives_names_labels_and_template(coop_root: Path) -> None:
@@ -102,7 +102,7 @@ def test_imagenet_variants_have_only_test_images(tmp_path: Path, name: str) -> N
     """A and R have a part of the classes; imagenet/ may contain the names."""
     expected, first = TARGETS[name]
     LAYOUTS[name](tmp_path)
-    (own,) = tmp_path.glob("*/classnames.txt")
+    (names_file,) = tmp_path.glob("*/classnames.txt")
     (tmp_path / "imagenet").mkdir()
     for _ in range(2):
         dataset = load_dataset(name, tmp_path)
@@ -110,8 +110,8 @@ def test_imagenet_variants_have_only_test_images(tmp_path: Path, name: str) -> N
         assert [len(split) for split in dataset.splits.values()] == [0, 0, 2 * len(expected)]
         assert dataset.splits["test"].images[0].name == first
         assert dataset.splits["test"].labels.tolist() == [i // 2 for i in range(2 * len(expected))]
-        if own.exists():
-            own.rename(tmp_path / "imagenet/classnames.txt")
+        if names_file.exists():
+            names_file.rename(tmp_path / "imagenet/classnames.txt")
 
 
 @pytest.mark.data

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ship.datasets import load_dataset
+from tests.case_files import load_cases
 from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
-from tests.told import told
 
-CLASSES = told(__file__, "classes.yaml")["xlsa17"]
+CLASSES = load_cases(__file__, "classes.yaml")["xlsa17"]
 FOLDER = "xlsa17/data/AWA2"
 IMAGES = "Animals_with_Attributes2/JPEGImages"
 _, _, NAMES, FOLDERS, PREFIX = XLSA["awa2"]

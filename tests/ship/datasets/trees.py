@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
+from tests.case_files import load_cases
 from tests.ship.datasets.conftest import save_image
-from tests.told import told
 
 AIRCRAFT = ("A300B4", "Café 400", "Yak-42")
 WNIDS = {"n01440764": "tench", "n01443537": "café", "n02119789": "kit_fox"}
@@ -132,7 +132,7 @@ def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
     return Mats(files, labels, names, locs["trainval"], locs["seen"], locs["unseen"])
 
 
-XLSA: dict[str, Any] = told(__file__, "xlsa.yaml")
+XLSA: dict[str, Any] = load_cases(__file__, "xlsa.yaml")
 
 
 def xlsa_tree(name: str) -> Callable[[Path], None]:

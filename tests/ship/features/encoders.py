@@ -96,8 +96,8 @@ def streamed_dataset(folder: Path | None = None) -> ImageDataset:
         rng = np.random.default_rng(at)
         images = [_image(f"{split}{i}.png", rng, folder) for i in range(n)]
         splits[split] = Split(tuple(images), np.zeros(n, dtype=np.int64))
-    held = {"name": "noise", "template": "a photo of a {}.", "fingerprint": "d0"}
-    return ImageDataset(("a",), splits, **held)
+    fields = {"name": "noise", "template": "a photo of a {}.", "fingerprint": "d0"}
+    return ImageDataset(("a",), splits, **fields)
 
 
 def _image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFile:

@@ -80,9 +80,9 @@ def test_invalid_cache_file_is_reported_removed_and_rewritten(
     damage(path)
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
-    said = record.getMessage()
-    assert str(path) in said and "extracting them again" in said
-    assert why.replace("\\", "") in said.lower()
+    message = record.getMessage()
+    assert str(path) in message and "extracting them again" in message
+    assert why.replace("\\", "") in message.lower()
     if damage is not fold:
         assert read_features(path, KEY, ROWS) is None  # a missing file is no fault
         assert len(caplog.records) == 1

@@ -10,10 +10,10 @@ from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
-from tests.told import told
+from tests.case_files import load_cases
 
 SEEDS = [7, 2]
-FAST: dict[str, dict[str, Any]] = told(__file__, "fast.yaml")
+FAST: dict[str, dict[str, Any]] = load_cases(__file__, "fast.yaml")
 # settings of every entry of FINETUNERS
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, FAST.get(name, {})) for name in FINETUNERS},

@@ -83,12 +83,12 @@ def dept(weight: float) -> Callable[[Rows, Weights], float]:
 
     def formula(rows: Rows, w: Weights) -> float:
         text = rows.prompted(w["ctx"])
-        own = [i for i, label in enumerate(rows.labels) if rows.seen[label]]
-        labels = [rows.labels[i] for i in own]
-        stacks = {"head.text": 10 * text[labels], "head.image": 10 * rows.x[own]}
+        seen_rows = [i for i, label in enumerate(rows.labels) if rows.seen[label]]
+        labels = [rows.labels[i] for i in seen_rows]
+        stacks = {"head.text": 10 * text[labels], "head.image": 10 * rows.x[seen_rows]}
         z = np.concatenate([w[kind][0] * raw + w[kind][1] for kind, raw in stacks.items()])
         logits = z @ w["head.weight"] + w["head.bias"]
-        by_head = cross_entropy(logits, labels * 2, rows.seen, np.tile(rows.weights[own], 2))
+        by_head = cross_entropy(logits, labels * 2, rows.seen, np.tile(rows.weights[seen_rows], 2))
         return 0.4 * rows.by_text(text) + 0.6 * by_head + weight * rows.distance(text)
 
     return formula
@@ -146,13 +146,13 @@ def clap(rows: Rows, w: Weights) -> float:
     synthesized, theirs is the mean of these.
     """
     task, r = rows.task, rows.seed_index
-    held: dict[int, list[float]] = {}
+    rows_by_class: dict[int, list[float]] = {}
     for place in range(task.counts[r]):
         label = int(task.labels[r, place])
         for x in task.features[r, place].numpy():
             odds = np.exp(task.logit_scale * rows.text @ x) * rows.allowed
-            held.setdefault(label, []).append(odds[label] / odds.sum())
-    means = {label: np.mean(p) for label, p in held.items()}
+            rows_by_class.setdefault(label, []).append(odds[label] / odds.sum())
+    means = {label: np.mean(p) for label, p in rows_by_class.items()}
     rest = np.mean(list(means.values())) if rows.synthetic else 0
     multipliers = np.array([means.get(c, rest) for c in range(len(rows.text))])
     apart = ((w["weight"] - 3 * rows.text) ** 2).sum(1)
@@ -198,8 +198,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Rows, Weights], float]]] =
 
 def test_every_trained_finetuner_has_a_formula() -> None:
     """Exceptions are untrained fine-tuners and lp_plus_plus, which has another test."""
-    others = {"zero_shot", "tip_adapter", "gda", "lp_plus_plus"}
-    assert {name for name, _, _ in CASES.values()} | others == set(FINETUNERS)
+    without_loss = {"zero_shot", "tip_adapter", "gda", "lp_plus_plus"}
+    assert {name for name, _, _ in CASES.values()} | without_loss == set(FINETUNERS)
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
@@ -218,11 +218,11 @@ def test_loss_and_gradient_equal_the_formula(
     x = unit_rows(rng, 2, 6, task.text_features.shape[1])
     weights = rng.uniform(0.2, 1.0, (2, 6)) if synthetic else np.ones((2, 6))
     shown = [range(len(seen)) if synthetic else np.flatnonzero(seen) for seen in task.seen]
-    labels = [[int(own[i % len(own)]) for i in range(6)] for own in shown]
+    labels = [[int(ids[i % len(ids)]) for i in range(6)] for ids in shown]
 
     def by_hand(r: int, w: Weights) -> float:
         return formula(Rows(clip64, task, r, x[r], labels[r], weights[r], synthetic), w)
 
-    given = torch.from_numpy(weights) if synthetic else None
-    loss = finetuner.loss(torch.from_numpy(x), torch.tensor(labels), given)
+    weight_tensor = torch.from_numpy(weights) if synthetic else None
+    loss = finetuner.loss(torch.from_numpy(x), torch.tensor(labels), weight_tensor)
     check_loss(loss, parameters, by_hand)

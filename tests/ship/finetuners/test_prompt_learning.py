@@ -39,11 +39,11 @@ def test_class_specific_contexts_start_as_the_shared_context(
     task: Task, clip64: FrozenCLIP
 ) -> None:
     """Both kinds start as the same classifier, also from random vectors."""
-    shared, own = (
+    shared, class_specific = (
         text_features(built("coop", {"ctx_init": None, "class_specific": kind}, task, clip64))
         for kind in (False, True)
     )
-    torch.testing.assert_close(own, shared, atol=1e-12, rtol=0)
+    torch.testing.assert_close(class_specific, shared, atol=1e-12, rtol=0)
 
 
 def test_only_a_shared_context_before_the_name_saves_tokens(task: Task, clip64: FrozenCLIP) -> None:

@@ -13,12 +13,12 @@ from ship.clip import FrozenCLIP
 from ship.finetuners.tune import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.tasks import Task
+from tests.case_files import load_cases
 from tests.ship.by_hand import Array
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import SEEDS, built, trained
-from tests.told import told
 
-TOLD = told(__file__, "training.yaml")
+CASES = load_cases(__file__, "training.yaml")
 RATE = 0.05
 # of three epochs: a step of each is taken at this rate, or at this share of the rate
 COSINE = [(None, 1), (None, 0.75), (None, 0.25)]
@@ -52,10 +52,10 @@ def test_training_steps_equal_the_authors_optimizer(
     still = replace(task, features=task.features[:, :, :1].expand_as(task.features))
     settings = {"lr": RATE, "epochs": 3, "batch_size": 256}
     ours, theirs = (built(name, settings, still, clip64) for _ in range(2))
-    held = theirs.stack.trained
-    rates = [RATE * (6.5 if key.startswith("head.") else 1) for key in held]
+    trained = theirs.stack.trained
+    rates = [RATE * (6.5 if key.startswith("head.") else 1) for key in trained]
     kind, options = STEPS[name]
-    optimizer = kind([{"params": [value]} for value in held.values()], lr=RATE, **options)
+    optimizer = kind([{"params": [value]} for value in trained.values()], lr=RATE, **options)
     for fixed, share in DASSL if options.get("weight_decay") else COSINE:
         loss = theirs.loss(still.features[:, :, 0], still.labels, None)
         torch.testing.assert_close(ours.train_epoch()["loss"], loss.detach())
@@ -65,7 +65,7 @@ def test_training_steps_equal_the_authors_optimizer(
             group["lr"] = fixed or share * rate
         optimizer.step()
     for key, value in ours.state_dict().items():
-        torch.testing.assert_close(value, held[key].detach(), atol=1e-8, rtol=0)
+        torch.testing.assert_close(value, trained[key].detach(), atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 7])
@@ -87,7 +87,7 @@ def test_drop_last_has_dassls_number_of_steps(
     assert [int(finetuner._done) for finetuner in finetuners] == result
 
 
-@pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
+@pytest.mark.parametrize(("name", "settings", "rival"), CASES["rivals"])
 def test_method_without_its_addition_equals_the_simpler_method(
     name: str, settings: dict[str, Any], rival: str, task: Task, clip64: FrozenCLIP
 ) -> None:
@@ -101,7 +101,7 @@ def test_method_without_its_addition_equals_the_simpler_method(
     torch.testing.assert_close(ours.logits(x, {}), theirs.logits(x, {}), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "choice"), TOLD["zero_shot"])
+@pytest.mark.parametrize(("name", "choice"), CASES["zero_shot"])
 def test_untrained_or_unweighted_adapters_equal_zero_shot(
     name: str, choice: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
@@ -113,7 +113,7 @@ def test_untrained_or_unweighted_adapters_equal_zero_shot(
     )
 
 
-@pytest.mark.parametrize(("name", "first"), TOLD["first"])
+@pytest.mark.parametrize(("name", "first"), CASES["first"])
 def test_inference_grid_starts_with_the_settings_and_contains_zero(
     name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
@@ -187,8 +187,8 @@ def test_lp_plus_plus_equals_eleven_steps_by_hand(
         x, y, share = rows(probe, task, r, synthetic=synthetic)
         allowed = np.array([True] * 4 if synthetic else task.seen[r].tolist())
         w = np.stack([(share[y == c, None] * x[y == c]).sum(0) for c in range(4)])
-        own = [np.average(x[y == c] @ text[c], weights=share[y == c]) for c in np.unique(y)]
-        alpha = np.full(4, 20 * np.mean(own))
+        class_means = [np.average(x[y == c] @ text[c], weights=share[y == c]) for c in np.unique(y)]
+        alpha = np.full(4, 20 * np.mean(class_means))
         np.testing.assert_allclose(start["weight"][r].numpy(), w, atol=1e-12)
         np.testing.assert_allclose(start["alpha"][r].numpy(), alpha, atol=1e-10)
         p = share / share.sum()

@@ -16,12 +16,12 @@ from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.zero_shot import class_descriptions
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
+from tests.case_files import load_cases
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial
 from tests.ship.trial.trained.made import answers, images, kept
-from tests.told import told
 
 OWN = "a photo of a {}, a type of toy."
 
@@ -41,8 +41,8 @@ def test_zero_shot_features_are_normalized_means_over_templates(
     """For the dataset's template, a single template and the ensemble."""
     assert len(set(sentences)) in (1, 7)
     task = final_task(clip64, features, SEEDS)
-    own = clip64.encode_texts([OWN.format(name) for name in WORDS])
-    task = dataclasses.replace(task, text_features=own)
+    custom_features = clip64.encode_texts([OWN.format(name) for name in WORDS])
+    task = dataclasses.replace(task, text_features=custom_features)
     mean = 0
     for sentence in sentences:
         ids = clip64.tokenizer([sentence.format(name) for name in WORDS])
@@ -94,16 +94,16 @@ def test_zero_shot_features_are_means_over_descriptions(
 def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path) -> None:
     """All classes share the words of their n-th description; the seed selects them."""
     actual = class_descriptions(config(file, random_words=3), WORDS)
-    pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
+    pool = {w for texts in WRITTEN.values() for text in texts for w in text.split()}
     pool |= {"Some", "zebra", "words."}
     rows: list[list[str]] = [[], []]
-    for name, own in zip(WORDS, actual, strict=True):
-        for row, text, was in zip(rows, own, WRITTEN[name.upper()], strict=False):
+    for name, texts in zip(WORDS, actual, strict=True):
+        for row, text, was in zip(rows, texts, WRITTEN[name.upper()], strict=False):
             head, words = text.split(", ", 1)[0], text.split(", ", 1)[1].split()
             assert head == f"a photo of a {name}" and len(words) == len(was.split())
             assert set(words) <= pool and words[: len(row)] == row[: len(words)]
             row += words[len(row) :]
-    assert [len(own) for own in actual] == [len(own) for own in WRITTEN.values()]
+    assert [len(texts) for texts in actual] == [len(texts) for texts in WRITTEN.values()]
     assert rows[0] != rows[1][: len(rows[0])]
     assert class_descriptions(config(file, random_words=3), WORDS) == actual
     assert class_descriptions(config(file, random_words=4), WORDS) != actual
@@ -122,7 +122,7 @@ def test_descriptions_with_other_content_are_another_configuration(file: Path) -
 
 @pytest.mark.parametrize(
     "case",
-    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is not JSON"}],
+    [*load_cases(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is not JSON"}],
     ids=lambda case: case["says"],
 )
 def test_faulty_descriptions_file_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:

@@ -10,12 +10,12 @@ from ship.generators import GENERATORS, FeatureSource, build_generator
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.testing import Bench
-from tests.told import told
+from tests.case_files import load_cases
 
 # settings of every entry of GENERATORS with a method
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     case: (case.partition("/")[0], settings)
-    for case, settings in told(__file__, "cases.yaml").items()
+    for case, settings in load_cases(__file__, "cases.yaml").items()
 }
 VAE = CASES["vae"][1]
 # samples of these do not depend on noise

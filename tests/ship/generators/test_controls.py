@@ -24,13 +24,13 @@ from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
+from tests.case_files import load_cases
 from tests.ship.conftest import final_task, selection_task
-from tests.told import told
 
 SEEDS = [0, 1]
 
 
-@pytest.mark.parametrize(("name", "settings"), told(__file__, "formulas.yaml")["gaussians"])
+@pytest.mark.parametrize(("name", "settings"), load_cases(__file__, "formulas.yaml")["gaussians"])
 def test_gaussian_samples_have_the_fitted_mean_and_factor(
     name: str, settings: dict[str, Any], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
@@ -74,8 +74,8 @@ def test_real_images_repeat_only_after_all_were_used(
             rows, counts = actual[r].unique(dim=0, return_counts=True)
             assert len(rows) == 6 and counts.tolist() == [times] * 6
             for row, label in zip(actual[r], ids[r].tolist(), strict=True):
-                own = torch.tensor(features.train[features.train_labels == label, 0])
-                assert bool((own == row).all(1).any())
+                images = torch.tensor(features.train[features.train_labels == label, 0])
+                assert bool((images == row).all(1).any())
 
 
 def test_synthesizer_adds_features_of_unseen_classes(
@@ -107,11 +107,11 @@ def test_mixed_source_has_the_configured_share_of_real_images(
     ids = task.synthetic_ids.repeat_interleave(4, dim=1)
     result, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, actual))
     real = torch.tensor(features.train).flatten(0, 1)
-    for own, others, classes in zip(result, alone, ids, strict=True):
-        is_made = (own == others).all(1)
-        is_real = (own[:, None] == real).all(2).any(1)
+    for samples, real_samples, classes in zip(result, alone, ids, strict=True):
+        is_made = (samples == real_samples).all(1)
+        is_real = (samples[:, None] == real).all(2).any(1)
         assert torch.equal(is_made, ~is_real)
-        assert all(int(is_real[classes == one].sum()) in n_real for one in classes.unique())
+        assert all(int(is_real[classes == label].sum()) in n_real for label in classes.unique())
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:

@@ -14,6 +14,7 @@ from ship.generators.wgan import BatchedWGAN
 from ship.seeds import BatchStream, SeedRng
 from ship.state import strip_prefix
 from ship.subsets import FeatureSet
+from tests.case_files import load_cases
 from tests.ship.by_hand import (
     Array,
     Weights,
@@ -25,7 +26,6 @@ from tests.ship.by_hand import (
     unit_rows,
 )
 from tests.ship.conftest import WORDS, final_task
-from tests.told import told
 
 SEEDS = [0, 1]
 IDS = np.array([[0, 1, 2, 3, 3], [2, 2, 0, 1, 3]])
@@ -56,8 +56,8 @@ def prompted(
     r = affine(w, f"{prefix}bias", relu(affine(w, f"{prefix}expand", z)))
     if not len(ctx):
         return text_features(clip, each, names, on_names=r)
-    own = r.reshape(each.shape) if prompt == "instance_tokens" else r[:, None]
-    return text_features(clip, each + own, names)
+    bias = r.reshape(each.shape) if prompt == "instance_tokens" else r[:, None]
+    return text_features(clip, each + bias, names)
 
 
 def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
@@ -73,7 +73,7 @@ def nats(mean: Array, log_var: Array) -> Array:
     return 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
 
 
-VAES: dict[str, tuple[str, dict[str, Any]]] = told(__file__, "formulas.yaml")["vaes"]
+VAES: dict[str, tuple[str, dict[str, Any]]] = load_cases(__file__, "formulas.yaml")["vaes"]
 
 
 @pytest.mark.parametrize("case", VAES)
@@ -92,8 +92,10 @@ def test_vae_loss_and_gradient_equal_the_formula(
     rng, encoded = np.random.default_rng(0), prompt not in ("global", "noise")
     x = unit_rows(rng, 2, N, 16)
     noise = rng.standard_normal((2, N, vae.prototype.noise_size))
-    given = torch.from_numpy(noise) if prompt != "global" else None
-    result = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
+    noise_tensor = torch.from_numpy(noise) if prompt != "global" else None
+    result = vae.stack(
+        "loss", torch.from_numpy(x), torch.from_numpy(IDS), noise_tensor, shared=(1,)
+    )
     kl_weight, free_bits = vae.prototype.config.kl_weight, vae.prototype.config.free_bits
 
     def by_hand(r: int, w: Weights) -> float:
@@ -101,19 +103,19 @@ def test_vae_loss_and_gradient_equal_the_formula(
         z = mean + np.exp(log_var / 2) * noise[r] if encoded else noise[r]
         if name == "mlp_vae":
             beside = np.concatenate([z, task.text_features.numpy()[IDS[r]]], axis=1)
-            made = unit(affine(w, "decoder.feature", relu(affine(w, "decoder.hidden", beside))))
+            decoded = unit(affine(w, "decoder.feature", relu(affine(w, "decoder.hidden", beside))))
         else:
-            made = prompted(clip64, w, z, IDS[r], prompt, "decoder.")
+            decoded = prompted(clip64, w, z, IDS[r], prompt, "decoder.")
         price = np.maximum(nats(mean, log_var), free_bits).sum()
-        return float(((made - x[r]) ** 2).sum() / N + kl_weight * price)
+        return float(((decoded - x[r]) ** 2).sum() / N + kl_weight * price)
 
     check_loss(result["loss"], parameters, by_hand)
     for r in range(2 if encoded else 0):
         each = nats(*posterior({k: v.detach()[r].numpy() for k, v in parameters.items()}, x[r]))
         assert result["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
         assert not free_bits or ((each < free_bits).any() and (each > free_bits).any())
-    told = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
-    assert vae.train_epoch().keys() == told
+    metric_names = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
+    assert vae.train_epoch().keys() == metric_names
 
 
 def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> BatchedWGAN:
@@ -122,14 +124,16 @@ def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> BatchedWGAN
     return BatchedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
 
 
-def texts_of(made: BatchedWGAN) -> Tensor:
+def texts_of(generator: BatchedWGAN) -> Tensor:
     """Return the zero-shot text features of the classes."""
-    return made._task.text_features
+    return generator._task.text_features
 
 
-def networks(made: BatchedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def networks(generator: BatchedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the trained parameters of critic and generator by name."""
-    return strip_prefix(made.stack.trained, "critic"), strip_prefix(made.stack.trained, "generator")
+    return strip_prefix(generator.stack.trained, "critic"), strip_prefix(
+        generator.stack.trained, "generator"
+    )
 
 
 def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
@@ -142,14 +146,14 @@ def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
 
 def test_critic_loss_equals_the_formula(clip64: FrozenCLIP, features: FeatureSet) -> None:
     """Wasserstein estimate and gradient penalty (arXiv:1704.00028)."""
-    made = wgan(clip64, features)
-    parameters, _ = networks(made)
+    generator = wgan(clip64, features)
+    parameters, _ = networks(generator)
     scatter(parameters, 0.4)
     rng = np.random.default_rng(3)
     real, fake = unit_rows(rng, 2, N, 16), unit_rows(rng, 2, N, 16)
-    mix, texts = rng.random((2, N)), texts_of(made).numpy()[IDS]
-    given = map(torch.from_numpy, (real, fake, IDS, mix))
-    result = made.stack("critic_loss", *given)
+    mix, texts = rng.random((2, N)), texts_of(generator).numpy()[IDS]
+    inputs = map(torch.from_numpy, (real, fake, IDS, mix))
+    result = generator.stack("critic_loss", *inputs)
 
     def by_hand(r: int, w: Weights) -> float:
         between = mix[r][:, None] * real[r] + (1 - mix[r][:, None]) * fake[r]
@@ -169,29 +173,29 @@ def test_wgan_generator_loss_equals_the_formula(
     prompt: str, weight: float, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
     """-E[D(G(z))] and cross-entropy over the seen classes (arXiv:1712.00981)."""
-    made = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
-    judging, parameters = networks(made)
+    generator = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
+    judging, parameters = networks(generator)
     scatter(judging, 0.4), scatter(parameters, 0.3)
     critic = {k: v.detach().numpy() for k, v in judging.items()}
     z = np.random.default_rng(5).standard_normal((2, N, 6))
-    texts, allowed = texts_of(made).numpy(), np.arange(8) < 4
+    texts, allowed = texts_of(generator).numpy(), np.arange(8) < 4
 
     def by_hand(r: int, w: Weights) -> float:
         x = prompted(clip64, w, z[r], IDS[r], prompt)
-        own = {name: value[r] for name, value in critic.items()}
+        critic_weights = {name: value[r] for name, value in critic.items()}
         logits = clip64.logit_scale * x @ texts.T
         by_class = cross_entropy(logits, IDS[r].tolist(), allowed, np.ones(N))
-        return float(weight * by_class - score(own, x, texts[IDS[r]])[0].mean())
+        return float(weight * by_class - score(critic_weights, x, texts[IDS[r]])[0].mean())
 
     ids, noise = torch.from_numpy(IDS), torch.from_numpy(z)
-    result = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
+    result = generator.stack("loss", texts_of(generator)[ids], ids, noise, shared=(1,))
     check_loss(result["loss"], parameters, by_hand)
 
 
 def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
     """Replayed step by step with separate streams and optimizers."""
-    made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
-    task, metrics = made._task, made.train_epoch()
+    generator, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
+    task, metrics = generator._task, generator.train_epoch()
     batches = BatchStream(task.counts, 5, SEEDS, "wgan/batches")
     views, mixes = SeedRng(SEEDS, "wgan/views"), SeedRng(SEEDS, "wgan/mix")
     noise, pleasing = (
@@ -215,6 +219,6 @@ def test_wgan_epoch_equals_algorithm_1(clip64: FrozenCLIP, features: FeatureSet)
         twin.stack("loss", real, ids, z, shared=(1,))["loss"].sum().backward()
         generator_step.step()
     for ours, theirs in (("critic_loss", "loss"), ("wasserstein", "wasserstein")):
-        mean = torch.stack([one[theirs] for one in result]).mean(0).detach()
+        mean = torch.stack([epoch_metrics[theirs] for epoch_metrics in result]).mean(0).detach()
         torch.testing.assert_close(metrics[ours], mean)
-    torch.testing.assert_close(made.stack.trained, twin.stack.trained, atol=1e-12, rtol=0)
+    torch.testing.assert_close(generator.stack.trained, twin.stack.trained, atol=1e-12, rtol=0)

@@ -17,9 +17,9 @@ from ship.seeds import SeedRng
 from ship.state import strip_prefix
 from ship.subsets import FeatureSet
 from ship.tasks import Images, Task
+from tests.case_files import load_cases
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
-from tests.told import told
 
 SEEDS = [0, 2, 7]
 
@@ -104,10 +104,10 @@ def test_early_stopping_keeps_the_best_epoch_of_each_seed(
     """Equal to watched runs of one seed; a stopped seed reports its best epoch."""
     settings = {**EARLY, "kl_warmup": warmup}
     fused = build(clip64, task, **settings, early_stopping=patience)
-    curve, held = [], []
+    curve, held_out = [], []
     while not fused.finished and len(curve) < 12:
         curve.append(fused.train_epoch())
-        held.append({k: v.detach().clone() for k, v in fused.stack.trained.items()})
+        held_out.append({k: v.detach().clone() for k, v in fused.stack.trained.items()})
     lengths = []
     for seed_index, seed in enumerate(SEEDS):
         alone = uneven_task(clip64, features, [seed])
@@ -123,7 +123,7 @@ def test_early_stopping_keeps_the_best_epoch_of_each_seed(
                 break
         best, running = int(np.argmin(losses)), len(losses) - 1
         lengths.append(len(losses))
-        for epoch in held[running:]:
+        for epoch in held_out[running:]:
             for name, value in epoch.items():
                 torch.testing.assert_close(
                     value[seed_index], states[best][name][0], atol=1e-9, rtol=0
@@ -139,15 +139,15 @@ def test_early_stopping_without_validation_images_is_rejected(
     clip64: FrozenCLIP, task: Task
 ) -> None:
     """The message has the requirement and the seeds."""
-    first, *others = task.held_out()
-    none = [Images(own.features[:0], own.labels[:0]) for own in others]
+    first, *other_images = task.held_out()
+    none = [Images(images.features[:0], images.labels[:0]) for images in other_images]
     without = replace(task, held_out=lambda: [first, *none])
     with pytest.raises(ValueError, match=r"early_stopping requires validation images.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)
 
 
-@pytest.mark.parametrize(("settings", "sentence"), told(__file__, "formulas.yaml")["fixed"])
+@pytest.mark.parametrize(("settings", "sentence"), load_cases(__file__, "formulas.yaml")["fixed"])
 def test_fixed_prompt_samples_are_the_sentences_features(
     settings: dict[str, Any], sentence: str, clip64: FrozenCLIP, task: Task
 ) -> None:

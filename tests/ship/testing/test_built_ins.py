@@ -18,11 +18,11 @@ from ship.tasks import Task
 from ship.testing import Bench, check_finetuner, check_generator
 from ship.testing.bench import MethodCase
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
+from tests.case_files import some_quick
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
-from tests.told import some_quick
 
 PLUGINS: dict[str, tuple[str, None]] = {
     name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")
@@ -100,7 +100,9 @@ def test_synthetic_features_of_weight_0_change_nothing(
     """If all classes have images, the run converges to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
     actual = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
-    plain, light, heavy = (one.logits(bench.images, one.inference_grid[0]) for one in actual)
+    plain, light, heavy = (
+        method.logits(bench.images, method.inference_grid[0]) for method in actual
+    )
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 

@@ -18,9 +18,9 @@ from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
 pytestmark = pytest.mark.usefixtures("example")
 
 
-def failing(found: list[CheckResult]) -> dict[str, str]:
+def failing(results: list[CheckResult]) -> dict[str, str]:
     """Return the failed requirements and their faults."""
-    return {result.requirement: result.fault for result in found if not result.passed}
+    return {result.requirement: result.fault for result in results if not result.passed}
 
 
 # of each method that is spoiled, its check
@@ -35,15 +35,15 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> Spoil:
     The functions take the method, what the sound one gives, and what it was given.
     """
 
-    def checked(name: str, **others: Any) -> dict[str, str]:
+    def checked(name: str, **more: Any) -> dict[str, str]:
         config = (FINETUNERS if name in FINETUNERS else GENERATORS)[name]
         sound, members = config.load_method(), {}
 
         def instead(member: str, other: Any) -> Any:
             inner = getattr(sound, member)
-            return lambda made, *x: other(made, inner(made, *x), *x)
+            return lambda method, *x: other(method, inner(method, *x), *x)
 
-        for member, other in others.items():
+        for member, other in more.items():
             members[member] = instead(member, other) if callable(other) else other
         monkeypatch.setattr(config, "method", type("Spoiled", (sound,), members))
         return failing(list(SOUND[name](name, bench=bench)))
@@ -56,60 +56,60 @@ def raising(*_: Any) -> Any:
     raise RuntimeError("no luck\nat all")
 
 
-def writing(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+def writing(method: Any, _: None, config: Any, task: Any, *more: Any) -> None:
     """Modifies the features of its task."""
     task.features.mul_(1.5)
 
 
-def noisy(made: Any, *_: Any) -> None:
+def noisy(method: Any, *_: Any) -> None:
     """Draws from torch's global stream."""
-    for value in made.parameters():
+    for value in method.parameters():
         value.data += 0.1 * torch.randn_like(value)
 
 
-def still(made: Any, *_: Any) -> None:
+def still(method: Any, *_: Any) -> None:
     """Trains nothing, whatever its settings are."""
-    made.requires_grad_(False)
+    method.requires_grad_(False)
 
 
-def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
+def shifted(method: Any, logits: Any, x: Any, _: Any) -> Any:
     """Adds a value from training images to the logits."""
-    return logits + (x @ made.center())[:, None]
+    return logits + (x @ method.center())[:, None]
 
 
-def moved(made: Any, samples: Any, *_: Any) -> Any:
+def moved(method: Any, samples: Any, *_: Any) -> Any:
     """Adds a value from training images to the samples."""
-    return unit(samples + made.center())
+    return unit(samples + method.center())
 
 
-def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+def holding(method: Any, _: None, config: Any, task: Any, *more: Any) -> None:
     """Stores a value from images as a plain attribute."""
     mean = task.features.mean((0, 1))
-    made.center = lambda: mean
+    method.center = lambda: mean
 
 
-def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+def unkept(method: Any, _: None, config: Any, task: Any, *more: Any) -> None:
     """Stores a value from images in a buffer that is not saved."""
-    made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
-    made.center = lambda: made.mean
+    method.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
+    method.center = lambda: method.mean
 
 
-def counting(made: Any, sound: Any, *_: Any) -> Any:
+def counting(method: Any, sound: Any, *_: Any) -> Any:
     """Counts steps outside of its state, and increases their size."""
-    made.steps = getattr(made, "steps", 0) + 1
+    method.steps = getattr(method, "steps", 0) + 1
     if isinstance(sound, dict):
-        return {name: made.steps * value for name, value in sound.items()}
-    return made.steps * sound
+        return {name: method.steps * value for name, value in sound.items()}
+    return method.steps * sound
 
 
-def counted(made: Any, logits: Any, *_: Any) -> Any:
+def counted(method: Any, logits: Any, *_: Any) -> Any:
     """Adds the number of steps to the logits."""
-    return logits * (1 + getattr(made, "steps", 0))
+    return logits * (1 + getattr(method, "steps", 0))
 
 
-def learning(made: Any, logits: Any, x: Any, _: Any) -> Any:
+def learning(method: Any, logits: Any, x: Any, _: Any) -> Any:
     """Learns from the images that it classifies."""
-    made.prototypes.add_(x.mean())
+    method.prototypes.add_(x.mean())
     return logits
 
 
@@ -180,23 +180,23 @@ def test_method_that_violates_a_requirement_fails_its_check(
     name: str, promise: str, members: dict[str, Any], spoil: Spoil
 ) -> None:
     """That check fails with a reason."""
-    found = spoil(name, **members)
-    assert any(promise in said and why for said, why in found.items()), found
+    failures = spoil(name, **members)
+    assert any(promise in title and why for title, why in failures.items()), failures
 
 
 def test_every_requirement_has_a_violating_method() -> None:
     """A check that nothing fails would be useless."""
     for name, checks in (("nearest_mean", FINETUNER_CHECKS), ("residual_text", GENERATOR_CHECKS)):
-        broken = [promise for own, promise, _ in MUTANTS if own == name]
-        assert [said for said in checks if not any(part in said for part in broken)] == []
+        broken = [promise for mutated_name, promise, _ in MUTANTS if mutated_name == name]
+        assert [title for title in checks if not any(part in title for part in broken)] == []
 
 
 def test_method_that_cannot_be_built_has_one_result(spoil: Spoil) -> None:
     """The exception of a plugin is one line, and no further checks run."""
-    found = spoil("nearest_mean", __init__=raising)
+    failures = spoil("nearest_mean", __init__=raising)
     promise = "without synthetic features, it can be built, trained and evaluated"
-    assert found == {promise: "RuntimeError: no luck"}
-    assert str(CheckResult(*found.popitem())) == f"FAILED  {promise}: RuntimeError: no luck"
+    assert failures == {promise: "RuntimeError: no luck"}
+    assert str(CheckResult(*failures.popitem())) == f"FAILED  {promise}: RuntimeError: no luck"
 
 
 def test_dataset_that_violates_requirements_fails_its_checks(
@@ -209,20 +209,20 @@ def test_dataset_that_violates_requirements_fails_its_checks(
         template = "a photo"
 
         def scan(self, name: str, data_root: Path | None) -> Any:
-            found = emoji.scan("emoji", None)
-            labels = found.splits["val"].labels + 1000
+            failures = emoji.scan("emoji", None)
+            labels = failures.splits["val"].labels + 1000
             splits = {
-                **found.splits,
-                "val": Split(found.splits["val"].images, labels),
+                **failures.splits,
+                "val": Split(failures.splits["val"].images, labels),
                 "test": Split((ImageFile("broken", b"no image"),), labels[:1]),
             }
-            vars(found)["splits"] = splits
-            return found
+            vars(failures)["splits"] = splits
+            return failures
 
     DATASETS.add(DatasetPlugin("spoiled", Spoiled()), Origin("file x", "sha256:0"))
-    found = failing(list(check_dataset("spoiled")))
+    failures = failing(list(check_dataset("spoiled")))
     for promise in ("one {} for a class name", "a valid label", "can be decoded"):
-        assert any(promise in said for said in found), found
+        assert any(promise in title for title in failures), failures
 
 
 @pytest.mark.usefixtures("own_tables")
@@ -236,6 +236,8 @@ def test_exception_of_a_dataset_plugin_is_one_line() -> None:
             raise ValueError("no squares today\nnor tomorrow")
 
     DATASETS.add(DatasetPlugin("raising", Raising()), Origin("file x.py", "sha256:0"))
-    told = r"^file x.py: dataset raising cannot be read: ValueError: no squares today \(.*, line "
-    with pytest.raises(PluginError, match=told):
+    message = (
+        r"^file x.py: dataset raising cannot be read: ValueError: no squares today \(.*, line "
+    )
+    with pytest.raises(PluginError, match=message):
         scan_dataset("raising")

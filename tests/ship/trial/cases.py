@@ -3,10 +3,10 @@
 from typing import Any
 
 from ship.trial_config import TrialConfig
-from tests.told import told
+from tests.case_files import load_cases
 
-TOLD: dict[str, Any] = told(__file__, "settings.yaml")
-SMALL, VAE = TOLD["small"], TOLD["vae"]
+SETTINGS: dict[str, Any] = load_cases(__file__, "settings.yaml")
+SMALL, VAE = SETTINGS["small"], SETTINGS["vae"]
 COOP = {"name": "coop", "epochs": 4, "lr": 5.0, "batch_size": 5}
 
 

@@ -14,9 +14,9 @@ from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
+from tests.case_files import some_quick
 from tests.ship.conftest import build_features
-from tests.ship.trial.cases import TOLD, config
-from tests.told import some_quick
+from tests.ship.trial.cases import SETTINGS, config
 
 # seed 6 chooses its last epoch, the others the untrained fine-tuner
 SEEDS, PLACE = [7, 6, 2], 1
@@ -76,9 +76,9 @@ def run(
     return list(trial), trial
 
 
-GENERATED = {"generator": TOLD["wgan"]}
+GENERATED = {"generator": SETTINGS["wgan"]}
 ACROSS = {"protocol": "cross_dataset", "targets": ["here", "there"]}
-PATIENT = {"generator": TOLD["patient"]}
+PATIENT = {"generator": SETTINGS["patient"]}
 # damaged part, epoch and object (0: of selection) -> stage, epoch and name in the reason
 CASES = [
     ({}, BatchedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
@@ -152,13 +152,13 @@ def test_other_seeds_are_unaffected_by_a_failed_one(
     stages = [[item.stage for item in items if item.stage != "final"] for items in (actual, alone)]
     assert stages[0] == stages[1]
     for item in alone:
-        own = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
-        assert own.per_seed.keys() == item.per_seed.keys()
+        expected_item = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
+        assert expected_item.per_seed.keys() == item.per_seed.keys()
         for name, values in item.per_seed.items():
-            result = own.per_seed[name]
-            assert (result[PLACE] is None) == (PLACE in own.failed)
-            others = [value for place, value in enumerate(result) if place != PLACE]
-            assert others == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
+            result = expected_item.per_seed[name]
+            assert (result[PLACE] is None) == (PLACE in expected_item.failed)
+            other_values = [value for place, value in enumerate(result) if place != PLACE]
+            assert other_values == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
     for eval_set, clean in zip(
         last.correct_predictions, alone[-1].correct_predictions, strict=True
     ):

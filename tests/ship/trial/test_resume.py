@@ -20,15 +20,15 @@ from ship.state import Checkpoint, CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, Stage, TrialConfig
+from tests.case_files import some_quick
 from tests.ship.conftest import build_features
-from tests.ship.trial.cases import TOLD
+from tests.ship.trial.cases import SETTINGS
 from tests.ship.trial.cases import config as short
-from tests.told import some_quick
 
 SEEDS = (7, 2)
 
 
-VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
+VAE, WGAN, PATIENT = SETTINGS["vae"], SETTINGS["wgan"], SETTINGS["patient"]
 
 
 def config(changes: dict[str, Any]) -> TrialConfig:
@@ -73,7 +73,9 @@ def check_stops(
     return {item.stage for item, _ in stops}
 
 
-@pytest.mark.parametrize("changes", some_quick(TOLD["resumed"], TOLD["resumed"][3:6]), ids=str)
+@pytest.mark.parametrize(
+    "changes", some_quick(SETTINGS["resumed"], SETTINGS["resumed"][3:6]), ids=str
+)
 def test_resumed_trial_equals_an_uninterrupted_one(
     clip: FrozenCLIP, changes: dict[str, Any]
 ) -> None:
@@ -157,8 +159,8 @@ def test_damaged_checkpoint_is_rejected(clip: FrozenCLIP) -> None:
 
 WATCHED: list[dict[str, Any]] = [
     {},
-    {"generator": TOLD["wgan"]},
-    {"generator": TOLD["patient"], "finetuner": {"name": "tip_adapter_f"}},
+    {"generator": SETTINGS["wgan"]},
+    {"generator": SETTINGS["patient"], "finetuner": {"name": "tip_adapter_f"}},
     {"protocol": "cross_dataset", "targets": ["here", "there"]},
 ]
 
@@ -182,7 +184,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
         note(kind)
 
     def counted() -> tuple[int, int]:
-        n = Counter(type(held) for held in actual)
+        n = Counter(type(item) for item in actual)
         return n[BatchedGenerator] + n[BatchedWGAN], n[CoOp] + n[TipAdapterF]
 
     return counted

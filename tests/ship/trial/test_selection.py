@@ -15,10 +15,10 @@ from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial.selection import TOLERANCE, BestCheckpoint
 from ship.trial_config import EpochMetrics
+from tests.case_files import some_quick
 from tests.ship.conftest import build_features
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import TOLD, VAE, config
-from tests.told import some_quick
+from tests.ship.trial.cases import SETTINGS, VAE, config
 
 # The trial under each rule that looks at nothing held back. What a fine-tuner does with its task
 # is the same under each, so only one, which is trained and has choices, is tried under all.
@@ -28,9 +28,11 @@ HONEST = [(name, "pseudo_new") for name in FINETUNERS] + [
 SEEDS = [0, 1, 2]
 
 
-def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: float | None) -> int:
+def chosen_epoch(
+    metrics_by_epoch: list[EpochMetrics], metric: str, seed: int, tolerance: float | None
+) -> int:
     """Return the last epoch within the tolerance of the best, or the first best one."""
-    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
+    evaluated = [m for m in metrics_by_epoch if m.stage == "selection" and metric in m.per_seed]
     values = [m.per_seed[metric][seed] for m in evaluated]
     if tolerance is None:
         return evaluated[int(np.argmax(values))].epoch
@@ -39,17 +41,17 @@ def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: fl
     )
 
 
-@pytest.mark.parametrize(("metric", "changes"), TOLD["chosen_by"], ids=str)
+@pytest.mark.parametrize(("metric", "changes"), SETTINGS["chosen_by"], ids=str)
 def test_each_seed_is_tested_at_its_chosen_epoch(
     clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], metric: str
 ) -> None:
     """Selected by the objective if there is one; epoch 0 is a candidate."""
     setting = config(**{"eval_every": 1, **changes})
-    made = list(run_trial(setting, SEEDS, features, clip))
+    epochs = list(run_trial(setting, SEEDS, features, clip))
     tolerance = None if setting.selection == "test" else TOLERANCE
-    expected = [chosen_epoch(made, metric, place, tolerance) for place in range(len(SEEDS))]
-    assert list(made[-1].per_seed["selection_epoch"]) == expected
-    assert next(m.epoch for m in made if m.stage == "selection") == 0
+    expected = [chosen_epoch(epochs, metric, place, tolerance) for place in range(len(SEEDS))]
+    assert list(epochs[-1].per_seed["selection_epoch"]) == expected
+    assert next(m.epoch for m in epochs if m.stage == "selection") == 0
 
 
 @pytest.mark.parametrize("name", ["coop", "kgcoop", "clip_adapter"])
@@ -59,8 +61,8 @@ def test_retraining_schedule_ends_at_the_chosen_epoch(clip64: FrozenCLIP, name: 
     settings = {**FAST[name], "name": name, "epochs": 6, "lr": 1.0}
     settings.pop("tune_on_validation", None)  # without selection nothing is tried at inference
     setting = config(finetuner=settings, generator="none", eval_every=1)
-    made = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
-    tested = made[-1].per_seed
+    results = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
+    tested = results[-1].per_seed
     epochs = [int(epoch) for epoch in tested["selection_epoch"]]
     assert len(set(epochs)) > 1, "the seeds must differ for this test to mean anything"
     for place, (seed, n_epochs) in enumerate(zip(SEEDS, epochs, strict=True)):
@@ -69,7 +71,7 @@ def test_retraining_schedule_ends_at_the_chosen_epoch(clip64: FrozenCLIP, name: 
         alone = list(run_trial(setting, [seed], features, clip64, dtype=torch.float64))
         for metric in ("base", "new", "harmonic_mean"):
             assert tested[metric][place] == pytest.approx(alone[-1].per_seed[metric][0])
-        losses = [m.per_seed["loss"][place] for m in made if m.stage == "final"]
+        losses = [m.per_seed["loss"][place] for m in results if m.stage == "final"]
         if n_epochs:
             last = [m.per_seed["loss"][0] for m in alone if m.stage == "final"][-1]
             assert losses[-1] == pytest.approx(last, rel=1e-9)
@@ -113,10 +115,10 @@ def test_selection_none_tests_the_last_epoch(clip: FrozenCLIP, features: Feature
 def test_test_selections_report_the_selected_value(clip: FrozenCLIP, features: FeatureSet) -> None:
     """Selections test and authors use the reported images."""
     for selection in ("test", "authors"):
-        made = list(run_trial(config(selection=selection), SEEDS, features, clip))
-        last = made[-1].per_seed
+        epochs = list(run_trial(config(selection=selection), SEEDS, features, clip))
+        last = epochs[-1].per_seed
         assert last["selection_harmonic_mean"] == last["harmonic_mean"]
-        looked = [m.per_seed for m in made if m.stage == "selection" and "new" in m.per_seed]
+        looked = [m.per_seed for m in epochs if m.stage == "selection" and "new" in m.per_seed]
         best = np.max([m["harmonic_mean"] for m in looked], axis=0)
         assert last["harmonic_mean"] == tuple(best)
 
@@ -127,26 +129,28 @@ def test_selection_authors_compares_ages_of_one_generator(
     """A fine-tuner is trained to its end for each age."""
     generator = {**VAE, "epochs": 10}
     setting = config(selection="authors", generator=generator, eval_every=1)
-    made = list(run_trial(setting, SEEDS, features, clip))
-    stages = "".join({"selection_generator": "g", "selection": "s"}.get(m.stage, "t") for m in made)
+    epochs = list(run_trial(setting, SEEDS, features, clip))
+    stages = "".join(
+        {"selection_generator": "g", "selection": "s"}.get(m.stage, "t") for m in epochs
+    )
     assert stages == ("gg" + "ssss") * 5 + "t"
-    looked = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
+    looked = [m.epoch for m in epochs if m.stage == "selection" and "base" in m.per_seed]
     assert looked == [4, 8, 12, 16, 20]
     values = [
-        m.per_seed["harmonic_mean"] for m in made if m.epoch in looked and m.stage == "selection"
+        m.per_seed["harmonic_mean"] for m in epochs if m.epoch in looked and m.stage == "selection"
     ]
     ages = [2 * (1 + int(np.argmax([v[place] for v in values]))) for place in range(len(SEEDS))]
-    last = made[-1].per_seed
+    last = epochs[-1].per_seed
     assert list(last["selection_age"]) == ages and "selection_epoch" not in last
     assert list(last["flag/last_epoch"]) == [float(age == 10) for age in ages]
     alone = list(run_trial(config(selection="test", generator=generator), SEEDS, features, clip))
     trained = [m.per_seed for m in alone if m.stage == "selection_generator"]
-    assert trained == [m.per_seed for m in made if m.stage == "selection_generator"]
+    assert trained == [m.per_seed for m in epochs if m.stage == "selection_generator"]
 
 
 def test_flags_of_an_early_stopped_seed_equal_its_solo_run(clip64: FrozenCLIP) -> None:
     """Other seeds reach later ages; of equal ages the first is chosen."""
-    generator, probe = {**TOLD["patient"], "epochs": 20}, {**FAST["linear_probe"], "lr": 0.05}
+    generator, probe = {**SETTINGS["patient"], "epochs": 20}, {**FAST["linear_probe"], "lr": 0.05}
     setting = config(
         selection="authors", generator=generator, finetuner={"name": "linear_probe", **probe}
     )
@@ -155,9 +159,9 @@ def test_flags_of_an_early_stopped_seed_equal_its_solo_run(clip64: FrozenCLIP) -
         list(run_trial(setting, seeds, features, clip64, dtype=torch.float64))[-1].per_seed
         for seeds in ([3, 6], [3], [6])
     )
-    each = [one["flag/last_epoch"][0] for one in alone]
+    each = [metrics["flag/last_epoch"][0] for metrics in alone]
     assert list(fused["flag/last_epoch"]) == each
-    assert list(fused["selection_age"]) == [one["selection_age"][0] for one in alone]
+    assert list(fused["selection_age"]) == [metrics["selection_age"][0] for metrics in alone]
 
 
 @pytest.mark.parametrize("generator", ["none", "gaussian_text"])
@@ -241,10 +245,10 @@ def test_trial_reports_untrained_and_saturated_flags(
 def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
     """Replace test images, and other images of new classes, by noise."""
 
-    def replaced(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        noise = rng.normal(size=held.shape).astype(held.dtype)
+    def replaced(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        noise = rng.normal(size=images.shape).astype(images.dtype)
         noise /= np.linalg.norm(noise, axis=-1, keepdims=True)
-        return np.where(rows.reshape(-1, *[1] * (held.ndim - 1)), noise, held)
+        return np.where(rows.reshape(-1, *[1] * (images.ndim - 1)), noise, images)
 
     return replace(
         features,

@@ -57,10 +57,10 @@ def answers(
     logits: Tensor, last: EpochMetrics, seed_index: int, eval_set: int = 0
 ) -> dict[str, bool]:
     """Return, by kind, whether logits give exactly the correct predictions of a report."""
-    held = last.correct_predictions[eval_set]
-    labels, seen = torch.tensor(held.class_ids), torch.tensor(held.seen)
+    predictions = last.correct_predictions[eval_set]
+    labels, seen = torch.tensor(predictions.class_ids), torch.tensor(predictions.seen)
     result = {}
-    for kind, rows in held.correct.items():
+    for kind, rows in predictions.correct.items():
         bits = np.unpackbits(np.frombuffer(rows[seed_index], dtype=np.uint8), count=len(labels))
         among = logits.clone()
         if kind == "own":
@@ -96,9 +96,9 @@ class Sound(dict[str, dict[str, bytes]]):
     __repr__ = object.__repr__
 
 
-def write(place: Path, said: bytes, tensors: bytes) -> Path:
+def write(place: Path, manifest_bytes: bytes, tensors: bytes) -> Path:
     """Write these files into a folder."""
-    return written({MANIFEST: said, SEED: tensors}, place)
+    return written({MANIFEST: manifest_bytes, SEED: tensors}, place)
 
 
 def images(features: FeatureSet) -> torch.Tensor:

@@ -17,22 +17,22 @@ from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
+from tests.case_files import load_cases, some_quick
 from tests.ship.finetuners.cases import FAST
+from tests.ship.trial.cases import SETTINGS as TRIALS
 from tests.ship.trial.cases import SMALL, config
-from tests.ship.trial.cases import TOLD as TRIALS
 from tests.ship.trial.trained.made import PER_CLASS, answers, images, kept, noise, small, watched
-from tests.told import some_quick, told
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
 NOT_KEPT = {"none", "real"}
-TOLD = told(__file__, "shapes.yaml")
+CASES = load_cases(__file__, "shapes.yaml")
 SHAPES: dict[str, dict[str, Any]] = {
     case: {**MADE.get(shape["name"], {}), **shape}
-    for case, shape in {**{n: {"name": n} for n in GENERATORS}, **TOLD["generators"]}.items()
+    for case, shape in {**{n: {"name": n} for n in GENERATORS}, **CASES["generators"]}.items()
 }
 FINE_TUNED: dict[str, dict[str, Any]] = {
     case: {**FAST.get(shape["name"], {}), **shape}
-    for case, shape in {**{n: {"name": n} for n in FINETUNERS}, **TOLD["finetuners"]}.items()
+    for case, shape in {**{n: {"name": n} for n in FINETUNERS}, **CASES["finetuners"]}.items()
 }
 
 
@@ -106,16 +106,16 @@ def test_loaded_generator_gives_the_trials_features(
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
     # new classes have separate features, close to those of their name
-    asked = ("zeppelin", "dog", "zeppelin")
-    result, labels = loaded.features(asked, 4, rng=1)
+    class_names = ("zeppelin", "dog", "zeppelin")
+    result, labels = loaded.features(class_names, 4, rng=1)
     assert torch.allclose(result.norm(dim=-1), torch.ones(12), atol=1e-5)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert torch.equal(result, loaded.features(asked, 4, rng=1)[0])
+    assert torch.equal(result, loaded.features(class_names, 4, rng=1)[0])
     alone, _ = loaded.features(("dog",), 12, rng=1)
     assert not torch.allclose(result[:4], alone[:4], atol=1e-4)
     assert torch.allclose(result[4:8], alone[4:8], atol=1e-5)
     if case not in ("global", "fixed", "no noise"):
-        assert not torch.equal(result, loaded.features(asked, 4, rng=2)[0])
+        assert not torch.equal(result, loaded.features(class_names, 4, rng=2)[0])
 
 
 def test_new_classes_use_the_trials_templates(
@@ -126,8 +126,8 @@ def test_new_classes_use_the_trials_templates(
     setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
     kept(tmp_path, setting, [3], features, clip)
     result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
-    said = ["a photo of a zeppelin.", "a zeppelin in a video game."]
-    assert torch.allclose(result, class_features(clip, [said]), atol=1e-6)
+    texts = ["a photo of a zeppelin.", "a zeppelin in a video game."]
+    assert torch.allclose(result, class_features(clip, [texts]), atol=1e-6)
 
 
 def test_logits_accept_images_files_and_features(

@@ -13,13 +13,13 @@ from ship.state import CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, run
 from ship.trial.run import run_trial
+from tests.case_files import some_quick
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import TOLD, config
+from tests.ship.trial.cases import SETTINGS, config
 from tests.ship.trial.trained.made import answers, images, kept
-from tests.told import some_quick
 
 
-@pytest.mark.parametrize("changes", some_quick(TOLD["kept"], TOLD["kept"][-3:]), ids=str)
+@pytest.mark.parametrize("changes", some_quick(SETTINGS["kept"], SETTINGS["kept"][-3:]), ids=str)
 @pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
 def test_saved_model_is_the_tested_one_under_every_protocol(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], finetuner: str
@@ -84,8 +84,8 @@ def test_selection_authors_saves_the_best_age_of_each_seed(
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits, learned = seen[age - 1]
         assert torch.allclose(loaded.logits(images(features)), logits[seed_index], atol=1e-5)
-        held = safetensors.torch.load_file(tmp_path / f"seed_{seed}.safetensors")
-        assert torch.equal(held["generator.bias.weight"], learned[seed_index : seed_index + 1])
+        tensors = safetensors.torch.load_file(tmp_path / f"seed_{seed}.safetensors")
+        assert torch.equal(tensors["generator.bias.weight"], learned[seed_index : seed_index + 1])
         assert loaded.epoch == last.per_seed["selection_age"][seed_index] == age
         assert loaded.features()[0].isfinite().all()
 

@@ -17,10 +17,10 @@ from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
+from tests.case_files import load_cases, put
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import MANIFEST, SEED, Sound, small, write
-from tests.told import put, told
 
 FINETUNERS = ("coop", "tip_adapter_f", "gda", "zero_shot")
 
@@ -46,13 +46,13 @@ def manifest(sound: Sound, name: str) -> Any:
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
     """Return files with edited values of trained.json."""
-    said = manifest(sound, "coop")
+    content = manifest(sound, "coop")
     for where, value in edits.items():
-        put(said, where, "x" * 1001 if value == "LONG" else value)
-    return add_checksum(said), sound["coop"][SEED]
+        put(content, where, "x" * 1001 if value == "LONG" else value)
+    return add_checksum(content), sound["coop"][SEED]
 
 
-@pytest.mark.parametrize("mistake", told(__file__, "mistakes.yaml"), ids=str)
+@pytest.mark.parametrize("mistake", load_cases(__file__, "mistakes.yaml"), ids=str)
 def test_unusable_trained_files_are_one_line(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
 ) -> None:
@@ -112,9 +112,9 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
 
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
     """Return trained.json with the digest of a seed's file."""
-    said = manifest(sound, name)
-    said["seeds"][0]["blake2b"] = digest(data)
-    return add_checksum(said)
+    content = manifest(sound, name)
+    content["seeds"][0]["blake2b"] = digest(data)
+    return add_checksum(content)
 
 
 @given(damage=DAMAGE, behind=st.binary(max_size=9))
@@ -123,17 +123,17 @@ def test_damaged_trained_files_are_rejected(
 ) -> None:
     """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
-    said, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
-    use(write(tmp_path, said, whole[SEED]), clip)
+    manifest_bytes, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
+    use(write(tmp_path, manifest_bytes, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
         with pytest.raises(TrainedError, match=r"does not match trained\.json"):
             ship.load_trained(write(tmp_path, whole[MANIFEST], seed), clip=clip)
 
 
-def changed(said: Any, path: list[int], value: Any) -> Any:
+def changed(content: Any, path: list[int], value: Any) -> Any:
     """Return JSON in which the value at a path is replaced."""
-    root = {"": copy.deepcopy(said)}
+    root = {"": copy.deepcopy(content)}
     owner, key = root, ""
     for number in path:
         inner: Any = owner[key]
@@ -150,8 +150,8 @@ def test_random_manifests_are_models_or_errors(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
     """One changed value gives an error, or a model of the file's size."""
-    said = changed(manifest(sound, name), path, value)
-    use(write(tmp_path, add_checksum(said), sound[name][SEED]), clip)
+    content = changed(manifest(sound, name), path, value)
+    use(write(tmp_path, add_checksum(content), sound[name][SEED]), clip)
 
 
 def other(value: Tensor) -> list[Tensor]:

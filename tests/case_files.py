@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 
-def told(test: str, name: str) -> Any:
+def load_cases(test: str, name: str) -> Any:
     """What the file of this name says, in the folder of the test file."""
     return YAML(typ="safe").load((Path(test).parent / name).read_text("utf-8"))
 
