@@ -11,8 +11,14 @@ from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
 ROOT = Path(__file__).parents[1]
-INK, EDGE, PAPER = "#1f2430", "#5b6b8c", "#fbfbfd"
-FILLS = {"harness": "#dce8fb", "ship": "#dff3e3", "reports": "#fbead6", "": "#ececf2"}
+FILLS = {
+    # part: color on light and on dark pages
+    "harness": ("#dce8fb", "#2b4168"),
+    "ship": ("#dff3e3", "#25503a"),
+    "reports": ("#fbead6", "#5f4524"),
+    "": ("#ececf2", "#41465a"),
+}
+INK, EDGE, PAPER = ("#1f2430", "#e4e7f0"), ("#5b6b8c", "#93a1c2"), ("#ffffff", "#1e2029")
 
 NOTES = (
     "Each row imports only rows below it; what stands in one row is listed with commas.",
@@ -166,7 +172,7 @@ def _box(
 ) -> Iterator[str]:
     yield (
         f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="7"'
-        f' fill="{FILLS[package]}" stroke="{EDGE}"/>'
+        f' class="{package or "other"}"/>'
     )
     middle = top + height / 2
     yield _text(left + width / 2, middle - 4 if where else middle + 5, what, size=15)
@@ -179,28 +185,41 @@ def _text(
 ) -> str:
     return (
         f'<text x="{x:g}" y="{y:g}" font-size="{size}" font-weight="{weight}"'
-        f' font-family="{family}" text-anchor="middle" fill="{INK}">{escape(text)}</text>'
+        f' font-family="{family}" text-anchor="middle">{escape(text)}</text>'
     )
 
 
 def _arrow(x: float, top: float, length: float) -> str:
     end = top + length - 1
-    return f'<path d="M{x:g} {top:g}V{end:g}m-4 -5l4 5l4 -5" fill="none" stroke="{EDGE}"/>'
+    return f'<path d="M{x:g} {top:g}V{end:g}m-4 -5l4 5l4 -5"/>'
 
 
 def _arrow_right(left: float, y: float, length: float) -> str:
     end = left + length - 1
-    return f'<path d="M{left:g} {y:g}H{end:g}m-5 -4l5 4l-5 4" fill="none" stroke="{EDGE}"/>'
+    return f'<path d="M{left:g} {y:g}H{end:g}m-5 -4l5 4l-5 4"/>'
+
+
+def _style(scheme: int) -> str:
+    """Return the colors of a scheme (0: light, 1: dark) as CSS."""
+    fills = (f".{part or 'other'}{{fill:{colors[scheme]}}}" for part, colors in FILLS.items())
+    lines = f"text{{fill:{INK[scheme]}}}rect,path{{stroke:{EDGE[scheme]}}}"
+    return f"{lines}{''.join(fills)}.paper{{fill:{PAPER[scheme]};stroke:none}}"
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    """Return a drawing with a background, which looks the same on light and dark pages."""
+    """Return a drawing in the colors of a light or a dark page.
+
+    The background is that of the site, so that a browser that picks the other scheme shows a
+    legible card.
+    """
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
         f' width="{width:g}" height="{height:g}" role="img"><title>{escape(title)}</title>'
     )
-    paper = f'<rect width="{width:g}" height="{height:g}" rx="10" fill="{PAPER}"/>'
-    return "\n".join([head, paper, *parts, "</svg>", ""])
+    dark = f"@media (prefers-color-scheme: dark){{{_style(1)}}}"
+    style = f"<style>path{{fill:none}}{_style(0)}{dark}</style>"
+    paper = f'<rect width="{width:g}" height="{height:g}" rx="10" class="paper"/>'
+    return "\n".join([head, style, paper, *parts, "</svg>", ""])
 
 
 def main() -> None:

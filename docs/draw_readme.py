@@ -42,7 +42,8 @@ def with_table(page: str, table: list[list[str]]) -> str:
         ValueError: the table lacks a column that the page has.
     """
     places = [table[0].index(heading) for heading in first_table(page)[0]]
-    lines = [f"| {' | '.join(row[place] for place in places)} |\n" for row in table]
+    lines = [f"|{' |'.join(row[place] for place in places)}|\n" for row in table]
+    lines[1] = lines[1].replace(" ", "")  # the rule below the headings
     return re.sub(r"^(?:\|.*\n)+", lambda _: "".join(lines), page, count=1, flags=re.MULTILINE)
 
 
