@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -67,11 +68,15 @@ def ray_folder() -> Iterator[Path]:
 @pytest.fixture
 def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
     """Return a function that runs a scenario and returns its result and all other output."""
+    from harness.ray.internals import MODE, TOKEN_PATH
 
     def there(scenario: str) -> tuple[dict[str, Any], str]:
         command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
-        # else a token in the user's home is required by some of Ray's processes, not sent by all
-        env = {**os.environ, "RAY_TMPDIR": str(ray_folder), "RAY_AUTH_MODE": "disabled"}
+        # a separate token: the one in the user's home is required by some of Ray's processes, but
+        # not sent by all
+        (ray_folder / "token").write_text(secrets.token_hex(32))
+        env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
+        env |= {MODE: "token", TOKEN_PATH: str(ray_folder / "token")}
         for _ in range(2):
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
             # Ray's core may end a driver without a word where its own processes do not answer in
