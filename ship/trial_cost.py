@@ -157,12 +157,13 @@ def _finetuner_passes(config: TrialConfig, rows: int, n_seen: int, n_all: int) -
     n_prompted = n_all if generator.name != "none" else n_seen
     if n_ctx is None:
         yield _Pass(steps, backbone, 0)
-    elif finetuner.name == "cocoop":  # prompts of its own for each image
+    elif finetuner.name == "cocoop":  # one set of prompts per image
         yield _Pass(steps, backbone, batch * n_prompted, 1 + n_ctx)
     else:
-        own = 1 + n_ctx if getattr(finetuner, "class_specific", False) else 0
-        yield _Pass(steps, backbone, n_prompted, own)
-        yield _Pass(epochs // config.eval_every, backbone, n_all, own, trains=False)
+        is_shared = not getattr(finetuner, "class_specific", False)
+        n_own = 0 if is_shared else 1 + n_ctx
+        yield _Pass(steps, backbone, n_prompted, n_own)
+        yield _Pass(epochs // config.eval_every, backbone, n_all, n_own, trains=False)
     prompt_ctx = getattr(generator, "n_ctx", None)
     if prompt_ctx is not None and config.synthetic.resample:
         synthetic = max(1, round(config.synthetic.ratio * batch))
