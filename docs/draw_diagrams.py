@@ -1,7 +1,7 @@
-"""Draws images/concepts.svg, layers.svg, trial.svg and result.svg: python -m docs.draw_diagrams.
+"""Draw images/concepts.svg, layers.svg, trial.svg and result.svg: python -m docs.draw_diagrams.
 
-The layers are those that pyproject.toml makes lint-imports hold. tests/test_docs.py fails while a
-drawing differs from what this would write, or a file that it names is gone.
+The layers are those of lint-imports in pyproject.toml. tests/test_docs.py fails if a drawing
+differs from what this module writes, or if a file that it names does not exist.
 """
 
 import tomllib
@@ -21,7 +21,7 @@ FILLS = {
 INK, EDGE, PAPER = ("#1f2430", "#e4e7f0"), ("#5b6b8c", "#93a1c2"), ("#ffffff", "#1e2029")
 
 NOTES = (
-    "Each row imports only rows below it; what stands in one row is listed with commas.",
+    "Each row imports only rows below it. Commas separate the modules of a row.",
     "harness imports ship; reports imports store and the rows below it.",
     "Only harness.cli imports reports.",
 )
@@ -45,41 +45,41 @@ PARTS: tuple[tuple[str, str, str], ...] = (
     ("reports", "report", "compares the rows"),
 )
 
-# What happens, where, and in which file or folder: a trial from its YAML to its table.
+# The steps of a trial from its YAML to its table: package, step, and file or folder.
 STEPS: tuple[tuple[str, str, str], ...] = (
-    ("", "A study is written as YAML", "search_spaces/prompt_len.yaml"),
+    ("", "The user writes a study as YAML", "search_spaces/prompt_len.yaml"),
     ("harness", "The YAML is read and checked", "harness/config/load.py"),
-    ("harness", "What is wanted is compared with what is done", "harness/planning/plan.py"),
+    ("harness", "The plan lists what is missing in the store", "harness/planning/plan.py"),
     ("harness", "Image features are extracted once and cached", "harness/study/features.py"),
     ("harness", "The next configuration is chosen (grid or Optuna)", "harness/tuning/searcher.py"),
     ("harness", "Ray starts the trial on a worker", "harness/worker.py"),
     ("ship", "Fit, select an epoch, train again, test once", "ship/trial/run.py"),
     ("harness", "The driver receives the metrics of each epoch", "harness/tuning/monitor.py"),
-    ("harness", "They become one run of the configuration", "harness/recording/trial_runs.py"),
-    ("harness", "The run is written; a store that is away is waited for", "harness/store"),
-    ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),
-    ("reports", "Runs become rows, one for each seed", "reports/study/rows.py"),
+    ("harness", "It collects them in one run", "harness/recording/trial_runs.py"),
+    ("harness", "It writes the run, and waits for a store that is away", "harness/store"),
+    ("", "MLflow stores the run", "mlflow.db, or a tracking server"),
+    ("reports", "Runs become rows, one per seed", "reports/study/rows.py"),
     ("reports", "Rows become a table with intervals", "reports/tables/build.py"),
     ("reports", "The table becomes a page, files and a figure", "reports/render/files.py"),
 )
 
-# The way of one result from the worker to MLflow, each file of harness that it passes.
+# The steps of one result from the worker to MLflow, with their files in harness.
 RESULT: tuple[tuple[str, str, str], ...] = (
-    ("harness", "A trial's epochs of about a second travel together", "harness/worker.py"),
-    ("harness", "Its final numbers and right answers become plain data", "harness/messages.py"),
-    ("", "Ray Tune brings them to the driver", "ray.tune"),
-    ("harness", "The driver hears of epochs and of the end", "harness/tuning/monitor.py"),
-    ("harness", "Epochs become points, kept until they are due", "harness/recording/trial_runs.py"),
+    ("harness", "The worker sends the epochs of about a second together", "harness/worker.py"),
+    ("harness", "Final numbers and correct predictions become plain data", "harness/messages.py"),
+    ("", "Ray Tune sends them to the driver", "ray.tune"),
+    ("harness", "The driver receives epochs and the end", "harness/tuning/monitor.py"),
+    ("harness", "Epochs become points of curves, in a buffer", "harness/recording/trial_runs.py"),
     ("harness", "Final numbers get means, intervals and flags", "harness/recording/numbers.py"),
-    ("harness", "A store that is away is waited for", "harness/store/study_store.py"),
-    ("harness", "Changes become MLflow's requests, state last", "harness/store/changes.py"),
-    ("harness", "None begins unless the study is still this driver's", "harness/store/lease.py"),
-    ("harness", "What fails is told, or asked once more", "harness/store/errors.py"),
-    ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),
+    ("harness", "The driver waits for a store that is away", "harness/store/study_store.py"),
+    ("harness", "Updates become MLflow requests, the state last", "harness/store/changes.py"),
+    ("harness", "Each requires that this driver still has the lease", "harness/store/lease.py"),
+    ("harness", "Failed requests are retried or reported", "harness/store/errors.py"),
+    ("", "MLflow stores the run", "mlflow.db, or a tracking server"),
 )
 
 
-def way(steps: Sequence[tuple[str, str, str]], title: str) -> str:
+def draw_steps(steps: Sequence[tuple[str, str, str]], title: str) -> str:
     """Return steps from top to bottom as SVG."""
     width, height, gap = 640, 52, 16
     parts: list[str] = []
@@ -92,13 +92,13 @@ def way(steps: Sequence[tuple[str, str, str]], title: str) -> str:
 
 
 def trial() -> str:
-    """Return a trial's way from YAML to table as SVG."""
-    return way(STEPS, "A trial's way from YAML to table")
+    """Return the steps of a trial from YAML to table as SVG."""
+    return draw_steps(STEPS, "The steps of a trial from YAML to table")
 
 
 def result() -> str:
-    """Return a result's way from the worker to MLflow as SVG."""
-    return way(RESULT, "A result's way from the worker to MLflow")
+    """Return the steps of a result from the worker to MLflow as SVG."""
+    return draw_steps(RESULT, "The steps of a result from the worker to MLflow")
 
 
 def concepts() -> str:
@@ -137,25 +137,25 @@ def concepts() -> str:
 
 def layers() -> str:
     """Return the layers of the three packages as SVG; each imports only those below it."""
-    found = package_layers()
+    packages = package_layers()
     wide, height, gap = 300, 40, 12
     parts: list[str] = []
-    for column, (package, rows) in enumerate(found.items()):
+    for column, (package, rows) in enumerate(packages.items()):
         left = 20 + column * (wide + 24)
         parts.append(_text(left + wide / 2, 34, package, size=19, weight="bold"))
         for index, row in enumerate(rows):
             parts += _box(left, 52 + index * (height + gap), wide, height, package, row)
             if index + 1 < len(rows):
                 parts.append(_arrow(left + wide / 2, 52 + index * (height + gap) + height, gap))
-    deepest = max(len(rows) for rows in found.values())
+    deepest = max(len(rows) for rows in packages.values())
     bottom = 52 + deepest * (height + gap) + 18
-    width = 40 + len(found) * (wide + 24) - 24
+    width = 40 + len(packages) * (wide + 24) - 24
     parts += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
     return _svg(width, bottom + 40, "Layers of harness, ship and reports", parts)
 
 
 def package_layers() -> dict[str, list[str]]:
-    """Package -> its layers from the top, as lint-imports is told them."""
+    """Return each package's layers from the top, as configured for lint-imports."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = config["tool"]["importlinter"]["contracts"]
     return {

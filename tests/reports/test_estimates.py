@@ -77,7 +77,7 @@ def test_a_metric_may_have_a_slash() -> None:
 def test_each_column_is_documented() -> None:
     """docs/report.md names all columns and no other; it lists the suffixes of `vs_...` once."""
     section = DOCS.read_text("utf-8").partition("## Estimates")[2]
-    heads = re.findall(r"^- (`.*?`): ", section, re.M)
+    heads = re.findall(r"^\|(`.*?`) \|", section, re.M)
     named = [name for head in heads for name in re.findall(r"`(\w+)`", head)]
     suffixes = re.findall(r"`(_\w+)`", section)
     named += [name + suffix for name in named if name.startswith("vs_") for suffix in suffixes]

@@ -217,7 +217,7 @@ def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
         exec(example.replace("RUN_ID", run_id), known)
-    assert known["made"].shape == (100, 256)
+    assert known["features"].shape == (100, 256)
     assert known["labels"].tolist() == [0] * 50 + [1] * 50
     assert known["scores"].shape == (len(images), len(known["trained"].class_names))
 
