@@ -141,10 +141,10 @@ def _datasets() -> dict[str, str]:
     lines = {}
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
-        about: str = getattr(spec, "about", "") or _first_line(type(spec))
+        description: str = getattr(spec, "description", "") or _first_line(type(spec))
         where = f"{getattr(spec, 'classes', '')}, `{folder}`"
         where += f"; `{spec.template}`" if spec.template != SENTENCE else ""
-        lines[name] = about if folder is None else where
+        lines[name] = description if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 

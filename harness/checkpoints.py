@@ -34,7 +34,7 @@ MIN_INTERVAL_FACTOR = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used. One line has its address and the reason."""
+    """The storage cannot be used. The message has its address and the reason in one line."""
 
 
 def storage_uri(requested: str | None, cache_dir: Path) -> str:
@@ -164,7 +164,7 @@ class Checkpoints:
     """
 
     def __init__(self, storage: Storage | None, interval: float | None) -> None:
-        """Create the checkpoints of a worker.
+        """Create the reader and writer of a worker.
 
         Args:
             storage: Storage of the checkpoints. None disables checkpoints.
@@ -252,7 +252,7 @@ class Checkpoints:
         return self._is_unusable
 
     def _schedule_next(self, seconds: float) -> None:
-        """Set the time of the next checkpoint, after one that took some seconds."""
+        """Schedule the next checkpoint. The last one took this many seconds."""
         self._next = time.monotonic() + max(
             self.interval, MIN_INTERVAL_FACTOR * seconds if self.interval else 0.0
         )

@@ -41,7 +41,7 @@ def usable_gpus() -> int:
 
 
 def why_no_gpu() -> str | None:
-    """Return torch's message on why it cannot use a GPU, or None if it can.
+    """Return torch's reason why it cannot use a GPU, or None if it can.
 
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.
     """
@@ -120,8 +120,8 @@ class MachineLoad:
     def sample(self) -> dict[str, float]:
         """Return the load by MLflow's keys.
 
-        The load of the cores is since the last sample. That of memory and the trial's GPU is the
-        present one.
+        The load of the cores is their mean since the last sample. The loads of memory and of the
+        trial's GPU are the current ones.
         """
         import psutil
 

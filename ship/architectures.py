@@ -42,7 +42,7 @@ class Architecture:
         text_width: Size of a token embedding.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         tags: open_clip's names of pretrained weights. Empty if there are none to choose from.
-        refused: Reason why its text tower does not accept prompt embeddings. None if it does.
+        refusal: Reason why its text tower does not accept prompt embeddings. None if it does.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Architecture:
     text_width: int
     context_length: int
     tags: tuple[str, ...]
-    refused: str | None
+    refusal: str | None
 
 
 def split_name(backbone: str) -> tuple[str, str]:
@@ -78,7 +78,7 @@ def architectures() -> list[Architecture]:
             text_width=text.width,
             context_length=text.context_length,
             tags=tags,
-            refused=find_unsupported(name),
+            refusal=find_unsupported(name),
         )
         rows.append(row)
     return rows

@@ -40,7 +40,7 @@ class EvalSet:
         images: Images to classify.
         name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
             set.
-        competing: Classes that may be predicted, (n_cls,). None leaves them to the scoring.
+        competing: Classes that may be predicted, (n_cls,). None if the protocol's scoring decides.
     """
 
     task: Task
@@ -73,14 +73,15 @@ class Protocol:
 
     Attributes:
         name: Name of the protocol, which determines how accuracy is computed.
-        selection: Evaluation set that selects the epoch, with the task trained for it. None:
-            nothing is selected (selection none), and the last epoch is tested.
+        selection: Evaluation set that selects the epoch, with the task trained for it. None
+            if nothing is selected (selection none) and the last epoch is tested.
         metric: Metric that selection maximizes, "" if nothing is selected.
         finals: Evaluation sets of each model that is trained (again) and tested.
-        generator_task: Task on which the generator is fitted for the final models. None: nothing is
-            retrained, and the model kept by selection is tested.
+        generator_task: Task on which the generator is fitted for the final models. None if nothing
+            is retrained and the model kept by selection is tested.
         ages: Number of ages of the generator that selection compares, each with its own fine-tuner
-            (selection authors). 1: the generator is trained to its end, and epochs are compared.
+            (selection authors). If it is 1, the generator is trained to its end and epochs are
+            compared.
     """
 
     name: ProtocolName
@@ -162,7 +163,7 @@ def build_protocol(
 
     Raises:
         ValueError: There are no targets, or the configuration or dataset does not meet the
-            requirements (ship.requirements.require).
+            requirements (ship.requirements.require_dataset).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:

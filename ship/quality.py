@@ -51,7 +51,7 @@ def measure_generator(
     Evaluation sets without synthetic features, because all their classes are seen, do not count.
 
     Args:
-        generator: Fitted generator of these seeds. None: there are no features to measure.
+        generator: Fitted generator of these seeds. None if there are no features to measure.
         eval_sets: Real images, and the tasks whose classes are synthesized.
         seeds: Seeds of the trial.
 

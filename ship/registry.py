@@ -148,7 +148,7 @@ class Registry(UserDict[str, Entry]):
             origin: Origin of the plugin.
 
         Raises:
-            PluginError: The plugin cannot be registered (see refuse).
+            PluginError: The plugin cannot be registered (see require_valid).
         """
         self.require_valid(plugin, origin)
         self[plugin_name(plugin)] = _entry(plugin)

@@ -42,7 +42,7 @@ class FeatureSet:
         val_labels: Labels of the validation images.
         test: Test features, (images, feature_dim).
         test_labels: Labels of the test images.
-        n_seen: Number of officially seen classes, which come first. None: no official split.
+        n_seen: Number of officially seen classes, which come first. None without an official split.
     """
 
     class_names: tuple[str, ...]

@@ -17,6 +17,7 @@ PAGES = [ROOT / "docs" / name for name in ("python-reference.md", "plugins.md")]
 NAMES = [
     name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text("utf-8"), re.M)
 ]
+NAMES += ["harness.config.StudyConfig", "harness.study.prefetch_features"]
 COMPLETE = {"ship"}  # packages in which every listed name must have an example
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 

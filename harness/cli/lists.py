@@ -77,8 +77,8 @@ def print_backbones(*, show_all: bool = False) -> None:
     rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
-        if show_all or (weights and not row.refused):
-            refusal = f"refused: {row.refused}" if row.refused else ""
+        if show_all or (weights and not row.refusal):
+            refusal = f"refused: {row.refusal}" if row.refusal else ""
             cost = "" if refusal else _cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
             text = escape(refusal or weights or "only a checkpoint's path")

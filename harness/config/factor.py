@@ -106,7 +106,7 @@ class Factor(Settings):
         rounded = map(round, levels) if self.whole else (float(f"{level:.6g}") for level in levels)
         return tuple(dict.fromkeys((low, *rounded, high)))
 
-    def drawn(self) -> Iterable[Any] | None:
+    def list_values(self) -> Iterable[Any] | None:
         """Return all values that a sampler may draw, ascending for a range.
 
         None if the factor is a range of real numbers without a step.

@@ -126,7 +126,7 @@ def compare(
 
         A factor that the run lacks is at its baseline. A factor that became a constant has the
         constant's value if that was not one of its levels. Otherwise the other levels were removed.
-        None if the run is of a control that the study does not have any more.
+        Returns None if the study no longer has the run's control.
         """
         if run.control and not run.assignment:
             return controls.get(run.control)

@@ -179,9 +179,9 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     study = maker.study
     if study.sampler == "grid":
         return deduplicate([maker(assignment) for assignment in enumerate_grid(study)])
-    if any(factor.drawn() is None for factor in study.space.values()):
+    if any(factor.list_values() is None for factor in study.space.values()):
         return []
-    space = iter_assignments(study.space, lambda _, factor: factor.drawn())
+    space = iter_assignments(study.space, lambda _, factor: factor.list_values())
     return deduplicate([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 

@@ -130,6 +130,12 @@ class Plan:
             requested and a trial has finished.
         notes: Further lines of a dry run.
         history: Runs of the study as they were read for the plan of a dry run.
+
+    Example:
+        >>> from harness import plan_study
+        >>> plan = plan_study("prompt_len", ["seeds=3"])
+        >>> len(plan.rows), plan.proposals
+        (9, 0)
     """
 
     rows: tuple[PlanRow, ...]

@@ -44,7 +44,7 @@ _MAX_REASON, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
-    """The MLflow store cannot be used. One line has its address without secrets, and the reason."""
+    """The MLflow store cannot be used. One line has its address without secrets, and why."""
 
 
 class NoAnswer(StoreError):

@@ -129,7 +129,7 @@ def planned_tags(entries: Iterable[str]) -> dict[str, str]:
     """Return the tags that list a study's planned configurations.
 
     Args:
-        entries: JSON entry of each configuration, see `Configuration.to_json`.
+        entries: JSON entry of each configuration, see `ConfigurationRecord.to_json`.
     """
     return split_tag(Tag.PLANNED, f"[{', '.join(entries)}]")
 

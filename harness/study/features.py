@@ -119,7 +119,7 @@ def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[Tria
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
         if name in varied:  # every value of an integer range, both ends of a real one
-            return list(list_levels(study, name) or factor.drawn() or factor.bounds)
+            return list(list_levels(study, name) or factor.list_values() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
     for assignment in iter_assignments(study.space, relevant_levels):
@@ -236,14 +236,17 @@ def prefetch_features(
     Raises:
         UserError: The YAML is wrong, or a dataset is missing.
         ValueError: A dataset or a backbone cannot be loaded.
+
+    Example:
+        >>> prefetch_features("prompt_len", [], None, None, to="downloads", verbose=False)
+        weights of pocket: available
+        images of photos: available
     """
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
-    print_line, fingerprints = (
-        line_printer(console),
-        make_fingerprints(study, None, data_root, cache_dir),
-    )
+    print_line = line_printer(console)
+    fingerprints = make_fingerprints(study, None, data_root, cache_dir)
     needs = collect_needs(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks

@@ -75,7 +75,7 @@ def run_study(
         accept_changes: Run configurations again whose constants, data or weights have changed. The
             finished rows leave the table. By default such a study is refused.
         retry_non_finite: Retry seeds that failed because a loss, logit or synthetic feature was NaN
-            or infinite. On a GPU this need not recur.
+            or infinite. On a GPU the failure may not recur.
         method: Method to run. Defaults to ship; tests replace it.
         console: Console that shows the progress. Defaults to a new one.
         store_timeout: Seconds that a running study waits for a store that does not answer.
@@ -171,7 +171,7 @@ class StudyRunner:
         try:
             state = self._read_state()
             if not self.options.accept_changes:
-                refuse_changes(state.changes(), source_name(self.study))
+                refuse_changes(state.find_stale_rows(), source_name(self.study))
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)

@@ -53,7 +53,7 @@ class StudyState:
         """
         return read_state(self.study, self.fingerprints, self.store, self.retry_before)
 
-    def changes(self) -> StaleRows:
+    def find_stale_rows(self) -> StaleRows:
         """Return the finished rows that would leave the table, and why."""
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.history, self.history.study)
@@ -161,7 +161,7 @@ def plan_study(
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     retry_before = store.get_time_ms() if retry_non_finite else 0
     state = read_state(study, fingerprints, store.find_store(uri), retry_before)
-    notes = state.changes().notes(source_name(study)) + failed_lines(state)
+    notes = state.find_stale_rows().notes(source_name(study)) + failed_lines(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:

@@ -102,7 +102,7 @@ def _fitting(shapes: Shapes) -> Iterator[str]:
     sizes = (*embedding[-1:], *positions[:1])
     for row in architectures():
         row_sizes = (row.text_width, row.context_length)
-        if row.refused is None and row.name != "pocket" and row_sizes == sizes:
+        if row.refusal is None and row.name != "pocket" and row_sizes == sizes:
             with suppress(Exception):  # an architecture that cannot be built is not suggested
                 if _shapes(row.name) == shapes:
                     yield row.name

@@ -71,7 +71,7 @@ def features(clip: FrozenCLIP) -> FeatureSet:
 
 def backbones() -> list[str]:
     """Return every name that FrozenCLIP.load accepts, except for checkpoint files."""
-    known = [entry for entry in architectures() if entry.refused is None]
+    known = [entry for entry in architectures() if entry.refusal is None]
     return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
 
 

@@ -83,7 +83,7 @@ def test_argmax_pooling_with_another_tokenizer_is_unsupported(
 
 def test_siglip_configurations_name_their_tokenizer() -> None:
     """open_clip chooses a tokenizer by this part of a name otherwise."""
-    offered = [entry.name for entry in architectures() if entry.refused is None]
+    offered = [entry.name for entry in architectures() if entry.refusal is None]
     named = [name for name in offered if "siglip" in name.lower()]
     assert len(named) == 26 and all(text_settings(name).hf_tokenizer_name for name in named)
 

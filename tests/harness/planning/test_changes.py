@@ -59,7 +59,7 @@ class History:
 
     def changes(self, study: StudyConfig) -> StaleRows:
         """What a run of the study would leave out of the table."""
-        return read_state(study, self.prints, self.store).changes()
+        return read_state(study, self.prints, self.store).find_stale_rows()
 
 
 @pytest.fixture
