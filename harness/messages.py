@@ -149,12 +149,12 @@ def final_numbers(
         if all(name in row for row in rows)
     }
     for name in tested.per_seed:
-        living = tested.active_values(name)
+        active = tested.active_values(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
-            values[name] = living
+            values[name] = active
         else:
-            values[f"test/{name}"] = living
+            values[f"test/{name}"] = active
     scores = values.get(f"selection/{objective}")
     if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")

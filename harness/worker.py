@@ -232,10 +232,10 @@ class Worker:
         """Return the content of FINAL: numbers and costs of the trial, and files of its run."""
         metrics = messages.final_numbers(self._test, self._selection, self._seeds, self._objective)
         failed = self._test.failed if self._test else {}
-        living = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
+        active = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
         correct_predictions = messages.make_correct_file(
-            self._test.correct_predictions if self._test else (), living
+            self._test.correct_predictions if self._test else (), active
         )
         trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it
         files = {CORRECT_FILE: correct_predictions} if correct_predictions else {}

@@ -98,7 +98,7 @@ def check_everything(
     """
     scan = scan_dataset(name, data_root, folder)
     label, faults = f"dataset {name}", Faults(scan.faults)
-    odd = Faults([*scan.unlike, *scan.warnings])
+    odd = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
         repeats = find_repeated(image.name for image in images)

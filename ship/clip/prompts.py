@@ -28,7 +28,7 @@ class ClassPrompts:
         host_lengths: The same on the host, available without synchronization.
         name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
         order: Index into (SOT, context, name . EOT) for each position, (n_cls, n_sot + n_ctx + s).
-            None: unchanged order (the name at the end).
+            None if the order is unchanged (the name at the end).
     """
 
     sot: Float[Tensor, "n_sot width"]

@@ -162,7 +162,7 @@ def load_dataset(
     scan = scan_dataset(name, data_root, folder)
     if scan.faults:
         raise DatasetError(*scan.faults)
-    for line in (*scan.unlike, *scan.warnings):
+    for line in (*scan.differences, *scan.warnings):
         logger.warning("%s", line)
     for line in scan.notes:
         logger.info("%s", line)

@@ -144,9 +144,9 @@ class DatasetScan:
         splits: "train", "val" and "test"; the first two are empty in a dataset that can only be a
             target. Images of a scan with faults may be missing or damaged.
         faults: Reasons why the dataset cannot be used, one line each.
-        unlike: Differences from the published dataset, which make accuracies incomparable.
+        differences: Differences from the published dataset, which make accuracies incomparable.
         notes: Information that is no mistake.
-        n_seen: Number of officially seen classes, which come first. None: no official split.
+        n_seen: Number of officially seen classes, which come first. None without an official split.
         split_version: Description of the official split, "" if there is only one.
         fingerprint: Fingerprint computed by the layout, "" to compute it from the content.
         by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
@@ -166,7 +166,7 @@ class DatasetScan:
     class_names: tuple[str, ...] = ()
     splits: Mapping[str, Split] = field(default_factory=_NO_SPLITS.copy)
     faults: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     n_seen: int | None = None
     split_version: str = ""
@@ -276,7 +276,7 @@ class Faults(list[str]):
 
         Args:
             where: File or folder to fix, or the dataset.
-            noun: Singular noun for the items (see number).
+            noun: Singular noun for the items (see count_noun).
             items: Affected items.
             what: Description of the fault. May be empty if the noun describes it.
         """

@@ -160,7 +160,7 @@ class _Reader:
         seed: Seed of the split if the folder has none.
         faults: Faults of the folder.
         split: Description of the split.
-        directories: Names of the class directories, after listed().
+        directories: Names of the class directories, after list_images().
         unused: Noun of _UNUSED -> paths.
     """
 

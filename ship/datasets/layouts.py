@@ -200,11 +200,11 @@ class Published(ABC):
         if not content.rows or actual == published:
             return scan
         where = content.where.relative_to(root)
-        unlike = (
+        difference = (
             f"dataset {name}: {where} has {_size(*actual)}, but the published dataset has "
             f"{_size(*published)}: accuracies are not comparable with published ones"
         )
-        return replace(scan, unlike=(unlike,))
+        return replace(scan, differences=(difference,))
 
 
 def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:

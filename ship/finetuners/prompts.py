@@ -14,7 +14,7 @@ so does an evaluation. Synthetic features condition their prompts as real ones d
 those of the authors' code (github.com/KaiyangZhou/CoOp).
 
 KgCoOp (arXiv:2303.13283) keeps CoOp near the hand-written prompts: loss = cross-entropy +
-weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
+kg_weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
 unit-norm text features of the learned and of the hand-written prompt (the dataset's template). The
 squared distance and weight 8 are the paper's (as restated in later papers). The authors' code
 (github.com/htyao89/KgCoOp), whose other values are the defaults, has 1 - cos, half of it, also with
@@ -170,7 +170,7 @@ class KgCoOp(PromptTuned):
     """CoOp's contexts with a penalty on the distance to the hand-written prompts."""
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the cross-entropy of a batch + weight * L_kg."""
+        """Return the cross-entropy of a batch + kg_weight * L_kg."""
         learned = self.text_features()
         logits = self.logit_scale * features @ learned.T
         distance: Tensor = self.config.kg_weight * self.knowledge_distance(learned)

@@ -210,7 +210,7 @@ class TrainedModel:
         per_class: int = 16,
         rng: int | SeedRng = 0,
     ) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"]]:
-        """Generate synthetic image features of classes, including classes new to the model.
+        """Synthesize image features of classes, including classes new to the model.
 
         Args:
             class_names: Names of m classes. Defaults to the model's `class_names`.

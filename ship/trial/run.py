@@ -134,7 +134,7 @@ class _Trial:
 
     @property
     def _chosen_epoch(self) -> int:
-        """Latest epoch at which a living seed is tested."""
+        """Latest epoch at which an active seed is tested."""
         return int(self.best.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -301,8 +301,8 @@ class _Trial:
         results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Return the files of the tested models of all living seeds."""
-        best, living = self.best, self.journal.active_seeds
+        """Return the files of the tested models of all active seeds."""
+        best, active = self.best, self.journal.active_seeds
         if self.by_age:
             generator_state = strip_prefix(best.state, "generator") or None
             finetuner_states = [strip_prefix(best.state, "finetuner")]
@@ -311,12 +311,12 @@ class _Trial:
             final_indices = range(len(self.protocol.finals))
             finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in final_indices]
         if generator_state:
-            generator_state = {name: value[living] for name, value in generator_state.items()}
+            generator_state = {name: value[active] for name, value in generator_state.items()}
         finetuner_states = [
-            {name: value[living] for name, value in state.items()} for state in finetuner_states
+            {name: value[active] for name, value in state.items()} for state in finetuner_states
         ]
-        seeds = [self.seeds[seed_index] for seed_index in living]
-        epochs, inference_grid = best.epoch[living].tolist(), best.choice[living].tolist()
+        seeds = [self.seeds[seed_index] for seed_index in active]
+        epochs, inference_grid = best.epoch[active].tolist(), best.choice[active].tolist()
         chosen = [
             (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
         ]

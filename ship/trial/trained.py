@@ -313,9 +313,10 @@ def _read_manifest(path: Path) -> TrainedManifest:
         fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
         raise trained_error(path, fault, f"load it with ship-sweep {wrote}")
     settings = manifest.settings
-    for name, now in plugin_identities(settings.generator.name, settings.finetuner.name).items():
-        if (then := manifest.plugins.get(name, now)) != now:
-            fault = f"was trained with {name} of {then[:100]!r}, got {now!r}"
+    identities = plugin_identities(settings.generator.name, settings.finetuner.name)
+    for name, identity_now in identities.items():
+        if (trained_identity := manifest.plugins.get(name, identity_now)) != identity_now:
+            fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity_now!r}"
             raise trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
