@@ -70,8 +70,10 @@ class View:
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
         text = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
-        off = not (live and console.is_terminal)
-        self.bars = Progress(BarColumn(), text, console=console, refresh_per_second=2, disable=off)
+        no_bars = not (live and console.is_terminal)
+        self.bars = Progress(
+            BarColumn(), text, console=console, refresh_per_second=2, disable=no_bars
+        )
         self._total_bar = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:

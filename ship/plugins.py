@@ -83,23 +83,23 @@ def load_origins(origins: Iterable[Origin]) -> None:
             for value in vars(module).values()
             if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
         ]
-        placed = [
+        entries = [
             (table, value) for value in defined for table in _tables() if table.accepts(value)
         ]
-        if not placed:
+        if not entries:
             raise PluginError(
                 f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
                 "FinetunerSettings, or a DatasetPlugin, at its top level"
             )
         first: dict[tuple[str, str], Any] = {}
-        for table, plugin in placed:  # check all before adding any
+        for table, plugin in entries:  # check all before adding any
             table.require_valid(plugin, origin)
             what = table.noun, plugin_name(plugin)
             if first.setdefault(what, plugin) is not plugin:
                 raise PluginError(
                     f"{origin.label}: two plugins are named {' '.join(what)}. Rename one"
                 )
-        for table, plugin in placed:
+        for table, plugin in entries:
             table.add(plugin, origin)
 
 
@@ -128,9 +128,9 @@ def plugin_identities(
     Returns:
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
-    named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    named += [(_tables()[2], name) for name in datasets]
-    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in named}
+    entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
+    entries += [(_tables()[2], name) for name in datasets]
+    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 

@@ -171,14 +171,14 @@ def build_protocol(
     require_dataset(config, features, seeds)
     seen = np.arange(rules.n_seen(features))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
-    new = _new_classes(config, features, targets.values()) if rules.targets else {}
-    names = [(cls.name, cls.sentences) for cls in new]
+    labels = _new_classes(config, features, targets.values()) if rules.targets else {}
+    names = [(cls.name, cls.sentences) for cls in labels]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
     finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(_build_final(name, t, tasks, test, new) for name, t in targets.items())
+        finals = tuple(_build_final(name, t, tasks, test, labels) for name, t in targets.items())
     chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test

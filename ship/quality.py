@@ -66,8 +66,8 @@ def measure_generator(
     if not results:
         return {}
     names = [name for name in results[0] if all(name in metrics for metrics in results)]
-    stacked = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
-    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
+    values = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
+    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in values.items()}
 
 
 def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -297,9 +297,9 @@ def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float
     if len(real.counts) < 2:
         return {}
 
-    def accuracy(built_on: LabeledSet, tested: LabeledSet) -> float:
-        nearest = (tested.features @ F.normalize(built_on.means, dim=1).T).argmax(dim=1)
-        return 100 * float((nearest == tested.labels).to(torch.float64).mean())
+    def accuracy(means_of: LabeledSet, test_set: LabeledSet) -> float:
+        nearest = (test_set.features @ F.normalize(means_of.means, dim=1).T).argmax(dim=1)
+        return 100 * float((nearest == test_set.labels).to(torch.float64).mean())
 
     return {
         "real_to_synthetic": accuracy(real, synthetic),

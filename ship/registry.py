@@ -126,9 +126,9 @@ class Registry(UserDict[str, Entry]):
             )
         what = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
-            for needed in ("template", "scan"):
-                if not hasattr(plugin.spec, needed):
-                    raise PluginError(f"{what} has no attribute {needed}")
+            for attribute in ("template", "scan"):
+                if not hasattr(plugin.spec, attribute):
+                    raise PluginError(f"{what} has no attribute {attribute}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
                 f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "

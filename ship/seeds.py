@@ -293,18 +293,18 @@ class SeedState:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors: State = dict(tensors)
 
-    def set_where(self, where: Bool[Tensor, " seed"], new: Mapping[str, Tensor]) -> None:
+    def set_where(self, where: Bool[Tensor, " seed"], tensors: Mapping[str, Tensor]) -> None:
         """Update the tensors of some seeds.
 
         Args:
             where: Mask of these seeds, on the CPU or on the device of the new tensors.
-            new: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
+            tensors: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
         """
-        for name, value in new.items():
+        for name, value in tensors.items():
             those = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
             # tensors restored from a checkpoint are on the CPU
-            old = self.tensors.get(name, value).to(value.device)
-            self.tensors[name] = torch.where(those, value, old)
+            previous = self.tensors.get(name, value).to(value.device)
+            self.tensors[name] = torch.where(those, value, previous)
 
     def state_dict(self) -> State:
         """Return the tensors, as copies on the CPU."""

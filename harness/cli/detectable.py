@@ -64,11 +64,11 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     base = f"with 80% power; median of {count(len(spread), 'comparison')}"
     parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
-        needed = seeds_for(middle, tests, effect)
+        n_seeds = seeds_for(middle, tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"
-        if needed:
-            seeds_text = f"about {count(needed, 'seed')}"
-        extra_seconds = ((needed or 0) - seeds) * family.seconds
+        if n_seeds:
+            seeds_text = f"about {count(n_seeds, 'seed')}"
+        extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
         cost = f" (+{duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
         parts.append(f"for {effect:g} {points} {seeds_text}{cost}")

@@ -72,13 +72,13 @@ def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options
     finish(outcome, report)
 
 
-def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
+def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[str, Any]) -> None:
     """Print what a run would do, and on stderr why it would be refused.
 
     Args:
         study: The study.
         address: Address of a running Ray cluster. None for this machine.
-        asked: Further arguments of `plan_study`.
+        arguments: Further arguments of `plan_study`.
     """
 
     def say(line: str) -> None:
@@ -86,7 +86,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
 
     from harness.cli.detectable import detectable_lines  # loads polars
 
-    plan = harness.study.plan_study(study, **asked)
+    plan = harness.study.plan_study(study, **arguments)
     notes = [*plan.notes, *detectable_lines(study, plan.history.logged)]
     _print_plan(study.name, plan, notes, is_local=address is None)
     if plan.finished:
@@ -211,18 +211,18 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     Raises:
         typer.Exit: The study is not complete, or its report cannot be written.
     """
-    unwritten = ""
+    report_fault = ""
     if outcome.reportable:
         try:
             report.show(outcome)
         except ReportError as error:
-            unwritten = str(error)
+            report_fault = str(error)
     uri = redacted(outcome.tracking_uri)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     if uri.startswith(("http://", "https://")):
         command = uri
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
-    for fault in filter(None, (unwritten, outcome.unpublished)):
+    for fault in filter(None, (report_fault, outcome.unpublished)):
         typer.echo(fault, err=True)
     if outcome.interrupted:
         end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
@@ -240,5 +240,5 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
                 f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
             )
         end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
-    if unwritten:
+    if report_fault:
         raise typer.Exit(USER_MISTAKE)

@@ -36,12 +36,12 @@ class Spanned:
             be an option of each method that it is combined with.
     """
 
-    def __init__(self, study: StudyConfig, unsure: Collection[str]) -> None:
+    def __init__(self, study: StudyConfig, faulty_groups: Collection[str]) -> None:
         """Create the trials.
 
         Args:
             study: The study.
-            unsure: Groups of options with a fault of their own. Unknown keys of these groups are
+            faulty_groups: Groups of options that have a fault. Unknown keys of these groups are
                 not reported.
         """
         self._study = study
@@ -54,7 +54,7 @@ class Spanned:
             if not trial_faults:
                 self.settings.append((assignment, trial))
             for fault in trial_faults:
-                if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
+                if fault.got is not NOTHING or fault.path.partition(".")[0] not in faulty_groups:
                     faults.append(self._of_level(assignment, fault))
         self.faults = sorted(faults, key=attrgetter("path"))
 
@@ -224,9 +224,9 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
             for assignment, trial in active:
                 reason = getattr(trial, group).explain_unused(key) if other in assignment else None
                 by_level.setdefault(assignment.get(other), []).append(reason)
-            if unread := {level: texts for level, texts in by_level.items() if all(texts)}:
-                levels = f"{other} is {' or '.join(map(str, unread))}"
-                why = _joined(reason for texts in unread.values() for reason in texts)
+            if reasons_of := {level: texts for level, texts in by_level.items() if all(texts)}:
+                levels = f"{other} is {' or '.join(map(str, reasons_of))}"
+                why = _joined(reason for texts in reasons_of.values() for reason in texts)
                 yield Fault(f"space.{key}", f"has no effect if {levels}: {why}")
 
 
@@ -237,12 +237,12 @@ def _joined(reasons: Iterable[str | None]) -> str:
 def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of the sampler, the scheduler and the number of configurations."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
-    varied = [f"space.{key}" for key in ("selection", "objective") if key in space]
+    paths = [f"space.{key}" for key in ("selection", "objective") if key in space]
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
         if value == fit:
             continue
         rule = f"cannot be a factor unless {key} is {fit}: it determines the maximized metric"
-        yield from (Fault(path, rule) for path in varied)
+        yield from (Fault(path, rule) for path in paths)
         if study.base.selection == "none":
             rule = f"must be {fit} if selection is none, which measures nothing"
             yield Fault(key, rule, value)
@@ -270,8 +270,8 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
     """Yield faults that concern several factors, or a factor and its baseline."""
-    ordered = sort_by_condition(space)
-    if cycle := [key for key in space if key not in ordered]:
+    sorted_keys = sort_by_condition(space)
+    if cycle := [key for key in space if key not in sorted_keys]:
         rule = f"must not be circular: the conditions of {', '.join(cycle)} depend on each other"
         yield Fault(f"space.{cycle[0]}.when", rule)
     for key, factor in space.items():

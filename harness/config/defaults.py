@@ -52,7 +52,7 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     space = _mapping(full_tree.get("space"))
     if full_tree.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
         return full_tree, new_keys
-    varied = {key for key, factor in space.items() if not _mapping(factor).get("when")}
+    factors = {key for key, factor in space.items() if not _mapping(factor).get("when")}
     replaced = _dataset_settings(full_tree)
     for path, defaults in backbone_defaults().items():
         group, _, method = path.partition(".")
@@ -62,10 +62,10 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
             target = full_tree.setdefault(group, {}) if group else full_tree
         if not isinstance(target, dict):  # not used, or a fault that is reported later
             continue
-        missing = {key: value for key, value in defaults.items() if key not in target}
-        target.update(missing)
-        for key, value in missing.items():
-            if (f"{group}.{key}" if group else key) not in varied and key not in replaced[path]:
+        new_options = {key: value for key, value in defaults.items() if key not in target}
+        target.update(new_options)
+        for key, value in new_options.items():
+            if (f"{group}.{key}" if group else key) not in factors and key not in replaced[path]:
                 new_keys[f"{path}.{key}" if path else key] = value
     return full_tree, new_keys
 

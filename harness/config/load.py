@@ -83,8 +83,8 @@ def load_study(
     tree, blocked_lines = apply_overrides(tree, parsed)
     tree, defaults = with_defaults(tree)
     study, faults = _typed(tree, parsed)
-    unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
-    spanned = Spanned(study, unsure)
+    faulty_groups = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
+    spanned = Spanned(study, faulty_groups)
     faults += spanned.faults
     if invalid_lines or blocked_lines or faults:
         raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
@@ -169,7 +169,7 @@ def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -
 
 def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
     """Return the factors that are valid by themselves, and the faults of all others."""
-    valid, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
+    factors, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
     for key, entry in space.items():
         path = f"space.{key}"
         if key not in fields:
@@ -186,11 +186,11 @@ def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fa
             inner = () if of_factor else factor_faults(factor)
             of_factor += [replace(fault, path=f"{path}.{fault.path}") for fault in inner]
             if not of_factor:
-                valid[key] = factor
+                factors[key] = factor
                 if isinstance(factor.step, float) and not floats:
                     of_factor = [Fault(f"{path}.step", "must be an integer", factor.step)]
             faults += of_factor
-    return valid, faults
+    return factors, faults
 
 
 def _as_floats(factor: Factor) -> Factor:
@@ -205,22 +205,22 @@ def _as_floats(factor: Factor) -> Factor:
     return factor.model_copy(update={name: typed(getattr(factor, name)) for name in names})
 
 
-def require_list(name: str, given: Any, kind: Any, example: str) -> list[Any]:
+def require_list(name: str, argument: Any, kind: Any, example: str) -> list[Any]:
     """Validate a list argument of the Python API, and return it as a list.
 
     Args:
         name: Name of the argument.
-        given: Its value. Any iterable is accepted, including a generator.
+        argument: Its value. Any iterable is accepted, including a generator.
         kind: Type, or tuple of types, of the elements.
         example: Valid element for the message.
 
     Raises:
         ConfigError: The value is not an iterable of such elements, or is a single string or path.
     """
-    is_single = isinstance(given, str | Path) or not isinstance(given, Iterable)
-    values = [] if is_single else [*given]
+    is_single = isinstance(argument, str | Path) or not isinstance(argument, Iterable)
+    values = [] if is_single else [*argument]
     if is_single or not all(isinstance(value, kind) for value in values):
-        raise ConfigError([f'{name} must be a list such as ["{example}"], got {given!r}'])
+        raise ConfigError([f'{name} must be a list such as ["{example}"], got {argument!r}'])
     return values
 
 

@@ -77,20 +77,20 @@ def set_values(
         variants: Variants of the study. They provide the options of a method that replaces
             another, and options of single datasets, which `values` override.
     """
-    placed = dict(tree)
+    options_tree = dict(tree)
     values = {**list_dataset_overrides(tree, values, variants), **values}
     for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
-        group_options = placed.get(group, {})
+        group_options = options_tree.get(group, {})
         if leaf:
-            placed[group] = {**group_options, leaf: value}
+            options_tree[group] = {**group_options, leaf: value}
         elif group not in METHODS:
-            placed[group] = value
+            options_tree[group] = value
         elif group_options.get("name") != value:
             # a name that is not text is a separate fault
             options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
-            placed[group] = {**options, "name": value}
-    return placed
+            options_tree[group] = {**options, "name": value}
+    return options_tree
 
 
 def list_dataset_overrides(
@@ -140,14 +140,14 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     )
 
 
-def make_baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def make_baseline(study: StudyConfig, levels: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return each active factor at its baseline. Ranges without a baseline are left out.
 
     Args:
         study: The study.
-        given: Levels of factors in place of their baselines.
+        levels: Levels of factors in place of their baselines.
     """
-    fixed = given or {}
+    fixed = levels or {}
 
     def baseline_level(key: str, factor: Factor) -> tuple[Any, ...]:
         if key in fixed:

@@ -98,11 +98,11 @@ def check_everything(
     """
     scan = scan_dataset(name, data_root, folder)
     label, faults = f"dataset {name}", Faults(scan.faults)
-    odd = Faults([*scan.differences, *scan.warnings])
+    warnings = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
         repeats = find_repeated(image.name for image in images)
-        odd.add(label, "image", repeats, f"more than once in {split}")
+        warnings.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)
@@ -115,11 +115,11 @@ def check_everything(
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
         if scan.own_split:
             faults += same_bytes
-        odd += [line for line in same_pixels if line not in faults]
+        warnings += [line for line in same_pixels if line not in faults]
         decoded = f"{count_noun(hashes, 'image')} decoded"
-    if untrained := _untrained_classes(scan):
-        n_untrained = count_noun(untrained, "class")
-        odd.append(f"{label}: no training images of {n_untrained}: {shorten_list(untrained)}")
+    if names := _untrained_classes(scan):
+        n_untrained = count_noun(names, "class")
+        warnings.append(f"{label}: no training images of {n_untrained}: {shorten_list(names)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
         f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "
@@ -127,7 +127,7 @@ def check_everything(
         f"{count_noun(faults, 'fault') if faults else 'sound'}"
     )
     notes = (*scan.notes, *_split_lines(scan))
-    return replace(scan, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
+    return replace(scan, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
 
 
 def _by_split(
@@ -174,8 +174,8 @@ def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
     try:  # decoding releases the GIL
         hashes = pool.map(_hashes, existing)
         options: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
-        tracked = track(hashes, "decoding", len(existing), console=bar, **options)
-        return {image.name: pair for image, pair in zip(existing, tracked, strict=True)}
+        progress = track(hashes, "decoding", len(existing), console=bar, **options)
+        return {image.name: pair for image, pair in zip(existing, progress, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -95,7 +95,7 @@ def refuse_changes(changes: StaleRows, source: str) -> None:
 
 
 def compare(
-    maker: ConfigurationMaker, plan: Plan, history: RunHistory, stored: StudyRecord
+    maker: ConfigurationMaker, plan: Plan, history: RunHistory, record: StudyRecord
 ) -> StaleRows:
     """Find the finished rows of the stored table that the present study no longer requests.
 
@@ -106,14 +106,14 @@ def compare(
         maker: Maker of the present study's configurations.
         plan: Plan of the present study.
         history: Run history of the study.
-        stored: The study as it was last run. Rows that were not in its table are ignored.
+        record: The study as it was last run. Rows that were not in its table are ignored.
     """
     changes, study = StaleRows(), maker.study
     planned_keys = {
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
     controls, constants = resolve_controls(study), list_params(study.base)
-    old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
+    old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in record.factors}
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
         key
@@ -141,9 +141,9 @@ def compare(
         except ValueError:  # the level is not valid with the study's constants
             return study.base
 
-    stored_keys = {configuration.key for configuration in stored.configurations}
+    stored_keys = {configuration.key for configuration in record.configurations}
     for key, runs in history.by_key.items():
-        stored_seeds = stored.seeds if key in stored_keys else ()
+        stored_seeds = record.seeds if key in stored_keys else ()
         planned_seeds = study.seeds if key in planned_keys else ()
         leaving = {
             seed: run
@@ -240,13 +240,13 @@ def find_reusable_runs(
 def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed and has everything that the study would log."""
     metrics, objective = run.logged.metrics, config.selection_metric
-    needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
-    needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
+    names: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
+    names += [seed_metric(seed, f"selection/{objective}")] if objective else []
     has_curves = any((split_curve(name) or (None,))[0] == seed for name in metrics)
     has_load = any(name.startswith(LOAD) for name in metrics)
     return (
         seed in run.counted_seeds
-        and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
+        and all(math.isfinite(metrics.get(name, math.nan)) for name in names)
         and (has_curves or not study.log.seed_curves)
         and (has_load or not study.log.system_metrics)
     )

@@ -182,12 +182,12 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
 
     def killed(original: Callable[..., Any], node: Any, **_: Any) -> None:
         roots = [process.pid for _, process in node.live_processes()]
-        started: list[psutil.Process] = []
+        processes: list[psutil.Process] = []
         for pid in roots:
             with suppress(psutil.NoSuchProcess):
-                started += psutil.Process(pid).children(recursive=True)
+                processes += psutil.Process(pid).children(recursive=True)
         original(node, check_alive=False, allow_graceful=False)
-        for process in started:
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -271,8 +271,8 @@ def parse_death(message: str) -> Death:
         message: Ray's message about the death. "" if there is none.
     """
     if LOW_MEMORY in message:
-        used = MEMORY_USED.search(message)
-        amount = f" ({used[1]})" if used else ""
+        match = MEMORY_USED.search(message)
+        amount = f" ({match[1]})" if match else ""
         return Death(Failure.OUT_OF_MEMORY, f"killed by Ray because memory was low{amount}")
     if NODE_DIED in message:
         return Death(Failure.NODE_LOST, "its node was lost")

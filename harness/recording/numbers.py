@@ -39,9 +39,9 @@ def final_metrics(
         seeds: Seeds of the run.
         protocol: Name of the run's protocol. It determines the metrics that have intervals.
     """
-    tested = _over_seeds(numbers, seeds, "test/")
-    means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
-    return {**means, **_intervals(tested, PROTOCOLS[protocol]), **numbers}
+    test_values = _over_seeds(numbers, seeds, "test/")
+    means = {f"test/{name}": sum(values) / len(values) for name, values in test_values.items()}
+    return {**means, **_intervals(test_values, PROTOCOLS[protocol]), **numbers}
 
 
 def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
@@ -80,7 +80,7 @@ def _over_seeds(
 
 
 def _intervals(
-    tested: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
+    test_values: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
 ) -> dict[str, float]:
     """Return the 95% intervals over the run's seeds, computed as in tables.
 
@@ -91,7 +91,7 @@ def _intervals(
 
     ends: dict[str, float] = {}
     for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
-        values = tested.get(name, ())
+        values = test_values.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
             interval = percent_interval(values)
             ends |= interval_metrics(f"test/{name}", interval.low, interval.high)

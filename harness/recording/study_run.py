@@ -166,9 +166,9 @@ class StudyRun:
             self.tags |= changes
 
 
-def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that the store lacks or has with another text."""
-    return {name: text for name, text in tags.items() if stored.get(name) != text}
+    return {name: text for name, text in tags.items() if stored_tags.get(name) != text}
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
@@ -232,7 +232,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
-    stored = run.data.params
+    logged = run.data.params
     # MLflow cannot delete a metric, so outdated headlines become NaN.
     old_metrics = {
         name: math.nan
@@ -242,9 +242,9 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     changes = RunUpdate(
         run=run_id,
         metrics=make_points({**old_metrics, **publication.metrics}),
-        params={name: text for name, text in publication.params.items() if name not in stored},
+        params={name: text for name, text in publication.params.items() if name not in logged},
         tags={
-            Tag.RUN_NOTE: _note(publication, stored),
+            Tag.RUN_NOTE: _note(publication, logged),
             Tag.BEST: publication.best,
             Tag.PUBLISHED: digest,
         },
@@ -270,26 +270,26 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
         StoreError: The store refuses a write.
     """
     for run in runs if differences else ():
-        stored = run.tags.get(Tag.RUN_NOTE, "")
-        note = stored.partition(_DIFFERENCE)[0]
+        stored_note = run.tags.get(Tag.RUN_NOTE, "")
+        note = stored_note.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
             note += f"{_DIFFERENCE}{differences[run.run_id]}"
-        if note != stored:
+        if note != stored_note:
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
-def _note(publication: Publication, stored: Mapping[str, str]) -> str:
+def _note(publication: Publication, stored_params: Mapping[str, str]) -> str:
     """Return the note, truncated at the end of a line to the length of a tag.
 
     It begins with params whose value has changed, because MLflow keeps their first value.
 
     Args:
         publication: Report to show.
-        stored: Params of the run in the store.
+        stored_params: Params of the run in the store.
     """
     old_values = [
         f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
-        for name, text in sorted(stored.items())
+        for name, text in sorted(stored_params.items())
         if publication.params.get(name) != text
     ]
     head = ""

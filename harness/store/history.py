@@ -65,8 +65,8 @@ def replaces(state: str, previous: str) -> bool:
         state: State of the newer run.
         previous: State of the older run that counts so far.
     """
-    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
-    return new > old or (new == old and state != State.COMPLETE)
+    rank, old_rank = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
+    return rank > old_rank or (rank == old_rank and state != State.COMPLETE)
 
 
 @dataclass(frozen=True)

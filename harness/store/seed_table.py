@@ -25,8 +25,8 @@ def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
         objective: Selection metric that the study maximizes. "" if it has none.
     """
     rules = PROTOCOLS[protocol]
-    tested = {f"test/{name}" for name in (*rules.required, *rules.shown)}
-    return frozenset({*tested, f"selection/{objective}"})
+    names = {f"test/{name}" for name in (*rules.required, *rules.shown)}
+    return frozenset({*names, f"selection/{objective}"})
 
 
 def is_metric(key: str, shown_names: frozenset[str]) -> bool:

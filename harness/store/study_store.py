@@ -62,9 +62,9 @@ class StudyStore(Store):
         try:
             answer: T = retrying(super().call, act)
         except NoAnswer as error:
-            waited = duration(time.monotonic() - self._away_since)
+            wait = duration(time.monotonic() - self._away_since)
             raise StoreAway(
-                f"{error}: gave up after {waited}. Run the same command to resume"
+                f"{error}: gave up after {wait}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
             self.print_line("the MLflow store answers again")
@@ -98,7 +98,7 @@ def locked_study(
     timeout: float,
     *,
     fail: Callable[[Exception], None],
-    stopped: Callable[[], bool],
+    is_stopped: Callable[[], bool],
     print_line: Callable[[str], None],
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
@@ -113,7 +113,7 @@ def locked_study(
         timing: Timing of the lease.
         timeout: Seconds to wait for the store.
         fail: Function called from the lease's thread if another driver has taken the study.
-        stopped: Function that returns True once the study has to end, which also ends a wait.
+        is_stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
 
     Raises:
@@ -140,6 +140,6 @@ def locked_study(
             retry_requests(uri, lease.claim)
         lease.start(fail)
         client = fence_client(store.client, lease)
-        study = StudyStore(uri, client, experiment_id, timeout, stopped, print_line)
+        study = StudyStore(uri, client, experiment_id, timeout, is_stopped, print_line)
         yield study
         study.close_dead_runs()

@@ -115,10 +115,10 @@ def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[Tria
 
     A factor that is inactive in a configuration has the value of the study's constant.
     """
-    varied = {*keys, *chain(*(factor.when for factor in study.space.values()))}
+    varied_keys = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied:  # every value of an integer range, both ends of a real one
+        if name in varied_keys:  # every value of an integer range, both ends of a real one
             return list(list_levels(study, name) or factor.list_values() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 

@@ -123,7 +123,7 @@ def run_study(
             timing or Timing(),
             store_timeout,
             fail=interrupts.fail,
-            stopped=lambda: interrupts.requested,
+            is_stopped=lambda: interrupts.requested,
             print_line=options.print_line,
         ) as study_store,
     ):

@@ -64,37 +64,37 @@ class StudyState:
         Raises:
             StoreError: The store cannot be read.
         """
-        keys, opened = [work.configuration.key for work in self.plan.work], self.store
-        if opened is None or not keys:
+        keys, reader = [work.configuration.key for work in self.plan.work], self.store
+        if reader is None or not keys:
             return []
         name, trained = self.study.name, self.study.save_models
-        return opened.read(lambda client: store.read_finished(client, name, keys, trained=trained))
+        return reader.read(lambda client: store.read_finished(client, name, keys, trained=trained))
 
 
 def read_state(
-    study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, retry_before: int = 0
+    study: StudyConfig, fingerprints: Fingerprints, reader: Store | None, retry_before: int = 0
 ) -> StudyState:
     """Read a study's state from the store.
 
     Args:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
-        opened: Open store. None if there is none yet.
+        reader: Open store. None if there is none yet.
         retry_before: See `planning.make_plan`.
 
     Raises:
         StoreError: The store cannot be read.
     """
     history, experiment_id = RunHistory(), None
-    if isinstance(opened, StudyStore):
-        experiment_id = opened.experiment_id
-    elif opened is not None:
-        experiment_id = opened.experiment(study.name)
-    if opened is not None and experiment_id is not None:
+    if isinstance(reader, StudyStore):
+        experiment_id = reader.experiment_id
+    elif reader is not None:
+        experiment_id = reader.experiment(study.name)
+    if reader is not None and experiment_id is not None:
         query = experiment_id, study.objective
-        history = opened.read(lambda client: store.read_history(client, *query))
+        history = reader.read(lambda client: store.read_history(client, *query))
     plan = planning.make_plan(study, history, fingerprints, retry_before)
-    return StudyState(study, fingerprints, opened, history, plan, retry_before)
+    return StudyState(study, fingerprints, reader, history, plan, retry_before)
 
 
 def source_name(study: StudyConfig) -> str:

@@ -96,7 +96,7 @@ class Monitor(tune.Callback):
             lambda: self.recorder.add_epochs(name, epochs, result.get(MACHINE_LOAD, {}))
         )
         metrics = [epoch["metrics"] for epoch in epochs]
-        values = [named[objective] for named in metrics if objective in named]
+        values = [means[objective] for means in metrics if objective in means]
         at = f"{last['stage']} {last['epoch']}"
         self.view.progress(name, at, last["progress"], values[-1] if values else None)
 
@@ -191,9 +191,9 @@ class Monitor(tune.Callback):
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
         # While the driver waits for the store, trials wait for the driver, so their time stops.
-        waited = time.monotonic() - start
+        seconds = time.monotonic() - start
         for name in self._running:
-            self.searcher.attempts[name].started += waited
+            self.searcher.attempts[name].started += seconds
 
     def _end_overdue(self, limit: float) -> None:
         """End trials that are past the time limit.

@@ -163,22 +163,22 @@ class StudySearcher(Searcher):
 
     def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
         """Queue attempts, at the front if `first`."""
-        new = list(attempts)
-        for attempt in new:
+        queued = list(attempts)
+        for attempt in queued:
             self._attempts_of[attempt.work.configuration.key].append(attempt)
         if first:
-            self._queue.extendleft(reversed(new))
+            self._queue.extendleft(reversed(queued))
         else:
-            self._queue.extend(new)
+            self._queue.extend(queued)
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration under the study's seeds, or None."""
         if proposal := sampler.propose(self._is_new, self._outcomes):
             trial, configuration = proposal
             return Attempt(Work(configuration, self._study.seeds), trial)
-        new = filter(self._is_new, self._unproposed)
+        candidates = filter(self._is_new, self._unproposed)
         return next(
-            (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None
+            (Attempt(Work(configuration, self._study.seeds)) for configuration in candidates), None
         )
 
     def _is_new(self, configuration: Configuration) -> bool:

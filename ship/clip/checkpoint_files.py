@@ -86,12 +86,12 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     """Describe how a file's weights differ from those of an architecture, with one example each."""
     lacking = [key for key in expected if key not in actual]
     unknown_keys = [key for key in actual if key not in expected]
-    odd = [key for key in actual if key in expected and actual[key] != expected[key]]
+    keys = [key for key in actual if key in expected and actual[key] != expected[key]]
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
     parts += [f"{len(unknown_keys)} are unknown ({unknown_keys[0]})"] if unknown_keys else []
-    if odd:
-        got, size = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
-        parts.append(f"{len(odd)} have another shape ({odd[0]}: got {got}, not {size})")
+    if keys:
+        got, size = ("x".join(map(str, shapes[keys[0]])) for shapes in (actual, expected))
+        parts.append(f"{len(keys)} have another shape ({keys[0]}: got {got}, not {size})")
     return ", ".join(parts)
 
 

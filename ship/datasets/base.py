@@ -333,11 +333,11 @@ class Faults(list[str]):
             names: Cleaned class names by label.
             template: Prompt with one {} for a class name.
         """
-        odd = [name for name in names if has_control_characters(name)]
+        bad_names = [name for name in names if has_control_characters(name)]
         long = [name for name in names if len(name) > MAX_LETTERS]
-        self.add(where, "class name", odd, "with control characters")
+        self.add(where, "class name", bad_names, "with control characters")
         self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
-        if odd or long:
+        if bad_names or long:
             return
         rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
         for group in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):

@@ -165,7 +165,7 @@ class Published(ABC):
         counts: Numbers of images in the published train, val and test split.
         classes: Number of classes.
         template: Prompt with one {} for a class name.
-        n_seen: Number of officially seen classes. None: no official split.
+        n_seen: Number of officially seen classes. None without an official split.
     """
 
     folder: str

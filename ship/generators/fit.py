@@ -233,5 +233,5 @@ class EarlyStopping(SeedState):
         improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
         self.set_where(improves, {"epoch": count, "loss": loss, **tensors})
-        waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
-        self.tensors["stopped"] = self.stopped | (waited >= self._patience)
+        n_epochs_waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
+        self.tensors["stopped"] = self.stopped | (n_epochs_waited >= self._patience)

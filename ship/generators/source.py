@@ -168,10 +168,10 @@ def _count_occurrences(
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
     """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
-    ordered = ids.gather(1, order)
+    sorted_ids = ids.gather(1, order)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    begins = torch.ones_like(ordered, dtype=torch.bool)
-    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    begins = torch.ones_like(sorted_ids, dtype=torch.bool)
+    begins[:, 1:] = sorted_ids[:, 1:] != sorted_ids[:, :-1]
     starts = torch.where(begins, positions, 0).cummax(1).values
     empty = torch.empty_like(ids)
     where = empty.scatter(1, order, order.gather(1, starts))

@@ -138,8 +138,8 @@ class Bench:
 
     def task(self, seeds: Sequence[int]) -> Task:
         """Build a task whose seeds differ in their classes and in their numbers of images."""
-        config, uneven = TrialConfig(shots=6), _drop_images(self.features)
-        protocol: Any = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
+        config, features = TrialConfig(shots=6), _drop_images(self.features)
+        protocol: Any = build_protocol(config, seeds, features, {}, self.clip, torch.float64)
         task: Task = protocol.selection.task  # pseudo_new, the default, has a selection task
         return task
 

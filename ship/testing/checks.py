@@ -184,8 +184,8 @@ def _check_independence(case: MethodCase) -> None:
     images, finetuner = case.bench.images, case.run.method
     for choice, logits in zip(finetuner.inference_grid, case.run.outputs, strict=True):
         tolerance = ROUNDING * float(logits.abs().max())
-        turned = finetuner.logits(images.flip(0), choice).flip(1)
-        require_equal(turned, logits, "logits of the images in reverse order", tolerance)
+        reversed_logits = finetuner.logits(images.flip(0), choice).flip(1)
+        require_equal(reversed_logits, logits, "logits of the images in reverse order", tolerance)
         for i in (0, len(images) - 1):
             solo_logits = finetuner.logits(images[i, None], choice)[:, 0]
             require_equal(

@@ -128,9 +128,9 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in "
         raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (needed := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {needed}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {needed}")
+    if clip.image_precision != (precision_then := manifest.settings.image_precision):
+        fault = f"was trained in image_precision {precision_then}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {precision_then}")
     return clip
 
 

@@ -99,9 +99,9 @@ class BestCheckpoint(SeedState):
         chosen = improved
         if self.tolerance is not None:
             chosen = value >= self.tensors["highest"] - self.tolerance
-        new = {"epoch": epochs_now, "choice": choice}
-        new |= add_prefix("metrics", metrics) | add_prefix("state", state)
-        self.set_where(chosen, new)
+        tensors = {"epoch": epochs_now, "choice": choice}
+        tensors |= add_prefix("metrics", metrics) | add_prefix("state", state)
+        self.set_where(chosen, tensors)
 
     def _count(self, improved: Tensor, is_equal: Tensor) -> None:
         """Count an evaluation for each seed, and a tie if its value equals the best one."""

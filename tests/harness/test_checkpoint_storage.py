@@ -69,7 +69,7 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
             Timing(claim_pause=0.0),
             timeout=0.0,
             fail=Mock(),
-            stopped=Mock(),
+            is_stopped=Mock(),
             print_line=Mock(),
         ) as study_store:
             return study_storage(str(tmp_path), study_store)
