@@ -51,7 +51,7 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        raise _refusal(Fault("NAME", "must be the name of a packaged study", name), stem)
+        raise _study_error(Fault("NAME", "must be the name of a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError(
@@ -82,7 +82,7 @@ def find_space(path_or_name: str | Path) -> Path:
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
-        raise _refusal(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
+        raise _study_error(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
     requested = Path(path_or_name)
     candidates = [requested, Path(f"{path_or_name}.yaml")]
     if len(requested.parts) == 1:
@@ -91,10 +91,10 @@ def find_space(path_or_name: str | Path) -> Path:
         with suppress(OSError):  # the name is too long
             if path.is_file():
                 return path
-    raise _refusal(Fault("the study", rule, str(path_or_name)), requested.stem)
+    raise _study_error(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
-def _refusal(fault: Fault, name: str = "") -> ConfigError:
+def _study_error(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, with a suggestion and all packaged studies."""
     names = packaged_names()
     return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])

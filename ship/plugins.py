@@ -84,7 +84,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
             if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
         ]
         entries = [
-            (table, value) for value in defined for table in _tables() if table.accepts(value)
+            (table, value) for value in defined for table in _registries() if table.accepts(value)
         ]
         if not entries:
             raise PluginError(
@@ -111,7 +111,7 @@ def loaded_origins() -> tuple[Origin, ...]:
     require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
     start in advance.
     """
-    origins = {origin for table in _tables() for origin in table.origins.values()}
+    origins = {origin for table in _registries() for origin in table.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
@@ -129,7 +129,7 @@ def plugin_identities(
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
     entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    entries += [(_tables()[2], name) for name in datasets]
+    entries += [(_registries()[2], name) for name in datasets]
     origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
@@ -163,7 +163,7 @@ def plugin_fault(error: BaseException) -> str | None:
     """
     origins = {
         (entry if isinstance(entry, type) else type(entry)).__module__.partition(".")[0]: origin
-        for table in _tables()
+        for table in _registries()
         for name, origin in table.origins.items()
         for entry in [table[name]]
     }
@@ -254,7 +254,7 @@ def _module(file: Origin) -> ModuleType:
     return module
 
 
-def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
+def _registries() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
     from ship.datasets import DATASETS  # it imports Pillow and polars
 
     return GENERATORS, FINETUNERS, DATASETS

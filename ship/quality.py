@@ -113,7 +113,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     if finite_seeds:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognized = {
-        "recognized_by_images": _recognized(features, labels, *_class_means(eval_set)),
+        "recognized_by_images": _recognized(features, labels, *_normalized_class_means(eval_set)),
         "recognized_by_text": _recognized(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
@@ -123,7 +123,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     return {name: missing.index_copy(0, seed_indices, value) for name, value in metrics.items()}
 
 
-def _class_means(
+def _normalized_class_means(
     eval_set: EvalSet,
 ) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
     """Return the unit-norm mean real feature of every class, and which classes have one."""

@@ -30,7 +30,7 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
         return []
     seeds = len(study.seeds)
     estimable = [family for family in families if deviations(family.differences)]
-    return [_shown(family, seeds, study.smallest_effect) for family in estimable] or [
+    return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
         f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
         f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
         f"a pilot first (--set seeds={MIN_PAIRS})"
@@ -49,7 +49,7 @@ def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     return [deviation for values in samples if (deviation := statistics.stdev(values)) > 0]
 
 
-def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
+def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
     """Return a family's line: the detectable difference, and the seeds that smaller ones need.
 
     The smaller ones are half of the detectable difference, and the smallest effect of interest.

@@ -14,9 +14,9 @@ class SweepCommand(Command):
         Raises:
             typer.Exit: The command refuses its arguments, or its exit code is not 0.
         """
-        from harness.cli.exits import user_errors
+        from harness.cli.exits import print_user_errors
 
-        with user_errors():
+        with print_user_errors():
             return super().invoke(ctx)
 
 

@@ -51,7 +51,7 @@ def print_studies() -> None:
 
 def print_options() -> None:
     """Print the keys of a YAML and their choices, with the descriptions of the config classes."""
-    for key, rows in _tables().items():
+    for key, rows in _option_tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
         table.title_style = "bold"
@@ -138,7 +138,7 @@ def _print(*items: Table | str) -> None:
         console.print(item)
 
 
-def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
+def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """Return the tables of ship-sweep options: title -> rows of a name and its description."""
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
     study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)

@@ -65,7 +65,7 @@ def predict(
     uri = store.store_uri(tracking_uri)
     levels = require_list("config", config, str, "n_ctx=4")
     root = Path(images)
-    files = _images(root)
+    files = _find_images(root)
     records = load_records(study, uri)
     if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
@@ -90,7 +90,7 @@ def predict(
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
-def _images(root: Path) -> list[Path]:
+def _find_images(root: Path) -> list[Path]:
     """Return the image files of a file or folder, by path. Hidden and other files are skipped.
 
     Raises:

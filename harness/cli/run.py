@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 import harness.store
 import harness.study
-from harness.cli.exits import RESUME_ADVICE, end
+from harness.cli.exits import RESUME_ADVICE, exit_with
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
@@ -225,7 +225,7 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     for fault in filter(None, (report_fault, outcome.unpublished)):
         typer.echo(fault, err=True)
     if outcome.interrupted:
-        end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
+        exit_with(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
     failed, missing = outcome.failed, outcome.missing
     if failed or missing:
         advice = RESUME_ADVICE
@@ -239,6 +239,6 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
             parts.append(
                 f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
             )
-        end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
+        exit_with(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
     if report_fault:
         raise typer.Exit(USER_MISTAKE)

@@ -214,7 +214,7 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
         ]
         reasons = [trial.explain_unused(key) for _, trial in active]
         if active and all(reasons):
-            yield Fault(f"space.{key}", f"has no effect: {_joined(reasons)}")
+            yield Fault(f"space.{key}", f"has no effect: {_join_reasons(reasons)}")
             continue
         group = key.partition(".")[0]
         if group not in METHODS:
@@ -226,11 +226,11 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
                 by_level.setdefault(assignment.get(other), []).append(reason)
             if reasons_of := {level: texts for level, texts in by_level.items() if all(texts)}:
                 levels = f"{other} is {' or '.join(map(str, reasons_of))}"
-                why = _joined(reason for texts in reasons_of.values() for reason in texts)
+                why = _join_reasons(reason for texts in reasons_of.values() for reason in texts)
                 yield Fault(f"space.{key}", f"has no effect if {levels}: {why}")
 
 
-def _joined(reasons: Iterable[str | None]) -> str:
+def _join_reasons(reasons: Iterable[str | None]) -> str:
     return "; ".join(dict.fromkeys(map(str, reasons)))
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from harness.data.download import SOURCES, places
+from harness.data.download import SOURCES, list_folders
 from ship.datasets import (
     DATASETS,
     PREFIX,
@@ -53,7 +53,7 @@ def print_list(data_root: Path | None) -> None:
     faulty, advice = list[str](), list[str]()
     specs: Any = DATASETS
     for name, spec in specs.items():
-        folders = places(spec)
+        folders = list_folders(spec)
         scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"

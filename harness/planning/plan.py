@@ -194,7 +194,7 @@ def make_plan(
         all_controls += plan_controls(maker, configurations)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        configurations = _joined(proposed_configurations(history, maker), all_controls, maker)
+        configurations = _add_equal(proposed_configurations(history, maker), all_controls, maker)
         proposals = _proposals(maker, configurations)
         is_left = any(
             _row(study, history, configuration, retry_before).seeds
@@ -202,7 +202,7 @@ def make_plan(
         )
         is_ended = not proposals and not is_left
         matched = sampled_controls(maker, configurations, history, is_ended=is_ended)
-        configurations = _joined(configurations, matched, maker)
+        configurations = _add_equal(configurations, matched, maker)
         all_controls += matched
     keys = {configuration.key for configuration in configurations}
     controls = deduplicate([control for control in all_controls if control.key not in keys])
@@ -216,7 +216,7 @@ def make_plan(
     )
 
 
-def _joined(
+def _add_equal(
     configurations: Sequence[Configuration],
     controls: Sequence[Configuration],
     maker: ConfigurationMaker,

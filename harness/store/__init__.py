@@ -48,12 +48,12 @@ from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTOR
 from harness.store.runs import (
     ML_VIEW,
     Run,
-    quiet_client,
     read_runs,
     refresh_study_run,
     require_store,
     run_address,
     runs_address,
+    silence_client,
     study_names,
 )
 from harness.store.schema import (

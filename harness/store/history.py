@@ -16,7 +16,7 @@ from harness.store.artifacts import has_trained_models
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from harness.store.runs import Run, experiment_names, plain_run, runs_of_experiment, study_runs
+from harness.store.runs import Run, convert_run, experiment_names, runs_of_experiment, study_runs
 from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
 from harness.store.study_record import Seeds, StudyRecord
 from harness.wording import one_line
@@ -275,7 +275,7 @@ def read_finished(
     for key in keys:
         tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.CONFIG_KEY: key}
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        runs += map(plain_run, client.search_runs([*names], filter_string=text))
+        runs += map(convert_run, client.search_runs([*names], filter_string=text))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:

@@ -14,7 +14,13 @@ import tenacity
 
 from harness.machine import hold_lock, set_environment
 from harness.store.changes import DRIVER_DIED, close_dead_runs
-from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, store_errors
+from harness.store.errors import (
+    FIRST_PAUSE,
+    NoAnswer,
+    StoreAway,
+    convert_store_errors,
+    retry_requests,
+)
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
@@ -136,7 +142,7 @@ def locked_study(
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
-        with store_errors(uri):
+        with convert_store_errors(uri):
             retry_requests(uri, lease.claim)
         lease.start(fail)
         client = fence_client(store.client, lease)

@@ -129,7 +129,7 @@ def run_study(
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        storage_root = study_storage(checkpoints, study_store)
+        storage_root = make_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal at the end of the sweep was only recorded
@@ -328,7 +328,7 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
     return ""
 
 
-def study_storage(uri: str, study_store: StudyStore) -> Storage:
+def make_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study, which is not shared with other studies or other stores.
 
     Its name contains the experiment's creation time in milliseconds. The store's address would not

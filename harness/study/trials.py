@@ -94,9 +94,9 @@ class TrialRunner:
         with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
-        from harness.tuning import array_bytes
+        from harness.tuning import count_bytes
 
-        with ray_session(study.resources, None, array_bytes(features), verbose) as owns_session:
+        with ray_session(study.resources, None, count_bytes(features), verbose) as owns_session:
             resources.check_capacity(
                 study.resources, cluster_resources()
             )  # the session may be older

@@ -149,7 +149,7 @@ def sweep_in_process(
     """
     searcher = monitor.searcher
     scheduler: Any = StudyScheduler(monitor.study, searcher)
-    worker = Worker({key: plain_arrays(value) for key, value in features.items()}, **arguments)
+    worker = Worker({key: make_read_only(value) for key, value in features.items()}, **arguments)
     for number in itertools.count():
         monitor.on_step_begin(number, [])
         trial = SimpleNamespace(trial_id=f"{number:05d}")
@@ -207,10 +207,10 @@ def put_features(features: Mapping[Need, Any]) -> Shared:
 
     tune.with_parameters does the same, but puts its objects again into every later session.
     """
-    return {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+    return {key: ray.put(make_read_only(value)) for key, value in features.items()}
 
 
-def plain_arrays(features: Any) -> Any:
+def make_read_only(features: Any) -> Any:
     """Return a feature set with read-only arrays in memory, which Ray shares without copies."""
     fields = vars(features).items()
     arrays = {
@@ -221,7 +221,7 @@ def plain_arrays(features: Any) -> Any:
     return replace(features, **arrays)
 
 
-def array_bytes(features: Mapping[Need, Any]) -> int:
+def count_bytes(features: Mapping[Need, Any]) -> int:
     """Return the total size in bytes of the arrays of feature sets."""
     values = (value for feature_set in features.values() for value in vars(feature_set).values())
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))

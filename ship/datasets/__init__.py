@@ -227,19 +227,19 @@ def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
         The name of the dataset, or None if nothing is similar.
     """
     specs = ((getattr(spec, "folder", ""), key) for key, spec in DATASETS.items())
-    folders = {_plain(folder.rpartition("/")[2]): key for folder, key in specs if folder}
-    names = {_plain(key): key for key in DATASETS}
-    if data_root is not None and is_inside(name) and _plain(name) not in folders | names:
+    folders = {_normalize(folder.rpartition("/")[2]): key for folder, key in specs if folder}
+    names = {_normalize(key): key for key in DATASETS}
+    if data_root is not None and is_inside(name) and _normalize(name) not in folders | names:
         with suppress(OSError):  # a name that the disk does not support
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
     # later entries override earlier ones
-    name_by_spelling = folders | {_plain(alias): key for alias, key in ALIASES.items()} | names
-    matches = get_close_matches(_plain(name), name_by_spelling, n=1, cutoff=0.6)
+    name_by_spelling = folders | {_normalize(alias): key for alias, key in ALIASES.items()} | names
+    matches = get_close_matches(_normalize(name), name_by_spelling, n=1, cutoff=0.6)
     return name_by_spelling[matches[0]] if matches else None
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 

@@ -249,11 +249,11 @@ def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
     Items with line breaks or unprintable characters are shown by their repr.
     """
     everything = [str(item) for item in items]
-    head = ", ".join(_shown(text) for text in everything[:n_shown])
+    head = ", ".join(_escape(text) for text in everything[:n_shown])
     return head if len(everything) <= n_shown else f"{head} and {len(everything) - n_shown} more"
 
 
-def _shown(text: str, width: int = 200) -> str:
+def _escape(text: str, width: int = 200) -> str:
     """Return a text in one line of bounded length, without control characters."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."

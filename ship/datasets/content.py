@@ -114,7 +114,7 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     where = f"dataset {dataset.name}"
     hashed = memory.get_hash if memory else file_hash
     if dataset.by_size:
-        hashed = _size
+        hashed = _encode_size
 
     def named(image: ImageFile) -> tuple[str, bytes]:
         return image.name, hashed(image)
@@ -195,7 +195,7 @@ def file_hash(image: ImageFile) -> bytes:
     return hashlib.sha256(image.read()).digest()
 
 
-def _size(image: ImageFile) -> bytes:
+def _encode_size(image: ImageFile) -> bytes:
     source = image.source
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     return f"{size} bytes".encode()

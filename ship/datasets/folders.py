@@ -20,7 +20,7 @@ TRAIN_PER_CLASS: Final = 64
 VAL_PER_CLASS: Final = 10
 
 
-def _images(folder: Path) -> list[str]:
+def _list_images(folder: Path) -> list[str]:
     """Return the names of the images directly in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
@@ -104,7 +104,7 @@ class ImageNet(Published):
                 faults.append(f"{folder}: no such folder")
             return {}
         names = list_directories(folder)
-        files_of = {name: _images(folder / name) for name in names if name in expected}
+        files_of = {name: _list_images(folder / name) for name in names if name in expected}
         unknown_folders = [name for name in names if expected and name not in files_of]
         faults.add(folder, "folder", unknown_folders, f"not listed in {CLASS_NAMES}")
         missing = [] if self.target == "part" else [name for name in expected if name not in names]

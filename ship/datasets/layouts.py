@@ -201,13 +201,13 @@ class Published(ABC):
             return scan
         where = content.where.relative_to(root)
         difference = (
-            f"dataset {name}: {where} has {_size(*actual)}, but the published dataset has "
-            f"{_size(*published)}: accuracies are not comparable with published ones"
+            f"dataset {name}: {where} has {_describe_size(*actual)}, but the published dataset has "
+            f"{_describe_size(*published)}: accuracies are not comparable with published ones"
         )
         return replace(scan, differences=(difference,))
 
 
-def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
+def _describe_size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
     seen = "" if n_seen is None else f" ({n_seen} seen)"
     return f"{format_counts(counts)} images of {classes} classes{seen}"
 

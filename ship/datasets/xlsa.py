@@ -260,7 +260,7 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
     bytes_left = MAX_FILE_BYTES
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
-        name = _name(_matrix(kind, content[:_NAMED], _NAMED))
+        name = _read_name(_matrix(kind, content[:_NAMED], _NAMED))
         if name not in names:
             continue
         matrix = _matrix(kind, content, bytes_left + 9)
@@ -302,7 +302,7 @@ def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
         raise ValueError(f"is damaged: {why}") from why
 
 
-def _name(matrix: memoryview) -> str:
+def _read_name(matrix: memoryview) -> str:
     """Return the name of a variable from its first bytes, or "" if it has none, like objects."""
     head: list[memoryview] = []
     with suppress(ValueError):  # the first bytes may end within an element

@@ -88,7 +88,7 @@ class RealImages(FeatureSource):
         self._spread = config.spread_scale
         self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
-            means = _class_means(self._features, self._first, self._count)
+            means = _padded_class_means(self._features, self._first, self._count)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
@@ -178,7 +178,7 @@ def _count_occurrences(
     return where, empty.scatter(1, order, positions - starts)
 
 
-def _class_means(
+def _padded_class_means(
     features: Float[Tensor, "seed m view feature"],
     first: Int[Tensor, "seed n_cls"],
     count: Int[Tensor, "seed n_cls"],

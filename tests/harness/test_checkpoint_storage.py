@@ -13,7 +13,7 @@ import pytest
 
 from harness.checkpoints import Storage, StorageError, storage_uri
 from harness.store import Timing, locked_study
-from harness.study.run import study_storage
+from harness.study.run import make_storage
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -72,7 +72,7 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
             is_stopped=Mock(),
             print_line=Mock(),
         ) as study_store:
-            return study_storage(str(tmp_path), study_store)
+            return make_storage(str(tmp_path), study_store)
 
     storage = of("here", "small")
     assert of("here", "small") == storage
