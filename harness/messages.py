@@ -38,7 +38,7 @@ from ship.trial_config import (
 # Keys of a result. The first two are for the scheduler: the number of evaluations and the last
 # value, at evaluated selection epochs of trials that it may stop. The values of FINAL and FAILED
 # are lists of one mapping, because Tune flattens mappings. FINAL has "metrics" by name in the
-# store, "files" of the run by path, "device", and LOST (failed seed -> reason). FAILED has
+# store, "files" of the run by path, "device", and FAILED_SEEDS (failed seed -> reason). FAILED has
 # "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"

@@ -81,7 +81,7 @@ def predict(
         for run in dict.fromkeys(runs.values())  # a run may have several seeds
         if not reader.read(partial(store.has_trained_models, run_id=run))
     ]
-    if run_ids:  # setting save later does not rerun a finished run
+    if run_ids:  # setting save_models later does not rerun a finished run
         raise UserError(
             f"study {study}: no saved models of run {', '.join(run_ids)}, which ran without "
             "save_models: true. Rerun with save_models=true under another name (name=...)"

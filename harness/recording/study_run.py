@@ -57,7 +57,7 @@ class StudyRun:
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
     _planned: list[str] = field(default_factory=list)  # entries of Tag.PLANNED; set by describe()
-    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
+    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _planned
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
-from harness.store.errors import StoreError, convert_store_errors, describe_cause
+from harness.store.errors import StoreError, describe_cause, wrap_errors
 from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with convert_store_errors(uri), set_environment(QUIET_ENVIRONMENT):
+    with wrap_errors(uri), set_environment(QUIET_ENVIRONMENT):
         base = _resolve_address(base, store)
     _require_trusted(base)
     location = urlparse(base)
@@ -65,7 +65,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch_folder() as folder:
-        with convert_store_errors(uri), set_environment(QUIET_ENVIRONMENT):
+        with wrap_errors(uri), set_environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):

@@ -56,7 +56,7 @@ class StoreAway(StoreError):
 
 
 @contextmanager
-def convert_store_errors(uri: str) -> Iterator[None]:
+def wrap_errors(uri: str) -> Iterator[None]:
     """Convert any error of MLflow or its database into a StoreError with a one-line message."""
     try:
         yield

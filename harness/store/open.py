@@ -30,9 +30,9 @@ from harness.store.errors import (
     READ_METHODS,
     StoreError,
     cause_line,
-    convert_store_errors,
     retry_requests,
     wrap_client,
+    wrap_errors,
 )
 from harness.store.schema import Tag
 
@@ -136,7 +136,7 @@ class Store:
         Raises:
             StoreError: The store refuses a request, or does not answer.
         """
-        with convert_store_errors(self.uri):
+        with wrap_errors(self.uri):
             return act()
 
     def experiment(self, name: str) -> str | None:
@@ -168,7 +168,7 @@ class Store:
                 name, location, EXPERIMENT_TAGS
             )
 
-        with convert_store_errors(self.uri):
+        with wrap_errors(self.uri):
             return str(retry_requests(self.uri, make))
 
 
@@ -218,7 +218,7 @@ def open_store(uri: str) -> Store:
     if path is not None and path.is_dir():
         raise StoreError(f"{uri}: the store must be an sqlite file, got the folder {path}")
     with ExitStack() as stack:
-        stack.enter_context(convert_store_errors(uri))
+        stack.enter_context(wrap_errors(uri))
         stack.enter_context(set_environment(CLIENT_ENVIRONMENT))
         from mlflow.tracking import MlflowClient
 

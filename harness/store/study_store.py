@@ -14,13 +14,7 @@ import tenacity
 
 from harness.machine import hold_lock, set_environment
 from harness.store.changes import DRIVER_DIED, close_dead_runs
-from harness.store.errors import (
-    FIRST_PAUSE,
-    NoAnswer,
-    StoreAway,
-    convert_store_errors,
-    retry_requests,
-)
+from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, wrap_errors
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
@@ -142,7 +136,7 @@ def locked_study(
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
-        with convert_store_errors(uri):
+        with wrap_errors(uri):
             retry_requests(uri, lease.claim)
         lease.start(fail)
         client = fence_client(store.client, lease)

@@ -33,7 +33,7 @@ from ship.pocket import MODEL_DIR
 
 # Tag of random weights with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM: Final = "random"
-# Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
+# Attributes of a layer that affect its function in addition to its weights. hash_model() adds
 # QuickGELU.
 _LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),

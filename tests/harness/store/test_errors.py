@@ -13,10 +13,10 @@ from harness.store.errors import (
     MAX_TRIES,
     NoAnswer,
     StoreError,
-    convert_store_errors,
     describe_cause,
     is_transient,
     retry_requests,
+    wrap_errors,
 )
 from tests.told import told
 
@@ -61,7 +61,7 @@ def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) 
     cause = OSError(full) if place == "cause" else None
     with (
         pytest.raises(StoreError) as raised,
-        convert_store_errors(f"sqlite:///{tmp_path}/mlflow.db"),
+        wrap_errors(f"sqlite:///{tmp_path}/mlflow.db"),
     ):
         raise MlflowException(text) from cause
     assert str(raised.value).endswith(f"mlflow.db: the MLflow store failed: {full}")
