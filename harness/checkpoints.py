@@ -37,7 +37,7 @@ class StorageError(UserError):
     """The storage cannot be used. The message has its address and the reason in one line."""
 
 
-def storage_uri(requested: str | None, cache_dir: Path) -> str:
+def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
@@ -141,7 +141,7 @@ class Storage:
             logger.warning("cannot remove old checkpoints: %s", error)
 
 
-def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
+def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
     A configuration's key covers its constants, images, weights and results version
@@ -177,7 +177,7 @@ class Checkpoints:
         """Begin a trial. The driver removes the checkpoint of the previous one.
 
         Args:
-            name: Name of the trial's checkpoint, see `checkpoint_name`.
+            name: Name of the trial's checkpoint, see `make_checkpoint_name`.
         """
         self._name, self._is_unusable = name, False
         self._schedule_next(0.0)

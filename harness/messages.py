@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.device import out_of_memory
-from harness.method import SPLITS, code_version
+from harness.device import is_out_of_memory
+from harness.method import SPLITS, get_code_version
 from harness.store import (
     CLASS,
     CLASS_ID,
@@ -74,7 +74,7 @@ def list_needs(config: TrialConfig) -> list[Need]:
     return [Need(*clip, config.dataset, config.augmentations), *targets]
 
 
-def trial_spec(
+def make_trial_spec(
     config: TrialConfig, seeds: Sequence[int], may_stop: bool, checkpoint: str = ""
 ) -> dict[str, Any]:
     """Return a trial as Ray's config: JSON text under one key, so that Tune resolves nothing.
@@ -93,7 +93,7 @@ def trial_spec(
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
         "plugins": plugin_identities(config.generator.name, config.finetuner.name),
-        "code": code_version(),
+        "code": get_code_version(),
     }
     return {"spec": json.dumps(spec)}
 
@@ -117,7 +117,7 @@ def make_epoch_message(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[st
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
-def final_numbers(
+def make_final_numbers(
     tested: EpochMetrics | None,
     by_epoch: Mapping[int, SeedValues],
     seeds: Sequence[int],
@@ -187,7 +187,7 @@ def encode_failure(
         }
         return {"failure": Failure.NON_FINITE, "reason": join_reasons(reasons)}
     reason = f"{type(error).__name__}: {one_line(error)} ({where})"
-    if not out_of_memory(error):
+    if not is_out_of_memory(error):
         return {"failure": Failure.ERROR, "reason": reason}
     if 0 < gpus < 1:
         larger = min(1, 2 * gpus)

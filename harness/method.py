@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 
 
 @cache
-def code_version() -> str:
+def get_code_version() -> str:
     """Return the version of ship-sweep and the results version, as text."""
     installed = installed_version("ship-sweep") or "unknown"
     return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
@@ -36,14 +36,14 @@ def check_code(driver: str) -> None:
     """Refuse to run on a node whose code differs from the driver's.
 
     Args:
-        driver: Result of `code_version` on the driver.
+        driver: Result of `get_code_version` on the driver.
 
     Raises:
         ValueError: The versions differ. The message has both.
     """
-    if driver != code_version():
+    if driver != get_code_version():
         raise ValueError(
-            f"this node has {code_version()}, and the driver has {driver}. Install the same "
+            f"this node has {get_code_version()}, and the driver has {driver}. Install the same "
             "version on every node"
         )
 

@@ -29,14 +29,14 @@ MAX_TEXT = 2**20  # characters of a study as JSON, with aliases expanded
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
 
-def packaged_names() -> tuple[str, ...]:
+def list_packaged_names() -> tuple[str, ...]:
     """Return the names of the packaged studies, without .yaml."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
-def packaged_spaces() -> list[tuple[str, str]]:
+def list_packaged_spaces() -> list[tuple[str, str]]:
     """Return the name and the one-line description of each packaged study."""
-    studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in packaged_names()}
+    studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in list_packaged_names()}
     return [(name, str(study.get("description", ""))) for name, study in studies.items()]
 
 
@@ -50,7 +50,7 @@ def copy_packaged(name: str) -> Path:
         UserError: There is no such study, or the file exists or cannot be written.
     """
     stem = name.removesuffix(".yaml")
-    if stem not in packaged_names():
+    if stem not in list_packaged_names():
         raise _study_error(Fault("NAME", "must be the name of a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
@@ -96,11 +96,11 @@ def find_space(path_or_name: str | Path) -> Path:
 
 def _study_error(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, with a suggestion and all packaged studies."""
-    names = packaged_names()
+    names = list_packaged_names()
     return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
 
 
-def file_label(path: Path) -> str:
+def get_file_label(path: Path) -> str:
     """Return the name of a file in messages. A packaged study is search_spaces/NAME.yaml."""
     is_packaged = path.is_absolute() and path.parent == _FOLDER
     return f"search_spaces/{path.name}" if is_packaged else str(path)
@@ -154,7 +154,7 @@ def parse_value(text: str, label: str) -> Any:
     raise ConfigError([f"{label}: {fault}"])
 
 
-def yaml_text(tree: Mapping[str, Any]) -> str:
+def format_yaml(tree: Mapping[str, Any]) -> str:
     """Return a mapping of plain values as YAML."""
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False

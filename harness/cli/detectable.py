@@ -15,7 +15,7 @@ MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
 MAX_SEEDS = 100_000  # maximum number of seeds to consider
 
 
-def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
+def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     """Return lines about the difference that the study's seeds can show, and smaller ones' cost.
 
     Args:
@@ -64,7 +64,7 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
     base = f"with 80% power; median of {count(len(spread), 'comparison')}"
     parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
-        n_seeds = seeds_for(middle, tests, effect)
+        n_seeds = count_needed_seeds(middle, tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"
         if n_seeds:
             seeds_text = f"about {count(n_seeds, 'seed')}"
@@ -75,7 +75,7 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
     return "; ".join(parts)
 
 
-def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
+def count_needed_seeds(deviation: float, tests: int, effect: float) -> int | None:
     """Return the minimum number of seeds that show a difference, or None above MAX_SEEDS.
 
     Args:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from harness import config
 from harness.command import BROKEN
 from harness.errors import Fault, UserError
-from harness.study_files import packaged_spaces
+from harness.study_files import list_packaged_spaces
 from harness.wording import nearest, printable, show
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
@@ -44,7 +44,7 @@ _ON_BACKBONES = (
 def print_studies() -> None:
     """Print the packaged studies, one line each."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
-    for name, description in packaged_spaces():
+    for name, description in list_packaged_spaces():
         table.add_row(name, escape(description))
     _print(table)
 

@@ -17,9 +17,9 @@ from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
 from harness.planning import Plan, StudyOutcome
-from harness.resources import idle_gpus_here, preflight
+from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
-from harness.study_files import packaged_names, write_for_user
+from harness.study_files import list_packaged_names, write_for_user
 from harness.wording import count, duration, printable_lines, redacted
 from reports import cli as pages
 from reports.errors import ReportError
@@ -43,7 +43,7 @@ def require_study(
     lines = []
     if space is None:
         rule = "is required: a YAML file or the name of a packaged study"
-        lines.append(Fault("--space", rule, choices=packaged_names()).text)
+        lines.append(Fault("--space", rule, choices=list_packaged_names()).text)
     if address is not None and (fault := ray_address_fault(address)):
         lines.append(fault)
     if address is not None and in_process:
@@ -84,10 +84,10 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    from harness.cli.detectable import detectable_lines  # loads polars
+    from harness.cli.detectable import format_detectable  # loads polars
 
     plan = harness.study.plan_study(study, **arguments)
-    notes = [*plan.notes, *detectable_lines(study, plan.history.logged)]
+    notes = [*plan.notes, *format_detectable(study, plan.history.logged)]
     _print_plan(study.name, plan, notes, is_local=address is None)
     if plan.finished:
         return
@@ -97,7 +97,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
         say(f"warning: a run would be refused: {error}")
     else:
         if address is None and (
-            idle_line := idle_gpus_here(study.resources, study.max_concurrent_trials)
+            idle_line := find_idle_gpus_here(study.resources, study.max_concurrent_trials)
         ):
             say(f"warning: {idle_line}")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.config.factor import Factor, is_allowed, is_among, iter_assignments, sort_by_condition
 from harness.config.mapping import validate_part
-from harness.config.requirements import dataset_choices, unknown_dataset
+from harness.config.requirements import find_unknown_dataset, list_dataset_choices
 from harness.config.space import METHODS, get_value, list_dataset_overrides, set_values
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
@@ -99,7 +99,7 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of `variants.dataset` entries that make no valid trial with the constants."""
     for dataset, options in study.variants.get("dataset", {}).items():
         path = f"variants.dataset.{dataset}"
-        if unknown := unknown_dataset(dataset):
+        if unknown := find_unknown_dataset(dataset):
             yield replace(unknown, path=path)
         method_names = {
             key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})
@@ -130,12 +130,12 @@ def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
     ]
 
 
-def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
+def find_study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     """Yield every fault that prevents a study with valid values from running."""
     factor = study.space.get("dataset")
     if (factor is None or factor.when) and "dataset" not in study.base.model_fields_set:
         # only the packaged backbone has a default dataset
-        yield Fault("dataset", "is required", choices=dataset_choices())
+        yield Fault("dataset", "is required", choices=list_dataset_choices())
     yield from _unread_variants(study)
     yield from _folder_faults(study)
     space_faults = list(_space_faults(study.space))

@@ -34,7 +34,7 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
     return defaults
 
 
-def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def add_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add the backbone's defaults to a study's YAML. Values of the YAML are kept.
 
     Nothing is added if the backbone is another one or a factor. Options of a method are added where

@@ -201,7 +201,7 @@ def _extended(
             yield combination
 
 
-def factor_faults(factor: Factor) -> list[Fault]:
+def find_factor_faults(factor: Factor) -> list[Fault]:
     """Return the faults of a factor whose keys are valid by themselves, with paths below it."""
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:

@@ -123,7 +123,7 @@ def _scan(
     data_root: Path | None, options: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.DatasetScan | list[Fault]:
     """Return the scan of a dataset, or the faults without a path that make it unreadable."""
-    if fault := unknown_dataset(name, data_root):
+    if fault := find_unknown_dataset(name, data_root):
         return [fault]
     folder = datasets.ImageFolder(**options.get(name, {}))
     scan = datasets.scan_dataset(name, data_root, folder)
@@ -134,7 +134,7 @@ def _scan(
     return [Fault("", f"is not usable: {line}") for line in lines] or scan
 
 
-def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
+def find_unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     """Return the fault of an unknown dataset name, without a path, or None if it is known.
 
     Args:
@@ -145,11 +145,11 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
         return None
     suggestion = datasets.nearest_dataset(name, data_root)
     return Fault(
-        "", "is not a known dataset", name, dataset_choices(), suggestion, advice=FOR_PLUGINS
+        "", "is not a known dataset", name, list_dataset_choices(), suggestion, advice=FOR_PLUGINS
     )
 
 
-def dataset_choices() -> tuple[str, ...]:
+def list_dataset_choices() -> tuple[str, ...]:
     """Return the choices of `dataset`, with NAME in place of the name of a custom folder."""
     return (*DATASETS, f"{datasets.PREFIX}NAME")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.config import StudyConfig, make_baseline, make_control, resolve, resolve_controls
 from harness.errors import UserError
-from harness.planning.configurations import ConfigurationMaker, plugins_text
+from harness.planning.configurations import ConfigurationMaker, format_plugins
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.store import (
@@ -179,7 +179,7 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
         ("backbone", Tag.BACKBONE_FINGERPRINT, fingerprints.backbone_fingerprint(config.backbone)),
         ("dataset", Tag.DATASET_FINGERPRINT, fingerprints.dataset_fingerprint(config.dataset)),
-        ("plugins", Tag.PLUGINS, plugins_text(config)),
+        ("plugins", Tag.PLUGINS, format_plugins(config)),
     )
     for label, tag, value_now in tags_to_compare:
         previous = tags.get(tag, value_now)
@@ -280,7 +280,7 @@ def plan_after_reuse(
     return extended, make_plan(study, extended, fingerprints, retry_before)
 
 
-def reuse_lines(found: Sequence[ReusedRun]) -> list[str]:
+def format_reuse(found: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
     for study in dict.fromkeys(reused.run.study for reused in found):

@@ -76,12 +76,12 @@ def find_plugins(trial: TrialConfig) -> dict[str, str]:
     )
 
 
-def plugins_text(trial: TrialConfig) -> str:
+def format_plugins(trial: TrialConfig) -> str:
     """Return the plugins of a trial as text, such as "finetuner ridge: ship-example 0.1", or ""."""
     return "; ".join(f"{name}: {version}" for name, version in find_plugins(trial).items())
 
 
-def config_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
+def compute_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
     """Return a configuration's key: a hash of everything that determines a result except the seed.
 
     Args:
@@ -163,7 +163,7 @@ class ConfigurationMaker:
 
     def key(self, config: TrialConfig) -> str:
         """Return the key of a resolved config."""
-        return config_key(
+        return compute_key(
             config,
             "+".join(map(self.fingerprints.dataset_fingerprint, (config.dataset, *config.targets))),
             self.fingerprints.backbone_fingerprint(config.backbone),
@@ -185,7 +185,7 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     return deduplicate([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
-def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
+def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
     """Return the configurations that a sampler proposed before, in the order they began.
 
     Interrupted configurations come last, and are dropped if `n_trials` is reached without them.

@@ -59,7 +59,7 @@ def _make_control_key(control: str, levels: Mapping[str, object]) -> str:
     return json.dumps([control, levels])
 
 
-def sampled_controls(
+def plan_sampled_controls(
     maker: ConfigurationMaker,
     configurations: Sequence[Configuration],
     history: RunHistory,
@@ -78,7 +78,7 @@ def sampled_controls(
         history: Run history of the study.
         is_ended: Whether no configuration is left to propose or to run.
     """
-    best = best_by_selection(maker, configurations, history) if is_ended else []
+    best = find_best(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, history)
     candidates = [
@@ -111,7 +111,7 @@ def _finished_controls(configurations: Iterable[Configuration], history: RunHist
     return names
 
 
-def best_by_selection(
+def find_best(
     maker: ConfigurationMaker, configurations: Iterable[Configuration], history: RunHistory
 ) -> list[Configuration]:
     """Return the configurations with the best mean selection score. Ties are all returned.

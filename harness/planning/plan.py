@@ -16,9 +16,9 @@ from harness.planning.configurations import (
     ConfigurationMaker,
     deduplicate,
     enumerate_configurations,
-    proposed_configurations,
+    list_proposed,
 )
-from harness.planning.controls import plan_controls, sampled_controls
+from harness.planning.controls import plan_controls, plan_sampled_controls
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Failure, RunHistory, RunRecord, State
 
@@ -194,14 +194,14 @@ def make_plan(
         all_controls += plan_controls(maker, configurations)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        configurations = _add_equal(proposed_configurations(history, maker), all_controls, maker)
+        configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
         proposals = _proposals(maker, configurations)
         is_left = any(
             _row(study, history, configuration, retry_before).seeds
             for configuration in configurations
         )
         is_ended = not proposals and not is_left
-        matched = sampled_controls(maker, configurations, history, is_ended=is_ended)
+        matched = plan_sampled_controls(maker, configurations, history, is_ended=is_ended)
         configurations = _add_equal(configurations, matched, maker)
         all_controls += matched
     keys = {configuration.key for configuration in configurations}

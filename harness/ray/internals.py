@@ -281,7 +281,7 @@ def parse_death(message: str) -> Death:
     return Death(Failure.WORKER_DIED, "its worker process died")
 
 
-def last_error(text: str) -> str:
+def find_last_error(text: str) -> str:
     """Return the last error in a text of Tune or Ray, in one line.
 
     It is an exception from the line with its type on, or else Ray's message about a dead worker.
@@ -309,7 +309,7 @@ def read_error_file(trial: Any) -> str:
     return Path(file).read_text(encoding="utf-8", errors="replace")
 
 
-def alive_nodes() -> list[dict[str, Any]]:
+def list_alive_nodes() -> list[dict[str, Any]]:
     """Return Ray's descriptions of the nodes that are alive."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, list_levels, resolved_yaml
+from harness.config import StudyConfig, format_resolved_yaml, list_levels
 from harness.planning import Configuration, Plan
-from harness.recording.numbers import environment_text, source_tags
+from harness.recording.numbers import format_environment, make_source_tags
 from harness.store import (
     HEADLINE,
     LONG_TAGS,
@@ -96,20 +96,22 @@ class StudyRun:
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._planned = [planned_entry(configuration) for configuration in configurations]
+        self._planned = [make_planned_entry(configuration) for configuration in configurations]
         self._planned_keys = {configuration.key for configuration in configurations}
-        tags = {**study_tags(study), **self._planned_tags()}
+        tags = {**make_study_tags(study), **self._planned_tags()}
         # empty the continuation tags that a shorter text does not need any more
         continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
-        files[RESOLVED_ARTIFACT] = resolved_yaml(study).encode()
+        files[RESOLVED_ARTIFACT] = format_resolved_yaml(study).encode()
         self._put({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
         """Mark the study's run as RUNNING, with the current code and package versions."""
-        files = {ENVIRONMENT_ARTIFACT: environment_text().encode()}
-        update = RunUpdate(run=self.run_id, files=files, tags=source_tags(), state=State.RUNNING)
+        files = {ENVIRONMENT_ARTIFACT: format_environment().encode()}
+        update = RunUpdate(
+            run=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
+        )
         self.store.write(update)
         self.tags[Tag.STATE] = State.RUNNING
 
@@ -121,7 +123,7 @@ class StudyRun:
         """
         if configuration.key not in self._planned_keys:
             self._planned_keys.add(configuration.key)
-            self._planned.append(planned_entry(configuration))
+            self._planned.append(make_planned_entry(configuration))
             self._put(self._planned_tags())
 
     def end(self, state: State) -> None:
@@ -144,7 +146,7 @@ class StudyRun:
             True if any run was changed.
         """
         tags_by_key = {
-            configuration.key: configuration_tags(configuration)
+            configuration.key: make_configuration_tags(configuration)
             for configuration in plan.configurations
         }
         has_changed = False
@@ -171,7 +173,7 @@ def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> di
     return {name: text for name, text in tags.items() if stored_tags.get(name) != text}
 
 
-def study_tags(study: StudyConfig) -> dict[str, str]:
+def make_study_tags(study: StudyConfig) -> dict[str, str]:
     """Return the tags of the study's own run that follow from its YAML."""
     factors = [
         asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
@@ -187,14 +189,14 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def planned_entry(configuration: Configuration) -> str:
+def make_planned_entry(configuration: Configuration) -> str:
     """Return a configuration's entry in the JSON list of planned configurations."""
     return ConfigurationRecord(
         configuration.key, dict(configuration.assignment), configuration.control
     ).to_json()
 
 
-def configuration_tags(configuration: Configuration) -> dict[str, str]:
+def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration. They change when the YAML does."""
     return {
         Tag.CONFIG_KEY: configuration.key,

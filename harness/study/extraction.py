@@ -15,7 +15,7 @@ TIMED_VIEWS: Final = 32
 """Views encoded to measure the time. As many are encoded before them as a warm-up."""
 
 
-def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
+def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """Return one line per feature set missing from the cache: its images and the time.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import planning, resources, store
-from harness.checkpoints import Storage, storage_uri
+from harness.checkpoints import Storage, resolve_storage_uri
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, ray_address_fault
 from harness.machine import remove_stale_folders, set_environment
@@ -22,7 +22,7 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
 from harness.study.interrupts import Interrupts
-from harness.study.state import StudyState, load_plugins_and_study, read_state, source_name
+from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
 from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -112,7 +112,7 @@ def run_study(
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
     options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
-    checkpoints = storage_uri(storage, hashes.cache_dir)
+    checkpoints = resolve_storage_uri(storage, hashes.cache_dir)
     remove_stale_folders()
 
     with (
@@ -171,7 +171,7 @@ class StudyRunner:
         try:
             state = self._read_state()
             if not self.options.accept_changes:
-                refuse_changes(state.find_stale_rows(), source_name(self.study))
+                refuse_changes(state.find_stale_rows(), get_source_name(self.study))
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
@@ -304,7 +304,7 @@ class StudyRunner:
         """Reuse results of other studies, and return the study's state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
-        for line in planning.reuse_lines(written):
+        for line in planning.format_reuse(written):
             self.options.print_line(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
             self._check_resources()

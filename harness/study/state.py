@@ -13,9 +13,9 @@ from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
 from harness.resources import machine_resources, resolve_resources
 from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, param_text
-from harness.study.extraction import extraction_lines
+from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
-from harness.study_files import file_label
+from harness.study_files import get_file_label
 from harness.wording import count
 from ship.architectures import text_settings, truncate_texts
 from ship.prompt_cost import is_bidirectional, padding_factor
@@ -97,9 +97,9 @@ def read_state(
     return StudyState(study, fingerprints, reader, history, plan, retry_before)
 
 
-def source_name(study: StudyConfig) -> str:
+def get_source_name(study: StudyConfig) -> str:
     """Return the name of the study's YAML in messages."""
-    return file_label(study.source) if study.source else f"study {study.name}"
+    return get_file_label(study.source) if study.source else f"study {study.name}"
 
 
 def load_plugins_and_study(
@@ -161,7 +161,7 @@ def plan_study(
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     retry_before = store.get_time_ms() if retry_non_finite else 0
     state = read_state(study, fingerprints, store.find_store(uri), retry_before)
-    notes = state.find_stale_rows().notes(source_name(study)) + failed_lines(state)
+    notes = state.find_stale_rows().notes(get_source_name(study)) + format_failed_seeds(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
@@ -169,23 +169,23 @@ def plan_study(
             study, state.history, reused, fingerprints, retry_before
         )
         state = replace(state, history=history, plan=plan)
-        notes += planning.reuse_lines(reused)
+        notes += planning.format_reuse(reused)
     if study.backbone_defaults:
-        notes.append(defaults_line(study))
+        notes.append(format_defaults(study))
     plan = state.plan
     if plan.proposals and study.controls and control_levels("text_feature", study.space):
         notes.append(
             "controls at the levels of the best configuration will run after the last proposal"
         )
     if details and not plan.finished:
-        notes += extraction_lines(study, plan, fingerprints)
-        notes += cost_lines(study, plan)
-        notes += prompt_lines(study, plan, fingerprints)
+        notes += format_extraction(study, plan, fingerprints)
+        notes += format_prompt_costs(study, plan)
+        notes += format_prompts(study, plan, fingerprints)
         plan = _add_estimate(state, finished_runs)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 
-def failed_lines(state: StudyState) -> list[str]:
+def format_failed_seeds(state: StudyState) -> list[str]:
     """Return the lines of a dry run about seeds that failed with a non-finite number."""
     rows, history = state.plan.rows, state.history
     seeds_by_row = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
@@ -213,14 +213,14 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
     return replace(plan, estimate=planning.estimate_time(resolved_study, plan, runs))
 
 
-def defaults_line(study: StudyConfig) -> str:
+def format_defaults(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
     return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
 
 
-def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
+def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
     """Return a line for each backbone whose text tower makes learned prompts expensive.
 
     Args:
@@ -240,7 +240,7 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
     ]
 
 
-def prompt_lines(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
+def format_prompts(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
     """Return lines with three prompts of each training and target dataset, as CLIP reads them.
 
     There is one line per backbone, dataset and set of templates, and none for fine-tuners that do

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness import planning, resources
-from harness.checkpoints import Storage, checkpoint_name
+from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
@@ -90,7 +90,7 @@ class TrialRunner:
         Ray starts after the extraction, because its object store is as large as the features.
         """
         study, verbose = self._study, self.options.verbose
-        self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
+        self._warn(resources.find_idle_gpus_here(study.resources, study.max_concurrent_trials))
         with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
@@ -110,7 +110,9 @@ class TrialRunner:
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
             cluster = cluster_resources()
             resources.check_capacity(study.resources, cluster)
-            self._warn(resources.idle_gpus(study.resources, cluster, study.max_concurrent_trials))
+            self._warn(
+                resources.find_idle_gpus(study.resources, cluster, study.max_concurrent_trials)
+            )
             actor = resources.resolve_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
@@ -171,13 +173,13 @@ class TrialRunner:
                 KeyboardInterrupt if owns_session else SweepStopped
             ),
             remove_checkpoint=lambda work: storage.remove(
-                checkpoint_name(work.configuration.key, work.seeds, study.save_models)
+                make_checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
             failed_before=history.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        arguments = tuning.worker_arguments(resolved_study, self._fingerprints.method, storage)
+        arguments = tuning.make_worker_arguments(resolved_study, self._fingerprints.method, storage)
         with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)

@@ -8,8 +8,8 @@ from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import (
     count_bytes,
+    make_worker_arguments,
     put_features,
     sweep_in_process,
     sweep_through_tune,
-    worker_arguments,
 )

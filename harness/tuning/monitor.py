@@ -13,7 +13,7 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, MACHINE_LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import Death, kill_worker, last_error, read_error_file
+from harness.ray import Death, find_last_error, kill_worker, read_error_file
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
@@ -110,7 +110,7 @@ class Monitor(tune.Callback):
             is_final = self.searcher.attempts[trial.trial_id].state is State.FAIL
             if not self._started and is_final:
                 self._error = ClusterError(
-                    f"no worker can start: {last_error(read_error_file(trial))}"
+                    f"no worker can start: {find_last_error(read_error_file(trial))}"
                 )
                 return
             self._start(trial)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from harness.checkpoints import checkpoint_name
+from harness.checkpoints import make_checkpoint_name
 from harness.config import StudyConfig
-from harness.messages import trial_spec
+from harness.messages import make_trial_spec
 from harness.planning import (
     Configuration,
     ConfigurationMaker,
@@ -130,9 +130,9 @@ class StudySearcher(Searcher):
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
-        name = checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
+        name = make_checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
         may_stop = work.may_stop and study_prunes(self._study)
-        return trial_spec(work.configuration.trial, work.seeds, may_stop, name)
+        return make_trial_spec(work.configuration.trial, work.seeds, may_stop, name)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -100,7 +100,7 @@ def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: S
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        arguments: Arguments of the workers, see `worker_arguments`.
+        arguments: Arguments of the workers, see `make_worker_arguments`.
         shared: Feature sets in the object store.
 
     Raises:
@@ -138,7 +138,7 @@ def sweep_in_process(
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        arguments: Arguments of the worker, see `worker_arguments`.
+        arguments: Arguments of the worker, see `make_worker_arguments`.
         features: Feature sets of the trials.
 
     Raises:
@@ -178,7 +178,7 @@ def sweep_in_process(
             )
 
 
-def worker_arguments(
+def make_worker_arguments(
     study: StudyConfig, method: MethodFunctions, storage: Storage
 ) -> dict[str, Any]:
     """Return the arguments of a study's workers, without the features.

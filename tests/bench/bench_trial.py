@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.device import device_label
+from harness.device import get_device_label
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clip = FrozenCLIP.load(BACKBONE, device=asked.device)
         sizes = Sizes(shots=4, batch=64, seeds=asked.seeds)
         found = share(clip, sizes, asked.epochs, SIDE if asked.device == "cpu" else SIDE_ON_GPU)
-    where = f"{torch.get_num_threads()} threads" if asked.device == "cpu" else device_label("cuda")
+    where = (
+        f"{torch.get_num_threads()} threads" if asked.device == "cpu" else get_device_label("cuda")
+    )
     Console().print(f"a whole trial: {found:.0%} of the rate of products, {where}")
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from harness.config import Resources, StudyConfig
 from harness.ray import extract
-from harness.ray.session import DRIVER_ENVIRONMENT, environment, ray_session
+from harness.ray.session import DRIVER_ENVIRONMENT, set_environment, ray_session
 from harness.study.run import run_study
 from ship.clip import FrozenCLIP
 from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
@@ -156,7 +156,7 @@ def studied(cluster: Cluster, folder: Path) -> dict[str, Any]:
 
 def main(scenario: str, folder: str) -> None:
     """Start the cluster, run the scenario, and print its result."""
-    with environment(DRIVER_ENVIRONMENT):
+    with set_environment(DRIVER_ENVIRONMENT):
         # at exit: by a signal handler, which only the main thread may set
         head = {**NODE, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)

@@ -92,10 +92,10 @@ def local_ray() -> Iterator[None]:
 
     from harness.machine import silence_loggers
     from harness.ray.internals import MODE
-    from harness.ray.session import DRIVER_ENVIRONMENT, environment
+    from harness.ray.session import DRIVER_ENVIRONMENT, set_environment
 
     ray.cloudpickle.register_pickle_by_value(fakes)
-    with environment(DRIVER_ENVIRONMENT), silence_loggers("ray", "ray.tune", "ray.train"):
+    with set_environment(DRIVER_ENVIRONMENT), silence_loggers("ray", "ray.tune", "ray.train"):
         # Left to itself Ray would ask for a token and set its mode in this process's environment.
         # A test that changes the mode would take the token from the driver of a session that asks
         # for it, and Ray's core then ends the process without a word.

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from harness.checkpoints import Storage, StorageError, storage_uri
+from harness.checkpoints import Storage, StorageError, resolve_storage_uri
 from harness.store import Timing, locked_study
 from harness.study.run import make_storage
 
@@ -86,15 +86,15 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
 def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The option, the environment, or the cache; always absolute, as workers need it."""
     monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
-    assert storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
+    assert resolve_storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHIP_SWEEP_STORAGE", "s3://bucket/x")
-    assert storage_uri(None, tmp_path) == "s3://bucket/x"
-    assert storage_uri("near", tmp_path) == str(tmp_path / "near")
+    assert resolve_storage_uri(None, tmp_path) == "s3://bucket/x"
+    assert resolve_storage_uri("near", tmp_path) == str(tmp_path / "near")
     for folder in ("a:b", "s3"):
-        assert storage_uri(folder, tmp_path) == str(tmp_path / folder)
+        assert resolve_storage_uri(folder, tmp_path) == str(tmp_path / folder)
     with pytest.raises(StorageError, match="must be a folder or begin with s3://, got 's3:/x'"):
-        storage_uri("s3:/x", tmp_path)
+        resolve_storage_uri("s3:/x", tmp_path)
 
 
 WRITER = """

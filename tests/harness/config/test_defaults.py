@@ -6,11 +6,11 @@ import pytest
 
 from harness.config.defaults import backbone_defaults
 from harness.config.load import load_study
-from harness.config.resolved import resolved_yaml
+from harness.config.resolved import format_resolved_yaml
 from harness.config.space import GROUPS, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.study_files import packaged_names, parse_value
+from harness.study_files import list_packaged_names, parse_value
 from ship.trial_config import TrialConfig
 
 BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}}
@@ -138,17 +138,17 @@ def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> No
             assert getattr(changed, key) != getattr(authors, key), f"{path}.{key}"
 
 
-@pytest.mark.parametrize("name", packaged_names())
+@pytest.mark.parametrize("name", list_packaged_names())
 def test_packaged_studies_spell_out_what_has_a_default(name: str) -> None:
     """A change of the defaults changes none of their settings."""
     assert load_study(name, check_existence=False).backbone_defaults == {}
 
 
-@pytest.mark.parametrize("name", [*packaged_names(), "bare"])
+@pytest.mark.parametrize("name", [*list_packaged_names(), "bare"])
 def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
     """It loads as an equal study without any default of the backbone."""
     study = study_of(space={"finetuner": ["coop", "tcp"]}) if name == "bare" else None
     study = study or load_study(name, check_existence=False)
-    again = load_study(parse_value(resolved_yaml(study), name), check_existence=False)
+    again = load_study(parse_value(format_resolved_yaml(study), name), check_existence=False)
     assert again.backbone_defaults == {}
     assert comparable(again) == comparable(study)

@@ -14,7 +14,7 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import PlanRow, Work, make_plan
-from harness.recording.numbers import flag_tags
+from harness.recording.numbers import make_flag_tags
 from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, joined_tag
@@ -186,14 +186,14 @@ def test_raised_flags_become_one_tag() -> None:
     """The tag maps each raised flag to its seeds; without raised flags there is none."""
     quiet = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
     quiet |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
-    assert flag_tags(quiet, (3, 5)) == {}
+    assert make_flag_tags(quiet, (3, 5)) == {}
     collapses = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
     raised = {
         f"test/{name}/seed_{seed}": values[place]
         for name, values in collapses.items()
         for place, seed in enumerate((3, 5))
     }
-    (text,) = flag_tags(quiet | raised, (3, 5)).values()
+    (text,) = make_flag_tags(quiet | raised, (3, 5)).values()
     assert json.loads(text) == {"posterior_collapse": [5], "diversity_collapse": [3, 5]}
 
 
