@@ -26,7 +26,7 @@ from harness.store import (
 )
 from harness.wording import one_line
 from ship.architectures import ImagePrecision
-from ship.plugins import plugin_identities
+from ship.plugins import find_plugin_identities
 from ship.trial_config import (
     CorrectPredictions,
     EpochMetrics,
@@ -92,7 +92,7 @@ def make_trial_spec(
         "may_stop": may_stop,
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
-        "plugins": plugin_identities(config.generator.name, config.finetuner.name),
+        "plugins": find_plugin_identities(config.generator.name, config.finetuner.name),
         "code": get_code_version(),
     }
     return {"spec": json.dumps(spec)}

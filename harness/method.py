@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
-from ship.plugins import installed_version
+from ship.plugins import get_installed_version
 from ship.trial_config import RESULTS_VERSION, EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SPLITS = ("train", "val", "test")
 @cache
 def get_code_version() -> str:
     """Return the version of ship-sweep and the results version, as text."""
-    installed = installed_version("ship-sweep") or "unknown"
+    installed = get_installed_version("ship-sweep") or "unknown"
     return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
 
 

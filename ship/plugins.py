@@ -26,8 +26,8 @@ from ship.registry import (
     PluginError,
     Registry,
     format_error,
+    get_plugin_name,
     import_plugin,
-    plugin_name,
 )
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
@@ -94,7 +94,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
         first: dict[tuple[str, str], Any] = {}
         for table, plugin in entries:  # check all before adding any
             table.require_valid(plugin, origin)
-            what = table.noun, plugin_name(plugin)
+            what = table.noun, get_plugin_name(plugin)
             if first.setdefault(what, plugin) is not plugin:
                 raise PluginError(
                     f"{origin.label}: two plugins are named {' '.join(what)}. Rename one"
@@ -103,7 +103,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
             table.add(plugin, origin)
 
 
-def loaded_origins() -> tuple[Origin, ...]:
+def list_loaded_origins() -> tuple[Origin, ...]:
     """Return the files and modules whose plugins are loaded in this process, for its workers.
 
     The content of a file (some kB) is sent with the other arguments of a worker, which imports it
@@ -115,7 +115,7 @@ def loaded_origins() -> tuple[Origin, ...]:
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
-def plugin_identities(
+def find_plugin_identities(
     generator: str, finetuner: str, datasets: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the identities of the plugins that a configuration uses, without the built-ins.
@@ -155,7 +155,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
         import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
-def plugin_fault(error: BaseException) -> str | None:
+def find_plugin_fault(error: BaseException) -> str | None:
     """Return one line with the plugin that raised an error, the error and its source location.
 
     Returns:
@@ -189,7 +189,7 @@ class _Loader(ExecutionLoader):
         return decode_source(self._file.content or b"")
 
 
-def installed_version(package: str) -> str:
+def get_installed_version(package: str) -> str:
     """Return the version of an installed package, or "" if it is absent."""
     return next((distribution.version for distribution in distributions(name=package)), "")
 

@@ -6,7 +6,7 @@ tower, which has no causal mask, computes the whole context length for each prom
 
 from typing import Final
 
-from ship.architectures import text_settings
+from ship.architectures import get_text_settings
 
 # Tokens that a causal tower computes per prompt: the packaged datasets' names with "." and EOT have
 # 3.6 on average, and their share of the context is packed (ship.clip.packing).
@@ -17,7 +17,7 @@ _PACKED_TOKENS: Final = 128
 
 def is_bidirectional(name: str) -> bool:
     """Return True if a backbone's text tower has no causal mask, so that prompts are padded."""
-    return bool(getattr(text_settings(name), "no_causal_mask", False))
+    return bool(getattr(get_text_settings(name), "no_causal_mask", False))
 
 
 def padding_factor(context_length: int) -> int:
@@ -36,7 +36,7 @@ def prompt_cost(name: str) -> float:
 
 def _prompt_operations(name: str) -> float:
     """Return the operations of a prompt's products in the blocks, up to a constant factor."""
-    text = text_settings(name)
+    text = get_text_settings(name)
     tokens, seen = PROMPT_TOKENS, _PACKED_TOKENS
     if is_bidirectional(name):
         tokens = seen = text.context_length

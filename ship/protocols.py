@@ -17,7 +17,7 @@ from ship.clip import FrozenCLIP
 from ship.datasets.base import split_pieces
 from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require_dataset
-from ship.subsets import FeatureSet, pseudo_new_classes
+from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
@@ -183,7 +183,7 @@ def build_protocol(
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
     elif selection == "pseudo_new":
-        bases = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
+        bases = [draw_pseudo_new(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
     elif selection != "none":
         # includes the targets' class names, so that selection trains the same task as the final run

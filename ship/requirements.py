@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ship.subsets import FeatureSet, Ids, pseudo_new_classes, studied_classes
+from ship.subsets import FeatureSet, Ids, draw_pseudo_new, select_studied_classes
 from ship.trial_config import (
     LEAKING_SELECTIONS,
     OBJECTIVES,
@@ -163,7 +163,7 @@ def find_missing_data(
     """
     from ship.datasets.base import shorten_list  # it imports Pillow
 
-    features = studied_classes(config, features)
+    features = select_studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
@@ -203,7 +203,7 @@ def find_missing_data(
         bad_seeds = [
             seed
             for seed in seeds
-            for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
+            for group in draw_pseudo_new(seen, config.pseudo_new_fraction, seed)
             if np.isin(group, lacking).all()
         ]
         if bad_seeds:

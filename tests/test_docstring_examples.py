@@ -46,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ship.clip import FrozenCLIP
     from ship.configs.finetuners import CLIPAdapterConfig
     from ship.configs.generators import GaussianTextConfig
-    from ship.testing.bench import made_up_features
+    from ship.testing.bench import make_up_features
     from ship.trial import run_trial
     from ship.trial_config import TrialConfig
 
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset="photos", selection="none", quality=False, generator=GaussianTextConfig(scale=0.1),
         finetuner=CLIPAdapterConfig(epochs=1),
     )  # fmt: skip
-    trial = run_trial(config, [0], made_up_features(clip), clip, save_models=True)
+    trial = run_trial(config, [0], make_up_features(clip), clip, save_models=True)
     assert [*trial] and trial.trained
     folder = with_photographs(tmp_path_factory.mktemp("examples"))
     (folder / "trained").mkdir()

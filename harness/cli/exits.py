@@ -13,7 +13,7 @@ from harness.store import StoreAway, StudyLost
 from harness.wording import redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
-from ship.plugins import PluginError, plugin_fault
+from ship.plugins import PluginError, find_plugin_fault
 from ship.registry import EXITS
 
 RESUME_ADVICE = "run the same command to resume"
@@ -40,7 +40,7 @@ def print_user_errors() -> Iterator[None]:
     except (UserError, BackboneError, DatasetError, PluginError) as error:
         exit_with(USER_MISTAKE, str(error))
     except BaseException as error:
-        if isinstance(error, EXITS) or not (fault := plugin_fault(error)):
+        if isinstance(error, EXITS) or not (fault := find_plugin_fault(error)):
             raise
         exit_with(USER_MISTAKE, fault)
 

@@ -15,7 +15,7 @@ from harness.command import BROKEN
 from harness.errors import Fault, UserError
 from harness.study_files import list_packaged_spaces
 from harness.wording import nearest, printable, show
-from ship.architectures import architectures
+from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.prompt_cost import prompt_cost
@@ -74,7 +74,7 @@ def print_backbones(*, show_all: bool = False) -> None:
     sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
     table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    rows = architectures()
+    rows = list_architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
         if show_all or (weights and not row.refusal):

@@ -25,8 +25,8 @@ from ship.datasets import (
     scan_dataset,
 )
 from ship.datasets.base import Faults, count_noun, shorten_list
-from ship.datasets.content import copy_faults, file_hash, pixel_hash
-from ship.datasets.layouts import count_images, file_size, format_counts
+from ship.datasets.content import find_copies, hash_file, hash_pixels
+from ship.datasets.layouts import count_images, format_counts, get_file_size
 from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
@@ -109,7 +109,7 @@ def check_everything(
         hashes = {name: content for name, content in contents.items() if content}
         faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            copy_faults(label, _by_split(by_split, hashes, index), scan.own_labels)
+            find_copies(label, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
@@ -183,7 +183,7 @@ def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
 def _hashes(image: ImageFile) -> Hashes | None:
     """Return the hashes of an image, or None if it cannot be decoded."""
     try:
-        return file_hash(image), pixel_hash(image)
+        return hash_file(image), hash_pixels(image)
     except UndecodableError:
         return None
 
@@ -191,7 +191,7 @@ def _hashes(image: ImageFile) -> Hashes | None:
 def _has_content(image: ImageFile) -> bool:
     """Return True if an image's file exists and is not empty. The scan reports the others."""
     source = image.source
-    return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
+    return (len(source) if isinstance(source, bytes) else get_file_size(source)) > 0
 
 
 def _untrained_classes(scan: DatasetScan) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import Fault, UserError
-from ship.datasets import DATASETS, nearest_dataset
+from ship.datasets import DATASETS, find_nearest_dataset
 
 
 class Source(NamedTuple):
@@ -50,7 +50,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, suggestion = "must be one of ship-data list", nearest_dataset(name)
+        rule, suggestion = "must be one of ship-data list", find_nearest_dataset(name)
         raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]

@@ -21,7 +21,7 @@ from harness.config import (
 from harness.planning.fingerprints import Fingerprints
 from harness.store import RunHistory, RunRecord, State
 from harness.wording import printable, show
-from ship.plugins import plugin_identities
+from ship.plugins import find_plugin_identities
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -71,7 +71,7 @@ def _short(value: Any) -> str:
 
 def find_plugins(trial: TrialConfig) -> dict[str, str]:
     """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
-    return plugin_identities(
+    return find_plugin_identities(
         trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets]
     )
 

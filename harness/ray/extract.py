@@ -32,11 +32,11 @@ from ship.features import (
     Features,
     Parallelism,
     Shard,
-    decoding_error,
     encode_images,
     encode_split,
+    make_decoding_error,
 )
-from ship.plugins import load_origins, loaded_origins
+from ship.plugins import list_loaded_origins, load_origins
 from ship.registry import Origin
 
 MIN_VIEWS: Final = 16_384
@@ -250,7 +250,7 @@ class ClusterEncoder(ExitStack):
             self._resources,
             self._load_backbone,
             self.device,
-            loaded_origins(),
+            list_loaded_origins(),
             get_code_version(),
         )
         n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
@@ -299,7 +299,7 @@ def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     try:
         image.open()
     except UndecodableError:
-        return decoding_error(dataset, split, name)
+        return make_decoding_error(dataset, split, name)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded on the driver, but not on every node. "
         "Provide the same data_root (--data-root) on every node"

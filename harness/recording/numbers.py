@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.planning import Configuration, Fingerprints, format_plugins
 from harness.store import FLAG, PROTOCOLS, ProtocolMetrics, Tag, interval_metrics, split_seed
 from harness.wording import count
-from ship.plugins import installed_version
+from ship.plugins import get_installed_version
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -133,7 +133,7 @@ def make_source_tags() -> dict[str, str]:
     In a checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with ".dirty"
     if files were changed. A package that is not installed has the version "".
     """
-    versions = {name: installed_version(name) for name in PACKAGES}
+    versions = {name: get_installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {
         Tag.SOURCE_NAME: "ship-sweep",
         Tag.SOURCE_TYPE: "LOCAL",

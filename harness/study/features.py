@@ -26,8 +26,8 @@ from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import machine_resources, resolve_resources
 from harness.wording import count
-from ship.plugins import plugin_identities, require_plugins
-from ship.subsets import studied_labels
+from ship.plugins import find_plugin_identities, require_plugins
+from ship.subsets import select_studied_labels
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def list_studied_labels(configs: Sequence[TrialConfig], images: Any) -> list[int
     if not configs:
         return None
     names, n_seen = images.class_names, images.n_seen
-    labels = (studied_labels(config, names, n_seen)[0].tolist() for config in configs)
+    labels = (select_studied_labels(config, names, n_seen)[0].tolist() for config in configs)
     return sorted({*chain.from_iterable(labels)})
 
 
@@ -206,7 +206,7 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in iter_planned_configs(study, plan, ("generator", "finetuner")):
-        require_plugins(plugin_identities(config.generator.name, config.finetuner.name))
+        require_plugins(find_plugin_identities(config.generator.name, config.finetuner.name))
 
 
 def prefetch_features(

@@ -17,7 +17,7 @@ from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
 from harness.study_files import get_file_label
 from harness.wording import count
-from ship.architectures import text_settings, truncate_texts
+from ship.architectures import get_text_settings, truncate_texts
 from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import fill_template
 
@@ -232,11 +232,12 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
         for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
+    names = [name for name in backbones if is_bidirectional(name)]
+    factors = [padding_factor(get_text_settings(name).context_length) for name in names]
     return [
-        f"the text tower of {name} has no causal mask: a step of CoOp costs about "
-        f"{padding_factor(text_settings(name).context_length)} times as much as with a causal mask"
-        for name in backbones
-        if is_bidirectional(name)
+        f"the text tower of {name} has no causal mask: a step of CoOp costs about {factor} times as "
+        f"much as with a causal mask"
+        for name, factor in zip(names, factors, strict=True)
     ]
 
 

@@ -22,7 +22,7 @@ from harness.ray import parse_death, read_error_file, report_memory_kills_as_dea
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
-from ship.plugins import loaded_origins
+from ship.plugins import list_loaded_origins
 
 # references to feature sets in Ray's object store
 Shared = Mapping[Need, Any]
@@ -198,7 +198,7 @@ def make_worker_arguments(
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
         **study.log.model_dump(),
-        "plugins": loaded_origins(),
+        "plugins": list_loaded_origins(),
     }
 
 

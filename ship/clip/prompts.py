@@ -67,7 +67,7 @@ class ClassPrompts:
         return torch.cat([self.sot.expand(len(ctx), -1, -1), ctx], dim=1)
 
 
-def class_prompts(
+def make_class_prompts(
     clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int, position: NamePosition = "end"
 ) -> ClassPrompts:
     """Tokenize and embed class names for prompts with n_ctx context vectors.

@@ -13,7 +13,7 @@ from ship.clip.backbone import FrozenCLIP
 _AT_ONCE = 1024
 
 
-def class_features(
+def encode_classes(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
     """Return unit-norm text features of classes, averaged if there are several sentences per class.

@@ -217,7 +217,7 @@ def has_unseen_images(name: str) -> bool:
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
-def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
+def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
     """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
     Case, hyphens and underscores are ignored, and folder names of datasets are recognized. Another
@@ -247,7 +247,7 @@ def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:
-        suggestion = nearest_dataset(name, data_root)
+        suggestion = find_nearest_dataset(name, data_root)
         hint = f"did you mean {suggestion}? " if suggestion else ""
         choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
@@ -268,8 +268,8 @@ __all__ = [
     "ImageNet",
     "Split",
     "UndecodableError",
+    "find_nearest_dataset",
     "has_unseen_images",
     "load_dataset",
-    "nearest_dataset",
     "scan_dataset",
 ]  # fmt: skip

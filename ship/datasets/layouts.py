@@ -90,14 +90,14 @@ def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> Non
     if not images.is_dir():
         faults.append(f"{images}: no such folder")
         return
-    sizes = {path: file_size(file) for path, file in sorted(files.items())}
+    sizes = {path: get_file_size(file) for path, file in sorted(files.items())}
     faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
     faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
     large_files = [path for path, size in sizes.items() if size > MAX_FILE]
     faults.add(images, "image", large_files, f"larger than {MAX_FILE >> 20} MiB")
 
 
-def file_size(path: Path) -> int:
+def get_file_size(path: Path) -> int:
     """Return the size of a file in bytes, or -1 if there is none."""
     try:
         status = path.stat()

@@ -122,7 +122,7 @@ class Xlsa(Published):
             raw = _numbered_names(where, faults)
         else:
             where, raw = official.path, official.texts(_NAMES)
-        names = [xlsa_class_name(name) for name in raw]
+        names = [clean_xlsa_name(name) for name in raw]
         faults.add_same_names(where, names)
         n_labels = int(labels.max()) + 1 if len(labels) else 0
         if names and n_labels > len(names):
@@ -142,7 +142,7 @@ def _numbered_names(path: Path, faults: Faults) -> list[str]:
     return names
 
 
-def xlsa_class_name(raw: str) -> str:
+def clean_xlsa_name(raw: str) -> str:
     """Turn "grizzly+bear", "001.Black_footed_Albatross" or "a/abbey" into words."""
     name = re.sub(r"^(\d+\.|[A-Za-z]/)", "", raw.strip())
     return clean_class_name(name.replace("+", " ").replace("/", " "))

@@ -44,7 +44,7 @@ class ZeroShot(Finetuner):
         super().__init__(config, task, clip, draw)
         text = task.text_features
         if config.descriptions:
-            text = mean_features(clip, class_descriptions(config, task.class_names))
+            text = mean_features(clip, read_class_descriptions(config, task.class_names))
         elif config.templates != "dataset":
             text = mean_features(
                 clip, fill_templates(_TEMPLATES[config.templates], task.class_names)
@@ -59,7 +59,7 @@ class ZeroShot(Finetuner):
         return self.logit_scale * images @ self.text_features.T
 
 
-def class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
+def read_class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
     """Return the sentences of each class, from the file or with random words.
 
     Args:

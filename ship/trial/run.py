@@ -17,7 +17,7 @@ from ship.protocols import EvalSet, Protocol, build_protocol
 from ship.quality import measure_generator
 from ship.seeds import SeedState
 from ship.state import Checkpoint, CheckpointError, Part, State, add_prefix, capture, strip_prefix
-from ship.subsets import FeatureSet, studied_classes
+from ship.subsets import FeatureSet, select_studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import (
@@ -29,7 +29,7 @@ from ship.trial.selection import (
     evaluate,
     evaluate_choices,
 )
-from ship.trial.trained import trained_files
+from ship.trial.trained import make_trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
 # Subject and verb of a failure's reason, for NaN in metrics that are always finite themselves.
@@ -87,7 +87,7 @@ def run_trial(
     save_flag = torch.tensor(save_models)
     if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
         raise CheckpointError(f"save_models must be {not save_models} as in the checkpoint")
-    features = studied_classes(config, features)
+    features = select_studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
@@ -198,7 +198,7 @@ class _Trial:
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
         generator = self._generator(eval_set.task)
         first = 1 if by_age else 0
-        ages = planned_ages(_count_epochs(generator), protocol.ages)
+        ages = plan_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
         for i, age in enumerate(ages):
@@ -320,7 +320,7 @@ class _Trial:
         chosen = [
             (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
         ]
-        return trained_files(
+        return make_trained_files(
             self.config,
             seeds,
             dataset,
@@ -382,7 +382,7 @@ def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | No
     return None if generator is None else generator.parts()
 
 
-def planned_ages(epochs: int, ages: int) -> list[int]:
+def plan_ages(epochs: int, ages: int) -> list[int]:
     """Return the generator epochs at which a fine-tuner is trained: evenly spaced, with the last.
 
     Args:
@@ -396,7 +396,7 @@ def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
-    ages = len(planned_ages(_count_epochs(config.generator), protocol.ages))
+    ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
     trained = ages * selects + len(protocol.finals) * retrains
     fitted = selects + retrains
     # The further reports: feature quality, the test, and epoch 0 of selection.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
-from ship.plugins import installed_version, plugin_identities
+from ship.plugins import find_plugin_identities, get_installed_version
 from ship.protocols import Protocol
 from ship.settings import Settings
 from ship.state import State, add_prefix, cpu_copy
@@ -142,7 +142,7 @@ class TrainedManifest(Settings):
         return value
 
 
-def trained_files(
+def make_trained_files(
     config: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
@@ -204,8 +204,8 @@ def trained_files(
         models=tuple(models),
         seeds=tuple(entries),
         notes=tuple(_notes(config, generator, finetuners, entries)),
-        versions={name: installed_version(name) for name in PACKAGES},
-        plugins=plugin_identities(config.generator.name, config.finetuner.name),
+        versions={name: get_installed_version(name) for name in PACKAGES},
+        plugins=find_plugin_identities(config.generator.name, config.finetuner.name),
     )
     return {MANIFEST: add_checksum(manifest.model_dump(mode="json")), **files}
 
@@ -313,7 +313,7 @@ def _read_manifest(path: Path) -> TrainedManifest:
         fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
         raise trained_error(path, fault, f"load it with ship-sweep {wrote}")
     settings = manifest.settings
-    identities = plugin_identities(settings.generator.name, settings.finetuner.name)
+    identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
     for name, identity_now in identities.items():
         if (trained_identity := manifest.plugins.get(name, identity_now)) != identity_now:
             fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity_now!r}"

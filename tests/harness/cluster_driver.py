@@ -21,7 +21,7 @@ from rich.console import Console
 
 from harness.config import Resources, StudyConfig
 from harness.ray import extract
-from harness.ray.session import DRIVER_ENVIRONMENT, set_environment, ray_session
+from harness.ray.session import DRIVER_ENVIRONMENT, ray_session, set_environment
 from harness.study.run import run_study
 from ship.clip import FrozenCLIP
 from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
