@@ -235,8 +235,8 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
     names = [name for name in backbones if is_bidirectional(name)]
     factors = [padding_factor(get_text_settings(name).context_length) for name in names]
     return [
-        f"the text tower of {name} has no causal mask: a step of CoOp costs about {factor} times as "
-        f"much as with a causal mask"
+        f"the text tower of {name} has no causal mask: a step of CoOp costs about {factor} times "
+        "as much as with a causal mask"
         for name, factor in zip(names, factors, strict=True)
     ]
 
