@@ -76,26 +76,27 @@ def load_study(
         label = get_file_label(source)
         tree = {"name": source.stem, **read_yaml(source, label)}
     # imported here, because workers do not need the dataset code that these import
-    from harness.config.checks import Spanned, find_study_faults
-    from harness.config.requirements import Needs
+    from harness.config.checks import StudyTrials, find_study_faults
+    from harness.config.requirements import DataRequirements
 
     parsed, invalid_lines = parse_overrides(overrides)
     tree, blocked_lines = apply_overrides(tree, parsed)
     tree, defaults = add_defaults(tree)
     study, faults = _typed(tree, parsed)
     faulty_groups = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
-    spanned = Spanned(study, faulty_groups)
-    faults += spanned.faults
+    trials = StudyTrials(study, faulty_groups)
+    faults += trials.faults
     if invalid_lines or blocked_lines or faults:
         raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
-    faults = [*_shadowed(study.space, parsed), *find_study_faults(study, spanned)]
+    faults = [*_shadowed(study.space, parsed), *find_study_faults(study, trials)]
     if "dataset" not in study.space:  # the variants of the only dataset become constants
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
     space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
     update = {"space": space, "source": source, "backbone_defaults": defaults}
     study = study.model_copy(update=update)
-    faults += spanned.located(Needs(study, data_root).faults) if check_existence else []
+    if check_existence:
+        faults += trials.find_faults(DataRequirements(study, data_root).find_faults)
     if faults:
         raise ConfigError(_lines(faults, parsed, label))
     return study

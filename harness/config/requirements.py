@@ -31,7 +31,7 @@ _DECIDING = attrgetter(
 )
 
 
-class Needs:
+class DataRequirements:
     """Requirements of a study's trials. Each dataset and backbone is checked once.
 
     No image is decoded.
@@ -50,7 +50,7 @@ class Needs:
         self._truncation_fault = cache(self._find_truncated_names)
         self._checked: set[Any] = set()
 
-    def faults(self, trial: TrialConfig) -> Iterator[Fault]:
+    def find_faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
         names_by_key = {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # otherwise targets themselves are a fault

@@ -152,7 +152,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
-    monkeypatch.setattr("harness.config.requirements.Needs.faults", lambda *_: [])
+    monkeypatch.setattr("harness.config.requirements.DataRequirements.find_faults", lambda *_: [])
     constant = reference("dataset=imagenet").base
     varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
