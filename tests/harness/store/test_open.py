@@ -17,8 +17,7 @@ from harness.planning.plan import PlanRow, Work, make_plan
 from harness.recording.numbers import make_flag_tags
 from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import Failure, State, errors, joined_tag
-from harness.store import open as tracking
+from harness.store import Failure, State, errors, joined_tag, sqlite_tables
 from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
@@ -69,7 +68,7 @@ def test_locked_store_is_one_line_error(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is reported after seconds, not minutes."""
-    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_tables, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match="cannot use the MLflow store: database is locked"):
