@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.state import CheckpointError, State, capture, cpu_copy, require_tensor
+from ship.state import CheckpointError, State, capture, copy_to_cpu, require_tensor
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:
@@ -166,7 +166,7 @@ def gather_rows(
     return table[seed_indices, index]
 
 
-def random_views(
+def draw_views(
     features: Float[Tensor, "seed n view feature"],
     rows: Int[Tensor, "seed m"],
     rng: SeedRng,
@@ -258,7 +258,7 @@ class SeedOptimizer:
         for i, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f"{i}.{name}"] = cpu_copy(value)
+                    state[f"{i}.{name}"] = copy_to_cpu(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP, encode_classes
-from ship.seeds import SeedRng, gather_rows, random_views, to_device
+from ship.seeds import SeedRng, draw_views, gather_rows, to_device
 from ship.subsets import FeatureSet, Ids, few_shot_indices
 from ship.templates import fill_templates
 from ship.trial_config import TrialConfig
@@ -100,7 +100,7 @@ class Task:
     ) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
         """Return the features, in a random view per image, and the labels of the given rows."""
         rows = to_device(rows, self.features.device)
-        return random_views(self.features, rows, views), gather_rows(self.labels, rows)
+        return draw_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
 def make_placeholder_images(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.config import StudyConfig
 from harness.store import Run
-from harness.wording import count, duration
+from harness.wording import count, format_duration
 from reports.errors import ReportError
 from reports.stats import minimum_detectable
 from reports.tables import Family, families_of_runs
@@ -29,7 +29,7 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     if families and not any(family.comparable and family.pairs for family in families):
         return []
     seeds = len(study.seeds)
-    estimable = [family for family in families if deviations(family.differences)]
+    estimable = [family for family in families if list_deviations(family.differences)]
     return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
         f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
         f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
@@ -37,7 +37,7 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
+def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     """Return the positive standard deviations of comparisons with enough pairs.
 
     The detectable difference is proportional to the deviation, so their medians correspond.
@@ -54,7 +54,7 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
 
     The smaller ones are half of the detectable difference, and the smallest effect of interest.
     """
-    spread = deviations(family.differences)
+    spread = list_deviations(family.differences)
     middle, tests = statistics.median(spread), len(family.differences)
     targets = {smallest_effect}
     detectable, result = minimum_detectable(middle, seeds, tests), "cannot detect any difference"
@@ -69,7 +69,7 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
         if n_seeds:
             seeds_text = f"about {count(n_seeds, 'seed')}"
         extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
-        cost = f" (+{duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
+        cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
         parts.append(f"for {effect:g} {points} {seeds_text}{cost}")
     return "; ".join(parts)

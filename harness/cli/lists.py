@@ -163,7 +163,7 @@ def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
 
 def _backbone_defaults() -> Iterable[tuple[str, str]]:
     """Return a row for each group or method of the packaged backbone's defaults."""
-    for path, defaults in config.backbone_defaults().items():
+    for path, defaults in config.load_defaults().items():
         settings = ", ".join(f"{key} {show(value)}" for key, value in defaults.items())
         yield path or "a trial", settings
 

@@ -20,7 +20,7 @@ from harness.planning import Plan, StudyOutcome
 from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
-from harness.wording import count, duration, printable_lines, redacted
+from harness.wording import count, format_duration, printable_lines, redacted
 from reports import cli as pages
 from reports.errors import ReportError
 
@@ -115,7 +115,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     time = Column("time" if estimate else "", justify="right", no_wrap=True)
     columns = ("configuration", Column("state", no_wrap=True), "seeds to run", time)
     seconds_by_key = estimate.seconds if estimate else {}
-    times = {key: duration(seconds) for key, seconds in seconds_by_key.items()}
+    times = {key: format_duration(seconds) for key, seconds in seconds_by_key.items()}
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
@@ -129,9 +129,9 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     if plan.proposals:
         lines.append(f"{plan.proposals} more configurations will be proposed by the sampler")
     if estimate is not None:
-        compute = f"about {duration(estimate.compute)} of computing"
+        compute = f"about {format_duration(estimate.compute)} of computing"
         trials_at_once = count(estimate.at_once, "trial")
-        wall = f"about {duration(estimate.wall)} on this machine, {trials_at_once} at once"
+        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_at_once} at once"
         total = f"{wall} ({compute})" if is_local else compute
         trials = count(estimate.n_trials, "finished trial")
         lines.append(f"estimated time left for trials: {total}; from {trials}")

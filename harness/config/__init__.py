@@ -4,7 +4,7 @@ Responsible for keys, levels and ranges, for what can be combined, and for the c
 space spans. Independent of the store, Ray and the clock.
 """
 
-from harness.config.defaults import BACKBONE, backbone_defaults
+from harness.config.defaults import BACKBONE, load_defaults
 from harness.config.factor import Factor, are_equal, iter_assignments
 from harness.config.load import load_plugins, load_study, require_list
 from harness.config.mapping import parse_overrides

@@ -18,12 +18,12 @@ from harness.store import (
     State,
     StudyRecord,
     Tag,
+    format_param,
     list_params,
-    param_text,
     seed_metric,
     split_curve,
 )
-from harness.wording import count, duration
+from harness.wording import count, format_duration
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
@@ -72,7 +72,7 @@ class StaleRows:
 def _rows_text(rows: Rows) -> str:
     """Return text such as "6 finished rows of 3 configurations (3.4 min of computing)"."""
     configurations = count(len({key for key, _ in rows}), "configuration")
-    time = duration(sum(rows.values()))
+    time = format_duration(sum(rows.values()))
     return f"{count(len(rows), 'finished row')} of {configurations} ({time} of computing)"
 
 
@@ -113,7 +113,9 @@ def compare(
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
     controls, constants = resolve_controls(study), list_params(study.base)
-    old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in record.factors}
+    old_levels = {
+        factor.key: [*map(format_param, factor.levels or ())] for factor in record.factors
+    }
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
         key

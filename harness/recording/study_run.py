@@ -29,8 +29,8 @@ from harness.store import (
     Tag,
     escape_text,
     find_study_run,
+    make_planned_tags,
     make_points,
-    planned_tags,
     split_tag,
 )
 
@@ -158,7 +158,7 @@ class StudyRun:
         return has_changed
 
     def _planned_tags(self) -> dict[str, str]:
-        return planned_tags(self._planned)
+        return make_planned_tags(self._planned)
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
         """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""

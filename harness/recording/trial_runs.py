@@ -31,13 +31,13 @@ from harness.store import (
     RunUpdate,
     State,
     Tag,
+    format_seed_table,
     is_metric,
     list_params,
     make_points,
     parse_seed_table,
     read_run_files,
     seed_metric,
-    seed_table,
     shown_metrics,
     split_curve,
     split_seed,
@@ -163,7 +163,7 @@ class TrialRecorder:
         run.points += make_points(
             {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
         )
-        final["files"][SEED_TABLE] = seed_table(metrics)
+        final["files"][SEED_TABLE] = format_seed_table(metrics)
         for name, content in final["files"].items():
             # in separate requests, so that only one file is repeated if an answer is lost
             self.record.store.write(RunUpdate(run=run.run, files={name: content}))

@@ -16,7 +16,7 @@ from harness.store.artifacts import has_trained_models
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from harness.store.runs import Run, convert_run, experiment_names, runs_of_experiment, study_runs
+from harness.store.runs import Run, convert_run, find_study_runs, list_experiments, list_runs
 from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
 from harness.store.study_record import Seeds, StudyRecord
 from harness.wording import one_line
@@ -243,7 +243,7 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
         StoreError: A run has invalid tags, or is damaged.
     """
     try:
-        runs = runs_of_experiment(client, experiment_id)
+        runs = list_runs(client, experiment_id)
         trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
         return RunHistory(tuple(run_record(run, objective) for run in trials), tuple(runs))
     except StoreError as error:
@@ -265,7 +265,7 @@ def read_finished(
         keys: Keys of the configurations.
         trained: Whether to return only runs that saved their trained models.
     """
-    names = {key: name for key, name in experiment_names(client).items() if name != study}
+    names = {key: name for key, name in list_experiments(client).items() if name != study}
     if not names or not keys:
         return []
     if len(keys) > MAX_REQUESTS:
@@ -292,7 +292,7 @@ def read_finished(
 def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
     """Return the keys of all configurations that the studies of experiments plan."""
     planned: set[str] = set()
-    for run in study_runs(client, experiment_ids):
+    for run in find_study_runs(client, experiment_ids):
         with suppress(StoreError):  # damaged; reported when that study is read
             record = StudyRecord.from_tags(run.data.tags)
             planned |= {configuration.key for configuration in record.configurations}

@@ -62,7 +62,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
             names = [existing.name for existing in client.search_experiments()]
             raise StoreError(_unknown_study_message(study_name, uri, names))
         try:
-            runs = runs_of_experiment(client, experiment.experiment_id)
+            runs = list_runs(client, experiment.experiment_id)
         except StoreError as error:
             raise StoreError(f"{uri}: {error}") from error
     return [run for run in runs if Tag.KIND in run.tags]
@@ -120,24 +120,24 @@ def study_names(tracking_uri: str) -> list[str]:
     """
     uri = require_store(tracking_uri)
     with open_reader(uri) as client:
-        names = experiment_names(client)
-        studies = study_runs(client, [*names])
+        names = list_experiments(client)
+        studies = find_study_runs(client, [*names])
         return list(dict.fromkeys(names[str(run.info.experiment_id)] for run in studies))
 
 
-def experiment_names(client: Any) -> dict[str, str]:
+def list_experiments(client: Any) -> dict[str, str]:
     """Return the names of all active experiments by their IDs."""
     active = client.search_experiments(max_results=MAX_STUDIES)
     return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
 
 
-def study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
+def find_study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
     """Return the studies' own runs of some experiments as MLflow has them, newest first."""
     query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
     return list(client.search_runs([*experiment_ids], query, max_results=MAX_STUDIES))
 
 
-def runs_of_experiment(client: Any, experiment_id: str) -> list[Run]:
+def list_runs(client: Any, experiment_id: str) -> list[Run]:
     """Return the active runs of an experiment, oldest first.
 
     Raises:

@@ -40,7 +40,7 @@ def is_metric(key: str, shown_names: frozenset[str]) -> bool:
     return split is None or split[1] in shown_names
 
 
-def seed_table(numbers: Mapping[str, float]) -> bytes:
+def format_seed_table(numbers: Mapping[str, float]) -> bytes:
     """Return the file of a run's final numbers: a row for each metric, a column for each seed.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.address import SQLITE
-from harness.store.errors import StoreError, cause_line
+from harness.store.errors import StoreError, find_cause
 
 LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
 FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
@@ -112,7 +112,7 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     except Exception as error:
         raise StoreError(
             f"{uri}: MLflow could not upgrade the store, which was not changed: "
-            f"{cause_line(error, uri)}. Use the MLflow version that wrote it"
+            f"{find_cause(error, uri)}. Use the MLflow version that wrote it"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

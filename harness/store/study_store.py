@@ -17,7 +17,7 @@ from harness.store.changes import DRIVER_DIED, close_dead_runs
 from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, wrap_errors
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
-from harness.wording import duration
+from harness.wording import format_duration
 
 STORE_TIMEOUT = 1800.0  # seconds
 MAX_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
@@ -62,7 +62,7 @@ class StudyStore(Store):
         try:
             answer: T = retrying(super().call, act)
         except NoAnswer as error:
-            wait = duration(time.monotonic() - self._away_since)
+            wait = format_duration(time.monotonic() - self._away_since)
             raise StoreAway(
                 f"{error}: gave up after {wait}. Run the same command to resume"
             ) from error
@@ -85,13 +85,13 @@ class StudyStore(Store):
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
             self.print_line(
-                f"{attempt.outcome.exception()}: retrying for up to {duration(self.timeout)}; "
-                f"trials continue until their next report"
+                f"{attempt.outcome.exception()}: retrying for up to "
+                f"{format_duration(self.timeout)}; trials continue until their next report"
             )
 
 
 @contextmanager
-def locked_study(
+def lock_study(
     uri: str,
     name: str,
     timing: Timing,

@@ -23,7 +23,7 @@ from harness.device import why_no_gpu
 from harness.messages import Need, list_needs
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
-from harness.progress import SteadyConsole, line_printer, reporter
+from harness.progress import SteadyConsole, make_line_printer, show_progress
 from harness.resources import machine_resources, resolve_resources
 from harness.wording import count
 from ship.plugins import find_plugin_identities, require_plugins
@@ -168,7 +168,7 @@ def prepare_features(
         for need in group:
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.load_dataset(need.dataset)
-            with reporter(f"features: {need.dataset} through {backbone}", console) as report:
+            with show_progress(f"features: {need.dataset} through {backbone}", console) as report:
                 classes = list_studied_labels(needs[need], images)
                 features[need] = method.extract(
                     clip, images, need.views, cache, report, need.splits, encode, classes
@@ -245,7 +245,7 @@ def prefetch_features(
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
-    print_line = line_printer(console)
+    print_line = make_line_printer(console)
     fingerprints = make_fingerprints(study, None, data_root, cache_dir)
     needs = collect_needs(study)
     for name in dict.fromkeys(need.backbone for need in needs):
@@ -272,7 +272,7 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    print_line, reason = line_printer(console), why_no_gpu()
+    print_line, reason = make_line_printer(console), why_no_gpu()
     if reason is not None:
         if resolve_resources(study.resources, machine_resources()).gpus:
             why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"

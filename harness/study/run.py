@@ -117,7 +117,7 @@ def run_study(
 
     with (
         Interrupts() as interrupts,
-        store.locked_study(
+        store.lock_study(
             uri,
             study.name,
             timing or Timing(),

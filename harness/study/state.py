@@ -12,7 +12,7 @@ from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
 from harness.resources import machine_resources, resolve_resources
-from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, param_text
+from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, format_param
 from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
 from harness.study_files import get_file_label
@@ -216,7 +216,7 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
 def format_defaults(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
-    text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
+    text = ", ".join(f"{key} {format_param(value)}" for key, value in defaults)
     return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
 
 

@@ -10,7 +10,7 @@ from harness import planning, resources
 from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
-from harness.progress import View, line_printer
+from harness.progress import View, make_line_printer
 from harness.recording import StudyRun, TrialRecorder
 from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
@@ -44,7 +44,7 @@ class Options:
 
     def print_line(self, line: str) -> None:
         """Print a line to the console."""
-        line_printer(self.console)(line)
+        make_line_printer(self.console)(line)
 
 
 @dataclass

@@ -24,10 +24,10 @@ def encode_classes(
     """
     if all(len(texts) == 1 for texts in sentences):
         return clip.encode_texts([texts[0] for texts in sentences])
-    return mean_features(clip, sentences)
+    return average_features(clip, sentences)
 
 
-def mean_features(
+def average_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
     """Return the normalized mean of the unit-norm features of each class's sentences.

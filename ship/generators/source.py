@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import RealImagesConfig
-from ship.seeds import SeedRng, gather_rows, random_views
+from ship.seeds import SeedRng, draw_views, gather_rows
 from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
@@ -108,7 +108,7 @@ class RealImages(FeatureSource):
         count = self._count.gather(1, class_ids)
         firsts, before = _count_occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
-        images = random_views(self._features, first + (starts + before) % count, rng)
+        images = draw_views(self._features, first + (starts + before) % count, rng)
         if self._shifted_means is None:
             return images
         means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)

@@ -25,9 +25,9 @@ from ship.trial.selection import (
     BestCheckpoint,
     InferenceGrid,
     collect_correct_predictions,
-    eval_results,
     evaluate,
     evaluate_choices,
+    get_eval_results,
 )
 from ship.trial.trained import make_trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
@@ -157,7 +157,7 @@ class _Trial:
         if not by_age:
             epoch = self._chosen_epoch
             eval_sets = [
-                eval_results(self.tested, i, number)
+                get_eval_results(self.tested, i, number)
                 for i, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
@@ -309,7 +309,9 @@ class _Trial:
         else:
             generator_state = self._learned(generator)
             final_indices = range(len(self.protocol.finals))
-            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in final_indices]
+            finetuner_states = [
+                get_eval_results(self.tested, n, 0, "learned/") for n in final_indices
+            ]
         if generator_state:
             generator_state = {name: value[active] for name, value in generator_state.items()}
         finetuner_states = [

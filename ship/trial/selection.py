@@ -248,7 +248,7 @@ def _fetch_scores(on_device: State) -> State:
     }
 
 
-def eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
+def get_eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
     """Return the results of one evaluation set, without the prefixes of their names.
 
     Args:
@@ -283,5 +283,5 @@ def collect_correct_predictions(
         )
         for i, final in enumerate(finals)
         for number, eval_set in enumerate(final)
-        if (correct := eval_results(tested, i, number, "correct/"))
+        if (correct := get_eval_results(tested, i, number, "correct/"))
     )

@@ -24,7 +24,7 @@ from ship.clip import FrozenCLIP
 from ship.plugins import find_plugin_identities, get_installed_version
 from ship.protocols import Protocol
 from ship.settings import Settings
-from ship.state import State, add_prefix, cpu_copy
+from ship.state import State, add_prefix, copy_to_cpu
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -173,7 +173,7 @@ def make_trained_files(
     final_tasks = [final[0].task for final in protocol.finals]
     # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
     tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
-    all_texts = enumerate(cpu_copy(task.text_features) for task in tasks.values())
+    all_texts = enumerate(copy_to_cpu(task.text_features) for task in tasks.values())
     texts = {f"tasks.{i}.text_features": text for i, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
         learned |= add_prefix(f"models.{len(models)}", state)

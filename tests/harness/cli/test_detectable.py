@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from harness.cli.detectable import count_needed_seeds, deviations, format_detectable
+from harness.cli.detectable import count_needed_seeds, format_detectable, list_deviations
 from reports.stats import minimum_detectable
 from reports.tables import Family, families
 from tests.harness.fakes import make_study
@@ -51,7 +51,7 @@ def test_what_a_dry_run_says(build: StoreBuilder | None, head: str, end: str) ->
     asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
     (line,) = format_detectable(asked, [build.parent(), *build.runs] if build else [])
     found = packaged().differences
-    middle = statistics.median(deviations(found))
+    middle = statistics.median(list_deviations(found))
     shown, needed = (
         minimum_detectable(middle, 10, len(found)),
         count_needed_seeds(middle, len(found), 0.5),

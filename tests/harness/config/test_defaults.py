@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.defaults import backbone_defaults
+from harness.config.defaults import load_defaults
 from harness.config.load import load_study
 from harness.config.resolved import format_resolved_yaml
 from harness.config.space import GROUPS, resolve
@@ -34,7 +34,7 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
     assert (trial.backbone, trial.dataset, trial.synthetic.resample) == ("pocket", "photos", False)
     finetuner = trial.finetuner.model_dump()
     assert (finetuner["name"], finetuner["lr"], finetuner["epochs"]) == ("coop", 0.3, 60)
-    vae = backbone_defaults()["generator.vae"]
+    vae = load_defaults()["generator.vae"]
     assert trial.generator.model_dump().items() >= vae.items()
     assert study.backbone_defaults == {
         "dataset": "photos",
@@ -75,7 +75,7 @@ def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None
     kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
     assert (kgcoop["lr"], kgcoop["epochs"], kgcoop["batch_size"]) == (0.1, 20, 64)
     assert study.variants["finetuner"].keys() == {"kgcoop"}
-    assert study.variants["generator"] == {"wgan": backbone_defaults()["generator.wgan"]}
+    assert study.variants["generator"] == {"wgan": load_defaults()["generator.wgan"]}
     assert "finetuner.kgcoop.lr" not in study.backbone_defaults
     assert study.backbone_defaults["finetuner.kgcoop.epochs"] == 20
     assert not any(key.startswith("generator.vae") for key in study.backbone_defaults)
@@ -128,7 +128,7 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
 
 def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> None:
     """Keys and values fit the method that they are for, and are not the authors' already."""
-    for path, defaults in backbone_defaults().items():
+    for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         kinds = GROUPS[group] if group else {"": TrialConfig}
         authors, changed = kinds[method](), kinds[method](**defaults)

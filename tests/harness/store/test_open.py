@@ -17,7 +17,7 @@ from harness.planning.plan import PlanRow, Work, make_plan
 from harness.recording.numbers import make_flag_tags
 from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import Failure, State, errors, joined_tag, sqlite_tables
+from harness.store import Failure, State, errors, join_tag, sqlite_tables
 from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
@@ -265,9 +265,9 @@ def test_proposal_writes_only_the_end_of_the_list(
         record.add_planned(configuration)
         record.add_planned(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag(stored_tags, "ship.planned"))
+        wanted = json.loads(join_tag(stored_tags, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(stored_tags, "ship.planned"))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(join_tag(stored_tags, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
@@ -281,7 +281,7 @@ def test_proposal_writes_only_the_end_of_the_list(
 def test_long_tag_is_split_and_joined(size: int) -> None:
     """A text of any length is restored exactly."""
     tags = split_tag("t", "x" * size)
-    assert joined_tag(tags, "t") == "x" * size
+    assert join_tag(tags, "t") == "x" * size
     assert max(map(len, tags.values())) <= MAX_TAG
 
 
