@@ -86,7 +86,7 @@ def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[
 def extracted(scenario: str, folder: Path) -> dict[str, Any]:
     """Extract on the cluster, and return the features' hash or the error."""
     load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
-    extract.LARGE = 1  # type: ignore[misc]
+    extract.MIN_VIEWS = 1  # type: ignore[misc]
     encoder = extract.ClusterEncoder(fakes.make_study().resources, load)
     dataset = images(broken=(5, 390) if scenario == "broken" else ())
     calls: list[tuple[int, int]] = []
