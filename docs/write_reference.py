@@ -27,7 +27,7 @@ from harness.config import (
     Log,
     Resources,
     StudyConfig,
-    backbone_defaults,
+    load_defaults,
 )
 from harness.wording import show
 from ship.configs import FINETUNERS, GENERATORS
@@ -52,7 +52,7 @@ DEFAULTS_HEAD = """Other defaults on this page are the authors'. `--dry-run` lis
 from these; `ship/pocket/defaults.yaml` says how each was chosen. If `backbone` is a factor, none
 apply."""
 SENTENCE = "a photo of a {}."  # of most datasets
-DATASET = backbone_defaults()[""]["dataset"]
+DATASET = load_defaults()[""]["dataset"]
 # Defaults that depend on other keys.
 DEPENDS = {
     "name": "the file's stem",
@@ -129,7 +129,7 @@ def _backbone_defaults() -> str:
     """List the defaults of the packaged backbone, a line for each group or method."""
     lines = {
         path: ", ".join(f"`{key}={show(value)}`" for key, value in defaults.items())
-        for path, defaults in backbone_defaults().items()
+        for path, defaults in load_defaults().items()
     }
     alike: dict[str, list[str]] = {}
     for path, line in lines.items():
@@ -141,10 +141,10 @@ def _datasets() -> dict[str, str]:
     lines = {}
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
-        about: str = getattr(spec, "about", "") or _first_line(type(spec))
+        description: str = getattr(spec, "description", "") or _first_line(type(spec))
         where = f"{getattr(spec, 'classes', '')}, `{folder}`"
         where += f"; `{spec.template}`" if spec.template != SENTENCE else ""
-        lines[name] = about if folder is None else where
+        lines[name] = description if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 

@@ -34,10 +34,10 @@ MIN_INTERVAL_FACTOR = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used. One line has its address and the reason."""
+    """The storage cannot be used. The message has its address and the reason in one line."""
 
 
-def storage_uri(requested: str | None, cache_dir: Path) -> str:
+def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
@@ -141,7 +141,7 @@ class Storage:
             logger.warning("cannot remove old checkpoints: %s", error)
 
 
-def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
+def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
     A configuration's key covers its constants, images, weights and results version
@@ -164,7 +164,7 @@ class Checkpoints:
     """
 
     def __init__(self, storage: Storage | None, interval: float | None) -> None:
-        """Create the checkpoints of a worker.
+        """Create the reader and writer of a worker.
 
         Args:
             storage: Storage of the checkpoints. None disables checkpoints.
@@ -177,7 +177,7 @@ class Checkpoints:
         """Begin a trial. The driver removes the checkpoint of the previous one.
 
         Args:
-            name: Name of the trial's checkpoint, see `checkpoint_name`.
+            name: Name of the trial's checkpoint, see `make_checkpoint_name`.
         """
         self._name, self._is_unusable = name, False
         self._schedule_next(0.0)
@@ -252,7 +252,7 @@ class Checkpoints:
         return self._is_unusable
 
     def _schedule_next(self, seconds: float) -> None:
-        """Set the time of the next checkpoint, after one that took some seconds."""
+        """Schedule the next checkpoint. The last one took this many seconds."""
         self._next = time.monotonic() + max(
             self.interval, MIN_INTERVAL_FACTOR * seconds if self.interval else 0.0
         )

@@ -48,7 +48,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its arguments and options, including --help."""
-        return _plain(super().get_params(ctx))
+        return _hide_flag_types(super().get_params(ctx))
 
 
 class CommandGroup(TyperGroup):
@@ -85,7 +85,7 @@ class CommandGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its options, including --help."""
-        return _plain(super().get_params(ctx))
+        return _hide_flag_types(super().get_params(ctx))
 
 
 def refuse(lines: Iterable[str]) -> NoReturn:
@@ -117,7 +117,7 @@ def _one_line_errors(ctx: Any) -> Iterator[None]:
         refuse([f"{message}. See {ctx.command_path} --help"])
 
 
-def _plain(params: list[Any]) -> list[Any]:
+def _hide_flag_types(params: list[Any]) -> list[Any]:
     """Remove the value types of flags, and return the parameters."""
     for param in params:
         if getattr(param, "is_flag", False):
@@ -128,15 +128,15 @@ def _plain(params: list[Any]) -> list[Any]:
 def start(app: typer.Typer) -> None:
     """Run a script's command, and exit with its exit code."""
     collect_rarely()
-    steady_output()
+    make_output_robust()
     try:
-        with reader_may_leave():
+        with exit_when_reader_leaves():
             app()
     except KeyboardInterrupt:  # outside of the code that typer runs
         sys.exit(INTERRUPTED)
 
 
-def steady_output() -> None:
+def make_output_robust() -> None:
     """Make standard output robust against unusual terminals.
 
     - Characters that the encoding lacks, e.g. ± in locale C, become ?.
@@ -164,7 +164,7 @@ def collect_rarely() -> None:
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
+def exit_when_reader_leaves() -> Iterator[None]:
     """Exit with 141 if the command in the context fails because its output pipe was closed.
 
     Shells report the same code (128 + 13) for a program that SIGPIPE ends, as in `ship-report NAME

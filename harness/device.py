@@ -41,7 +41,7 @@ def usable_gpus() -> int:
 
 
 def why_no_gpu() -> str | None:
-    """Return torch's message on why it cannot use a GPU, or None if it can.
+    """Return torch's reason why it cannot use a GPU, or None if it can.
 
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.
     """
@@ -56,12 +56,12 @@ def why_no_gpu() -> str | None:
     return "torch finds no GPU"
 
 
-def device_label(device: str) -> str:
+def get_device_label(device: str) -> str:
     """Return the name of a device, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
     return str(_cuda().get_device_name()) if is_gpu(device) else f"cpu ({platform.machine()})"
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an exception of Python, torch or a library is caused by lack of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     is_memory_error = kinds & {"MemoryError", "OutOfMemoryError"}
@@ -70,7 +70,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def breaks_device(error: BaseException) -> bool:
     """Return True if CUDA is unusable for this process after an error."""
-    return "CUDA error" in error_text(error) and not out_of_memory(error)
+    return "CUDA error" in error_text(error) and not is_out_of_memory(error)
 
 
 class PeakMemory:
@@ -120,8 +120,8 @@ class MachineLoad:
     def sample(self) -> dict[str, float]:
         """Return the load by MLflow's keys.
 
-        The load of the cores is since the last sample. That of memory and the trial's GPU is the
-        present one.
+        The load of the cores is their mean since the last sample. The loads of memory and of the
+        trial's GPU are the current ones.
         """
         import psutil
 

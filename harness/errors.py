@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 class LineError(UserError):
-    """A user error of one line. Line breaks in names and causes are escaped, as all controls."""
+    """A user error of one line. Line breaks and other control characters are escaped."""
 
     def __init__(self, line: str) -> None:
         super().__init__(printable(line))
@@ -69,8 +69,8 @@ class Fault:
         got: Invalid value. NOTHING if the fault is the path itself.
         choices: Valid values.
         suggestion: Suggested value. Defaults to the choice that is most similar to `got`.
-        detail: Text that follows `rule`, such as the method that the key belongs to. Faults that
-            differ only in `detail` are one fault if they have a value.
+        detail: Text that follows `rule`, such as the method that the key belongs to. Faults
+            with a value that differ only in `detail` are reported once.
         advice: Sentence that says what to do if there is no suggestion, without a full stop.
     """
 
@@ -108,8 +108,8 @@ class Fault:
 def ray_address_fault(address: str) -> str | None:
     """Return the message that refuses an address of a Ray cluster, or None if it is valid.
 
-    Ray Client is refused, also in RAY_ADDRESS. With it, Tune pickles its searcher and callbacks and
-    runs on the head node, so that signals, progress and writes would be those of copies.
+    Ray Client is refused, also in RAY_ADDRESS. With it, Tune runs on the head node with pickled
+    copies of the searcher and the callbacks: signals to this process would not reach them.
     """
     actual_address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     is_known = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)

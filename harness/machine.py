@@ -89,7 +89,7 @@ def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(f"{digest}.lock", flags, 0o600, dir_fd=folder)
     except OSError as error:
-        raise no_temporary(error) from error
+        raise temporary_folder_error(error) from error
     try:
         status = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
@@ -151,12 +151,14 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     Raises:
         UserError: The folder cannot be created.
     """
-    parent = None if max_length is None else _short_place(max_length - len(f"/{PREFIX}") - _RANDOM)
+    parent = (
+        None if max_length is None else _find_short_parent(max_length - len(f"/{PREFIX}") - _RANDOM)
+    )
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError as error:  # a full disk, or no writable folder
-            raise no_temporary(error) from error
+            raise temporary_folder_error(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with suppress(OSError):  # without file locks, remove_stale_folders keeps the folder
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -170,7 +172,7 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
         os.close(handle)
 
 
-def no_temporary(error: OSError) -> UserError:
+def temporary_folder_error(error: OSError) -> UserError:
     """Return the error about an unusable folder of temporary files."""
     path = error.filename or "temporary files"
     reason = error.strerror or error
@@ -180,20 +182,20 @@ def no_temporary(error: OSError) -> UserError:
 def remove_stale_folders() -> None:
     """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
-        for parent in set(_places()):
+        for parent in set(_list_parents()):
             for folder in Path(parent).glob(f"{PREFIX}*"):
                 with suppress(OSError):
                     _remove_if_dead(folder)
 
 
-def _places() -> list[str]:
+def _list_parents() -> list[str]:
     """Return the parents of scratch folders, in the order of preference."""
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
-def _short_place(max_bytes: int) -> str | None:
+def _find_short_parent(max_bytes: int) -> str | None:
     """Return the first parent of scratch folders with at most `max_bytes` in its path, or None."""
-    parents = (path for path in _places() if len(os.fsencode(path)) <= max_bytes)
+    parents = (path for path in _list_parents() if len(os.fsencode(path)) <= max_bytes)
     return next((path for path in parents if Path(path).is_dir()), None)
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.device import out_of_memory
-from harness.method import SPLITS, code_version
+from harness.device import is_out_of_memory
+from harness.method import SPLITS, get_code_version
 from harness.store import (
     CLASS,
     CLASS_ID,
@@ -26,7 +26,7 @@ from harness.store import (
 )
 from harness.wording import one_line
 from ship.architectures import ImagePrecision
-from ship.plugins import plugin_identities
+from ship.plugins import find_plugin_identities
 from ship.trial_config import (
     CorrectPredictions,
     EpochMetrics,
@@ -38,7 +38,7 @@ from ship.trial_config import (
 # Keys of a result. The first two are for the scheduler: the number of evaluations and the last
 # value, at evaluated selection epochs of trials that it may stop. The values of FINAL and FAILED
 # are lists of one mapping, because Tune flattens mappings. FINAL has "metrics" by name in the
-# store, "files" of the run by path, "device", and LOST (failed seed -> reason). FAILED has
+# store, "files" of the run by path, "device", and FAILED_SEEDS (failed seed -> reason). FAILED has
 # "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"
@@ -74,7 +74,7 @@ def list_needs(config: TrialConfig) -> list[Need]:
     return [Need(*clip, config.dataset, config.augmentations), *targets]
 
 
-def trial_spec(
+def make_trial_spec(
     config: TrialConfig, seeds: Sequence[int], may_stop: bool, checkpoint: str = ""
 ) -> dict[str, Any]:
     """Return a trial as Ray's config: JSON text under one key, so that Tune resolves nothing.
@@ -92,8 +92,8 @@ def trial_spec(
         "may_stop": may_stop,
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
-        "plugins": plugin_identities(config.generator.name, config.finetuner.name),
-        "code": code_version(),
+        "plugins": find_plugin_identities(config.generator.name, config.finetuner.name),
+        "code": get_code_version(),
     }
     return {"spec": json.dumps(spec)}
 
@@ -117,7 +117,7 @@ def make_epoch_message(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[st
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
-def final_numbers(
+def make_final_numbers(
     tested: EpochMetrics | None,
     by_epoch: Mapping[int, SeedValues],
     seeds: Sequence[int],
@@ -149,12 +149,12 @@ def final_numbers(
         if all(name in row for row in rows)
     }
     for name in tested.per_seed:
-        living = tested.active_values(name)
+        active = tested.active_values(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
-            values[name] = living
+            values[name] = active
         else:
-            values[f"test/{name}"] = living
+            values[f"test/{name}"] = active
     scores = values.get(f"selection/{objective}")
     if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
@@ -187,7 +187,7 @@ def encode_failure(
         }
         return {"failure": Failure.NON_FINITE, "reason": join_reasons(reasons)}
     reason = f"{type(error).__name__}: {one_line(error)} ({where})"
-    if not out_of_memory(error):
+    if not is_out_of_memory(error):
         return {"failure": Failure.ERROR, "reason": reason}
     if 0 < gpus < 1:
         larger = min(1, 2 * gpus)

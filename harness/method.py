@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
-from ship.plugins import installed_version
+from ship.plugins import get_installed_version
 from ship.trial_config import RESULTS_VERSION, EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ SPLITS = ("train", "val", "test")
 
 
 @cache
-def code_version() -> str:
+def get_code_version() -> str:
     """Return the version of ship-sweep and the results version, as text."""
-    installed = installed_version("ship-sweep") or "unknown"
+    installed = get_installed_version("ship-sweep") or "unknown"
     return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
 
 
@@ -36,14 +36,14 @@ def check_code(driver: str) -> None:
     """Refuse to run on a node whose code differs from the driver's.
 
     Args:
-        driver: Result of `code_version` on the driver.
+        driver: Result of `get_code_version` on the driver.
 
     Raises:
         ValueError: The versions differ. The message has both.
     """
-    if driver != code_version():
+    if driver != get_code_version():
         raise ValueError(
-            f"this node has {code_version()}, and the driver has {driver}. Install the same "
+            f"this node has {get_code_version()}, and the driver has {driver}. Install the same "
             "version on every node"
         )
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 
 from harness.method import Progress as Report
 from harness.store import State
-from harness.wording import duration, printable_lines
+from harness.wording import format_duration, printable_lines
 
 
 class SteadyConsole(Console):
@@ -37,7 +37,7 @@ class SteadyConsole(Console):
         os.close(nowhere)
 
 
-def line_printer(console: Console) -> Callable[[str], None]:
+def make_line_printer(console: Console) -> Callable[[str], None]:
     """Return a function that prints a plain line above any progress bars, from any thread."""
 
     def say(line: str) -> None:
@@ -65,13 +65,15 @@ class View:
             trials: Number of trials to run.
             live: Whether to show progress bars on a terminal.
         """
-        self._seeds, self._trials, self._print_line = seeds, trials, line_printer(console)
+        self._seeds, self._trials, self._print_line = seeds, trials, make_line_printer(console)
         self._running: dict[str, Task] = {}
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
         text = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
-        off = not (live and console.is_terminal)
-        self.bars = Progress(BarColumn(), text, console=console, refresh_per_second=2, disable=off)
+        no_bars = not (live and console.is_terminal)
+        self.bars = Progress(
+            BarColumn(), text, console=console, refresh_per_second=2, disable=no_bars
+        )
         self._total_bar = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
@@ -138,7 +140,7 @@ class View:
         elapsed = self._total_bar.elapsed
         if fraction <= 0.01 or elapsed is None:
             return ""
-        return f"{duration(elapsed * (1 - fraction) / fraction)} left"
+        return f"{format_duration(elapsed * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
         text = f"{self.ended}/{self._trials}  {self._time_left()}"
@@ -146,7 +148,7 @@ class View:
 
 
 @contextmanager
-def reporter(title: str, console: Console) -> Iterator[Report]:
+def show_progress(title: str, console: Console) -> Iterator[Report]:
     """Provide a function that shows a task's progress: a bar, or a line per quarter.
 
     The bar is shown on a terminal. Nothing is shown before the first report, because features in
@@ -156,7 +158,7 @@ def reporter(title: str, console: Console) -> Iterator[Report]:
         title: Title of the task.
         console: Console of the output.
     """
-    print_line = line_printer(console)
+    print_line = make_line_printer(console)
     quarter = -1  # last quarter with a line
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)

@@ -116,10 +116,12 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
         )
 
 
-def idle_gpus(resources: Resources, nodes: Nodes, max_concurrent_trials: int | None) -> str | None:
+def find_idle_gpus(
+    resources: Resources, nodes: Nodes, max_concurrent_trials: int | None
+) -> str | None:
     """Return a line about GPUs that no trial would use, or None.
 
-    None also if trials run on the CPU.
+    Also returns None if trials run on the CPU.
 
     Args:
         resources: Resources of one trial, as in the study.
@@ -138,8 +140,10 @@ def idle_gpus(resources: Resources, nodes: Nodes, max_concurrent_trials: int | N
     )
 
 
-def idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
-    """Return the line of `idle_gpus` for this machine. None also if torch cannot use its GPUs."""
+def find_idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
+    """Return the line of `find_idle_gpus` for this machine. Also None if torch cannot use them."""
     return (
-        None if why_no_gpu() else idle_gpus(resources, machine_resources(), max_concurrent_trials)
+        None
+        if why_no_gpu()
+        else find_idle_gpus(resources, machine_resources(), max_concurrent_trials)
     )

@@ -29,14 +29,14 @@ MAX_TEXT = 2**20  # characters of a study as JSON, with aliases expanded
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
 
-def packaged_names() -> tuple[str, ...]:
+def list_packaged_names() -> tuple[str, ...]:
     """Return the names of the packaged studies, without .yaml."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
-def packaged_spaces() -> list[tuple[str, str]]:
+def list_packaged_spaces() -> list[tuple[str, str]]:
     """Return the name and the one-line description of each packaged study."""
-    studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in packaged_names()}
+    studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in list_packaged_names()}
     return [(name, str(study.get("description", ""))) for name, study in studies.items()]
 
 
@@ -50,8 +50,8 @@ def copy_packaged(name: str) -> Path:
         UserError: There is no such study, or the file exists or cannot be written.
     """
     stem = name.removesuffix(".yaml")
-    if stem not in packaged_names():
-        raise _refusal(Fault("NAME", "must be the name of a packaged study", name), stem)
+    if stem not in list_packaged_names():
+        raise _study_error(Fault("NAME", "must be the name of a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError(
@@ -82,7 +82,7 @@ def find_space(path_or_name: str | Path) -> Path:
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
-        raise _refusal(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
+        raise _study_error(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
     requested = Path(path_or_name)
     candidates = [requested, Path(f"{path_or_name}.yaml")]
     if len(requested.parts) == 1:
@@ -91,16 +91,16 @@ def find_space(path_or_name: str | Path) -> Path:
         with suppress(OSError):  # the name is too long
             if path.is_file():
                 return path
-    raise _refusal(Fault("the study", rule, str(path_or_name)), requested.stem)
+    raise _study_error(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
-def _refusal(fault: Fault, name: str = "") -> ConfigError:
+def _study_error(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, with a suggestion and all packaged studies."""
-    names = packaged_names()
+    names = list_packaged_names()
     return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
 
 
-def file_label(path: Path) -> str:
+def get_file_label(path: Path) -> str:
     """Return the name of a file in messages. A packaged study is search_spaces/NAME.yaml."""
     is_packaged = path.is_absolute() and path.parent == _FOLDER
     return f"search_spaces/{path.name}" if is_packaged else str(path)
@@ -154,7 +154,7 @@ def parse_value(text: str, label: str) -> Any:
     raise ConfigError([f"{label}: {fault}"])
 
 
-def yaml_text(tree: Mapping[str, Any]) -> str:
+def format_yaml(tree: Mapping[str, Any]) -> str:
     """Return a mapping of plain values as YAML."""
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False

@@ -16,7 +16,7 @@ from ray import tune
 
 from harness import messages
 from harness.checkpoints import Checkpoints, Notes, Storage
-from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
+from harness.device import MachineLoad, PeakMemory, breaks_device, get_device_label
 from harness.method import RunTrial, check_code
 from harness.store import CORRECT_FILE, TRAINED, Cost
 from ship.plugins import PluginError, load_origins, require_plugins
@@ -230,12 +230,14 @@ class Worker:
 
     def _final(self) -> dict[str, Any]:
         """Return the content of FINAL: numbers and costs of the trial, and files of its run."""
-        metrics = messages.final_numbers(self._test, self._selection, self._seeds, self._objective)
+        metrics = messages.make_final_numbers(
+            self._test, self._selection, self._seeds, self._objective
+        )
         failed = self._test.failed if self._test else {}
-        living = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
+        active = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
         correct_predictions = messages.make_correct_file(
-            self._test.correct_predictions if self._test else (), living
+            self._test.correct_predictions if self._test else (), active
         )
         trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it
         files = {CORRECT_FILE: correct_predictions} if correct_predictions else {}
@@ -243,7 +245,7 @@ class Worker:
         return {
             "metrics": metrics,
             "files": files,
-            "device": device_label(self.device),
+            "device": get_device_label(self.device),
             messages.FAILED_SEEDS: {self._seeds[index]: reason for index, reason in failed.items()},
         }
 

@@ -42,7 +42,7 @@ class Architecture:
         text_width: Size of a token embedding.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         tags: open_clip's names of pretrained weights. Empty if there are none to choose from.
-        refused: Reason why its text tower does not accept prompt embeddings. None if it does.
+        refusal: Reason why its text tower does not accept prompt embeddings. None if it does.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Architecture:
     text_width: int
     context_length: int
     tags: tuple[str, ...]
-    refused: str | None
+    refusal: str | None
 
 
 def split_name(backbone: str) -> tuple[str, str]:
@@ -64,21 +64,21 @@ def split_name(backbone: str) -> tuple[str, str]:
     return architecture, pretrained
 
 
-def architectures() -> list[Architecture]:
+def list_architectures() -> list[Architecture]:
     """Return "pocket" and every architecture of open_clip, in open_clip's order."""
     import open_clip
 
     rows = []
     for name in ("pocket", *open_clip.list_models()):
-        text = text_settings(name)
+        text = get_text_settings(name)
         tags = tuple(open_clip.list_pretrained_tags_by_model(name))
         row = Architecture(
             name=name,
-            feature_dim=feature_dim(name),
+            feature_dim=get_feature_dim(name),
             text_width=text.width,
             context_length=text.context_length,
             tags=tags,
-            refused=find_unsupported(name),
+            refusal=find_unsupported(name),
         )
         rows.append(row)
     return rows
@@ -97,7 +97,7 @@ def find_unsupported(architecture: str) -> str | None:
     """
     if architecture == "pocket":
         return None
-    text = text_settings(architecture)
+    text = get_text_settings(architecture)
     if text.hf_model_name:
         return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
     if text.embed_cls:
@@ -122,7 +122,7 @@ def _find_unsupported_pooling(text: Any) -> str | None:
     return None
 
 
-def feature_dim(name: str) -> int:
+def get_feature_dim(name: str) -> int:
     """Return the size of a backbone's features.
 
     Args:
@@ -134,7 +134,7 @@ def feature_dim(name: str) -> int:
     return int(_config(name)["embed_dim"])
 
 
-def text_settings(name: str) -> Any:
+def get_text_settings(name: str) -> Any:
     """Return the settings of a text tower.
 
     Args:
@@ -181,7 +181,7 @@ def load_tokenizer(name: str) -> Any:
     if name == "pocket":
         # open_clip does not resolve bpe_path relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
-    text, (architecture, _) = text_settings(name), split_name(name)
+    text, (architecture, _) = get_text_settings(name), split_name(name)
     if text.hf_tokenizer_name:
         options = text.tokenizer_kwargs or {}
         try:
@@ -212,7 +212,7 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
         texts: Complete prompts.
     """
     tokenizer = load_tokenizer(name)
-    max_tokens = text_settings(name).context_length - count_special_tokens(tokenizer)
+    max_tokens = get_text_settings(name).context_length - count_special_tokens(tokenizer)
     return [tokenizer.decode(tokenizer.encode(text)[:max_tokens]).strip() for text in texts]
 
 

@@ -68,7 +68,7 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
             return hf_hub_download(repository, name)
         except HfHubHTTPError as error:
             if not isinstance(error, EntryNotFoundError):
-                raise HubError(_refusal(repository, error)) from error
+                raise HubError(_refusal_message(repository, error)) from error
         except HubError:
             raise
         except Exception as error:  # the connection broke during the download
@@ -120,7 +120,7 @@ def summarize_error(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _refusal(repository: str, error: Exception) -> str:
+def _refusal_message(repository: str, error: Exception) -> str:
     """Return the message for a repository whose files the hub refuses to send."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 

@@ -314,9 +314,9 @@ def _double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
     """Return twice the number of counted images below each image; an equal one counts half."""
-    ordered = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
+    order = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
     values = seen_log_odds.contiguous()
-    return torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
+    return torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
 
 
 def _calibration_error(

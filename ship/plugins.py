@@ -26,8 +26,8 @@ from ship.registry import (
     PluginError,
     Registry,
     format_error,
+    get_plugin_name,
     import_plugin,
-    plugin_name,
 )
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
@@ -83,27 +83,27 @@ def load_origins(origins: Iterable[Origin]) -> None:
             for value in vars(module).values()
             if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
         ]
-        placed = [
-            (table, value) for value in defined for table in _tables() if table.accepts(value)
+        entries = [
+            (table, value) for value in defined for table in _registries() if table.accepts(value)
         ]
-        if not placed:
+        if not entries:
             raise PluginError(
                 f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
                 "FinetunerSettings, or a DatasetPlugin, at its top level"
             )
         first: dict[tuple[str, str], Any] = {}
-        for table, plugin in placed:  # check all before adding any
+        for table, plugin in entries:  # check all before adding any
             table.require_valid(plugin, origin)
-            what = table.noun, plugin_name(plugin)
+            what = table.noun, get_plugin_name(plugin)
             if first.setdefault(what, plugin) is not plugin:
                 raise PluginError(
                     f"{origin.label}: two plugins are named {' '.join(what)}. Rename one"
                 )
-        for table, plugin in placed:
+        for table, plugin in entries:
             table.add(plugin, origin)
 
 
-def loaded_origins() -> tuple[Origin, ...]:
+def list_loaded_origins() -> tuple[Origin, ...]:
     """Return the files and modules whose plugins are loaded in this process, for its workers.
 
     The content of a file (some kB) is sent with the other arguments of a worker, which imports it
@@ -111,11 +111,11 @@ def loaded_origins() -> tuple[Origin, ...]:
     require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
     start in advance.
     """
-    origins = {origin for table in _tables() for origin in table.origins.values()}
+    origins = {origin for table in _registries() for origin in table.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
-def plugin_identities(
+def find_plugin_identities(
     generator: str, finetuner: str, datasets: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the identities of the plugins that a configuration uses, without the built-ins.
@@ -128,9 +128,9 @@ def plugin_identities(
     Returns:
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
-    named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    named += [(_tables()[2], name) for name in datasets]
-    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in named}
+    entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
+    entries += [(_registries()[2], name) for name in datasets]
+    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 
@@ -155,7 +155,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
         import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
-def plugin_fault(error: BaseException) -> str | None:
+def find_plugin_fault(error: BaseException) -> str | None:
     """Return one line with the plugin that raised an error, the error and its source location.
 
     Returns:
@@ -163,7 +163,7 @@ def plugin_fault(error: BaseException) -> str | None:
     """
     origins = {
         (entry if isinstance(entry, type) else type(entry)).__module__.partition(".")[0]: origin
-        for table in _tables()
+        for table in _registries()
         for name, origin in table.origins.items()
         for entry in [table[name]]
     }
@@ -189,7 +189,7 @@ class _Loader(ExecutionLoader):
         return decode_source(self._file.content or b"")
 
 
-def installed_version(package: str) -> str:
+def get_installed_version(package: str) -> str:
     """Return the version of an installed package, or "" if it is absent."""
     return next((distribution.version for distribution in distributions(name=package)), "")
 
@@ -254,7 +254,7 @@ def _module(file: Origin) -> ModuleType:
     return module
 
 
-def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
+def _registries() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
     from ship.datasets import DATASETS  # it imports Pillow and polars
 
     return GENERATORS, FINETUNERS, DATASETS

@@ -6,7 +6,7 @@ tower, which has no causal mask, computes the whole context length for each prom
 
 from typing import Final
 
-from ship.architectures import text_settings
+from ship.architectures import get_text_settings
 
 # Tokens that a causal tower computes per prompt: the packaged datasets' names with "." and EOT have
 # 3.6 on average, and their share of the context is packed (ship.clip.packing).
@@ -17,7 +17,7 @@ _PACKED_TOKENS: Final = 128
 
 def is_bidirectional(name: str) -> bool:
     """Return True if a backbone's text tower has no causal mask, so that prompts are padded."""
-    return bool(getattr(text_settings(name), "no_causal_mask", False))
+    return bool(getattr(get_text_settings(name), "no_causal_mask", False))
 
 
 def padding_factor(context_length: int) -> int:
@@ -41,7 +41,9 @@ def prompt_tokens(name: str, n_own: int = 0) -> int:
         name: Name of the backbone.
         n_own: Tokens before the class name that are not shared by the prompts: SOT and contexts.
     """
-    return text_settings(name).context_length if is_bidirectional(name) else PROMPT_TOKENS + n_own
+    if is_bidirectional(name):
+        return int(get_text_settings(name).context_length)
+    return PROMPT_TOKENS + n_own
 
 
 def prompt_operations(name: str, n_own: int = 0) -> float:
@@ -50,7 +52,7 @@ def prompt_operations(name: str, n_own: int = 0) -> float:
     An addition and a multiplication count as two operations. The number is an upper bound, because
     the last block computes only EOT's output. The arguments are those of `prompt_tokens`.
     """
-    text, tokens = text_settings(name), prompt_tokens(name, n_own)
+    text, tokens = get_text_settings(name), prompt_tokens(name, n_own)
     seen = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
     attention_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
     scores_and_mixing = 2 * seen * text.width

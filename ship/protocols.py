@@ -17,7 +17,7 @@ from ship.clip import FrozenCLIP
 from ship.datasets.base import split_pieces
 from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require_dataset
-from ship.subsets import FeatureSet, pseudo_new_classes
+from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
@@ -40,7 +40,7 @@ class EvalSet:
         images: Images to classify.
         name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
             set.
-        competing: Classes that may be predicted, (n_cls,). None leaves them to the scoring.
+        competing: Classes that may be predicted, (n_cls,). None if the protocol's scoring decides.
     """
 
     task: Task
@@ -73,14 +73,15 @@ class Protocol:
 
     Attributes:
         name: Name of the protocol, which determines how accuracy is computed.
-        selection: Evaluation set that selects the epoch, with the task trained for it. None:
-            nothing is selected (selection none), and the last epoch is tested.
+        selection: Evaluation set that selects the epoch, with the task trained for it. None
+            if nothing is selected (selection none) and the last epoch is tested.
         metric: Metric that selection maximizes, "" if nothing is selected.
         finals: Evaluation sets of each model that is trained (again) and tested.
-        generator_task: Task on which the generator is fitted for the final models. None: nothing is
-            retrained, and the model kept by selection is tested.
+        generator_task: Task on which the generator is fitted for the final models. None if nothing
+            is retrained and the model kept by selection is tested.
         ages: Number of ages of the generator that selection compares, each with its own fine-tuner
-            (selection authors). 1: the generator is trained to its end, and epochs are compared.
+            (selection authors). If it is 1, the generator is trained to its end and epochs are
+            compared.
     """
 
     name: ProtocolName
@@ -162,7 +163,7 @@ def build_protocol(
 
     Raises:
         ValueError: There are no targets, or the configuration or dataset does not meet the
-            requirements (ship.requirements.require).
+            requirements (ship.requirements.require_dataset).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:
@@ -170,19 +171,19 @@ def build_protocol(
     require_dataset(config, features, seeds)
     seen = np.arange(rules.n_seen(features))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
-    new = _new_classes(config, features, targets.values()) if rules.targets else {}
-    names = [(cls.name, cls.sentences) for cls in new]
+    labels = _new_classes(config, features, targets.values()) if rules.targets else {}
+    names = [(cls.name, cls.sentences) for cls in labels]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
     finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(_build_final(name, t, tasks, test, new) for name, t in targets.items())
+        finals = tuple(_build_final(name, t, tasks, test, labels) for name, t in targets.items())
     chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
     elif selection == "pseudo_new":
-        bases = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
+        bases = [draw_pseudo_new(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
     elif selection != "none":
         # includes the targets' class names, so that selection trains the same task as the final run

@@ -51,7 +51,7 @@ def measure_generator(
     Evaluation sets without synthetic features, because all their classes are seen, do not count.
 
     Args:
-        generator: Fitted generator of these seeds. None: there are no features to measure.
+        generator: Fitted generator of these seeds. None if there are no features to measure.
         eval_sets: Real images, and the tasks whose classes are synthesized.
         seeds: Seeds of the trial.
 
@@ -66,8 +66,8 @@ def measure_generator(
     if not results:
         return {}
     names = [name for name in results[0] if all(name in metrics for metrics in results)]
-    stacked = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
-    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
+    values = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
+    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in values.items()}
 
 
 def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     if finite_seeds:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognized = {
-        "recognized_by_images": _recognized(features, labels, *_class_means(eval_set)),
+        "recognized_by_images": _recognized(features, labels, *_normalized_class_means(eval_set)),
         "recognized_by_text": _recognized(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
@@ -123,7 +123,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     return {name: missing.index_copy(0, seed_indices, value) for name, value in metrics.items()}
 
 
-def _class_means(
+def _normalized_class_means(
     eval_set: EvalSet,
 ) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
     """Return the unit-norm mean real feature of every class, and which classes have one."""
@@ -297,9 +297,9 @@ def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float
     if len(real.counts) < 2:
         return {}
 
-    def accuracy(built_on: LabeledSet, tested: LabeledSet) -> float:
-        nearest = (tested.features @ F.normalize(built_on.means, dim=1).T).argmax(dim=1)
-        return 100 * float((nearest == tested.labels).to(torch.float64).mean())
+    def accuracy(means_of: LabeledSet, test_set: LabeledSet) -> float:
+        nearest = (test_set.features @ F.normalize(means_of.means, dim=1).T).argmax(dim=1)
+        return 100 * float((nearest == test_set.labels).to(torch.float64).mean())
 
     return {
         "real_to_synthetic": accuracy(real, synthetic),

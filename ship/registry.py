@@ -89,7 +89,7 @@ class Registry(UserDict[str, Entry]):
         """
         self.noun, self.kind = noun, kind
         plugins = [candidate for candidate in builtin if self.accepts(candidate)]
-        super().__init__({plugin_name(plugin): _entry(plugin) for plugin in plugins})
+        super().__init__({get_plugin_name(plugin): _entry(plugin) for plugin in plugins})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
 
@@ -104,7 +104,7 @@ class Registry(UserDict[str, Entry]):
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
-        is_plugin = plugin_name(candidate) or candidate.method is not None
+        is_plugin = get_plugin_name(candidate) or candidate.method is not None
         return issubclass(candidate, self.kind) and bool(is_plugin)
 
     def require_valid(self, plugin: Plugin, origin: Origin) -> None:
@@ -118,7 +118,7 @@ class Registry(UserDict[str, Entry]):
             PluginError: The plugin lacks a required attribute, or its name is invalid or already
                 used.
         """
-        name = plugin_name(plugin)
+        name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
                 f"{origin.label}: invalid name of a {self.noun}, got {name!r}. Use letters, digits "
@@ -126,9 +126,9 @@ class Registry(UserDict[str, Entry]):
             )
         what = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
-            for needed in ("template", "scan"):
-                if not hasattr(plugin.spec, needed):
-                    raise PluginError(f"{what} has no attribute {needed}")
+            for attribute in ("template", "scan"):
+                if not hasattr(plugin.spec, attribute):
+                    raise PluginError(f"{what} has no attribute {attribute}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
                 f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
@@ -148,11 +148,11 @@ class Registry(UserDict[str, Entry]):
             origin: Origin of the plugin.
 
         Raises:
-            PluginError: The plugin cannot be registered (see refuse).
+            PluginError: The plugin cannot be registered (see require_valid).
         """
         self.require_valid(plugin, origin)
-        self[plugin_name(plugin)] = _entry(plugin)
-        self.origins[plugin_name(plugin)] = origin
+        self[get_plugin_name(plugin)] = _entry(plugin)
+        self.origins[get_plugin_name(plugin)] = origin
 
 
 # Exceptions that end a process or a generator. All others that a plugin raises are its errors.
@@ -240,7 +240,7 @@ def format_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def plugin_name(plugin: Plugin) -> str:
+def get_plugin_name(plugin: Plugin) -> str:
     """Return the name of a plugin in a YAML, or "" if its settings have no name."""
     if isinstance(plugin, DatasetPlugin):
         return plugin.name

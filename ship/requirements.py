@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ship.subsets import FeatureSet, Ids, pseudo_new_classes, studied_classes
+from ship.subsets import FeatureSet, Ids, draw_pseudo_new, select_studied_classes
 from ship.trial_config import (
     LEAKING_SELECTIONS,
     OBJECTIVES,
@@ -139,12 +139,12 @@ def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[i
     Raises:
         ValueError: Lists all unmet requirements.
     """
-    unmet = [f"{key} {text}" for key, text, _ in find_unmet_requirements(config)]
-    unmet = unmet or [
+    faults = [f"{key} {text}" for key, text, _ in find_unmet_requirements(config)]
+    faults = faults or [
         f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
     ]
-    if unmet:
-        raise ValueError("; ".join(unmet))
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 def find_missing_data(
@@ -163,7 +163,7 @@ def find_missing_data(
     """
     from ship.datasets.base import shorten_list  # it imports Pillow
 
-    features = studied_classes(config, features)
+    features = select_studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
@@ -200,14 +200,14 @@ def find_missing_data(
         require_images("val", seen, "val", what, f". {alternative}", some=True)
     if pseudo_new and len(seen) >= 2:
         lacking = np.setdiff1d(seen, features.val_labels)
-        unmet = [
+        bad_seeds = [
             seed
             for seed in seeds
-            for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
+            for group in draw_pseudo_new(seen, config.pseudo_new_fraction, seed)
             if np.isin(group, lacking).all()
         ]
-        if unmet:
-            why = f"{reason} (not met by seeds {shorten_list(unmet)})"
+        if bad_seeds:
+            why = f"{reason} (not met by seeds {shorten_list(bad_seeds)})"
             images = f"validation images of seen and of pseudo-new classes when {why}"
             require_images("val", seen, "val", images, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ship.prefetch import Draw, Prefetcher, Request
-from ship.state import CheckpointError, State, capture, cpu_copy, require_tensor
+from ship.state import CheckpointError, State, capture, copy_to_cpu, require_tensor
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:
@@ -206,7 +206,7 @@ def gather_rows(
     return table[seed_indices, index]
 
 
-def random_views(
+def draw_views(
     features: Float[Tensor, "seed n view feature"],
     rows: Int[Tensor, "seed m"],
     rng: SeedRng,
@@ -298,7 +298,7 @@ class SeedOptimizer:
         for i, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f"{i}.{name}"] = cpu_copy(value)
+                    state[f"{i}.{name}"] = copy_to_cpu(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -333,18 +333,18 @@ class SeedState:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors: State = dict(tensors)
 
-    def set_where(self, where: Bool[Tensor, " seed"], new: Mapping[str, Tensor]) -> None:
+    def set_where(self, where: Bool[Tensor, " seed"], tensors: Mapping[str, Tensor]) -> None:
         """Update the tensors of some seeds.
 
         Args:
             where: Mask of these seeds, on the CPU or on the device of the new tensors.
-            new: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
+            tensors: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
         """
-        for name, value in new.items():
+        for name, value in tensors.items():
             those = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
             # tensors restored from a checkpoint are on the CPU
-            old = self.tensors.get(name, value).to(value.device)
-            self.tensors[name] = torch.where(those, value, old)
+            previous = self.tensors.get(name, value).to(value.device)
+            self.tensors[name] = torch.where(those, value, previous)
 
     def state_dict(self) -> State:
         """Return the tensors, as copies on the CPU."""

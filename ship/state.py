@@ -53,7 +53,7 @@ def capture(part: Part) -> State:
     Names of inner parts are joined by dots.
     """
     if isinstance(part, Tensor):
-        return {"": cpu_copy(part)}
+        return {"": copy_to_cpu(part)}
     if isinstance(part, Leaf):
         return part.state_dict()
     state: State = {}
@@ -91,7 +91,7 @@ def add_prefix(name: str, state: Mapping[str, Tensor]) -> State:
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
-def cpu_copy(value: Tensor) -> Tensor:
+def copy_to_cpu(value: Tensor) -> Tensor:
     """Return a detached copy on the CPU."""
     return value.detach().to("cpu", copy=True).contiguous()
 

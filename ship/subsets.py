@@ -42,7 +42,7 @@ class FeatureSet:
         val_labels: Labels of the validation images.
         test: Test features, (images, feature_dim).
         test_labels: Labels of the test images.
-        n_seen: Number of officially seen classes, which come first. None: no official split.
+        n_seen: Number of officially seen classes, which come first. None without an official split.
     """
 
     class_names: tuple[str, ...]
@@ -94,7 +94,7 @@ class FeatureSet:
         return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
-def bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
+def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
     """Return a FeatureSet with a dataset's labels and features of size 0, e.g. for requirements."""
     labels = {split: part.labels for split, part in scan.splits.items()}
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
@@ -106,17 +106,17 @@ def bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
     )  # fmt: skip
 
 
-def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
+def select_studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
     """Restrict a dataset to max_classes. Protocol single_unseen puts the unseen class last.
 
     Raises:
         ValueError: `unseen_class` is not a class of the dataset.
     """
-    labels, n_seen = studied_labels(config, features.class_names, features.n_seen)
+    labels, n_seen = select_studied_labels(config, features.class_names, features.n_seen)
     return features.select_classes(labels, n_seen)
 
 
-def studied_labels(
+def select_studied_labels(
     config: TrialConfig, names: Sequence[str], n_seen: int | None
 ) -> tuple[Ids, int | None]:
     """Return the classes that a trial uses, in its order.
@@ -186,9 +186,7 @@ def few_shot_indices(
     return np.sort(np.concatenate(parts))
 
 
-def pseudo_new_classes(
-    base_ids: Sequence[int] | Ids, fraction: float, seed: int
-) -> tuple[Ids, Ids]:
+def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -> tuple[Ids, Ids]:
     """Hold out a seeded fraction of the base classes as pseudo-new, for selection.
 
     The sizes depend only on the number of classes and the fraction, so that H is computed over the

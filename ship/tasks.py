@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ship.clip import FrozenCLIP, class_features
-from ship.seeds import SeedRng, gather_rows, random_views, to_device
+from ship.clip import FrozenCLIP, encode_classes
+from ship.seeds import SeedRng, draw_views, gather_rows, to_device
 from ship.subsets import FeatureSet, Ids, few_shot_indices
 from ship.templates import fill_templates
 from ship.trial_config import TrialConfig
@@ -100,10 +100,10 @@ class Task:
     ) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
         """Return the features, in a random view per image, and the labels of the given rows."""
         rows = to_device(rows, self.features.device)
-        return random_views(self.features, rows, views), gather_rows(self.labels, rows)
+        return draw_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
-def placeholder_images(
+def make_placeholder_images(
     text_features: Float[Tensor, "n_cls feature"], n_seeds: int
 ) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
@@ -259,7 +259,7 @@ class TaskMaker:
         Args:
             sentences: Complete prompts of each class.
         """
-        return class_features(self.clip, sentences).to(self.dtype)
+        return encode_classes(self.clip, sentences).to(self.dtype)
 
     def images(self, features: np.ndarray, labels: np.ndarray) -> Images:
         """Copy images to the device. The arrays may be read-only views of shared memory.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ship.architectures import text_settings
+from ship.architectures import get_text_settings
 from ship.prompt_cost import prompt_operations, prompt_tokens
 from ship.trial_config import TrialConfig
 
@@ -73,7 +73,7 @@ def trial_cost(
     """
     passes, text = (
         [*_passes(config, n_classes, config.shots or per_class)],
-        text_settings(config.backbone),
+        get_text_settings(config.backbone),
     )
     blocks = int(text.layers)
     saved = _SAVED * _BYTES * int(text.width) * blocks

@@ -17,6 +17,7 @@ PAGES = [ROOT / "docs" / name for name in ("python-reference.md", "plugins.md")]
 NAMES = [
     name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text("utf-8"), re.M)
 ]
+NAMES += ["harness.config.StudyConfig", "harness.study.prefetch_features"]
 COMPLETE = {"ship"}  # packages in which every listed name must have an example
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -45,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ship.clip import FrozenCLIP
     from ship.configs.finetuners import CLIPAdapterConfig
     from ship.configs.generators import GaussianTextConfig
-    from ship.testing.bench import made_up_features
+    from ship.testing.bench import make_up_features
     from ship.trial import run_trial
     from ship.trial_config import TrialConfig
 
@@ -54,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset="photos", selection="none", quality=False, generator=GaussianTextConfig(scale=0.1),
         finetuner=CLIPAdapterConfig(epochs=1),
     )  # fmt: skip
-    trial = run_trial(config, [0], made_up_features(clip), clip, save_models=True)
+    trial = run_trial(config, [0], make_up_features(clip), clip, save_models=True)
     assert [*trial] and trial.trained
     folder = with_photographs(tmp_path_factory.mktemp("examples"))
     (folder / "trained").mkdir()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.config import StudyConfig
 from harness.store import Run
-from harness.wording import count, duration
+from harness.wording import count, format_duration
 from reports.errors import ReportError
 from reports.stats import minimum_detectable
 from reports.tables import Family, families_of_runs
@@ -15,7 +15,7 @@ MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
 MAX_SEEDS = 100_000  # maximum number of seeds to consider
 
 
-def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
+def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     """Return lines about the difference that the study's seeds can show, and smaller ones' cost.
 
     Args:
@@ -29,15 +29,15 @@ def detectable_lines(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     if families and not any(family.is_comparable and family.pairs for family in families):
         return []
     seeds = len(study.seeds)
-    estimable = [family for family in families if deviations(family.differences)]
-    return [_shown(family, seeds, study.smallest_effect) for family in estimable] or [
+    estimable = [family for family in families if list_deviations(family.differences)]
+    return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
         f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
         f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
         f"a pilot first (--set seeds={MIN_PAIRS})"
     ]
 
 
-def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
+def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     """Return the positive standard deviations of comparisons with enough pairs.
 
     The detectable difference is proportional to the deviation, so their medians correspond.
@@ -49,12 +49,12 @@ def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     return [deviation for values in samples if (deviation := statistics.stdev(values)) > 0]
 
 
-def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
+def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
     """Return a family's line: the detectable difference, and the seeds that smaller ones need.
 
     The smaller ones are half of the detectable difference, and the smallest effect of interest.
     """
-    spread = deviations(family.differences)
+    spread = list_deviations(family.differences)
     middle, tests = statistics.median(spread), len(family.differences)
     targets = {smallest_effect}
     detectable, result = minimum_detectable(middle, seeds, tests), "cannot detect any difference"
@@ -64,18 +64,18 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     base = f"with 80% power; median of {count(len(spread), 'comparison')}"
     parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
-        needed = seeds_for(middle, tests, effect)
+        n_seeds = count_needed_seeds(middle, tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"
-        if needed:
-            seeds_text = f"about {count(needed, 'seed')}"
-        extra_seconds = ((needed or 0) - seeds) * family.seconds
-        cost = f" (+{duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
+        if n_seeds:
+            seeds_text = f"about {count(n_seeds, 'seed')}"
+        extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
+        cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
         parts.append(f"for {effect:g} {points} {seeds_text}{cost}")
     return "; ".join(parts)
 
 
-def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
+def count_needed_seeds(deviation: float, tests: int, effect: float) -> int | None:
     """Return the minimum number of seeds that show a difference, or None above MAX_SEEDS.
 
     Args:

@@ -13,14 +13,14 @@ from harness.store import StoreAway, StudyLost
 from harness.wording import redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
-from ship.plugins import PluginError, plugin_fault
+from ship.plugins import PluginError, find_plugin_fault
 from ship.registry import EXITS
 
 RESUME_ADVICE = "run the same command to resume"
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def print_user_errors() -> Iterator[None]:
     """Print errors of the user that the context raises to stderr, without a traceback.
 
     Raises:
@@ -34,18 +34,18 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
+        exit_with(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
     except (StudyLost, StoreAway, RayLost) as error:
-        end(INCOMPLETE, f"incomplete: {error}")
+        exit_with(INCOMPLETE, f"incomplete: {error}")
     except (UserError, BackboneError, DatasetError, PluginError) as error:
-        end(USER_MISTAKE, str(error))
+        exit_with(USER_MISTAKE, str(error))
     except BaseException as error:
-        if isinstance(error, EXITS) or not (fault := plugin_fault(error)):
+        if isinstance(error, EXITS) or not (fault := find_plugin_fault(error)):
             raise
-        end(USER_MISTAKE, fault)
+        exit_with(USER_MISTAKE, fault)
 
 
-def end(code: int, message: str) -> NoReturn:
+def exit_with(code: int, message: str) -> NoReturn:
     """Print a message to stderr, and exit."""
     typer.echo(redacted(message), err=True)
     raise typer.Exit(code)

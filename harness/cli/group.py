@@ -14,9 +14,9 @@ class SweepCommand(Command):
         Raises:
             typer.Exit: The command refuses its arguments, or its exit code is not 0.
         """
-        from harness.cli.exits import user_errors
+        from harness.cli.exits import print_user_errors
 
-        with user_errors():
+        with print_user_errors():
             return super().invoke(ctx)
 
 
@@ -44,12 +44,12 @@ class SweepGroup(CommandGroup):
 
     def unknown_command(self, ctx: Any, name: str) -> str:
         """Return the message for an argument that is no subcommand, with a suggestion."""
-        from harness.study_files import packaged_names
+        from harness.study_files import list_packaged_names
 
         key = next((text for text in ctx.params["overrides"] or () if "=" not in text), None)
         if key is not None:
             return f"--set: no equals sign, got '{key} {name}'. Use --set {key}={name}"
-        is_study = name.endswith((".yaml", ".yml")) or name in packaged_names()
+        is_study = name.endswith((".yaml", ".yml")) or name in list_packaged_names()
         if is_study and ctx.params["space"] is None:
             return f"unknown command {name}. To run a study, use --space {name}"
         return super().unknown_command(ctx, name)

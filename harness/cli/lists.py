@@ -13,9 +13,9 @@ from rich.table import Column, Table
 from harness import config
 from harness.command import BROKEN
 from harness.errors import Fault, UserError
-from harness.study_files import packaged_spaces
+from harness.study_files import list_packaged_spaces
 from harness.wording import nearest, printable, show
-from ship.architectures import architectures
+from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.prompt_cost import prompt_cost
@@ -44,14 +44,14 @@ _ON_BACKBONES = (
 def print_studies() -> None:
     """Print the packaged studies, one line each."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
-    for name, description in packaged_spaces():
+    for name, description in list_packaged_spaces():
         table.add_row(name, escape(description))
     _print(table)
 
 
 def print_options() -> None:
     """Print the keys of a YAML and their choices, with the descriptions of the config classes."""
-    for key, rows in _tables().items():
+    for key, rows in _option_tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
         table.title_style = "bold"
@@ -74,11 +74,11 @@ def print_backbones(*, show_all: bool = False) -> None:
     sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
     table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    rows = architectures()
+    rows = list_architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
-        if show_all or (weights and not row.refused):
-            refusal = f"refused: {row.refused}" if row.refused else ""
+        if show_all or (weights and not row.refusal):
+            refusal = f"refused: {row.refusal}" if row.refusal else ""
             cost = "" if refusal else _cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
             text = escape(refusal or weights or "only a checkpoint's path")
@@ -138,7 +138,7 @@ def _print(*items: Table | str) -> None:
         console.print(item)
 
 
-def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
+def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """Return the tables of ship-sweep options: title -> rows of a name and its description."""
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
     study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
@@ -163,7 +163,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
 
 def _backbone_defaults() -> Iterable[tuple[str, str]]:
     """Return a row for each group or method of the packaged backbone's defaults."""
-    for path, defaults in config.backbone_defaults().items():
+    for path, defaults in config.load_defaults().items():
         settings = ", ".join(f"{key} {show(value)}" for key, value in defaults.items())
         yield path or "a trial", settings
 

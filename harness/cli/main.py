@@ -130,7 +130,7 @@ def sweep(
         typer.echo(version_of("ship-sweep"))
         return
     from harness.cli import run
-    from harness.cli.exits import user_errors
+    from harness.cli.exits import print_user_errors
     from harness.study import load_plugins_and_study
 
     cluster = None if address == "local" else address
@@ -140,7 +140,7 @@ def sweep(
         "reuse": not no_reuse,
         "retry_non_finite": retry_non_finite,
     }
-    with user_errors():
+    with print_user_errors():
         path = run.require_study(space, cluster, in_process=in_process)
         study = load_plugins_and_study(path, overrides or [], plugin or [], data_root)
         if dry_run:

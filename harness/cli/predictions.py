@@ -39,10 +39,10 @@ def predict(
     Args:
         study: Name of the study.
         images: An image file, or a folder that is searched for images at any depth.
-        config: KEY=VALUE of factors, which select one configuration. Defaults to the
-            configuration with the best selection score. A level of a factor with different classes
-            (such as the dataset) is required. If only such levels are listed, selection decides
-            about the rest.
+        config: Levels of factors as KEY=VALUE, which select one configuration. Defaults to the
+            configuration with the best selection score. A factor that changes the classes (such
+            as the dataset) requires a level. If only such factors are listed, selection decides
+            about the others.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
 
@@ -65,32 +65,32 @@ def predict(
     uri = store.store_uri(tracking_uri)
     levels = require_list("config", config, str, "n_ctx=4")
     root = Path(images)
-    files = _images(root)
+    files = _find_images(root)
     records = load_records(study, uri)
     if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
             f"study {study}: predict does not support cross_dataset (a model per target). "
             'Use harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(images)'
         )
-    rows = records.rows.filter(config_key=_chosen(records, levels), state=COMPLETE)
+    rows = records.rows.filter(config_key=_choose_configuration(records, levels), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(root).as_posix() if path != root else path.name for path in files]
-    opened = store.open_store(uri)
-    unsaved = [
+    reader = store.open_store(uri)
+    run_ids = [
         run
         for run in dict.fromkeys(runs.values())  # a run may have several seeds
-        if not opened.read(partial(store.has_trained_models, run_id=run))
+        if not reader.read(partial(store.has_trained_models, run_id=run))
     ]
-    if unsaved:  # setting save later does not rerun a finished run
+    if run_ids:  # setting save_models later does not rerun a finished run
         raise UserError(
-            f"study {study}: no saved models of run {', '.join(unsaved)}, which ran without "
+            f"study {study}: no saved models of run {', '.join(run_ids)}, which ran without "
             "save_models: true. Rerun with save_models=true under another name (name=...)"
         )
-    columns = {"image": names, **_predictions(runs, files, uri)}
+    columns = {"image": names, **_predict_columns(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
-def _images(root: Path) -> list[Path]:
+def _find_images(root: Path) -> list[Path]:
     """Return the image files of a file or folder, by path. Hidden and other files are skipped.
 
     Raises:
@@ -110,14 +110,14 @@ def _images(root: Path) -> list[Path]:
     return files
 
 
-def _chosen(study: Study, assignments: Sequence[str]) -> str:
+def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     """Return the key of the configuration that KEY=VALUE texts and selection determine.
 
     Raises:
         UserError: No configuration or several ones match. The message lists the choices.
     """
-    levels, class_factors = _levels(study, assignments)
-    finished = tables.rank_configurations(study) or _unscored(study)
+    levels, class_factors = _parse_levels(study, assignments)
+    finished = tables.rank_configurations(study) or _list_unscored(study)
     ranked = [
         (score, group)
         for score, group in finished
@@ -138,12 +138,12 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
     raise UserError(f"study {study.name}: {criterion} {fault}. {way_out}")
 
 
-def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
+def _list_unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """Return the finished configurations of a study with `selection: none`, with equal scores."""
     return [(0.0, group) for group in tables.configuration_groups(study) if group.finished_rows]
 
 
-def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     """Parse KEY=VALUE texts, whose keys may be full or short names of factors.
 
     Levels of factors whose levels have different classes are required: scores of configurations
@@ -177,7 +177,9 @@ def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], s
     return levels, {factor.key for factor in class_factors}
 
 
-def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
+def _predict_columns(
+    runs: Mapping[int, str], files: Sequence[Path], uri: str
+) -> dict[str, list[Any]]:
     """Return the columns of `predict` after the images' names.
 
     Args:

@@ -12,15 +12,15 @@ from rich.table import Column, Table
 
 import harness.store
 import harness.study
-from harness.cli.exits import RESUME_ADVICE, end
+from harness.cli.exits import RESUME_ADVICE, exit_with
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
 from harness.planning import Plan, StudyOutcome
-from harness.resources import idle_gpus_here, preflight
+from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
-from harness.study_files import packaged_names, write_for_user
-from harness.wording import count, duration, printable_lines, redacted
+from harness.study_files import list_packaged_names, write_for_user
+from harness.wording import count, format_duration, printable_lines, redacted
 from reports import cli as pages
 from reports.errors import ReportError
 
@@ -43,7 +43,7 @@ def require_study(
     lines = []
     if space is None:
         rule = "is required: a YAML file or the name of a packaged study"
-        lines.append(Fault("--space", rule, choices=packaged_names()).text)
+        lines.append(Fault("--space", rule, choices=list_packaged_names()).text)
     if address is not None and (fault := ray_address_fault(address)):
         lines.append(fault)
     if address is not None and in_process:
@@ -72,22 +72,22 @@ def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options
     finish(outcome, report)
 
 
-def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
+def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[str, Any]) -> None:
     """Print what a run would do, and on stderr why it would be refused.
 
     Args:
         study: The study.
         address: Address of a running Ray cluster. None for this machine.
-        asked: Further arguments of `plan_study`.
+        arguments: Further arguments of `plan_study`.
     """
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    from harness.cli.detectable import detectable_lines  # loads polars
+    from harness.cli.detectable import format_detectable  # loads polars
 
-    plan = harness.study.plan_study(study, **asked)
-    notes = [*plan.notes, *detectable_lines(study, plan.history.logged)]
+    plan = harness.study.plan_study(study, **arguments)
+    notes = [*plan.notes, *format_detectable(study, plan.history.logged)]
     _print_plan(study.name, plan, notes, is_local=address is None)
     if plan.finished:
         return
@@ -97,7 +97,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
         say(f"warning: a run would be refused: {error}")
     else:
         if address is None and (
-            idle_line := idle_gpus_here(study.resources, study.max_concurrent_trials)
+            idle_line := find_idle_gpus_here(study.resources, study.max_concurrent_trials)
         ):
             say(f"warning: {idle_line}")
 
@@ -115,7 +115,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     time = Column("time" if estimate else "", justify="right", no_wrap=True)
     columns = ("configuration", Column("state", no_wrap=True), "seeds to run", time)
     seconds_by_key = estimate.seconds if estimate else {}
-    times = {key: duration(seconds) for key, seconds in seconds_by_key.items()}
+    times = {key: format_duration(seconds) for key, seconds in seconds_by_key.items()}
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
@@ -129,9 +129,9 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     if plan.proposals:
         lines.append(f"{plan.proposals} more configurations will be proposed by the sampler")
     if estimate is not None:
-        compute = f"about {duration(estimate.compute)} of computing"
+        compute = f"about {format_duration(estimate.compute)} of computing"
         trials_at_once = count(estimate.at_once, "trial")
-        wall = f"about {duration(estimate.wall)} on this machine, {trials_at_once} at once"
+        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_at_once} at once"
         total = f"{wall} ({compute})" if is_local else compute
         trials = count(estimate.n_trials, "finished trial")
         lines.append(f"estimated time left for trials: {total}; from {trials}")
@@ -211,21 +211,21 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     Raises:
         typer.Exit: The study is not complete, or its report cannot be written.
     """
-    unwritten = ""
+    report_fault = ""
     if outcome.reportable:
         try:
             report.show(outcome)
         except ReportError as error:
-            unwritten = str(error)
+            report_fault = str(error)
     uri = redacted(outcome.tracking_uri)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     if uri.startswith(("http://", "https://")):
         command = uri
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
-    for fault in filter(None, (unwritten, outcome.unpublished)):
+    for fault in filter(None, (report_fault, outcome.unpublished)):
         typer.echo(fault, err=True)
     if outcome.interrupted:
-        end(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
+        exit_with(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
     failed, missing = outcome.failed, outcome.missing
     if failed or missing:
         advice = RESUME_ADVICE
@@ -239,6 +239,6 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
             parts.append(
                 f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
             )
-        end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
-    if unwritten:
+        exit_with(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
+    if report_fault:
         raise typer.Exit(USER_MISTAKE)

@@ -4,11 +4,11 @@ Responsible for keys, levels and ranges, for what can be combined, and for the c
 space spans. Independent of the store, Ray and the clock.
 """
 
-from harness.config.defaults import BACKBONE, backbone_defaults
+from harness.config.defaults import BACKBONE, load_defaults
 from harness.config.factor import Factor, are_equal, iter_assignments
 from harness.config.load import load_plugins, load_study, require_list
 from harness.config.mapping import parse_overrides
-from harness.config.resolved import resolved_yaml
+from harness.config.resolved import format_resolved_yaml
 from harness.config.space import (
     belongs,
     enumerate_grid,
@@ -16,7 +16,7 @@ from harness.config.space import (
     list_levels,
     make_baseline,
     make_control,
-    optuna_params,
+    make_optuna_params,
     resolve,
     resolve_controls,
     suggest,

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.config.factor import Factor, is_allowed, is_among, iter_assignments, sort_by_condition
 from harness.config.mapping import validate_part
-from harness.config.requirements import dataset_choices, unknown_dataset
+from harness.config.requirements import find_unknown_dataset, list_dataset_choices
 from harness.config.space import METHODS, get_value, list_dataset_overrides, set_values
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
@@ -27,60 +27,60 @@ from ship.trial_config import TrialConfig
 MAX_GRID = 10_000
 
 
-class Spanned:
+class StudyTrials:
     """The trials that a study spans, or a random sample of MAX_GRID if there are more.
 
     Attributes:
-        settings: Assignments of the active factors, each with its trial.
+        pairs: Assignments of the active factors, each with its trial.
         faults: Faults of levels and variants that make no valid trial. For example, a factor has to
             be an option of each method that it is combined with.
     """
 
-    def __init__(self, study: StudyConfig, unsure: Collection[str]) -> None:
+    def __init__(self, study: StudyConfig, faulty_groups: Collection[str]) -> None:
         """Create the trials.
 
         Args:
             study: The study.
-            unsure: Groups of options with a fault of their own. Unknown keys of these groups are
+            faulty_groups: Groups of options that have a fault. Unknown keys of these groups are
                 not reported.
         """
         self._study = study
-        self.settings: list[tuple[Mapping[str, Any], TrialConfig]] = []
+        self.pairs: list[tuple[Mapping[str, Any], TrialConfig]] = []
         faults = list(_dataset_faults(study))
         constants = study.base.model_dump()
         for assignment in _samples(study.space):
             tree = set_values(constants, assignment, study.variants)
             trial, trial_faults = validate_part(TrialConfig, tree)
             if not trial_faults:
-                self.settings.append((assignment, trial))
+                self.pairs.append((assignment, trial))
             for fault in trial_faults:
-                if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
-                    faults.append(self._of_level(assignment, fault))
+                if fault.got is not NOTHING or fault.path.partition(".")[0] not in faulty_groups:
+                    faults.append(self._locate_fault(assignment, fault))
         self.faults = sorted(faults, key=attrgetter("path"))
 
-    def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> Iterator[Fault]:
+    def find_faults(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> Iterator[Fault]:
         """Yield the faults that a rule finds in the trials, with their paths in the YAML.
 
         Args:
             rule: Function that returns the faults of a trial. Their paths are dotted names of the
                 trial's options.
         """
-        for assignment, trial in self.settings:
+        for assignment, trial in self.pairs:
             for fault in rule(trial):
-                yield replace(fault, path=self._path_of(assignment, fault.path))
+                yield replace(fault, path=self._find_path(assignment, fault.path))
 
-    def _of_level(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
+    def _locate_fault(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
         """Return a fault of a trial with its path in the YAML."""
         group, _, leaf = fault.path.partition(".")
         key = fault.path
         if not leaf and group not in assignment:  # the whole method: use a factor of its options
             key = next((name for name in assignment if name.partition(".")[0] == group), group)
-        path, got = self._path_of(assignment, key), fault.got
+        path, got = self._find_path(assignment, key), fault.got
         if got is not NOTHING:  # otherwise the factor is wrong at any level
             got = assignment.get(key, got)
         return replace(fault, path=path, got=got)
 
-    def _path_of(self, assignment: Mapping[str, Any], key: str) -> str:
+    def _find_path(self, assignment: Mapping[str, Any], key: str) -> str:
         """Return the path in the YAML that sets a dotted name, such as "shots" or "targets[1]"."""
         study, name = self._study, key.partition("[")[0]
         group, _, leaf = name.partition(".")
@@ -99,7 +99,7 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of `variants.dataset` entries that make no valid trial with the constants."""
     for dataset, options in study.variants.get("dataset", {}).items():
         path = f"variants.dataset.{dataset}"
-        if unknown := unknown_dataset(dataset):
+        if unknown := find_unknown_dataset(dataset):
             yield replace(unknown, path=path)
         method_names = {
             key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})
@@ -130,22 +130,22 @@ def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
     ]
 
 
-def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
+def find_study_faults(study: StudyConfig, trials: StudyTrials) -> Iterator[Fault]:
     """Yield every fault that prevents a study with valid values from running."""
     factor = study.space.get("dataset")
     if (factor is None or factor.when) and "dataset" not in study.base.model_fields_set:
         # only the packaged backbone has a default dataset
-        yield Fault("dataset", "is required", choices=dataset_choices())
+        yield Fault("dataset", "is required", choices=list_dataset_choices())
     yield from _unread_variants(study)
     yield from _folder_faults(study)
     space_faults = list(_space_faults(study.space))
-    active_keys = {key for assignment, _ in spanned.settings for key in assignment}
+    active_keys = {key for assignment, _ in trials.pairs for key in assignment}
     rule = "is never met: its conditions exclude each other"
     yield from space_faults or (
         Fault(f"space.{key}.when", rule) for key in study.space if key not in active_keys
     )
-    yield from _effect_faults(study.space, spanned)
-    yield from spanned.located(partial(_trial_faults, study))
+    yield from _effect_faults(study.space, trials)
+    yield from trials.find_faults(partial(_trial_faults, study))
     yield from _sampler_faults(study)
 
 
@@ -202,19 +202,17 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
         yield Fault(key, rule, warmup)
 
 
-def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fault]:
+def _effect_faults(space: Mapping[str, Factor], trials: StudyTrials) -> Iterator[Fault]:
     """Yield faults of factors that have no effect.
 
     A factor has to be read by some configuration, and at each level of its method's other factors.
     Levels at which the factor is inactive are not considered.
     """
     for key in space:
-        active = [
-            (assignment, trial) for assignment, trial in spanned.settings if key in assignment
-        ]
+        active = [(assignment, trial) for assignment, trial in trials.pairs if key in assignment]
         reasons = [trial.explain_unused(key) for _, trial in active]
         if active and all(reasons):
-            yield Fault(f"space.{key}", f"has no effect: {_joined(reasons)}")
+            yield Fault(f"space.{key}", f"has no effect: {_join_reasons(reasons)}")
             continue
         group = key.partition(".")[0]
         if group not in METHODS:
@@ -224,25 +222,25 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
             for assignment, trial in active:
                 reason = getattr(trial, group).explain_unused(key) if other in assignment else None
                 by_level.setdefault(assignment.get(other), []).append(reason)
-            if unread := {level: texts for level, texts in by_level.items() if all(texts)}:
-                levels = f"{other} is {' or '.join(map(str, unread))}"
-                why = _joined(reason for texts in unread.values() for reason in texts)
+            if reasons_of := {level: texts for level, texts in by_level.items() if all(texts)}:
+                levels = f"{other} is {' or '.join(map(str, reasons_of))}"
+                why = _join_reasons(reason for texts in reasons_of.values() for reason in texts)
                 yield Fault(f"space.{key}", f"has no effect if {levels}: {why}")
 
 
-def _joined(reasons: Iterable[str | None]) -> str:
+def _join_reasons(reasons: Iterable[str | None]) -> str:
     return "; ".join(dict.fromkeys(map(str, reasons)))
 
 
 def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of the sampler, the scheduler and the number of configurations."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
-    varied = [f"space.{key}" for key in ("selection", "objective") if key in space]
+    paths = [f"space.{key}" for key in ("selection", "objective") if key in space]
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
         if value == fit:
             continue
         rule = f"cannot be a factor unless {key} is {fit}: it determines the maximized metric"
-        yield from (Fault(path, rule) for path in varied)
+        yield from (Fault(path, rule) for path in paths)
         if study.base.selection == "none":
             rule = f"must be {fit} if selection is none, which measures nothing"
             yield Fault(key, rule, value)
@@ -270,8 +268,8 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
     """Yield faults that concern several factors, or a factor and its baseline."""
-    ordered = sort_by_condition(space)
-    if cycle := [key for key in space if key not in ordered]:
+    sorted_keys = sort_by_condition(space)
+    if cycle := [key for key in space if key not in sorted_keys]:
         rule = f"must not be circular: the conditions of {', '.join(cycle)} depend on each other"
         yield Fault(f"space.{cycle[0]}.when", rule)
     for key, factor in space.items():

@@ -18,7 +18,7 @@ BACKBONE: Final = DEFAULTS.backbone
 
 
 @cache
-def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
+def load_defaults() -> Mapping[str, Mapping[str, Any]]:
     """Return the defaults of BACKBONE: path -> key -> value.
 
     A path is the top level (""), a group ("synthetic"), or a method ("finetuner.coop").
@@ -34,7 +34,7 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
     return defaults
 
 
-def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def add_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add the backbone's defaults to a study's YAML. Values of the YAML are kept.
 
     Nothing is added if the backbone is another one or a factor. Options of a method are added where
@@ -52,9 +52,9 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     space = _mapping(full_tree.get("space"))
     if full_tree.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
         return full_tree, new_keys
-    varied = {key for key, factor in space.items() if not _mapping(factor).get("when")}
+    factors = {key for key, factor in space.items() if not _mapping(factor).get("when")}
     replaced = _dataset_settings(full_tree)
-    for path, defaults in backbone_defaults().items():
+    for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         if method:
             target = _settings_of(method, group, full_tree, _mapping(space.get(group)))
@@ -62,10 +62,10 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
             target = full_tree.setdefault(group, {}) if group else full_tree
         if not isinstance(target, dict):  # not used, or a fault that is reported later
             continue
-        missing = {key: value for key, value in defaults.items() if key not in target}
-        target.update(missing)
-        for key, value in missing.items():
-            if (f"{group}.{key}" if group else key) not in varied and key not in replaced[path]:
+        new_options = {key: value for key, value in defaults.items() if key not in target}
+        target.update(new_options)
+        for key, value in new_options.items():
+            if (f"{group}.{key}" if group else key) not in factors and key not in replaced[path]:
                 new_keys[f"{path}.{key}" if path else key] = value
     return full_tree, new_keys
 
@@ -95,12 +95,12 @@ def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[
 
 def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """Return the options in `variants` for the only dataset, by the paths of backbone_defaults."""
-    dataset = tree.get("dataset", backbone_defaults()[""].get("dataset"))
+    dataset = tree.get("dataset", load_defaults()[""].get("dataset"))
     if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
-        return {path: {} for path in backbone_defaults()}
+        return {path: {} for path in load_defaults()}
     options = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
     by_path = dict[str, Mapping[str, Any]]()
-    for path in backbone_defaults():
+    for path in load_defaults():
         group, _, method = path.partition(".")
         settings = _mapping(options.get(group)) if group else options
         by_path[path] = settings if settings.get("name", method) == method else {}

@@ -106,7 +106,7 @@ class Factor(Settings):
         rounded = map(round, levels) if self.whole else (float(f"{level:.6g}") for level in levels)
         return tuple(dict.fromkeys((low, *rounded, high)))
 
-    def drawn(self) -> Iterable[Any] | None:
+    def list_values(self) -> Iterable[Any] | None:
         """Return all values that a sampler may draw, ascending for a range.
 
         None if the factor is a range of real numbers without a step.
@@ -163,14 +163,14 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 
 def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
-    ordered: list[str] = []
+    order: list[str] = []
     keys = list(space)
     while ready := [
-        key for key in keys if all(name in ordered for name in space[key].when if name in space)
+        key for key in keys if all(name in order for name in space[key].when if name in space)
     ]:
-        ordered.append(ready[0])
+        order.append(ready[0])
         keys.remove(ready[0])
-    return ordered
+    return order
 
 
 def iter_assignments(
@@ -201,7 +201,7 @@ def _extended(
             yield combination
 
 
-def factor_faults(factor: Factor) -> list[Fault]:
+def find_factor_faults(factor: Factor) -> list[Fault]:
     """Return the faults of a factor whose keys are valid by themselves, with paths below it."""
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
@@ -217,7 +217,7 @@ def factor_faults(factor: Factor) -> list[Fault]:
         rule = "is required if there are no choices"
         return [Fault(name, rule) for name, end in ends.items() if end is None]
     parts = (high - low) / step if step and low < high else 1
-    uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
+    is_uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
     rules = (
         ("low", low >= high, f"must be < high ({high})"),
         ("low", factor.log and low <= 0, "must be > 0 when log is true"),
@@ -225,6 +225,6 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", step and factor.log, "cannot be combined with log: true (use levels instead)"),
         ("step", step and factor.levels, "cannot be combined with levels"),
         ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
-        ("step", uneven, f"must divide high - low ({high - low:.6g})"),
+        ("step", is_uneven, f"must divide high - low ({high - low:.6g})"),
     )
     return [Fault(name, rule, getattr(factor, name)) for name, is_bad, rule in rules if is_bad]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.config.defaults import with_defaults
-from harness.config.factor import Factor, factor_faults, is_allowed
+from harness.config.defaults import add_defaults
+from harness.config.factor import Factor, find_factor_faults, is_allowed
 from harness.config.mapping import (
     OVERRIDE,
     Override,
@@ -16,11 +16,11 @@ from harness.config.mapping import (
     split_path,
     validate_part,
 )
-from harness.config.space import GROUPS, METHODS, get_value, resolve, trial_fields
+from harness.config.space import GROUPS, METHODS, get_value, list_trial_fields, resolve
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, VARIANT_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
-from harness.study_files import file_label, find_space, read_yaml, to_json
+from harness.study_files import find_space, get_file_label, read_yaml, to_json
 from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
@@ -73,29 +73,30 @@ def load_study(
         tree = {str(key): to_json(value, f"{label}: {key}") for key, value in space.items()}
     else:
         source = find_space(space)
-        label = file_label(source)
+        label = get_file_label(source)
         tree = {"name": source.stem, **read_yaml(source, label)}
     # imported here, because workers do not need the dataset code that these import
-    from harness.config.checks import Spanned, study_faults
-    from harness.config.requirements import Needs
+    from harness.config.checks import StudyTrials, find_study_faults
+    from harness.config.requirements import DataRequirements
 
     parsed, invalid_lines = parse_overrides(overrides)
     tree, blocked_lines = apply_overrides(tree, parsed)
-    tree, defaults = with_defaults(tree)
+    tree, defaults = add_defaults(tree)
     study, faults = _typed(tree, parsed)
-    unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
-    spanned = Spanned(study, unsure)
-    faults += spanned.faults
+    faulty_groups = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
+    trials = StudyTrials(study, faulty_groups)
+    faults += trials.faults
     if invalid_lines or blocked_lines or faults:
         raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
-    faults = [*_shadowed(study.space, parsed), *study_faults(study, spanned)]
+    faults = [*_shadowed(study.space, parsed), *find_study_faults(study, trials)]
     if "dataset" not in study.space:  # the variants of the only dataset become constants
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
     space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
     update = {"space": space, "source": source, "backbone_defaults": defaults}
     study = study.model_copy(update=update)
-    faults += spanned.located(Needs(study, data_root).faults) if check_existence else []
+    if check_existence:
+        faults += trials.find_faults(DataRequirements(study, data_root).find_faults)
     if faults:
         raise ConfigError(_lines(faults, parsed, label))
     return study
@@ -106,7 +107,7 @@ def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyCo
     keys = (*STUDY_KEYS, *TRIAL_KEYS)
     faults = [_unknown(key, _KNOWN, key, keys) for key in tree if key not in keys]
     if tree["space"] == {}:
-        choices = _in_short(trial_fields())
+        choices = _in_short(list_trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
     constants = {key: tree[key] for key in TRIAL_KEYS if key in tree}
     trial, trial_faults = validate_part(TrialConfig, constants)
@@ -169,7 +170,7 @@ def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -
 
 def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
     """Return the factors that are valid by themselves, and the faults of all others."""
-    valid, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
+    factors, faults, fields = dict[str, Factor](), list[Fault](), list_trial_fields()
     for key, entry in space.items():
         path = f"space.{key}"
         if key not in fields:
@@ -183,14 +184,14 @@ def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fa
             factor, of_factor = validate_part(Factor, entry, "space", key)
             floats = any(float in (kind, *get_args(kind)) for kind in fields[key])
             factor = _as_floats(factor) if floats else factor
-            inner = () if of_factor else factor_faults(factor)
+            inner = () if of_factor else find_factor_faults(factor)
             of_factor += [replace(fault, path=f"{path}.{fault.path}") for fault in inner]
             if not of_factor:
-                valid[key] = factor
+                factors[key] = factor
                 if isinstance(factor.step, float) and not floats:
                     of_factor = [Fault(f"{path}.step", "must be an integer", factor.step)]
             faults += of_factor
-    return valid, faults
+    return factors, faults
 
 
 def _as_floats(factor: Factor) -> Factor:
@@ -205,22 +206,22 @@ def _as_floats(factor: Factor) -> Factor:
     return factor.model_copy(update={name: typed(getattr(factor, name)) for name in names})
 
 
-def require_list(name: str, given: Any, kind: Any, example: str) -> list[Any]:
+def require_list(name: str, argument: Any, kind: Any, example: str) -> list[Any]:
     """Validate a list argument of the Python API, and return it as a list.
 
     Args:
         name: Name of the argument.
-        given: Its value. Any iterable is accepted, including a generator.
+        argument: Its value. Any iterable is accepted, including a generator.
         kind: Type, or tuple of types, of the elements.
         example: Valid element for the message.
 
     Raises:
         ConfigError: The value is not an iterable of such elements, or is a single string or path.
     """
-    is_single = isinstance(given, str | Path) or not isinstance(given, Iterable)
-    values = [] if is_single else [*given]
+    is_single = isinstance(argument, str | Path) or not isinstance(argument, Iterable)
+    values = [] if is_single else [*argument]
     if is_single or not all(isinstance(value, kind) for value in values):
-        raise ConfigError([f'{name} must be a list such as ["{example}"], got {given!r}'])
+        raise ConfigError([f'{name} must be a list such as ["{example}"], got {argument!r}'])
     return values
 
 
@@ -245,7 +246,7 @@ def _unknown(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
 
     The suggestion is a dotted name that lacked its group, or a similar key.
     """
-    dotted_names = (name for name in trial_fields() if name.rpartition(".")[2] == key)
+    dotted_names = (name for name in list_trial_fields() if name.rpartition(".")[2] == key)
     suggestion = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), keys))
     return Fault(path, rule, choices=() if suggestion else _in_short(keys), suggestion=suggestion)
 

@@ -12,11 +12,11 @@ from harness.config.space import METHODS, get_value, make_baseline
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from ship import datasets
-from ship.architectures import BackboneError, load_tokenizer, text_settings
+from ship.architectures import BackboneError, get_text_settings, load_tokenizer
 from ship.datasets import DATASETS
 from ship.datasets.base import count_noun, group_truncated, shorten_list
 from ship.requirements import PROTOCOLS, find_missing_data, find_unmet_requirements
-from ship.subsets import bare_features
+from ship.subsets import make_bare_features
 from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
 
@@ -31,7 +31,7 @@ _DECIDING = attrgetter(
 )
 
 
-class Needs:
+class DataRequirements:
     """Requirements of a study's trials. Each dataset and backbone is checked once.
 
     No image is decoded.
@@ -50,7 +50,7 @@ class Needs:
         self._truncation_fault = cache(self._find_truncated_names)
         self._checked: set[Any] = set()
 
-    def faults(self, trial: TrialConfig) -> Iterator[Fault]:
+    def find_faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
         names_by_key = {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # otherwise targets themselves are a fault
@@ -77,7 +77,7 @@ class Needs:
 
     def _find_truncated_names(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """Return the fault of templates whose prompts are truncated before they differ, or ""."""
-        scan, max_tokens = self._scan(name), text_settings(backbone).context_length
+        scan, max_tokens = self._scan(name), get_text_settings(backbone).context_length
         if isinstance(scan, list):
             return ""
         default = DATASETS.get(name, datasets.ImageFolder).template
@@ -103,7 +103,7 @@ class Needs:
         if requirement_key in self._checked:
             return
         self._checked.add(requirement_key)
-        labels, name = bare_features(trial.dataset, scan), trial.unseen_class
+        labels, name = make_bare_features(trial.dataset, scan), trial.unseen_class
         if name is not None and name not in labels.class_names:
             rule = f"must be a class of {trial.dataset}"
             yield Fault("unseen_class", rule, name, labels.class_names)
@@ -123,7 +123,7 @@ def _scan(
     data_root: Path | None, options: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.DatasetScan | list[Fault]:
     """Return the scan of a dataset, or the faults without a path that make it unreadable."""
-    if fault := unknown_dataset(name, data_root):
+    if fault := find_unknown_dataset(name, data_root):
         return [fault]
     folder = datasets.ImageFolder(**options.get(name, {}))
     scan = datasets.scan_dataset(name, data_root, folder)
@@ -134,7 +134,7 @@ def _scan(
     return [Fault("", f"is not usable: {line}") for line in lines] or scan
 
 
-def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
+def find_unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     """Return the fault of an unknown dataset name, without a path, or None if it is known.
 
     Args:
@@ -143,13 +143,13 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     """
     if name in DATASETS or name.startswith(datasets.PREFIX):
         return None
-    suggestion = datasets.nearest_dataset(name, data_root)
+    suggestion = datasets.find_nearest_dataset(name, data_root)
     return Fault(
-        "", "is not a known dataset", name, dataset_choices(), suggestion, advice=FOR_PLUGINS
+        "", "is not a known dataset", name, list_dataset_choices(), suggestion, advice=FOR_PLUGINS
     )
 
 
-def dataset_choices() -> tuple[str, ...]:
+def list_dataset_choices() -> tuple[str, ...]:
     """Return the choices of `dataset`, with NAME in place of the name of a custom folder."""
     return (*DATASETS, f"{datasets.PREFIX}NAME")
 
@@ -161,7 +161,7 @@ def _backbone(name: str) -> tuple[str, Any]:
             from ship.clip import check_backbone_name
 
             check_backbone_name(name)
-        return "", text_settings(name)
+        return "", get_text_settings(name)
     except BackboneError as error:
         reason = str(error)
         return reason if reason.startswith("must") else f"cannot be loaded: {reason}", None

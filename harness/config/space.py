@@ -33,7 +33,7 @@ DEFAULTS: Final = TrialConfig()
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def trial_fields() -> dict[str, list[Any]]:
+def list_trial_fields() -> dict[str, list[Any]]:
     """Return every dotted name that a factor may vary -> its types, one per variant that has it.
 
     The name of a method is the group itself: `generator`, not `generator.name`. Methods of loaded
@@ -77,20 +77,20 @@ def set_values(
         variants: Variants of the study. They provide the options of a method that replaces
             another, and options of single datasets, which `values` override.
     """
-    placed = dict(tree)
+    options_tree = dict(tree)
     values = {**list_dataset_overrides(tree, values, variants), **values}
     for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
-        group_options = placed.get(group, {})
+        group_options = options_tree.get(group, {})
         if leaf:
-            placed[group] = {**group_options, leaf: value}
+            options_tree[group] = {**group_options, leaf: value}
         elif group not in METHODS:
-            placed[group] = value
+            options_tree[group] = value
         elif group_options.get("name") != value:
             # a name that is not text is a separate fault
             options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
-            placed[group] = {**options, "name": value}
-    return placed
+            options_tree[group] = {**options, "name": value}
+    return options_tree
 
 
 def list_dataset_overrides(
@@ -140,14 +140,14 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     )
 
 
-def make_baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def make_baseline(study: StudyConfig, levels: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return each active factor at its baseline. Ranges without a baseline are left out.
 
     Args:
         study: The study.
-        given: Levels of factors in place of their baselines.
+        levels: Levels of factors in place of their baselines.
     """
-    fixed = given or {}
+    fixed = levels or {}
 
     def baseline_level(key: str, factor: Factor) -> tuple[Any, ...]:
         if key in fixed:
@@ -157,7 +157,7 @@ def make_baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) ->
     return next(iter_assignments(study.space, baseline_level))
 
 
-def ordered_levels(factor: Factor) -> list[int | float]:
+def list_ordered_levels(factor: Factor) -> list[int | float]:
     """Return the ascending levels of a list of numbers or of a range with a step, else [].
 
     Optuna proposes such a level by its index. A sampler then knows which levels are neighbors, and
@@ -169,7 +169,7 @@ def ordered_levels(factor: Factor) -> list[int | float]:
     return sorted(choices) if all(type(level) in (int, float) for level in choices) else []
 
 
-def optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str, Any]:
+def make_optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str, Any]:
     """Return the Optuna parameters from which `suggest` draws an assignment again.
 
     Args:
@@ -178,7 +178,7 @@ def optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str
     """
     params = dict(assignment)
     for key, value in assignment.items():
-        if ascending := ordered_levels(study.space[key]):
+        if ascending := list_ordered_levels(study.space[key]):
             # the nearest level, because a store may have 0.30000000000000004 for 0.3
             distances = [abs(level - value) for level in ascending]
             params[key] = distances.index(min(distances))
@@ -189,7 +189,7 @@ def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]
     """Draw an assignment of the active factors from an Optuna trial: dotted name -> value."""
 
     def drawn(key: str, factor: Factor) -> tuple[Any]:
-        if ascending := ordered_levels(factor):
+        if ascending := list_ordered_levels(factor):
             return (ascending[trial.suggest_int(key, 0, len(ascending) - 1)],)
         if factor.choices is not None:
             return (trial.suggest_categorical(key, factor.choices),)

@@ -93,7 +93,14 @@ VARIANT_KEYS: Final = (
 
 
 class StudyConfig(Settings):
-    """One study. In YAML the fields of `base` are at the top level, next to these keys."""
+    """One study. In YAML the fields of `base` are at the top level, next to these keys.
+
+    Example:
+        >>> from harness.config import load_study
+        >>> study = load_study("prompt_len", ["shots=4"])
+        >>> study.base.shots, list(study.space)
+        (4, ['generator.n_ctx'])
+    """
 
     name: str
     """the experiment's name"""

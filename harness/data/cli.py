@@ -104,11 +104,11 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     options = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    unread, reason = list(options), f"can only be used with {PREFIX}NAME"
+    keys, reason = list(options), f"can only be used with {PREFIX}NAME"
     if name.startswith(PREFIX):
-        unread = ["class-names", "split-seed"] if split else []
+        keys = ["class-names", "split-seed"] if split else []
         reason = "cannot be combined with --split"
-    lines = [f"--{key} {reason}" for key in unread if options[key]]
+    lines = [f"--{key} {reason}" for key in keys if options[key]]
     if lines:
         refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)

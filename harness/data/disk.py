@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from harness.data.download import SOURCES, places
+from harness.data.download import SOURCES, list_folders
 from ship.datasets import (
     DATASETS,
     PREFIX,
@@ -25,8 +25,8 @@ from ship.datasets import (
     scan_dataset,
 )
 from ship.datasets.base import Faults, count_noun, shorten_list
-from ship.datasets.content import copy_faults, file_hash, pixel_hash
-from ship.datasets.layouts import count_images, file_size, format_counts
+from ship.datasets.content import find_copies, hash_file, hash_pixels
+from ship.datasets.layouts import count_images, format_counts, get_file_size
 from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
@@ -53,7 +53,7 @@ def print_list(data_root: Path | None) -> None:
     faulty, advice = list[str](), list[str]()
     specs: Any = DATASETS
     for name, spec in specs.items():
-        folders = places(spec)
+        folders = list_folders(spec)
         scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
@@ -98,28 +98,28 @@ def check_everything(
     """
     scan = scan_dataset(name, data_root, folder)
     label, faults = f"dataset {name}", Faults(scan.faults)
-    odd = Faults([*scan.unlike, *scan.warnings])
+    warnings = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
     for split, images in () if scan.own_split else by_split.items():  # else they are faults
         repeats = find_repeated(image.name for image in images)
-        odd.add(label, "image", repeats, f"more than once in {split}")
+        warnings.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)
         hashes = {name: content for name, content in contents.items() if content}
         faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            copy_faults(label, _by_split(by_split, hashes, index), scan.own_labels)
+            find_copies(label, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
         if scan.own_split:
             faults += same_bytes
-        odd += [line for line in same_pixels if line not in faults]
+        warnings += [line for line in same_pixels if line not in faults]
         decoded = f"{count_noun(hashes, 'image')} decoded"
-    if untrained := _untrained_classes(scan):
-        n_untrained = count_noun(untrained, "class")
-        odd.append(f"{label}: no training images of {n_untrained}: {shorten_list(untrained)}")
+    if names := _untrained_classes(scan):
+        n_untrained = count_noun(names, "class")
+        warnings.append(f"{label}: no training images of {n_untrained}: {shorten_list(names)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
         f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "
@@ -127,7 +127,7 @@ def check_everything(
         f"{count_noun(faults, 'fault') if faults else 'sound'}"
     )
     notes = (*scan.notes, *_split_lines(scan))
-    return replace(scan, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
+    return replace(scan, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
 
 
 def _by_split(
@@ -174,8 +174,8 @@ def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
     try:  # decoding releases the GIL
         hashes = pool.map(_hashes, existing)
         options: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
-        tracked = track(hashes, "decoding", len(existing), console=bar, **options)
-        return {image.name: pair for image, pair in zip(existing, tracked, strict=True)}
+        progress = track(hashes, "decoding", len(existing), console=bar, **options)
+        return {image.name: pair for image, pair in zip(existing, progress, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -183,7 +183,7 @@ def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
 def _hashes(image: ImageFile) -> Hashes | None:
     """Return the hashes of an image, or None if it cannot be decoded."""
     try:
-        return file_hash(image), pixel_hash(image)
+        return hash_file(image), hash_pixels(image)
     except UndecodableError:
         return None
 
@@ -191,7 +191,7 @@ def _hashes(image: ImageFile) -> Hashes | None:
 def _has_content(image: ImageFile) -> bool:
     """Return True if an image's file exists and is not empty. The scan reports the others."""
     source = image.source
-    return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
+    return (len(source) if isinstance(source, bytes) else get_file_size(source)) > 0
 
 
 def _untrained_classes(scan: DatasetScan) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import Fault, UserError
-from ship.datasets import DATASETS, nearest_dataset
+from ship.datasets import DATASETS, find_nearest_dataset
 
 
 class Source(NamedTuple):
@@ -50,12 +50,12 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, suggestion = "must be one of ship-data list", nearest_dataset(name)
+        rule, suggestion = "must be one of ship-data list", find_nearest_dataset(name)
         raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:
-        where = f"; below {data_root}: {places(spec)}" if places(spec) else ""
+        where = f"; below {data_root}: {list_folders(spec)}" if list_folders(spec) else ""
         raise UserError(f"dataset {name} cannot be downloaded by torchvision: {source.how}{where}")
     image_dir = data_root / spec.image_dir
     if image_dir.exists():
@@ -65,7 +65,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
-            _download(source, Path(folder))
+            _download_dataset(source, Path(folder))
             _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
     except Exception as error:  # the data root may be a file; torchvision may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -98,7 +98,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[s
                 print_line(line)
 
 
-def _download(source: Source, folder: Path) -> None:
+def _download_dataset(source: Source, folder: Path) -> None:
     """Download and unpack a dataset into a folder with torchvision.
 
     Raises:
@@ -133,7 +133,7 @@ def _move(source: Path, into: Path, images: str) -> None:
             path.rename(into / path.name)
 
 
-def places(spec: Any) -> str:
+def list_folders(spec: Any) -> str:
     """Return the folders of a dataset below the data root, e.g. "oxford_pets/images".
 
     The result is "" for a packaged dataset.

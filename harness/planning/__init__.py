@@ -10,15 +10,15 @@ from harness.planning.changes import (
     StaleRows,
     compare,
     find_reusable_runs,
+    format_reuse,
     plan_after_reuse,
     refuse_changes,
-    reuse_lines,
 )
 from harness.planning.configurations import (
     Configuration,
     ConfigurationMaker,
     enumerate_configurations,
-    plugins_text,
+    format_plugins,
 )
 from harness.planning.division import divide_work, halve
 from harness.planning.estimate import estimate_time

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.config import StudyConfig, make_baseline, make_control, resolve, resolve_controls
 from harness.errors import UserError
-from harness.planning.configurations import ConfigurationMaker, plugins_text
+from harness.planning.configurations import ConfigurationMaker, format_plugins
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.store import (
@@ -18,12 +18,12 @@ from harness.store import (
     State,
     StudyRecord,
     Tag,
+    format_param,
     list_params,
-    param_text,
     seed_metric,
     split_curve,
 )
-from harness.wording import count, duration
+from harness.wording import count, format_duration
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
@@ -72,7 +72,7 @@ class StaleRows:
 def _rows_text(rows: Rows) -> str:
     """Return text such as "6 finished rows of 3 configurations (3.4 min of computing)"."""
     configurations = count(len({key for key, _ in rows}), "configuration")
-    time = duration(sum(rows.values()))
+    time = format_duration(sum(rows.values()))
     return f"{count(len(rows), 'finished row')} of {configurations} ({time} of computing)"
 
 
@@ -95,7 +95,7 @@ def refuse_changes(changes: StaleRows, source: str) -> None:
 
 
 def compare(
-    maker: ConfigurationMaker, plan: Plan, history: RunHistory, stored: StudyRecord
+    maker: ConfigurationMaker, plan: Plan, history: RunHistory, record: StudyRecord
 ) -> StaleRows:
     """Find the finished rows of the stored table that the present study no longer requests.
 
@@ -106,14 +106,16 @@ def compare(
         maker: Maker of the present study's configurations.
         plan: Plan of the present study.
         history: Run history of the study.
-        stored: The study as it was last run. Rows that were not in its table are ignored.
+        record: The study as it was last run. Rows that were not in its table are ignored.
     """
     changes, study = StaleRows(), maker.study
     planned_keys = {
         configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
     }
     controls, constants = resolve_controls(study), list_params(study.base)
-    old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
+    old_levels = {
+        factor.key: [*map(format_param, factor.levels or ())] for factor in record.factors
+    }
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
         key
@@ -126,7 +128,7 @@ def compare(
 
         A factor that the run lacks is at its baseline. A factor that became a constant has the
         constant's value if that was not one of its levels. Otherwise the other levels were removed.
-        None if the run is of a control that the study does not have any more.
+        Returns None if the study no longer has the run's control.
         """
         if run.control and not run.assignment:
             return controls.get(run.control)
@@ -141,9 +143,9 @@ def compare(
         except ValueError:  # the level is not valid with the study's constants
             return study.base
 
-    stored_keys = {configuration.key for configuration in stored.configurations}
+    stored_keys = {configuration.key for configuration in record.configurations}
     for key, runs in history.by_key.items():
-        stored_seeds = stored.seeds if key in stored_keys else ()
+        stored_seeds = record.seeds if key in stored_keys else ()
         planned_seeds = study.seeds if key in planned_keys else ()
         leaving = {
             seed: run
@@ -179,7 +181,7 @@ def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> 
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
         ("backbone", Tag.BACKBONE_FINGERPRINT, fingerprints.backbone_fingerprint(config.backbone)),
         ("dataset", Tag.DATASET_FINGERPRINT, fingerprints.dataset_fingerprint(config.dataset)),
-        ("plugins", Tag.PLUGINS, plugins_text(config)),
+        ("plugins", Tag.PLUGINS, format_plugins(config)),
     )
     for label, tag, value_now in tags_to_compare:
         previous = tags.get(tag, value_now)
@@ -240,13 +242,13 @@ def find_reusable_runs(
 def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed and has everything that the study would log."""
     metrics, objective = run.logged.metrics, config.selection_metric
-    needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
-    needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
+    names: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
+    names += [seed_metric(seed, f"selection/{objective}")] if objective else []
     has_curves = any((split_curve(name) or (None,))[0] == seed for name in metrics)
     has_load = any(name.startswith(LOAD) for name in metrics)
     return (
         seed in run.counted_seeds
-        and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
+        and all(math.isfinite(metrics.get(name, math.nan)) for name in names)
         and (has_curves or not study.log.seed_curves)
         and (has_load or not study.log.system_metrics)
     )
@@ -280,7 +282,7 @@ def plan_after_reuse(
     return extended, make_plan(study, extended, fingerprints, retry_before)
 
 
-def reuse_lines(found: Sequence[ReusedRun]) -> list[str]:
+def format_reuse(found: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
     for study in dict.fromkeys(reused.run.study for reused in found):

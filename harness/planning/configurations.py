@@ -21,7 +21,7 @@ from harness.config import (
 from harness.planning.fingerprints import Fingerprints
 from harness.store import RunHistory, RunRecord, State
 from harness.wording import printable, show
-from ship.plugins import plugin_identities
+from ship.plugins import find_plugin_identities
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -71,17 +71,17 @@ def _short(value: Any) -> str:
 
 def find_plugins(trial: TrialConfig) -> dict[str, str]:
     """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
-    return plugin_identities(
+    return find_plugin_identities(
         trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets]
     )
 
 
-def plugins_text(trial: TrialConfig) -> str:
+def format_plugins(trial: TrialConfig) -> str:
     """Return the plugins of a trial as text, such as "finetuner ridge: ship-example 0.1", or ""."""
     return "; ".join(f"{name}: {version}" for name, version in find_plugins(trial).items())
 
 
-def config_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
+def compute_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
     """Return a configuration's key: a hash of everything that determines a result except the seed.
 
     Args:
@@ -163,7 +163,7 @@ class ConfigurationMaker:
 
     def key(self, config: TrialConfig) -> str:
         """Return the key of a resolved config."""
-        return config_key(
+        return compute_key(
             config,
             "+".join(map(self.fingerprints.dataset_fingerprint, (config.dataset, *config.targets))),
             self.fingerprints.backbone_fingerprint(config.backbone),
@@ -179,13 +179,13 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     study = maker.study
     if study.sampler == "grid":
         return deduplicate([maker(assignment) for assignment in enumerate_grid(study)])
-    if any(factor.drawn() is None for factor in study.space.values()):
+    if any(factor.list_values() is None for factor in study.space.values()):
         return []
-    space = iter_assignments(study.space, lambda _, factor: factor.drawn())
+    space = iter_assignments(study.space, lambda _, factor: factor.list_values())
     return deduplicate([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
-def proposed_configurations(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
+def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
     """Return the configurations that a sampler proposed before, in the order they began.
 
     Interrupted configurations come last, and are dropped if `n_trials` is reached without them.

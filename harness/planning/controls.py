@@ -36,7 +36,7 @@ def plan_controls(
     if not study.controls:
         return []
     start, controls = make_baseline(study), dict[str, Configuration]()
-    names = {_name(control, control_levels(control, start)) for control in COMPETING}
+    names = {_make_control_key(control, control_levels(control, start)) for control in COMPETING}
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
             continue
@@ -44,7 +44,7 @@ def plan_controls(
             continue
         for control in COMPETING:
             levels = control_levels(control, configuration.assignment)
-            if (name := _name(control, levels)) in names:
+            if (name := _make_control_key(control, levels)) in names:
                 continue
             names.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
@@ -53,13 +53,13 @@ def plan_controls(
     return list(controls.values())
 
 
-def _name(control: str, levels: Mapping[str, object]) -> str:
+def _make_control_key(control: str, levels: Mapping[str, object]) -> str:
     """Return a name that is equal for equal controls."""
     levels = {key: level_id(level) for key, level in sorted(levels.items())}
     return json.dumps([control, levels])
 
 
-def sampled_controls(
+def plan_sampled_controls(
     maker: ConfigurationMaker,
     configurations: Sequence[Configuration],
     history: RunHistory,
@@ -78,14 +78,14 @@ def sampled_controls(
         history: Run history of the study.
         is_ended: Whether no configuration is left to propose or to run.
     """
-    best = best_by_selection(maker, configurations, history) if is_ended else []
+    best = find_best(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, history)
     candidates = [
         configuration
         for configuration in configurations
         if any(
-            _name(name, control_levels(name, configuration.assignment)) in finished
+            _make_control_key(name, control_levels(name, configuration.assignment)) in finished
             for name in COMPETING
         )
     ]
@@ -99,7 +99,7 @@ def sampled_controls(
 def _finished_controls(configurations: Iterable[Configuration], history: RunHistory) -> set[str]:
     """Return the names of finished controls, and of configurations that equal a control."""
     names = {
-        _name(run.control, run.assignment)
+        _make_control_key(run.control, run.assignment)
         for run in history.runs
         if run.control in COMPETING and run.state is State.COMPLETE
     }
@@ -107,11 +107,11 @@ def _finished_controls(configurations: Iterable[Configuration], history: RunHist
         generator = configuration.trial.generator.model_dump()
         for name, control in COMPETING.items():
             if control.replacements["generator"].items() <= generator.items():
-                names.add(_name(name, control_levels(name, configuration.assignment)))
+                names.add(_make_control_key(name, control_levels(name, configuration.assignment)))
     return names
 
 
-def best_by_selection(
+def find_best(
     maker: ConfigurationMaker, configurations: Iterable[Configuration], history: RunHistory
 ) -> list[Configuration]:
     """Return the configurations with the best mean selection score. Ties are all returned.

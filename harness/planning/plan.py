@@ -16,9 +16,9 @@ from harness.planning.configurations import (
     ConfigurationMaker,
     deduplicate,
     enumerate_configurations,
-    proposed_configurations,
+    list_proposed,
 )
-from harness.planning.controls import plan_controls, sampled_controls
+from harness.planning.controls import plan_controls, plan_sampled_controls
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Failure, RunHistory, RunRecord, State
 
@@ -132,6 +132,12 @@ class Plan:
             requested and a trial has finished.
         notes: Further lines of a dry run.
         history: Runs of the study as they were read for the plan of a dry run.
+
+    Example:
+        >>> from harness import plan_study
+        >>> plan = plan_study("prompt_len", ["seeds=3"])
+        >>> len(plan.rows), plan.proposals
+        (9, 0)
     """
 
     rows: tuple[PlanRow, ...]
@@ -190,15 +196,15 @@ def make_plan(
         all_controls += plan_controls(maker, configurations)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        configurations = _joined(proposed_configurations(history, maker), all_controls, maker)
+        configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
         proposals = _proposals(maker, configurations)
         is_left = any(
             _row(study, history, configuration, retry_before).seeds
             for configuration in configurations
         )
         is_ended = not proposals and not is_left
-        matched = sampled_controls(maker, configurations, history, is_ended=is_ended)
-        configurations = _joined(configurations, matched, maker)
+        matched = plan_sampled_controls(maker, configurations, history, is_ended=is_ended)
+        configurations = _add_equal(configurations, matched, maker)
         all_controls += matched
     keys = {configuration.key for configuration in configurations}
     controls = deduplicate([control for control in all_controls if control.key not in keys])
@@ -212,7 +218,7 @@ def make_plan(
     )
 
 
-def _joined(
+def _add_equal(
     configurations: Sequence[Configuration],
     controls: Sequence[Configuration],
     maker: ConfigurationMaker,

@@ -8,8 +8,8 @@ from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
     Death,
     find_dead_daemon,
+    find_last_error,
     kill_worker,
-    last_error,
     parse_death,
     read_error_file,
     report_memory_kills_as_deaths,

@@ -20,8 +20,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.method import check_code, code_version
-from harness.ray.internals import alive_nodes, last_error
+from harness.method import check_code, get_code_version
+from harness.ray.internals import find_last_error, list_alive_nodes
 from harness.ray.session import cluster_resources
 from harness.resources import check_capacity, count_fitting_trials
 from ship.architectures import ImagePrecision
@@ -32,11 +32,11 @@ from ship.features import (
     Features,
     Parallelism,
     Shard,
-    decoding_error,
     encode_images,
     encode_split,
+    make_decoding_error,
 )
-from ship.plugins import load_origins, loaded_origins
+from ship.plugins import list_loaded_origins, load_origins
 from ship.registry import Origin
 
 MIN_VIEWS: Final = 16_384
@@ -70,8 +70,8 @@ class EncodeActor:
         check_code(code)
         self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
         node_id = ray.get_runtime_context().get_node_id()
-        (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == node_id)
-        threads = decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
+        (node,) = (node["Resources"] for node in list_alive_nodes() if node["NodeID"] == node_id)
+        threads = count_decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
         self._layout = Parallelism.for_device(torch.device(device), threads)
         self._clip: FrozenCLIP | None = None
         self._split = ""
@@ -211,7 +211,7 @@ class ClusterEncoder(ExitStack):
                             done(len(shard) * (1 + views))
                             yield shard, features
         except RayError as error:  # finished shards stay in the cache
-            reason = last_error(str(error))
+            reason = find_last_error(str(error))
             raise ClusterError(
                 f"cannot extract the features of {dataset.name}: {reason}"
             ) from error
@@ -250,8 +250,8 @@ class ClusterEncoder(ExitStack):
             self._resources,
             self._load_backbone,
             self.device,
-            loaded_origins(),
-            code_version(),
+            list_loaded_origins(),
+            get_code_version(),
         )
         n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
         actors = {
@@ -270,7 +270,7 @@ class ClusterEncoder(ExitStack):
             ray.kill(self._actors.pop())
 
 
-def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
+def count_decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     """Return the number of an actor's threads.
 
     An actor with a GPU uses its share of the node's cores, which are idle otherwise: a core decodes
@@ -299,7 +299,7 @@ def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     try:
         image.open()
     except UndecodableError:
-        return decoding_error(dataset, split, name)
+        return make_decoding_error(dataset, split, name)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded on the driver, but not on every node. "
         "Provide the same data_root (--data-root) on every node"

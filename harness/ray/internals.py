@@ -182,12 +182,12 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
 
     def killed(original: Callable[..., Any], node: Any, **_: Any) -> None:
         roots = [process.pid for _, process in node.live_processes()]
-        started: list[psutil.Process] = []
+        processes: list[psutil.Process] = []
         for pid in roots:
             with suppress(psutil.NoSuchProcess):
-                started += psutil.Process(pid).children(recursive=True)
+                processes += psutil.Process(pid).children(recursive=True)
         original(node, check_alive=False, allow_graceful=False)
-        for process in started:
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -271,8 +271,8 @@ def parse_death(message: str) -> Death:
         message: Ray's message about the death. "" if there is none.
     """
     if LOW_MEMORY in message:
-        used = MEMORY_USED.search(message)
-        amount = f" ({used[1]})" if used else ""
+        match = MEMORY_USED.search(message)
+        amount = f" ({match[1]})" if match else ""
         return Death(Failure.OUT_OF_MEMORY, f"killed by Ray because memory was low{amount}")
     if NODE_DIED in message:
         return Death(Failure.NODE_LOST, "its node was lost")
@@ -281,7 +281,7 @@ def parse_death(message: str) -> Death:
     return Death(Failure.WORKER_DIED, "its worker process died")
 
 
-def last_error(text: str) -> str:
+def find_last_error(text: str) -> str:
     """Return the last error in a text of Tune or Ray, in one line.
 
     It is an exception from the line with its type on, or else Ray's message about a dead worker.
@@ -309,7 +309,7 @@ def read_error_file(trial: Any) -> str:
     return Path(file).read_text(encoding="utf-8", errors="replace")
 
 
-def alive_nodes() -> list[dict[str, Any]]:
+def list_alive_nodes() -> list[dict[str, Any]]:
     """Return Ray's descriptions of the nodes that are alive."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 

@@ -221,4 +221,4 @@ def worker_environment(resources: Resources) -> dict[str, str]:
 
 def cluster_resources() -> Nodes:
     """Return the total resources of each node of the session: CPU, GPU, memory in bytes."""
-    return [node["Resources"] for node in internals.alive_nodes()]
+    return [node["Resources"] for node in internals.list_alive_nodes()]

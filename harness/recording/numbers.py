@@ -9,17 +9,17 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-from harness.planning import Configuration, Fingerprints, plugins_text
+from harness.planning import Configuration, Fingerprints, format_plugins
 from harness.store import FLAG, PROTOCOLS, ProtocolMetrics, Tag, interval_metrics, split_seed
 from harness.wording import count
-from ship.plugins import installed_version
+from ship.plugins import get_installed_version
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
 GIT_SECONDS = 5
 
 
-def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
+def make_flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
     """Return the tag ship.flags: JSON of each raised flag -> its seeds. {} if none was raised."""
     flags = {
         name: [seed for seed, value in zip(seeds, values, strict=True) if value]
@@ -29,7 +29,7 @@ def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, s
     return {Tag.FLAGS: json.dumps(flags)} if flags else {}
 
 
-def final_metrics(
+def compute_final_metrics(
     numbers: Mapping[str, float], seeds: Sequence[int], protocol: str
 ) -> dict[str, float]:
     """Return the final metrics of a run: its numbers, and means over its seeds with intervals.
@@ -39,12 +39,12 @@ def final_metrics(
         seeds: Seeds of the run.
         protocol: Name of the run's protocol. It determines the metrics that have intervals.
     """
-    tested = _over_seeds(numbers, seeds, "test/")
-    means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
-    return {**means, **_intervals(tested, PROTOCOLS[protocol]), **numbers}
+    test_values = _over_seeds(numbers, seeds, "test/")
+    means = {f"test/{name}": sum(values) / len(values) for name, values in test_values.items()}
+    return {**means, **_intervals(test_values, PROTOCOLS[protocol]), **numbers}
 
 
-def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
+def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
     """Return a run's result as text for MLflow's run page, such as "H 61.8 ± 0.7, 10 seeds".
 
     Args:
@@ -80,7 +80,7 @@ def _over_seeds(
 
 
 def _intervals(
-    tested: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
+    test_values: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
 ) -> dict[str, float]:
     """Return the 95% intervals over the run's seeds, computed as in tables.
 
@@ -91,17 +91,19 @@ def _intervals(
 
     ends: dict[str, float] = {}
     for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
-        values = tested.get(name, ())
+        values = test_values.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
             interval = percent_interval(values)
             ends |= interval_metrics(f"test/{name}", interval.low, interval.high)
     return ends
 
 
-def provenance_tags(configuration: Configuration, fingerprints: Fingerprints) -> dict[str, str]:
+def make_provenance_tags(
+    configuration: Configuration, fingerprints: Fingerprints
+) -> dict[str, str]:
     """Return the tags of everything that determined a run's numbers."""
     config = configuration.trial
-    plugins = plugins_text(config)
+    plugins = format_plugins(config)
     return {
         Tag.SELECTION: config.selection,
         Tag.PROTOCOL: config.protocol,
@@ -111,27 +113,27 @@ def provenance_tags(configuration: Configuration, fingerprints: Fingerprints) ->
         Tag.DATASET_FINGERPRINT: fingerprints.dataset_fingerprint(config.dataset),
         Tag.SPLIT_VERSION: str(fingerprints.load_dataset(config.dataset).split_version),
         Tag.RESULTS_VERSION: str(RESULTS_VERSION),
-        **source_tags(),
+        **make_source_tags(),
         **({Tag.PLUGINS: plugins} if plugins else {}),
         Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }
 
 
 @cache
-def environment_text() -> str:
+def format_environment() -> str:
     """Return the driver's Python version and installed packages, in pip's format."""
     packages = {f"{item.name}=={item.version}" for item in distributions()}
     return "\n".join([f"# Python {platform.python_version()}", *sorted(packages), ""])
 
 
 @cache
-def source_tags() -> dict[str, str]:
+def make_source_tags() -> dict[str, str]:
     """Return the tags of a run's source: MLflow's own tags and the versions of code and packages.
 
     In a checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with ".dirty"
     if files were changed. A package that is not installed has the version "".
     """
-    versions = {name: installed_version(name) for name in PACKAGES}
+    versions = {name: get_installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {
         Tag.SOURCE_NAME: "ship-sweep",
         Tag.SOURCE_TYPE: "LOCAL",

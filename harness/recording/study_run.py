@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, list_levels, resolved_yaml
+from harness.config import StudyConfig, format_resolved_yaml, list_levels
 from harness.planning import Configuration, Plan
-from harness.recording.numbers import environment_text, source_tags
+from harness.recording.numbers import format_environment, make_source_tags
 from harness.store import (
     HEADLINE,
     LONG_TAGS,
@@ -29,8 +29,8 @@ from harness.store import (
     Tag,
     escape_text,
     find_study_run,
+    make_planned_tags,
     make_points,
-    planned_tags,
     split_tag,
 )
 
@@ -57,7 +57,7 @@ class StudyRun:
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
     _planned: list[str] = field(default_factory=list)  # entries of Tag.PLANNED; set by describe()
-    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
+    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _planned
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
@@ -96,20 +96,22 @@ class StudyRun:
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._planned = [planned_entry(configuration) for configuration in configurations]
+        self._planned = [make_planned_entry(configuration) for configuration in configurations]
         self._planned_keys = {configuration.key for configuration in configurations}
-        tags = {**study_tags(study), **self._planned_tags()}
+        tags = {**make_study_tags(study), **self._planned_tags()}
         # empty the continuation tags that a shorter text does not need any more
         continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
-        files[RESOLVED_ARTIFACT] = resolved_yaml(study).encode()
+        files[RESOLVED_ARTIFACT] = format_resolved_yaml(study).encode()
         self._put({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
         """Mark the study's run as RUNNING, with the current code and package versions."""
-        files = {ENVIRONMENT_ARTIFACT: environment_text().encode()}
-        update = RunUpdate(run=self.run_id, files=files, tags=source_tags(), state=State.RUNNING)
+        files = {ENVIRONMENT_ARTIFACT: format_environment().encode()}
+        update = RunUpdate(
+            run=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
+        )
         self.store.write(update)
         self.tags[Tag.STATE] = State.RUNNING
 
@@ -121,7 +123,7 @@ class StudyRun:
         """
         if configuration.key not in self._planned_keys:
             self._planned_keys.add(configuration.key)
-            self._planned.append(planned_entry(configuration))
+            self._planned.append(make_planned_entry(configuration))
             self._put(self._planned_tags())
 
     def end(self, state: State) -> None:
@@ -144,7 +146,7 @@ class StudyRun:
             True if any run was changed.
         """
         tags_by_key = {
-            configuration.key: configuration_tags(configuration)
+            configuration.key: make_configuration_tags(configuration)
             for configuration in plan.configurations
         }
         has_changed = False
@@ -156,7 +158,7 @@ class StudyRun:
         return has_changed
 
     def _planned_tags(self) -> dict[str, str]:
-        return planned_tags(self._planned)
+        return make_planned_tags(self._planned)
 
     def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
         """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
@@ -166,12 +168,12 @@ class StudyRun:
             self.tags |= changes
 
 
-def _find_changes(tags: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that the store lacks or has with another text."""
-    return {name: text for name, text in tags.items() if stored.get(name) != text}
+    return {name: text for name, text in tags.items() if stored_tags.get(name) != text}
 
 
-def study_tags(study: StudyConfig) -> dict[str, str]:
+def make_study_tags(study: StudyConfig) -> dict[str, str]:
     """Return the tags of the study's own run that follow from its YAML."""
     factors = [
         asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
@@ -187,14 +189,14 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def planned_entry(configuration: Configuration) -> str:
+def make_planned_entry(configuration: Configuration) -> str:
     """Return a configuration's entry in the JSON list of planned configurations."""
     return ConfigurationRecord(
         configuration.key, dict(configuration.assignment), configuration.control
     ).to_json()
 
 
-def configuration_tags(configuration: Configuration) -> dict[str, str]:
+def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration. They change when the YAML does."""
     return {
         Tag.CONFIG_KEY: configuration.key,
@@ -232,7 +234,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
-    stored = run.data.params
+    logged = run.data.params
     # MLflow cannot delete a metric, so outdated headlines become NaN.
     old_metrics = {
         name: math.nan
@@ -242,9 +244,9 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     changes = RunUpdate(
         run=run_id,
         metrics=make_points({**old_metrics, **publication.metrics}),
-        params={name: text for name, text in publication.params.items() if name not in stored},
+        params={name: text for name, text in publication.params.items() if name not in logged},
         tags={
-            Tag.RUN_NOTE: _note(publication, stored),
+            Tag.RUN_NOTE: _note(publication, logged),
             Tag.BEST: publication.best,
             Tag.PUBLISHED: digest,
         },
@@ -270,26 +272,26 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
         StoreError: The store refuses a write.
     """
     for run in runs if differences else ():
-        stored = run.tags.get(Tag.RUN_NOTE, "")
-        note = stored.partition(_DIFFERENCE)[0]
+        stored_note = run.tags.get(Tag.RUN_NOTE, "")
+        note = stored_note.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
             note += f"{_DIFFERENCE}{differences[run.run_id]}"
-        if note != stored:
+        if note != stored_note:
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
-def _note(publication: Publication, stored: Mapping[str, str]) -> str:
+def _note(publication: Publication, stored_params: Mapping[str, str]) -> str:
     """Return the note, truncated at the end of a line to the length of a tag.
 
     It begins with params whose value has changed, because MLflow keeps their first value.
 
     Args:
         publication: Report to show.
-        stored: Params of the run in the store.
+        stored_params: Params of the run in the store.
     """
     old_values = [
         f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
-        for name, text in sorted(stored.items())
+        for name, text in sorted(stored_params.items())
         if publication.params.get(name) != text
     ]
     head = ""

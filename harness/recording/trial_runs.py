@@ -10,8 +10,13 @@ from typing import Any
 from harness.config import StudyConfig
 from harness.messages import FAILED_SEEDS
 from harness.planning import Fingerprints, ReusedRun, Work
-from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
-from harness.recording.study_run import StudyRun, configuration_tags
+from harness.recording.numbers import (
+    compute_final_metrics,
+    format_summary,
+    make_flag_tags,
+    make_provenance_tags,
+)
+from harness.recording.study_run import StudyRun, make_configuration_tags
 from harness.store import (
     CORRECT_FILE,
     LOAD,
@@ -26,13 +31,13 @@ from harness.store import (
     RunUpdate,
     State,
     Tag,
+    format_seed_table,
     is_metric,
     list_params,
     make_points,
     parse_seed_table,
     read_run_files,
     seed_metric,
-    seed_table,
     shown_metrics,
     split_curve,
     split_seed,
@@ -152,19 +157,19 @@ class TrialRecorder:
             texts = list_params(work.configuration.trial)
             self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
-        metrics = final_metrics(final["metrics"], seeds, protocol)
+        metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         shown_names = shown_metrics(protocol, objective)
         run.points += make_points(
             {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
         )
-        final["files"][SEED_TABLE] = seed_table(metrics)
+        final["files"][SEED_TABLE] = format_seed_table(metrics)
         for name, content in final["files"].items():
             # in separate requests, so that only one file is repeated if an answer is lost
             self.record.store.write(RunUpdate(run=run.run, files={name: content}))
         final["files"].clear()  # Tune keeps every trial's last result until the study's end
-        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
-        tags[Tag.RUN_NOTE] = summary_line(metrics, len(seeds), protocol)
+        tags = {Tag.DEVICE: str(final["device"]), **make_flag_tags(final["metrics"], seeds)}
+        tags[Tag.RUN_NOTE] = format_summary(metrics, len(seeds), protocol)
         if failed:
             tags[Tag.SEEDS] = json.dumps(seeds)
         self._close(trial_id, State.COMPLETE, tags)
@@ -214,8 +219,8 @@ class TrialRecorder:
             Tag.STATE: State.RUNNING,
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self.study.resources.gpus else "cpu",
-            **configuration_tags(configuration),
-            **provenance_tags(configuration, self.fingerprints),
+            **make_configuration_tags(configuration),
+            **make_provenance_tags(configuration, self.fingerprints),
         }
 
 

@@ -23,10 +23,10 @@ from harness.store.changes import (
     Point,
     RunUpdate,
     escape_text,
+    format_param,
     get_time_ms,
     list_params,
     make_points,
-    param_text,
     split_tag,
 )
 from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
@@ -48,12 +48,12 @@ from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTOR
 from harness.store.runs import (
     ML_VIEW,
     Run,
-    quiet_client,
     read_runs,
     refresh_study_run,
     require_store,
     run_address,
     runs_address,
+    silence_client,
     study_names,
 )
 from harness.store.schema import (
@@ -86,7 +86,7 @@ from harness.store.schema import (
     Tag,
     curve_metric,
     interval_metrics,
-    joined_tag,
+    join_tag,
     seed_metric,
     split_curve,
     split_seed,
@@ -95,10 +95,15 @@ from harness.store.schema import (
 )
 from harness.store.seed_table import (
     add_seed_tables,
+    format_seed_table,
     is_metric,
     parse_seed_table,
-    seed_table,
     shown_metrics,
 )
-from harness.store.study_record import ConfigurationRecord, FactorRecord, StudyRecord, planned_tags
-from harness.store.study_store import STORE_TIMEOUT, StudyStore, locked_study
+from harness.store.study_record import (
+    ConfigurationRecord,
+    FactorRecord,
+    StudyRecord,
+    make_planned_tags,
+)
+from harness.store.study_store import STORE_TIMEOUT, StudyStore, lock_study

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.changes import MAX_BYTES
-from harness.store.errors import StoreError, describe_cause, store_errors
+from harness.store.errors import StoreError, describe_cause, wrap_errors
 from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, _, name = uri.rstrip("/").rpartition("/")
     if not name.endswith(SUFFIX):  # the address is a folder
         base, name = uri.rstrip("/"), ""
-    with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
+    with wrap_errors(uri), set_environment(QUIET_ENVIRONMENT):
         base = _resolve_address(base, store)
     _require_trusted(base)
     location = urlparse(base)
@@ -65,7 +65,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch_folder() as folder:
-        with store_errors(uri), set_environment(QUIET_ENVIRONMENT):
+        with wrap_errors(uri), set_environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts
 
             for file in (MANIFEST, name) if name else ("",):
@@ -169,7 +169,7 @@ class RunFiles:
         may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
         if location.scheme not in ARTIFACT_SCHEMES or not may_request:
             return None
-        content = _download(f"{folder.rstrip('/')}/{name}", self.uri)
+        content = _download_file(f"{folder.rstrip('/')}/{name}", self.uri)
         if content is None:
             self._failed.append(run_id)
         return content
@@ -195,7 +195,7 @@ def _from_disk(path: Path) -> bytes | None:
     return None
 
 
-def _download(address: str, uri: str) -> bytes | None:
+def _download_file(address: str, uri: str) -> bytes | None:
     """Download a file without MLflow's progress bar. None if the store does not provide it.
 
     Args:

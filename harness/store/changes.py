@@ -226,12 +226,12 @@ def list_params(config: "TrialConfig") -> dict[str, str]:
                     texts[f"{prefix}{name}"] = value["name"]
                 walk(f"{prefix}{name}.", value)
             else:
-                texts[f"{prefix}{name}"] = param_text(value)
+                texts[f"{prefix}{name}"] = format_param(value)
 
     walk("", config.model_dump(mode="json"))
     return texts
 
 
-def param_text(value: Any) -> str:
+def format_param(value: Any) -> str:
     """Return the value of a key as MLflow shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=list)

@@ -44,8 +44,8 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
         control: Name of one of COMPETING.
         assignment: Levels of factors by dotted name.
     """
-    unread = COMPETING[control].unused_groups
-    return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
+    groups = COMPETING[control].unused_groups
+    return {key: level for key, level in assignment.items() if key.partition(".")[0] not in groups}
 
 
 def level_id(level: Any) -> str:

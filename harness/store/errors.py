@@ -44,7 +44,7 @@ _MAX_REASON, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
-    """The MLflow store cannot be used. One line has its address without secrets, and the reason."""
+    """The MLflow store cannot be used. One line has its address without secrets, and why."""
 
 
 class NoAnswer(StoreError):
@@ -56,7 +56,7 @@ class StoreAway(StoreError):
 
 
 @contextmanager
-def store_errors(uri: str) -> Iterator[None]:
+def wrap_errors(uri: str) -> Iterator[None]:
     """Convert any error of MLflow or its database into a StoreError with a one-line message."""
     try:
         yield
@@ -67,7 +67,7 @@ def store_errors(uri: str) -> Iterator[None]:
         if is_transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({describe_cause(error, uri)})"
             raise NoAnswer(line) from error
-        cause = redacted(cause_line(error, uri), uri)[:_MAX_CAUSE]
+        cause = redacted(find_cause(error, uri), uri)[:_MAX_CAUSE]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite reports a read-only database in this case
@@ -75,7 +75,7 @@ def store_errors(uri: str) -> Iterator[None]:
         raise StoreError(f"{uri}: the MLflow store failed: {cause}") from error
 
 
-def cause_line(error: BaseException, uri: str) -> str:
+def find_cause(error: BaseException, uri: str) -> str:
     """Return the line of an error chain that names a disk fault, or else the error's first line.
 
     SQLAlchemy may put a message about its autoflush before the database's message.

@@ -16,7 +16,7 @@ from harness.store.artifacts import has_trained_models
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from harness.store.runs import Run, experiment_names, plain_run, runs_of_experiment, study_runs
+from harness.store.runs import Run, convert_run, find_study_runs, list_experiments, list_runs
 from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
 from harness.store.study_record import Seeds, StudyRecord
 from harness.wording import one_line
@@ -65,8 +65,8 @@ def replaces(state: str, previous: str) -> bool:
         state: State of the newer run.
         previous: State of the older run that counts so far.
     """
-    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
-    return new > old or (new == old and state != State.COMPLETE)
+    rank, old_rank = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
+    return rank > old_rank or (rank == old_rank and state != State.COMPLETE)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
         StoreError: A run has invalid tags, or is damaged.
     """
     try:
-        runs = runs_of_experiment(client, experiment_id)
+        runs = list_runs(client, experiment_id)
         trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
         return RunHistory(tuple(run_record(run, objective) for run in trials), tuple(runs))
     except StoreError as error:
@@ -265,7 +265,7 @@ def read_finished(
         keys: Keys of the configurations.
         trained: Whether to return only runs that saved their trained models.
     """
-    names = {key: name for key, name in experiment_names(client).items() if name != study}
+    names = {key: name for key, name in list_experiments(client).items() if name != study}
     if not names or not keys:
         return []
     if len(keys) > MAX_REQUESTS:
@@ -275,7 +275,7 @@ def read_finished(
     for key in keys:
         tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.CONFIG_KEY: key}
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        runs += map(plain_run, client.search_runs([*names], filter_string=text))
+        runs += map(convert_run, client.search_runs([*names], filter_string=text))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:
@@ -292,7 +292,7 @@ def read_finished(
 def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
     """Return the keys of all configurations that the studies of experiments plan."""
     planned: set[str] = set()
-    for run in study_runs(client, experiment_ids):
+    for run in find_study_runs(client, experiment_ids):
         with suppress(StoreError):  # damaged; reported when that study is read
             record = StudyRecord.from_tags(run.data.tags)
             planned |= {configuration.key for configuration in record.configurations}

@@ -62,7 +62,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
             names = [existing.name for existing in client.search_experiments()]
             raise StoreError(_unknown_study_message(study_name, uri, names))
         try:
-            runs = runs_of_experiment(client, experiment.experiment_id)
+            runs = list_runs(client, experiment.experiment_id)
         except StoreError as error:
             raise StoreError(f"{uri}: {error}") from error
     return [run for run in runs if Tag.KIND in run.tags]
@@ -86,7 +86,7 @@ def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
         return []
     with open_reader(uri) as client:
         return [
-            plain_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
+            convert_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
             for run in own_runs
         ]
 
@@ -100,7 +100,7 @@ def open_reader(uri: str) -> Iterator[Any]:
     """
     from mlflow.tracking import MlflowClient  # sets the level of its loggers, so it comes first
 
-    with quiet_client():
+    with silence_client():
         try:
             reach_database(uri)
             reach_server(uri)
@@ -120,39 +120,39 @@ def study_names(tracking_uri: str) -> list[str]:
     """
     uri = require_store(tracking_uri)
     with open_reader(uri) as client:
-        names = experiment_names(client)
-        studies = study_runs(client, [*names])
+        names = list_experiments(client)
+        studies = find_study_runs(client, [*names])
         return list(dict.fromkeys(names[str(run.info.experiment_id)] for run in studies))
 
 
-def experiment_names(client: Any) -> dict[str, str]:
+def list_experiments(client: Any) -> dict[str, str]:
     """Return the names of all active experiments by their IDs."""
     active = client.search_experiments(max_results=MAX_STUDIES)
     return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
 
 
-def study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
+def find_study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
     """Return the studies' own runs of some experiments as MLflow has them, newest first."""
     query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
     return list(client.search_runs([*experiment_ids], query, max_results=MAX_STUDIES))
 
 
-def runs_of_experiment(client: Any, experiment_id: str) -> list[Run]:
+def list_runs(client: Any, experiment_id: str) -> list[Run]:
     """Return the active runs of an experiment, oldest first.
 
     Raises:
-        StoreError: A run is damaged, see `plain_run`.
+        StoreError: A run is damaged, see `convert_run`.
     """
     runs: list[Run] = []
     token: str | None = None
     while token is None or token:
         page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
-        runs += map(plain_run, page)
+        runs += map(convert_run, page)
         token = page.token or ""
     return sorted(runs, key=lambda run: (run.started, run.run_id))
 
 
-def plain_run(run: Any) -> Run:
+def convert_run(run: Any) -> Run:
     """Return MLflow's entity of a run as plain data.
 
     Raises:
@@ -220,7 +220,7 @@ def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
     return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(studies) or 'none'})"
 
 
-def quiet_client() -> contextlib.AbstractContextManager[None]:
+def silence_client() -> contextlib.AbstractContextManager[None]:
     """Return a context that suppresses the notices of MLflow and alembic."""
     return silence_loggers("mlflow", "alembic", level=logging.ERROR)
 

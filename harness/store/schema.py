@@ -119,7 +119,7 @@ LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.PLANNED)
 """Tags that are continued in NAME.1, NAME.2 and so on, because MLflow would truncate them."""
 
 
-def joined_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
+def join_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
     """Return the full text of a long tag.
 
     Args:

@@ -25,8 +25,8 @@ def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
         objective: Selection metric that the study maximizes. "" if it has none.
     """
     rules = PROTOCOLS[protocol]
-    tested = {f"test/{name}" for name in (*rules.required, *rules.shown)}
-    return frozenset({*tested, f"selection/{objective}"})
+    names = {f"test/{name}" for name in (*rules.required, *rules.shown)}
+    return frozenset({*names, f"selection/{objective}"})
 
 
 def is_metric(key: str, shown_names: frozenset[str]) -> bool:
@@ -40,7 +40,7 @@ def is_metric(key: str, shown_names: frozenset[str]) -> bool:
     return split is None or split[1] in shown_names
 
 
-def seed_table(numbers: Mapping[str, float]) -> bytes:
+def format_seed_table(numbers: Mapping[str, float]) -> bytes:
     """Return the file of a run's final numbers: a row for each metric, a column for each seed.
 
     Args:

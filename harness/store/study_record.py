@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.store.changes import split_tag
 from harness.store.errors import StoreError
-from harness.store.schema import COMPLETE, Tag, joined_tag
+from harness.store.schema import COMPLETE, Tag, join_tag
 
 Content = TypeVar("Content")
 MAX_SEEDS = 1_000_000  # per study; tags are untrusted input
@@ -125,11 +125,11 @@ class StudyRecord:
         )
 
 
-def planned_tags(entries: Iterable[str]) -> dict[str, str]:
+def make_planned_tags(entries: Iterable[str]) -> dict[str, str]:
     """Return the tags that list a study's planned configurations.
 
     Args:
-        entries: JSON entry of each configuration, see `Configuration.to_json`.
+        entries: JSON entry of each configuration, see `ConfigurationRecord.to_json`.
     """
     return split_tag(Tag.PLANNED, f"[{', '.join(entries)}]")
 
@@ -141,7 +141,7 @@ def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: 
         StoreError: The tag is not JSON of that kind.
     """
     try:
-        return TypeAdapter(kind).validate_json(joined_tag(tags, tag, default), strict=True)
+        return TypeAdapter(kind).validate_json(join_tag(tags, tag, default), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         field_path = ".".join(map(str, first["loc"]))

@@ -14,10 +14,10 @@ import tenacity
 
 from harness.machine import hold_lock, set_environment
 from harness.store.changes import DRIVER_DIED, close_dead_runs
-from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, store_errors
+from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, wrap_errors
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
-from harness.wording import duration
+from harness.wording import format_duration
 
 STORE_TIMEOUT = 1800.0  # seconds
 MAX_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
@@ -62,9 +62,9 @@ class StudyStore(Store):
         try:
             answer: T = retrying(super().call, act)
         except NoAnswer as error:
-            waited = duration(time.monotonic() - self._away_since)
+            wait = format_duration(time.monotonic() - self._away_since)
             raise StoreAway(
-                f"{error}: gave up after {waited}. Run the same command to resume"
+                f"{error}: gave up after {wait}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
             self.print_line("the MLflow store answers again")
@@ -85,20 +85,20 @@ class StudyStore(Store):
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
             self.print_line(
-                f"{attempt.outcome.exception()}: retrying for up to {duration(self.timeout)}; "
-                f"trials continue until their next report"
+                f"{attempt.outcome.exception()}: retrying for up to "
+                f"{format_duration(self.timeout)}; trials continue until their next report"
             )
 
 
 @contextmanager
-def locked_study(
+def lock_study(
     uri: str,
     name: str,
     timing: Timing,
     timeout: float,
     *,
     fail: Callable[[Exception], None],
-    stopped: Callable[[], bool],
+    is_stopped: Callable[[], bool],
     print_line: Callable[[str], None],
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
@@ -113,7 +113,7 @@ def locked_study(
         timing: Timing of the lease.
         timeout: Seconds to wait for the store.
         fail: Function called from the lease's thread if another driver has taken the study.
-        stopped: Function that returns True once the study has to end, which also ends a wait.
+        is_stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
 
     Raises:
@@ -136,10 +136,10 @@ def locked_study(
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)
         stack.callback(lease.release)
-        with store_errors(uri):
+        with wrap_errors(uri):
             retry_requests(uri, lease.claim)
         lease.start(fail)
         client = fence_client(store.client, lease)
-        study = StudyStore(uri, client, experiment_id, timeout, stopped, print_line)
+        study = StudyStore(uri, client, experiment_id, timeout, is_stopped, print_line)
         yield study
         study.close_dead_runs()

@@ -9,13 +9,13 @@ from harness.messages import Need
 from harness.planning import Fingerprints, Plan
 from harness.resources import machine_resources, resolve_resources
 from harness.study.features import collect_needs, list_studied_labels
-from harness.wording import duration, one_line
+from harness.wording import format_duration, one_line
 
 TIMED_VIEWS: Final = 32
 """Views encoded to measure the time. As many are encoded before them as a warm-up."""
 
 
-def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
+def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """Return one line per feature set missing from the cache: its images and the time.
 
     Args:
@@ -74,4 +74,4 @@ def _time_text(
                 pass
             elapsed = time.perf_counter() - begin
         seconds += elapsed / n_images * count
-    return f"about {duration(seconds)} on this machine (estimated from a few images)"
+    return f"about {format_duration(seconds)} on this machine (estimated from a few images)"

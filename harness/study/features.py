@@ -23,11 +23,11 @@ from harness.device import why_no_gpu
 from harness.messages import Need, list_needs
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
-from harness.progress import SteadyConsole, line_printer, reporter
+from harness.progress import SteadyConsole, make_line_printer, show_progress
 from harness.resources import machine_resources, resolve_resources
 from harness.wording import count
-from ship.plugins import plugin_identities, require_plugins
-from ship.subsets import studied_labels
+from ship.plugins import find_plugin_identities, require_plugins
+from ship.subsets import select_studied_labels
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[Tria
 
     A factor that is inactive in a configuration has the value of the study's constant.
     """
-    varied = {*keys, *chain(*(factor.when for factor in study.space.values()))}
+    varied_keys = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied:  # every value of an integer range, both ends of a real one
-            return list(list_levels(study, name) or factor.drawn() or factor.bounds)
+        if name in varied_keys:  # every value of an integer range, both ends of a real one
+            return list(list_levels(study, name) or factor.list_values() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
     for assignment in iter_assignments(study.space, relevant_levels):
@@ -136,7 +136,7 @@ def list_studied_labels(configs: Sequence[TrialConfig], images: Any) -> list[int
     if not configs:
         return None
     names, n_seen = images.class_names, images.n_seen
-    labels = (studied_labels(config, names, n_seen)[0].tolist() for config in configs)
+    labels = (select_studied_labels(config, names, n_seen)[0].tolist() for config in configs)
     return sorted({*chain.from_iterable(labels)})
 
 
@@ -168,7 +168,7 @@ def prepare_features(
         for need in group:
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.load_dataset(need.dataset)
-            with reporter(f"features: {need.dataset} through {backbone}", console) as report:
+            with show_progress(f"features: {need.dataset} through {backbone}", console) as report:
                 classes = list_studied_labels(needs[need], images)
                 features[need] = method.extract(
                     clip, images, need.views, cache, report, need.splits, encode, classes
@@ -206,7 +206,7 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in iter_planned_configs(study, plan, ("generator", "finetuner")):
-        require_plugins(plugin_identities(config.generator.name, config.finetuner.name))
+        require_plugins(find_plugin_identities(config.generator.name, config.finetuner.name))
 
 
 def prefetch_features(
@@ -236,14 +236,17 @@ def prefetch_features(
     Raises:
         UserError: The YAML is wrong, or a dataset is missing.
         ValueError: A dataset or a backbone cannot be loaded.
+
+    Example:
+        >>> prefetch_features("prompt_len", [], None, None, to="downloads", verbose=False)
+        weights of pocket: available
+        images of photos: available
     """
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
-    print_line, fingerprints = (
-        line_printer(console),
-        make_fingerprints(study, None, data_root, cache_dir),
-    )
+    print_line = make_line_printer(console)
+    fingerprints = make_fingerprints(study, None, data_root, cache_dir)
     needs = collect_needs(study)
     for name in dict.fromkeys(need.backbone for need in needs):
         fingerprints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
@@ -269,7 +272,7 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    print_line, reason = line_printer(console), why_no_gpu()
+    print_line, reason = make_line_printer(console), why_no_gpu()
     if reason is not None:
         if resolve_resources(study.resources, machine_resources()).gpus:
             why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"

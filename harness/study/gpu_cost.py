@@ -3,7 +3,7 @@
 from typing import Final
 
 from harness.planning import Fingerprints, Plan
-from harness.wording import count, duration
+from harness.wording import count, format_duration
 from ship.trial_config import TrialConfig
 from ship.trial_cost import TrialCost, trial_cost
 
@@ -28,10 +28,11 @@ def gpu_cost_lines(plan: Plan, prints: Fingerprints) -> list[str]:
     operations = sum(cost.operations for cost in costs)
     launches = sum(cost.launches for cost in costs)
     memory = max(cost.memory for cost in costs)
-    times = [
-        f"{duration(sum(cost.seconds(rate, LAUNCH_SECONDS) for cost in costs))} on one {name}"
+    seconds = {
+        name: sum(cost.seconds(rate, LAUNCH_SECONDS) for cost in costs)
         for name, rate in GPU_RATES.items()
-    ]
+    }
+    times = [f"{format_duration(total)} on one {name}" for name, total in seconds.items()]
     rates = " or ".join(f"{rate / 1e12:g}" for rate in GPU_RATES.values())
     return [
         f"counted for {count(len(costs), 'trial')} on a GPU: {operations / 1e15:,.3g} PFLOP, "

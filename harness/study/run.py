@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import planning, resources, store
-from harness.checkpoints import Storage, storage_uri
+from harness.checkpoints import Storage, resolve_storage_uri
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, ray_address_fault
 from harness.machine import remove_stale_folders, set_environment
@@ -22,7 +22,7 @@ from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
 from harness.study.interrupts import Interrupts
-from harness.study.state import StudyState, load_plugins_and_study, read_state, source_name
+from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
 from harness.study.trials import Options, TrialRunner
 
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -75,7 +75,7 @@ def run_study(
         accept_changes: Run configurations again whose constants, data or weights have changed. The
             finished rows leave the table. By default such a study is refused.
         retry_non_finite: Retry seeds that failed because a loss, logit or synthetic feature was NaN
-            or infinite. On a GPU this need not recur.
+            or infinite. On a GPU the failure may not recur.
         method: Method to run. Defaults to ship; tests replace it.
         console: Console that shows the progress. Defaults to a new one.
         store_timeout: Seconds that a running study waits for a store that does not answer.
@@ -112,24 +112,24 @@ def run_study(
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
     options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
-    checkpoints = storage_uri(storage, hashes.cache_dir)
+    checkpoints = resolve_storage_uri(storage, hashes.cache_dir)
     remove_stale_folders()
 
     with (
         Interrupts() as interrupts,
-        store.locked_study(
+        store.lock_study(
             uri,
             study.name,
             timing or Timing(),
             store_timeout,
             fail=interrupts.fail,
-            stopped=lambda: interrupts.requested,
+            is_stopped=lambda: interrupts.requested,
             print_line=options.print_line,
         ) as study_store,
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        storage_root = study_storage(checkpoints, study_store)
+        storage_root = make_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal at the end of the sweep was only recorded
@@ -171,7 +171,7 @@ class StudyRunner:
         try:
             state = self._read_state()
             if not self.options.accept_changes:
-                refuse_changes(state.changes(), source_name(self.study))
+                refuse_changes(state.find_stale_rows(), get_source_name(self.study))
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
@@ -304,7 +304,7 @@ class StudyRunner:
         """Reuse results of other studies, and return the study's state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
-        for line in planning.reuse_lines(written):
+        for line in planning.format_reuse(written):
             self.options.print_line(line)
         if len(written) < len(reusable_runs):  # what could not be reused has to run
             self._check_resources()
@@ -328,7 +328,7 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
     return ""
 
 
-def study_storage(uri: str, study_store: StudyStore) -> Storage:
+def make_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study, which is not shared with other studies or other stores.
 
     Its name contains the experiment's creation time in milliseconds. The store's address would not

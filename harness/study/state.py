@@ -12,13 +12,13 @@ from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
 from harness.resources import machine_resources, resolve_resources
-from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, param_text
-from harness.study.extraction import extraction_lines
+from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, format_param
+from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
 from harness.study.gpu_cost import gpu_cost_lines
-from harness.study_files import file_label
+from harness.study_files import get_file_label
 from harness.wording import count
-from ship.architectures import text_settings, truncate_texts
+from ship.architectures import get_text_settings, truncate_texts
 from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import fill_template
 
@@ -54,7 +54,7 @@ class StudyState:
         """
         return read_state(self.study, self.fingerprints, self.store, self.retry_before)
 
-    def changes(self) -> StaleRows:
+    def find_stale_rows(self) -> StaleRows:
         """Return the finished rows that would leave the table, and why."""
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.history, self.history.study)
@@ -65,42 +65,42 @@ class StudyState:
         Raises:
             StoreError: The store cannot be read.
         """
-        keys, opened = [work.configuration.key for work in self.plan.work], self.store
-        if opened is None or not keys:
+        keys, reader = [work.configuration.key for work in self.plan.work], self.store
+        if reader is None or not keys:
             return []
         name, trained = self.study.name, self.study.save_models
-        return opened.read(lambda client: store.read_finished(client, name, keys, trained=trained))
+        return reader.read(lambda client: store.read_finished(client, name, keys, trained=trained))
 
 
 def read_state(
-    study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, retry_before: int = 0
+    study: StudyConfig, fingerprints: Fingerprints, reader: Store | None, retry_before: int = 0
 ) -> StudyState:
     """Read a study's state from the store.
 
     Args:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
-        opened: Open store. None if there is none yet.
+        reader: Open store. None if there is none yet.
         retry_before: See `planning.make_plan`.
 
     Raises:
         StoreError: The store cannot be read.
     """
     history, experiment_id = RunHistory(), None
-    if isinstance(opened, StudyStore):
-        experiment_id = opened.experiment_id
-    elif opened is not None:
-        experiment_id = opened.experiment(study.name)
-    if opened is not None and experiment_id is not None:
+    if isinstance(reader, StudyStore):
+        experiment_id = reader.experiment_id
+    elif reader is not None:
+        experiment_id = reader.experiment(study.name)
+    if reader is not None and experiment_id is not None:
         query = experiment_id, study.objective
-        history = opened.read(lambda client: store.read_history(client, *query))
+        history = reader.read(lambda client: store.read_history(client, *query))
     plan = planning.make_plan(study, history, fingerprints, retry_before)
-    return StudyState(study, fingerprints, opened, history, plan, retry_before)
+    return StudyState(study, fingerprints, reader, history, plan, retry_before)
 
 
-def source_name(study: StudyConfig) -> str:
+def get_source_name(study: StudyConfig) -> str:
     """Return the name of the study's YAML in messages."""
-    return file_label(study.source) if study.source else f"study {study.name}"
+    return get_file_label(study.source) if study.source else f"study {study.name}"
 
 
 def load_plugins_and_study(
@@ -162,7 +162,7 @@ def plan_study(
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     retry_before = store.get_time_ms() if retry_non_finite else 0
     state = read_state(study, fingerprints, store.find_store(uri), retry_before)
-    notes = state.changes().notes(source_name(study)) + failed_lines(state)
+    notes = state.find_stale_rows().notes(get_source_name(study)) + format_failed_seeds(state)
     finished_runs = state.find_reusable_runs() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
@@ -170,25 +170,25 @@ def plan_study(
             study, state.history, reused, fingerprints, retry_before
         )
         state = replace(state, history=history, plan=plan)
-        notes += planning.reuse_lines(reused)
+        notes += planning.format_reuse(reused)
     if study.backbone_defaults:
-        notes.append(defaults_line(study))
+        notes.append(format_defaults(study))
     plan = state.plan
     if plan.proposals and study.controls and control_levels("text_feature", study.space):
         notes.append(
             "controls at the levels of the best configuration will run after the last proposal"
         )
     if details and not plan.finished:
-        notes += extraction_lines(study, plan, fingerprints)
-        notes += cost_lines(study, plan)
-        notes += prompt_lines(study, plan, fingerprints)
+        notes += format_extraction(study, plan, fingerprints)
+        notes += format_prompt_costs(study, plan)
+        notes += format_prompts(study, plan, fingerprints)
         plan = _add_estimate(state, finished_runs)
         if plan.estimate is None:
             notes += gpu_cost_lines(plan, fingerprints)
     return replace(plan, notes=tuple(notes), history=state.history)
 
 
-def failed_lines(state: StudyState) -> list[str]:
+def format_failed_seeds(state: StudyState) -> list[str]:
     """Return the lines of a dry run about seeds that failed with a non-finite number."""
     rows, history = state.plan.rows, state.history
     seeds_by_row = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
@@ -216,14 +216,14 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
     return replace(plan, estimate=planning.estimate_time(resolved_study, plan, runs))
 
 
-def defaults_line(study: StudyConfig) -> str:
+def format_defaults(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
-    text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
+    text = ", ".join(f"{key} {format_param(value)}" for key, value in defaults)
     return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
 
 
-def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
+def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
     """Return a line for each backbone whose text tower makes learned prompts expensive.
 
     Args:
@@ -235,15 +235,16 @@ def cost_lines(study: StudyConfig, plan: Plan | None) -> list[str]:
         for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
+    names = [name for name in backbones if is_bidirectional(name)]
+    factors = [padding_factor(get_text_settings(name).context_length) for name in names]
     return [
-        f"the text tower of {name} has no causal mask: a step of CoOp costs about "
-        f"{padding_factor(text_settings(name).context_length)} times as much as with a causal mask"
-        for name in backbones
-        if is_bidirectional(name)
+        f"the text tower of {name} has no causal mask: a step of CoOp costs about {factor} times "
+        "as much as with a causal mask"
+        for name, factor in zip(names, factors, strict=True)
     ]
 
 
-def prompt_lines(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
+def format_prompts(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
     """Return lines with three prompts of each training and target dataset, as CLIP reads them.
 
     There is one line per backbone, dataset and set of templates, and none for fine-tuners that do

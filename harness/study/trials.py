@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness import planning, resources
-from harness.checkpoints import Storage, checkpoint_name
+from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
-from harness.progress import View, line_printer
+from harness.progress import View, make_line_printer
 from harness.recording import StudyRun, TrialRecorder
 from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
@@ -44,7 +44,7 @@ class Options:
 
     def print_line(self, line: str) -> None:
         """Print a line to the console."""
-        line_printer(self.console)(line)
+        make_line_printer(self.console)(line)
 
 
 @dataclass
@@ -90,13 +90,13 @@ class TrialRunner:
         Ray starts after the extraction, because its object store is as large as the features.
         """
         study, verbose = self._study, self.options.verbose
-        self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
+        self._warn(resources.find_idle_gpus_here(study.resources, study.max_concurrent_trials))
         with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
-        from harness.tuning import array_bytes
+        from harness.tuning import count_bytes
 
-        with ray_session(study.resources, None, array_bytes(features), verbose) as owns_session:
+        with ray_session(study.resources, None, count_bytes(features), verbose) as owns_session:
             resources.check_capacity(
                 study.resources, cluster_resources()
             )  # the session may be older
@@ -110,7 +110,9 @@ class TrialRunner:
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
             cluster = cluster_resources()
             resources.check_capacity(study.resources, cluster)
-            self._warn(resources.idle_gpus(study.resources, cluster, study.max_concurrent_trials))
+            self._warn(
+                resources.find_idle_gpus(study.resources, cluster, study.max_concurrent_trials)
+            )
             actor = resources.resolve_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
@@ -172,13 +174,13 @@ class TrialRunner:
                 KeyboardInterrupt if owns_session else SweepStopped
             ),
             remove_checkpoint=lambda work: storage.remove(
-                checkpoint_name(work.configuration.key, work.seeds, study.save_models)
+                make_checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
             failed_before=history.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        arguments = tuning.worker_arguments(resolved_study, self._fingerprints.method, storage)
+        arguments = tuning.make_worker_arguments(resolved_study, self._fingerprints.method, storage)
         with view.bars, self.interrupts.defer_signals():
             try:
                 sweep(monitor, arguments, features)

@@ -7,9 +7,9 @@ from a fault of the configuration. Importing it imports Ray and Optuna.
 from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import (
-    array_bytes,
+    count_bytes,
+    make_worker_arguments,
     put_features,
     sweep_in_process,
     sweep_through_tune,
-    worker_arguments,
 )

@@ -13,7 +13,7 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, MACHINE_LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import Death, kill_worker, last_error, read_error_file
+from harness.ray import Death, find_last_error, kill_worker, read_error_file
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
@@ -96,7 +96,7 @@ class Monitor(tune.Callback):
             lambda: self.recorder.add_epochs(name, epochs, result.get(MACHINE_LOAD, {}))
         )
         metrics = [epoch["metrics"] for epoch in epochs]
-        values = [named[objective] for named in metrics if objective in named]
+        values = [means[objective] for means in metrics if objective in means]
         at = f"{last['stage']} {last['epoch']}"
         self.view.progress(name, at, last["progress"], values[-1] if values else None)
 
@@ -110,7 +110,7 @@ class Monitor(tune.Callback):
             is_final = self.searcher.attempts[trial.trial_id].state is State.FAIL
             if not self._started and is_final:
                 self._error = ClusterError(
-                    f"no worker can start: {last_error(read_error_file(trial))}"
+                    f"no worker can start: {find_last_error(read_error_file(trial))}"
                 )
                 return
             self._start(trial)
@@ -194,9 +194,9 @@ class Monitor(tune.Callback):
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
         # While the driver waits for the store, trials wait for the driver, so their time stops.
-        waited = time.monotonic() - start
+        seconds = time.monotonic() - start
         for name in self._running:
-            self.searcher.attempts[name].started += waited
+            self.searcher.attempts[name].started += seconds
 
     def _end_overdue(self, limit: float) -> None:
         """End trials that are past the time limit.

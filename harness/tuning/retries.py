@@ -86,8 +86,8 @@ class Attempt:
             return []
         if self.death is not None:
             self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.progress}"
-            if tries := self.worker_deaths + self.node_losses:
-                self.reason += f" (attempt {tries + 1})"
+            if n_deaths := self.worker_deaths + self.node_losses:
+                self.reason += f" (attempt {n_deaths + 1})"
         else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]

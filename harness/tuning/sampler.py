@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from harness.config import StudyConfig, belongs, optuna_params, suggest
+from harness.config import StudyConfig, belongs, make_optuna_params, suggest
 from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
@@ -83,7 +83,7 @@ class Sampler:
         """
         if not belongs(self._study, configuration.assignment):
             return None
-        self.optuna_study.enqueue_trial(optuna_params(self._study, configuration.assignment))
+        self.optuna_study.enqueue_trial(make_optuna_params(self._study, configuration.assignment))
         trial = self.optuna_study.ask()
         suggest(trial, self._study)
         return trial
@@ -102,7 +102,7 @@ class Sampler:
             self.optuna_study.tell(proposed, value, state=state)
             return
         if belongs(self._study, proposed.assignment):
-            trial = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
+            trial = optuna.trial.FixedTrial(make_optuna_params(self._study, proposed.assignment))
             suggest(trial, self._study)
             self.optuna_study.add_trial(
                 optuna.trial.create_trial(

@@ -8,9 +8,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from harness.checkpoints import checkpoint_name
+from harness.checkpoints import make_checkpoint_name
 from harness.config import StudyConfig
-from harness.messages import trial_spec
+from harness.messages import make_trial_spec
 from harness.planning import (
     Configuration,
     ConfigurationMaker,
@@ -146,9 +146,9 @@ class StudySearcher(Searcher):
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
-        name = checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
+        name = make_checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
         may_stop = work.may_stop and study_prunes(self._study)
-        return trial_spec(work.configuration.trial, work.seeds, may_stop, name)
+        return make_trial_spec(work.configuration.trial, work.seeds, may_stop, name)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -184,13 +184,13 @@ class StudySearcher(Searcher):
 
     def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
         """Queue attempts, at the front if `first`."""
-        new = list(attempts)
-        for attempt in new:
+        queued = list(attempts)
+        for attempt in queued:
             self._attempts_of[attempt.work.configuration.key].append(attempt)
         if first:
-            self._queue.extendleft(reversed(new))
+            self._queue.extendleft(reversed(queued))
         else:
-            self._queue.extend(new)
+            self._queue.extend(queued)
 
     def _divide_next(self) -> None:
         """Halve the next attempt until it has no more seeds than its like can train at once."""
@@ -209,9 +209,9 @@ class StudySearcher(Searcher):
         if proposal := sampler.propose(self._is_new, self._outcomes):
             trial, configuration = proposal
             return Attempt(Work(configuration, self._study.seeds), trial)
-        new = filter(self._is_new, self._unproposed)
+        candidates = filter(self._is_new, self._unproposed)
         return next(
-            (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None
+            (Attempt(Work(configuration, self._study.seeds)) for configuration in candidates), None
         )
 
     def _is_new(self, configuration: Configuration) -> bool:

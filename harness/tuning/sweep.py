@@ -22,7 +22,7 @@ from harness.ray import parse_death, read_error_file, report_memory_kills_as_dea
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
-from ship.plugins import loaded_origins
+from ship.plugins import list_loaded_origins
 
 # references to feature sets in Ray's object store
 Shared = Mapping[Need, Any]
@@ -100,7 +100,7 @@ def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: S
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        arguments: Arguments of the workers, see `worker_arguments`.
+        arguments: Arguments of the workers, see `make_worker_arguments`.
         shared: Feature sets in the object store.
 
     Raises:
@@ -138,7 +138,7 @@ def sweep_in_process(
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
-        arguments: Arguments of the worker, see `worker_arguments`.
+        arguments: Arguments of the worker, see `make_worker_arguments`.
         features: Feature sets of the trials.
 
     Raises:
@@ -149,7 +149,7 @@ def sweep_in_process(
     """
     searcher = monitor.searcher
     scheduler: Any = StudyScheduler(monitor.study, searcher)
-    worker = Worker({key: plain_arrays(value) for key, value in features.items()}, **arguments)
+    worker = Worker({key: make_read_only(value) for key, value in features.items()}, **arguments)
     for number in itertools.count():
         monitor.on_step_begin(number, [])
         trial = SimpleNamespace(trial_id=f"{number:05d}")
@@ -178,7 +178,7 @@ def sweep_in_process(
             )
 
 
-def worker_arguments(
+def make_worker_arguments(
     study: StudyConfig, method: MethodFunctions, storage: Storage
 ) -> dict[str, Any]:
     """Return the arguments of a study's workers, without the features.
@@ -198,7 +198,7 @@ def worker_arguments(
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
         **study.log.model_dump(),
-        "plugins": loaded_origins(),
+        "plugins": list_loaded_origins(),
     }
 
 
@@ -207,10 +207,10 @@ def put_features(features: Mapping[Need, Any]) -> Shared:
 
     tune.with_parameters does the same, but puts its objects again into every later session.
     """
-    return {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+    return {key: ray.put(make_read_only(value)) for key, value in features.items()}
 
 
-def plain_arrays(features: Any) -> Any:
+def make_read_only(features: Any) -> Any:
     """Return a feature set with read-only arrays in memory, which Ray shares without copies."""
     fields = vars(features).items()
     arrays = {
@@ -221,7 +221,7 @@ def plain_arrays(features: Any) -> Any:
     return replace(features, **arrays)
 
 
-def array_bytes(features: Mapping[Need, Any]) -> int:
+def count_bytes(features: Mapping[Need, Any]) -> int:
     """Return the total size in bytes of the arrays of feature sets."""
     values = (value for feature_set in features.values() for value in vars(feature_set).values())
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))

@@ -7,9 +7,9 @@ project, and nothing heavy.
 from harness.wording.redaction import redacted
 from harness.wording.text import (
     count,
-    duration,
     error_text,
     first_line,
+    format_duration,
     nearest,
     one_line,
     printable,

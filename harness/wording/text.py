@@ -79,7 +79,7 @@ def one_line(error: BaseException) -> str:
     return redacted(first_line(error))[:300]
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration: "<1 s", "12 s", "3.4 min" or "5.6 h"."""
     if seconds < 1:
         return "<1 s"

@@ -16,7 +16,7 @@ from harness.store import (
     MAX_METRIC_VALUE,
     SEEN,
     RunFiles,
-    quiet_client,
+    silence_client,
     split_seed,
 )
 
@@ -73,7 +73,7 @@ class Histories:
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
     n_failed, n_left = 0, MAX_VALUES
-    with quiet_client():
+    with silence_client():
         from mlflow.tracking import MlflowClient
 
         try:

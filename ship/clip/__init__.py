@@ -12,11 +12,11 @@ weights, and imports no torch.
 """
 
 from ship.clip.backbone import FrozenCLIP
-from ship.clip.prompts import class_prompts
-from ship.clip.sentences import class_features, mean_features
+from ship.clip.prompts import make_class_prompts
+from ship.clip.sentences import average_features, encode_classes
 from ship.clip.weights import RANDOM, check_backbone_name
 
 __all__ = [
-    "RANDOM", "FrozenCLIP", "check_backbone_name", "class_features", "class_prompts",
-    "mean_features",
+    "RANDOM", "FrozenCLIP", "average_features", "check_backbone_name", "encode_classes",
+    "make_class_prompts",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ship.architectures import ImagePrecision, Precision, find_config, padding_id, split_name
 from ship.clip.bidirectional import BidirectionalTower
 from ship.clip.causal import CausalTower
-from ship.clip.text import TextTower, text_module
+from ship.clip.text import TextTower, get_text_module
 from ship.clip.weights import check_backbone_name, hash_model, load_model
 
 
@@ -218,7 +218,7 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
         tokenizer: Tokenizer of the model.
         dtype: See TextTower.
     """
-    if text_module(model).attn_mask is None:
+    if get_text_module(model).attn_mask is None:
         return BidirectionalTower(model, padding_id(tokenizer), dtype)
     return CausalTower(model, tokenizer.sot_token_id, dtype)
 
@@ -229,6 +229,6 @@ def _tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
     CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
     """
     identity: dict[str, Any] = dict(getattr(tokenizer, "identity", {}))
-    if text_module(model).attn_mask is None:
+    if get_text_module(model).attn_mask is None:
         identity["pad"] = padding_id(tokenizer)
     return identity

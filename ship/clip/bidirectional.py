@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.text import TextTower, pooling
+from ship.clip.text import TextTower, get_pooling
 from ship.prompt_cost import padding_factor
 from ship.seeds import to_device
 
@@ -36,7 +36,7 @@ class BidirectionalTower(TextTower):
     def __init__(self, model: nn.Module, pad: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
         self.padding_factor = padding_factor(self.context_length)
-        self._reads_last = pooling(model)[0] == "last"
+        self._reads_last = get_pooling(model)[0] == "last"
         # cached because a recorded step must not copy from the host
         self._end_positions = lru_cache(64)(partial(_end_positions, self._positions.device))
         self._pad = self.embed(torch.tensor(pad, device=self._positions.device))

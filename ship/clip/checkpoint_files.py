@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Size, Tensor
 
-from ship.architectures import architectures, split_name
+from ship.architectures import list_architectures, split_name
 from ship.hub import summarize_error
 
 Shapes = Mapping[str, Size]
@@ -23,7 +23,7 @@ def is_torchscript(path: str) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
+def read_archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
     """Return the tensors of a TorchScript archive by name, and whether it is one of OpenAI's."""
     weights = dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
     # only OpenAI's archives contain these in addition to the weights
@@ -31,7 +31,7 @@ def archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
     return weights, all(size is not None for size in sizes)
 
 
-def loading_fault(name: str, why: Exception) -> str:
+def explain_loading_fault(name: str, why: Exception) -> str:
     """Explain why weights could not be loaded. A file is read again for this.
 
     Args:
@@ -50,7 +50,7 @@ def loading_fault(name: str, why: Exception) -> str:
     advice = f"Use a .pt or .safetensors file with a state_dict of {architecture}"
     try:
         archived = is_torchscript(path)
-        weights = archive_weights(path)[0] if archived else load_state_dict(path)
+        weights = read_archive_weights(path)[0] if archived else load_state_dict(path)
         shapes = {key: tensor.shape for key, tensor in weights.items()}
     except Exception as error:  # a broken checkpoint may raise anything
         return f"{path} {_unreadable(path, error)}. {advice}"
@@ -86,12 +86,12 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     """Describe how a file's weights differ from those of an architecture, with one example each."""
     lacking = [key for key in expected if key not in actual]
     unknown_keys = [key for key in actual if key not in expected]
-    odd = [key for key in actual if key in expected and actual[key] != expected[key]]
+    keys = [key for key in actual if key in expected and actual[key] != expected[key]]
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
     parts += [f"{len(unknown_keys)} are unknown ({unknown_keys[0]})"] if unknown_keys else []
-    if odd:
-        got, size = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
-        parts.append(f"{len(odd)} have another shape ({odd[0]}: got {got}, not {size})")
+    if keys:
+        got, size = ("x".join(map(str, shapes[keys[0]])) for shapes in (actual, expected))
+        parts.append(f"{len(keys)} have another shape ({keys[0]}: got {got}, not {size})")
     return ", ".join(parts)
 
 
@@ -100,9 +100,9 @@ def _fitting(shapes: Shapes) -> Iterator[str]:
     embedding = shapes.get("token_embedding.weight", Size())
     positions = shapes.get("positional_embedding", Size())
     sizes = (*embedding[-1:], *positions[:1])
-    for row in architectures():
+    for row in list_architectures():
         row_sizes = (row.text_width, row.context_length)
-        if row.refused is None and row.name != "pocket" and row_sizes == sizes:
+        if row.refusal is None and row.name != "pocket" and row_sizes == sizes:
             with suppress(Exception):  # an architecture that cannot be built is not suggested
                 if _shapes(row.name) == shapes:
                     yield row.name

@@ -28,7 +28,7 @@ class ClassPrompts:
         host_lengths: The same on the host, available without synchronization.
         name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
         order: Index into (SOT, context, name . EOT) for each position, (n_cls, n_sot + n_ctx + s).
-            None: unchanged order (the name at the end).
+            None if the order is unchanged (the name at the end).
     """
 
     sot: Float[Tensor, "n_sot width"]
@@ -54,8 +54,8 @@ class ClassPrompts:
         sot, names = self.sot.expand(len(ctx), -1, -1), self.names[class_ids]
         if on_names is not None:
             positions = torch.arange(names.shape[1], device=names.device)
-            named = (positions < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
-            names = names + named * on_names.unsqueeze(1)
+            is_name = (positions < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
+            names = names + is_name * on_names.unsqueeze(1)
         prompts = torch.cat([sot, ctx, names], dim=1)
         if self.order is not None:
             order = self.order[class_ids].unsqueeze(-1).expand_as(prompts)
@@ -67,7 +67,7 @@ class ClassPrompts:
         return torch.cat([self.sot.expand(len(ctx), -1, -1), ctx], dim=1)
 
 
-def class_prompts(
+def make_class_prompts(
     clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int, position: NamePosition = "end"
 ) -> ClassPrompts:
     """Tokenize and embed class names for prompts with n_ctx context vectors.
@@ -111,8 +111,8 @@ def class_prompts(
     pad = padding_id(clip.tokenizer)
     ids = [row + [pad] * (longest - len(row)) for row in rows]
     # a merged token such as ")." counts as part of the name; a truncated name has lost its "."
-    named = [min(len(encode(name)), room - 1) for name in class_names]
-    orders = [_order(len(start), n_ctx, n_name, longest, position) for n_name in named]
+    name_lengths = [min(len(encode(name)), room - 1) for name in class_names]
+    orders = [_order(len(start), n_ctx, n_name, longest, position) for n_name in name_lengths]
 
     def on_device(values: Any) -> Tensor:
         return torch.tensor(values, device=clip.device)
@@ -122,7 +122,7 @@ def class_prompts(
         names=clip.text.embed(on_device(ids)),
         lengths=on_device(lengths),
         host_lengths=lengths,
-        name_lengths=on_device(named),
+        name_lengths=on_device(name_lengths),
         order=None if position == "end" else on_device(orders),
     )
 

@@ -13,7 +13,7 @@ from ship.clip.backbone import FrozenCLIP
 _AT_ONCE = 1024
 
 
-def class_features(
+def encode_classes(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
     """Return unit-norm text features of classes, averaged if there are several sentences per class.
@@ -24,10 +24,10 @@ def class_features(
     """
     if all(len(texts) == 1 for texts in sentences):
         return clip.encode_texts([texts[0] for texts in sentences])
-    return mean_features(clip, sentences)
+    return average_features(clip, sentences)
 
 
-def mean_features(
+def average_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
     """Return the normalized mean of the unit-norm features of each class's sentences.

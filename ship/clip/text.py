@@ -48,7 +48,7 @@ class TextTower(ABC):
     is_causal: ClassVar[bool]
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-        self._tower: Any = text_module(model)
+        self._tower: Any = get_text_module(model)
         self._positions: Tensor = self._tower.positional_embedding
         self._dtype = dtype or self._positions.dtype
         if dtype is not None:
@@ -147,14 +147,14 @@ class TextTower(ABC):
         return F.normalize(features, dim=-1)
 
 
-def text_module(model: nn.Module) -> Any:
+def get_text_module(model: nn.Module) -> Any:
     """Return the module with a model's text transformer: itself, or open_clip's TextTransformer."""
     return getattr(model, "text", model)
 
 
-def pooling(model: nn.Module) -> tuple[str, int]:
+def get_pooling(model: nn.Module) -> tuple[str, int]:
     """Return the pooling of a model's text tower, as open_clip's pool_type and eos_id."""
-    module = text_module(model)
+    module = get_text_module(model)
     if not hasattr(model, "text"):  # class CLIP names these attributes differently
         return module.text_pool_type, module.text_eos_id
     return module.pool_type, module.eos_id

@@ -14,12 +14,12 @@ from ship.architectures import (
     BackboneError,
     find_config,
     find_unsupported,
+    get_text_settings,
     load_tokenizer,
     split_name,
-    text_settings,
 )
-from ship.clip.checkpoint_files import archive_weights, is_torchscript, loading_fault
-from ship.clip.text import pooling, text_module
+from ship.clip.checkpoint_files import explain_loading_fault, is_torchscript, read_archive_weights
+from ship.clip.text import get_pooling, get_text_module
 from ship.hub import (
     WEIGHT_FILES,
     HubError,
@@ -33,7 +33,7 @@ from ship.pocket import MODEL_DIR
 
 # Tag of random weights with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM: Final = "random"
-# Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
+# Attributes of a layer that affect its function in addition to its weights. hash_model() adds
 # QuickGELU.
 _LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
@@ -72,7 +72,7 @@ def check_backbone_name(name: str) -> None:
     if refusal := find_unsupported(architecture):
         rule = "must be a backbone whose text tower accepts prompt embeddings"
         raise BackboneError(f"{rule}, got {name!r} ({refusal})")
-    if text_settings(architecture).hf_tokenizer_name:
+    if get_text_settings(architecture).hf_tokenizer_name:
         try:
             require_tokenizers()
         except TokenizerError as error:
@@ -115,7 +115,7 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
     except BackboneError:
         raise
     except Exception as why:  # a broken checkpoint may raise anything
-        reason = loading_fault(name, why)
+        reason = explain_loading_fault(name, why)
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
 
 
@@ -125,7 +125,7 @@ def _check_eot(model: nn.Module, tokenizer: Any) -> None:
     Raises:
         ValueError: It pools at another token.
     """
-    (pool_type, eos), eot = pooling(model), tokenizer.eot_token_id
+    (pool_type, eos), eot = get_pooling(model), tokenizer.eot_token_id
     if pool_type == "eos" and eos != eot:
         raise ValueError(f"its text tower pools at token {eos}, but its tokenizer's EOT is {eot}")
 
@@ -155,7 +155,7 @@ def _create_model(name: str) -> nn.Module:
             force_preprocess_cfg={k: value for k, value in entry.items() if k != "size"},
         )
     else:
-        weights, is_openais = archive_weights(pretrained)
+        weights, is_openais = read_archive_weights(pretrained)
         # all of OpenAI's archives use QuickGELU
         model = create_model(architecture, load_weights=False, force_quick_gelu=is_openais)
         model.load_state_dict(weights)
@@ -221,7 +221,7 @@ def hash_model(
     """
     from open_clip.transformer import QuickGELU
 
-    tower = text_module(model)
+    tower = get_text_module(model)
     described = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
         "tower": {name: getattr(tower, name, None) for name in _TOWER_SETTINGS},

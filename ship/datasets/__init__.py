@@ -162,7 +162,7 @@ def load_dataset(
     scan = scan_dataset(name, data_root, folder)
     if scan.faults:
         raise DatasetError(*scan.faults)
-    for line in (*scan.unlike, *scan.warnings):
+    for line in (*scan.differences, *scan.warnings):
         logger.warning("%s", line)
     for line in scan.notes:
         logger.info("%s", line)
@@ -217,7 +217,7 @@ def has_unseen_images(name: str) -> bool:
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
-def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
+def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
     """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
     Case, hyphens and underscores are ignored, and folder names of datasets are recognized. Another
@@ -227,19 +227,19 @@ def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
         The name of the dataset, or None if nothing is similar.
     """
     specs = ((getattr(spec, "folder", ""), key) for key, spec in DATASETS.items())
-    folders = {_plain(folder.rpartition("/")[2]): key for folder, key in specs if folder}
-    names = {_plain(key): key for key in DATASETS}
-    if data_root is not None and is_inside(name) and _plain(name) not in folders | names:
+    folders = {_normalize(folder.rpartition("/")[2]): key for folder, key in specs if folder}
+    names = {_normalize(key): key for key in DATASETS}
+    if data_root is not None and is_inside(name) and _normalize(name) not in folders | names:
         with suppress(OSError):  # a name that the disk does not support
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
     # later entries override earlier ones
-    name_by_spelling = folders | {_plain(alias): key for alias, key in ALIASES.items()} | names
-    matches = get_close_matches(_plain(name), name_by_spelling, n=1, cutoff=0.6)
+    name_by_spelling = folders | {_normalize(alias): key for alias, key in ALIASES.items()} | names
+    matches = get_close_matches(_normalize(name), name_by_spelling, n=1, cutoff=0.6)
     return name_by_spelling[matches[0]] if matches else None
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
@@ -247,7 +247,7 @@ def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:
-        suggestion = nearest_dataset(name, data_root)
+        suggestion = find_nearest_dataset(name, data_root)
         hint = f"did you mean {suggestion}? " if suggestion else ""
         choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
@@ -268,8 +268,8 @@ __all__ = [
     "ImageNet",
     "Split",
     "UndecodableError",
+    "find_nearest_dataset",
     "has_unseen_images",
     "load_dataset",
-    "nearest_dataset",
     "scan_dataset",
 ]  # fmt: skip

@@ -144,9 +144,9 @@ class DatasetScan:
         splits: "train", "val" and "test"; the first two are empty in a dataset that can only be a
             target. Images of a scan with faults may be missing or damaged.
         faults: Reasons why the dataset cannot be used, one line each.
-        unlike: Differences from the published dataset, which make accuracies incomparable.
+        differences: Differences from the published dataset, which make accuracies incomparable.
         notes: Information that is no mistake.
-        n_seen: Number of officially seen classes, which come first. None: no official split.
+        n_seen: Number of officially seen classes, which come first. None without an official split.
         split_version: Description of the official split, "" if there is only one.
         fingerprint: Fingerprint computed by the layout, "" to compute it from the content.
         by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
@@ -166,7 +166,7 @@ class DatasetScan:
     class_names: tuple[str, ...] = ()
     splits: Mapping[str, Split] = field(default_factory=_NO_SPLITS.copy)
     faults: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     n_seen: int | None = None
     split_version: str = ""
@@ -249,11 +249,11 @@ def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
     Items with line breaks or unprintable characters are shown by their repr.
     """
     everything = [str(item) for item in items]
-    head = ", ".join(_shown(text) for text in everything[:n_shown])
+    head = ", ".join(_escape(text) for text in everything[:n_shown])
     return head if len(everything) <= n_shown else f"{head} and {len(everything) - n_shown} more"
 
 
-def _shown(text: str, width: int = 200) -> str:
+def _escape(text: str, width: int = 200) -> str:
     """Return a text in one line of bounded length, without control characters."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
@@ -276,7 +276,7 @@ class Faults(list[str]):
 
         Args:
             where: File or folder to fix, or the dataset.
-            noun: Singular noun for the items (see number).
+            noun: Singular noun for the items (see count_noun).
             items: Affected items.
             what: Description of the fault. May be empty if the noun describes it.
         """
@@ -333,11 +333,11 @@ class Faults(list[str]):
             names: Cleaned class names by label.
             template: Prompt with one {} for a class name.
         """
-        odd = [name for name in names if has_control_characters(name)]
+        bad_names = [name for name in names if has_control_characters(name)]
         long = [name for name in names if len(name) > MAX_LETTERS]
-        self.add(where, "class name", odd, "with control characters")
+        self.add(where, "class name", bad_names, "with control characters")
         self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
-        if odd or long:
+        if bad_names or long:
             return
         rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
         for group in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):

@@ -65,7 +65,7 @@ class DigestCache:
             OSError: The file is missing or unreadable.
         """
         if isinstance(image.source, bytes):
-            return file_hash(image)
+            return hash_file(image)
         version = _read_file_version(image.source)
         match self._cached.get(image.name):
             case [*before, str(digits)] if before == version and re.fullmatch(
@@ -74,7 +74,7 @@ class DigestCache:
                 self._seen[image.name] = [*version, digits]
                 return bytes.fromhex(digits)
         begun = self._clock()
-        content_hash = file_hash(image)
+        content_hash = hash_file(image)
         if _read_file_version(image.source) == version and max(version[1:]) < begun - _FRESH_NS:
             self._seen[image.name] = [*version, content_hash.hex()]
         return content_hash
@@ -112,9 +112,9 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hashed = memory.get_hash if memory else file_hash
+    hashed = memory.get_hash if memory else hash_file
     if dataset.by_size:
-        hashed = _size
+        hashed = _encode_size
 
     def named(image: ImageFile) -> tuple[str, bytes]:
         return image.name, hashed(image)
@@ -128,7 +128,7 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
         memory.save()
     if not dataset.by_size:
         contents = {split: dict(hashes) for split, hashes in pairs.items()}
-        copies = copy_faults(where, contents, dataset.own_labels)
+        copies = find_copies(where, contents, dataset.own_labels)
         if copies and dataset.own_split:
             raise DatasetError(*copies)
         for line in copies:
@@ -144,7 +144,7 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     return digest.hexdigest()[:32]
 
 
-def pixel_hash(file: ImageFile) -> bytes:
+def hash_pixels(file: ImageFile) -> bytes:
     """Return the SHA-256 of an image's size and decoded RGB pixels.
 
     Unlike the hash of the bytes, it is equal for copies that differ in metadata or lossless format
@@ -157,7 +157,7 @@ def pixel_hash(file: ImageFile) -> bytes:
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()
 
 
-def copy_faults(
+def find_copies(
     where: str, contents: Mapping[str, Mapping[str, bytes]], label_of: Mapping[str, int]
 ) -> Faults:
     """Return equal images in two classes, and equal images in two splits (one line per pair).
@@ -186,7 +186,7 @@ def copy_faults(
     return faults
 
 
-def file_hash(image: ImageFile) -> bytes:
+def hash_file(image: ImageFile) -> bytes:
     """Return the SHA-256 of an image's encoded bytes.
 
     Raises:
@@ -195,7 +195,7 @@ def file_hash(image: ImageFile) -> bytes:
     return hashlib.sha256(image.read()).digest()
 
 
-def _size(image: ImageFile) -> bytes:
+def _encode_size(image: ImageFile) -> bytes:
     source = image.source
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     return f"{size} bytes".encode()

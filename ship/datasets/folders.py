@@ -20,7 +20,7 @@ TRAIN_PER_CLASS: Final = 64
 VAL_PER_CLASS: Final = 10
 
 
-def _images(folder: Path) -> list[str]:
+def _list_images(folder: Path) -> list[str]:
     """Return the names of the images directly in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
@@ -86,13 +86,11 @@ class ImageNet(Published):
             folder = folder_of[wnid]
             for split, part in parts.items():
                 paths = [f"{part}{folder}/{file}" for file in files[split].get(folder, ())]
-                used = select_images(paths) if split == "train" else {split: paths}
-                rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
-        twice = find_repeated(names.values())
-        note = (
-            f"{images}: class names of more than one wnid, kept as published: {shorten_list(twice)}"
-        )
-        scan = DatasetScan(tuple(names.values()), notes=(note,) if twice else (), by_size=True)
+                parts_of = select_images(paths) if split == "train" else {split: paths}
+                rows += [(to, path, label) for to, chosen in parts_of.items() for path in chosen]
+        repeats = shorten_list(find_repeated(names.values()))
+        note = f"{images}: class names of more than one wnid, kept as published: {repeats}"
+        scan = DatasetScan(tuple(names.values()), notes=(note,) if repeats else (), by_size=True)
         counts = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
         return Listing(scan, images, images, rows, counts)
 
@@ -106,9 +104,9 @@ class ImageNet(Published):
                 faults.append(f"{folder}: no such folder")
             return {}
         names = list_directories(folder)
-        files_of = {name: _images(folder / name) for name in names if name in expected}
-        strange = [name for name in names if expected and name not in files_of]
-        faults.add(folder, "folder", strange, f"not listed in {CLASS_NAMES}")
+        files_of = {name: _list_images(folder / name) for name in names if name in expected}
+        unknown_folders = [name for name in names if expected and name not in files_of]
+        faults.add(folder, "folder", unknown_folders, f"not listed in {CLASS_NAMES}")
         missing = [] if self.target == "part" else [name for name in expected if name not in names]
         faults.add(folder, "class", missing, "without a folder")
         empty = [name for name, files in files_of.items() if not files]

@@ -93,16 +93,17 @@ class ImageFolder:
         label_of = {directory: label for label, directory in enumerate(directories)}
         rows = [(split, path, label_of[directory]) for split, path, directory in entries]
         rows.sort(key=lambda row: (row[2], row[1]))
-        odd, notes = Faults(), Faults()
+        warnings, notes = Faults(), Faults()
         if self.class_names is None:
             misnamed = _nearly_name_files(folder)
-            odd.add(folder, "file", misnamed, f"not read as class names (rename it to {_CALLED})")
+            what = f"not read as class names (rename it to {_CALLED})"
+            warnings.add(folder, "file", misnamed, what)
         for noun, what in _UNUSED.items():
-            lines = notes if noun == "path" else odd
+            lines = notes if noun == "path" else warnings
             lines.add(folder, noun, sorted(reader.unused[noun]), what)
         scan = DatasetScan(
             names,
-            warnings=(*odd,),
+            warnings=(*warnings,),
             notes=(*notes,),
             split_version=f"split_seed {self.split_seed}" if self.split_seed else "",
             own_split=reader.split,
@@ -112,23 +113,23 @@ class ImageFolder:
 
     def _scan_split_file(self, folder: Path, path: Path) -> DatasetScan:
         """Scan the folder by a split file, ignoring its directories."""
-        faults, odd = Faults(), Faults()
+        faults, warnings = Faults(), Faults()
         rows, names = read_split(path, faults)
         ok = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
             part = [row for row in rows if row[0] == split]
-            twice = find_repeated(posixpath.normpath(image) for _, image, _ in part)
-            faults.add(path, "image", twice, f"more than once in {split}")
+            repeats = find_repeated(posixpath.normpath(image) for _, image, _ in part)
+            faults.add(path, "image", repeats, f"more than once in {split}")
             labels = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in labels]
             if split == "val":
-                odd.add(path, "class", lacking if ok else (), _UNUSED["class"])
+                warnings.add(path, "class", lacking if ok else (), _UNUSED["class"])
                 continue
             faults.add(path, "class", lacking if ok else (), f"without an image in {split}")
-        unread = [file.name for file in _name_files(folder)]
-        odd.add(folder, "list", unread, f"of class names ignored: {path} has the names")
+        ignored = [file.name for file in _name_files(folder)]
+        warnings.add(folder, "list", ignored, f"of class names ignored: {path} has the names")
         origin = f"as in {path}"
-        scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=origin)
+        scan = DatasetScan(names, warnings=(*warnings,), split_version=path.name, own_split=origin)
         checked = Listing(scan, folder, path, rows).check_images(faults)
         head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
         lines = (head + line.removeprefix(head) for line in checked.faults)
@@ -160,7 +161,7 @@ class _Reader:
         seed: Seed of the split if the folder has none.
         faults: Faults of the folder.
         split: Description of the split.
-        directories: Names of the class directories, after listed().
+        directories: Names of the class directories, after list_images().
         unused: Noun of _UNUSED -> paths.
     """
 
@@ -242,10 +243,10 @@ class _Reader:
             hidden = [name for name in subfolders if name.startswith(".")]
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             images = {name for name in names if ends_in(SUFFIXES, name)}
-            unread = {name for name in names if ends_in(_UNREAD, name)}
-            skipped_names = {*hidden, *names} - images - unread
+            unreadable = {name for name in names if ends_in(_UNREAD, name)}
+            skipped_names = {*hidden, *names} - images - unreadable
             paths += [(subpath / name).as_posix() for name in images]
-            self.unused["file"] += [(subpath / name).as_posix() for name in unread]
+            self.unused["file"] += [(subpath / name).as_posix() for name in unreadable]
             self.unused["path"] += [(subpath / name).as_posix() for name in skipped_names]
             if images and Path(parent) != root:
                 n_below += 1

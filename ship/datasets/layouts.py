@@ -90,14 +90,14 @@ def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> Non
     if not images.is_dir():
         faults.append(f"{images}: no such folder")
         return
-    sizes = {path: file_size(file) for path, file in sorted(files.items())}
+    sizes = {path: get_file_size(file) for path, file in sorted(files.items())}
     faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
     faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
     large_files = [path for path, size in sizes.items() if size > MAX_FILE]
     faults.add(images, "image", large_files, f"larger than {MAX_FILE >> 20} MiB")
 
 
-def file_size(path: Path) -> int:
+def get_file_size(path: Path) -> int:
     """Return the size of a file in bytes, or -1 if there is none."""
     try:
         status = path.stat()
@@ -165,7 +165,7 @@ class Published(ABC):
         counts: Numbers of images in the published train, val and test split.
         classes: Number of classes.
         template: Prompt with one {} for a class name.
-        n_seen: Number of officially seen classes. None: no official split.
+        n_seen: Number of officially seen classes. None without an official split.
     """
 
     folder: str
@@ -200,14 +200,14 @@ class Published(ABC):
         if not content.rows or actual == published:
             return scan
         where = content.where.relative_to(root)
-        unlike = (
-            f"dataset {name}: {where} has {_size(*actual)}, but the published dataset has "
-            f"{_size(*published)}: accuracies are not comparable with published ones"
+        difference = (
+            f"dataset {name}: {where} has {_describe_size(*actual)}, but the published dataset has "
+            f"{_describe_size(*published)}: accuracies are not comparable with published ones"
         )
-        return replace(scan, unlike=(unlike,))
+        return replace(scan, differences=(difference,))
 
 
-def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
+def _describe_size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
     seen = "" if n_seen is None else f" ({n_seen} seen)"
     return f"{format_counts(counts)} images of {classes} classes{seen}"
 

@@ -34,7 +34,7 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
         faults: The faults of the file are added to it.
     """
     rows: list[Row] = []
-    named: list[tuple[int, str]] = []
+    label_names: list[tuple[int, str]] = []
     with faults.catch(path):
         document = read_object(path)
         for split in SPLITS:
@@ -46,8 +46,8 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
             faults.add(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
             for image, label, name in filter(_well_formed, entries):
                 rows.append((split, image, label))
-                named.append((label, name))
-    return rows, _names_by_label(path, named, faults)
+                label_names.append((label, name))
+    return rows, _names_by_label(path, label_names, faults)
 
 
 def _well_formed(row: Any) -> bool:
@@ -60,11 +60,11 @@ def _well_formed(row: Any) -> bool:
 
 
 def _names_by_label(
-    path: Path, named: Sequence[tuple[int, str]], faults: Faults
+    path: Path, label_names: Sequence[tuple[int, str]], faults: Faults
 ) -> tuple[str, ...]:
     """Return class names by label, and report labels and names that do not match one to one."""
     names: dict[int, set[str]] = defaultdict(set)
-    for label, name in named:
+    for label, name in label_names:
         names[label].add(name)
     gaps = sorted({*range(len(names))} - {*names})
     faults.add(path, "label", gaps, f"missing, although labels go up to {max(names, default=0)}")
@@ -74,7 +74,7 @@ def _names_by_label(
         if len(synonyms) > 1
     ]
     faults.add(path, "label", ambiguous_labels, "with more than one class name")
-    pairs = {(label, split_pieces(name)): name for label, name in sorted(set(named))}
+    pairs = {(label, split_pieces(name)): name for label, name in sorted(set(label_names))}
     labels = [f"{name} (label {label})" for (label, _), name in pairs.items()]
     faults.add_same_names(path, [*pairs.values()], labels)
     return tuple(clean_class_name(min(names[label])) for label in sorted(names))
@@ -104,21 +104,21 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     hidden = [folder for folder in directories if folder not in existing.values()]
     faults.add(path, "folder", hidden, "named as another one, with other codes of accents")
     fit: list[list[str]] = []
-    odd: list[list[str]] = []
+    bad_rows: list[list[str]] = []
     for row in rows:
         if len(row) == 2 and row[0] and clean_class_name(row[1]):
             fit.append(row)
         else:
-            odd.append(row)
-    faults.add(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
+            bad_rows.append(row)
+    faults.add(path, "line", map(separator.join, bad_rows), f"must be 'folder{separator}name'")
     faults.add(path, "folder", find_repeated(folder for folder, _ in fit), "on more than one line")
-    strange = [folder for folder, _ in fit if folder not in existing]
+    unknown_folders = [folder for folder, _ in fit if folder not in existing]
     spaced = separator == " " and any(" " in folder for folder in existing)
     hint = " (for folders with spaces, use a .csv file)" if spaced else ""
-    faults.add(path, "name", strange, f"of a folder that does not exist{hint}")
-    named = {row[0] for row in rows}
-    unnamed = [folder for folder in existing if folder not in named]
-    faults.add(path, "folder", unnamed, "without a name")
+    faults.add(path, "name", unknown_folders, f"of a folder that does not exist{hint}")
+    listed_folders = {row[0] for row in rows}
+    missing_folders = [folder for folder in existing if folder not in listed_folders]
+    faults.add(path, "folder", missing_folders, "without a name")
     return {existing[folder]: clean_class_name(name) for folder, name in fit if folder in existing}
 
 

@@ -122,7 +122,7 @@ class Xlsa(Published):
             raw = _numbered_names(where, faults)
         else:
             where, raw = official.path, official.texts(_NAMES)
-        names = [xlsa_class_name(name) for name in raw]
+        names = [clean_xlsa_name(name) for name in raw]
         faults.add_same_names(where, names)
         n_labels = int(labels.max()) + 1 if len(labels) else 0
         if names and n_labels > len(names):
@@ -142,7 +142,7 @@ def _numbered_names(path: Path, faults: Faults) -> list[str]:
     return names
 
 
-def xlsa_class_name(raw: str) -> str:
+def clean_xlsa_name(raw: str) -> str:
     """Turn "grizzly+bear", "001.Black_footed_Albatross" or "a/abbey" into words."""
     name = re.sub(r"^(\d+\.|[A-Za-z]/)", "", raw.strip())
     return clean_class_name(name.replace("+", " ").replace("/", " "))
@@ -260,7 +260,7 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
     bytes_left = MAX_FILE_BYTES
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
-        name = _name(_matrix(kind, content[:_NAMED], _NAMED))
+        name = _read_name(_matrix(kind, content[:_NAMED], _NAMED))
         if name not in names:
             continue
         matrix = _matrix(kind, content, bytes_left + 9)
@@ -302,7 +302,7 @@ def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
         raise ValueError(f"is damaged: {why}") from why
 
 
-def _name(matrix: memoryview) -> str:
+def _read_name(matrix: memoryview) -> str:
     """Return the name of a variable from its first bytes, or "" if it has none, like objects."""
     head: list[memoryview] = []
     with suppress(ValueError):  # the first bytes may end within an element

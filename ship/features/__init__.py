@@ -9,9 +9,9 @@ from ship.features.encode import (
     Features,
     Parallelism,
     Shard,
-    decoding_error,
     encode_images,
     encode_split,
+    make_decoding_error,
 )
 from ship.features.extract import Encode, count_missing, extract_features
 
@@ -22,8 +22,8 @@ __all__ = [
     "Parallelism",
     "Shard",
     "count_missing",
-    "decoding_error",
     "encode_images",
     "encode_split",
     "extract_features",
+    "make_decoding_error",
 ]  # fmt: skip

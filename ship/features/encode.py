@@ -124,7 +124,7 @@ def encode_split(
     try:
         yield from encode_images(clip, images, views, shards, layout, done)
     except UndecodableError as why:
-        raise decoding_error(dataset, split, why.image) from why
+        raise make_decoding_error(dataset, split, why.image) from why
 
 
 def encode_images(
@@ -181,7 +181,7 @@ def encode_images(
         torch.set_num_threads(cores_before)
 
 
-def decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
+def make_decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
     """Create the error for a split with an image that cannot be decoded.
 
     The whole split is decoded to list all such images, so that the user can fix them at once.
@@ -214,7 +214,7 @@ def _encode(
         image = images[index].open()
         original.append(clip.preprocess(image))
         size = (original[-1].shape[1], original[-1].shape[2])
-        augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
+        augmented += [augment_image(image, size, index, view) for view in range(1, views + 1)]
     pixels = torch.stack(original).unsqueeze(1)  # (images, 1, 3, height, width)
     if views:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
@@ -227,7 +227,7 @@ def _encode(
     return encoded.reshape(len(batch), 1 + views, -1)
 
 
-def augmented_view(
+def augment_image(
     image: Image.Image, size: tuple[int, int], index: int, view: int
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return an augmented view of a training image, randomly cropped and flipped as in SHIP's code.
@@ -243,12 +243,12 @@ def augmented_view(
     # 23 numbers in [0, 1) from raw PCG64 output, whose stream numpy guarantees never to change
     raw = np.random.PCG64([_SEED, index, view]).random_raw(2 * _ATTEMPTS + 3)
     draws = (raw >> np.uint64(11)) * 2.0**-53
-    crop = image.crop(crop_box(image.width, image.height, draws[:-1]))
+    crop = image.crop(draw_crop_box(image.width, image.height, draws[:-1]))
     pixels = np.asarray(crop.resize(size[::-1], Image.Resampling.BICUBIC))
     return pixels[:, ::-1] if draws[-1] < 0.5 else pixels
 
 
-def crop_box(
+def draw_crop_box(
     width: int, height: int, draws: Float64[np.ndarray, " draws"]
 ) -> tuple[int, int, int, int]:
     """Return the box of a random crop, by the rule of torchvision's RandomResizedCrop.

@@ -6,8 +6,8 @@ biases follow the authors' code). The logits are logit_scale * x' T^T with the z
 features T. A is homogeneous, so unit-norm features give the same result as the authors' raw ones.
 
 The regularized linear adapter is one square map near the identity: x' = normalize(W x), loss =
-cross-entropy + weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al., the RLA
-of arXiv:2410.05270 (ProLIP; there it is the competing method that needs no weights of the image
+cross-entropy + penalty_weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al.,
+the RLA of arXiv:2410.05270 (ProLIP; there it is the competing method without weights of the image
 tower), and their code (github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with
 epsilon 1e-4, 300 full-batch steps with new crops in every step, cosine learning rate to 0. The
 penalty decreases with the shots, so no validation images are needed. Here a batch may be smaller
@@ -110,7 +110,7 @@ class LinearAdapter(Finetuner):
         return torch.optim.Adam, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the weighted mean cross-entropy of a batch + weight / shots * |W - I|^2."""
+        """Return the weighted mean cross-entropy + penalty_weight / shots * |W - I|^2."""
         distance = (self.map - self._identity).square().sum()
         return super().loss(features, labels, weights) + self._penalty * distance
 

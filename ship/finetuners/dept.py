@@ -5,7 +5,7 @@ Source: Zhang et al., "DePT: Decoupled Prompt Tuning" (arXiv:2309.07439), and th
 is a linear layer over features that are scaled and shifted per channel (FiLM). Image features and
 prompt features each have their own scale and bias, initialized to 1 and 0. With v = head_weight,
 
-    loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ weight * L_kg, KgCoOp's distance).
+    loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ kg_weight * L_kg of KgCoOp).
 
 The head's cross-entropy is a mean over each image feature and, with the same weight, the text
 feature of its class. The gradient of the text feature reaches the prompts. The prompts are CoOp's
@@ -120,7 +120,7 @@ class DePT(PromptTuned):
         return kind, {**settings, "factors": factors}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return (1 - v) * prompt cross-entropy + v * head cross-entropy (+ weight * L_kg)."""
+        """Return (1 - v) * prompt cross-entropy + v * head cross-entropy (+ kg_weight * L_kg)."""
         text, share, distance = self.text_features(), self._share, None
         if isinstance(self.config, KgCoOpDePTConfig):
             distance = self.config.kg_weight * self.knowledge_distance(text)

@@ -131,7 +131,7 @@ class CLAP(ZSLP):
         self.register_buffer("multipliers", confidence, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
+        """Return the cross-entropy + penalty_weight * mean over c of lambda_c |w_c - w0_c|^2."""
         distance = (self.weight - self._start).square().sum(-1)
         n = len(distance) if self.class_mask is None else self.class_mask.sum()
         penalty: Tensor = (self.multipliers * distance).sum() / n
@@ -233,7 +233,7 @@ class LPPlusPlus(Finetuner):
 
     def epoch(self) -> Float[Tensor, ""]:
         """Take one step of w, every tenth time also of alpha, and return the loss before it."""
-        slopes_and_loss = torch.func.grad_and_value(self._whole_loss, argnums=(0, 1))
+        slopes_and_loss = torch.func.grad_and_value(self._full_loss, argnums=(0, 1))
         (by_weight, by_alpha), loss = slopes_and_loss(self.weight, self.alpha)
         self.done.add_(1)
         self.velocity.mul_(MOMENTUM).add_(by_weight)
@@ -241,7 +241,7 @@ class LPPlusPlus(Finetuner):
         self.alpha.sub_(self.alpha_rate * by_alpha * (self.done % ALPHA_EVERY == 0))
         return torch.as_tensor(loss)
 
-    def _whole_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
+    def _full_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
         """Return the weighted mean cross-entropy of all features."""
         # Padding has weight 0, but its label must still be a class of the loss.
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)

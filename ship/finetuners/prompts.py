@@ -14,7 +14,7 @@ so does an evaluation. Synthetic features condition their prompts as real ones d
 those of the authors' code (github.com/KaiyangZhou/CoOp).
 
 KgCoOp (arXiv:2303.13283) keeps CoOp near the hand-written prompts: loss = cross-entropy +
-weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
+kg_weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
 unit-norm text features of the learned and of the hand-written prompt (the dataset's template). The
 squared distance and weight 8 are the paper's (as restated in later papers). The authors' code
 (github.com/htyao89/KgCoOp), whose other values are the defaults, has 1 - cos, half of it, also with
@@ -47,7 +47,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoCoOpConfig, CoOpConfig, TCPConfig
 from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, SeedTask, Weights
-from ship.methods.prompts import Prompts, initial_context, uniform_linear
+from ship.methods.prompts import Prompts, make_initial_context, make_uniform_linear
 from ship.settings import NamePosition
 
 # Dassl's defaults, and the rate of the warm-up epoch in the authors' configurations.
@@ -86,7 +86,7 @@ class PromptTuned(Finetuner):
         super().__init__(config, task, clip, draw)
         position: NamePosition = getattr(config, "name_position", "end")
         self.prompts = Prompts(clip, task.class_names, config.n_ctx, position)
-        start = initial_context(clip, config.n_ctx, config.ctx_init, draw("coop/context"))
+        start = make_initial_context(clip, config.n_ctx, config.ctx_init, draw("coop/context"))
         self.ctx = nn.Parameter(start)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
@@ -151,8 +151,8 @@ class CoCoOp(PromptTuned):
     def __init__(self, config: CoCoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         hidden, start = max(1, clip.feature_dim // config.reduction), draw("cocoop/meta_net")
-        self.reduce = uniform_linear(clip.feature_dim, hidden, start)
-        self.expand = uniform_linear(hidden, clip.text_width, start)
+        self.reduce = make_uniform_linear(clip.feature_dim, hidden, start)
+        self.expand = make_uniform_linear(hidden, clip.text_width, start)
         n_prompts = clip.text.padding_factor * len(task.class_names)
         self.microbatch_size = max(1, PROMPTS_AT_ONCE // n_prompts)
 
@@ -170,7 +170,7 @@ class KgCoOp(PromptTuned):
     """CoOp's contexts with a penalty on the distance to the hand-written prompts."""
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the cross-entropy of a batch + weight * L_kg."""
+        """Return the cross-entropy of a batch + kg_weight * L_kg."""
         learned = self.text_features()
         logits = self.logit_scale * features @ learned.T
         distance: Tensor = self.config.kg_weight * self.knowledge_distance(learned)
@@ -187,12 +187,12 @@ class TCP(KgCoOp):
 
     def __init__(self, config: TCPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        self._depth, start = inner_depth(config.layer, clip), draw("tcp/net")
+        self._depth, start = find_inner_depth(config.layer, clip), draw("tcp/net")
         hidden = max(1, clip.feature_dim // config.reduction)
         self.net = nn.ModuleDict(
             {
-                "reduce": uniform_linear(clip.feature_dim, hidden, start),
-                "expand": uniform_linear(hidden, config.n_ctx * clip.text_width, start),
+                "reduce": make_uniform_linear(clip.feature_dim, hidden, start),
+                "expand": make_uniform_linear(hidden, config.n_ctx * clip.text_width, start),
             }
         )
 
@@ -214,7 +214,7 @@ class TCP(KgCoOp):
         )
 
 
-def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
+def find_inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
     """Return the number of text tower blocks before the class-specific tokens.
 
     Args:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, mean_features
+from ship.clip import FrozenCLIP, average_features
 from ship.configs.finetuners import ZeroShotConfig
 from ship.datasets.base import shorten_list
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
@@ -44,9 +44,9 @@ class ZeroShot(Finetuner):
         super().__init__(config, task, clip, draw)
         text = task.text_features
         if config.descriptions:
-            text = mean_features(clip, class_descriptions(config, task.class_names))
+            text = average_features(clip, read_class_descriptions(config, task.class_names))
         elif config.templates != "dataset":
-            text = mean_features(
+            text = average_features(
                 clip, fill_templates(_TEMPLATES[config.templates], task.class_names)
             )
         # Text features from a file are saved with the trial; others are recomputed by the backbone.
@@ -59,7 +59,7 @@ class ZeroShot(Finetuner):
         return self.logit_scale * images @ self.text_features.T
 
 
-def class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
+def read_class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
     """Return the sentences of each class, from the file or with random words.
 
     Args:

@@ -152,11 +152,11 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         held_out_loss = self.stack.call_in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": held_out_loss}
-        now = {**add_prefix("metrics", metrics), **add_prefix("trained", trained)}
-        stopping.update(epoch, held_out_loss, now)
-        result = SeedState(now)
+        tensors = {**add_prefix("metrics", metrics), **add_prefix("trained", trained)}
+        stopping.update(epoch, held_out_loss, tensors)
+        result = SeedState(tensors)
         is_over = stopping.stopped | (epoch == self.epochs)
-        result.set_where(is_over, {name: stopping.tensors[name] for name in now})
+        result.set_where(is_over, {name: stopping.tensors[name] for name in tensors})
         for name, value in strip_prefix(result.tensors, "trained").items():
             trained[name].copy_(value)
         return strip_prefix(result.tensors, "metrics")
@@ -221,17 +221,17 @@ class EarlyStopping(SeedState):
         """Mask of the seeds that have stopped."""
         return self.tensors["stopped"]
 
-    def update(self, epoch: int, loss: Tensor, now: Mapping[str, Tensor]) -> None:
+    def update(self, epoch: int, loss: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Record seeds that improved, and stop seeds whose patience has run out.
 
         Args:
             epoch: 1-based epoch.
             loss: Held-out loss, (seed,).
-            now: Tensors of the epoch to keep, (seed, ...) each.
+            tensors: Tensors of the epoch to keep, (seed, ...) each.
         """
         best = self.tensors.get("loss")
         improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
-        self.set_where(improves, {"epoch": count, "loss": loss, **now})
-        waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
-        self.tensors["stopped"] = self.stopped | (waited >= self._patience)
+        self.set_where(improves, {"epoch": count, "loss": loss, **tensors})
+        n_epochs_waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
+        self.tensors["stopped"] = self.stopped | (n_epochs_waited >= self._patience)

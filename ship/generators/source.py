@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import RealImagesConfig
-from ship.seeds import SeedRng, gather_rows, random_views
+from ship.seeds import SeedRng, draw_views, gather_rows
 from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
@@ -88,7 +88,7 @@ class RealImages(FeatureSource):
         self._spread = config.spread_scale
         self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
-            means = _class_means(self._features, self._first, self._count)
+            means = _padded_class_means(self._features, self._first, self._count)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
@@ -108,7 +108,7 @@ class RealImages(FeatureSource):
         count = self._count.gather(1, class_ids)
         firsts, before = _count_occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
-        images = random_views(self._features, first + (starts + before) % count, rng)
+        images = draw_views(self._features, first + (starts + before) % count, rng)
         if self._shifted_means is None:
             return images
         means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)
@@ -168,17 +168,17 @@ def _count_occurrences(
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
     """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
-    ordered = ids.gather(1, order)
+    sorted_ids = ids.gather(1, order)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    begins = torch.ones_like(ordered, dtype=torch.bool)
-    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    begins = torch.ones_like(sorted_ids, dtype=torch.bool)
+    begins[:, 1:] = sorted_ids[:, 1:] != sorted_ids[:, :-1]
     starts = torch.where(begins, positions, 0).cummax(1).values
     empty = torch.empty_like(ids)
     where = empty.scatter(1, order, order.gather(1, starts))
     return where, empty.scatter(1, order, positions - starts)
 
 
-def _class_means(
+def _padded_class_means(
     features: Float[Tensor, "seed m view feature"],
     first: Int[Tensor, "seed n_cls"],
     count: Int[Tensor, "seed n_cls"],

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, VAESettings, WGANConfig, uses_z
 from ship.methods import Draw, Features, Generator, Labels, Noise, Rng, SeedTask
-from ship.methods.prompts import Linear, Prompts, initial_context
+from ship.methods.prompts import Linear, Prompts, make_initial_context
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
@@ -209,7 +209,7 @@ class PromptDecoder(nn.Module):
             vectors = n_ctx if config.prompt == "instance_tokens" else 1
             self.expand = Linear(config.latent_dim, config.generator_hidden, rng)
             self.bias = Linear(config.generator_hidden, vectors * clip.text_width, rng)
-        ctx = initial_context(clip, n_ctx, words, rng)
+        ctx = make_initial_context(clip, n_ctx, words, rng)
         self.ctx = nn.Parameter(ctx, requires_grad=config.prompt != "fixed")
 
     def forward(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip import FrozenCLIP, class_prompts
+from ship.clip import FrozenCLIP, make_class_prompts
 from ship.methods.base import Rng
 from ship.methods.stack import batched_over_seeds, plus_product
 from ship.settings import NamePosition
@@ -37,7 +37,7 @@ class Prompts:
         position: NamePosition = "end",
     ) -> None:
         self._tower = clip.text
-        self._parts = class_prompts(clip, class_names, n_ctx, position)
+        self._parts = make_class_prompts(clip, class_names, n_ctx, position)
         self._names_are_last = position == "end"
 
     @batched_over_seeds
@@ -109,7 +109,7 @@ class Prompts:
     _encode_shared = batched_over_seeds(_shared)
 
 
-def initial_context(
+def make_initial_context(
     clip: FrozenCLIP, n_ctx: int, words: str | None, rng: Rng
 ) -> Float[Tensor, "n_ctx width"]:
     """Return initial context vectors: N(0, 0.02), the last of them replaced by embedded words.
@@ -144,7 +144,7 @@ class Linear(nn.Module):
         return plus_product(self.bias, x, self.weight)
 
 
-def uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
+def make_uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
     """Return a layer initialized as torch.nn.Linear: weights and biases U(-b, b), b = n_in^-1/2.
 
     Uniform numbers are computed from normal ones by the normal distribution function.

@@ -239,12 +239,12 @@ class _Rows:
 def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
     """Stack the tensors of all seeds. Missing rows are padded with 0, or -1 for indices."""
     if len({value.shape for value in values}) == 1:
-        stacked = torch.stack(values)
+        tensor = torch.stack(values)
     else:
         are_indices = not values[0].is_floating_point() and values[0].dtype != torch.bool
         padding = -1 if are_indices else 0
-        stacked = pad_sequence(values, batch_first=True, padding_value=padding)
-    return to_device(stacked, device) if stacked.device.type == "cpu" else stacked
+        tensor = pad_sequence(values, batch_first=True, padding_value=padding)
+    return to_device(tensor, device) if tensor.device.type == "cpu" else tensor
 
 
 def _require_alike(first: nn.Module, second: nn.Module) -> None:

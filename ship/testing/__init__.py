@@ -4,7 +4,7 @@
     for result in check_finetuner("ridge"):
         print(result)
 
-The checks also test the built-in methods. `ship-sweep check NAME` runs them and prints the
+The checks also test the built-in methods. `ship-sweep check METHOD` runs them and prints the
 results.
 """
 

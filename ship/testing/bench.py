@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, class_features
+from ship.clip import FrozenCLIP, encode_classes
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import build_finetuner
 from ship.generators import Synthesizer, build_generator
@@ -138,8 +138,8 @@ class Bench:
 
     def task(self, seeds: Sequence[int]) -> Task:
         """Build a task whose seeds differ in their classes and in their numbers of images."""
-        config, uneven = TrialConfig(shots=6), _drop_images(self.features)
-        protocol: Any = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
+        config, features = TrialConfig(shots=6), _drop_images(self.features)
+        protocol: Any = build_protocol(config, seeds, features, {}, self.clip, torch.float64)
         task: Task = protocol.selection.task  # pseudo_new, the default, has a selection task
         return task
 
@@ -153,18 +153,18 @@ class Bench:
         return SeedRng(seeds, purpose, self.clip.device, torch.float64)
 
 
-def packaged_bench() -> Bench:
+def make_packaged_bench() -> Bench:
     """Return a bench with the packaged backbone and noisy text features instead of images."""
     pocket = FrozenCLIP.load("pocket")
     clip = FrozenCLIP("pocket", pocket._model.double(), pocket.tokenizer)
-    return Bench(clip, made_up_features(clip))
+    return Bench(clip, make_up_features(clip))
 
 
-def made_up_features(clip: FrozenCLIP) -> FeatureSet:
+def make_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Make image features from noisy copies of class text features. They are read-only."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    centers = class_features(clip, fill_templates([template], CLASSES)).cpu().numpy()
+    centers = encode_classes(clip, fill_templates([template], CLASSES)).cpu().numpy()
     splits: dict[str, Any] = {}
     for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)

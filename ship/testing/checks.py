@@ -14,12 +14,12 @@ from torch import Tensor
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
 from ship.state import capture, restore
-from ship.tasks import placeholder_images
+from ship.tasks import make_placeholder_images
 from ship.testing.bench import (
     Bench,
     CheckResult,
     MethodCase,
-    packaged_bench,
+    make_packaged_bench,
     require,
     require_equal,
     require_shape,
@@ -47,7 +47,7 @@ def check_generator(
     Args:
         name: Name of the generator in a YAML.
         settings: Settings of the generator. Defaults to its defaults with at most EPOCHS epochs.
-        bench: Bench to check it on. Defaults to `packaged_bench()`.
+        bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
@@ -59,7 +59,7 @@ def check_generator(
         >>> print(next(check_generator("gaussian_text")))
         passed  it can be built, trained and evaluated
     """
-    case = MethodCase(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
+    case = MethodCase(_quick_settings(GENERATORS[name], settings), bench or make_packaged_bench())
     return run_checks(GENERATOR_CHECKS, {"": case})
 
 
@@ -71,7 +71,7 @@ def check_finetuner(
     Args:
         name: Name of the fine-tuner in a YAML.
         settings: Settings of the fine-tuner. Defaults to its defaults with at most EPOCHS epochs.
-        bench: Bench to check it on. Defaults to `packaged_bench()`.
+        bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
@@ -83,7 +83,7 @@ def check_finetuner(
         >>> print(next(check_finetuner("zero_shot")))
         passed  without synthetic features, it can be built, trained and evaluated
     """
-    config, bench = _quick_settings(FINETUNERS[name], settings), bench or packaged_bench()
+    config, bench = _quick_settings(FINETUNERS[name], settings), bench or make_packaged_bench()
     cases = {
         "without synthetic features, ": MethodCase(config, bench),
         "with synthetic features, ": MethodCase(config, bench, synthetic=True),
@@ -151,7 +151,7 @@ def _check_resumes(case: MethodCase) -> None:
 
 def _check_load(case: MethodCase) -> None:
     task = case.task
-    empty_task = replace(task, **placeholder_images(task.text_features, task.n_seeds))
+    empty_task = replace(task, **make_placeholder_images(task.text_features, task.n_seeds))
     method = case.build(empty_task, case.bench.seeds)
     restore(method.learned() or {}, capture(case.run.method.learned() or {}))
     case.require_same(method, "of a method that was loaded")
@@ -184,8 +184,8 @@ def _check_independence(case: MethodCase) -> None:
     images, finetuner = case.bench.images, case.run.method
     for choice, logits in zip(finetuner.inference_grid, case.run.outputs, strict=True):
         tolerance = ROUNDING * float(logits.abs().max())
-        turned = finetuner.logits(images.flip(0), choice).flip(1)
-        require_equal(turned, logits, "logits of the images in reverse order", tolerance)
+        reversed_logits = finetuner.logits(images.flip(0), choice).flip(1)
+        require_equal(reversed_logits, logits, "logits of the images in reverse order", tolerance)
         for i in (0, len(images) - 1):
             solo_logits = finetuner.logits(images[i, None], choice)[:, 0]
             require_equal(

@@ -94,7 +94,7 @@ class Journal:
         }
 
     def _replace(self, seed_indices: Sequence[int]) -> None:
-        """Replace the state of failed seeds by that of a living one, in all parts in training."""
+        """Replace the state of failed seeds by that of an active one, in all parts in training."""
         for name, part in self._active.items():
             if name in self._permanent:  # selected epochs and test results are not changed
                 continue
@@ -139,7 +139,7 @@ class Journal:
             epoch,
             progress,
             values,
-            self._living_predictions(correct_predictions),
+            self._predictions_of_active(correct_predictions),
             self.failed,
         )
         yield from self._old_reports  # no checkpoint meanwhile, as the state is one epoch ahead
@@ -147,7 +147,7 @@ class Journal:
         self._history.append(item)
         yield item
 
-    def _living_predictions(
+    def _predictions_of_active(
         self, correct_predictions: Sequence[CorrectPredictions]
     ) -> tuple[CorrectPredictions, ...]:
         """Return correct predictions without those of failed seeds."""

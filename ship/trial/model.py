@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
-from ship.architectures import BackboneError, architectures, split_name
-from ship.clip import RANDOM, FrozenCLIP, class_features
+from ship.architectures import BackboneError, list_architectures, split_name
+from ship.clip import RANDOM, FrozenCLIP, encode_classes
 from ship.configs.finetuners import TCPConfig
 from ship.configs.generators import uses_z
 from ship.datasets import ImageFile
@@ -24,7 +24,7 @@ from ship.generators import FeatureSource, build_generator
 from ship.hub import WEIGHT_FILES, cached_file, is_repository, parse_repository
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
-from ship.tasks import Task, placeholder_images
+from ship.tasks import Task, make_placeholder_images
 from ship.templates import fill_templates
 from ship.trial.trained import SavedSeed, TrainedError, read_saved, trained_error
 
@@ -95,7 +95,7 @@ def _may_load(name: str) -> bool:
     if repository := parse_repository(name):
         return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
     architecture, tag = split_name(name)
-    tags = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
+    tags = {entry.name: (*entry.tags, RANDOM) for entry in list_architectures()}
     return name == "pocket" or tag in tags.get(architecture, ())
 
 
@@ -128,9 +128,9 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in "
         raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (needed := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {needed}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {needed}")
+    if clip.image_precision != (precision_then := manifest.settings.image_precision):
+        fault = f"was trained in image_precision {precision_then}, got a backbone in "
+        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {precision_then}")
     return clip
 
 
@@ -210,7 +210,7 @@ class TrainedModel:
         per_class: int = 16,
         rng: int | SeedRng = 0,
     ) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"]]:
-        """Generate synthetic image features of classes, including classes new to the model.
+        """Synthesize image features of classes, including classes new to the model.
 
         Args:
             class_names: Names of m classes. Defaults to the model's `class_names`.
@@ -344,14 +344,14 @@ def _build_task(saved: SavedSeed, number: int, clip: FrozenCLIP, names: Sequence
     if further:
         settings = saved.manifest.settings
         templates = settings.templates_for(settings.dataset, saved.manifest.template)
-        further_text = class_features(clip, fill_templates(templates, further))
+        further_text = encode_classes(clip, fill_templates(templates, further))
         text = torch.cat([text, further_text.to(text)])
     text = text.to(clip.device)
     return Task(
         class_names=entry.class_names + further,
         text_features=text,
         seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
-        **placeholder_images(text, 1),
+        **make_placeholder_images(text, 1),
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,

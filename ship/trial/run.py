@@ -17,7 +17,7 @@ from ship.protocols import EvalSet, Protocol, build_protocol
 from ship.quality import measure_generator
 from ship.seeds import SeedState
 from ship.state import Checkpoint, CheckpointError, Part, State, add_prefix, capture, strip_prefix
-from ship.subsets import FeatureSet, studied_classes
+from ship.subsets import FeatureSet, select_studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import (
@@ -25,11 +25,11 @@ from ship.trial.selection import (
     BestCheckpoint,
     InferenceGrid,
     collect_correct_predictions,
-    eval_results,
     evaluate,
     evaluate_choices,
+    get_eval_results,
 )
-from ship.trial.trained import trained_files
+from ship.trial.trained import make_trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
 # Subject and verb of a failure's reason, for NaN in metrics that are always finite themselves.
@@ -87,7 +87,7 @@ def run_trial(
     save_flag = torch.tensor(save_models)
     if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
         raise CheckpointError(f"save_models must be {not save_models} as in the checkpoint")
-    features = studied_classes(config, features)
+    features = select_studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
@@ -134,7 +134,7 @@ class _Trial:
 
     @property
     def _chosen_epoch(self) -> int:
-        """Latest epoch at which a living seed is tested."""
+        """Latest epoch at which an active seed is tested."""
         return int(self.best.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -157,7 +157,7 @@ class _Trial:
         if not by_age:
             epoch = self._chosen_epoch
             eval_sets = [
-                eval_results(self.tested, i, number)
+                get_eval_results(self.tested, i, number)
                 for i, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
@@ -198,7 +198,7 @@ class _Trial:
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
         generator = self._generator(eval_set.task)
         first = 1 if by_age else 0
-        ages = planned_ages(_count_epochs(generator), protocol.ages)
+        ages = plan_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
         for i, age in enumerate(ages):
@@ -301,26 +301,28 @@ class _Trial:
         results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Return the files of the tested models of all living seeds."""
-        best, living = self.best, self.journal.active_seeds
+        """Return the files of the tested models of all active seeds."""
+        best, active = self.best, self.journal.active_seeds
         if self.by_age:
             generator_state = strip_prefix(best.state, "generator") or None
             finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
             generator_state = self._learned(generator)
             final_indices = range(len(self.protocol.finals))
-            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in final_indices]
+            finetuner_states = [
+                get_eval_results(self.tested, n, 0, "learned/") for n in final_indices
+            ]
         if generator_state:
-            generator_state = {name: value[living] for name, value in generator_state.items()}
+            generator_state = {name: value[active] for name, value in generator_state.items()}
         finetuner_states = [
-            {name: value[living] for name, value in state.items()} for state in finetuner_states
+            {name: value[active] for name, value in state.items()} for state in finetuner_states
         ]
-        seeds = [self.seeds[seed_index] for seed_index in living]
-        epochs, inference_grid = best.epoch[living].tolist(), best.choice[living].tolist()
+        seeds = [self.seeds[seed_index] for seed_index in active]
+        epochs, inference_grid = best.epoch[active].tolist(), best.choice[active].tolist()
         chosen = [
             (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
         ]
-        return trained_files(
+        return make_trained_files(
             self.config,
             seeds,
             dataset,
@@ -382,7 +384,7 @@ def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | No
     return None if generator is None else generator.parts()
 
 
-def planned_ages(epochs: int, ages: int) -> list[int]:
+def plan_ages(epochs: int, ages: int) -> list[int]:
     """Return the generator epochs at which a fine-tuner is trained: evenly spaced, with the last.
 
     Args:
@@ -396,7 +398,7 @@ def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
-    ages = len(planned_ages(_count_epochs(config.generator), protocol.ages))
+    ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
     trained = ages * selects + len(protocol.finals) * retrains
     fitted = selects + retrains
     # The further reports: feature quality, the test, and epoch 0 of selection.

@@ -99,9 +99,9 @@ class BestCheckpoint(SeedState):
         chosen = improved
         if self.tolerance is not None:
             chosen = value >= self.tensors["highest"] - self.tolerance
-        new = {"epoch": epochs_now, "choice": choice}
-        new |= add_prefix("metrics", metrics) | add_prefix("state", state)
-        self.set_where(chosen, new)
+        tensors = {"epoch": epochs_now, "choice": choice}
+        tensors |= add_prefix("metrics", metrics) | add_prefix("state", state)
+        self.set_where(chosen, tensors)
 
     def _count(self, improved: Tensor, is_equal: Tensor) -> None:
         """Count an evaluation for each seed, and a tie if its value equals the best one."""
@@ -248,7 +248,7 @@ def _fetch_scores(on_device: State) -> State:
     }
 
 
-def eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
+def get_eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
     """Return the results of one evaluation set, without the prefixes of their names.
 
     Args:
@@ -283,5 +283,5 @@ def collect_correct_predictions(
         )
         for i, final in enumerate(finals)
         for number, eval_set in enumerate(final)
-        if (correct := eval_results(tested, i, number, "correct/"))
+        if (correct := get_eval_results(tested, i, number, "correct/"))
     )

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
-from ship.plugins import installed_version, plugin_identities
+from ship.plugins import find_plugin_identities, get_installed_version
 from ship.protocols import Protocol
 from ship.settings import Settings
-from ship.state import State, add_prefix, cpu_copy
+from ship.state import State, add_prefix, copy_to_cpu
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -142,7 +142,7 @@ class TrainedManifest(Settings):
         return value
 
 
-def trained_files(
+def make_trained_files(
     config: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
@@ -173,7 +173,7 @@ def trained_files(
     final_tasks = [final[0].task for final in protocol.finals]
     # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
     tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
-    all_texts = enumerate(cpu_copy(task.text_features) for task in tasks.values())
+    all_texts = enumerate(copy_to_cpu(task.text_features) for task in tasks.values())
     texts = {f"tasks.{i}.text_features": text for i, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
         learned |= add_prefix(f"models.{len(models)}", state)
@@ -204,8 +204,8 @@ def trained_files(
         models=tuple(models),
         seeds=tuple(entries),
         notes=tuple(_notes(config, generator, finetuners, entries)),
-        versions={name: installed_version(name) for name in PACKAGES},
-        plugins=plugin_identities(config.generator.name, config.finetuner.name),
+        versions={name: get_installed_version(name) for name in PACKAGES},
+        plugins=find_plugin_identities(config.generator.name, config.finetuner.name),
     )
     return {MANIFEST: add_checksum(manifest.model_dump(mode="json")), **files}
 
@@ -313,9 +313,10 @@ def _read_manifest(path: Path) -> TrainedManifest:
         fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
         raise trained_error(path, fault, f"load it with ship-sweep {wrote}")
     settings = manifest.settings
-    for name, now in plugin_identities(settings.generator.name, settings.finetuner.name).items():
-        if (then := manifest.plugins.get(name, now)) != now:
-            fault = f"was trained with {name} of {then[:100]!r}, got {now!r}"
+    identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
+    for name, identity_now in identities.items():
+        if (trained_identity := manifest.plugins.get(name, identity_now)) != identity_now:
+            fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity_now!r}"
             raise trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):

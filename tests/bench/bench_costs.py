@@ -18,7 +18,7 @@ from harness.method import MethodFunctions
 from harness.planning import Fingerprints, make_plan
 from harness.store import RunHistory
 from harness.study.gpu_cost import GPU_RATES, LAUNCH_SECONDS, trial_costs
-from harness.wording import duration
+from harness.wording import format_duration
 from tests.harness.fakes import FakeClip, FakeImages
 
 # Number of classes of each dataset of the paper.
@@ -49,7 +49,7 @@ def cost_row(space: str, datasets: Sequence[str]) -> tuple[str, ...]:
         f"{sum(cost.operations for cost in costs) / 1e15:,.0f}",
         f"{sum(cost.launches for cost in costs) / 1e6:,.0f}",
         f"{max(cost.memory for cost in costs) / 2**30:.1f}",
-        *map(duration, seconds),
+        *map(format_duration, seconds),
     )
 
 

@@ -29,7 +29,7 @@ from ship.features import extract_features
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, Synthesizer, build_generator
 from ship.protocols import EvalSet, Protocol, build_protocol
-from ship.subsets import FeatureSet, studied_classes
+from ship.subsets import FeatureSet, select_studied_classes
 from ship.tasks import Task
 from ship.trial_config import TrialConfig
 from tests.bench.steps import Sizes, random_features
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "synthetic": {"resample": False},
                 }
             )
-            studied = studied_classes(config, features)
+            studied = select_studied_classes(config, features)
             protocol = build_protocol(config, seeds, studied, {}, clip)
             label = f"{name}, {generator['name']}"
             runs[label] = train(Trainer(config, protocol, clip, seeds))

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.device import device_label
+from harness.device import get_device_label
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
@@ -100,9 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = share(
             clip, sizes, options.epochs, SIDE if options.device == "cpu" else SIDE_ON_GPU
         )
-    where = (
-        f"{torch.get_num_threads()} threads" if options.device == "cpu" else device_label("cuda")
-    )
+    threads = f"{torch.get_num_threads()} threads"
+    where = threads if options.device == "cpu" else get_device_label("cuda")
     Console().print(f"a whole trial: {result:.0%} of the rate of products, {where}")
 
 

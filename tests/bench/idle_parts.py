@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.study_config import StudyConfig
-from harness.messages import FINAL, final_numbers, make_epoch_message
+from harness.messages import FINAL, make_epoch_message, make_final_numbers
 from harness.planning import ConfigurationMaker, Fingerprints, Plan, Work, make_plan
 from harness.recording import StudyRun, TrialRecorder
 from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
@@ -162,6 +162,6 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     *trained, test = items
     recorder.add_epochs(name, [make_epoch_message(item) for item in trained], {})
     by_epoch = {item.epoch: item.per_seed for item in trained}
-    numbers = final_numbers(test, by_epoch, seeds, config.selection_metric)
+    numbers = make_final_numbers(test, by_epoch, seeds, config.selection_metric)
     numbers |= {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
     recorder.complete(name, {"metrics": numbers, "files": {}, "device": "cpu"})

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ship.architectures import Precision
-from ship.clip import FrozenCLIP, class_prompts
+from ship.clip import FrozenCLIP, make_class_prompts
 from ship.clip.causal import _repeat_mask
 from ship.clip.packing import pack
 from tests.gpu.rounding import (
@@ -68,7 +68,7 @@ def test_kernels_take_the_mask_of_packed_prompts(device: str, precision: str, na
 def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> list[Tensor]:
     """Return features and gradients of names packed behind contexts, and of separate prompts."""
     names = names_of(40)
-    parts = class_prompts(clip, names, context.shape[1])
+    parts = make_class_prompts(clip, names, context.shape[1])
     ids = torch.arange(len(names), device=clip.device).repeat(len(context))
     results = []
     with clip.arithmetic():

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Conv2d
 
 from ship.architectures import ImagePrecision, Precision
-from ship.clip import FrozenCLIP, class_prompts
+from ship.clip import FrozenCLIP, make_class_prompts
 from ship.datasets import ImageDataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
@@ -37,7 +37,7 @@ def prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     drawn = torch.randn(2, 4, clip.text_width, generator=rng)
     target = torch.randn(clip.feature_dim, generator=rng).to(clip.device, dtype)
     context = drawn.to(clip.device, dtype).requires_grad_()
-    parts = class_prompts(clip, names_of(9), 4)
+    parts = make_class_prompts(clip, names_of(9), 4)
     with clip.arithmetic():
         packed = clip.text.encode_shared(parts.prefix(context), parts.names, parts.host_lengths)
         ids = torch.arange(9, device=clip.device).repeat(2)

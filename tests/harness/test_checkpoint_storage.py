@@ -11,9 +11,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from harness.checkpoints import Storage, StorageError, storage_uri
-from harness.store import Timing, locked_study
-from harness.study.run import study_storage
+from harness.checkpoints import Storage, StorageError, resolve_storage_uri
+from harness.store import Timing, lock_study
+from harness.study.run import make_storage
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -63,16 +63,16 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
 
     def of(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
-        with locked_study(
+        with lock_study(
             f"sqlite:///{tmp_path / folder}/mlflow.db",
             study,
             Timing(claim_pause=0.0),
             timeout=0.0,
             fail=Mock(),
-            stopped=Mock(),
+            is_stopped=Mock(),
             print_line=Mock(),
         ) as study_store:
-            return study_storage(str(tmp_path), study_store)
+            return make_storage(str(tmp_path), study_store)
 
     storage = of("here", "small")
     assert of("here", "small") == storage
@@ -86,15 +86,15 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
 def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The option, the environment, or the cache; always absolute, as workers need it."""
     monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
-    assert storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
+    assert resolve_storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHIP_SWEEP_STORAGE", "s3://bucket/x")
-    assert storage_uri(None, tmp_path) == "s3://bucket/x"
-    assert storage_uri("near", tmp_path) == str(tmp_path / "near")
+    assert resolve_storage_uri(None, tmp_path) == "s3://bucket/x"
+    assert resolve_storage_uri("near", tmp_path) == str(tmp_path / "near")
     for folder in ("a:b", "s3"):
-        assert storage_uri(folder, tmp_path) == str(tmp_path / folder)
+        assert resolve_storage_uri(folder, tmp_path) == str(tmp_path / folder)
     with pytest.raises(StorageError, match="must be a folder or begin with s3://, got 's3:/x'"):
-        storage_uri("s3:/x", tmp_path)
+        resolve_storage_uri("s3:/x", tmp_path)
 
 
 WRITER = """

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.errors import UserError
 from harness.planning.configurations import make_label
-from harness.progress import View, line_printer, reporter
+from harness.progress import View, make_line_printer, show_progress
 from harness.store import State
 from harness.store.errors import StoreError
 
@@ -35,7 +35,7 @@ def shown(terminal: bool) -> str:
         view.end("one", State.COMPLETE, "")
         view.end("two", State.FAIL, f"NonFiniteLoss: [loss] is nan {CLEAR}")
         view.progress(CLEAR, "selection 1", 0.5, None)
-        line_printer(console)(CLEAR)
+        make_line_printer(console)(CLEAR)
     assert "\x1b[2J" not in out.getvalue().replace("\x1b[2K", "")
     assert out.getvalue().count(SHOWN) >= 3
     return out.getvalue()
@@ -67,10 +67,10 @@ def test_an_error_is_as_many_lines_as_it_has() -> None:
 def test_feature_extraction_says_little(terminal: bool) -> None:
     """A line at the start and one a quarter, or a bar; nothing of features that are cached."""
     console, out = make_console(terminal)
-    with reporter("features: emoji", console):
+    with show_progress("features: emoji", console):
         pass
     assert "features" not in out.getvalue()
-    with reporter("features: emoji", console) as report:
+    with show_progress("features: emoji", console) as report:
         for done in range(1001):
             report(done, 1000)
     if terminal:

@@ -8,12 +8,12 @@ import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
-from ship.architectures import Precision, architectures
+from ship.architectures import Precision, list_architectures
 from ship.clip import FrozenCLIP
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Task
-from ship.testing.bench import CLASSES, made_up_features
+from ship.testing.bench import CLASSES, make_up_features
 from ship.trial_config import TrialConfig
 
 WORDS = CLASSES
@@ -57,7 +57,7 @@ def clip64() -> FrozenCLIP:
 
 def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
     """Make noisy copies of class text features, read-only like cached image features."""
-    actual = made_up_features(clip)
+    actual = make_up_features(clip)
     return replace(
         actual, dataset="tiny", dataset_fingerprint="d", train=actual.train[:, : 1 + views]
     )
@@ -71,7 +71,7 @@ def features(clip: FrozenCLIP) -> FeatureSet:
 
 def backbones() -> list[str]:
     """Return every name that FrozenCLIP.load accepts, except for checkpoint files."""
-    known = [entry for entry in architectures() if entry.refused is None]
+    known = [entry for entry in list_architectures() if entry.refusal is None]
     return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip import FrozenCLIP, class_features
+from ship.clip import FrozenCLIP, encode_classes
 from ship.datasets import load_dataset
 from ship.features import extract_features
 from ship.protocols import Protocol, build_protocol
@@ -105,7 +105,7 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
         expected = torch.nn.functional.normalize(mean, dim=-1)
         torch.testing.assert_close(final[0].task.text_features[places], expected)
     source_prompts = [[template.format(WORDS[0]) for template in ("a photo of a {}.", *more)]]
-    expected = class_features(across.clip, source_prompts)
+    expected = encode_classes(across.clip, source_prompts)
     torch.testing.assert_close(actual.generator_task.text_features[:1], expected)
 
 

@@ -8,7 +8,12 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
-from ship.architectures import BackboneError, architectures, find_unsupported, text_settings
+from ship.architectures import (
+    BackboneError,
+    find_unsupported,
+    get_text_settings,
+    list_architectures,
+)
 from ship.clip import FrozenCLIP
 
 CONFIGS: dict[str, Any] = {
@@ -83,20 +88,20 @@ def test_argmax_pooling_with_another_tokenizer_is_unsupported(
 
 def test_siglip_configurations_name_their_tokenizer() -> None:
     """open_clip chooses a tokenizer by this part of a name otherwise."""
-    offered = [entry.name for entry in architectures() if entry.refused is None]
+    offered = [entry.name for entry in list_architectures() if entry.refusal is None]
     named = [name for name in offered if "siglip" in name.lower()]
-    assert len(named) == 26 and all(text_settings(name).hf_tokenizer_name for name in named)
+    assert len(named) == 26 and all(get_text_settings(name).hf_tokenizer_name for name in named)
 
 
 def test_sizes_equal_those_of_the_loaded_backbone() -> None:
     """Feature size, text width and context length, also of pocket."""
-    known = {entry.name: entry for entry in architectures()}
+    known = {entry.name: entry for entry in list_architectures()}
     assert next(iter(known)) == "pocket"
     for name in ("pocket", "ViT-S-32-alt:random"):
         clip, entry = FrozenCLIP.load(name), known[name.partition(":")[0]]
         assert (entry.feature_dim, entry.text_width) == (clip.feature_dim, clip.text_width)
-        assert entry.context_length == text_settings(name).context_length == clip.context_length
-    assert text_settings("PE-Core-B-16:meta").context_length == 32
+        assert entry.context_length == get_text_settings(name).context_length == clip.context_length
+    assert get_text_settings("PE-Core-B-16:meta").context_length == 32
     with pytest.raises(BackboneError, match="got 'ViT-B-61'"):
-        text_settings("ViT-B-61:openai")
+        get_text_settings("ViT-B-61:openai")
     assert known["ViT-L-14"].tags[0] == "openai" and "laion2b_s32b_b82k" in known["ViT-L-14"].tags

@@ -8,7 +8,13 @@ import pytest
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
-from ship.plugins import PluginError, load_origins, load_plugin, loaded_origins, plugin_identities
+from ship.plugins import (
+    PluginError,
+    find_plugin_identities,
+    list_loaded_origins,
+    load_origins,
+    load_plugin,
+)
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
 
@@ -40,23 +46,23 @@ def test_plugins_of_a_file_are_registered() -> None:
     """All of them, identified by the file's hash, whatever the file is called."""
     load_plugin(FILE)
     trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
-    result = plugin_identities("noisy_text", "nearest_mean", ["emoji"])
+    result = find_plugin_identities("noisy_text", "nearest_mean", ["emoji"])
     assert trial.finetuner.name == "nearest_mean"
     assert set(result) == {"generator noisy_text", "finetuner nearest_mean"}
     (what,) = set(result.values())
     assert what.startswith("sha256:") and len(what) == 71
-    assert plugin_identities("vae", "coop", ["emoji"]) == {}
+    assert find_plugin_identities("vae", "coop", ["emoji"]) == {}
 
 
 def test_edited_file_replaces_its_plugins(tmp_path: Path) -> None:
     """It has another identity and the new settings."""
     path = written(tmp_path, width=1)
     load_plugin(path)
-    before = plugin_identities("none", "own")
+    before = find_plugin_identities("none", "own")
     load_plugin(written(tmp_path, width=2))
-    assert plugin_identities("none", "own") != before
+    assert find_plugin_identities("none", "own") != before
     assert TrialConfig.model_validate({"finetuner": "own"}).finetuner.width == 2  # type: ignore[attr-defined]
-    assert len(loaded_origins()) == 1
+    assert len(list_loaded_origins()) == 1
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "plugin_files.yaml"), ids=str)
@@ -101,15 +107,15 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plugins_of_a_module_are_registered() -> None:
     """Those of its submodules, too; workers import the module by name."""
     load_plugin("ship_example")
-    result = plugin_identities("residual_text", "ridge", ["shapes"])
+    result = find_plugin_identities("residual_text", "ridge", ["shapes"])
     assert set(result) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
     (identity,) = set(result.values())
     assert identity.startswith("sha256:") and len(identity) == 71
-    (origin,) = loaded_origins()
+    (origin,) = list_loaded_origins()
     assert (origin.label, origin.content) == ("module ship_example", None)
     FINETUNERS.clear(), FINETUNERS.origins.clear()
-    load_origins(pickle.loads(pickle.dumps(loaded_origins())))
-    assert plugin_identities("none", "ridge") == {"finetuner ridge": identity}
+    load_origins(pickle.loads(pickle.dumps(list_loaded_origins())))
+    assert find_plugin_identities("none", "ridge") == {"finetuner ridge": identity}
 
 
 def test_identity_of_an_installed_module_is_its_version(
@@ -123,7 +129,7 @@ def test_identity_of_an_installed_module_is_its_version(
     (about / "top_level.txt").write_text("of_a_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     load_plugin("of_a_package")
-    assert plugin_identities("none", "own") == {"finetuner own": "theirs 1.2"}
+    assert find_plugin_identities("none", "own") == {"finetuner own": "theirs 1.2"}
 
 
 @pytest.mark.parametrize("changed", ["__init__.py", "inner/methods.py"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.subsets import FeatureSet, few_shot_indices, pseudo_new_classes
+from ship.subsets import FeatureSet, draw_pseudo_new, few_shot_indices
 from tests.case_files import load_cases
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
@@ -41,7 +41,7 @@ def test_few_shot_draws_are_pinned() -> None:
     """A change would make stored results incomparable (raise RESULTS_VERSION)."""
     labels = np.repeat(np.arange(3), 10)
     assert few_shot_indices(labels, 3, 0, [0, 2]).tolist() == [1, 4, 6, 21, 24, 27]
-    seen, pseudo = pseudo_new_classes(range(8), 0.5, 0)
+    seen, pseudo = draw_pseudo_new(range(8), 0.5, 0)
     assert pseudo.tolist() == [0, 2, 3, 6]
     assert sorted([*seen, *pseudo]) == list(range(8))
 
@@ -56,7 +56,7 @@ def test_pseudo_new_sizes_do_not_depend_on_the_seed(
 ) -> None:
     """They follow from the number of classes and the fraction, and cover all classes."""
     base = np.arange(n) * 3
-    splits = [pseudo_new_classes(base, fraction, seed) for seed in seeds]
+    splits = [draw_pseudo_new(base, fraction, seed) for seed in seeds]
     assert {len(pseudo) for _, pseudo in splits} == {len(splits[0][1])}
     for seen, pseudo in splits:
         assert sorted([*seen, *pseudo]) == base.tolist()
@@ -67,9 +67,9 @@ def test_pseudo_new_sizes_do_not_depend_on_the_seed(
 
 def test_pseudo_new_classes_depend_on_the_seed_only() -> None:
     """The order of the base classes does not matter."""
-    first, second = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
+    first, second = (draw_pseudo_new(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
     assert np.array_equal(first, second)
-    assert len({tuple(pseudo_new_classes(range(20), 0.5, s)[1]) for s in range(10)}) > 5
+    assert len({tuple(draw_pseudo_new(range(20), 0.5, s)[1]) for s in range(10)}) > 5
 
 
 def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:

@@ -13,7 +13,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.protocols import Protocol, build_protocol
-from ship.subsets import FeatureSet, studied_classes
+from ship.subsets import FeatureSet, select_studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import OBJECTIVES, TrialConfig
 from tests.ship.conftest import WORDS
@@ -71,7 +71,7 @@ def test_generalized_zero_shot_uses_selections_constant(
 def test_single_unseen_puts_the_class_last(clip: FrozenCLIP, features: FeatureSet) -> None:
     """All other classes are seen, and selection uses no image of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
-    actual = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
+    actual = plan(clip, select_studied_classes(TrialConfig(**dog), features), **dog)
     final = actual.finals[0][0].task
     assert final.class_names[-1] == "dog" and "dog" not in actual.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
@@ -86,10 +86,10 @@ def test_max_classes_keeps_the_unseen_class(clip: FrozenCLIP, features: FeatureS
     """Without unseen_class it is the last class that is kept."""
     keys = {"protocol": "single_unseen", "max_classes": 4}
     with pytest.raises(ValueError, match=r"unseen_class must be .* got 'dogs' \(nearest: dog"):
-        studied_classes(TrialConfig(unseen_class="dogs", **keys), features)
-    named = studied_classes(TrialConfig(unseen_class="bee", **keys), features)
+        select_studied_classes(TrialConfig(unseen_class="dogs", **keys), features)
+    named = select_studied_classes(TrialConfig(unseen_class="bee", **keys), features)
     assert named.class_names == ("cat", "fire truck", "balloon", "bee") and named.n_seen == 3
-    plain = studied_classes(TrialConfig(**keys), features)
+    plain = select_studied_classes(TrialConfig(**keys), features)
     assert plain.class_names == WORDS[:4]
     assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
 

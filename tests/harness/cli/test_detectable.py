@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from harness.cli.detectable import detectable_lines, deviations, seeds_for
+from harness.cli.detectable import count_needed_seeds, format_detectable, list_deviations
 from reports.stats import minimum_detectable
 from reports.tables import Family, families
 from tests.harness.fakes import make_study
@@ -19,12 +19,12 @@ def packaged() -> Family:
 
 def test_the_seeds_that_are_needed_are_the_fewest() -> None:
     """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
-    needed = seeds_for(1.5, 3, 1.0)
+    needed = count_needed_seeds(1.5, 3, 1.0)
     assert needed is not None
     enough, fewer = (minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
     assert enough <= 1.0 < fewer
-    assert seeds_for(1.5, 3, 0.25) == pytest.approx(16 * needed, rel=0.15)
-    assert seeds_for(1.5, 3, 1e-6) is None
+    assert count_needed_seeds(1.5, 3, 0.25) == pytest.approx(16 * needed, rel=0.15)
+    assert count_needed_seeds(1.5, 3, 1e-6) is None
 
 
 def equal() -> StoreBuilder:
@@ -49,12 +49,12 @@ def equal() -> StoreBuilder:
 def test_what_a_dry_run_says(build: StoreBuilder | None, head: str, end: str) -> None:
     """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
     study = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
-    (line,) = detectable_lines(study, [build.parent(), *build.runs] if build else [])
+    (line,) = format_detectable(study, [build.parent(), *build.runs] if build else [])
     differences = packaged().differences
-    middle = statistics.median(deviations(differences))
+    middle = statistics.median(list_deviations(differences))
     shown, needed = (
         minimum_detectable(middle, 10, len(differences)),
-        seeds_for(middle, len(differences), 0.5),
+        count_needed_seeds(middle, len(differences), 0.5),
     )
     assert shown is not None and needed is not None
     values = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}

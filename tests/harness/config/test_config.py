@@ -13,7 +13,7 @@ from harness.config.space import resolve, resolve_controls
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.removed import REMOVED
-from harness.study_files import packaged_names, parse_value, to_json
+from harness.study_files import list_packaged_names, parse_value, to_json
 from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
@@ -117,7 +117,7 @@ def test_working_directory_comes_before_the_packaged(
         assert load_study(name).space.keys() == {"shots"}
 
 
-@pytest.mark.parametrize("name", packaged_names())
+@pytest.mark.parametrize("name", list_packaged_names())
 def test_packaged_spaces_are_sound(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +152,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
-    monkeypatch.setattr("harness.config.requirements.Needs.faults", lambda *_: [])
+    monkeypatch.setattr("harness.config.requirements.DataRequirements.find_faults", lambda *_: [])
     constant = reference("dataset=imagenet").base
     varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant

@@ -13,7 +13,7 @@ from harness.errors import ConfigError
 from ship.datasets import DatasetScan, Split
 from ship.datasets.base import ImageFile
 from ship.requirements import find_missing_data
-from ship.subsets import bare_features
+from ship.subsets import make_bare_features
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
 from tests.patterns import matching
@@ -32,7 +32,7 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
         return Split(images, labels.astype(np.int64))
 
     splits = {name: split(name) for name in ("train", "val", "test")}
-    features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
+    features = make_bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
     messages = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
     assert len(messages) == ("says" in case)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from harness.config.defaults import backbone_defaults
+from harness.config.defaults import load_defaults
 from harness.config.load import load_study
-from harness.config.resolved import resolved_yaml
+from harness.config.resolved import format_resolved_yaml
 from harness.config.space import GROUPS, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.study_files import packaged_names, parse_value
+from harness.study_files import list_packaged_names, parse_value
 from ship.trial_config import TrialConfig
 
 BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}}
@@ -34,7 +34,7 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
     assert (trial.backbone, trial.dataset, trial.synthetic.resample) == ("pocket", "photos", False)
     finetuner = trial.finetuner.model_dump()
     assert (finetuner["name"], finetuner["lr"], finetuner["epochs"]) == ("coop", 0.3, 60)
-    vae = backbone_defaults()["generator.vae"]
+    vae = load_defaults()["generator.vae"]
     assert trial.generator.model_dump().items() >= vae.items()
     assert study.backbone_defaults == {
         "dataset": "photos",
@@ -75,7 +75,7 @@ def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None
     kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
     assert (kgcoop["lr"], kgcoop["epochs"], kgcoop["batch_size"]) == (0.1, 20, 64)
     assert study.variants["finetuner"].keys() == {"kgcoop"}
-    assert study.variants["generator"] == {"wgan": backbone_defaults()["generator.wgan"]}
+    assert study.variants["generator"] == {"wgan": load_defaults()["generator.wgan"]}
     assert "finetuner.kgcoop.lr" not in study.backbone_defaults
     assert study.backbone_defaults["finetuner.kgcoop.epochs"] == 20
     assert not any(key.startswith("generator.vae") for key in study.backbone_defaults)
@@ -128,7 +128,7 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
 
 def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> None:
     """Keys and values fit the method that they are for, and are not the authors' already."""
-    for path, defaults in backbone_defaults().items():
+    for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         kinds = GROUPS[group] if group else {"": TrialConfig}
         authors, changed = kinds[method](), kinds[method](**defaults)
@@ -138,17 +138,17 @@ def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> No
             assert getattr(changed, key) != getattr(authors, key), f"{path}.{key}"
 
 
-@pytest.mark.parametrize("name", packaged_names())
+@pytest.mark.parametrize("name", list_packaged_names())
 def test_packaged_studies_spell_out_what_has_a_default(name: str) -> None:
     """A change of the defaults changes none of their settings."""
     assert load_study(name, check_existence=False).backbone_defaults == {}
 
 
-@pytest.mark.parametrize("name", [*packaged_names(), "bare"])
+@pytest.mark.parametrize("name", [*list_packaged_names(), "bare"])
 def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
     """It loads as an equal study without any default of the backbone."""
     study = study_of(space={"finetuner": ["coop", "tcp"]}) if name == "bare" else None
     study = study or load_study(name, check_existence=False)
-    again = load_study(parse_value(resolved_yaml(study), name), check_existence=False)
+    again = load_study(parse_value(format_resolved_yaml(study), name), check_existence=False)
     assert again.backbone_defaults == {}
     assert comparable(again) == comparable(study)

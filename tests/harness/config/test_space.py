@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from harness.config import space
 from harness.config.factor import Factor
 from harness.config.load import load_study
-from harness.config.space import optuna_params, ordered_levels, suggest
+from harness.config.space import list_ordered_levels, make_optuna_params, suggest
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
 from tests.harness.fakes import make_study
@@ -111,14 +111,14 @@ def test_distributions() -> None:
 )
 def test_only_numbers_are_ordered(choices: list[Any], ascending: list[Any]) -> None:
     """Texts, booleans, null and mixtures stay categories; the order in the YAML does not count."""
-    assert ordered_levels(Factor(choices=tuple(choices))) == ascending
+    assert list_ordered_levels(Factor(choices=tuple(choices))) == ascending
 
 
 def test_a_level_is_drawn_from_its_index() -> None:
     """What optuna_params() writes suggest() reads, and 4.0 is the level 4."""
     space = {"generator.n_ctx": [16, 4, 1], "finetuner": ["coop", "clip_adapter"]}
     study = make_study(space=space, sampler="tpe", n_trials=3)
-    params = optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
+    params = make_optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
     assert params == {"generator.n_ctx": 1, "finetuner": "coop"}
     drawn = suggest(optuna.trial.FixedTrial(params), study)
     assert drawn == {"generator.n_ctx": 4, "finetuner": "coop"}
@@ -148,6 +148,6 @@ def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
     key = "generator.kl_weight"
     space = {key: {"low": 0.0, "high": 1.0, "step": 0.33333334}}
     study = make_study(space=space, sampler="tpe", n_trials=4)
-    params = [optuna_params(study, {key: value}) for value in (0.0, 0.333333, 0.666667, 1.0)]
+    params = [make_optuna_params(study, {key: value}) for value in (0.0, 0.333333, 0.666667, 1.0)]
     assert [param[key] for param in params] == [0, 1, 2, 3]
     assert suggest(optuna.trial.FixedTrial(params[3]), study) == {key: 1.0}

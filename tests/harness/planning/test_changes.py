@@ -11,8 +11,8 @@ from harness.config.study_config import StudyConfig
 from harness.planning.changes import StaleRows
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
-from harness.recording.numbers import provenance_tags
-from harness.recording.study_run import StudyRun, configuration_tags
+from harness.recording.numbers import make_provenance_tags
+from harness.recording.study_run import StudyRun, make_configuration_tags
 from harness.store import PROTOCOLS, seed_metric
 from harness.store.changes import RunUpdate, list_params, make_points
 from harness.store.open import Store
@@ -47,8 +47,8 @@ class History:
             "ship.kind": "trial",
             "ship.state": "COMPLETE",
             "ship.seeds": json.dumps(list(seeds)),
-            **configuration_tags(configuration),
-            **provenance_tags(configuration, self.prints),
+            **make_configuration_tags(configuration),
+            **make_provenance_tags(configuration, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
@@ -59,7 +59,7 @@ class History:
 
     def changes(self, study: StudyConfig) -> StaleRows:
         """What a run of the study would leave out of the table."""
-        return read_state(study, self.prints, self.store).changes()
+        return read_state(study, self.prints, self.store).find_stale_rows()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from harness.planning import configurations
-from harness.planning.configurations import config_key
+from harness.planning.configurations import compute_key
 from ship.configs import FINETUNERS, GENERATORS
 from ship.plugins import load_plugin
 from ship.templates import ENSEMBLE
@@ -16,29 +16,29 @@ from ship.trial_config import TrialConfig
 
 def test_key_is_stable_and_short() -> None:
     """The same setting has the same 16 hexadecimal digits, however it was written."""
-    key = config_key(TrialConfig(), "d", "b")
+    key = compute_key(TrialConfig(), "d", "b")
     assert re.fullmatch("[0-9a-f]{16}", key)
-    assert key == config_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
+    assert key == compute_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
     generators = ({"name": "vae", "kl_weight": value} for value in (1, 1.0))
     whole, real = (TrialConfig.model_validate({"generator": generator}) for generator in generators)
-    assert config_key(whole, "d", "b") == config_key(real, "d", "b")
+    assert compute_key(whole, "d", "b") == compute_key(real, "d", "b")
 
 
 def test_everything_that_decides_a_result_is_in_the_key() -> None:
     """A changed field, data set, backbone or results version is another setting."""
     trial = TrialConfig()
     keys = {
-        config_key(trial, "d", "b"),
-        config_key(trial.model_copy(update={"shots": 3}), "d", "b"),
-        config_key(
+        compute_key(trial, "d", "b"),
+        compute_key(trial.model_copy(update={"shots": 3}), "d", "b"),
+        compute_key(
             TrialConfig.model_validate({"generator": {"name": "vae", "n_ctx": 5}}), "d", "b"
         ),
-        config_key(trial, "e", "b"),
-        config_key(trial, "d", "c"),
-        config_key(trial, "b", "d"),
+        compute_key(trial, "e", "b"),
+        compute_key(trial, "d", "c"),
+        compute_key(trial, "b", "d"),
     }
     with mock.patch.object(configurations, "RESULTS_VERSION", -1):
-        keys.add(config_key(trial, "d", "b"))
+        keys.add(compute_key(trial, "d", "b"))
     assert len(keys) == 7
 
 
@@ -49,7 +49,7 @@ def test_names_of_templates_are_settings_by_their_sentences() -> None:
     trials = [TrialConfig(), *(TrialConfig.model_validate({"templates": t}) for t in templates)]
     gda = {"finetuner": "gda", "dataset": "imagenet"}
     trials += [TrialConfig.model_validate({**gda, "templates": t}) for t in ("authors", "ensemble")]
-    keys = [config_key(trial, "d", "b") for trial in trials]
+    keys = [compute_key(trial, "d", "b") for trial in trials]
     assert [keys.index(key) for key in keys] == [0, 0, 0, 3, 3, 5, 3, 5, 8, 8]
 
 
@@ -57,7 +57,7 @@ def test_names_of_templates_are_settings_by_their_sentences() -> None:
 def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) -> None:
     """An edited file makes other settings of those that use it; where it lies says nothing."""
     source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")
-    plain = config_key(TrialConfig(), "d", "b")
+    plain = compute_key(TrialConfig(), "d", "b")
     keys = []
     for name, text in (("a", source), ("b", source), ("a", f"{source}\n# edited")):
         for table in (FINETUNERS, GENERATORS):
@@ -68,8 +68,8 @@ def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) 
         path.write_text(text, "utf-8")
         load_plugin(path)
         trial = TrialConfig.model_validate({"finetuner": "nearest_mean"})
-        keys.append(config_key(trial, "d", "b"))
-        assert configurations.plugins_text(trial).startswith("finetuner nearest_mean: sha256:")
+        keys.append(compute_key(trial, "d", "b"))
+        assert configurations.format_plugins(trial).startswith("finetuner nearest_mean: sha256:")
     assert keys[0] == keys[1] != keys[2]
-    assert config_key(TrialConfig(), "d", "b") == plain
-    assert configurations.plugins_text(TrialConfig()) == ""
+    assert compute_key(TrialConfig(), "d", "b") == plain
+    assert configurations.format_plugins(TrialConfig()) == ""

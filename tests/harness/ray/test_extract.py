@@ -13,7 +13,7 @@ import torch
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.extract import ClusterEncoder, decoding_threads
+from harness.ray.extract import ClusterEncoder, count_decoding_threads
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, images
@@ -97,7 +97,7 @@ def test_gpu_actor_uses_its_share_of_cores(
     resources: Resources, cores: float, gpus: int, threads: int
 ) -> None:
     """It uses at least its reserved cores; an actor without a GPU uses only those."""
-    assert decoding_threads(resources, cores, gpus) == threads
+    assert count_decoding_threads(resources, cores, gpus) == threads
 
 
 @pytest.fixture(scope="module")

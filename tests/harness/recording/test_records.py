@@ -44,5 +44,5 @@ def test_yaml_is_saved_before_the_tags(
 def test_run_description_has_its_result(ends: dict[str, float], n_seeds: int, line: str) -> None:
     """The mean of the protocol's metric and half of its interval, if there is one."""
     metrics = {f"test/harmonic_mean{end}": value for end, value in {"": 61.8, **ends}.items()}
-    assert numbers.summary_line(metrics, n_seeds, "base_to_new") == line
-    assert numbers.summary_line({}, n_seeds, "base_to_new") == ""
+    assert numbers.format_summary(metrics, n_seeds, "base_to_new") == line
+    assert numbers.format_summary({}, n_seeds, "base_to_new") == ""

@@ -8,9 +8,9 @@ import torch
 from harness.device import (
     MachineLoad,
     breaks_device,
-    device_label,
+    get_device_label,
     is_gpu,
-    out_of_memory,
+    is_out_of_memory,
     usable_gpus,
     why_no_gpu,
 )
@@ -41,8 +41,8 @@ def test_a_machine_with_gpus() -> None:
     """Their number and name."""
     assert usable_gpus() == 2 and why_no_gpu() is None
     assert machine_resources()[0]["GPU"] == 2
-    assert device_label("cuda") == device_label("cuda:0") == "NVIDIA H100"
-    assert device_label("cpu").startswith("cpu (")
+    assert get_device_label("cuda") == get_device_label("cuda:0") == "NVIDIA H100"
+    assert get_device_label("cpu").startswith("cpu (")
     assert is_gpu("cuda:1") and not is_gpu("cpu")
 
 
@@ -100,7 +100,7 @@ def test_want_of_memory_is_told_from_a_broken_gpu(
     error: Exception, memory: bool, broken: bool
 ) -> None:
     """A library that found no room for its workspace has broken nothing."""
-    assert (out_of_memory(error), breaks_device(error)) == (memory, broken)
+    assert (is_out_of_memory(error), breaks_device(error)) == (memory, broken)
 
 
 def test_the_keys_are_mlflows_own() -> None:

@@ -13,7 +13,7 @@ from harness.errors import ClusterError
 from harness.resources import (
     check_capacity,
     count_fitting_trials,
-    idle_gpus,
+    find_idle_gpus,
     preflight,
     resolve_resources,
 )
@@ -33,7 +33,8 @@ def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> No
 def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]) -> None:
     """The line has their number, and the keys that let more trials run at once."""
     nodes = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    message = idle_gpus(Resources(**case["resources"]), [nodes], case.get("max_concurrent_trials"))
+    resources = Resources(**case["resources"])
+    message = find_idle_gpus(resources, [nodes], case.get("max_concurrent_trials"))
     many = case["idle"] and f"{case['idle']} of {nodes['GPU']:g} GPUs would be idle"
     assert (message and message.partition(":")[0]) == many
 

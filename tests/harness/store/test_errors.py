@@ -16,7 +16,7 @@ from harness.store.errors import (
     describe_cause,
     is_transient,
     retry_requests,
-    store_errors,
+    wrap_errors,
 )
 from tests.case_files import load_cases
 
@@ -59,7 +59,10 @@ def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) 
     full = "(sqlite3.OperationalError) database or disk is full"
     text = f"{words}\n{full}\n[SQL: x]" if place == "second line" else words
     cause = OSError(full) if place == "cause" else None
-    with pytest.raises(StoreError) as raised, store_errors(f"sqlite:///{tmp_path}/mlflow.db"):
+    with (
+        pytest.raises(StoreError) as raised,
+        wrap_errors(f"sqlite:///{tmp_path}/mlflow.db"),
+    ):
         raise MlflowException(text) from cause
     assert str(raised.value).endswith(f"mlflow.db: the MLflow store failed: {full}")
 

@@ -14,11 +14,10 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import PlanRow, Work, make_plan
-from harness.recording.numbers import flag_tags
+from harness.recording.numbers import make_flag_tags
 from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import Failure, State, errors, joined_tag
-from harness.store import open as tracking
+from harness.store import Failure, State, errors, join_tag, sqlite_tables
 from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
@@ -69,7 +68,7 @@ def test_locked_store_is_one_line_error(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is reported after seconds, not minutes."""
-    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_tables, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match="cannot use the MLflow store: database is locked"):
@@ -186,14 +185,14 @@ def test_raised_flags_become_one_tag() -> None:
     """The tag maps each raised flag to its seeds; without raised flags there is none."""
     quiet = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
     quiet |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
-    assert flag_tags(quiet, (3, 5)) == {}
+    assert make_flag_tags(quiet, (3, 5)) == {}
     collapses = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
     raised = {
         f"test/{name}/seed_{seed}": values[place]
         for name, values in collapses.items()
         for place, seed in enumerate((3, 5))
     }
-    (text,) = flag_tags(quiet | raised, (3, 5)).values()
+    (text,) = make_flag_tags(quiet | raised, (3, 5)).values()
     assert json.loads(text) == {"posterior_collapse": [5], "diversity_collapse": [3, 5]}
 
 
@@ -266,9 +265,9 @@ def test_proposal_writes_only_the_end_of_the_list(
         record.add_planned(configuration)
         record.add_planned(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag(stored_tags, "ship.planned"))
+        wanted = json.loads(join_tag(stored_tags, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(stored_tags, "ship.planned"))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(join_tag(stored_tags, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
@@ -282,7 +281,7 @@ def test_proposal_writes_only_the_end_of_the_list(
 def test_long_tag_is_split_and_joined(size: int) -> None:
     """A text of any length is restored exactly."""
     tags = split_tag("t", "x" * size)
-    assert joined_tag(tags, "t") == "x" * size
+    assert join_tag(tags, "t") == "x" * size
     assert max(map(len, tags.values())) <= MAX_TAG
 
 

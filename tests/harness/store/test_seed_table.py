@@ -14,10 +14,10 @@ from harness.store import (
     RunFiles,
     Tag,
     add_seed_tables,
+    format_seed_table,
     is_metric,
     parse_seed_table,
     seed_metric,
-    seed_table,
     shown_metrics,
 )
 
@@ -37,12 +37,12 @@ NUMBERS = {
 def test_numbers_are_read_back_exactly(numbers: dict[tuple[int, str], float]) -> None:
     """All digits of every seed are restored, even if a seed lacks a metric."""
     keyed = {seed_metric(seed, name): value for (seed, name), value in numbers.items()}
-    assert parse_seed_table(seed_table(keyed)) == keyed
+    assert parse_seed_table(format_seed_table(keyed)) == keyed
 
 
 def test_rows_are_metrics_and_columns_are_seeds() -> None:
     """MLflow shows the file as a table, which has no means."""
-    lines = seed_table({**NUMBERS, "test/base": 1.0}).decode().splitlines()
+    lines = format_seed_table({**NUMBERS, "test/base": 1.0}).decode().splitlines()
     assert lines[0] == "metric,seed_0,seed_7"
     assert lines[2] == "test/auroc,50.0,52.333333333333336"
     assert len(lines) == 5
@@ -70,7 +70,7 @@ def test_ten_seeds_log_at_most_fifty_metrics(protocol: str) -> None:
 
 def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
     """Its seed is unfinished and rerun; unlogged numbers come from the table."""
-    (tmp_path / "seeds.csv").write_bytes(seed_table(NUMBERS))
+    (tmp_path / "seeds.csv").write_bytes(format_seed_table(NUMBERS))
     shown = shown_metrics("base_to_new")
     metrics = {key: value for key, value in NUMBERS.items() if is_metric(key, shown)}
     del metrics["test/base/seed_7"]

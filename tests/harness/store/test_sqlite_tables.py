@@ -17,7 +17,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from harness.store import open as tracking
+from harness.store import sqlite_tables
 from harness.store.errors import StoreError
 from harness.store.open import find_store, open_store
 from reports.errors import ReportError
@@ -159,7 +159,7 @@ def test_upgrade_loses_no_write_of_another_process(
     old: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In WAL mode the upgrade fails while it is open; else the other process's write fails."""
-    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_tables, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(old, isolation_level=None)) as other:
         other.execute(f"PRAGMA journal_mode = {mode}")
         other.execute("UPDATE runs SET status = 'FAILED'")

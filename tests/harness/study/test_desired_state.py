@@ -16,7 +16,7 @@ from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
 from harness.study.gpu_cost import gpu_cost_lines
-from harness.study.state import cost_lines, plan_study, prompt_lines
+from harness.study.state import format_prompt_costs, format_prompts, plan_study
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from ship.trial_cost import trial_cost
@@ -116,7 +116,7 @@ def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     plan = Plan(rows, (), 1)
     mapping = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
     study = make_study(**mapping, dataset="emoji", sampler="tpe", n_trials=1)
-    assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [
+    assert format_prompts(study, plan, Fingerprints(method, None, tmp_path)) == [
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
         "prompts of emoji (4 class names, 2 templates each), as pocket reads them: "
@@ -131,14 +131,14 @@ def test_plan_names_backbones_with_expensive_prompts() -> None:
     levels = ["ViT-B-16-SigLIP:webli", "MobileCLIP2-S0:dfndr2b", "RN50:openai"]
     mapping = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
     study = make_study(**mapping)
-    assert cost_lines(study, None) == [
+    assert format_prompt_costs(study, None) == [
         "the text tower of ViT-B-16-SigLIP:webli has no causal mask: a step of CoOp costs about "
         "16 times as much as with a causal mask",
         "the text tower of MobileCLIP2-S0:dfndr2b has no causal mask: a step of CoOp costs about "
         "19 times as much as with a causal mask",
     ]
     fixed = make_study(**mapping, finetuner="clip_adapter")
-    assert cost_lines(fixed, None) == []
+    assert format_prompt_costs(fixed, None) == []
 
 
 def test_plan_counts_what_trials_cost_on_a_gpu(tmp_path: Path) -> None:

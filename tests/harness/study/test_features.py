@@ -18,7 +18,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.history import RunHistory
 from harness.study import features
-from harness.study.extraction import extraction_lines
+from harness.study.extraction import format_extraction
 from harness.study.features import (
     collect_needs,
     fetch_features,
@@ -168,12 +168,12 @@ def test_dry_run_estimates_extraction(tmp_path: Path, gpus: int) -> None:
     resources = study.resources.model_copy(update={"gpus": gpus})
     study = study.model_copy(update={"resources": resources})
     plan = make_plan(study, RunHistory(), make_prints(tmp_path))
-    (line,) = extraction_lines(study, plan, prints)
+    (line,) = format_extraction(study, plan, prints)
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
     measured = "s on this machine (estimated from a few images)"
     assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
     prepare_features(collect_needs(study), prints, Console(quiet=True))
-    assert extraction_lines(study, plan, prints) == []
+    assert format_extraction(study, plan, prints) == []
 
 
 def test_changed_weight_file_is_another_backbone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import harness.store.history
 from harness.cli.run import FinalReport, print_dry_run
-from harness.store.runs import Run, runs_of_experiment
+from harness.store.runs import Run, list_runs
 from reports.cli import prepare
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -20,10 +20,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counted(client: Any, experiment_id: str) -> list[Run]:
         names.append(experiment_id)
-        return runs_of_experiment(client, experiment_id)
+        return list_runs(client, experiment_id)
 
-    monkeypatch.setattr(harness.store.history, "runs_of_experiment", counted)
-    monkeypatch.setattr("harness.store.runs.runs_of_experiment", counted)
+    monkeypatch.setattr(harness.store.history, "list_runs", counted)
+    monkeypatch.setattr("harness.store.runs.list_runs", counted)
     return names
 
 

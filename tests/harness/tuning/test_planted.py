@@ -79,7 +79,7 @@ def test_tpe_needs_fewer_trials_than_random_search(
     """Means with Optuna 5.0: random 28.6, TPE over categories 26.1, over ordered 19.3."""
     at_random = mean_trials(prints, "random")
     ordered = mean_trials(prints, "tpe")
-    monkeypatch.setattr(space, "ordered_levels", lambda factor: [])
+    monkeypatch.setattr(space, "list_ordered_levels", lambda factor: [])
     categories = mean_trials(prints, "tpe")
     assert ordered <= at_random - 4
     assert ordered <= categories

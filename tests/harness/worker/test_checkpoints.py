@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from harness.checkpoints import Checkpoints, Storage, checkpoint_name
-from harness.messages import EPOCHS, FAILED, FAILED_SEEDS, FINAL, trial_spec
+from harness.checkpoints import Checkpoints, Storage, make_checkpoint_name
+from harness.messages import EPOCHS, FAILED, FAILED_SEEDS, FINAL, make_trial_spec
 from harness.store import Cost
 from harness.worker import Worker
 from ship.state import Checkpoint
@@ -18,7 +18,7 @@ from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import SIX, make_method
 from tests.harness.worker.workers import finish, make_worker
 
-NAME = checkpoint_name("key", (0, 1), save=False)
+NAME = make_checkpoint_name("key", (0, 1), save=False)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def worker_of(
 
 def spec(name: str = NAME) -> dict[str, Any]:
     """Return the spec of a trial whose checkpoint has this name."""
-    return trial_spec(TrialConfig(), (0, 1), True, name)
+    return make_trial_spec(TrialConfig(), (0, 1), True, name)
 
 
 def epochs_of(results: Sequence[dict[str, Any]]) -> list[Any]:

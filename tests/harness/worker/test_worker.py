@@ -20,9 +20,9 @@ from harness.messages import (
     LAST_VALUE,
     Need,
     list_needs,
-    trial_spec,
+    make_trial_spec,
 )
-from harness.method import code_version
+from harness.method import get_code_version
 from harness.store import Failure
 from harness.worker import SharedFeatures, Worker
 from ship.configs import FINETUNERS
@@ -113,7 +113,7 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
     for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
         worker.features = dict.fromkeys(list_needs(config), features)
-        worker.begin(trial_spec(config, (5,), True))
+        worker.begin(make_trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
     expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
     assert loaded == [
@@ -229,7 +229,7 @@ def test_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
     worker.begin({"spec": json.dumps(spec)})
     (failed,) = finish(worker)[-1][FAILED]
     assert failed["failure"] is Failure.ERROR
-    assert failed["reason"].startswith(f"ValueError: this node has {code_version()}, and the ")
+    assert failed["reason"].startswith(f"ValueError: this node has {get_code_version()}, and the ")
     assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
 
 

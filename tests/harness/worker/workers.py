@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.messages import list_needs, trial_spec
+from harness.messages import list_needs, make_trial_spec
 from harness.worker import Worker
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
@@ -26,7 +26,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
         gpus=keys.get("gpus", 0),
         **keys.get("log", {}),
     )
-    worker.begin(trial_spec(config, (0, 1), keys.get("may_stop", True)))
+    worker.begin(make_trial_spec(config, (0, 1), keys.get("may_stop", True)))
     return worker
 
 

@@ -129,7 +129,7 @@ def test_files_are_asked_for_where_a_server_keeps_them(
     def fail(folder: str, uri: str) -> None:
         calls.append(folder)
 
-    monkeypatch.setattr("harness.store.artifacts._download", fail)
+    monkeypatch.setattr("harness.store.artifacts._download_file", fail)
     files = CorrectFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
     assert all(files.load(f"run{i}").is_empty() for i in range(9))
     assert len(calls) == n_requests  # three that fail are enough

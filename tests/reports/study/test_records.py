@@ -164,13 +164,13 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
     builder.trial(ONE, {3: {}, 4: {}})
     run = builder.runs[0]
     run.metrics.clear()
-    run.metrics.update(recorder.final_metrics(numbers, (3, 4), "generalized_zero_shot"))
+    run.metrics.update(recorder.compute_final_metrics(numbers, (3, 4), "generalized_zero_shot"))
     interval = percent_interval(halves["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
     assert ends == [interval.low, interval.high]
     ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}
     assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == ended
-    run.tags.update(recorder.flag_tags(numbers, (3, 4)))
+    run.tags.update(recorder.make_flag_tags(numbers, (3, 4)))
     study = builder.study()
     names = ("seed", "test/unseen", "selection/seen", "test/quality/frechet", "selection_epoch")
     assert study.rows.select(names).rows() == [(3, 50.0, 58.0, 0.4, 5), (4, 48.0, 59.0, 0.5, 10)]

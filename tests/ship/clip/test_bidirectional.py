@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, bidirectional, class_prompts
-from ship.clip.text import text_module
+from ship.clip import FrozenCLIP, bidirectional, make_class_prompts
+from ship.clip.text import get_text_module
 from ship.settings import NamePosition
 from tests.ship.hub_tokenizers import hub_tokenizers as hub_tokenizers
 from tests.ship.towers import SHRUNKEN, TEXTS, open_clips, random_tower
@@ -57,7 +57,7 @@ def test_embedded_words_as_context_equal_the_sentence(
     """A prompt with embedded words as context has the features of the whole sentence."""
     n_ctx, names = len(clip.tokenizer.encode(CONTEXT)), ["dog", "a photo", "3 dogs"]
     ctx = words(clip, CONTEXT).expand(len(names), -1, -1)
-    whole = class_prompts(clip, names, n_ctx, position).assemble(ctx, torch.arange(len(names)))
+    whole = make_class_prompts(clip, names, n_ctx, position).assemble(ctx, torch.arange(len(names)))
     front = "{} a photo of a." if position == "front" else "a photo {} of a."
     sentence = "a photo of a {}." if position == "end" else front
     close(clip.text.encode(*whole), open_clips(clip, [sentence.format(name) for name in names]))
@@ -67,7 +67,7 @@ def test_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
     """Names after two shared contexts of words have the features of the whole sentences."""
     contexts = ["a photo of a", "dog a of photo"]
     n_ctx = len(clip.tokenizer.encode(CONTEXT))
-    parts = class_prompts(clip, NAMES, n_ctx)
+    parts = make_class_prompts(clip, NAMES, n_ctx)
     prefix = parts.prefix(torch.stack([words(clip, text) for text in contexts]))
     actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)
     for features, text in zip(actual, contexts, strict=True):
@@ -77,7 +77,7 @@ def test_shared_context_equals_the_sentence(clip: FrozenCLIP) -> None:
 def test_padding_raises_the_token_count_and_the_padding_factor(clip: FrozenCLIP) -> None:
     """Padded prompts count all positions, and padding_factor is at least as large."""
     n, before = len(NAMES), clip.text.n_tokens
-    parts = class_prompts(clip, NAMES, 1)
+    parts = make_class_prompts(clip, NAMES, 1)
     prefix = parts.prefix(torch.zeros(1, 1, clip.text_width, dtype=torch.float64))
     clip.text.encode_shared(prefix, parts.names, parts.host_lengths)
     passed = (clip.text.n_tokens - before) // clip.text.depth
@@ -91,7 +91,7 @@ def test_padding_raises_the_token_count_and_the_padding_factor(clip: FrozenCLIP)
 def test_names_without_context_and_truncated_names_equal_open_clip(clip: FrozenCLIP) -> None:
     """Names without contexts have open_clip's features; a truncated name keeps EOT."""
     names = ["dog", LONG * 9]
-    parts = class_prompts(clip, names, 0)
+    parts = make_class_prompts(clip, names, 0)
     nothing = torch.zeros(2, 0, clip.text_width, dtype=torch.float64)
     prompts, eot = parts.assemble(nothing, torch.arange(2))
     assert eot[1] == clip.context_length - 1
@@ -101,9 +101,9 @@ def test_names_without_context_and_truncated_names_equal_open_clip(clip: FrozenC
 def test_largest_n_ctx_leaves_one_token_for_the_name(clip: FrozenCLIP) -> None:
     """The largest n_ctx leaves one token for the name, and is larger by 1 without SOT."""
     most = clip.context_length - (2 if clip.tokenizer.sot_token_id is None else 3)
-    assert class_prompts(clip, ["dog"], most).host_lengths == (2,)
+    assert make_class_prompts(clip, ["dog"], most).host_lengths == (2,)
     with pytest.raises(ValueError, match=f"n_ctx must be at most {most} .*got {most + 1}"):
-        class_prompts(clip, ["dog"], most + 1)
+        make_class_prompts(clip, ["dog"], most + 1)
 
 
 def test_names_with_equal_tokens_are_rejected(
@@ -111,16 +111,16 @@ def test_names_with_equal_tokens_are_rejected(
 ) -> None:
     """Names that SigLIP's tokenizer maps to the same tokens are rejected by name."""
     clip = random_tower(monkeypatch, "ViT-B-16-SigLIP", **SHRUNKEN)
-    class_prompts(clip, ["a dog", "A Dog", "a photo"], 4)  # the same to CLIP: for the dataset
+    make_class_prompts(clip, ["a dog", "A Dog", "a photo"], 4)  # the same to CLIP: for the dataset
     with pytest.raises(
         ValueError, match=r"same tokens for backbone 'ViT-B-16-SigLIP:random': dog, dog!$"
     ):
-        class_prompts(clip, ["a", "dog", "dog!"], 4)
+        make_class_prompts(clip, ["a", "dog", "dog!"], 4)
 
 
 def by_blocks(clip: FrozenCLIP, ids: Tensor, depth: int, start: int, tokens: Tensor) -> Tensor:
     """Compute features by open_clip's blocks, with some tokens replaced from a depth on."""
-    tower: Any = text_module(clip._model)
+    tower: Any = get_text_module(clip._model)
     hidden = tower.token_embedding(ids) + tower.positional_embedding
     for place, block in enumerate(tower.transformer.resblocks):
         if place == depth:
@@ -148,7 +148,7 @@ def test_class_specific_tokens_equal_open_clips_blocks(
     n_ctx, start = len(clip.tokenizer.encode(CONTEXT)), clip.tokenizer.sot_token_id is not None
     shape = (2, len(NAMES), m, clip.text_width)
     tokens = torch.randn(shape, dtype=torch.float64, generator=rng).requires_grad_()
-    parts = class_prompts(clip, NAMES, n_ctx)
+    parts = make_class_prompts(clip, NAMES, n_ctx)
     prefix = parts.prefix(words(clip, CONTEXT).expand(2, -1, -1))
     actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths, tokens, depth)
     sentences = [f"{CONTEXT} {name}." for name in NAMES] * 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ship.architectures import find_unsupported
-from ship.clip import class_prompts
+from ship.clip import make_class_prompts
 from tests.ship.hub_tokenizers import hub_tokenizers as hub_tokenizers
 from tests.ship.towers import TEXTS, open_clips, random_tower
 
@@ -30,7 +30,7 @@ def test_features_equal_encode_text_for_every_architecture(
     assert (expected[0] - expected[1]).abs().max() > 1e-3
     assert (clip.encode_texts(TEXTS) - expected).abs().max() < TOLERANCE
     ids = clip.tokenizer.encode("a photo of a")
-    parts = class_prompts(clip, NAMES, len(ids))
+    parts = make_class_prompts(clip, NAMES, len(ids))
     prefix = parts.prefix(clip.text.embed(torch.tensor([ids])))
     with torch.no_grad():
         actual = clip.text.encode_shared(prefix, parts.names, parts.host_lengths)[0]

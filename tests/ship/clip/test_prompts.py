@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import torch
 
-from ship.clip import FrozenCLIP, class_prompts
+from ship.clip import FrozenCLIP, make_class_prompts
 from ship.methods import Rng
-from ship.methods.prompts import initial_context
+from ship.methods.prompts import make_initial_context
 from ship.settings import NamePosition
 from tests.ship.conftest import WORDS
 
@@ -34,7 +34,7 @@ def test_embedded_words_as_context_equal_the_sentence(
     """A prompt with embedded words as context has the features of the whole sentence."""
     ids = torch.arange(len(NAMES)).flip(0)
     ctx = words(clip64, CONTEXT).expand(len(NAMES), -1, -1)
-    prompts, eot = class_prompts(clip64, NAMES, 4, position).assemble(ctx, ids)
+    prompts, eot = make_class_prompts(clip64, NAMES, 4, position).assemble(ctx, ids)
     sentences = [SENTENCES[position].format(NAMES[i]) for i in ids.tolist()]
     tokens = clip64.tokenizer(sentences)
     for row, index, token_ids in zip(prompts, eot.tolist(), tokens, strict=True):
@@ -50,12 +50,12 @@ def test_long_names_are_truncated_and_keep_eot(clip: FrozenCLIP, position: NameP
     """EOT replaces the last token; shorter names in the batch are unchanged."""
     names = ["very " * 40 + "long dog", "dog"]
     ctx = torch.randn(2, 4, clip.text_width)
-    parts = class_prompts(clip, names, 4, position)
+    parts = make_class_prompts(clip, names, 4, position)
     prompts, eot = parts.assemble(ctx, torch.tensor([0, 1]))
     assert eot.tolist() == [clip.context_length - 1, 7] and prompts.shape[1] == clip.context_length
     end = clip.text.embed(torch.tensor(clip.tokenizer.eot_token_id))
     assert torch.equal(prompts[0, -1], end) and torch.equal(prompts[1, 7], end)
-    alone, _ = class_prompts(clip, ["dog"], 4, position).assemble(ctx[1:], torch.tensor([0]))
+    alone, _ = make_class_prompts(clip, ["dog"], 4, position).assemble(ctx[1:], torch.tensor([0]))
     assert torch.equal(prompts[1, :8], alone[0])
     very = (prompts[0] == words(clip, "very")[0]).all(-1)
     start = {"end": 5, "middle": 3, "front": 1}[position]
@@ -68,19 +68,19 @@ def test_too_large_n_ctx_is_rejected_with_the_maximum(
 ) -> None:
     """The largest n_ctx leaves one token for a name; the message contains it."""
     most = clip.context_length - 3
-    parts = class_prompts(clip, ["dog"], most, position)
+    parts = make_class_prompts(clip, ["dog"], most, position)
     _, eot = parts.assemble(torch.zeros(1, most, clip.text_width), torch.tensor([0]))
     assert eot.tolist() == [clip.context_length - 1]
     with pytest.raises(ValueError, match=f"n_ctx must be at most {most} .*got {most + 1}"):
-        class_prompts(clip, ["dog"], most + 1, position)
+        make_class_prompts(clip, ["dog"], most + 1, position)
 
 
 @pytest.mark.parametrize("n_ctx", [2, 4, 6])
 def test_initial_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
     """Contexts before the words stay random; excess words are dropped from the start."""
     draw = partial(Rng, 7, torch.empty(0))
-    ctx = initial_context(clip, n_ctx, CONTEXT, draw("t"))
-    noise = initial_context(clip, n_ctx, None, draw("t"))
+    ctx = make_initial_context(clip, n_ctx, CONTEXT, draw("t"))
+    noise = make_initial_context(clip, n_ctx, None, draw("t"))
     kept = min(n_ctx, 4)
     assert torch.equal(ctx[n_ctx - kept :], words(clip, CONTEXT)[4 - kept :])
     assert torch.equal(ctx[: n_ctx - kept], noise[: n_ctx - kept])
@@ -94,7 +94,7 @@ def test_names_that_are_equal_after_truncation_are_rejected(
     """The message has both names and n_ctx."""
     names = ["dog", "very dog", "very cat"]
     most = clip.context_length - 3 - len(clip.tokenizer.encode("very dog")) + 1
-    class_prompts(clip, names, most, position)
-    class_prompts(clip, ["very dog"] * 2, most + 1, position)  # ImageNet has them, uncut
+    make_class_prompts(clip, names, most, position)
+    make_class_prompts(clip, ["very dog"] * 2, most + 1, position)  # ImageNet has them, uncut
     with pytest.raises(ValueError, match=f"the same .* n_ctx {most + 1} .*: very dog, very cat$"):
-        class_prompts(clip, names, most + 1, position)
+        make_class_prompts(clip, names, most + 1, position)

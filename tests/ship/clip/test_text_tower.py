@@ -10,7 +10,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch.nn.functional import cosine_similarity, normalize
 
 from ship.architectures import Precision
-from ship.clip import FrozenCLIP, class_prompts
+from ship.clip import FrozenCLIP, make_class_prompts
 from ship.clip.causal import CausalTower
 from tests.ship import by_hand
 from tests.ship.conftest import build_clip
@@ -53,7 +53,7 @@ def test_every_path_through_the_tower_equals_open_clips_blocks(
     clip64: FrozenCLIP, n: int, n_ctx: int, depth: int | None, m: int
 ) -> None:
     """Packed, grouped and batched prompts have the features and gradients of open_clip's blocks."""
-    text, parts = clip64.text, class_prompts(clip64, names_of(n), n_ctx)
+    text, parts = clip64.text, make_class_prompts(clip64, names_of(n), n_ctx)
     rng = torch.Generator().manual_seed(0)
     shapes = [(2, n_ctx, 24), (2, n, m, 24)][: 1 if depth is None else 2]
     leaves = [torch.randn(s, dtype=torch.float64, generator=rng).requires_grad_() for s in shapes]
@@ -87,7 +87,7 @@ def test_every_path_through_the_tower_equals_open_clips_blocks(
 def test_constant_keys_and_values_of_sot_change_only_rounding() -> None:
     """Constant SOT keys change features by at most 1e-6, gradients by 1e-5."""
     clip = FrozenCLIP.load("pocket")
-    text, parts = clip.text, class_prompts(clip, names_of(9), 4)
+    text, parts = clip.text, make_class_prompts(clip, names_of(9), 4)
     rng = torch.Generator().manual_seed(0)
     ctx = (0.02 * torch.randn(9, 4, text.width, generator=rng)).requires_grad_()
     prompts, eot = parts.assemble(ctx, torch.arange(9))
@@ -139,7 +139,7 @@ def test_reduced_precision_is_close_to_float32(clip: FrozenCLIP, precision: Prec
     target = 1e-6 * torch.randn(16, generator=rng)
     actual = []
     for backbone in (clip, reduced(precision)):
-        parts, ids = class_prompts(backbone, names_of(9), 4), backbone.tokenizer(TEXTS)
+        parts, ids = make_class_prompts(backbone, names_of(9), 4), backbone.tokenizer(TEXTS)
         shared = (parts.prefix(leaves[0]), parts.names, parts.host_lengths)
         prompts = backbone.text.embed(ids).requires_grad_()
         ways = [

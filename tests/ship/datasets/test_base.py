@@ -12,7 +12,7 @@ from PIL import Image
 
 from ship.architectures import load_tokenizer
 from ship.configs import FINETUNERS
-from ship.datasets import DATASETS, nearest_dataset
+from ship.datasets import DATASETS, find_nearest_dataset
 from ship.datasets.base import (
     CONTEXT_LENGTH,
     DatasetError,
@@ -22,7 +22,7 @@ from ship.datasets.base import (
     clean_class_name,
     split_pieces,
 )
-from ship.datasets.xlsa import xlsa_class_name
+from ship.datasets.xlsa import clean_xlsa_name
 from ship.templates import AUTHORS, fill_template, validate_template
 from tests.case_files import load_cases
 
@@ -110,7 +110,7 @@ def pocket() -> SimpleTokenizer:
 @pytest.mark.parametrize(("name", "meant"), NAMES["datasets"].items())
 def test_other_names_of_datasets_are_recognized(name: str, meant: str | None) -> None:
     """Names in papers, folders and torchvision lead to a dataset; other names to none."""
-    assert nearest_dataset(name) == meant
+    assert find_nearest_dataset(name) == meant
 
 
 def test_authors_templates_name_existing_methods_and_datasets() -> None:
@@ -123,7 +123,7 @@ def test_authors_templates_name_existing_methods_and_datasets() -> None:
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
 def test_xlsa17_class_names_become_words(written: str, words: str) -> None:
     """Plus signs, underscores, leading numbers and SUN's letters are removed."""
-    assert xlsa_class_name(written) == words
+    assert clean_xlsa_name(written) == words
 
 
 @pytest.mark.parametrize(

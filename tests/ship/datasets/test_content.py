@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from ship.datasets import DatasetError, ImageFile, load_dataset, scan_dataset
 from ship.datasets import content as module
-from ship.datasets.content import DigestCache, copy_faults, pixel_hash
+from ship.datasets.content import DigestCache, find_copies, hash_pixels
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import save_image
 
@@ -21,19 +21,19 @@ def test_copies_are_reported_for_each_pair_of_splits() -> None:
     """The first five pairs are listed; equal names are reported by another check."""
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
-    assert copy_faults("x", {"train": many, "val": {}, "test": copies}, {}) == [
+    assert find_copies("x", {"train": many, "val": {}, "test": copies}, {}) == [
         "x: 7 images of train also in test, under another name: dog/0.png = cat/0.png, "
         "dog/1.png = cat/1.png, dog/2.png = cat/2.png, dog/3.png = cat/3.png, "
         "dog/4.png = cat/4.png and 2 more"
     ]
     files = {"a.png": b"1"}
-    assert copy_faults(
+    assert find_copies(
         "x", {"train": {"t.png": b"2"}, "val": files, "test": {"b.png": b"1"}}, {}
     ) == ["x: 1 image of val also in test, under another name: a.png = b.png"]
-    assert copy_faults("x", {"train": files, "val": {"v.png": b"1"}, "test": {}}, {}) == [
+    assert find_copies("x", {"train": files, "val": {"v.png": b"1"}, "test": {}}, {}) == [
         "x: 1 image of train also in val, under another name: a.png = v.png"
     ]
-    assert not copy_faults("x", {"train": files, "val": {}, "test": files}, {})
+    assert not find_copies("x", {"train": files, "val": {}, "test": files}, {})
 
 
 def test_pixel_hash_ignores_format_and_metadata(tmp_path: Path) -> None:
@@ -45,14 +45,14 @@ def test_pixel_hash_ignores_format_and_metadata(tmp_path: Path) -> None:
     image.save(tmp_path / "b.png", pnginfo=comment)
     image.save(tmp_path / "c.bmp")
     names = ("a.png", "b.png", "c.bmp")
-    assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 1
+    assert len({hash_pixels(ImageFile(name, tmp_path / name)) for name in names}) == 1
     assert len({(tmp_path / name).read_bytes() for name in names}) == 3
     image.putpixel((0, 0), (1, 2, 3))
     image.save(tmp_path / "d.png")
     Image.new("RGB", (40, 32)).save(tmp_path / "e.png")
     Image.new("RGB", (32, 40)).save(tmp_path / "f.png")
     names = ("a.png", "d.png", "e.png", "f.png")
-    assert len({pixel_hash(ImageFile(name, tmp_path / name)) for name in names}) == 4
+    assert len({hash_pixels(ImageFile(name, tmp_path / name)) for name in names}) == 4
 
 
 def test_copies_across_splits_of_a_custom_folder_are_a_fault(folder_root: Path) -> None:

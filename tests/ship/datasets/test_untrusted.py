@@ -16,7 +16,7 @@ from PIL import Image
 
 from ship.datasets import DatasetError, ImageFile, load_dataset
 from ship.datasets.base import MAX_IMAGE, UndecodableError
-from ship.features import decoding_error
+from ship.features import make_decoding_error
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS
@@ -42,7 +42,7 @@ def test_image_with_too_many_pixels_is_not_decoded(side: int, coop_root: Path) -
     images = coop_root / "caltech-101/101_ObjectCategories"
     (images / "sea_horse/train0.jpg").write_bytes(png(side))
     dataset = load_dataset("caltech101", coop_root)
-    text = str(decoding_error(dataset, "train", "x"))
+    text = str(make_decoding_error(dataset, "train", "x"))
     assert "1 image of train cannot be decoded" in text
     assert "more than the maximum of" in text
 

@@ -6,19 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ship.features.encode import augmented_view, crop_box
+from ship.features.encode import augment_image, draw_crop_box
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 
 
 def test_augmented_view_depends_only_on_image_and_view() -> None:
     """The same indices give the same pixels, and other indices give others."""
-    first = augmented_view(NOISE, (32, 32), 5, 1)
+    first = augment_image(NOISE, (32, 32), 5, 1)
     assert first.shape == (32, 32, 3)
     assert first.dtype == np.uint8
-    assert np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 1))
-    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 2))
-    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 6, 1))
+    assert np.array_equal(first, augment_image(NOISE, (32, 32), 5, 1))
+    assert not np.array_equal(first, augment_image(NOISE, (32, 32), 5, 2))
+    assert not np.array_equal(first, augment_image(NOISE, (32, 32), 6, 1))
 
 
 @given(
@@ -28,7 +28,7 @@ def test_augmented_view_depends_only_on_image_and_view() -> None:
 )
 def test_crop_is_inside_the_image(width: int, height: int, draws: list[float]) -> None:
     """The box is not empty and does not exceed the image, for any shape."""
-    left, top, right, bottom = crop_box(width, height, np.array(draws))
+    left, top, right, bottom = draw_crop_box(width, height, np.array(draws))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
@@ -36,7 +36,7 @@ def test_crop_is_inside_the_image(width: int, height: int, draws: list[float]) -
 def test_crops_have_the_configured_area_and_ratio() -> None:
     """Areas are uniform in 0.5 to 1, and ratios are within 3/4 to 4/3."""
     rng = np.random.default_rng(0)
-    boxes = np.array([crop_box(500, 500, rng.random(22)) for _ in range(2000)])
+    boxes = np.array([draw_crop_box(500, 500, rng.random(22)) for _ in range(2000)])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     areas = w * h / 500**2
     assert areas.min() > 0.49

@@ -13,7 +13,7 @@ from ship.clip import FrozenCLIP
 from ship.datasets import ImageDataset, ImageFile, Split, load_dataset
 from ship.datasets.content import hash_dataset
 from ship.features import extract_features
-from ship.features.encode import augmented_view
+from ship.features.encode import augment_image
 from ship.subsets import FeatureSet
 from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.trees import LAYOUTS
@@ -56,7 +56,7 @@ def test_view_0_is_the_test_image_and_others_are_crops(
         image = file.open()
         expected = [preprocess(image)]
         for view in (1, 2):
-            pixels = augmented_view(image, (SIZE, SIZE), i, view).astype(np.float32)
+            pixels = augment_image(image, (SIZE, SIZE), i, view).astype(np.float32)
             expected.append(torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25))
         features = encoder.encode_images(torch.stack(expected)).numpy()
         np.testing.assert_allclose(result.train[i], features, atol=1e-6)

@@ -7,7 +7,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.finetuners import prompts
-from ship.finetuners.prompts import inner_depth
+from ship.finetuners.prompts import find_inner_depth
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.by_hand import scatter
@@ -110,7 +110,7 @@ def test_dept_fuses_logits_of_base_classes_only(
 
 def test_tcp_layer_must_be_inside_the_tower(clip64: FrozenCLIP) -> None:
     """The default is two thirds of the blocks; other layers are rejected."""
-    assert [inner_depth(layer, clip64) for layer in (None, 1, 2)] == [2, 1, 2]
+    assert [find_inner_depth(layer, clip64) for layer in (None, 1, 2)] == [2, 1, 2]
     with pytest.raises(ValueError, match="layer must be 1 to 2 for backbone 'tiny', whose text"):
-        inner_depth(3, clip64)
-    assert inner_depth(None, build_clip(layers=12)) == 8  # as many as ViT-B/16 has
+        find_inner_depth(3, clip64)
+    assert find_inner_depth(None, build_clip(layers=12)) == 8  # as many as ViT-B/16 has

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.zero_shot import class_descriptions
+from ship.finetuners.zero_shot import read_class_descriptions
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
 from tests.case_files import load_cases
@@ -93,7 +93,7 @@ def test_zero_shot_features_are_means_over_descriptions(
 
 def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path) -> None:
     """All classes share the words of their n-th description; the seed selects them."""
-    actual = class_descriptions(config(file, random_words=3), WORDS)
+    actual = read_class_descriptions(config(file, random_words=3), WORDS)
     pool = {w for texts in WRITTEN.values() for text in texts for w in text.split()}
     pool |= {"Some", "zebra", "words."}
     rows: list[list[str]] = [[], []]
@@ -105,8 +105,8 @@ def test_random_words_have_the_length_of_descriptions_and_are_shared(file: Path)
             row += words[len(row) :]
     assert [len(texts) for texts in actual] == [len(texts) for texts in WRITTEN.values()]
     assert rows[0] != rows[1][: len(rows[0])]
-    assert class_descriptions(config(file, random_words=3), WORDS) == actual
-    assert class_descriptions(config(file, random_words=4), WORDS) != actual
+    assert read_class_descriptions(config(file, random_words=3), WORDS) == actual
+    assert read_class_descriptions(config(file, random_words=4), WORDS) != actual
 
 
 def test_descriptions_with_other_content_are_another_configuration(file: Path) -> None:
@@ -116,8 +116,8 @@ def test_descriptions_with_other_content_are_another_configuration(file: Path) -
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
     assert config(file).model_dump() != old.model_dump()
     with pytest.raises(ValueError, match="has changed since the study began"):
-        class_descriptions(old, WORDS)
-    assert class_descriptions(config(file), WORDS)[0] == ["Another one."]
+        read_class_descriptions(old, WORDS)
+    assert read_class_descriptions(config(file), WORDS)[0] == ["Another one."]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_faulty_descriptions_file_is_one_line(tmp_path: Path, case: dict[str, An
     content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=f"faulty.json: {case['says']}"):
-        class_descriptions(config(path), WORDS)
+        read_class_descriptions(config(path), WORDS)
 
 
 @given(damage=DAMAGE)
@@ -140,7 +140,7 @@ def test_damaged_descriptions_raise_only_value_errors(tmp_path: Path, damage: Da
     path = tmp_path / "damaged.json"
     path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
     try:
-        assert len(class_descriptions(config(path), WORDS)) == 8
+        assert len(read_class_descriptions(config(path), WORDS)) == 8
     except ValueError as error:
         assert "damaged.json" in str(error)
 

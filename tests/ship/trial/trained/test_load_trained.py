@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import ship
-from ship.clip import FrozenCLIP, class_features
+from ship.clip import FrozenCLIP, encode_classes
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import EvalSet
@@ -127,7 +127,7 @@ def test_new_classes_use_the_trials_templates(
     kept(tmp_path, setting, [3], features, clip)
     result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
     texts = ["a photo of a zeppelin.", "a zeppelin in a video game."]
-    assert torch.allclose(result, class_features(clip, [texts]), atol=1e-6)
+    assert torch.allclose(result, encode_classes(clip, [texts]), atol=1e-6)
 
 
 def test_logits_accept_images_files_and_features(

@@ -1,0 +1,133 @@
+"""Create or upgrade the tables of a store in an sqlite file.
+
+The file has all of MLflow's tables or none, even if the driver is killed while it creates them.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from harness.store.address import SQLITE
+from harness.store.errors import StoreError, find_cause
+
+LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
+FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
+# Query of the version of MLflow's tables. It fails on a database of another application.
+REVISION_QUERY = (
+    "SELECT version_num, lifecycle_stage FROM alembic_version"
+    " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
+)
+
+
+def prepare_tables(uri: str, path: Path) -> None:
+    """Create the tables of a new sqlite store, or upgrade those of an older MLflow.
+
+    MLflow creates its tables in about sixty steps and commits each. A file whose driver was killed
+    between two of them could never be opened again. New tables are therefore written in one
+    transaction, and an upgraded copy replaces the file atomically.
+
+    Args:
+        uri: Address of the store.
+        path: Its file, which is created if it does not exist.
+
+    Raises:
+        StoreError: The file cannot be read or written, belongs to another application, or cannot be
+            upgraded. It is not changed.
+    """
+    from mlflow.store.db import utils
+
+    latest = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    try:  # MLflow would retry for a minute, and hide the reason
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            file.execute("ROLLBACK")
+            if file.execute(FIRST_TABLE).fetchone() is None:
+                _create_tables(file, (path.resolve().parent / "mlruns").as_uri())
+            elif _revision(file, uri, path) != latest:
+                _replace_by_upgraded(file, uri, path.resolve())
+    except sqlite3.Error as error:
+        raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
+
+
+def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
+    """Return the revision of an MLflow store's tables, or None if the store does not name it.
+
+    Raises:
+        StoreError: The file belongs to another application.
+    """
+    try:
+        row = file.execute(REVISION_QUERY).fetchone()
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"{uri}: {path} is a database of another application and was not changed. Set "
+            f"MLFLOW_TRACKING_URI to another file, or run the study in another folder"
+        ) from error
+    return row and str(row[0])
+
+
+def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
+    """Upgrade a copy of a store with MLflow's own tools, and replace the store by it.
+
+    The store is locked during the upgrade. Another process that has it open gets an error from
+    sqlite at its next write, because its file has been replaced.
+
+    Args:
+        file: Connection to the store.
+        uri: Address of the store.
+        path: File of the store, not a link.
+
+    Raises:
+        StoreError: MLflow cannot upgrade the copy, or another process was faster.
+    """
+    from mlflow.store.db import utils
+
+    folder = path.with_name(f"{path.name}.upgrade")
+    number = path.stat().st_ino
+    (mode,) = file.execute("PRAGMA journal_mode").fetchone()
+    file.execute("PRAGMA journal_mode = DELETE")  # a WAL file would outlive its database
+    file.execute("BEGIN IMMEDIATE")
+    if path.stat().st_ino != number:
+        raise StoreError(
+            f"{uri}: another process has just upgraded the store. Run the same command again"
+        )
+    shutil.rmtree(folder, ignore_errors=True)  # left by an upgrade that was killed
+    try:
+        folder.mkdir(mode=0o700)
+        copy = folder / path.name
+        # sqlite cannot back up over the connection that holds the lock
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        engine = utils.create_sqlalchemy_engine(f"{SQLITE}{copy}")  # type: ignore[no-untyped-call]
+        try:
+            utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
+        with closing(sqlite3.connect(copy)) as target:
+            target.execute(f"PRAGMA journal_mode = {mode}")
+        shutil.copymode(path, copy)
+        copy.replace(path)
+    except Exception as error:
+        raise StoreError(
+            f"{uri}: MLflow could not upgrade the store, which was not changed: "
+            f"{find_cause(error, uri)}. Use the MLflow version that wrote it"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_tables(file: sqlite3.Connection, artifacts: str) -> None:
+    """Create all tables in one transaction, copied from a store in memory.
+
+    Args:
+        file: Connection to the store.
+        artifacts: Artifact URI of MLflow's default experiment, which no study uses. It has to be a
+            URI: MLflow puts it into SQL without quoting, where a folder's apostrophe would fail.
+    """
+    from mlflow.store.tracking import sqlalchemy_store
+
+    make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
+    with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
+        connection.connection.driver_connection.backup(file)
