@@ -21,8 +21,8 @@ from tests.ship.datasets.conftest import save_image
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "lacking.yaml"), ids=str)
-def test_what_is_lacking(case: dict[str, Any]) -> None:
-    """One line with the dataset and the classes, and none where the trial can run."""
+def test_a_dataset_without_enough_images_is_one_line(case: dict[str, Any]) -> None:
+    """The line names the dataset and the classes. A trial that can run has none."""
     names = tuple("abcdefgh"[: case.get("classes", 8)])
 
     def split(name: str) -> Split:
@@ -55,8 +55,11 @@ def caltech(root: Path, shown: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "case", load_cases(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
 )
-def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
-    """By name, with what each lacks; what a study does not need is not asked for."""
+def test_a_study_with_unsuitable_datasets_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Each dataset is named with what it lacks.
+
+    Data that the study does not use is not required.
+    """
     caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
     for name, i in product(("cat", "dog"), range(4)):
         save_image(tmp_path / "pair" / name / f"{i}.png", i)

@@ -41,8 +41,8 @@ def rows(table: Table) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("constants", "says"), CASES["incomparable"])
-def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -> None:
-    """In the table's notes, in every format."""
+def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], says: str) -> None:
+    """The note is in every format."""
     study = builder([], [{}], {**THEIRS, **constants}).study()
     table = published_table(study)
     assert table.rows == ()
@@ -58,10 +58,7 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
 
 
 def test_averages_are_over_all_datasets_or_none() -> None:
-    """H is that of the averages; a method without figures on one dataset has them on average.
-
-    A study may be over other datasets, too.
-    """
+    """H is that of the averages. A study may be over other datasets, too."""
     constants = {**THEIRS, "generator.name": "none"}
     every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
     table = published_table(builder([FINETUNER, DATASET], every, constants).study())
@@ -83,7 +80,7 @@ def test_averages_are_over_all_datasets_or_none() -> None:
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
 def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: float) -> None:
-    """And each average is that of the datasets, where there are figures of these."""
+    """Each published average is that of the published figures of the datasets."""
     method = (finetuner, generator)
     rows = {name: row for (of, name), row in figures().items() if of == method}
     whole = rows[AVERAGE_OF_ALL]
