@@ -99,7 +99,7 @@ def test_messages_and_pages_have_the_words_of_the_field() -> None:
 
 
 def test_denied_words_are_noticed(tmp_path: Path) -> None:
-    """In a docstring, in a message and on a page."""
+    """They are reported in a docstring, in a message and on a page."""
     source, page = tmp_path / "a.py", tmp_path / "a.md"
     source.write_text('"""Pictures."""\nerror = f"{x} beside levels"\nreplicas = 2\n')
     page.write_text("4 images a class, as whoever runs it has.")
