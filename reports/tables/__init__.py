@@ -13,17 +13,12 @@ from reports.tables.best_config import (
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
-from reports.tables.families import (
-    Family,
-    families,
-    families_of_runs,
-    first_family,
-    method_family,
-)
+from reports.tables.families import families, families_of_runs, first_family, method_family
+from reports.tables.family import Family
+from reports.tables.group import Group, mean
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
     MAX_VALUE,
-    Group,
     all_rows,
     as_numbers,
     baseline_configuration,
@@ -33,7 +28,6 @@ from reports.tables.groups import (
     factor_labels,
     join_rules,
     level_groups,
-    mean,
     ordered_levels,
     row_text,
     short_names,

@@ -8,14 +8,13 @@ from reports.formatting import join_names
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
+from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    Group,
     baseline_configuration,
     configuration_groups,
     configuration_rows,
     factor_labels,
     join_rules,
-    mean,
     row_text,
 )
 from reports.tables.metric import interval_of

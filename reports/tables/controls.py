@@ -14,7 +14,8 @@ from harness.store import control_levels, level_id
 from reports.cells import level_text
 from reports.stats import Compared, compare_paired
 from reports.study import Study
-from reports.tables.groups import Group, mean, short_names
+from reports.tables.group import Group, mean
+from reports.tables.groups import short_names
 from reports.tables.metric import decimals_of
 
 

@@ -10,7 +10,7 @@ from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, seed_metric
 from reports import stats
 from reports.stats import Array, Estimate
 from reports.study import Study
-from reports.tables.groups import Group, Place
+from reports.tables.group import Group, Place
 
 _PERCENT = 100.0
 # Tables of more runs have no intervals over classes: each run has a file to read, and its classes

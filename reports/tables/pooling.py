@@ -18,7 +18,8 @@ from harness.store import (
 )
 from reports.cells import level_text
 from reports.study import Study, make_study_frame
-from reports.tables.groups import Group, join_rules, labels_of, ordered_levels, rows_of
+from reports.tables.group import Group
+from reports.tables.groups import join_rules, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")

@@ -16,7 +16,8 @@ from harness.store import ConfigurationRecord
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
 from reports.stats import Estimate, mean_interval
 from reports.study import Study
-from reports.tables.groups import Group, short_names
+from reports.tables.group import Group
+from reports.tables.groups import short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
 from reports.tables.pooling import average_over_datasets

@@ -11,7 +11,7 @@ from reports.cells import Cell, Column, Table, Text, Value, optional_cell
 from reports.formatting import number_text
 from reports.study import Study, metric_heading
 from reports.tables.families import first_family, method_family
-from reports.tables.groups import Group
+from reports.tables.group import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
 from reports.tables.notes import COUNTS, group_table
 from reports.tables.pooling import datasets
