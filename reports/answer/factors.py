@@ -102,8 +102,8 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
                 study, metric, partial(_best_difference, study, name)
             )
             text += f" ({other_metrics})" if other_metrics else ""
-    best = tables.best_configurations(study)
-    flags = flags_text(best[0].flags()) if len(best) == 1 else ""
+    best_groups = tables.best_configurations(study)
+    flags = flags_text(best_groups[0].flags()) if len(best_groups) == 1 else ""
     text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
 

@@ -149,8 +149,8 @@ def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
     room = _COLUMN / len({level for level, _ in heaps})
     for heap in (heap for heap in heaps.values() if len(heap) > 1):
         step = min(_DOT, room / len(heap))
-        for place, dot in enumerate(heap):
-            dot["side"] = round(step * (place - (len(heap) - 1) / 2), 1)
+        for index, dot in enumerate(heap):
+            dot["side"] = round(step * (index - (len(heap) - 1) / 2), 1)
     return [dot for heap in heaps.values() for dot in heap]
 
 

@@ -84,8 +84,12 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     ]
     shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
     caption = f"{caption}: {shares}."
-    place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
-    yield vega.chart(study, place, title, caption, layers, height=height, values=values)
+    section_and_name, title, height = (
+        (TOGETHER, "importance"),
+        "Importance of factors",
+        24 * len(values),
+    )
+    yield vega.chart(study, section_and_name, title, caption, layers, height=height, values=values)
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:

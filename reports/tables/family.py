@@ -180,7 +180,7 @@ class Family:
         return dataclasses.replace(
             comparison,
             classes=classes,
-            n_classes=min(drawn.n_classes for drawn in draws.values()) if classes else 0,
+            n_classes=min(draw.n_classes for draw in draws.values()) if classes else 0,
             is_unchanged=is_unchanged,
             verdict=None if is_unchanged else comparison.verdict,
             datasets=(n_datasets, total) if n_datasets < total else None,

@@ -112,30 +112,32 @@ class Group:
     def counts(self) -> Counts:
         """Numbers of finished, failed, pruned and missing rows; running ones count as missing."""
         states = self.column("state")
-        done, failed, pruned = map(states.count, (COMPLETE, FAIL, PRUNED))
-        return Counts(done, failed, pruned, len(states) - done - failed - pruned)
+        n_finished, n_failed, n_pruned = map(states.count, (COMPLETE, FAIL, PRUNED))
+        return Counts(
+            n_finished, n_failed, n_pruned, len(states) - n_finished - n_failed - n_pruned
+        )
 
     def flags(self) -> tuple[Flagged, ...]:
         """Return the flags that finished trials raised, counting only trials that were checked."""
         flags = []
         for name in (name for name in self.rows[0] if name.startswith(FLAG)):
             values = self.finished_values(name)
-            if raised := sum(value >= 0.5 for value in values):
-                flags.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
+            if n_raised := sum(value >= 0.5 for value in values):
+                flags.append(Flagged(name.removeprefix(FLAG), n_raised, len(values)))
         return tuple(flags)
 
 
 def mean_by_seed(
-    results: Mapping[Place, Sequence[float]], common: Container[Place]
+    results: Mapping[Place, Sequence[float]], places: Container[Place]
 ) -> dict[int, float]:
     """Return, for each seed, the mean over places of the means there.
 
     Args:
         results: Values by place; see Group.results.
-        common: Places to include.
+        places: Places to include.
     """
     means: dict[int, list[float]] = {}
     for place, values in results.items():
-        if place in common:
+        if place in places:
             means.setdefault(place[1], []).append(mean(values))
     return {seed: mean(values) for seed, values in means.items()}

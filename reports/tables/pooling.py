@@ -103,7 +103,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        n_left_out=0,  # counted over all datasets, as are the adopted ones
+        n_left_out=0,  # these and reused results are counted over all datasets
         reused={},
         scope=dataset,
     )
@@ -174,8 +174,10 @@ def _average_row(
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
     if len(group.finished_rows) < len(method.parts):
-        failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
-        reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
+        failure_reasons = {
+            name: row["reason"] for name, row in rows.items() if row["state"] == FAIL
+        }
+        reasons = (f"{name}: {reason}" for name, reason in failure_reasons.items() if reason)
         return {**average, "reason": next(reasons, None)}
     values_by_metric = {name: group.finished_values(name) for name in numbers}
     average |= {

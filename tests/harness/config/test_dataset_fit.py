@@ -26,17 +26,19 @@ def test_a_dataset_without_enough_images_is_one_line(case: dict[str, Any]) -> No
     names = tuple("abcdefgh"[: case.get("classes", 8)])
 
     def split(name: str) -> Split:
-        lacks = case.get("lacks", {}).get(name, "")
-        labels = np.repeat([n for n, letter in enumerate(names) if letter not in lacks], 2)
+        missing = case.get("missing", {}).get(name, "")
+        labels = np.repeat([n for n, letter in enumerate(names) if letter not in missing], 2)
         images = tuple(ImageFile(str(i), b"x") for i in range(len(labels)))
         return Split(images, labels.astype(np.int64))
 
     splits = {name: split(name) for name in ("train", "val", "test")}
     features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
-    messages = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
-    assert len(messages) == ("says" in case)
-    assert all(case["says"] in line for line in messages.values())
+    messages = find_missing_data(
+        trial, features, (0, 1), real_images=case.get("real_images", False)
+    )
+    assert len(messages) == ("message" in case)
+    assert all(case["message"] in line for line in messages.values())
 
 
 def caltech(root: Path, shown: dict[str, str]) -> None:
@@ -60,7 +62,7 @@ def test_a_study_with_unsuitable_datasets_is_refused(tmp_path: Path, case: dict[
 
     Data that the study does not use is not required.
     """
-    caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
+    caltech(tmp_path, case.get("images", {"train": "bcc", "val": "abc", "test": "abcd"}))
     for name, i in product(("cat", "dog"), range(4)):
         save_image(tmp_path / "pair" / name / f"{i}.png", i)
     study = {"space": {"shots": [1, 2]}, "controls": False, **case["study"]}

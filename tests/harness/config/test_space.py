@@ -19,7 +19,7 @@ SPACES = load_cases(__file__, "spaces.yaml")
 
 
 def having(key: str) -> pytest.MarkDecorator:
-    """The studies of which something is said."""
+    """Parametrize a test with the studies whose case has the key."""
     cases = [pytest.param(case, id=str(case["study"])) for case in SPACES if key in case]
     return pytest.mark.parametrize("case", cases)
 
@@ -35,11 +35,13 @@ def test_a_grid_is_the_product_of_its_levels_in_order(case: dict[str, Any]) -> N
     assert space.grid(load_study({"name": "x", **case["study"]})) == case["grid"]
 
 
-@having("settings")
+@having("configurations")
 def test_conditional_factors_are_active_only_if_their_condition_holds(case: dict[str, Any]) -> None:
     """The order in the YAML does not matter."""
     assignments = space.grid(load_study({"name": "x", **case["study"]}))
-    assert sorted(map(sorted_items, assignments)) == sorted(map(sorted_items, case["settings"]))
+    assert sorted(map(sorted_items, assignments)) == sorted(
+        map(sorted_items, case["configurations"])
+    )
 
 
 def sorted_items(setting: dict[str, Any]) -> str:
@@ -64,13 +66,13 @@ def test_a_factors_baseline_is_the_constant_if_it_is_a_level(case: dict[str, Any
     assert {key: value for key, value in of_factors.items() if value} == case["baseline"]
 
 
-@having("belong")
+@having("inside")
 def test_a_space_contains_assignments_of_its_active_factors(case: dict[str, Any]) -> None:
     """They have levels of all active factors and of no others."""
     study = load_study({"name": "x", **case["study"]})
-    assignments = [*case["belong"], *case["foreign"]]
+    assignments = [*case["inside"], *case["outside"]]
     assert [assignment for assignment in assignments if space.belongs(study, assignment)] == case[
-        "belong"
+        "inside"
     ]
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from harness.store import FactorRecord
 from reports.analysis.contrasts import grid_model
-from reports.analysis.design import Varied
+from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
     block_f,
     common_share,
@@ -19,11 +19,11 @@ from reports.analysis.variance import (
 from reports.stats import Array
 
 
-def two_factors(first: int, second: int) -> tuple[Varied, ...]:
+def two_factors(first: int, second: int) -> tuple[VariedFactor, ...]:
     """The factors of a complete grid."""
     codes = np.indices((first, second)).reshape(2, -1)
     return tuple(
-        Varied(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        VariedFactor(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((first, second))
     )
 
