@@ -1,4 +1,4 @@
-"""`harness`, from Python: a call that cannot be meant is told by the function's own words."""
+"""`harness` from Python: an invalid call has the message of the function's argument."""
 
 from pathlib import Path
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""The frame of estimates: what tables show, once, for programs."""
+"""The frame of estimates has every number of the tables once."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the study's own run in MLflow shows of a report, which is not made again."""
+"""The report at the study's own run in MLflow, and when it is written again."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Python interface as a user of a notebook calls it."""
+"""The Python interface as used in a notebook."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""ship-report as a user meets it: pages, files, exit codes, one line for each mistake."""
+"""ship-report from outside: pages, files, exit codes, and one line per mistake."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""One page over several studies: what each says, and where it stands."""
+"""The overview of several studies."""
 
 import sqlite3
 from contextlib import closing

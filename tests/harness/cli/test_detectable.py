@@ -1,4 +1,4 @@
-"""What a dry run says of the differences that a study's seeds will show."""
+"""The line of a dry run on the differences that the seeds can detect."""
 
 import statistics
 

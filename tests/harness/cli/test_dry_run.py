@@ -1,4 +1,4 @@
-"""What --dry-run prints: the plan on stdout, and on stderr what would go wrong or stand idle."""
+"""--dry-run prints the plan on stdout, and warnings on stderr."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

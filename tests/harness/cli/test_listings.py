@@ -1,4 +1,4 @@
-"""What is printed without a study: --help, --version, and the lists."""
+"""Output without a study: --help, --version, and the lists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ship-sweep from outside: what reaches a run, how it ends, and what is printed of it."""
+"""ship-sweep from outside: arguments, exit codes, and output."""
 
 import os
 import shlex

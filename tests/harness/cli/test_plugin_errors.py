@@ -1,4 +1,4 @@
-"""Plugins that raise what no library would: one line, not a traceback."""
+"""Exceptions of plugins are one line, not a traceback."""
 
 from pathlib import Path
 

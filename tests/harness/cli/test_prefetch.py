@@ -1,4 +1,4 @@
-"""ship-sweep prefetch: what a study needs is fetched, and nothing of it is run."""
+"""ship-sweep prefetch prepares a study and runs none of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Commands whose standard output nobody reads any more, as before `| head`."""
+"""Commands whose standard output is no longer read, as in `| head`."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Study files and --set: what a sound study becomes, and one line for each fault of an unsound."""
+"""Study files and --set: valid ones become studies, and each fault of others is one line."""
 
 from collections.abc import Mapping
 from pathlib import Path

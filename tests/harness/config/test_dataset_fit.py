@@ -1,4 +1,4 @@
-"""Datasets that cannot carry a study's settings are refused before any work, by name."""
+"""Datasets that do not fit a study are refused by name, before any work."""
 
 import json
 from itertools import product

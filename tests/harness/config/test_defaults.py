@@ -1,4 +1,4 @@
-"""Defaults of the packaged backbone: which studies get them, and that a key of the YAML wins."""
+"""Defaults of the packaged backbone: which studies have them, and keys that override them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whatever a YAML holds, there is a study or a list of faults, never another exception."""
+"""Any YAML is a study or a list of faults, never another exception."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Studies that name plugins: what is checked, and what is said of those that cannot be used."""
+"""Studies with plugins: their checks, and messages on unusable ones."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Grids, distributions, conditional factors, and the trials that settings stand for."""
+"""Grids, distributions, conditional factors, and the trials of configurations."""
 
 from operator import attrgetter
 from typing import Any

@@ -1,6 +1,6 @@
-"""ship-data from outside: what it lists, checks and gets, and how it refuses.
+"""ship-data from outside: lists, checks, downloads and errors.
 
-Classes in torchvision's place write a tree instead of downloading one.
+Stand-ins for torchvision's classes write a tree instead of downloading one.
 """
 
 import os

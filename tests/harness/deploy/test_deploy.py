@@ -1,4 +1,4 @@
-"""The recipes of harness/deploy: printed as they are, valid, and true to ship-sweep's options."""
+"""The recipes of harness/deploy are printed unchanged, valid, and use existing options."""
 
 import itertools
 import json

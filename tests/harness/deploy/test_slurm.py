@@ -1,4 +1,4 @@
-"""slurm.sbatch, run by bash among stand-ins for Slurm's commands, Ray and ship-sweep."""
+"""slurm.sbatch, run by bash with stand-ins for Slurm's commands, Ray and ship-sweep."""
 
 import os
 import shutil

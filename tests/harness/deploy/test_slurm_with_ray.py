@@ -1,4 +1,4 @@
-"""slurm.sbatch with a real Ray and a real study, or a real PostgreSQL; Slurm's are stand-ins."""
+"""slurm.sbatch with a real Ray and study, or a real PostgreSQL, and stand-ins for Slurm."""
 
 import os
 import shlex

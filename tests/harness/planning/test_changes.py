@@ -1,4 +1,4 @@
-"""Which finished rows leave a study's table when its YAML is edited, and what is said of it."""
+"""Finished rows that leave a study's table when its YAML is edited, and the message."""
 
 import json
 from collections.abc import Callable

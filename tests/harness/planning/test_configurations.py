@@ -1,4 +1,4 @@
-"""The key of a setting."""
+"""The key of a configuration."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The plan: wanted minus done, without Ray or MLflow, in steps that grow with the settings.
+"""The plan: requested minus finished work, without Ray or MLflow, in linear time.
 
-They are counted, not timed: a square of the settings would take more than twice as many.
+Steps are counted, not timed: quadratic time would take more than twice as many.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the harness asks about GPUs and the load, on a machine that is pretended."""
+"""GPUs and machine load, on a simulated machine."""
 
 import warnings
 

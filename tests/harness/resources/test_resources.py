@@ -1,4 +1,4 @@
-"""What trials take of a machine: how much, what stands idle beside them, what is refused."""
+"""Resources of trials: how many run at once, what is idle, and what is refused."""
 
 import shlex
 import socket

@@ -1,6 +1,6 @@
-"""Factors: what they explain.
+"""Shares of factors, interactions and their tests.
 
-Against effects that are known, and other ways to compute it.
+They are compared with planted effects and with other calculations.
 """
 
 import numpy as np

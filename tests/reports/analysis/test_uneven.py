@@ -1,4 +1,4 @@
-"""Warnings of uneven noise fire where noise is uneven, and seldom elsewhere."""
+"""Warnings of uneven noise are raised for uneven noise, and rarely otherwise."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A store that others write to: whatever its levels and numbers are, there is a result or a why."""
+"""A store is untrusted input: analyses of any levels and numbers give a result or a reason."""
 
 import contextlib
 import warnings

@@ -1,4 +1,4 @@
-"""Shares of variance and block tests, against simulation and against plain formulas."""
+"""Shares of variance and block tests, compared with simulations and plain formulas."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an answer says beside its findings is true of them."""
+"""Cautions below the findings of an answer are true."""
 
 import pytest
 

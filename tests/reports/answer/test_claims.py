@@ -1,4 +1,4 @@
-"""Answers to made-up studies say nothing that is not so; bench_answers asks thousands."""
+"""Answers to simulated studies contain no false claim; bench_answers checks thousands."""
 
 from dataclasses import replace
 

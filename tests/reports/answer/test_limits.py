@@ -1,4 +1,4 @@
-"""Where an answer gives no verdict, and what it says of untrained models."""
+"""Answers without a verdict, and their sentences on untrained models."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

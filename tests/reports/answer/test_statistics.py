@@ -1,4 +1,4 @@
-"""What an answer says of chance holds where noise, samplers and numbers of seeds are unkind."""
+"""Statistical claims of an answer hold for difficult noise, samplers and few seeds."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""Charts: made of the numbers that the analysis has, they lead to MLflow's pages of the runs.
+"""Charts have the numbers of the analysis and link to the runs in MLflow.
 
-Their images are drawn here alone.
+Only this file draws their images.
 """
 
 import io

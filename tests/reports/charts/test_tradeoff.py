@@ -1,4 +1,4 @@
-"""Base against New: points, lines of equal H, and configurations that no other one beats."""
+"""Base against New: points, lines of equal H, and configurations that no other one dominates."""
 
 import pytest
 

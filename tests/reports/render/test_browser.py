@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing breaks, and what can be clicked does what it says."""
+"""The page in a real browser: no errors, and its controls work."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tables in each format, and whole reports, against committed pages (see check_golden)."""
+"""Tables in each format, and whole reports, equal the committed pages (see check_golden)."""
 
 from collections.abc import Callable
 from pathlib import Path

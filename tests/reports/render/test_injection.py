@@ -1,4 +1,4 @@
-"""Texts of other people in a report: no program that opens it takes one for a command."""
+"""Texts of a store are untrusted input: no program that opens a report executes them."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What every format owes its reader: width, precision, escaping, nothing left out unsaid."""
+"""Requirements of every format: width, precision, escaping, and notes on omissions."""
 
 import io
 import re

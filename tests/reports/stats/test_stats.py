@@ -1,4 +1,4 @@
-"""Statistics against independent formulae, and properties that must hold for any numbers."""
+"""Statistics equal independent formulas, and have properties that hold for any numbers."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Higher, lower, equivalent or inconclusive."""
+"""Verdicts: higher, lower, equivalent or inconclusive."""
 
 from collections.abc import Sequence
 

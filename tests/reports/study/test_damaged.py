@@ -1,4 +1,4 @@
-"""A store whose sqlite file is damaged: a report, or one line that says where."""
+"""A store with a damaged sqlite file gives a report, or one line with the place."""
 
 import contextlib
 import random

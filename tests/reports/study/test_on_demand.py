@@ -1,6 +1,6 @@
-"""Files of right answers and metric histories are somebody else's.
+"""Files of correct answers and metric histories are untrusted input.
 
-What is unsound, no number, or elsewhere is not read, and too much is cut.
+Invalid files, values and addresses are not read, and long histories are cut.
 """
 
 import contextlib

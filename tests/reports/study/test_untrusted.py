@@ -1,4 +1,4 @@
-"""A store that others write to: whatever its texts are, there is a report, or one line."""
+"""A store is untrusted input: any text gives a report or one line."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Configurations are compared with the controls at their own levels, or with none."""
+"""Configurations are compared with the controls at their levels, or with none."""
 
 from collections.abc import Sequence
 from statistics import fmean

@@ -1,4 +1,4 @@
-"""Studies over datasets: averages by hand, missing cells, and what the tables must say of them."""
+"""Studies over datasets: averages calculated by hand, missing cells, and notes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The difference to the baseline that the description of a run in MLflow has."""
+"""Differences to the baseline in the descriptions of runs in MLflow."""
 
 import pytest
 

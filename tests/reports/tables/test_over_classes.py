@@ -1,4 +1,4 @@
-"""The column of differences over other test classes, from the files that runs keep."""
+"""The column of differences over other test classes, computed from the runs' files."""
 
 import dataclasses
 from collections.abc import Sequence

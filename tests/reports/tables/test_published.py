@@ -1,4 +1,4 @@
-"""Figures of papers beside measured ones: what may be compared, and by how much it differs."""
+"""Published figures next to measured ones: what can be compared, and the differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

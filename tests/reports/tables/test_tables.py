@@ -1,6 +1,6 @@
-"""Tables: what enters a mean, what is compared to what, and what every table must say.
+"""Tables: which rows enter a mean, what is compared, and which warnings each table has.
 
-Of several factors, and of each protocol; and flags.
+The studies have several factors, each protocol, and flags.
 """
 
 import math
