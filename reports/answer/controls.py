@@ -51,7 +51,7 @@ def controls_finding(
             for control, comparison in comparisons.items()
         }
     # the controls ran on one dataset, whose table contains them
-    datasets = tables.datasets(study)
+    datasets = tables.list_datasets(study)
     controls_study = (
         tables.one_dataset(study, tables.controls_dataset(study)) if datasets else study
     )

@@ -82,7 +82,7 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
 
     The gain is over the fine-tuner alone at the same levels, or else over the baseline.
     """
-    headline = tables.headline(study, metric)
+    headline = tables.make_headline(study, metric)
     if headline is None or len(tables.rank_configurations(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
@@ -117,7 +117,7 @@ def _control_text(study: Study, name: str) -> str:
 
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
     """Return the best configuration's difference to a control in a metric, if there is one."""
-    headline = tables.headline(study, metric)
+    headline = tables.make_headline(study, metric)
     return headline.differences.get(name) if headline else None
 
 

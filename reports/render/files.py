@@ -24,7 +24,7 @@ from reports.render.page import make_entry, overview_lines, overview_page, repor
 from reports.render.spreadsheet import csv_stream, csv_text, escape_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import headline, run_differences
+from reports.tables import make_headline, run_differences
 
 MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
@@ -200,7 +200,7 @@ def make_publication(report: Report) -> Publication:
         report: Report of the protocol's main metric.
     """
     study = report.study
-    best_result = headline(study, report.metric)
+    best_result = make_headline(study, report.metric)
     differences = (
         {f"vs_{name}": estimate for name, estimate in best_result.differences.items()}
         if best_result

@@ -74,7 +74,7 @@ class Headline:
     differences: Mapping[str, Estimate]
 
 
-def headline(study: Study, metric: str) -> Headline | None:
+def make_headline(study: Study, metric: str) -> Headline | None:
     """Return the headline of a study; over several datasets, that of their average.
 
     Args:

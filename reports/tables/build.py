@@ -9,15 +9,15 @@ from reports.study import Study
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.comparison import comparison_table
 from reports.tables.controls import levels_of_control
-from reports.tables.families import families, level_family, method_family
+from reports.tables.families import level_family, list_families, method_family
 from reports.tables.groups import control_groups
 from reports.tables.metric import resolve_metric
 from reports.tables.pooling import (
     DATASET,
     average_over_datasets,
     controls_dataset,
-    datasets,
     factors_without_dataset,
+    list_datasets,
     one_dataset,
 )
 from reports.tables.selection_tables import quality_tables, selection_tables
@@ -46,7 +46,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
         ReportError: If the study has no such metric.
     """
     study, metric = resolve_metric(study, metric)
-    comparisons = (_tables_over_datasets if datasets(study) else _configuration_tables)(
+    comparisons = (_tables_over_datasets if list_datasets(study) else _configuration_tables)(
         study, metric
     )
     tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
@@ -56,7 +56,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of comparisons of one dataset, and that of rank associations."""
-    compared_families = list(families(study, metric))
+    compared_families = list(list_families(study, metric))
     yield from map(comparison_table, compared_families)
     names = {family.name for family in compared_families}
     ranged_factors = [factor for factor in study.factors if factor.key not in names]
@@ -93,7 +93,7 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
         for factor in averaged_study.factors:
             table = comparison_table(level_family(averaged_study, factor, metric))
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
-    names = datasets(study)
+    names = list_datasets(study)
     for name in names:
         # Only the first table of each dataset: main effects are in the averages above.
         first = next(_configuration_tables(one_dataset(study, name), metric))

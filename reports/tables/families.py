@@ -31,7 +31,7 @@ from reports.tables.pooling import (
 )
 
 
-def families(study: Study, metric: str) -> Iterator[Family]:
+def list_families(study: Study, metric: str) -> Iterator[Family]:
     """Yield the families of comparisons of a study, that of the first table first.
 
     With one factor that has levels, it is the family of its levels. Otherwise it is that of the
@@ -72,7 +72,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
 
 def first_family(study: Study, metric: str) -> Family:
     """Return the family of a study's first table."""
-    return next(families(study, metric))
+    return next(list_families(study, metric))
 
 
 def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
@@ -155,4 +155,4 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
     """
     study, metric = resolve_metric(study_from_runs(study_name, runs), None)
     averaged_study = average_over_datasets(study)
-    return list(families(averaged_study, metric)) if averaged_study else []
+    return list(list_families(averaged_study, metric)) if averaged_study else []

@@ -22,7 +22,7 @@ from reports.tables.over_classes import (
     has_answers,
 )
 from reports.tables.pooling import (
-    datasets,
+    list_datasets,
 )
 
 Kind = Literal["levels", "effects", "configurations", "methods"]
@@ -134,7 +134,7 @@ class Family:
         ]
         groups_and_comparisons = zip(self._values, comparisons, strict=True)
         comparisons_by_group = {
-            group: self._completed(comparison, *self.pairs[group])
+            group: self._complete(comparison, *self.pairs[group])
             for group, comparison in groups_and_comparisons
         }
         # a control that equals one of the configurations has the same results
@@ -166,7 +166,7 @@ class Family:
     def _results(self, group: Group) -> dict[Place, list[float]]:
         return group.results(f"test/{self.metric}", self.cells)
 
-    def _completed(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
+    def _complete(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
         """Return a comparison with its interval over classes and its number of datasets.
 
         If all results are unchanged it gets no verdict.
@@ -189,7 +189,7 @@ class Family:
     @cached_property
     def datasets(self) -> Sequence[str]:
         """Datasets that an average should cover; () for families that average over none."""
-        return datasets(self.study) if self.kind == "methods" else ()
+        return list_datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
         """Return True if each compared result, not only the mean, is equal up to rounding."""

@@ -9,7 +9,7 @@ from reports.cells import Value
 from reports.cli import prepare
 from reports.render import make_publication
 from reports.report import Report, make_report
-from reports.tables import headline
+from reports.tables import make_headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import one_factor
@@ -68,7 +68,7 @@ def test_no_configuration_is_best_if_selection_rules_differ() -> None:
     for rule in ("pseudo_new", "test"):
         builder.trial({"selection": rule}, {0: scores(60), 1: scores(62)}, selection=rule)
     study = builder.study()
-    assert headline(study, "harmonic_mean") is None
+    assert make_headline(study, "harmonic_mean") is None
 
 
 def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
@@ -77,7 +77,7 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     for level, value in enumerate((60.0, 64.0)):
         results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
         builder.trial({"f0": level}, results, selected=scores(50.0))
-    result = headline(builder.study(), METRIC)
+    result = make_headline(builder.study(), METRIC)
     assert result is not None and result.configuration == "2 tied configurations: f0 0; f0 1"
     assert result.estimate.mean == pytest.approx(63.0)
     assert result.differences["baseline"].mean == pytest.approx(2.0)

@@ -6,14 +6,14 @@ import pytest
 
 from harness.cli.detectable import detectable_lines, deviations, seeds_for
 from reports.stats import minimum_detectable
-from reports.tables import Family, families
+from reports.tables import Family, list_families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 
 def packaged() -> Family:
     """The comparisons of the packaged study."""
-    (family,) = families(prompt_len().study(), "harmonic_mean")
+    (family,) = list_families(prompt_len().study(), "harmonic_mean")
     return family
 
 

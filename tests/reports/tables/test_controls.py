@@ -10,7 +10,7 @@ from reports.cells import Value
 from reports.render import make_publication
 from reports.report import make_report
 from reports.study import Study
-from reports.tables import build_tables, headline
+from reports.tables import build_tables, make_headline
 from reports.tables.controls import controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
@@ -67,7 +67,7 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
 def test_the_headline_compares_with_the_controls_at_the_same_levels() -> None:
     """The best rate is compared with the controls at that rate, not with the baseline's."""
     study = listed("tuned").study()
-    result = headline(study, H)
+    result = make_headline(study, H)
     assert result is not None
     assert result.differences["no_synthetic"].mean == pytest.approx(gain(BEST, FINETUNER_ALONE))
     assert result.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
@@ -77,7 +77,7 @@ def test_the_headline_compares_with_the_controls_at_the_same_levels() -> None:
 def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     """A study with controls only at the baseline has neither a number nor a sentence."""
     study = without(listed("tuned"), "no_synthetic", at_levels=True)
-    result = headline(study, H)
+    result = make_headline(study, H)
     assert result is not None
     assert sorted(result.differences) == ["baseline", "text_feature"]
     report = make_report(study)
