@@ -153,7 +153,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Flagged:
-    """Number of a row's finished trials that raised a flag, and the number that could have."""
+    """Number of a row's finished trials that raised a flag, and number that were checked for it."""
 
     name: str
     n_raised: int

@@ -27,13 +27,13 @@ def lowest() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dependency", DEPENDENCIES, ids=lambda dependency: dependency.name)
-def test_what_is_installed_is_what_is_asked_for(dependency: Requirement) -> None:
-    """Each direct dependency is within its bounds, so that the tests speak of these."""
+def test_installed_versions_are_within_the_bounds(dependency: Requirement) -> None:
+    """Each direct dependency is, so that the tests are about these versions."""
     assert dependency.specifier.contains(version(dependency.name), prereleases=True)
 
 
 def test_ray_is_bounded_on_both_sides() -> None:
-    """Its next major release is another Ray until somebody has run the tests on it."""
+    """The tests have not been run with Ray's next major release."""
     (ray,) = [dependency for dependency in DEPENDENCIES if dependency.name == "ray"]
     assert {bound.operator for bound in ray.specifier} == {">=", "<"}
     assert ray.specifier.contains(version("ray"))
@@ -42,7 +42,7 @@ def test_ray_is_bounded_on_both_sides() -> None:
 
 
 def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
-    """Of each direct dependency but torch and torchvision, .ci/lowest prints the lower bound."""
+    """.ci/lowest prints the lower bound of each direct dependency except torch and torchvision."""
     versions = lowest()
     wanted = {each.name: each for each in DEPENDENCIES if not each.name.startswith("torch")}
     assert versions.keys() == wanted.keys()
@@ -53,8 +53,8 @@ def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
         }
 
 
-def test_the_files_that_scripts_name_are_there() -> None:
-    """What only weekly runs would find too late."""
+def test_files_named_by_scripts_exist() -> None:
+    """Otherwise only weekly runs would report a missing one."""
     scripts = [path.read_text("utf-8") for path in (ROOT / ".ci").iterdir() if path.is_file()]
     named = {name for text in scripts for name in re.findall(r"\btests/[\w/.]+", text)}
     assert len(named) > 5

@@ -22,7 +22,7 @@ def adder(width: str) -> Callable[..., Tensor]:
 
 
 def test_shapes_are_checked_in_each_function() -> None:
-    """The first, the second of the same annotations, and one of others."""
+    """Functions with the same annotations and with others are checked."""
     for width in ("n", "n", "n n"):
         shape = (2,) * len(width.split())
         assert adder(width)(torch.ones(shape), torch.ones(shape)).shape == shape
@@ -31,6 +31,6 @@ def test_shapes_are_checked_in_each_function() -> None:
 
 
 def test_ship_is_checked() -> None:
-    """By the hook of tests/conftest.py."""
+    """The hook of tests/conftest.py installs the checks."""
     with pytest.raises(TypeCheckError):
         harmonic_mean("1", "2")

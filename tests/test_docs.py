@@ -110,19 +110,19 @@ def wrong_options(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link of a page names a file, and a heading of it where it names one."""
+def test_links_have_an_existing_target(page: Path) -> None:
+    """Every relative link of a page names a file, and a heading of it if the link has one."""
     assert not list(broken_links(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
-    """A command that a page shows has every option that is shown with it."""
+    """Every command of a page has all options that the page shows for it."""
     assert not list(wrong_options(page))
 
 
 def test_wrong_links_and_options_are_noticed(tmp_path: Path) -> None:
-    """A dead link, a missing heading and an invented option are each reported."""
+    """A dead link, a missing heading and an unknown option are reported."""
     page = tmp_path / "page.md"
     code = "    ship-sweep --nothing\n    ship-sweep list --space x\n    ship-sweep lists\n"
     page.write_text(f"# A head\n[a](no.md) [b](#none) [c](#a-head)\n\n{code}")
@@ -132,7 +132,7 @@ def test_wrong_links_and_options_are_noticed(tmp_path: Path) -> None:
 
 
 def test_studies_exist() -> None:
-    """A study that a page starts is packaged, and the page of results knows every packaged one."""
+    """Studies that a page runs are packaged, and the page of results has every packaged study."""
     code = [line for page in PAGES for line in quoted(page)]
     named = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
     results = (DOCS / "results.md").read_text("utf-8")
@@ -149,8 +149,8 @@ def test_keys_exist() -> None:
     assert keys and keys <= {*STUDY_KEYS, *TrialConfig.model_fields}
 
 
-def test_reference_is_fresh() -> None:
-    """The generated pages agree with the code (else: python -m docs.write_reference)."""
+def test_generated_pages_are_up_to_date() -> None:
+    """They agree with the code (else: python -m docs.write_reference)."""
     assert PAGE.read_text("utf-8") == reference()
     assert CLI_PAGE.read_text("utf-8") == cli_reference()
 
@@ -167,8 +167,8 @@ def test_the_command_line_reference_has_every_option() -> None:
         assert not missing, name
 
 
-def test_diagrams_are_fresh() -> None:
-    """The drawings are what pyproject.toml and the steps say, and every file in them is there."""
+def test_diagrams_are_up_to_date() -> None:
+    """They show what pyproject.toml and the steps contain, and every file in them exists."""
     assert (IMAGES / "concepts.svg").read_text("utf-8") == concepts()
     assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
     assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
@@ -178,7 +178,7 @@ def test_diagrams_are_fresh() -> None:
 
 
 def test_glossary_is_complete_and_in_order() -> None:
-    """Each column of a table has its word in the glossary, whose entries are sorted."""
+    """It has an entry for each column of a table, and the entries are sorted."""
     text = (DOCS / "glossary.md").read_text("utf-8")
     entries = [
         re.sub(r"[^\w ]", "", head).lower() for head in re.findall(r"^- \*\*(.+?)\*\*", text, re.M)
@@ -192,7 +192,7 @@ def test_glossary_is_complete_and_in_order() -> None:
 
 
 def test_readme_and_its_image_and_its_study_agree() -> None:
-    """Both tables are the image's, in fewer columns (else: python -m docs.draw_readme STORE)."""
+    """Both tables equal the image's, in fewer columns (else: python -m docs.draw_readme STORE)."""
     with Image.open(IMAGE) as image:
         shown = json.loads(image.info["table"])
     texts = [path.read_text("utf-8") for path in TABLED]
@@ -210,14 +210,14 @@ def test_readme_for_a_package_index_has_no_relative_link() -> None:
 
 
 def test_files_named_for_contributors_exist() -> None:
-    """Every path of the code that CONTRIBUTING.md names is there."""
+    """Every path of the code that CONTRIBUTING.md names exists."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     paths = re.findall(r"`((?:ship|harness|reports|tests)/[\w/.]+)`", text)
     assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
 
 
 def test_messages_are_those_of_the_code() -> None:
-    """What the page of messages quotes in bold stands in the code, word for word."""
+    """The page of messages quotes the code word for word in bold."""
     quoted = re.findall(r"\*\*`(.+?)`\*\*", (DOCS / "errors.md").read_text("utf-8"))
     files = (
         path for part in ("ship", "harness", "reports") for path in ROOT.glob(f"{part}/**/*.py")
@@ -233,7 +233,7 @@ def test_every_tag_is_documented() -> None:
 
 
 def test_each_fault_has_its_tests() -> None:
-    """The faults of the page come again in a list, in order, each with tests that exist."""
+    """A list has the faults of the page in order, each with existing tests."""
     page, folder = (DOCS / "faults.md").read_text("utf-8"), ROOT / "tests" / "harness"
     rows = re.findall(r"^\|(.+?)(?: \(`[^|]*)? \|", page, flags=re.MULTILINE)
     faults = [row for row in rows if row not in ("Fault", ":--")]
@@ -254,7 +254,7 @@ def test_pages_are_short_and_narrow() -> None:
 
 
 def test_nav_has_every_page() -> None:
-    """Each page stands in the site's navigation, and each entry is a page."""
+    """Each page is in the site's navigation, and each entry is a page."""
     nav = YAML(typ="safe").load(ROOT / "mkdocs.yml")["nav"]
     listed = re.findall(r"[\w/-]+\.md", str(nav))
     pages = (page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))

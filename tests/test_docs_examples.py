@@ -81,7 +81,7 @@ def test_wrong_examples_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_each_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a page run one after the other, in a folder with small finished studies."""
+    """Blocks of a page run one after another, in a folder with small finished studies."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

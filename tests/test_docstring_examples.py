@@ -105,7 +105,7 @@ def test_examples_run(name: str, trained: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("ship.")])
 def test_examples_of_studies_run(name: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of harness and reports run where the study prompt_len has ended in mlflow.db."""
+    """Those of harness and reports run if the study prompt_len is complete in mlflow.db."""
     monkeypatch.chdir(store)
     run(name)
 

@@ -32,8 +32,8 @@ TELL = "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys
 @pytest.mark.parametrize(
     "case", CASES["programs"], ids=lambda case: " ".join([case["run"], *case.get("arguments", [])])
 )
-def test_does_not_import(case: dict[str, Any]) -> None:
-    """What a package must not know, or a command does not need yet, is not loaded."""
+def test_packages_do_not_load_what_they_do_not_need(case: dict[str, Any]) -> None:
+    """Forbidden packages, and those that a command does not need yet, are not loaded."""
     command = [sys.executable, "-c", f"{TELL}; {case['run']}", *case.get("arguments", [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == case.get("code", 0), done.stderr
@@ -51,8 +51,8 @@ def past_the_face(source: str, module: str) -> Iterator[str]:
                 yield node.module
 
 
-def test_packages_are_used_through_their_faces() -> None:
-    """What stands behind an __init__ can be moved without anybody else noticing."""
+def test_packages_are_used_through_their_init() -> None:
+    """Modules behind an __init__ can be moved without changes elsewhere."""
     assert len(FACES) >= 12
     violations = [
         f"{path.relative_to(ROOT)}: {module}"
@@ -66,7 +66,7 @@ def test_packages_are_used_through_their_faces() -> None:
     assert not violations
 
 
-def test_going_past_a_face_is_noticed() -> None:
+def test_imports_past_an_init_are_noticed() -> None:
     """The test above can fail."""
     source = "from harness.store.open import Store\nfrom harness.store import open_store"
     assert list(past_the_face(source, "harness.study.run")) == ["harness.store.open"]
@@ -74,8 +74,8 @@ def test_going_past_a_face_is_noticed() -> None:
 
 
 @pytest.mark.slow
-def test_a_face_has_no_name_that_nobody_takes() -> None:
-    """What only the package itself uses stays within it."""
+def test_an_init_exports_no_unused_name() -> None:
+    """Names that only the package itself uses are not exported."""
     trees = {
         path: ast.parse(path.read_text("utf-8"))
         for name in ("harness", "reports", "tests", "docs")

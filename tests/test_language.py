@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
-# Names that do not say what a variable holds.
+# Names that do not say what a variable contains.
 EMPTY_NAMES = frozenset(
     {"asked", "found", "given", "held", "made", "must", "one", "others", "own", "said", "told"}
 )
@@ -60,12 +60,12 @@ def clauses(tree: ast.AST) -> Iterator[str]:
             yield from (line.strip() for line in text.splitlines() if CLAUSE.match(line))
 
 
-def test_names_say_what_variables_hold() -> None:
-    """No variable of the packages is called `one`, `found` or `told`."""
+def test_names_say_what_variables_contain() -> None:
+    """No variable of the packages and their tests is called `one`, `found` or `told`."""
     assert len(SOURCES) > 200
     assert not [
         f"{path.relative_to(ROOT)}, {name}"
-        for path in SOURCES
+        for path in (*SOURCES, *(ROOT / "tests").rglob("*.py"))
         for name in empty_names(ast.parse(path.read_text("utf-8")))
     ]
 
@@ -99,7 +99,7 @@ def test_messages_and_pages_have_the_words_of_the_field() -> None:
 
 
 def test_denied_words_are_noticed(tmp_path: Path) -> None:
-    """In a docstring, in a message and on a page."""
+    """They are reported in a docstring, in a message and on a page."""
     source, page = tmp_path / "a.py", tmp_path / "a.md"
     source.write_text('"""Pictures."""\nerror = f"{x} beside levels"\nreplicas = 2\n')
     page.write_text("4 images a class, as whoever runs it has.")

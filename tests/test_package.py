@@ -38,7 +38,7 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 def test_a_foreign_package_is_reported_in_one_line(tmp_path: Path) -> None:
-    """Another distribution's `reports` in front of ours ends a command with exit code 2."""
+    """Another distribution's `reports` first in the path ends a command with exit code 2."""
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "__init__.py").touch()
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
@@ -52,7 +52,7 @@ def test_a_foreign_package_is_reported_in_one_line(tmp_path: Path) -> None:
 
 
 def test_windows_is_refused_in_one_line() -> None:
-    """The message names what to use instead; this platform has no fault."""
+    """The message names an alternative. This platform has no fault."""
     assert "Use Linux, macOS or WSL" in ship_sweep.installation_fault("win32")
     assert ship_sweep.installation_fault() == ""
 

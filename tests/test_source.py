@@ -62,7 +62,7 @@ def faults(source: str, file: str) -> list[str]:
 
 
 def test_no_source_turns_data_into_code() -> None:
-    """No pickle is read, no YAML builds objects, no text is run, no shell is asked."""
+    """No pickle is read, no YAML builds objects, no text is executed, and no shell is used."""
     assert len(SOURCES) > 100
     messages = []
     for path in SOURCES:
@@ -72,6 +72,6 @@ def test_no_source_turns_data_into_code() -> None:
 
 @pytest.mark.parametrize(("kind", "count"), [("faulty", 1), ("sound", 0)])
 def test_the_search_finds_each_fault_and_nothing_else(kind: str, count: int) -> None:
-    """A call is found under whatever name it was imported; what reads data as data is none."""
+    """A call is reported under any imported name. Reading data as data is not reported."""
     for source in CASES[kind]:
         assert len(faults(source, "x.py")) == count, source

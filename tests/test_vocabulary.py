@@ -52,8 +52,8 @@ def sources(*packages: str) -> dict[str, str]:
     }
 
 
-def test_names_in_the_store_are_spelled_in_its_room_alone() -> None:
-    """Writer and readers take them from there."""
+def test_names_of_the_store_are_spelled_only_in_harness_store() -> None:
+    """Writers and readers import them from there."""
     assert not [
         f"{path}: {text!r}"
         for path, source in sources("harness", "reports").items()
@@ -69,15 +69,16 @@ def test_a_name_that_is_spelled_out_is_noticed() -> None:
 
 
 def test_every_tag_has_one_name() -> None:
-    """Two members of one value would be one tag that two things are written to."""
+    """Two members with one value would be one tag with two meanings."""
     assert len({tag.value for tag in store.Tag}) == len(store.Tag.__members__)
     assert all(tag.startswith(("ship.", "mlflow.")) for tag in store.Tag)
 
 
-def test_the_store_knows_ships_protocols() -> None:
-    """By name, and what each maximises; cross_dataset selects by base and new classes.
+def test_the_store_has_ships_protocols() -> None:
+    """They have the same names and objectives.
 
-    base_to_new measures more on test than can be maximized.
+    cross_dataset selects by base and new classes. base_to_new measures more on test images than can
+    be maximized.
     """
     assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
     seen = torch.tensor([[True, False]])
@@ -88,8 +89,8 @@ def test_the_store_knows_ships_protocols() -> None:
         assert tested == set(store.PROTOCOLS[selected].headings)
 
 
-def test_the_store_knows_ships_flags_and_prefixes() -> None:
-    """What is judged of synthetic features goes by the store's names."""
+def test_the_store_has_ships_flags_and_prefixes() -> None:
+    """The flags of synthetic features follow the store's names."""
     value = torch.ones(1)
     judged = {"diversity": value, "real_diversity": value, "cosine_to_mean": value}
     heads = {text for source in sources("ship").values() for text in literals(source)}

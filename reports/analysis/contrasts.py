@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.design import Varied
+from reports.analysis.design import VariedFactor
 from reports.stats import Array
 
 # A column that keeps less than this share of its length is a combination of the others.
@@ -52,7 +52,7 @@ class Model:
         return int(self.span.shape[0] - self.span.shape[1])
 
 
-def level_columns(factor: Varied) -> Array:
+def level_columns(factor: VariedFactor) -> Array:
     """Return a column per level, (S, L).
 
     A column sums to zero over configurations in which the factor is active, and is 0 in the others.
@@ -64,7 +64,7 @@ def level_columns(factor: Varied) -> Array:
     return np.asarray(np.where(active[:, None], columns - columns[active].mean(axis=0), 0.0))
 
 
-def grid_model(factors: Sequence[Varied]) -> Model:
+def grid_model(factors: Sequence[VariedFactor]) -> Model:
     """Return the model of all factors, with all pairs unless these have too many columns."""
     mains = [level_columns(factor) for factor in factors]
     pairs = list(itertools.combinations(range(len(mains)), 2))

@@ -37,7 +37,7 @@ def compute_if_available(
 
 
 @dataclass(frozen=True)
-class Varied:
+class VariedFactor:
     """A factor with at least two levels among S configurations.
 
     Attributes:
@@ -50,7 +50,7 @@ class Varied:
     levels: tuple[Any, ...]
     codes: Codes
 
-    def restrict_to(self, positions: Codes) -> "Varied":
+    def restrict_to(self, positions: Codes) -> "VariedFactor":
         """Return the factor among some of the configurations, with the levels that these have.
 
         Args:
@@ -59,7 +59,7 @@ class Varied:
         codes = self.codes[positions]
         remaining_codes = np.unique(codes[codes >= 0])
         levels = tuple(self.levels[code] for code in remaining_codes)
-        return Varied(
+        return VariedFactor(
             self.factor, levels, np.where(codes < 0, -1, np.searchsorted(remaining_codes, codes))
         )
 
@@ -87,7 +87,7 @@ class Design:
     values: Array
     gaps: str
     n_left_out: int
-    factors: tuple[Varied, ...]
+    factors: tuple[VariedFactor, ...]
 
     @property
     def is_sampled(self) -> bool:
@@ -112,18 +112,20 @@ def make_design(study: Study, metric: str) -> Design:
     analyzed_study = select_analyzed_study(study, metric)
     by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
     column = f"test/{metric}"
-    finished = tables.configuration_rows(analyzed_study).filter(state=COMPLETE).drop_nulls(column)
-    if finished.is_empty():
+    finished_rows = (
+        tables.configuration_rows(analyzed_study).filter(state=COMPLETE).drop_nulls(column)
+    )
+    if finished_rows.is_empty():
         raise Unavailable("no configuration has finished")
-    seeds = sorted(finished["seed"].unique().to_list())
-    table = finished.pivot("seed", index="config_key", values=column)
+    seeds = sorted(finished_rows["seed"].unique().to_list())
+    table = finished_rows.pivot("seed", index="config_key", values=column)
     keys, values = table["config_key"].to_list(), table.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
         raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
     row_indexes, seed_indexes = _drop_gaps(~np.isnan(values))
     complete_values = values[np.ix_(row_indexes, seed_indexes)]
     configurations = tuple(by_key[keys[i]] for i in row_indexes)
-    gaps = _describe_gaps(len(by_key), len(row_indexes), len(finished), complete_values.size)
+    gaps = _describe_gaps(len(by_key), len(row_indexes), len(finished_rows), complete_values.size)
     factors = tuple(_varied_factors(analyzed_study, configurations))
     if not factors:
         raise Unavailable("no factor varies among finished configurations")
@@ -152,7 +154,7 @@ def select_analyzed_study(study: Study, metric: str) -> Study:
         metric: Name of a test metric.
 
     Raises:
-        Unavailable: The metric was not measured, or the levels cannot be averaged.
+        Unavailable: If the metric was not measured, or if the levels cannot be averaged.
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
@@ -179,7 +181,9 @@ def explain_incomparability(study: Study) -> str:
     return "its configurations are selected on different images" if "+" in rule else ""
 
 
-def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord]) -> list[Varied]:
+def _varied_factors(
+    study: Study, configurations: Sequence[ConfigurationRecord]
+) -> list[VariedFactor]:
     """Return the factors that vary between some configurations of the study, in its order."""
     factors = []
     for factor in study.factors:
@@ -191,7 +195,7 @@ def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord])
             else -1
             for configuration in configurations
         ]
-        varied = Varied(factor, tuple(levels), np.array(codes, dtype=np.int64))
+        varied = VariedFactor(factor, tuple(levels), np.array(codes, dtype=np.int64))
         factors.append(varied.restrict_to(np.arange(len(configurations))))
     return [factor for factor in factors if len(factor.levels) >= 2]
 

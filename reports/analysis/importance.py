@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.analysis import variance
 from reports.analysis.contrasts import Term, grid_model
-from reports.analysis.design import Design, Unavailable, Varied, make_design
+from reports.analysis.design import Design, Unavailable, VariedFactor, make_design
 from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
 from reports.stats import Estimate, holm, is_rounding, scale_of
@@ -132,9 +132,9 @@ def _grid_importance(design: Design) -> Importance:
     def effects(size: int) -> tuple[Effect, ...]:
         entries = zip(model.terms, tests, parts, strict=True)
         family = [entry for entry in entries if len(entry[0].factors) == size]
-        adjusted = holm([test.p for _, test, _ in family])
+        p_values = holm([test.p for _, test, _ in family])
         sized_effects = []
-        for (term, test, part), p in zip(family, adjusted, strict=True):
+        for (term, test, part), p in zip(family, p_values, strict=True):
             factors = [design.factors[place] for place in term.factors]
             effect = Effect(
                 tuple(factor.factor.key for factor in factors),
@@ -148,8 +148,8 @@ def _grid_importance(design: Design) -> Importance:
             sized_effects.append((variance.expected_square(part), effect))
         # sizes that differ only by rounding keep the study's order on every machine
         largest = max((abs(squared) for squared, _ in sized_effects), default=0.0) or 1.0
-        ranked = sorted(sized_effects, key=lambda pair: -round(pair[0] / largest, 9))
-        return tuple(effect for _, effect in ranked)
+        sorted_effects = sorted(sized_effects, key=lambda pair: -round(pair[0] / largest, 9))
+        return tuple(effect for _, effect in sorted_effects)
 
     residual_share = variance.share_of_variance(rest, total) if model.residual_freedom else None
     return Importance(
@@ -166,13 +166,13 @@ def _grid_test(design: Design, term: Term) -> _Test:
     return _Test(test.p, test.statistic, test.freedom)
 
 
-def _cell_means(design: Design, first: Varied, second: Varied) -> list[dict[str, Any]]:
+def _cell_means(design: Design, first: VariedFactor, second: VariedFactor) -> list[dict[str, Any]]:
     """Return the means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
         is_cell = (first.codes == i) & (second.codes == j)
         if is_cell.any():
             estimate = interval_of(design.metric, design.values[is_cell].mean(axis=0).tolist())
-            at = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
-            cells.append({**at, **asdict(estimate), "configurations": int(is_cell.sum())})
+            levels = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
+            cells.append({**levels, **asdict(estimate), "configurations": int(is_cell.sum())})
     return cells

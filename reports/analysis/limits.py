@@ -19,9 +19,9 @@ from reports.tables import (
     control_groups,
     controls_dataset,
     count_correct_answers,
-    datasets,
     decimals_of,
     effect_of,
+    list_datasets,
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
@@ -96,7 +96,7 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     """
     if not _can_gain(study, metric):
         return None
-    effect, controls = effect_of(study, metric), _controls(study)
+    effect, controls = effect_of(study, metric), _finished_controls(study)
     floor = controls.get(FLOOR) or baseline_configuration(study, configuration_groups(study))
     if effect is None or floor is None or REAL not in controls:
         return None
@@ -194,7 +194,7 @@ def _select_groups(study: Study) -> list[Group]:
     Zero-shot alone does not show what training achieves. If there are no real images of new
     classes, as in few_shot, the fine-tuner alone and the baseline have to be at chance, too.
     """
-    controls = _controls(study)
+    controls = _finished_controls(study)
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
@@ -256,11 +256,11 @@ def _metric_parts(study: Study, metric: str) -> list[str]:
     return list(study.protocol.halves.get(metric, (metric,)))
 
 
-def _controls(study: Study) -> Mapping[str, Group]:
+def _finished_controls(study: Study) -> Mapping[str, Group]:
     """Return the controls with finished seeds by name."""
     return {group.control: group for group in control_groups(study) if group.finished_rows}
 
 
 def _place_text(study: Study) -> str:
     """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
-    return f"on {controls_dataset(study)}, " if datasets(study) else ""
+    return f"on {controls_dataset(study)}, " if list_datasets(study) else ""

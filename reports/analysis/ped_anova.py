@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.design import Design, Unavailable, Varied
+from reports.analysis.design import Design, Unavailable, VariedFactor
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
@@ -69,7 +69,7 @@ def _optuna_study(design: Design) -> Any:
     import optuna
 
     optuna_study = optuna.create_study(direction="maximize")
-    scales = [_scale(factor) for factor in design.factors]
+    scales = [_factor_scale(factor) for factor in design.factors]
     for row, value in enumerate(design.values.mean(axis=1).tolist()):
         params, distributions = {}, {}
         for factor, (distribution, values) in zip(design.factors, scales, strict=True):
@@ -81,7 +81,7 @@ def _optuna_study(design: Design) -> Any:
     return optuna_study
 
 
-def _scale(factor: Varied) -> tuple[Any, Sequence[Any]]:
+def _factor_scale(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
     """Return the distribution of a factor, and the value of each of its levels."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

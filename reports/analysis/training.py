@@ -40,24 +40,24 @@ def cost_points(study: Study, metric: str) -> Points:
     """
     analyzed_study = select_analyzed_study(study, metric)
     labels = tables.factor_labels(analyzed_study)
-    ranked = (
+    scored_groups = (
         []
         if explain_incomparability(analyzed_study)
         else tables.rank_configurations(analyzed_study)
     )
-    scores = {group: score for score, group in ranked}
+    scores = {group: score for score, group in scored_groups}
     costs = []
     for group in tables.configuration_groups(analyzed_study):
         estimate, seconds = group.estimate(f"test/{metric}"), group.mean("seconds")
         if estimate and seconds is not None:
             costs.append((seconds, -scores.get(group, -inf), group, estimate))
-    best = -inf
+    best_score = -inf
     points: Points = []
     for seconds, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
         point = {"label": tables.row_text(group, labels), "seconds": seconds}
-        point["kind"] = OPTIMAL if -loss > best else OTHER
+        point["kind"] = OPTIMAL if -loss > best_score else OTHER
         points.append(point | interval_values("y", estimate))
-        best = max(best, -loss)
+        best_score = max(best_score, -loss)
     return points
 
 

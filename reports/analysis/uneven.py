@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.analysis.design import Design, Varied
+from reports.analysis.design import Design, VariedFactor
 from reports.cells import level_text
 from reports.formatting import number_text
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
@@ -122,7 +122,7 @@ def noisy_row(values: Array) -> Noisy | None:
     return _find_noisiest(squares, freedom, (residuals**2).sum() - squares, (rows - 2) * freedom)
 
 
-def noisy_level(values: Array, factor: Varied) -> Noisy | None:
+def noisy_level(values: Array, factor: VariedFactor) -> Noisy | None:
     """Return the level whose configurations vary most over seeds among themselves, with its p.
 
     Args:

@@ -45,8 +45,8 @@ def products(values: Array, model: Model) -> Array:
     """
     scale = scale_of(values)
     centered = without_rounding(values - values.mean(axis=0), scale)
-    left = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    parts = (centered, left, *(contrasts(term, values) for term in model.terms))
+    residual = without_rounding(values - model.span @ (model.span.T @ values), scale)
+    parts = (centered, residual, *(contrasts(term, values) for term in model.terms))
     return np.array([part.T @ part for part in parts])
 
 
@@ -66,11 +66,11 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
 
     def ratio(seeds: Sequence[int]) -> float | None:
         positions = np.ix_(seeds, seeds)
-        whole = expected_square(total[positions])
-        return expected_square(part[positions]) / whole if whole > min_total else None
+        total_square = expected_square(total[positions])
+        return expected_square(part[positions]) / total_square if total_square > min_total else None
 
-    whole = ratio(range(n))
-    if whole is None:
+    share = ratio(range(n))
+    if share is None:
         return None
     dropped_seeds = range(n) if n >= MIN_FOR_INTERVAL else ()
     shares = [
@@ -78,9 +78,9 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
     ]
     jackknife_shares = [value for value in shares if value is not None]
     if len(jackknife_shares) < n:
-        return Estimate(_percent(whole), None, None, n)
+        return Estimate(_percent(share), None, None, n)
     half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
-    return Estimate(_percent(whole), _percent(whole - half), _percent(whole + half), n)
+    return Estimate(_percent(share), _percent(share - half), _percent(share + half), n)
 
 
 def noise_percentage(total: Array) -> float | None:

@@ -38,7 +38,7 @@ def build_answer(
         all_tables: Tables made by reports.tables.build_tables.
         importance: Importance of the study's factors, if available.
     """
-    datasets = tables.datasets(study)
+    datasets = tables.list_datasets(study)
     averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
     study_tables = averages if datasets else all_tables  # tables of single datasets are left out
     limits = find_limits(study, metric)

@@ -91,14 +91,14 @@ def verdict_p_text(comparison: Compared) -> str:
 
 def _further_text(pairs: tuple[int, int]) -> str:
     """Return a number of further seeds as text: "about 5 to 40 more seeds"."""
-    fewest, most = pairs
-    if fewest > MAX_FURTHER_PAIRS:
+    min_pairs, max_pairs = pairs
+    if min_pairs > MAX_FURTHER_PAIRS:
         return f"over {MAX_FURTHER_PAIRS} more seeds"
-    if most > MAX_FURTHER_PAIRS:
-        return f"about {fewest} to over {MAX_FURTHER_PAIRS} more seeds"
-    if fewest == most:
-        return f"about {count(fewest, 'more seed')}"
-    return f"about {fewest} to {most} more seeds"
+    if max_pairs > MAX_FURTHER_PAIRS:
+        return f"about {min_pairs} to over {MAX_FURTHER_PAIRS} more seeds"
+    if min_pairs == max_pairs:
+        return f"about {count(min_pairs, 'more seed')}"
+    return f"about {min_pairs} to {max_pairs} more seeds"
 
 
 def reverse_comparison(comparison: Compared) -> Compared:
@@ -148,7 +148,7 @@ def flags_sentence(
         unit: Unit that a row counts: "seed", or "trial" for several configurations.
     """
     texts = []
-    for name, beginning in _FLAG_SENTENCES.items():
+    for name, phrase in _FLAG_SENTENCES.items():
         named_flags = [
             (row_name, flag) for row_name, row in rows for flag in row.flags if flag.name == name
         ]
@@ -163,7 +163,7 @@ def flags_sentence(
             flag.n_raised == flag.n_checked for _, flag in weakening_flags
         ):
             parts = [f"all {len(rows)} under every seed"]
-        texts.append(f"{beginning} for {join_names(parts)}.")
+        texts.append(f"{phrase} for {join_names(parts)}.")
     return " ".join(texts)
 
 
@@ -175,9 +175,7 @@ def flags_text(flags: Sequence[Flagged]) -> str:
         if _weakens(flag)
     }
     return " ".join(
-        f"{beginning} {texts[name]}."
-        for name, beginning in _FLAG_SENTENCES.items()
-        if name in texts
+        f"{phrase} {texts[name]}." for name, phrase in _FLAG_SENTENCES.items() if name in texts
     )
 
 

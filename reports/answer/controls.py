@@ -51,7 +51,7 @@ def controls_finding(
             for control, comparison in comparisons.items()
         }
     # the controls ran on one dataset, whose table contains them
-    datasets = tables.datasets(study)
+    datasets = tables.list_datasets(study)
     controls_study = (
         tables.one_dataset(study, tables.controls_dataset(study)) if datasets else study
     )
@@ -112,14 +112,16 @@ def _comparison_sentence(control: str, comparison: Compared, head: str, other_me
     return f"{text} ({details})." if details else f"{text}."
 
 
-def _real_images_sentence(real: Compared, floor: Compared | None, head: str, study: Study) -> str:
+def _real_images_sentence(
+    comparison: Compared, floor_comparison: Compared | None, head: str, study: Study
+) -> str:
     """Return a sentence on the change of the metric if real images replaced synthetic features."""
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"
-    if not real.is_unchanged:
-        difference, *details = difference_text(real).split(", ", 1)
+    if not comparison.is_unchanged:
+        difference, *details = difference_text(comparison).split(", ", 1)
         text = f"{images.capitalize()} would change {head} by {difference}"
         return f"{text} ({details[0]})." if details else f"{text}."
-    if floor is not None and floor.is_unchanged:
+    if floor_comparison is not None and floor_comparison.is_unchanged:
         return f"Even {images} would not change {head}."
     return f"{images.capitalize()} would not change {head}."

@@ -82,7 +82,7 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
 
     The gain is over the fine-tuner alone at the same levels, or else over the baseline.
     """
-    headline = tables.headline(study, metric)
+    headline = tables.make_headline(study, metric)
     if headline is None or len(tables.rank_configurations(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
@@ -102,8 +102,8 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
                 study, metric, partial(_best_difference, study, name)
             )
             text += f" ({other_metrics})" if other_metrics else ""
-    best = tables.best_configurations(study)
-    flags = flags_text(best[0].flags()) if len(best) == 1 else ""
+    best_groups = tables.best_configurations(study)
+    flags = flags_text(best_groups[0].flags()) if len(best_groups) == 1 else ""
     text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
 
@@ -117,7 +117,7 @@ def _control_text(study: Study, name: str) -> str:
 
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
     """Return the best configuration's difference to a control in a metric, if there is one."""
-    headline = tables.headline(study, metric)
+    headline = tables.make_headline(study, metric)
     return headline.differences.get(name) if headline else None
 
 

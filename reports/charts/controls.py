@@ -131,11 +131,11 @@ def control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spe
         for is_matched in (False, True)
     )
     horizontal_encoding = {"y": encoding["y"], **looks}
-    yield vega.layer(
+    yield vega.make_layer(
         "rule", horizontal_encoding, name="controls", values=horizontal_points, strokeWidth=1.3
     )
     if matched_points:
         line_encoding = {**encoding, **looks}
-        yield vega.layer(
+        yield vega.make_layer(
             "line", line_encoding, name="matched", values=matched_points, strokeWidth=1.3
         )

@@ -29,7 +29,7 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     is_only_factor = len(study.factors) == 1
     averaged_study = study if is_only_factor else tables.average_over_datasets(study)
     for factor in study.factors:
-        if not is_only_factor and tables.datasets(study) and factor.key == tables.DATASET:
+        if not is_only_factor and tables.list_datasets(study) and factor.key == tables.DATASET:
             yield from _dataset_chart(study, factor, metric)
         elif averaged_study:
             yield from factor_chart(averaged_study, factor, metric)
@@ -66,7 +66,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         means = []
     low, high = _value_range(dots, means, is_percent=tables.is_percent(metric))
     lines = (
-        [] if tables.datasets(study) else control_lines(study, metric, placed_groups, (low, high))
+        []
+        if tables.list_datasets(study)
+        else control_lines(study, metric, placed_groups, (low, high))
     )
     control_values = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *control_values]), max([high, *control_values])
@@ -80,7 +82,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     spread_dots = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
     layers = [*control_layers(lines, encoding)]
     if is_numeric and len(means) > 1:
-        layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
+        layers.append(
+            vega.make_layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)
+        )
     layers += _mark_layers(study, spread_dots, means, encoding, {field: title}, head)
     dot = "a configuration's mean over seeds" if is_scatter else "a seed"
     caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{note}"
@@ -97,7 +101,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     subtitle = ""
     if len(study.factors) > 1:
         subtitle = "each dot is a configuration" if is_scatter else "mean over the other factors"
-    yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
+    yield vega.make_chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
 def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
@@ -106,7 +110,7 @@ def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[
     methods = {tables.row_text(g, family.labels): g for g in family.groups if not g.control}
     placed_groups = [
         ({"level": name, "method": method}, line.parts[name])
-        for name in tables.datasets(study)
+        for name in tables.list_datasets(study)
         for method, line in methods.items()
         if name in line.parts
     ]
@@ -132,7 +136,7 @@ def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[
     if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, factor.key)
-    yield vega.chart(study, place, title, caption, layers, subtitle="each method separately")
+    yield vega.make_chart(study, place, title, caption, layers, subtitle="each method separately")
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
@@ -149,8 +153,8 @@ def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
     room = _COLUMN / len({level for level, _ in heaps})
     for heap in (heap for heap in heaps.values() if len(heap) > 1):
         step = min(_DOT, room / len(heap))
-        for place, dot in enumerate(heap):
-            dot["side"] = round(step * (place - (len(heap) - 1) / 2), 1)
+        for index, dot in enumerate(heap):
+            dot["side"] = round(step * (index - (len(heap) - 1) / 2), 1)
     return [dot for heap in heaps.values() for dot in heap]
 
 
@@ -172,13 +176,15 @@ def _dots_and_means(
     column = f"test/{metric}"
     dots, means = list[Spec](), list[Spec]()
     for position, group in placed_groups:
-        dots += [{**position, **dot} for dot in _dots(study, group, column, is_scatter=is_scatter)]
+        dots += [
+            {**position, **dot} for dot in _group_dots(study, group, column, is_scatter=is_scatter)
+        ]
         if estimate := group.estimate(column):
             means.append({**position, **interval_values("y", estimate), "n": estimate.n})
     return dots, means
 
 
-def _dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
+def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
     """Yield y and name of a dot per seed of a group, or if scattered per configuration.
 
     A dot of a configuration is the mean over its seeds. `run` is the ID of the run behind a dot, if
@@ -250,7 +256,7 @@ def _mark_layers(
         transform["transform"] = [{"calculate": address, "as": "href"}]
         encoding["href"] = {"field": "href"}
         mark["cursor"] = "pointer"
-    yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **transform}
+    yield {**vega.make_layer("circle", encoding, name="seeds", values=dots, **mark), **transform}
     if means:
         encoding = {"color": {"value": vega.MEAN}, **channels}
         tooltip = [

@@ -44,10 +44,8 @@ def study_charts(report: Report) -> list[Chart]:
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
-    names, head = (
-        tables.short_names(study),
-        metric_heading(study.protocol, importance.design.metric),
-    )
+    names = tables.short_names(study)
+    head = metric_heading(study.protocol, importance.design.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
@@ -79,13 +77,13 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
-        vega.layer("rule", ends, strokeWidth=1.5),
-        vega.points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
+        vega.make_layer("rule", ends, strokeWidth=1.5),
+        vega.point_layer({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
     ]
     shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
     caption = f"{caption}: {shares}."
     place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
-    yield vega.chart(study, place, title, caption, layers, height=height, values=values)
+    yield vega.make_chart(study, place, title, caption, layers, height=height, values=values)
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:
@@ -116,8 +114,8 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     }
     lines = {**channels, "tooltip": vega.tooltip(fields)}
     layers = [
-        *vega.intervals(values, channels, kind="area", opacity=0.16),
-        vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
+        *vega.interval_layers(values, channels, kind="area", opacity=0.16),
+        vega.make_layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     note = (
         f" Only the {MAX_CURVES} best configurations by selection are drawn."
@@ -131,7 +129,9 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         f" the runs of a configuration.{note}"
     )
     options: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
-    yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **options)
+    yield vega.make_chart(
+        study, (TRAINING, "curves"), "Learning curves", caption, layers, **options
+    )
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
@@ -163,7 +163,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         " as few seconds." + note
     )
     place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
-    yield vega.chart(study, place, title, caption, layers)
+    yield vega.make_chart(study, place, title, caption, layers)
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -191,5 +191,5 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             f" {axis_title}, means over seeds. An association need not be causal." + note
         )
         place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {axis_title}"
-        layers = [vega.points(encoding, name="configurations", size=45, color=vega.MEAN)]
-        yield vega.chart(study, place, title, caption, layers, values=values)
+        layers = [vega.point_layer(encoding, name="configurations", size=45, color=vega.MEAN)]
+        yield vega.make_chart(study, place, title, caption, layers, values=values)

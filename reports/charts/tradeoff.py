@@ -27,7 +27,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     points = _mean_points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
-    head, (x_head, y_head) = metric_heading(study.protocol, metric), _headings(study, halves)
+    head, (x_head, y_head) = metric_heading(study.protocol, metric), _half_headings(study, halves)
     drawn_points, note = vega.thin_points(points, "configurations and controls")
     kinds = [CONTROL, OTHER, BEST]
     axes: Spec = {
@@ -44,23 +44,23 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     line_style: Spec = {"color": "#999", "strokeWidth": 0.7}
     line_text = {**axes, "text": {"field": "h", "format": "~g"}}
     layers = [
-        vega.layer("line", line_encoding, name="equal", values=lines, **line_style),
+        vega.make_layer("line", line_encoding, name="equal", values=lines, **line_style),
         _text_layer(line_text, _first_points(lines), align="left", color="#777"),
-        vega.points(encoding, name="configurations", values=drawn_points, size=35),
+        vega.point_layer(encoding, name="configurations", values=drawn_points, size=35),
         *_control_names(axes, drawn_points),
     ]
     caption = (
         f"Test {x_head} against {y_head}, means over seeds. Gray lines: equal {head}, "
         f"{_levels_text(lines)}.{note}"
     )
-    yield vega.chart(study, place, f"{y_head} against {x_head}", caption, layers, height=220)
+    yield vega.make_chart(study, place, f"{y_head} against {x_head}", caption, layers, height=220)
 
 
 def _text_layer(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
     """Return a layer of small texts above and next to their points."""
     dx = 4 if align == "left" else -4
     look: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
-    return vega.layer("text", encoding, values=values, **look)
+    return vega.make_layer("text", encoding, values=values, **look)
 
 
 def _first_points(lines: Sequence[Spec]) -> list[Spec]:
@@ -78,7 +78,7 @@ def _control_names(axes: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
         yield _text_layer(encoding, values, align=align, color=vega.COLORS[0])
 
 
-def _headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
+def _half_headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
     """Return the column headings of two metrics."""
     first, second = (metric_heading(study.protocol, half) for half in halves)
     return first, second

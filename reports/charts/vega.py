@@ -43,7 +43,7 @@ class Chart:
     spec: Spec = field(repr=False)
 
 
-def chart(
+def make_chart(
     study: Study,
     place: tuple[str, str],
     title: str,
@@ -80,7 +80,7 @@ def chart(
     return Chart(*place, title, caption, {**spec, "description": caption})
 
 
-def layer(
+def make_layer(
     kind: str, encoding: Spec, *, name: str = "", values: Values | None = None, **mark: Any
 ) -> Spec:
     """Return a layer of marks.
@@ -113,13 +113,15 @@ def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
     return drawn_points, note if step > 1 else ""
 
 
-def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
+def point_layer(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
     """Return a layer of filled points."""
     mark_style = {"filled": True, "size": 55, "opacity": 1, **mark}
-    return layer("point", encoding, name=name, values=values, **mark_style)
+    return make_layer("point", encoding, name=name, values=values, **mark_style)
 
 
-def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any) -> list[Spec]:
+def interval_layers(
+    values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
+) -> list[Spec]:
     """Return a layer of vertical intervals from `low` to `high`; [] if no value has both.
 
     If the axis has a domain, arrow heads at the frame mark ends that are beyond it.
@@ -137,7 +139,7 @@ def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
     name = "band" if kind == "area" else "intervals"
     mark_style = {"strokeWidth": 1.5, "clip": True, **mark}
     return [
-        layer(kind, ends, name=name, values=bounded_values, **mark_style),
+        make_layer(kind, ends, name=name, values=bounded_values, **mark_style),
         *_arrow_heads(bounded_values, encoding),
     ]
 
@@ -164,7 +166,7 @@ def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
             shape = "triangle-down" if end == "low" else "triangle-up"
             heads = [{**value, "frame": edge} for value in clipped_values]
             layers.append(
-                points(edge_encoding, name=f"{end} cut", values=heads, shape=shape, size=30)
+                point_layer(edge_encoding, name=f"{end} cut", values=heads, shape=shape, size=30)
             )
     return layers
 
@@ -182,8 +184,8 @@ def points_with_intervals(
         mark: Properties of the points.
     """
     return [
-        *intervals(values, encoding),
-        points({**encoding, "tooltip": tooltip}, name=name, values=values, **mark),
+        *interval_layers(values, encoding),
+        point_layer({**encoding, "tooltip": tooltip}, name=name, values=values, **mark),
     ]
 
 

@@ -24,7 +24,7 @@ from reports.render.page import make_entry, overview_lines, overview_page, repor
 from reports.render.spreadsheet import csv_stream, csv_text, escape_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import headline, run_differences
+from reports.tables import make_headline, run_differences
 
 MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
@@ -184,12 +184,12 @@ def file_name(text: str) -> str:
 
 def _write_atomically(path: Path, data: bytes) -> Path:
     """Write a temporary file and rename it: a reader sees either the old content or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        temporary_path.write_bytes(data)
+        temporary_path.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
     return path
 
 
@@ -200,11 +200,13 @@ def make_publication(report: Report) -> Publication:
         report: Report of the protocol's main metric.
     """
     study = report.study
-    best = headline(study, report.metric)
+    best_result = make_headline(study, report.metric)
     differences = (
-        {f"vs_{name}": estimate for name, estimate in best.differences.items()} if best else {}
+        {f"vs_{name}": estimate for name, estimate in best_result.differences.items()}
+        if best_result
+        else {}
     )
-    estimates = {"best": best.estimate, **differences} if best else {}
+    estimates = {"best": best_result.estimate, **differences} if best_result else {}
     metrics: dict[str, float] = {}
     for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
@@ -214,7 +216,7 @@ def make_publication(report: Report) -> Publication:
     return Publication(
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
-        best=best.configuration if best else "",
+        best=best_result.configuration if best_result else "",
         note=_run_note(report),
         answer="\n\n".join(filter(None, paragraphs)) + "\n",
         page=f"{file_name(study.name)}.html",

@@ -201,11 +201,11 @@ def table_html(table: Table) -> Markup:
 
 def _render(name: str, **values: Any) -> str:
     """Return a rendered template."""
-    return _environment().get_template(f"{name}.html.j2").render(**values)
+    return _make_environment().get_template(f"{name}.html.j2").render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def _make_environment() -> Environment:
     """Return the cached environment of the templates."""
     environment = Environment(
         loader=PackageLoader("reports.render", "templates"),

@@ -188,5 +188,5 @@ def _label_width(table: Table, column: Column, min_width: int) -> int:
     """Return the width at which the labels of a column wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
-    longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
-    return min(_WIDEST_LABEL, max(min_width, longest))
+    max_word = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    return min(_WIDEST_LABEL, max(min_width, max_word))

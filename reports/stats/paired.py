@@ -163,12 +163,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         [0.02, None, 0.04]
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
+    adjusted_ps: list[float | None] = [None] * len(p_values)
     running = 0.0
     for rank, (p, index) in enumerate(order):
         running = max(running, min(1.0, (len(order) - rank) * p))
-        adjusted[index] = running
-    return adjusted
+        adjusted_ps[index] = running
+    return adjusted_ps
 
 
 def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compared]:

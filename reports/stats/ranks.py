@@ -78,7 +78,7 @@ def _rank_interval(
     if len(x) < MIN_RANKED or any(map(_is_flat, sides)):
         return None
     samples = []
-    for size in _batches(DRAWS, len(x)):
+    for size in _batch_sizes(DRAWS, len(x)):
         places = rng.integers(0, len(x), (size, len(x)))
         samples.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
     tail = (1 - CONFIDENCE) / 2
@@ -163,7 +163,8 @@ def _permutation_p(
         The share of orders whose statistic is at least as large as the observed one, up to
         rounding; and the share for the order with the largest statistic.
     """
-    observed, statistics = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
+    observed = statistic(ranks)
+    statistics = np.concatenate([*map(statistic, _draw_orders(ranks, rng))])
     if len(statistics) == RESAMPLES:  # random permutations, without the observed order
         statistics = np.append(statistics, observed)
     p, min_p = (
@@ -173,16 +174,16 @@ def _permutation_p(
     return p, min_p
 
 
-def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
+def _draw_orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
     """Yield batches of orders, (orders, n): all of them if few, else RESAMPLES random ones."""
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return
-    for size in _batches(RESAMPLES, len(ranks)):
+    for size in _batch_sizes(RESAMPLES, len(ranks)):
         yield rng.permuted(np.tile(ranks, (size, 1)), axis=-1)
 
 
-def _batches(count: int, n: int) -> Iterator[int]:
+def _batch_sizes(count: int, n: int) -> Iterator[int]:
     """Yield the sizes of batches of `count` resamples of n values that fit in memory.
 
     The batch size does not affect any result.

@@ -193,7 +193,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     source_of = {
         trial.logged.run_id: trial.logged.tags.get(Tag.REUSED_STUDY, "") for trial in trials
     }
-    reused = Counter(source_of[row["run_id"]] for row in table_rows if row["state"] == COMPLETE)
+    n_reused = Counter(source_of[row["run_id"]] for row in table_rows if row["state"] == COMPLETE)
     # a configuration that a sampler proposed twice counts as two tries
     n_tried = sum(not configuration.control for configuration in record.configurations)
     planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
@@ -220,7 +220,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         description=record.description,
         config=dict(record.content),
         versions=dict(record.versions),
-        reused={study: rows for study, rows in reused.items() if study},
+        reused={study: rows for study, rows in n_reused.items() if study},
     )
 
 
@@ -244,14 +244,14 @@ def _unfinished_lines(
         trials: Records of the study's trials.
         rows: The rows of the study's table.
     """
-    failed: dict[str, list[Mapping[str, Any]]] = {}
+    failed_rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["state"] == FAIL:
-            failed.setdefault(row["run_id"], []).append(row)
+            failed_rows.setdefault(row["run_id"], []).append(row)
     for trial in (trial for trial in trials if trial.unfinished):
         run_id = trial.logged.run_id
         run_text = f"run {run_id} ({configuration_text(trial.assignment, trial.control)})"
-        for row in sorted(failed.get(run_id, ()), key=lambda row: row["seed"]):
+        for row in sorted(failed_rows.get(run_id, ()), key=lambda row: row["seed"]):
             reason = f"COMPLETE, but {row['reason']}; counted as failed"
             yield f"{run_text}, seed {row['seed']}: {reason}"
 

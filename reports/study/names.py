@@ -45,8 +45,8 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetri
     for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
         with contextlib.suppress(ValidationError):
             targets |= dict.fromkeys(_TARGETS.validate_json(text))
-    measured = sorted(name for name in metrics if name.startswith(TARGET))
-    targets |= dict.fromkeys(name.removeprefix(TARGET) for name in measured)
+    target_metrics = sorted(name for name in metrics if name.startswith(TARGET))
+    targets |= dict.fromkeys(name.removeprefix(TARGET) for name in target_metrics)
     columns = {f"{TARGET}{target}": target for target in targets}
     return replace(
         protocol,

@@ -87,8 +87,13 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     for seed, numbers in _finite_metrics(record).items():
         row = {**numbers, **fields, "seed": seed}
         if seed in record.unfinished:
-            missing = ", ".join(missing_metrics(run.tags, run.metrics, seed))
-            row = {**fields, "seed": seed, "state": FAIL, "reason": f"no finite {missing} logged"}
+            missing_text = ", ".join(missing_metrics(run.tags, run.metrics, seed))
+            row = {
+                **fields,
+                "seed": seed,
+                "state": FAIL,
+                "reason": f"no finite {missing_text} logged",
+            }
         rows.append(row)
     return rows
 
@@ -155,12 +160,12 @@ def planned_rows(
     stale_keys, repeated_keys = set(), set()
     for row in rows:
         key, state = (row["config_key"], row["seed"]), row["state"]
-        previous = rows_by_place[key]["state"] if key in rows_by_place else ""
-        if not previous and state == COMPLETE:
+        previous_state = rows_by_place[key]["state"] if key in rows_by_place else ""
+        if not previous_state and state == COMPLETE:
             stale_keys.add(key)
-        elif previous == state == COMPLETE:
+        elif previous_state == state == COMPLETE:
             repeated_keys.add(key)
-        elif previous == MISSING or (previous and replaces(state, previous)):
+        elif previous_state == MISSING or (previous_state and replaces(state, previous_state)):
             rows_by_place[key] = row
     if repeated_keys:
         warnings.append(

@@ -7,23 +7,18 @@ needs. It knows no output format.
 from reports.tables.best_config import (
     best_configurations,
     find_ties,
-    headline,
+    make_headline,
     rank_configurations,
     selection_rules,
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import controls_by_configuration, levels_of_control
-from reports.tables.families import (
-    Family,
-    families,
-    families_of_runs,
-    first_family,
-    method_family,
-)
+from reports.tables.families import families_of_runs, first_family, list_families, method_family
+from reports.tables.family import Family
+from reports.tables.group import Group, mean
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
     MAX_VALUE,
-    Group,
     all_rows,
     as_numbers,
     baseline_configuration,
@@ -33,7 +28,6 @@ from reports.tables.groups import (
     factor_labels,
     join_rules,
     level_groups,
-    mean,
     ordered_levels,
     row_text,
     short_names,
@@ -54,7 +48,7 @@ from reports.tables.pooling import (
     average_over_datasets,
     class_factors,
     controls_dataset,
-    datasets,
+    list_datasets,
     one_dataset,
 )
 from reports.tables.published import published_table

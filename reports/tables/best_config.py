@@ -8,14 +8,13 @@ from reports.formatting import join_names
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
+from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    Group,
     baseline_configuration,
     configuration_groups,
     configuration_rows,
     factor_labels,
     join_rules,
-    mean,
     row_text,
 )
 from reports.tables.metric import interval_of
@@ -45,9 +44,9 @@ def best_configurations(study: Study) -> list[Group]:
 
     Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
     """
-    ranked = rank_configurations(study)
-    ties = find_ties([score for score, _ in ranked])
-    return [group for (_, group), is_tied in zip(ranked, ties, strict=True) if is_tied]
+    ranking = rank_configurations(study)
+    ties = find_ties([score for score, _ in ranking])
+    return [group for (_, group), is_tied in zip(ranking, ties, strict=True) if is_tied]
 
 
 def find_ties(scores: Sequence[float]) -> list[bool]:
@@ -75,7 +74,7 @@ class Headline:
     differences: Mapping[str, Estimate]
 
 
-def headline(study: Study, metric: str) -> Headline | None:
+def make_headline(study: Study, metric: str) -> Headline | None:
     """Return the headline of a study; over several datasets, that of their average.
 
     Args:
@@ -96,12 +95,12 @@ def headline(study: Study, metric: str) -> Headline | None:
     ):
         return None
     configurations = configuration_groups(averaged_study)
-    best = best_configurations(averaged_study) or (
+    best_groups = best_configurations(averaged_study) or (
         list(configurations) if len(configurations) == 1 else []
     )
     column = f"test/{metric}"
-    values = _mean_results([group.seeds(column) for group in best])
-    if not values or not all(group.estimate(column) for group in best):
+    values = _mean_results([group.seeds(column) for group in best_groups])
+    if not values or not all(group.estimate(column) for group in best_groups):
         return None
     baseline = (
         baseline_configuration(averaged_study, configurations) if averaged_study.factors else None
@@ -111,13 +110,19 @@ def headline(study: Study, metric: str) -> Headline | None:
         comparisons["baseline"] = compare_paired(values, baseline.seeds(column))
     for control in COMPETING:
         controls = controls_by_configuration(averaged_study, control)
-        if all(group.value.key in controls for group in best):
-            comparisons[control] = compare_with_control(averaged_study, metric, controls, best)
+        if all(group.value.key in controls for group in best_groups):
+            comparisons[control] = compare_with_control(
+                averaged_study, metric, controls, best_groups
+            )
     differences = {
         name: comparison.difference for name, comparison in comparisons.items() if comparison
     }
-    names = join_names([row_text(group, factor_labels(averaged_study)) for group in best], "; ")
-    configuration = f"{len(best)} tied configurations: {names}" if len(best) > 1 else names
+    names = join_names(
+        [row_text(group, factor_labels(averaged_study)) for group in best_groups], "; "
+    )
+    configuration = (
+        f"{len(best_groups)} tied configurations: {names}" if len(best_groups) > 1 else names
+    )
     return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 
 

@@ -14,7 +14,8 @@ from harness.store import control_levels, level_id
 from reports.cells import level_text
 from reports.stats import Compared, compare_paired
 from reports.study import Study
-from reports.tables.groups import Group, mean, short_names
+from reports.tables.group import Group, mean
+from reports.tables.groups import short_names
 from reports.tables.metric import decimals_of
 
 
@@ -30,16 +31,18 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """
     baselines = {factor.key: factor.baseline for factor in study.factors}
     by_levels = {
-        _id(configuration.assignment): configuration.key
+        _levels_id(configuration.assignment): configuration.key
         for configuration in study.configurations
         if configuration.control == control
     }
     controls: dict[str, Group] = {}
     for configuration in study.non_controls:
         levels = control_levels(control, configuration.assignment)
-        key = by_levels.get(_id(levels))
-        if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):
-            key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
+        key = by_levels.get(_levels_id(levels))
+        baseline_levels = {name: baselines.get(name) for name in levels}
+        if key is None and _levels_id(levels) == _levels_id(baseline_levels):
+            # the levels of a control at the baseline are not stored
+            key = by_levels.get(_levels_id({}))
         if key is not None and key != configuration.key:
             controls[configuration.key] = Group(
                 (), study.by_configuration[key], control=control, value=levels
@@ -47,11 +50,11 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     return controls
 
 
-def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
+def _seed_means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
     return {seed: mean(results) for seed, results in values.items()}
 
 
-def _id(levels: Mapping[str, Any]) -> str:
+def _levels_id(levels: Mapping[str, Any]) -> str:
     return json.dumps({key: level_id(level) for key, level in levels.items()}, sort_keys=True)
 
 
@@ -103,7 +106,7 @@ def compare_with_control(
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])
             control_values.setdefault(seed, []).append(results[seed])
-    comparison = compare_paired(_means(values), _means(control_values))
+    comparison = compare_paired(_seed_means(values), _seed_means(control_values))
     if comparison is None:
         return None
     return dataclasses.replace(comparison, decimals=decimals_of(study, metric))

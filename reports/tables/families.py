@@ -1,21 +1,16 @@
-"""Families of comparisons: what the tables compare, and which tests are corrected together."""
+"""The families of comparisons that a study has, one per table."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
-from harness.store import COMPETING, FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, level_id
-from reports import stats
+from harness.store import FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, level_id
 from reports.cells import Column
-from reports.stats import Compared, is_rounding, scale_of
-from reports.study import Study, metric_heading, study_from_runs
-from reports.tables.controls import controls_by_configuration, levels_of_control
+from reports.study import Study, study_from_runs
+from reports.tables.controls import levels_of_control
+from reports.tables.family import Family, Kind
+from reports.tables.group import Group
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
-    Group,
-    Place,
     baseline_configuration,
     baseline_level,
     companion_cells,
@@ -23,232 +18,20 @@ from reports.tables.groups import (
     control_groups,
     factor_labels,
     level_groups,
-    mean_by_seed,
     ordered_levels,
     short_names,
 )
-from reports.tables.metric import decimals_of, effect_of, resolve_metric
-from reports.tables.over_classes import (
-    MAX_RUNS,
-    Draws,
-    difference_over_classes,
-    draws_of,
-    has_answers,
-)
+from reports.tables.metric import resolve_metric
 from reports.tables.pooling import (
     average_over_datasets,
     controls_dataset,
-    datasets,
     factors_without_dataset,
     method_groups,
     restrict_to_common_datasets,
 )
 
-Kind = Literal["levels", "effects", "configurations", "methods"]
-TOP = 10  # configurations of a sampled study on a page
-MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
-# metric by seed, of a row and of its baseline
-Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
-
-def subtract_by_seed(
-    values: Mapping[int, float], baseline: Mapping[int, float]
-) -> dict[int, float]:
-    """Return the difference value - baseline by seed, on common seeds."""
-    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
-
-
-@dataclass(frozen=True, eq=False)
-class Family:
-    """The groups of one table, and their comparisons.
-
-    Attributes:
-        study: Study of the groups.
-        metric: Metric that is compared.
-        kind: Kind of the groups, apart from the controls.
-        name: Name of the table: the key of a factor, "configurations" or "datasets".
-        labels: Columns that name a group.
-        groups: The groups, including controls.
-        baseline: Group that others are compared with; None for no comparison.
-        pairs: By group, the group and the baseline as they are compared; only for groups that are
-            compared. If a control equals one of the configurations, only the configuration is
-            listed, so that the test is counted once.
-        cells: Companion cell by config_key, within which levels are compared (see companion_cells);
-            in a table over datasets the dataset. Controls have none.
-    """
-
-    study: Study
-    metric: str
-    kind: Kind
-    name: str
-    labels: Sequence[Column]
-    groups: Sequence[Group]
-    baseline: Group | None
-    pairs: Mapping[Group, tuple[Group, Group]]
-    cells: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def head(self) -> str:
-        """Heading of the metric."""
-        return metric_heading(self.study.protocol, self.metric)
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether there are several groups, and differences between them are meaningful."""
-        if self.kind == "methods":
-            return sum(not group.control for group in self.groups) > 1
-        return self.name not in SEPARATE_FACTORS
-
-    @cached_property
-    def controls(self) -> dict[str, Mapping[str, Group]]:
-        """Controls by configuration key, for each control that reads a factor of the table.
-
-        If a control reads none, all rows share the control at the baseline, which has its own row.
-        """
-        by_control: dict[str, Mapping[str, Group]] = {}
-        for control in COMPETING:
-            factors = levels_of_control(self.study, control)
-            if self.name in factors or (self.kind == "configurations" and factors):
-                by_control[control] = controls_by_configuration(self.study, control)
-        return {control: controls for control, controls in by_control.items() if controls}
-
-    @property
-    def max_rows(self) -> int | None:
-        """Number of configurations, the best ones, on a page; None for all rows."""
-        if self.kind != "configurations":
-            return None
-        return MAX_CONFIGURATIONS if self.study.sampler == "grid" else TOP
-
-    @property
-    def seconds(self) -> float:
-        """Time of one more seed of every configuration in the table, estimated from finished rows.
-
-        For averages over datasets it is the time on all of them.
-        """
-        seconds = sum(
-            (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
-        )
-        return seconds * max(1, len(self.study.pooled_datasets))
-
-    @property
-    def differences(self) -> list[dict[int, float]]:
-        """Differences in the metric by seed, on common seeds, for each group that is compared."""
-        return [subtract_by_seed(*values) for values in self._values.values()]
-
-    @cached_property
-    def comparisons(self) -> dict[Group, Compared]:
-        """Test results of each group that is compared with the baseline."""
-        study, metric, pairs = self.study, self.metric, self._values.values()
-        comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
-        comparisons = stats.add_verdicts(comparisons, effect_of(study, metric))
-        decimals = decimals_of(study, metric)
-        comparisons = [
-            dataclasses.replace(comparison, decimals=decimals) for comparison in comparisons
-        ]
-        groups_and_comparisons = zip(self._values, comparisons, strict=True)
-        comparisons_by_group = {
-            group: self._completed(comparison, *self.pairs[group])
-            for group, comparison in groups_and_comparisons
-        }
-        # a control that equals one of the configurations has the same results
-        by_configurations = {
-            group.configurations: comparison for group, comparison in comparisons_by_group.items()
-        }
-        controls = (
-            group for group in self.groups if group.control and group not in comparisons_by_group
-        )
-        return comparisons_by_group | {
-            control: by_configurations[control.configurations]
-            for control in controls
-            if control.configurations in by_configurations
-        }
-
-    @cached_property
-    def _values(self) -> dict[Group, Pairs]:
-        """Metric by seed of each group and of its baseline, on the (cell, seed) pairs of both."""
-        values: dict[Group, Pairs] = {}
-        for group, pair in self.pairs.items():
-            results, baseline_results = map(self._results, pair)
-            if results.keys() & baseline_results.keys():
-                values[group] = (
-                    mean_by_seed(results, baseline_results),
-                    mean_by_seed(baseline_results, results),
-                )
-        return values
-
-    def _results(self, group: Group) -> dict[Place, list[float]]:
-        return group.results(f"test/{self.metric}", self.cells)
-
-    def _completed(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
-        """Return a comparison with its interval over classes and its number of datasets.
-
-        If all results are unchanged it gets no verdict.
-        """
-        mean = comparison.difference.mean
-        draws, baseline_draws = self._draws(group), self._draws(baseline)
-        # compares all results, which is needed only if the means are equal
-        is_unchanged = not mean and self._is_unchanged(group, baseline)
-        n_datasets, total = len(group.finished_datasets), len(self.datasets)
-        classes = difference_over_classes(draws, baseline_draws, mean)
-        return dataclasses.replace(
-            comparison,
-            classes=classes,
-            n_classes=min(drawn.n_classes for drawn in draws.values()) if classes else 0,
-            is_unchanged=is_unchanged,
-            verdict=None if is_unchanged else comparison.verdict,
-            datasets=(n_datasets, total) if n_datasets < total else None,
-        )
-
-    @cached_property
-    def datasets(self) -> Sequence[str]:
-        """Datasets that an average should cover; () for families that average over none."""
-        return datasets(self.study) if self.kind == "methods" else ()
-
-    def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Return True if each compared result, not only the mean, is equal up to rounding."""
-        results, baseline_results = (self._results(side.trials) for side in (group, baseline))
-        places = [
-            [*results[place], *baseline_results[place]]
-            for place in results.keys() & baseline_results.keys()
-        ]
-        return bool(places) and all(
-            is_rounding(max(values) - min(values), scale_of(values)) for values in places
-        )
-
-    @cached_property
-    def _draws(self) -> Callable[[Group], Draws]:
-        """Cached function from a group to its metric over other classes.
-
-        It returns {} if there are too many runs to read.
-        """
-        runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if self.kind != "methods" and len(runs) > MAX_RUNS:
-            return lambda group: {}
-        return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
-
-    @cached_property
-    def runs_without_answers(self) -> tuple[int, int]:
-        """Number of finished runs without readable correct answers, and of all finished runs.
-
-        (0, 0) if no run has any, if the metric is not an accuracy, or if there are too many runs to
-        read.
-        """
-        runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if len(runs) > MAX_RUNS or not has_answers(self.study, self.metric):
-            return 0, 0
-        finished_runs = {
-            run
-            for group in self.groups
-            for run_ids in group.trials.results("run_id", self.cells).values()
-            for run in run_ids
-        }
-        n_missing = sum(
-            self.study.correct_predictions.load(run).is_empty() for run in finished_runs
-        )
-        return (n_missing, len(finished_runs)) if n_missing < len(finished_runs) else (0, 0)
-
-
-def families(study: Study, metric: str) -> Iterator[Family]:
+def list_families(study: Study, metric: str) -> Iterator[Family]:
     """Yield the families of comparisons of a study, that of the first table first.
 
     With one factor that has levels, it is the family of its levels. Otherwise it is that of the
@@ -289,7 +72,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
 
 def first_family(study: Study, metric: str) -> Family:
     """Return the family of a study's first table."""
-    return next(families(study, metric))
+    return next(list_families(study, metric))
 
 
 def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
@@ -372,4 +155,4 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
     """
     study, metric = resolve_metric(study_from_runs(study_name, runs), None)
     averaged_study = average_over_datasets(study)
-    return list(families(averaged_study, metric)) if averaged_study else []
+    return list(list_families(averaged_study, metric)) if averaged_study else []

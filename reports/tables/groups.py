@@ -1,143 +1,22 @@
-"""Groups of rows behind one line of a table, and their numbers by seed."""
+"""The groups of a study: its levels, configurations and controls, with their labels."""
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import polars as pl
 
-from harness.store import (
-    COMPLETE,
-    CONTROLS,
-    FAIL,
-    FLAG,
-    PRUNED,
-    ConfigurationRecord,
-    FactorRecord,
-    level_id,
-)
-from reports.cells import Column, Counts, Flagged, Text, level_text
+from harness.store import CONTROLS, ConfigurationRecord, FactorRecord, level_id
+from reports.cells import Column, Text, level_text
 from reports.formatting import DASH
-from reports.stats import Estimate
 from reports.study import Study
-from reports.tables.metric import interval_of
+from reports.tables.group import Group
 
 # A factor with more distinct values than this is treated as a range.
 MAX_SHOWN_LEVELS = 12
-
-# (levels of the other factors, seed): two levels are compared only if both agree.
-Place = tuple[str, int]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean of some values, summed in their order."""
-    return sum(values) / len(values)
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The rows, in any state, behind one level, configuration, method over datasets, or control.
-
-    Attributes:
-        labels: Texts of the label columns.
-        rows: The rows.
-        control: Name of the control; "" for other groups.
-        value: The level, or the configuration.
-        parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
-            averages over the datasets in `finished_datasets`.
-    """
-
-    labels: tuple[Text, ...]
-    rows: Sequence[Mapping[str, Any]]
-    control: str = ""
-    value: Any = None
-    parts: Mapping[str, "Group"] = field(default_factory=dict)
-
-    @cached_property
-    def finished_rows(self) -> list[Mapping[str, Any]]:
-        """The rows that finished."""
-        return [row for row in self.rows if row["state"] == COMPLETE]
-
-    def column(self, name: str) -> list[Any]:
-        """Return a column of the rows, in any state."""
-        return [row[name] for row in self.rows]
-
-    def finished_values(self, column: str) -> list[Any]:
-        """Return a column of the finished rows, without nulls; [] if there is no such column."""
-        return [row[column] for row in self.finished_rows if row.get(column) is not None]
-
-    def mean(self, column: str) -> float | None:
-        """Return the mean of a column over the finished rows; None without any value."""
-        values = self.finished_values(column)
-        return mean(values) if values else None
-
-    def results(
-        self, column: str, cells: Mapping[str, str] | None = None
-    ) -> dict[Place, list[Any]]:
-        """Return the known values of a column in finished rows, by place.
-
-        Args:
-            column: Name of the column.
-            cells: Companion cell by config_key (see companion_cells); "" for configurations that
-                are not in it.
-        """
-        results: dict[Place, list[Any]] = {}
-        for row in self.finished_rows:
-            if row.get(column) is not None:
-                place = (cells or {}).get(row["config_key"], ""), row["seed"]
-                results.setdefault(place, []).append(row[column])
-        return results
-
-    def seeds(self, column: str) -> dict[int, float]:
-        """Return the mean of a column over the finished rows of each seed."""
-        return {seed: mean(values) for (_, seed), values in self.results(column).items()}
-
-    def estimate(self, column: str) -> Estimate | None:
-        """Return the mean of a metric over seeds, with its interval.
-
-        Returns:
-            None if a finished row lacks the metric: the mean would not be over the displayed n.
-        """
-        if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
-            return None
-        return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
-
-    @cached_property
-    def finished_datasets(self) -> list[str]:
-        """Datasets on which any seed finished."""
-        return [name for name, part in self.parts.items() if part.finished_rows]
-
-    @cached_property
-    def configurations(self) -> frozenset[str]:
-        """Keys of the group's configurations, which also show whether a control is one of them."""
-        return frozenset(self.column("config_key"))
-
-    @property
-    def trials(self) -> "Group":
-        """Group of the single trials; for averages, those behind them."""
-        rows = [row for part in self.parts.values() for row in part.rows]
-        return Group((), rows) if rows else self
-
-    @property
-    def counts(self) -> Counts:
-        """Numbers of finished, failed, pruned and missing rows; running ones count as missing."""
-        states = self.column("state")
-        done, failed, pruned = map(states.count, (COMPLETE, FAIL, PRUNED))
-        return Counts(done, failed, pruned, len(states) - done - failed - pruned)
-
-    def flags(self) -> tuple[Flagged, ...]:
-        """Return the flags that finished trials raised, counting only trials that were checked."""
-        flags = []
-        for name in (name for name in self.rows[0] if name.startswith(FLAG)):
-            values = self.finished_values(name)
-            if raised := sum(value >= 0.5 for value in values):
-                flags.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
-        return tuple(flags)
 
 
 def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
@@ -300,22 +179,6 @@ def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
         )
         for configuration in study.non_controls
     }
-
-
-def mean_by_seed(
-    results: Mapping[Place, Sequence[float]], common: Container[Place]
-) -> dict[int, float]:
-    """Return, for each seed, the mean over places of the means there.
-
-    Args:
-        results: Values by place; see Group.results.
-        common: Places to include.
-    """
-    means: dict[int, list[float]] = {}
-    for place, values in results.items():
-        if place in common:
-            means.setdefault(place[1], []).append(mean(values))
-    return {seed: mean(values) for seed, values in means.items()}
 
 
 def short_names(study: Study) -> dict[str, str]:

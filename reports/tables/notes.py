@@ -8,8 +8,9 @@ from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
-from reports.tables.families import Family
-from reports.tables.groups import Group, all_rows, join_rules, row_text
+from reports.tables.family import Family
+from reports.tables.group import Group
+from reports.tables.groups import all_rows, join_rules, row_text
 from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)

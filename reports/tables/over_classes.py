@@ -10,7 +10,7 @@ from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, seed_metric
 from reports import stats
 from reports.stats import Array, Estimate
 from reports.study import Study
-from reports.tables.groups import Group, Place
+from reports.tables.group import Group, Place
 
 _PERCENT = 100.0
 # Tables of more runs have no intervals over classes: each run has a file to read, and its classes
@@ -83,10 +83,10 @@ def difference_over_classes(
         None if answers are missing, nothing is compared, or no answers differ.
     """
     by_seed: dict[int, list[Array]] = {}
-    for place, drawn in group_draws.items():
+    for place, draw in group_draws.items():
         if place in baseline_draws:
             _, seed = place
-            by_seed.setdefault(seed, []).append(drawn.values - baseline_draws[place].values)
+            by_seed.setdefault(seed, []).append(draw.values - baseline_draws[place].values)
     means = [np.mean(values, axis=0) for values in by_seed.values()]
     if stats.is_rounding([np.ptp(values) for values in means], _PERCENT):
         return None
@@ -122,8 +122,8 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
 
 def _average_draws(draws: Sequence[Drawn]) -> Drawn:
     """Return the mean of a metric over models, datasets or targets."""
-    values = np.mean([drawn.values for drawn in draws], axis=0)
-    return Drawn(np.asarray(values), min(drawn.n_classes for drawn in draws))
+    values = np.mean([draw.values for draw in draws], axis=0)
+    return Drawn(np.asarray(values), min(draw.n_classes for draw in draws))
 
 
 def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
@@ -147,9 +147,9 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
     # them independent.
     draws = []
     for name, run in runs.items():
-        drawn = _draws_of_run(study, run, seed, metric)
+        draw = _draws_of_run(study, run, seed, metric)
         order = np.random.default_rng([*name.encode()])
-        draws.append(drawn._replace(values=order.permutation(drawn.values)))
+        draws.append(draw._replace(values=order.permutation(draw.values)))
     return _average_draws(draws)
 
 

@@ -18,13 +18,14 @@ from harness.store import (
 )
 from reports.cells import level_text
 from reports.study import Study, make_study_frame
-from reports.tables.groups import Group, join_rules, labels_of, ordered_levels, rows_of
+from reports.tables.group import Group
+from reports.tables.groups import join_rules, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
-def datasets(study: Study) -> list[str]:
+def list_datasets(study: Study) -> list[str]:
     """Return the datasets of a grid over at least two, in the order of its levels; else []."""
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
@@ -45,7 +46,7 @@ def controls_dataset(study: Study) -> str:
     baseline_names = [
         level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
     ]
-    names = datasets(study)
+    names = list_datasets(study)
     return next(name for name in (*baseline_names, *names) if name in names)
 
 
@@ -54,7 +55,7 @@ def class_factors(study: Study) -> list[FactorRecord]:
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
 
-def methods(study: Study) -> list[ConfigurationRecord]:
+def list_methods(study: Study) -> list[ConfigurationRecord]:
     """Return every combination of the factors other than the dataset, in the order of their levels.
 
     The parts of each are in the order of the datasets.
@@ -102,7 +103,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        n_left_out=0,  # counted over all datasets, as are the adopted ones
+        n_left_out=0,  # these and reused results are counted over all datasets
         reused={},
         scope=dataset,
     )
@@ -120,10 +121,12 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
     Returns:
         None if no method is planned on all of them.
     """
-    if not (names := names or datasets(study)):
+    if not (names := names or list_datasets(study)):
         return study
     complete_methods = [
-        _restrict_method(method, names) for method in methods(study) if {*names} <= {*method.parts}
+        _restrict_method(method, names)
+        for method in list_methods(study)
+        if {*names} <= {*method.parts}
     ]
     if not complete_methods:
         return None
@@ -173,19 +176,23 @@ def _average_row(
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
     if len(group.finished_rows) < len(method.parts):
-        failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
-        reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
+        failure_reasons = {
+            name: row["reason"] for name, row in rows.items() if row["state"] == FAIL
+        }
+        reasons = (f"{name}: {reason}" for name, reason in failure_reasons.items() if reason)
         return {**average, "reason": next(reasons, None)}
     values_by_metric = {name: group.finished_values(name) for name in numbers}
     average |= {
         n: fmean(values) for n, values in values_by_metric.items() if len(values) == len(rows)
     }
     for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
-        average[f"{split}/{name}"] = _harmonic(*(average.get(f"{split}/{half}") for half in halves))
+        average[f"{split}/{name}"] = _harmonic_mean(
+            *(average.get(f"{split}/{half}") for half in halves)
+        )
     return {**average, "state": COMPLETE}
 
 
-def _harmonic(first: float | None, second: float | None) -> float | None:
+def _harmonic_mean(first: float | None, second: float | None) -> float | None:
     """Return the H of two means; None if one of them is unknown.
 
     Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
@@ -209,7 +216,7 @@ def method_groups(study: Study) -> list[Group]:
     names = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     method_name = " + ".join(name for name in names if name not in ("", "none", "null"))
     groups = []
-    for method in methods(study):
+    for method in list_methods(study):
         labels = labels_of(without_dataset, method.assignment, method_name or "constants")
         parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)

@@ -16,7 +16,8 @@ from harness.store import ConfigurationRecord
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
 from reports.stats import Estimate, mean_interval
 from reports.study import Study
-from reports.tables.groups import Group, short_names
+from reports.tables.group import Group
+from reports.tables.groups import short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
 from reports.tables.pooling import average_over_datasets
@@ -37,7 +38,7 @@ Method = tuple[str, str]
 
 
 @cache
-def figures() -> dict[tuple[Method, str], dict[str, str]]:
+def read_figures() -> dict[tuple[Method, str], dict[str, str]]:
     """Return the rows of papers.csv by method, and by dataset or AVERAGE_OF_ALL."""
     text = resources.files("reports.tables").joinpath("papers.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
@@ -50,7 +51,7 @@ def published_value(figure: Mapping[str, str], metric: str) -> float:
     The harmonic mean of averages is that of the average accuracies, as in the papers.
 
     Args:
-        figure: Row of papers.csv; see figures.
+        figure: Row of papers.csv; see read_figures.
         metric: "base", "new" or "harmonic_mean".
     """
     base, new = float(figure["base"]), float(figure["new"])
@@ -59,7 +60,7 @@ def published_value(figure: Mapping[str, str], metric: str) -> float:
 
 def all_datasets() -> set[str]:
     """Return the datasets in the average over all."""
-    return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
+    return {dataset for _, dataset in read_figures()} - {AVERAGE_OF_ALL}
 
 
 class _Comparison(NamedTuple):
@@ -97,7 +98,7 @@ def published_table(study: Study) -> Table:
     ]
     for metric, head in _METRICS.items():
         columns += _published_columns(metric, head)
-    columns.append(Column("source", "published by", _source, "left"))
+    columns.append(Column("source", "published by", _source_cell, "left"))
     note = (
         "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
         " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
@@ -118,7 +119,7 @@ def _published_columns(metric: str, head: str) -> Iterator[Column]:
     )
 
 
-def _source(line: _Comparison) -> Cell:
+def _source_cell(line: _Comparison) -> Cell:
     unverified = "" if line.figure["verified"] == "yes" else "; as reported, unverified"
     return Text(f"{line.figure['source']}{unverified}")
 
@@ -134,7 +135,7 @@ def _published_lines(study: Study) -> Iterator[_Comparison]:
                 if study_part.pooled_datasets
                 else _value_of(study_part, configuration, "dataset")
             )
-            figure = figures().get((method, dataset))
+            figure = read_figures().get((method, dataset))
             group = Group((), study_part.by_configuration[configuration.key])
             if figure and group.finished_rows and _has_published_setup(study_part, configuration):
                 yield _Comparison(_method_text(study_part, configuration, method), figure, group)

@@ -7,7 +7,7 @@ from reports.stats import compare_paired
 from reports.study import Study
 from reports.tables.families import first_family
 from reports.tables.metric import decimals_of
-from reports.tables.pooling import datasets
+from reports.tables.pooling import list_datasets
 
 MAX_DESCRIBED = 200  # runs of a study; a changed description is a request to the store
 
@@ -25,7 +25,7 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
     Returns:
         {} for a study over several datasets, or of more than MAX_DESCRIBED runs.
     """
-    if datasets(study) or study.rows["run_id"].n_unique() > MAX_DESCRIBED:
+    if list_datasets(study) or study.rows["run_id"].n_unique() > MAX_DESCRIBED:
         return {}
     family, column = first_family(study, metric), f"test/{metric}"
     texts: dict[str, str] = {}

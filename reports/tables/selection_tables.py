@@ -11,10 +11,10 @@ from reports.cells import Cell, Column, Table, Text, Value, optional_cell
 from reports.formatting import number_text
 from reports.study import Study, metric_heading
 from reports.tables.families import first_family, method_family
-from reports.tables.groups import Group
+from reports.tables.group import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
 from reports.tables.notes import COUNTS, group_table
-from reports.tables.pooling import datasets
+from reports.tables.pooling import list_datasets
 
 _EDGE = "grid_edge"
 # Quantities that selection may choose in addition to the epoch, by metric name. The value tells
@@ -114,7 +114,7 @@ def quality_tables(study: Study) -> list[Table]:
     names = sorted(name for name in measured_columns(study) if QUALITY in name)
     if not any(name.startswith(_TEST) for name in names):
         return []
-    n_datasets = len(datasets(study)) if len(study.factors) > 1 else 0
+    n_datasets = len(list_datasets(study)) if len(study.factors) > 1 else 0
     family = (method_family if n_datasets else first_family)(study, study.objective)
     # Rows without synthetic features are left out, unless they have not finished.
     groups = [

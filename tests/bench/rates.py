@@ -7,7 +7,7 @@ import numpy as np
 from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import grid_model
-from reports.analysis.design import Varied
+from reports.analysis.design import VariedFactor
 from reports.analysis.uneven import ALPHA, find_outlier, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
 from reports.stats import (
@@ -86,7 +86,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     """
     rng, codes = np.random.default_rng(seed), np.indices((3, 4)).reshape(2, -1)
     factors = tuple(
-        Varied(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        VariedFactor(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((3, 4))
     )
     model, called = grid_model(factors), np.zeros(3)

@@ -87,7 +87,7 @@ def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> 
 def test_packed_prompts_equal_separate_ones_in_the_fused_kernel(
     device: str, precision: Precision
 ) -> None:
-    """Names behind a shared context do not see each other; heads are as wide as CLIP's."""
+    """Names after a shared context do not see each other, and heads are as wide as CLIP's."""
     width = HEADS * HEAD_WIDTH
     clip = build_clip(width=width, layers=BLOCKS, device=device, precision=precision)
     drawn = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))

@@ -26,7 +26,7 @@ def tf32_allowed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tf32_allowed")
-def test_features_do_not_depend_on_what_the_process_allows(device: str, pocket: Pocket) -> None:
+def test_features_do_not_depend_on_the_processs_tf32_setting(device: str, pocket: Pocket) -> None:
     """They are equal to the bit to those without TF32, and the settings return afterwards."""
     clip = pocket(device)
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -60,7 +60,7 @@ def test_steps_are_those_of_the_plain_optimizer(device: str, name: str) -> None:
         assert relative_error(parameter, expected) < allowed
 
 
-def test_seeds_with_rates_of_their_own_step_as_alone(device: str) -> None:
+def test_seeds_with_different_rates_step_like_solo_runs(device: str) -> None:
     """A step at different rates is each seed's own step at its rate."""
     shares = (0.0, 0.5, 1.0)
     parameters = make_parameters(device)

@@ -50,7 +50,7 @@ def shared_study(name: str, device: str) -> StudyConfig:
 def test_two_trials_on_one_gpu_have_the_table_of_one_process(
     device: str, bench: Bench, photo_features: FeatureSet
 ) -> None:
-    """Through Ray with half a GPU each; an accuracy differs by one image at most."""
+    """Ray gives each half a GPU, and an accuracy differs by at most one image."""
     method = replace(MethodFunctions(), extract=lambda *_: photo_features, load_dataset=fake_images)
     tables: list[pl.DataFrame] = []
     for name, in_process in (("alone", True), ("shared", False)):
@@ -89,7 +89,7 @@ def with_ballast(run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Iterato
 
 
 def test_a_trial_that_does_not_fit_is_run_in_halves(device: str, bench: Bench) -> None:
-    """The allocator refuses four seeds at once; each half of them completes."""
+    """The allocator refuses four seeds at once, and each half of them completes."""
     plain = bench.method
     study = make_study(space={"generator.n_ctx": [1]}, seeds=4, resources={"gpus": 0})
     if device == "cuda":

@@ -22,7 +22,7 @@ def values() -> dict[str, Tensor]:
     }
 
 
-def test_values_survive_the_way_to_the_device_and_back(device: str) -> None:
+def test_values_are_unchanged_on_the_device_and_back(device: str) -> None:
     """Pinned, non-blocking copies and the single transfer back keep values, shapes and types."""
     host = values()
     remote = {name: to_device(value, torch.device(device)) for name, value in host.items()}

@@ -41,8 +41,8 @@ def shown(terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_plain_lines_are_one_an_event() -> None:
-    """Starts and ends, with counts, objective, reason and no markup."""
+def test_each_event_is_one_plain_line() -> None:
+    """Starts and ends have counts, objective and reason, without markup."""
     lines = shown(terminal=False).splitlines()
     assert len(lines) == 6
     assert re.match(r"\[1/3\] complete +n_ctx=one +objective 62\.25 +\d\.\d s", lines[3])
@@ -51,21 +51,21 @@ def test_plain_lines_are_one_an_event() -> None:
 
 
 def test_a_terminal_has_bars_below_the_lines() -> None:
-    """One of each trial that runs, with its stage, and one of the study."""
+    """There is one bar per active trial, with its stage, and one for the study."""
     text = shown(terminal=True)
     for word in ("start     n_ctx=one", "complete", "62.25", "fail", "selection 1", "83%", "2/3"):
         assert word in text
 
 
-def test_an_error_is_as_many_lines_as_it_has() -> None:
-    """And what a server has answered clears no screen."""
+def test_an_error_keeps_its_lines() -> None:
+    """An answer of a server cannot clear the screen."""
     assert str(UserError(f"x: {CLEAR}\ny")) == f"x: {SHOWN}\ny"
     assert str(StoreError(f"x: {CLEAR}")) == f"x: {SHOWN}"
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_feature_extraction_says_little(terminal: bool) -> None:
-    """A line at the start and one a quarter, or a bar; nothing of features that are cached."""
+def test_feature_extraction_prints_few_lines(terminal: bool) -> None:
+    """There is a line at the start and at each quarter, or a bar, and none for cached features."""
     console, out = make_console(terminal)
     with show_progress("features: emoji", console):
         pass

@@ -1,4 +1,4 @@
-"""`harness`, from Python: a call that cannot be meant is told by the function's own words."""
+"""`harness` from Python: an invalid call has the message of the function's argument."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -47,7 +47,7 @@ from tests.harness.fakes import make_study
     ],
 )
 def test_an_argument_of_another_type_is_named(arguments: Any, message: str) -> None:
-    """The message begins with the argument's name, also where the command has an option for it."""
+    """The message begins with the argument's name, even if the command has an option for it."""
     with pytest.raises(ConfigError) as raised:
         run_study(*arguments)
     assert str(raised.value).startswith(message)
@@ -68,15 +68,15 @@ def test_an_argument_of_another_type_is_named(arguments: Any, message: str) -> N
         ({"address": "head"}, "address must be local, auto or HOST:PORT"),
     ],
 )
-def test_a_named_argument_that_cannot_be_meant(arguments: Any, message: str) -> None:
-    """In the words of the argument, before a store or Ray is looked for."""
+def test_an_invalid_argument_is_one_line_with_its_name(arguments: Any, message: str) -> None:
+    """It is rejected before a store or Ray is looked for."""
     with pytest.raises(ConfigError) as raised:
         run_study("prompt_len", **arguments)
     assert str(raised.value).startswith(message)
 
 
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
-    """Of whatever type, with the keys of a YAML, and overrides over them, be it of the name."""
+    """Any mapping with the keys of a YAML is accepted, with overrides, also of the name."""
     space = MappingProxyType({"generator.n_ctx": (1, 2)})
     mapping = MappingProxyType({"space": space, "dataset": "emoji"})
     options: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
@@ -86,13 +86,13 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
 
 
-def test_this_machine_has_a_name(bench: Bench) -> None:
-    """address="local", as the command says it: in_process holds, and no Ray is started."""
+def test_local_is_the_address_of_this_machine(bench: Bench) -> None:
+    """address="local" means the same as for the command. in_process starts no Ray."""
     assert bench.run(make_study(), address="local").complete
 
 
-def test_a_model_of_no_store(tmp_path: Path) -> None:
-    """One line says so, and no store is made."""
+def test_loading_a_model_creates_no_store(tmp_path: Path) -> None:
+    """A missing store is one line."""
     with pytest.raises(StoreError, match="no MLflow store found"):
         load_trained("runs:/" + "0" * 32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert not list(tmp_path.iterdir())

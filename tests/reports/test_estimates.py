@@ -1,4 +1,4 @@
-"""The frame of estimates: what tables show, once, for programs."""
+"""The frame of estimates has every number of the tables once."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 @pytest.mark.parametrize("study", [prompt_len(), over_datasets(), grid((2, 3), nothing)])
-def test_each_line_has_what_its_table_shows(study: Any) -> None:
-    """Means of each metric, and of the report's own the comparison with its verdict."""
+def test_each_row_of_estimates_has_the_numbers_of_its_table(study: Any) -> None:
+    """It has the means of each metric, and the comparison in the report's metric."""
     report = make_report(study.study())
     frame = make_estimates_frame(report.all_tables)
     for table in (t for t in report.all_tables if t.kind not in ("ranks", "")):
@@ -37,7 +37,7 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
 
 
 def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
-    """It is what the table's column shows, with the control's levels and the number of seeds."""
+    """It equals the table's column, with the control's levels and the number of seeds."""
     report = make_report(listed("tuned").study())
     frame = make_estimates_frame(report.all_tables).filter(
         metric="harmonic_mean", table="finetuner.lr"
@@ -54,8 +54,8 @@ def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
     assert other["vs_no_synthetic"].null_count() == len(other)
 
 
-def test_a_control_is_named() -> None:
-    """The rows of a control have its name, those of levels have none."""
+def test_rows_of_controls_have_their_name() -> None:
+    """Rows of levels have none."""
     frame = make_estimates_frame(make_report(prompt_len().study()).all_tables)
     controls = frame.filter(kind="control")
     names = {"zero_shot", "no_synthetic", "text_feature", "real_images"}
@@ -64,7 +64,7 @@ def test_a_control_is_named() -> None:
 
 
 def test_a_metric_may_have_a_slash() -> None:
-    """A measure of quality over datasets has its comparison in the averages' row."""
+    """A quality measure over datasets has its comparison in the row of the averages."""
     study = over_datasets(("a/b", "emoji"), ("vae", "wgan")).study()
     frame = make_estimates_frame(make_report(study, "quality/frechet").all_tables).filter(
         kind="methods"
@@ -75,7 +75,7 @@ def test_a_metric_may_have_a_slash() -> None:
 
 
 def test_each_column_is_documented() -> None:
-    """docs/report.md names all columns and no other; it lists the suffixes of `vs_...` once."""
+    """docs/report.md names all columns and no others, and lists the suffixes of `vs_...` once."""
     section = DOCS.read_text("utf-8").partition("## Estimates")[2]
     heads = re.findall(r"^\|(`.*?`) \|", section, re.M)
     named = [name for head in heads for name in re.findall(r"`(\w+)`", head)]
@@ -84,8 +84,8 @@ def test_each_column_is_documented() -> None:
     assert sorted(named) == sorted(COLUMNS)
 
 
-def test_averages_say_what_they_are_over() -> None:
-    """Of a method that failed on a dataset the mean, and the difference, are over the others."""
+def test_averages_give_their_number_of_datasets() -> None:
+    """If a method failed on a dataset, its mean and its difference are over the others."""
     study = over_datasets(skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}).study()
     frame = make_estimates_frame(make_report(study).all_tables)
     rows = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
@@ -93,8 +93,8 @@ def test_averages_say_what_they_are_over() -> None:
     assert rows["pairs_datasets"].to_list() == [None, 1, 2]
 
 
-def test_what_changed_nothing_has_no_verdict() -> None:
-    """As docs/statistics.md has it."""
+def test_levels_that_change_nothing_have_no_verdict() -> None:
+    """docs/statistics.md says so."""
     frame = make_estimates_frame(
         make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).all_tables
     )

@@ -1,4 +1,4 @@
-"""What the study's own run in MLflow shows of a report, which is not made again."""
+"""The report at the study's own run in MLflow, and when it is written again."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from reports.cells import Value
 from reports.cli import prepare
 from reports.render import make_publication
 from reports.report import Report, make_report
-from reports.tables import headline
+from reports.tables import make_headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import one_factor
@@ -24,7 +24,7 @@ def report() -> Report:
 
 
 def test_headlines_are_the_tables_numbers(report: Report) -> None:
-    """The best setting's mean with its interval, and its difference to the study's baseline."""
+    """They are the best configuration's mean, its interval, and its difference to the baseline."""
     shown = make_publication(report)
     row = next(row for row in report.tables[0].rows if row.cells["level"].text == "8")  # type: ignore[union-attr]
     mean, difference = row.cells[H], row.cells["difference"]
@@ -37,8 +37,8 @@ def test_headlines_are_the_tables_numbers(report: Report) -> None:
     assert len(shown.metrics) == 12
 
 
-def test_differences_to_reference_arms_are_paired_by_seed(report: Report) -> None:
-    """Above 0 the setting is ahead of the arm."""
+def test_differences_to_controls_are_paired_by_seed(report: Report) -> None:
+    """A difference above 0 means that the configuration is better."""
     rows = {
         (row["config_key"], row["seed"]): row[f"test/{H}"] for row in report.study.rows.to_dicts()
     }
@@ -62,30 +62,30 @@ def test_the_note_begins_with_the_answer(report: Report) -> None:
     assert "| n_ctx | n |" in note
 
 
-def test_nothing_is_best_where_settings_are_selected_by_different_rules() -> None:
-    """Scores on test images and on others are not held against each other."""
+def test_no_configuration_is_best_if_selection_rules_differ() -> None:
+    """Scores on test images and on other images are not compared."""
     builder = StoreBuilder(factors=one_factor("selection", ["pseudo_new", "test"], "pseudo_new"))
     for rule in ("pseudo_new", "test"):
         builder.trial({"selection": rule}, {0: scores(60), 1: scores(62)}, selection=rule)
     study = builder.study()
-    assert headline(study, "harmonic_mean") is None
+    assert make_headline(study, "harmonic_mean") is None
 
 
 def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
-    """Selection sees the same score, test does not: no setting is taken for its place in a list."""
+    """Tied configurations have one selection score and may differ on the test images."""
     builder = StoreBuilder(factors=levelled((2,)), seeds=range(3))
     for level, value in enumerate((60.0, 64.0)):
         results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
         builder.trial({"f0": level}, results, selected=scores(50.0))
-    result = headline(builder.study(), METRIC)
+    result = make_headline(builder.study(), METRIC)
     assert result is not None and result.configuration == "2 tied configurations: f0 0; f0 1"
     assert result.estimate.mean == pytest.approx(63.0)
     assert result.differences["baseline"].mean == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("change", ["a number", "a word", "the metric", "a setting", "a run"])
-def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
-    """A test result, the description, the metric, a setting that is wanted, another run."""
+def test_the_stamp_depends_on_all_inputs(change: str) -> None:
+    """They are test results, the description, the metric, the plan and the runs."""
     builder = prompt_len()
     before = make_report(builder.study(), H).stamp
     study = builder.study()
@@ -102,10 +102,10 @@ def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
     assert make_report(study, "new" if change == "the metric" else H).stamp != before
 
 
-def test_a_folder_that_has_the_report_is_left_alone(
+def test_an_unchanged_report_is_not_written_again(
     store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second time its files keep their times, and the tables are printed all the same."""
+    """Its files keep their times, and the tables are printed nevertheless."""
     uri, out = prompt_len().write(store_uri), tmp_path / "out"
     prepare("prompt_len", uri).show(out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}

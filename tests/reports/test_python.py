@@ -1,4 +1,4 @@
-"""The Python interface as a user of a notebook calls it."""
+"""The Python interface as used in a notebook."""
 
 import subprocess
 import sys
@@ -21,21 +21,21 @@ def study(store_uri: str) -> Any:
 
 
 def test_rows_are_those_of_the_store(study: Any) -> None:
-    """One row for each setting and seed, the metrics and the factor among the columns."""
+    """There is a row per configuration and seed, with columns for the metrics and the factor."""
     assert len(study.rows) == 45
     assert {"generator.n_ctx", "seed", "state", "test/harmonic_mean"} <= set(study.rows.columns)
     assert repr(study) == "<study prompt_len: 9 configurations, 45 rows>"
 
 
 def test_the_answer_is_text_and_html(study: Any) -> None:
-    """str() has a line a finding; a notebook shows the same words."""
+    """str() has a line per finding, and a notebook shows the same words."""
     text, page = str(study.answer()), study.answer()._repr_html_()
     assert text.splitlines()[0].startswith("n_ctx: ")
     assert ">higher</em>" in page and "baseline (n_ctx 4) against the controls" in page
 
 
 def test_a_table_is_a_frame_and_markup(study: Any) -> None:
-    """The first by default; its frame has the numbers of the table at full precision."""
+    """The default is the first table, and its frame has all numbers at full precision."""
     table = study.table()
     assert study.tables[0] == "generator.n_ctx"
     mean = study.rows.filter(pl.col("generator.n_ctx") == 8)["test/harmonic_mean"].mean()
@@ -46,7 +46,7 @@ def test_a_table_is_a_frame_and_markup(study: Any) -> None:
 
 
 def test_a_figure_is_shown_and_saved(study: Any, tmp_path: Path) -> None:
-    """A notebook draws it; a file's ending decides what is written, and one line names them."""
+    """A notebook draws it. The file name's ending selects the format, and others are one line."""
     figure = study.figure("generator.n_ctx")
     assert figure._repr_svg_().startswith("<svg") and repr(figure) == "<figure generator.n_ctx>"
     figure.save(tmp_path / "x.pdf")
@@ -56,14 +56,14 @@ def test_a_figure_is_shown_and_saved(study: Any, tmp_path: Path) -> None:
 
 
 def test_a_figure_has_its_specification(study: Any) -> None:
-    """Changes to it leave the study's figure as it is."""
+    """Changes to the specification leave the study's figure as it is."""
     figure = study.figure("generator.n_ctx")
     figure.spec["layer"].clear()
     assert figure.spec["layer"] and figure.spec["description"] == figure.chart.caption
 
 
 def test_importance_is_a_frame(store_uri: str) -> None:
-    """Of a study with two factors: shares, the largest first, with intervals and p."""
+    """For two factors it has the shares, largest first, with intervals and p."""
     uri = grid((2, 3), lambda s: 3.0 * s["f0"]).write(store_uri)
     frame = reports.load_study("planted", uri).importance()
     assert frame.columns == ["factors", "share", "low", "high", "p", "n"]
@@ -78,22 +78,26 @@ def test_importance_is_a_frame(store_uri: str) -> None:
         (lambda s: s.importance(), "prompt_len: no importance: only generator.n_ctx varies"),
     ],
 )
-def test_what_there_is_not_is_told_with_the_choices(study: Any, ask: Any, message: str) -> None:
-    """One line."""
+def test_unknown_tables_and_figures_are_one_line_with_the_choices(
+    study: Any, ask: Any, message: str
+) -> None:
+    """The error is a ReportError."""
     with pytest.raises(ReportError) as error:
         ask(study)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsys: Any) -> None:
-    """write() gives the files of ship-report and prints nothing."""
+def test_write_creates_the_files_and_prints_nothing(
+    study: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """The files are those of ship-report."""
     files = study.write(tmp_path / "out")
     assert {file.suffix for file in files} >= {".html", ".md", ".csv", ".png", ".svg", ".pdf"}
     assert capsys.readouterr().out == ""
 
 
 def test_importing_the_package_is_light() -> None:
-    """`import reports` loads polars and vl-convert when they are needed."""
+    """`import reports` loads neither polars nor vl-convert before they are needed."""
     code = (
         "import sys, reports\n"
         "heavy = {'polars', 'vl_convert', 'scipy', 'mlflow'} & set(sys.modules)\n"

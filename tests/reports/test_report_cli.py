@@ -1,4 +1,4 @@
-"""ship-report as a user meets it: pages, files, exit codes, one line for each mistake."""
+"""ship-report from outside: pages, files, exit codes, and one line per mistake."""
 
 import contextlib
 import shutil
@@ -49,14 +49,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_removed_option_says_what_to_use_instead(here: Path) -> None:
-    """As ship-sweep does, and before the name of the study is looked at."""
+def test_a_removed_option_names_its_replacement(here: Path) -> None:
+    """The error comes before the study is looked up, as in ship-sweep."""
     line = one_line(report("small", "--export", "optuna:sqlite:///o.db"), 2)
     assert line.startswith("--export was removed. MLflow, the page and NAME-estimates.csv")
 
 
-def test_all_studies_of_a_store_that_is_missing_is_one_line(here: Path) -> None:
-    """Exit code 2 and no traceback, as for one study."""
+def test_all_studies_of_a_missing_store_is_one_line(here: Path) -> None:
+    """The exit code is 2, as for one study, and there is no traceback."""
     line = one_line(report("--all", "--tracking-uri", f"sqlite:///{here}/none.db"), 2)
     assert line.startswith(f"{here}/none.db: no MLflow store found")
 
@@ -65,7 +65,7 @@ def test_all_studies_of_a_store_that_is_missing_is_one_line(here: Path) -> None:
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However wrong the address is, and whoever fails by it: one line, no traceback."""
+    """Whatever part of the address is wrong, there is one line and no traceback."""
     well_formed = uri.startswith("http://user:s3cr3t@")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # nobody is there
     line = one_line(report("small", "--tracking-uri", uri), 2)
@@ -77,10 +77,10 @@ def test_a_password_in_a_stores_address_is_not_printed(
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
-def test_a_store_that_is_away_is_one_line_before_mlflow_tries(
+def test_an_unreachable_store_is_one_line_without_mlflows_retries(
     scheme: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow would try a database ten times, for minutes, with four lines of warnings each."""
+    """MLflow would retry a database ten times, for minutes, with warnings."""
     monkeypatch.setattr("mlflow.tracking.MlflowClient", Mock(side_effect=AssertionError))
     line = one_line(report("small", "--tracking-uri", f"{scheme}://me:s3cr3t@127.0.0.1:9/x"), 2)
     assert line.startswith(f"{scheme}://***@127.0.0.1:9/x: cannot read the MLflow store: ")
@@ -88,7 +88,7 @@ def test_a_store_that_is_away_is_one_line_before_mlflow_tries(
 
 
 def test_each_study_is_shown_by_the_name_of_its_experiment(store_uri: str, here: Path) -> None:
-    """NAME.2, which an earlier version began beside NAME, is found by that; NAME is NAME."""
+    """NAME.2, which an earlier version created in addition to NAME, is another study."""
     uri = prompt_len().write(store_uri)
     prompt_len(name="prompt_len.2", seeds=(0, 1, 2)).write(uri)
     later = report("prompt_len.2", "--tracking-uri", uri)
@@ -99,8 +99,8 @@ def test_each_study_is_shown_by_the_name_of_its_experiment(store_uri: str, here:
     assert "### prompt_len: generator.n_ctx" in first.stdout and "seeds: 5" in first.stdout
 
 
-def test_prints_the_table_and_writes_everything(store_uri: str, here: Path) -> None:
-    """Without options: the table, the folder's name, and all files in ./NAME-report."""
+def test_ship_report_prints_the_table_and_writes_all_files(store_uri: str, here: Path) -> None:
+    """Without options it prints the folder's name and writes all files to ./NAME-report."""
     result = report("prompt_len", "--tracking-uri", prompt_len().write(store_uri))
     assert result.exit_code == 0, result.output
     assert "prompt_len: generator.n_ctx" in result.stdout
@@ -108,10 +108,10 @@ def test_prints_the_table_and_writes_everything(store_uri: str, here: Path) -> N
     assert {path.name for path in (here / "prompt_len-report").iterdir()} == FILES
 
 
-def test_finds_the_store_of_the_working_directory(
+def test_ship_report_finds_the_store_of_the_working_directory(
     store_uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """./mlflow.db by default, MLFLOW_TRACKING_URI before it, a bare path to a file as well."""
+    """The default is ./mlflow.db; MLFLOW_TRACKING_URI overrides it. A path of a file works, too."""
     path = Path(prompt_len().write(store_uri).removeprefix("sqlite:///"))
     shown = ("prompt_len", "--format", "markdown")
     assert report(*shown, "--tracking-uri", path).exit_code == 0
@@ -131,10 +131,10 @@ def test_finds_the_store_of_the_working_directory(
         ("csv", "table,n_ctx,n,failed"),
     ],
 )
-def test_format_prints_and_writes_nothing(
+def test_format_prints_and_writes_no_files(
     store_uri: str, here: Path, form: str, start: str
 ) -> None:
-    """--format is for a pipe: that format alone on stdout, no files."""
+    """--format is for pipes: stdout has only this format."""
     result = report("prompt_len", "--tracking-uri", prompt_len().write(store_uri), "--format", form)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(start)
@@ -142,7 +142,7 @@ def test_format_prints_and_writes_nothing(
 
 
 def test_a_second_report_replaces_the_first(store_uri: str, here: Path) -> None:
-    """The same store gives the same bytes (but for SVG and PDF), and no temporary file is left."""
+    """The same store gives the same bytes (except SVG and PDF), and no temporary file is left."""
     uri = prompt_len().write(store_uri)
     first, second = (
         {
@@ -183,18 +183,18 @@ def deleted(path: Path) -> None:
         (deleted, "unknown study 'promptlen' (studies in this store: none)"),
     ],
 )
-def test_what_has_no_such_study_is_told_and_left_as_it_was(
+def test_a_store_without_the_study_is_one_line_and_unchanged(
     here: Path, make: Callable[[Path], object], message: str
 ) -> None:
-    """A store that is not there, is none, or is none of MLflow's; a study that is not in it."""
+    """The store is missing, is not MLflow's, or lacks the study."""
     make(here / "mlflow.db")
     before = {path.name: path.read_bytes() for path in here.iterdir()}
     assert message in one_line(report("promptlen"), 2)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
 
 
-def test_empty_study_exits_3(store_uri: str, here: Path) -> None:
-    """Nothing has ended yet: said so, its own exit code, and no folder."""
+def test_a_study_without_ended_runs_exits_3(store_uri: str, here: Path) -> None:
+    """There is one line and no folder."""
     builder = StoreBuilder(seeds=(0,)).trial({"generator.n_ctx": 4}, {0: {}}, state="RUNNING")
     uri = builder.write(store_uri)
     line = one_line(report("prompt_len", "--tracking-uri", uri), 3)

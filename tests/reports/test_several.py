@@ -1,4 +1,4 @@
-"""One page over several studies: what each says, and where it stands."""
+"""The overview of several studies."""
 
 import sqlite3
 from contextlib import closing
@@ -30,8 +30,8 @@ def uri(store_uri: str) -> str:
     return empty.write(store_uri)
 
 
-def test_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
-    """Its answer, data and methods, with a link; what has nothing to report is named with why."""
+def test_the_overview_has_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
+    """It links each answer with its data and methods. Studies without a report have the reason."""
     done = report("--all", "--tracking-uri", uri, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -45,8 +45,8 @@ def test_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
     assert "vae" in page and "(3 studies)" in done.output
 
 
-def test_some_studies(uri: str, tmp_path: Path) -> None:
-    """Those that are named, in their order; one that is not there is an error."""
+def test_the_overview_has_the_named_studies(uri: str, tmp_path: Path) -> None:
+    """They are in their order, and an unknown one is an error."""
     arguments = ["--tracking-uri", uri, "--out", str(tmp_path / "out")]
     assert report("planted", "prompt_len", *arguments).exit_code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -66,16 +66,16 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_meant(arguments: list[str], message: str) -> None:
-    """Before any store is read."""
+def test_contradictory_arguments_are_one_line(arguments: list[str], message: str) -> None:
+    """They are rejected before a store is read."""
     done = report(*arguments)
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
     assert message in line
 
 
-def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:
-    """A description, a level and a name are text on the page."""
+def test_names_with_markup_stay_text(store_uri: str, tmp_path: Path) -> None:
+    """Descriptions, levels and names are text on the page."""
     study: Any = prompt_len()
     study.name = "a<b>\"&'"
     study.write(store_uri)
@@ -84,9 +84,10 @@ def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:
     assert "a<b>" not in page and "a&lt;b&gt;&#34;&amp;&#39;" in page
 
 
-def test_odd_studies_end_nothing(uri: str, store_uri: str, tmp_path: Path) -> None:
-    """One is named as a terminal's command, began at no time and has a level without a name; of
-    another the store has a tag that cannot be read.
+def test_damaged_studies_do_not_stop_the_overview(uri: str, store_uri: str, tmp_path: Path) -> None:
+    """One study has an odd name, no start time and a level without a name.
+
+    A tag of another cannot be read.
     """
     for name, tag in (("a\x1b[31m", "{}"), ("torn", "nothing")):
         study = prompt_len()

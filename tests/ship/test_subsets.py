@@ -19,7 +19,9 @@ def test_few_shot_draw_has_sorted_shots_per_class() -> None:
     assert np.bincount(LABELS[result], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
 
 
-@given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))
+@given(
+    seed=st.integers(0, 10**9), other_classes=st.sets(st.integers(0, 5)), shots=st.integers(1, 25)
+)
 def test_few_shot_draw_of_a_class_ignores_other_classes(
     seed: int, other_classes: set[int], shots: int
 ) -> None:

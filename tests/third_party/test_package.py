@@ -27,7 +27,7 @@ max_concurrent_trials: 1
 
 
 def test_page_shows_the_packages_code() -> None:
-    """Line by line."""
+    """They are equal line by line."""
     text = PAGE.read_text("utf-8")
     shown = re.findall(r"`(ship_example/[\w/.]+)`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL)
     files = sorted((PACKAGE / "ship_example").glob("*.py"))
@@ -56,7 +56,7 @@ def run(*command: str, cwd: Path, code: int = 0) -> str:
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_installed_package_works_in_a_study(tmp_path: Path) -> None:
-    """In a new environment: checks pass, and the study ends with its table and tags."""
+    """In a new environment, checks pass, and the study ends with its table and tags."""
     inside = tmp_path / "environment" / "bin" / "python"
     run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=tmp_path)
     # a virtual environment made by another one sees the base's packages, not that one's

@@ -1,4 +1,4 @@
-"""What a dry run says of the differences that a study's seeds will show."""
+"""The line of a dry run on the differences that the seeds can detect."""
 
 import statistics
 
@@ -6,19 +6,19 @@ import pytest
 
 from harness.cli.detectable import count_needed_seeds, format_detectable, list_deviations
 from reports.stats import minimum_detectable
-from reports.tables import Family, families
+from reports.tables import Family, list_families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 
 def packaged() -> Family:
     """The comparisons of the packaged study."""
-    (family,) = families(prompt_len().study(), "harmonic_mean")
+    (family,) = list_families(prompt_len().study(), "harmonic_mean")
     return family
 
 
-def test_the_seeds_that_are_needed_are_the_fewest() -> None:
-    """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
+def test_the_number_of_seeds_is_the_smallest_that_detects_the_effect() -> None:
+    """One seed fewer does not detect it; a quarter of the effect takes about 16 times as many."""
     needed = count_needed_seeds(1.5, 3, 1.0)
     assert needed is not None
     enough, fewer = (minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
@@ -46,8 +46,10 @@ def equal() -> StoreBuilder:
         (equal(), "the difference that 10 seeds can detect", "--set seeds=3"),
     ],
 )  # fmt: skip
-def test_what_a_dry_run_says(build: StoreBuilder | None, head: str, end: str) -> None:
-    """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
+def test_a_dry_run_reports_the_detectable_difference(
+    build: StoreBuilder | None, head: str, end: str
+) -> None:
+    """It gives the seeds for smaller differences, or the reason why they are unknown."""
     study = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
     (line,) = format_detectable(study, [build.parent(), *build.runs] if build else [])
     differences = packaged().differences

@@ -1,4 +1,4 @@
-"""What --dry-run prints: the plan on stdout, and on stderr what would go wrong or stand idle."""
+"""--dry-run prints the plan on stdout, and warnings on stderr."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -36,9 +36,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     calls: dict[str, Any], planned: Callable[..., list[Any]]
 ) -> None:
-    """State, seeds and time of each setting, then in all and here, and by what that is known.
+    """It gives state, seeds and time per configuration, the total, and the basis of the estimate.
 
-    What is noted is shown without its control characters.
+    Control characters of notes are removed.
     """
     rows = (
         PlanRow(Configuration("a", TrialConfig(), {"n_ctx": "[1]"}), (), done=(0, 1)),
@@ -93,7 +93,7 @@ SERIAL = ("--set", "max_concurrent_trials=1")
         (("--address", "auto"), 2, False, ""),
     ],
 )
-def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
+def test_a_dry_run_warns_of_missing_and_idle_resources(
     planned: Callable[..., list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
@@ -101,7 +101,7 @@ def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
     finished: bool,
     warning: str,
 ) -> None:
-    """Where there is something to run, and here: the plan is shown, as it may run elsewhere."""
+    """The plan is shown nevertheless, since it may run on another machine."""
     planned(finished=finished)
     monkeypatch.setattr(harness.resources, "usable_gpus", lambda: gpus)
     monkeypatch.setattr(harness.resources, "why_no_gpu", lambda: None)

@@ -1,4 +1,4 @@
-"""What is printed without a study: --help, --version, and the lists."""
+"""Output without a study: --help, --version, and the lists."""
 
 import re
 from pathlib import Path
@@ -17,8 +17,8 @@ LISTED["options"] += [*STUDY_KEYS, *TRIAL_KEYS]
 
 
 @pytest.mark.parametrize("option", LISTED)
-def test_what_is_listed(option: str) -> None:
-    """All names that a user may write, and what they mean."""
+def test_listings_have_all_names_with_their_meaning(option: str) -> None:
+    """They include all names that a user may write."""
     result = invoke(option)
     assert result.exit_code == 0
     text = " ".join(["", *result.stdout.split()])
@@ -26,7 +26,7 @@ def test_what_is_listed(option: str) -> None:
 
 
 def test_a_packaged_study_is_copied_with_its_comments() -> None:
-    """Never over what is there."""
+    """An existing file is never overwritten."""
     path = Path("prompt_len.yaml")
     assert invoke("copy", "prompt_len").exit_code == 0
     assert path.read_bytes() == (Path(search_spaces.__path__[0]) / path).read_bytes()
@@ -49,7 +49,7 @@ def test_a_copy_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_template_explains_every_key_and_runs_as_it_is() -> None:
-    """A key that it comments out has its default there."""
+    """The value of a commented key is its default."""
     assert invoke("copy", "template").exit_code == 0
     text = Path("template.yaml").read_text("utf-8")
     keys = re.findall(r"^#?(\w+):", text, re.MULTILINE)
@@ -61,11 +61,11 @@ def test_the_template_explains_every_key_and_runs_as_it_is() -> None:
     assert invoke("--space", "template.yaml", "--dry-run").exit_code == 0
 
 
-def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name, feature size, context length, cost and tags, the packaged backbone first.
+def test_backbones_are_listed_with_size_cost_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packaged backbone is first, and no tag is cut off.
 
-    No tag is cut short, so that each can be copied; what is refused is counted, and listed with
-    its reason on demand, and so are the sizes of architectures that have no weights.
+    Unsupported backbones are counted, and listed with the reason on demand, as are architectures
+    without weights.
     """
     from tests.ship.conftest import backbones
 

@@ -1,4 +1,4 @@
-"""ship-sweep from outside: what reaches a run, how it ends, and what is printed of it."""
+"""ship-sweep from outside: arguments, exit codes, and output."""
 
 import os
 import shlex
@@ -28,8 +28,8 @@ from tests.case_files import load_cases
 from tests.harness.cli.conftest import URI, invoke
 
 
-def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
-    """Its report, then the command that opens MLflow's UI, to be pasted into a shell."""
+def test_a_complete_study_exits_0_and_shows_how_to_open_mlflow(calls: dict[str, Any]) -> None:
+    """The report is followed by the command that opens MLflow's UI, quoted for a shell."""
     result = invoke("--space", "prompt_len", "--set", "shots=4", "--address", "auto", "--verbose")
     assert result.exit_code == 0
     assert calls["study"].base.shots == 4
@@ -47,7 +47,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
 
 @pytest.mark.parametrize("publishes", [False, True])
 def test_the_report_is_made_once(calls: dict[str, Any], publishes: bool) -> None:
-    """What is shown at the end is what the study's run in MLflow has, if that has a report."""
+    """The report printed at the end is the one that the study's run in MLflow has."""
     calls["publishes"] = publishes
     _, report, _ = invoke("--space", "prompt_len").stdout.splitlines()
     assert report == "report 1 in prompt_len-report"
@@ -58,8 +58,10 @@ ENDINGS = load_cases(__file__, "outcomes.yaml")
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))
-def test_exit_codes(calls: dict[str, Any], case: dict[str, Any]) -> None:
-    """Failed or missing settings exit with 3, an interrupt with 130; pruned ones are complete."""
+def test_the_exit_code_depends_on_failed_and_missing_trials(
+    calls: dict[str, Any], case: dict[str, Any]
+) -> None:
+    """Failed or missing trials exit with 3, an interrupt with 130. Pruned trials are complete."""
     calls["outcome"] = case["outcome"]
     result = invoke("--space", "prompt_len")
     assert result.exit_code == case["code"]
@@ -68,10 +70,10 @@ def test_exit_codes(calls: dict[str, Any], case: dict[str, Any]) -> None:
     assert result.stdout.splitlines()[1].startswith(case["shows"])
 
 
-def test_report_that_cannot_be_written(
+def test_a_report_that_cannot_be_written_is_one_line(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report's own mistake is one line, and the UI's command still comes."""
+    """The command of MLflow's UI is printed nevertheless."""
     error = ReportError("cannot write prompt_len-report")
     monkeypatch.setattr(reports.cli, "prepare", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
@@ -94,10 +96,10 @@ def test_report_that_cannot_be_written(
         (ValueError("shapes differ"), 1, ""),
     ],
 )  # fmt: skip
-def test_what_ends_a_run_is_one_line(
+def test_an_error_that_ends_a_run_is_one_line(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
-    """With an exit code of its own, and no traceback."""
+    """It has its own exit code and no traceback."""
     monkeypatch.setattr(harness.study, "run_study", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (code, message)
@@ -109,7 +111,7 @@ def test_what_ends_a_run_is_one_line(
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, mode: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However wrong the address is: one line, no traceback."""
+    """Whatever part of the address is wrong, there is one line and no traceback."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr("harness.store.errors.MAX_TRIES", 1)  # nobody is there
     result = invoke("--space", "prompt_len", *mode)
@@ -130,10 +132,8 @@ def test_ray_does_not_take_the_drivers_parent_for_its_raylet(
     assert os.environ["RAY_RAYLET_PID"] == str(os.getpid())
 
 
-def test_mlflow_tells_nobody_of_a_study(
-    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its telemetry is off before it is imported, unless the user has said otherwise."""
+def test_mlflow_sends_no_telemetry(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry is off before the import, unless the user has set the variable."""
     for user_value, value in (("", "true"), ("false", "false")):
         monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", user_value)  # so that it is put back
         if not user_value:
@@ -143,7 +143,7 @@ def test_mlflow_tells_nobody_of_a_study(
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 2, and what to do about it; --accept-changes runs it."""
+    """The exit code is 2, and the message offers --accept-changes, which runs the study."""
 
     def run_study(*_: Any, accept_changes: bool, **__: Any) -> StudyOutcome:
         changes = StaleRows(differences={"shots: 2 -> 4": None})
@@ -163,8 +163,8 @@ PLUGIN = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 
 @pytest.mark.usefixtures("own_tables")
-def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
-    """--plugin lets the YAML, and --set, name what a file has."""
+def test_a_plugins_methods_can_be_used_in_the_yaml(calls: dict[str, Any]) -> None:
+    """After --plugin, the YAML and --set may use the names that the file defines."""
     options = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
     result = invoke("--space", "prompt_len", *options)
     assert result.exit_code == 0, result.output
@@ -174,7 +174,7 @@ def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("own_tables")
-def test_check_says_what_holds_and_what_fails() -> None:
+def test_check_lists_passed_and_failed_checks() -> None:
     """The exit code is 0 if all checks pass, 1 if a check fails, 2 for an unknown name."""
     sound = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
     assert sound.exit_code == 0, sound.output
@@ -205,7 +205,7 @@ MISTAKES = load_cases(__file__, "mistakes.yaml")
 def test_mistakes_exit_2_with_one_line_each(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every mistake of the command line and the YAML is its own line on stderr."""
+    """Every mistake in the command line and the YAML is a separate line on stderr."""
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     Path("broken.py").write_text("1 / 0")
     Path("empty.py").touch()
@@ -218,10 +218,10 @@ def test_mistakes_exit_2_with_one_line_each(
     assert "geheim" not in result.stderr
 
 
-def test_removed_options_are_reported_each_with_what_to_do_instead(
+def test_removed_options_are_reported_with_their_replacements(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit code 2 and one sentence per removed option, whether its value is a word of its own."""
+    """The exit code is 2. Each has one sentence, whether its value is a separate word or not."""
     monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use ship-sweep list.")
     monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use ship-sweep copy NAME.")
     result = invoke("--space", "prompt_len", "--left=3", "--gone", "4")
@@ -230,8 +230,8 @@ def test_removed_options_are_reported_each_with_what_to_do_instead(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
-    """Before anything is extracted."""
+def test_an_unusable_gpu_is_refused_with_torchs_reason() -> None:
+    """It is refused before anything is extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
     message = f"each trial needs a GPU, but torch cannot use a GPU on this machine: {why_no_gpu()}"
@@ -258,7 +258,7 @@ def test_predictions_are_summarized_and_broken_images_are_listed(
     summary: str,
     exit_code: int,
 ) -> None:
-    """The file has every image. Those that cannot be decoded are on stderr, with exit code 2."""
+    """The file has every image. Images that cannot be decoded are on stderr, with exit code 2."""
     seen = [None if name is None else seeds for name in classes]
     errors = ["x.png: cannot be decoded" if name is None else None for name in classes]
     named = pl.DataFrame(

@@ -1,4 +1,4 @@
-"""Plugins that raise what no library would: one line, not a traceback."""
+"""Exceptions of plugins are one line, not a traceback."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class MineConfig(FinetunerSettings):
 @pytest.mark.parametrize(
     ("place", "kind"), list(zip(["import", "validator", "explain_unused"], RAISED, strict=True))
 )
-def test_whatever_a_plugin_raises_is_one_line(tmp_path: Path, place: str, kind: str) -> None:
+def test_any_exception_of_a_plugin_is_one_line(tmp_path: Path, place: str, kind: str) -> None:
     """It names the plugin and the error, shows no secret of an address, and exits with 2."""
     path = tmp_path / "mine.py"
     path.write_text(RAISED[kind] + PLUGIN.format(place=place), "utf-8")

@@ -1,4 +1,4 @@
-"""ship-sweep prefetch: what a study needs is fetched, and nothing of it is run."""
+"""ship-sweep prefetch prepares a study and runs none of it."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from tests.ship.datasets.conftest import save_image
 SPACE = ("--space", "prompt_len")
 
 
-def test_features_are_extracted_once(tmp_path: Path) -> None:
-    """They lie in the cache, where the study will find them; the same command has nothing to do."""
+def test_prefetch_extracts_features_once(tmp_path: Path) -> None:
+    """They are in the cache, where the study finds them, and a second command does nothing."""
     draw_images(tmp_path)
     arguments = ("--set", "dataset=image_folder:few", "--data-root", str(tmp_path))
     cache = tmp_path / "cache"
@@ -33,10 +33,10 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_images_are_downloaded_and_what_is_left_to_do_is_told(
+def test_prefetch_names_files_that_cannot_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights come first; then the study is refused for the file that nothing downloads."""
+    """Weights come first. Then the study is refused for the missing file."""
     loaded: list[str] = []
 
     def download(root: str, download: bool) -> None:

@@ -1,4 +1,4 @@
-"""Commands whose standard output nobody reads any more, as before `| head`."""
+"""Commands whose standard output is no longer read, as in `| head`."""
 
 import os
 import signal
@@ -56,19 +56,19 @@ def unread(program: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("program", [HELP, SUBCOMMAND, LISTED])
-def test_a_command_that_nobody_reads_ends_quietly(program: str) -> None:
-    """With the code that a shell has for a closed pipe, and nothing on stderr."""
+def test_a_command_without_a_reader_ends_quietly(program: str) -> None:
+    """It has the shell's exit code for a closed pipe, and nothing on stderr."""
     assert unread(program) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("code", [0, 130])
-def test_a_study_that_nobody_reads_goes_on(code: int) -> None:
-    """It ends with a code of its own: Ctrl-C ends a reader like tee, too."""
+def test_a_study_without_a_reader_continues(code: int) -> None:
+    """It has its own exit code, because Ctrl-C also ends a reader such as tee."""
     assert unread(STUDY, str(code)) == (code, "")
 
 
-def test_a_study_whose_log_is_on_a_full_disk_goes_on() -> None:
-    """What is printed is lost, and nothing else."""
+def test_a_study_whose_log_is_on_a_full_disk_continues() -> None:
+    """Only the printed lines are lost."""
     command = [sys.executable, "-c", STUDY, "3"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -76,10 +76,10 @@ def test_a_study_whose_log_is_on_a_full_disk_goes_on() -> None:
 
 
 @pytest.mark.slow
-def test_a_report_that_nobody_reads_is_written(
+def test_a_report_without_a_reader_is_written(
     calm: Callable[[StudyConfig], str], tmp_path: Path
 ) -> None:
-    """The files are there; another mistake keeps its code."""
+    """Its files exist, and another mistake keeps its exit code."""
     uri = ["--tracking-uri", calm(study())]
     out = tmp_path / "report"
     assert unread(REPORT, "small", *uri, "--out", str(out)) == (128 + signal.SIGPIPE, "")
@@ -88,8 +88,8 @@ def test_a_report_that_nobody_reads_is_written(
     assert code == 2 and "unknown" in stderr
 
 
-def test_a_command_without_standard_output() -> None:
-    """As a daemon starts it (>&-): it does what it is for."""
+def test_a_command_without_standard_output_does_its_work() -> None:
+    """A daemon starts commands in this way (>&-)."""
     command = [sys.executable, "-c", HELP]
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Study files and --set: what a sound study becomes, and one line for each fault of an unsound."""
+"""Study files and --set: valid ones become studies, and each fault of others is one line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,10 +33,10 @@ def faults_of(mapping: dict[str, Any], **settings: Any) -> list[str]:
     return []
 
 
-def test_what_is_left_out_has_the_documented_default() -> None:
-    """A space alone is a study: a grid over five seeds on the packaged data.
+def test_omitted_keys_have_their_documented_defaults() -> None:
+    """A space by itself is a study: a grid over five seeds of the packaged data.
 
-    A space that no grid can run over is searched, and a selection of one objective has that one.
+    If the space is no grid, it is searched. A selection with one objective has that one.
     """
     study = load_study({"name": "prompt", **SOUND})
     assert (study.name, study.sampler, study.n_trials) == ("prompt", "grid", None)
@@ -53,7 +53,7 @@ def test_what_is_left_out_has_the_documented_default() -> None:
 
 
 def test_study_survives_json() -> None:
-    """The JSON that the store keeps is the whole study."""
+    """The JSON in the store has the whole study."""
     scheduler = {"name": "asha", "grace_period": 2}
     mapping = {**SOUND, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
     study = load_study(mapping).model_copy(update={"source": Path("x.yaml")})
@@ -64,7 +64,7 @@ def test_study_survives_json() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_each_fault_is_one_line(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault names source, path, rule, value and choices; no other line is added."""
+    """Each fault names source, path, rule, value and choices, and there are no other lines."""
     monkeypatch.setattr("harness.config.checks.MAX_GRID", case.get("most", 10_000))
     study = {**SOUND, **parse_value(case.get("study", "{}"), "case")}
     lines = faults_of(study, overrides=case.get("overrides", ()))
@@ -96,7 +96,7 @@ def test_removed_keys_are_reported_together_with_all_other_faults(
 def test_a_files_faults_begin_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it was given."""
+    """The name is written as the user gave it."""
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text("sed: 1\nspace: {augmentations: [0, 1]}\n")
     with pytest.raises(ConfigError) as caught:
@@ -106,10 +106,10 @@ def test_a_files_faults_begin_with_its_name(
     ]
 
 
-def test_working_directory_comes_before_the_packaged(
+def test_the_working_directory_has_priority_over_packaged_studies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bare name is the working directory's file, else the packaged one, .yaml or not."""
+    """A name, with or without .yaml, is the working directory's file, else the packaged one."""
     monkeypatch.chdir(tmp_path)
     assert load_study("prompt_len").space.keys() == {"generator.n_ctx"}
     Path("prompt_len.yaml").write_text("space: {shots: [1, 2]}\n")
@@ -118,12 +118,12 @@ def test_working_directory_comes_before_the_packaged(
 
 
 @pytest.mark.parametrize("name", list_packaged_names())
-def test_packaged_spaces_are_sound(
+def test_packaged_studies_are_valid(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every packaged study loads, says what it is about, and has at least five seeds.
+    """Each loads, has a description, and has at least five seeds.
 
-    Those on datasets that are not packaged ask for these, by name, and for nothing else.
+    Studies on datasets that are not packaged lack only these.
     """
     monkeypatch.chdir(tmp_path)
     try:
@@ -141,17 +141,17 @@ def reference(*overrides: str) -> StudyConfig:
     return load_study("authors", ["backbone=pocket", "dataset=photos", *overrides])
 
 
-def test_the_defaults_are_those_of_the_reference() -> None:
-    """What authors.yaml spells out from the authors' code is what keys have that are left out."""
+def test_the_defaults_are_those_of_the_authors() -> None:
+    """Keys that are omitted have the values that authors.yaml writes out."""
     other = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
     other |= {"templates": ("dataset",)}  # of coop, the authors have no others
     assert reference().base.model_copy(update=other) == TrialConfig()
 
 
-def test_the_reference_has_the_authors_settings_for_imagenet(
+def test_the_authors_study_has_their_imagenet_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
+    """As a constant and as a level, it has 10 and 20 epochs, a wider encoder, and the rest."""
     monkeypatch.setattr("harness.config.requirements.DataRequirements.find_faults", lambda *_: [])
     constant = reference("dataset=imagenet").base
     varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
@@ -180,8 +180,8 @@ def value_at(place: Any, dotted: str) -> Any:
 
 
 @pytest.mark.parametrize("case", OVERRIDES, ids=lambda case: " ".join(case["set"]))
-def test_what_overrides_reach(case: dict[str, Any]) -> None:
-    """Constants, groups, their members, keys of the study, factors, and variants at each depth."""
+def test_overrides_set_keys_at_any_depth(case: dict[str, Any]) -> None:
+    """They set constants, groups, members, keys of the study, factors, and variants."""
     expected = case.get("left") or case["has"]
     if "left" in case:
         overrides, _ = parse_overrides(case["set"])

@@ -1,4 +1,4 @@
-"""Datasets that cannot carry a study's settings are refused before any work, by name."""
+"""Datasets that do not fit a study are refused by name, before any work."""
 
 import json
 from itertools import product
@@ -21,22 +21,24 @@ from tests.ship.datasets.conftest import save_image
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "lacking.yaml"), ids=str)
-def test_what_is_lacking(case: dict[str, Any]) -> None:
-    """One line with the dataset and the classes, and none where the trial can run."""
+def test_a_dataset_without_enough_images_is_one_line(case: dict[str, Any]) -> None:
+    """The line names the dataset and the classes. A trial that can run has none."""
     names = tuple("abcdefgh"[: case.get("classes", 8)])
 
     def split(name: str) -> Split:
-        lacks = case.get("lacks", {}).get(name, "")
-        labels = np.repeat([n for n, letter in enumerate(names) if letter not in lacks], 2)
+        missing = case.get("missing", {}).get(name, "")
+        labels = np.repeat([n for n, letter in enumerate(names) if letter not in missing], 2)
         images = tuple(ImageFile(str(i), b"x") for i in range(len(labels)))
         return Split(images, labels.astype(np.int64))
 
     splits = {name: split(name) for name in ("train", "val", "test")}
     features = make_bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
-    messages = find_missing_data(trial, features, (0, 1), real_images=case.get("shown", False))
-    assert len(messages) == ("says" in case)
-    assert all(case["says"] in line for line in messages.values())
+    messages = find_missing_data(
+        trial, features, (0, 1), real_images=case.get("real_images", False)
+    )
+    assert len(messages) == ("message" in case)
+    assert all(case["message"] in line for line in messages.values())
 
 
 def caltech(root: Path, shown: dict[str, str]) -> None:
@@ -55,9 +57,12 @@ def caltech(root: Path, shown: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "case", load_cases(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
 )
-def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
-    """By name, with what each lacks; what a study does not need is not asked for."""
-    caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
+def test_a_study_with_unsuitable_datasets_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Each dataset is named with what it lacks.
+
+    Data that the study does not use is not required.
+    """
+    caltech(tmp_path, case.get("images", {"train": "bcc", "val": "abc", "test": "abcd"}))
     for name, i in product(("cat", "dog"), range(4)):
         save_image(tmp_path / "pair" / name / f"{i}.png", i)
     study = {"space": {"shots": [1, 2]}, "controls": False, **case["study"]}

@@ -1,4 +1,4 @@
-"""Defaults of the packaged backbone: which studies get them, and that a key of the YAML wins."""
+"""Defaults of the packaged backbone: which studies have them, and keys that override them."""
 
 from typing import Any
 
@@ -27,8 +27,8 @@ def comparable(study: StudyConfig) -> StudyConfig:
     return study.model_copy(update={"source": None, "backbone_defaults": {}})
 
 
-def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
-    """Dataset, fine-tuner and generator of the bare YAML have what the file says; all is listed."""
+def test_a_space_without_other_keys_has_the_packaged_backbones_defaults() -> None:
+    """Dataset, fine-tuner and generator have the values of the file, and all are listed."""
     study = study_of()
     trial = resolve(study, {"generator": "vae"})
     assert (trial.backbone, trial.dataset, trial.synthetic.resample) == ("pocket", "photos", False)
@@ -60,8 +60,10 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
     ],
     ids=str,
 )
-def test_a_key_of_the_yaml_wins(keys: dict[str, Any], expected: dict[str, Any]) -> None:
-    """The other keys of the method are filled in; a method without defaults stays the authors'."""
+def test_a_key_of_the_yaml_overrides_the_default(
+    keys: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Other keys of the method are filled in. A method without defaults keeps the authors'."""
     study = study_of(**keys, dataset="emoji", synthetic={"resample": True})
     assert study.base.finetuner.model_dump().items() >= expected.items()
     assert (study.base.dataset, study.base.synthetic.resample) == ("emoji", True)
@@ -69,7 +71,10 @@ def test_a_key_of_the_yaml_wins(keys: dict[str, Any], expected: dict[str, Any]) 
 
 
 def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None:
-    """Each level gets those of its method; a variant's key wins, and no empty variant is made."""
+    """Each level has those of its method.
+
+    A variant's key has priority, and no empty variant is made.
+    """
     space = {"finetuner": ["coop", "kgcoop", "gda"], "generator": ["none", "wgan"]}
     study = study_of(space=space, variants={"finetuner": {"kgcoop": {"lr": 0.1}}})
     kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
@@ -82,7 +87,7 @@ def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None
 
 
 def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
-    """With lr varied, the level that the file has is the baseline; with `when`, it is in use."""
+    """If lr is varied, the file's level is the baseline. With `when`, the default is in use."""
     varied = {"finetuner.lr": [0.03, 0.3]}
     study = study_of(space=varied)
     assert study.space["finetuner.lr"].baseline == 0.3
@@ -93,7 +98,7 @@ def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
 
 
 def test_overrides_count_as_keys_of_the_yaml() -> None:
-    """--set of a value wins, and --set of a method brings that method's defaults."""
+    """--set of a value overrides the default, and --set of a method has that method's defaults."""
     assert study_of("finetuner.lr=0.01").base.finetuner.model_dump()["lr"] == 0.01
     adapter = study_of("finetuner=clip_adapter").base.finetuner.model_dump()
     assert (adapter["name"], adapter["lr"]) == ("clip_adapter", 0.003)
@@ -107,7 +112,7 @@ def test_overrides_count_as_keys_of_the_yaml() -> None:
 def test_another_backbone_has_the_authors_settings(
     overrides: list[str], keys: dict[str, Any]
 ) -> None:
-    """Nothing is filled in, by --set or by the YAML; then a dataset is required."""
+    """--set or the YAML selects it. Nothing is filled in, and a dataset is required."""
     study = study_of(*overrides, **keys, dataset="caltech101")
     authors = {"backbone": CLIP, "dataset": "caltech101"}
     assert study.base == TrialConfig().model_copy(update=authors)
@@ -117,7 +122,7 @@ def test_another_backbone_has_the_authors_settings(
 
 
 def test_a_backbone_that_varies_has_no_defaults() -> None:
-    """Its levels would differ in more than the backbone; a dataset among the factors is enough."""
+    """Its levels would differ in more than the backbone. Then a dataset factor is sufficient."""
     space = {"backbone": ["pocket", CLIP], "dataset": ["photos", "emoji"]}
     study = study_of(space=space)
     assert study.backbone_defaults == {}
@@ -126,8 +131,8 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
         study_of(space={"backbone": ["pocket", CLIP]})
 
 
-def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> None:
-    """Keys and values fit the method that they are for, and are not the authors' already."""
+def test_every_default_of_the_file_is_valid_and_changes_something() -> None:
+    """Keys and values fit their method and differ from the authors'."""
     for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         kinds = GROUPS[group] if group else {"": TrialConfig}
@@ -139,8 +144,8 @@ def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> No
 
 
 @pytest.mark.parametrize("name", list_packaged_names())
-def test_packaged_studies_spell_out_what_has_a_default(name: str) -> None:
-    """A change of the defaults changes none of their settings."""
+def test_packaged_studies_contain_all_keys_with_a_default(name: str) -> None:
+    """A change of the defaults changes none of their configurations."""
     assert load_study(name, check_existence=False).backbone_defaults == {}
 
 

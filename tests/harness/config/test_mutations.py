@@ -1,4 +1,4 @@
-"""Whatever a YAML holds, there is a study or a list of faults, never another exception."""
+"""Any YAML is a study or a list of faults, never another exception."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ _MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
 @example([("targets", [None, None])])
 @given(_MUTATIONS)
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
-    """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
+    """Any mapping is a study that can run, or one ConfigError."""
     sound = {
         "space": {
             "generator.n_ctx": [1, 2],
@@ -91,7 +91,7 @@ _FILES = st.sampled_from(sorted(SPACES))
 def test_mutated_files_give_faults_or_a_study(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """Packaged studies with other bytes here and there: a study, or printable lines of its name."""
+    """Packaged studies with altered bytes are a study, or printable lines with the file's name."""
     content, path = SPACES[name], tmp_path_factory.getbasetemp() / "fuzzed.yaml"
     for place, length, inserted in edits:
         start = place % (len(content) + 1)

@@ -1,4 +1,4 @@
-"""Studies that name plugins: what is checked, and what is said of those that cannot be used."""
+"""Studies with plugins: their checks, and messages on unusable ones."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:
 
 
 def test_a_plugins_settings_are_factors_like_any_other() -> None:
-    """As a constant, as a level with variants, and in --set."""
+    """They are set as a constant, as a level with variants, and by --set."""
     load_plugins([FILE])
     study = load_study(
         {
@@ -67,8 +67,8 @@ class QuietConfig(FinetunerSettings):
 """
 
 
-def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
-    """A factor is refused if no configuration reads it, as its settings' explain_unused says."""
+def test_a_factor_that_no_plugin_reads_is_refused(tmp_path: Path) -> None:
+    """The config's explain_unused gives the reason."""
     (tmp_path / "quiet.py").write_text(QUIET)
     load_plugins([tmp_path / "quiet.py"])
     (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
@@ -79,8 +79,8 @@ def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
     load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
 
 
-def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
-    """It is named where it is lacking."""
+def test_a_missing_required_key_of_a_plugin_is_named(tmp_path: Path) -> None:
+    """The message names the place where it is missing."""
     text = QUIET.replace('"quiet', '"needy').replace("loud: bool = False", "loud: bool")
     (tmp_path / "needy.py").write_text(text)
     load_plugins([tmp_path / "needy.py"])
@@ -88,8 +88,8 @@ def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
     assert lines == ["x: finetuner.loud is required for finetuner needy"]
 
 
-def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From Python as from the command line; one that cannot be used is refused before all else."""
+def test_run_study_accepts_plugin_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python accepts them like the command line, and refuses an unusable file first."""
     stop = Mock(side_effect=ConfigError(["stop"]))
     monkeypatch.setattr("harness.study.run.make_fingerprints", stop)
     with pytest.raises(ConfigError, match="cannot be read"):

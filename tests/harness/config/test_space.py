@@ -1,4 +1,4 @@
-"""Grids, distributions, conditional factors, and the trials that settings stand for."""
+"""Grids, distributions, conditional factors, and the trials of configurations."""
 
 from operator import attrgetter
 from typing import Any
@@ -19,7 +19,7 @@ SPACES = load_cases(__file__, "spaces.yaml")
 
 
 def having(key: str) -> pytest.MarkDecorator:
-    """The studies of which something is said."""
+    """Parametrize a test with the studies whose case has the key."""
     cases = [pytest.param(case, id=str(case["study"])) for case in SPACES if key in case]
     return pytest.mark.parametrize("case", cases)
 
@@ -30,16 +30,18 @@ def parts(trial: TrialConfig, keys: dict[str, Any]) -> dict[str, Any]:
 
 
 @having("grid")
-def test_grid_is_the_product_in_order(case: dict[str, Any]) -> None:
-    """Over every combination in the YAML's order; with trials, over the first ones."""
+def test_a_grid_is_the_product_of_its_levels_in_order(case: dict[str, Any]) -> None:
+    """It has all combinations in the YAML's order, or the first n_trials of them."""
     assert space.enumerate_grid(load_study({"name": "x", **case["study"]})) == case["grid"]
 
 
-@having("settings")
-def test_conditional_factors_are_there_only_when_they_hold(case: dict[str, Any]) -> None:
-    """In whatever order the YAML has them."""
+@having("configurations")
+def test_conditional_factors_are_active_only_if_their_condition_holds(case: dict[str, Any]) -> None:
+    """The order in the YAML does not matter."""
     assignments = space.enumerate_grid(load_study({"name": "x", **case["study"]}))
-    assert sorted(map(sorted_items, assignments)) == sorted(map(sorted_items, case["settings"]))
+    assert sorted(map(sorted_items, assignments)) == sorted(
+        map(sorted_items, case["configurations"])
+    )
 
 
 def sorted_items(setting: dict[str, Any]) -> str:
@@ -48,34 +50,34 @@ def sorted_items(setting: dict[str, Any]) -> str:
 
 
 @having("levels")
-def test_levels_of_a_number(case: dict[str, Any]) -> None:
-    """By value and by type."""
+def test_a_numeric_factor_lists_its_levels(case: dict[str, Any]) -> None:
+    """Integers and floats keep their types."""
     study = load_study({"name": "x", **case["study"]})
     levels = space.list_levels(study, *study.space)
     assert repr(levels and list(levels)) == repr(case["levels"])
 
 
 @having("baseline")
-def test_a_factors_baseline_is_the_constant_where_it_can_be(case: dict[str, Any]) -> None:
-    """As the factor and as the whole space have it."""
+def test_a_factors_baseline_is_the_constant_if_it_is_a_level(case: dict[str, Any]) -> None:
+    """The factor and the whole space agree."""
     study = load_study({"name": "x", **case["study"]})
     assert space.make_baseline(study) == case["baseline"]
     of_factors = {key: factor.baseline for key, factor in study.space.items()}
     assert {key: value for key, value in of_factors.items() if value} == case["baseline"]
 
 
-@having("belong")
-def test_what_belongs_to_a_space(case: dict[str, Any]) -> None:
-    """Levels of the factors that are active beside each other, all of them and no others."""
+@having("inside")
+def test_a_space_contains_assignments_of_its_active_factors(case: dict[str, Any]) -> None:
+    """They have levels of all active factors and of no others."""
     study = load_study({"name": "x", **case["study"]})
-    assignments = [*case["belong"], *case["foreign"]]
+    assignments = [*case["inside"], *case["outside"]]
     assert [assignment for assignment in assignments if space.belongs(study, assignment)] == case[
-        "belong"
+        "inside"
     ]
 
 
-def test_distributions() -> None:
-    """Each factor becomes the Optuna distribution of its kind."""
+def test_each_factor_has_an_optuna_distribution() -> None:
+    """The distribution is of the factor's kind."""
     factors = {
         "generator.n_ctx": {"low": 1, "high": 16, "log": True},
         "generator.epochs": {"low": 10, "high": 30, "step": 10},
@@ -110,12 +112,12 @@ def test_distributions() -> None:
     ],
 )
 def test_only_numbers_are_ordered(choices: list[Any], ascending: list[Any]) -> None:
-    """Texts, booleans, null and mixtures stay categories; the order in the YAML does not count."""
+    """Texts, booleans, null and mixtures are categories, and the YAML's order does not matter."""
     assert list_ordered_levels(Factor(choices=tuple(choices))) == ascending
 
 
 def test_a_level_is_drawn_from_its_index() -> None:
-    """What optuna_params() writes suggest() reads, and 4.0 is the level 4."""
+    """suggest() reads what optuna_params() writes, and 4.0 is the level 4."""
     space = {"generator.n_ctx": [16, 4, 1], "finetuner": ["coop", "clip_adapter"]}
     study = make_study(space=space, sampler="tpe", n_trials=3)
     params = make_optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
@@ -125,8 +127,8 @@ def test_a_level_is_drawn_from_its_index() -> None:
 
 
 @having("trials")
-def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
-    """What a trial has that stands for a setting."""
+def test_trials_have_the_variants_of_their_levels_and_datasets(case: dict[str, Any]) -> None:
+    """Each configuration becomes a trial with these options."""
     study = load_study({"name": "x", **case["study"]})
     for trial in case["trials"]:
         assert trial["at"] in space.enumerate_grid(study)
@@ -134,8 +136,8 @@ def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
 
 
 @having("controls")
-def test_reference_arms(case: dict[str, Any]) -> None:
-    """Which there are, and what they have."""
+def test_each_study_has_its_controls(case: dict[str, Any]) -> None:
+    """They have the names and the options of the case."""
     controls = space.resolve_controls(load_study({"name": "x", **case["study"]}))
     assert controls.keys() == case["controls"].keys()
     assert {name: parts(controls[name], keys) for name, keys in case["controls"].items()} == case[
@@ -144,7 +146,7 @@ def test_reference_arms(case: dict[str, Any]) -> None:
 
 
 def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
-    """Three steps of 0.33333334 are slightly more than 1, and 1 is a level all the same."""
+    """Three steps of 0.33333334 are slightly more than 1, and 1 is a level nevertheless."""
     key = "generator.kl_weight"
     space = {key: {"low": 0.0, "high": 1.0, "step": 0.33333334}}
     study = make_study(space=space, sampler="tpe", n_trials=4)

@@ -1,6 +1,6 @@
-"""ship-data from outside: what it lists, checks and gets, and how it refuses.
+"""ship-data from outside: lists, checks, downloads and errors.
 
-Classes in torchvision's place write a tree instead of downloading one.
+Stand-ins for torchvision's classes write a tree instead of downloading one.
 """
 
 import os
@@ -44,8 +44,8 @@ def test_list_names_every_dataset_and_how_to_get_it() -> None:
         assert (f"{name}: {source.how}" in result.stdout) == (name not in PACKAGED)
 
 
-def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
-    """A sound folder, one that is not there, and one with two faults."""
+def test_list_distinguishes_present_missing_and_faulty_datasets(tmp_path: Path) -> None:
+    """One folder is sound, one is missing, and one has two faults."""
     LAYOUTS["awa2"](tmp_path)
     LAYOUTS["caltech101"](tmp_path)
     for path in ("train0.jpg", "train1.jpg"):
@@ -65,8 +65,8 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "checks.yaml"), ids=lambda case: case["case"])
-def test_check_says_all_at_once(tmp_path: Path, case: dict[str, Any]) -> None:
-    """Each fault and each warning is a line on stderr; only faults change the exit code."""
+def test_check_reports_all_faults_at_once(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Each fault and each warning is a line on stderr. Only faults change the exit code."""
     LAYOUTS[case["tree"]](tmp_path)
     spoil(tmp_path, case.get("spoil", {}))
     options = ["--data-root", str(tmp_path), *case.get("options", [])]
@@ -103,8 +103,8 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
 
 
 @pytest.mark.data
-def test_caltech101_as_published() -> None:
-    """The real folder is sound in every respect: 8242 images decode."""
+def test_the_published_caltech101_is_sound() -> None:
+    """All 8242 images of the real folder are decoded."""
     if "SHIP_DATA_ROOT" not in os.environ:
         pytest.skip("SHIP_DATA_ROOT is not set")
     result = invoke("check", "caltech101", "--data-root", os.environ["SHIP_DATA_ROOT"])
@@ -133,9 +133,9 @@ def replace_torchvision(
 def test_get_moves_images_into_the_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Images and notes come where CoOp's layout has them, archives and work folders go.
+    """Images and notes are in CoOp's layout, and archives and work folders are removed.
 
-    A split file that nothing downloads is asked for, unless it was put there first: then it stays.
+    A split file that cannot be downloaded is requested; an existing one stays.
     """
     _, layout, images = MADE[name]
     folder = tmp_path / "data" / DATASETS[name].folder
@@ -172,14 +172,14 @@ def test_get_moves_images_into_the_layout(
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_a_failed_download_leaves_nothing(
+def test_a_failed_download_leaves_no_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException | None,
     code: int,
     words: str,
 ) -> None:
-    """One line, and an empty data root."""
+    """There is one line, and the data root is empty."""
 
     def make(root: Path) -> None:
         save_image(root / "dtd/half/0.jpg")
@@ -200,7 +200,7 @@ def test_a_failed_download_leaves_nothing(
 def test_mistakes_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: dict[str, str]
 ) -> None:
-    """What cannot be downloaded says so before anything is touched."""
+    """A dataset that cannot be downloaded is refused before anything is changed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     save_image(tmp_path / "eurosat/2750/0.jpg")
@@ -213,7 +213,7 @@ def test_mistakes_are_refused_in_one_line(
 def test_an_archive_stays_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trick: str
 ) -> None:
-    """What a tar archive names outside of its folder, or links to there, is refused."""
+    """Members and links of a tar archive that lead out of its folder are refused."""
 
     def make(root: Path) -> None:
         member = tarfile.TarInfo(trick)

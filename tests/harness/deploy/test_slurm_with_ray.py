@@ -1,4 +1,4 @@
-"""slurm.sbatch with a real Ray and a real study, or a real PostgreSQL; Slurm's are stand-ins."""
+"""slurm.sbatch with a real Ray and study, or a real PostgreSQL, and stand-ins for Slurm."""
 
 import os
 import shlex
@@ -49,8 +49,8 @@ def states(folder: Path) -> list[str]:
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
-def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
-    """The time limit stops a study in order; the requeued job runs the rest, and Ray is gone."""
+def test_a_study_continues_in_the_requeued_job(job: Job, tmp_path: Path) -> None:
+    """The time limit stops the study in order, the next job runs the rest, and Ray has ended."""
     draw_images(tmp_path / "data")
     words = ["--data-root", str(tmp_path / "data")]
     words += [word for key in SMALL for word in ("--set", key)]
@@ -114,8 +114,8 @@ def put_real(job: Job, programs: Path) -> None:
 
 @pytest.mark.weekly
 @pytest.mark.timeout(600)
-def test_a_jobs_own_tracking_server_keeps_what_is_done(tmp_path: Path, tracking: Path) -> None:
-    """A real PostgreSQL and a real mlflow server, over two jobs; nobody is left."""
+def test_a_jobs_own_tracking_server_keeps_its_results(tmp_path: Path, tracking: Path) -> None:
+    """A real PostgreSQL and a real mlflow server serve two jobs, and no process is left."""
     programs = postgres_programs()
     names = set(COMMANDS) - {"initdb", "postgres", "pg_isready", "mlflow"}
     job = Job(tmp_path, names=sorted(names), number=str(os.getpid()))

@@ -1,4 +1,4 @@
-"""Which finished rows leave a study's table when its YAML is edited, and what is said of it."""
+"""Finished rows that leave a study's table when its YAML is edited, and the message."""
 
 import json
 from collections.abc import Callable
@@ -77,10 +77,10 @@ STUDIES = load_cases(__file__, "edits.yaml")
 
 
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: str(case["study"]))
-def test_rows_that_an_edit_changes_or_removes(history: History, case: dict[str, Any]) -> None:
-    """Levels, seeds and factors come and go; rows of other constants have changed, and it is told.
+def test_an_edit_changes_or_removes_rows(history: History, case: dict[str, Any]) -> None:
+    """Rows of removed levels, seeds and factors leave, and rows of other constants have changed.
 
-    A constant's line has both values; other rows stay.
+    The line of a constant has both values, and other rows stay.
     """
     history.ran(make_study(**case["study"]))
     for edit in case["edits"]:
@@ -91,8 +91,8 @@ def test_rows_that_an_edit_changes_or_removes(history: History, case: dict[str, 
         )
 
 
-def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
-    """Though the plan of a tpe study has no row for it; outside the new range it is removed."""
+def test_rows_of_a_sampler_change_although_no_plan_has_them(history: History) -> None:
+    """Rows outside the new range are removed."""
     keys: dict[str, Any] = {"sampler": "random", "n_trials": 3, "seeds": 1}
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, **keys)
@@ -119,11 +119,10 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
         ("code_version", "1", "something that the store does not record"),
     ],
 )
-def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, words: str) -> None:
-    """Data, weights and the method's version are told by the run's own tags.
-
-    They are all that is told where an edit is of no row.
-    """
+def test_changes_of_data_weights_and_methods_are_named(
+    history: History, tag: str, value: str, words: str
+) -> None:
+    """The run's own tags have them. If an edit affects no row, they are the only changes."""
     space = {"dataset": ["emoji"], "generator.n_ctx": [1, 2, 4]}
     history.ran(make_study(space=space))
     experiment = history.store.create_experiment("small")
@@ -144,8 +143,8 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
     assert line.startswith(words)
 
 
-def test_what_has_changed_and_what_it_costs() -> None:
-    """A line for each difference; the rows and their time are told behind them."""
+def test_the_message_has_a_line_per_change_and_its_cost() -> None:
+    """The number of rows and their time follow the differences."""
     changes = StaleRows(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
     changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
     head, first, _, rows, _ = changes.text("x.yaml").splitlines()

@@ -1,4 +1,4 @@
-"""The key of a setting."""
+"""The key of a configuration."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from ship.trial_config import TrialConfig
 
 
 def test_key_is_stable_and_short() -> None:
-    """The same setting has the same 16 hexadecimal digits, however it was written."""
+    """The same configuration has the same 16 hexadecimal digits, however it was written."""
     key = compute_key(TrialConfig(), "d", "b")
     assert re.fullmatch("[0-9a-f]{16}", key)
     assert key == compute_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
@@ -25,7 +25,7 @@ def test_key_is_stable_and_short() -> None:
 
 
 def test_everything_that_decides_a_result_is_in_the_key() -> None:
-    """A changed field, data set, backbone or results version is another setting."""
+    """Another field, dataset, backbone or results version is another configuration."""
     trial = TrialConfig()
     keys = {
         compute_key(trial, "d", "b"),
@@ -42,8 +42,8 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
     assert len(keys) == 7
 
 
-def test_names_of_templates_are_settings_by_their_sentences() -> None:
-    """Two names of the same sentences have one key; CoOp's authors have the dataset's own."""
+def test_templates_with_equal_sentences_have_one_key() -> None:
+    """Two names of the same sentences have one key. CoOp's authors have the dataset's own."""
     templates = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
     templates += [["ensemble", ENSEMBLE[0]], [" a \n{}"]]
     trials = [TrialConfig(), *(TrialConfig.model_validate({"templates": t}) for t in templates)]
@@ -54,8 +54,8 @@ def test_names_of_templates_are_settings_by_their_sentences() -> None:
 
 
 @pytest.mark.usefixtures("own_tables")
-def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) -> None:
-    """An edited file makes other settings of those that use it; where it lies says nothing."""
+def test_a_plugins_version_is_only_in_the_keys_of_its_methods(tmp_path: Path) -> None:
+    """An edited file changes the configurations that use it. Its path has no effect."""
     source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")
     plain = compute_key(TrialConfig(), "d", "b")
     keys = []

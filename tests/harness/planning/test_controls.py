@@ -41,7 +41,7 @@ def at_other_levels(plan: Plan) -> dict[str, str]:
 def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
     prints: Fingerprints,
 ) -> None:
-    """They wait for the last proposal, and for each configuration that is still to run."""
+    """They wait for the last proposal and for every configuration that is still to run."""
     study = sampled()
     first, best = tried(study, prints, 2, 50.0), tried(study, prints, 4, 60.0)
     failed = tried(
@@ -57,14 +57,14 @@ def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
 def test_a_best_configuration_at_the_baseline_needs_no_other_control(
     prints: Fingerprints,
 ) -> None:
-    """Where what a control reads is at the baseline, the baseline's controls are its own."""
+    """If all factors that a control reads are at the baseline, it is the baseline's control."""
     study = sampled()
     history = RunHistory((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
     assert at_other_levels(make_plan(study, history, prints)) == {}
 
 
-def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:
-    """A further trial is better: it gets controls, and no finished run leaves the table."""
+def test_a_former_best_configuration_keeps_its_finished_controls(prints: Fingerprints) -> None:
+    """A further, better trial gets controls, and no finished run leaves the table."""
     study = sampled(n_trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
     before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
@@ -77,7 +77,7 @@ def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprin
 
 
 def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerprints) -> None:
-    """A sampler that may draw it is not asked for it any more, as at the baseline."""
+    """A sampler that may draw it does not propose it again, as at the baseline."""
     space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
     study = sampled(space=space)
     maker = ConfigurationMaker(study, prints)

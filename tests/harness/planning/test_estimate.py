@@ -34,8 +34,8 @@ def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: A
     return run_of(first, (0, 1), **{"seconds": seconds, "device": CPU, **keys})
 
 
-def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
-    """A setting takes its own seconds per seed if it has any, else the mean of all."""
+def test_finished_trials_determine_the_time(prints: Fingerprints) -> None:
+    """A configuration has its own mean seconds per seed if it has any, else the mean of all."""
     study = make_study(seeds=3)
     configurations = settings_of(study, prints)
     estimate = estimate_of(
@@ -52,8 +52,8 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
     assert estimate.n_trials == 3
 
 
-def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprints) -> None:
-    """Also one that ran as a level in another study."""
+def test_a_control_has_its_own_time_and_does_not_count_for_others(prints: Fingerprints) -> None:
+    """This includes a control that ran as a level in another study."""
     study = make_study(controls=True)
     control = next(
         configuration for configuration in settings_of(study, prints) if configuration.control
@@ -84,7 +84,7 @@ SCHEDULES = load_cases(__file__, "schedules.yaml")
 
 @pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)
 def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
-    """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
+    """Each trial goes to the first idle worker, and a worker without a trial stays idle."""
     trials, proposals = tuple(case["trials"]), tuple(case.get("proposals", ()))
     estimate = TimeEstimate({}, trials, proposals, case["at_once"], n_trials=0)
     assert estimate.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)

@@ -1,6 +1,6 @@
-"""The plan: wanted minus done, without Ray or MLflow, in steps that grow with the settings.
+"""The plan: requested minus finished work, without Ray or MLflow, in linear time.
 
-They are counted, not timed: a square of the settings would take more than twice as many.
+Steps are counted, not timed: quadratic time would take more than twice as many.
 """
 
 from dataclasses import replace
@@ -48,10 +48,10 @@ def rows_told(plan: Plan) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "plans.yaml"), ids=lambda case: case["case"])
-def test_a_plan_is_what_is_wanted_minus_what_is_done(
+def test_a_plan_is_the_requested_work_without_the_finished_work(
     prints: Fingerprints, case: dict[str, Any]
 ) -> None:
-    """Its rows in order, and how many settings a sampler still proposes."""
+    """It has the rows in order, and the number of configurations still to be proposed."""
     study = make_study(**case["study"])
     history = RunHistory(
         tuple(run_told(case["study"], prints, run) for run in case.get("runs", []))
@@ -65,7 +65,7 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
 
 
 def test_labels_are_short_and_unambiguous(prints: Fingerprints) -> None:
-    """The last part of a name, or the whole where two factors end alike."""
+    """A label is the last part of a name, or all of it if two factors end alike."""
     space = {"generator.lr": [0.1], "finetuner.lr": [0.2], "shots": [1]}
     (configuration,) = settings_of(make_study(space=space), prints)
     assert configuration.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"

@@ -1,4 +1,4 @@
-"""What the harness asks about GPUs and the load, on a machine that is pretended."""
+"""GPUs and machine load, on a simulated machine."""
 
 import warnings
 
@@ -37,8 +37,8 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.usefixtures("changes")
-def test_a_machine_with_gpus() -> None:
-    """Their number and name."""
+def test_a_machine_with_gpus_reports_their_number_and_name() -> None:
+    """The GPUs are simulated."""
     assert usable_gpus() == 2 and why_no_gpu() is None
     assert machine_resources()[0]["GPU"] == 2
     assert get_device_label("cuda") == get_device_label("cuda:0") == "NVIDIA H100"
@@ -57,10 +57,10 @@ OLD = "The NVIDIA driver on your system is too old (found version 12020)."
         (None, "torch finds no GPU"),
     ],
 )
-def test_why_there_is_no_gpu_is_said_in_torchs_words(
+def test_a_missing_gpu_has_torchs_reason(
     changes: list[str], monkeypatch: pytest.MonkeyPatch, raised: Exception | None, reason: str
 ) -> None:
-    """Though the driver shows some; the warning that torch gives as well is not printed."""
+    """The driver shows some GPUs. Torch's warning is not printed in addition."""
 
     def unavailable() -> bool:
         warnings.warn("CUDA initialization: too old", UserWarning, stacklevel=2)
@@ -96,15 +96,15 @@ def test_why_there_is_no_gpu_is_said_in_torchs_words(
     ],
     ids=str,
 )
-def test_want_of_memory_is_told_from_a_broken_gpu(
+def test_out_of_memory_is_distinguished_from_a_broken_gpu(
     error: Exception, memory: bool, broken: bool
 ) -> None:
-    """A library that found no room for its workspace has broken nothing."""
+    """A library without room for its workspace has broken nothing."""
     assert (is_out_of_memory(error), breaks_device(error)) == (memory, broken)
 
 
-def test_the_keys_are_mlflows_own() -> None:
-    """So that its page of system metrics shows them."""
+def test_machine_load_has_mlflows_keys() -> None:
+    """MLflow's page of system metrics shows them."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
     theirs = CPUMonitor()

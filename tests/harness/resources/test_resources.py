@@ -1,4 +1,4 @@
-"""What trials take of a machine: how much, what stands idle beside them, what is refused."""
+"""Resources of trials: how many run at once, what is idle, and what is refused."""
 
 import shlex
 import socket
@@ -21,8 +21,8 @@ from tests.case_files import load_cases
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "gpu_sharing.yaml"), ids=str)
-def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> None:
-    """By default one GPU if there is any; the scarcer of cores and GPUs limits the number."""
+def test_a_trials_resources_determine_how_many_run_at_once(case: dict[str, Any]) -> None:
+    """The default is one GPU if there is any. The scarcer of cores and GPUs limits the number."""
     nodes = case["there"] if isinstance(case["there"], list) else [case["there"]]
     takes = resolve_resources(Resources(**case["resources"]), nodes)
     assert takes == Resources(**case["takes"])
@@ -40,10 +40,10 @@ def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "refusals.yaml"), ids=str)
-def test_what_this_machine_cannot_run_is_refused(
+def test_resources_that_exceed_this_machine_are_refused(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In torch's words, with an override that helps and can be given."""
+    """The message has torch's reason, and an override that helps."""
     monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
     monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
     monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
@@ -58,7 +58,7 @@ def test_what_this_machine_cannot_run_is_refused(
 
 
 def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:
-    """The error has the address, at once; an address that is Ray's to find is left to it."""
+    """The error names the address at once. An address that Ray has to find is not checked."""
     preflight("auto", Resources(cpus=10_000))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -83,10 +83,10 @@ LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
         (1, 0, [], "must fit one machine"),
     ],
 )
-def test_a_trial_needs_one_node_with_room_for_it(
+def test_a_trial_must_fit_on_one_node(
     cpus: float, gpus: float, nodes: list[dict[str, float]], message: str | None
 ) -> None:
-    """The nodes together are not enough: Ray would let it wait for ever."""
+    """The sum of all nodes is not enough, because Ray would let the trial wait forever."""
     refused: Any = pytest.raises(ClusterError, match=message) if message else nullcontext()
     with refused:
         check_capacity(Resources(cpus=cpus, gpus=gpus), nodes)

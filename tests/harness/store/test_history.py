@@ -76,7 +76,7 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     assert len(bench.lines()) == 3
     after = load_records("small", bench.uri)
     assert after.rows["state"].to_list() == ["COMPLETE"] * 2
-    assert (after.warnings, after.left_out) == ((), 0)
+    assert (after.warnings, after.n_left_out) == ((), 0)
     ran = [run.data.tags["ship.seeds"] for run in bench.trials()]
     assert ran == ["[0, 1]", "[0]"] and bench.plan(study).finished
 

@@ -55,7 +55,7 @@ def test_changed_constant_is_refused_until_accepted(bench: Bench) -> None:
     assert all(note.startswith("defaults of backbone") for note in shown.notes)
     assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
     assert bench.run(edited).done == 3
-    assert load_records("small", bench.uri).left_out == 6
+    assert load_records("small", bench.uri).n_left_out == 6
     bench.check_invariants()
 
 

@@ -23,7 +23,7 @@ SECRETS = st.text() | st.text("ab1@/:?#&= %'\"\n")
 
 @pytest.mark.parametrize(("text", "shown"), CASES["masked"].items())
 def test_secrets_are_masked(text: str, shown: str) -> None:
-    """Users, passwords, and what options say; paths stay."""
+    """Users, passwords and values of options are masked, and paths stay."""
     assert redacted(text) == shown
     assert str(ReportError(text)) == shown
     assert redacted(shown) == shown
@@ -38,7 +38,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
 @example("{s}:/me:{x}@{p}", "http", "127.0.0.1:9", "://")
 @example("me:{x}@{p}", "http", "127.0.0.1:9", "://")
 def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secret: str) -> None:
-    """An address that nobody can read is refused and not shown; of any other the secret is not."""
+    """An address that cannot be parsed is refused and not shown. Others have no secret."""
     uri = shape.format(s=scheme, p=place, x=f"{BEGIN}{secret}{END}")
     fault = address_fault(uri)
     texts = [f"{uri}: failed: no route to '{uri}'", uri, f"API request to {uri}/api/2.0 failed"]
@@ -48,6 +48,6 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
 
 
 @pytest.mark.parametrize("uri", CASES["readable"])
-def test_addresses_that_can_be_read(uri: str) -> None:
-    """What MLflow takes is not refused."""
+def test_addresses_that_mlflow_accepts_are_accepted(uri: str) -> None:
+    """They are not refused as unparsable."""
     assert address_fault(uri) is None

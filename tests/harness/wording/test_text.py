@@ -10,8 +10,8 @@ from harness.wording import printable
 from reports.errors import ReportError
 
 
-def test_only_characters_that_control_are_escaped() -> None:
-    """Every character of Unicode: controls, surrogates, marks that turn text, and XML's two."""
+def test_only_control_characters_are_escaped() -> None:
+    """They are controls, surrogates, direction marks and the two that XML forbids."""
     escaped = {chr(code) for code in range(0x110000) if printable(chr(code)) != chr(code)}
     controls = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cc"}
     surrogates = set(map(chr, range(0xD800, 0xE000)))
@@ -25,6 +25,6 @@ def test_the_rest_of_an_escaped_text_stays() -> None:
 
 
 @pytest.mark.parametrize("kind", [StoreError, ReportError])
-def test_an_error_of_one_line_has_one(kind: type[LineError]) -> None:
-    """Whatever names and causes it quotes."""
+def test_a_one_line_error_has_one_line(kind: type[LineError]) -> None:
+    """This is true for any names and causes that it quotes."""
     assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"

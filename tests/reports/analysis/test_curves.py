@@ -32,8 +32,8 @@ def with_curves(builder: StoreBuilder, curves: Mapping[str, Sequence[float]]) ->
     return replace(builder.study(), histories=Made(curves))  # type: ignore[arg-type]
 
 
-def test_one_curve_a_setting_with_a_band_over_runs() -> None:
-    """Seeds that were added later are another run; with it there is an interval."""
+def test_curves_of_a_configuration_have_an_interval_over_its_runs() -> None:
+    """Seeds that were added later are another run. With two runs, the mean has an interval."""
     builder = StoreBuilder(factors=levelled((2,)), seeds=range(4))
     builder.trial({"f0": 0}, {s: scores(60.0 + s) for s in (0, 1)})
     builder.trial({"f0": 0}, {s: scores(60.0 + s) for s in (2, 3)})
@@ -48,8 +48,8 @@ def test_one_curve_a_setting_with_a_band_over_runs() -> None:
     assert rows[0]["low"] < 41 < rows[0]["high"] and rows[2]["low"] is None
 
 
-def test_curves_come_from_the_store(store_uri: str) -> None:
-    """What a study's runs have logged is read through load_records, when it is asked for."""
+def test_curves_are_read_from_the_store_on_demand(store_uri: str) -> None:
+    """A study that load_records read has the curves that its runs logged."""
     from mlflow.tracking import MlflowClient
 
     builder = StoreBuilder(factors=levelled((2,)), seeds=range(2))

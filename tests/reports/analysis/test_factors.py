@@ -1,6 +1,6 @@
-"""Factors: what they explain.
+"""Shares of factors, interactions and their tests.
 
-Against effects that are known, and other ways to compute it.
+They are compared with planted effects and with other calculations.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ def explained(builder: StoreBuilder) -> Importance:
     return compute_importance(builder.study(), METRIC)
 
 
-def test_shares_of_a_whole_grid_add_up() -> None:
-    """Factors, pairs and the rest are all of the variance of a complete grid."""
+def test_shares_of_a_complete_grid_sum_to_100_percent() -> None:
+    """The shares of the factors, the pairs and the remainder are the whole variance."""
     importance = explained(grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"])))
     parts = [effect.share for effect in (*importance.factors, *importance.pairs)] + [
         importance.rest
@@ -30,7 +30,7 @@ def test_shares_of_a_whole_grid_add_up() -> None:
 
 
 def test_share_is_omega_squared() -> None:
-    """With the pooled error replaced by each seed's, the share is Hays' formula over a grid."""
+    """If the pooled error is replaced by each seed's, the share is Hays' formula over a grid."""
     builder = grid((2, 3), lambda s: 2.0 * s["f0"])
     y = np.array(
         [[run.metrics[f"test/{METRIC}/seed_{s}"] for s in range(5)] for run in builder.runs]
@@ -48,8 +48,8 @@ def test_share_is_omega_squared() -> None:
     assert share.mean == pytest.approx(100 * (squares - error) / (total - noise))
 
 
-def test_additive_effects_are_no_interaction() -> None:
-    """Large main effects alone leave the test of their pair as it is without them."""
+def test_main_effects_do_not_change_the_interaction_test() -> None:
+    """Large main effects leave the test of their pair as it is without them."""
     without = explained(grid((3, 4), nothing)).interactions[0]
     mains = grid((3, 4), lambda s: 5.0 * s["f0"] - 2.0 * s["f1"])
     with_mains = explained(mains).interactions[0]
@@ -57,7 +57,7 @@ def test_additive_effects_are_no_interaction() -> None:
 
 
 def test_factors_of_an_incomplete_grid_have_no_test() -> None:
-    """Without one configuration an interaction would count as a factor's effect."""
+    """If a configuration is missing, an interaction would count as a factor's effect."""
     builder = grid((3, 3), lambda s: 3.0 * s["f0"] * s["f1"])
     assert all(effect.holm_p is not None for effect in explained(builder).factors)
     builder.runs[-1].tags["ship.state"] = "FAIL"
@@ -74,8 +74,8 @@ def test_factors_of_an_incomplete_grid_have_no_test() -> None:
         (("pseudo_new", "base_val"), "selected on different images"),
     ],
 )
-def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: str) -> None:
-    """Neither test images nor two rules' different images decide which setting is better."""
+def test_incomparable_scores_choose_no_best_configuration(rules: tuple[str, str], why: str) -> None:
+    """Scores on test images, or on the images of two rules, do not rank configurations."""
     builder = grid((2, 1), lambda s: float(s["f0"]))
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule
@@ -85,7 +85,7 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
 
 
 def test_a_range_that_matters_has_the_largest_share() -> None:
-    """Shares of a sampled study sum to 100%, over its configurations, and have no test."""
+    """Shares of a sampled study sum to 100%, are over its configurations, and have no test."""
     importance = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
     shares = [effect.share for effect in importance.factors if effect.share]
     assert importance.factors[0].factors == ("x1",) and shares[0].mean > 60

@@ -1,4 +1,4 @@
-"""Warnings of uneven noise fire where noise is uneven, and seldom elsewhere."""
+"""Warnings of uneven noise are raised for uneven noise, and rarely otherwise."""
 
 from collections.abc import Callable
 
@@ -50,8 +50,8 @@ def with_skewed_noise(rng: np.random.Generator) -> Array:
         (with_skewed_noise, 0.8, 1.0),
     ],
 )
-def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
-    """Of 400 studies of five levels and five seeds."""
+def test_uneven_noise_is_detected(shape: Shape, least: float, most: float) -> None:
+    """Each kind of uneven noise is detected in most of 400 studies, and even noise in few."""
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
@@ -60,8 +60,8 @@ def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
     assert least <= warned / 400 <= most
 
 
-def test_a_noisy_level_of_a_grid_is_seen() -> None:
-    """Its configurations vary more, though its mean may not."""
+def test_a_noisy_level_of_a_grid_is_detected() -> None:
+    """The configurations of the level vary more over seeds, although its mean may not."""
     rng, factors, values = np.random.default_rng(1), two_factors(3, 4), np.zeros((12, 5))
     values[:] = 60 + rng.normal(0, 0.7, (12, 5))
     values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
@@ -71,7 +71,7 @@ def test_a_noisy_level_of_a_grid_is_seen() -> None:
 
 
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
-    """The squares of its differences to the others' mean beside the others' residuals."""
+    """The F test compares the row's differences to the others' mean with the others' residuals."""
     values = with_a_noisy_level(np.random.default_rng(3))
     noisy, rest = noisy_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)
@@ -83,13 +83,13 @@ def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
 
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
-    """Results that fit the table have no far seed, no noisy row and no skewed noise."""
+    """Results that fit the additive table have no outlier, no noisy row and no skewed noise."""
     assert find_outlier(values) is None and noisy_row(values) is None
     assert skewed_noise(values) is None
 
 
-def test_skewness_of_residuals_has_the_deviation_that_its_p_takes() -> None:
-    """Of 20,000 normal tables of four rows and five seeds, by simulation."""
+def test_skewness_of_residuals_has_the_assumed_standard_deviation() -> None:
+    """It is checked on 20,000 simulated normal tables of four rows and five seeds."""
     tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
     skews = [skew for values in tables if (skew := skewed_noise(values))]
     deviations = [float(np.sign(skew.skewness) * stats.norm.isf(skew.p / 2)) for skew in skews]
@@ -98,7 +98,7 @@ def test_skewness_of_residuals_has_the_deviation_that_its_p_takes() -> None:
 
 
 def test_an_answer_warns_of_skewed_noise() -> None:
-    """Each configuration loses 3 points in one of eight seeds: none is far from the others."""
+    """Each configuration loses 3 points in one of eight seeds, so none is far from the others."""
     builder, rng = grid((6,), nothing, seeds=8), np.random.default_rng(3)
     for row, run in enumerate(builder.runs):
         for seed in range(8):
@@ -108,8 +108,8 @@ def test_an_answer_warns_of_skewed_noise() -> None:
     assert line.startswith("H has skewed noise (skewness −")
 
 
-def test_an_answer_warns_of_a_far_seed() -> None:
-    """It names the configuration, the seed, and how far it is."""
+def test_an_answer_warns_of_an_outlying_result() -> None:
+    """The caution names the configuration, the seed and the distance."""
     builder = grid((5,), nothing)
     plain = make_report(builder.study()).answer
     assert not any("far from the rest" in line for line in plain.cautions)

@@ -1,4 +1,4 @@
-"""A store that others write to: whatever its levels and numbers are, there is a result or a why."""
+"""A store is untrusted input: analyses of any levels and numbers give a result or a reason."""
 
 import contextlib
 import warnings
@@ -50,8 +50,10 @@ def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
 @example(MANY, "random", True)
 @example(MANY, "grid", False)
 @given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())
-def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> None:
-    """Nothing is thrown for a level or a number, and what is made can be written."""
+def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
+    trials: Any, sampler: str, log: bool
+) -> None:
+    """No level and no number raises another error, and each result can be written."""
     study = study_of(trials, sampler, log).study()
     with warnings.catch_warnings():
         # what a mean of 1e290 is, intervals of other tables do not know either
@@ -73,7 +75,9 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         (compute_importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
     ],
 )
-def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> None:
-    """Too little of a study is said: factors, seeds, configurations."""
+def test_an_unavailable_analysis_gives_its_reason(
+    analyse: Any, builder: StoreBuilder, why: str
+) -> None:
+    """The reason names what the study lacks: factors, seeds or configurations."""
     with pytest.raises(Unavailable, match=why):
         analyse(builder.study(), METRIC)

@@ -1,4 +1,4 @@
-"""Shares of variance and block tests, against simulation and against plain formulas."""
+"""Shares of variance and block tests, compared with simulations and plain formulas."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import stats
 
 from harness.store import FactorRecord
 from reports.analysis.contrasts import grid_model
-from reports.analysis.design import Varied
+from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
     block_f,
     common_share,
@@ -19,11 +19,11 @@ from reports.analysis.variance import (
 from reports.stats import Array
 
 
-def two_factors(first: int, second: int) -> tuple[Varied, ...]:
+def two_factors(first: int, second: int) -> tuple[VariedFactor, ...]:
     """The factors of a complete grid."""
     codes = np.indices((first, second)).reshape(2, -1)
     return tuple(
-        Varied(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        VariedFactor(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((first, second))
     )
 
@@ -35,8 +35,8 @@ def drawn(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
     )
 
 
-def test_intervals_hold_the_true_share() -> None:
-    """Of 600 studies of five seeds 93% to 99% have the true share in their interval."""
+def test_intervals_contain_the_true_share() -> None:
+    """The interval contains the true share in 93% to 99% of 600 studies of five seeds."""
     rng = np.random.default_rng(1)
     model = grid_model(two_factors(3, 4))
     effect = np.add.outer([0.0, 0.7, 2.0], [0.0, 0.5, 1.0, 0.2]).ravel()
@@ -51,7 +51,7 @@ def test_intervals_hold_the_true_share() -> None:
 
 
 def test_block_f_of_one_contrast_is_the_paired_t() -> None:
-    """With two levels F is the square of the paired t-test's t, with the same p."""
+    """With two levels, F is the square of the paired t-test's t and has the same p."""
     values = drawn(np.array([0.0, 1.0]), 6, np.random.default_rng(3))
     contrast = np.array([[-1.0, 1.0]]) / np.sqrt(2)
     t = stats.ttest_rel(values[1], values[0])
@@ -73,8 +73,8 @@ def unequal(kind: str, seeds: int, rng: np.random.Generator) -> Array:
 
 
 @pytest.mark.parametrize("kind", ["equal", "one configuration", "one level", "near ties", "ties"])
-def test_unequal_noise_is_not_called_an_effect(kind: str) -> None:
-    """Each term is called in no more than 5% of studies without effects, whatever varies."""
+def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
+    """In studies without effects, each term is significant in at most 5%."""
     model, rng = grid_model(two_factors(3, 4)), np.random.default_rng(8)
     called = np.zeros(3)
     for _ in range(600):
@@ -83,8 +83,8 @@ def test_unequal_noise_is_not_called_an_effect(kind: str) -> None:
     assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
 
-def test_epsilon_is_between_one_contrast_and_all() -> None:
-    """It is 1 if all contrasts vary alike, and 1/df if they vary together."""
+def test_epsilon_is_between_1_over_df_and_1() -> None:
+    """It is 1 if all contrasts vary independently, and 1/df if they vary together."""
     rng = np.random.default_rng(2)
     line = rng.normal(size=6)
     assert epsilon(np.outer([1.0, 2.0, -1.0], line)) == pytest.approx(1 / 3)
@@ -92,15 +92,15 @@ def test_epsilon_is_between_one_contrast_and_all() -> None:
     assert epsilon(apart) == pytest.approx(1)
 
 
-def test_no_share_where_settings_differ_by_noise_alone() -> None:
-    """Where seeds disagree about everything there is nothing to share out."""
+def test_there_is_no_share_if_configurations_differ_only_by_noise() -> None:
+    """If seeds disagree completely, there is no variance to divide among factors."""
     products = np.array([[1.0, -0.5], [-0.5, 1.0]])
     assert share_of_variance(products, products) is None
     assert noise_percentage(products) == 100
 
 
 def test_two_seeds_have_no_interval() -> None:
-    """One seed less would leave nothing to multiply."""
+    """With one of two seeds left out, no product between seeds remains."""
     products = np.array([[1.0, 0.5], [0.5, 1.0]])
     estimate = share_of_variance(products / 2, products)
     assert estimate is not None and (estimate.mean, estimate.low, estimate.high, estimate.n) == (
@@ -112,10 +112,10 @@ def test_two_seeds_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(("levels", "seeds"), [((2, 4), 4), ((3, 4), 5), ((5, 5), 10), ((2, 3), 4)])
-def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
+def test_a_factor_without_effect_has_no_share_and_no_test(
     levels: tuple[int, int], seeds: int
 ) -> None:
-    """Results are the same bit for bit: what rounding leaves of contrasts is no interaction."""
+    """Results are equal bit for bit, and rounding errors of contrasts are no interaction."""
     rng, factors = np.random.default_rng(5), two_factors(*levels)
     model = grid_model(factors)
     for _ in range(50):
@@ -129,14 +129,14 @@ def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
             assert estimate is None or (estimate.mean, estimate.high or 0) == (0, 0)
 
 
-def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
-    """Not even what the means over them are rounded by."""
+def test_equal_configurations_have_no_variance() -> None:
+    """Rounding errors of the means over configurations are no variance, either."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
     total, _, first, *_ = products(values, grid_model(two_factors(3, 4)))
     assert share_of_variance(first, total) is None and noise_percentage(total) is None
 
 
-def test_constant_contrasts_have_no_part() -> None:
-    """Without any difference nothing is common to the seeds; without noise all is."""
+def test_constant_contrasts_are_not_divided_by_0() -> None:
+    """Zero contrasts have the common share 0, and equal ones have the p of the sign test."""
     assert common_share(np.zeros((2, 5))) == 0
     assert block_f(np.ones((1, 5))).p == 2.0**-4

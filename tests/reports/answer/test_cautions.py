@@ -1,4 +1,4 @@
-"""What an answer says beside its findings is true of them."""
+"""Cautions below the findings of an answer are true."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def answer(builder: StoreBuilder, metric: str | None = None) -> Answer:
     return make_report(builder.study(), metric).answer
 
 
-def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
-    """Its other seeds are compared, and the answer does not say that nothing is."""
+def test_a_baseline_that_lacks_a_metric_in_one_seed_is_still_compared() -> None:
+    """Its other seeds are compared, and the answer does not deny that."""
     builder = prompt_len()
     (base,) = (r for r in builder.runs if r.tags["ship.assignment"] == '{"generator.n_ctx": 4}')
     del base.metrics["test/joint_harmonic_mean/seed_0"]
@@ -26,8 +26,8 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     assert NOTHING not in result.cautions
 
 
-def test_a_baseline_that_is_not_measured_is_told() -> None:
-    """Without synthetic features there is no quality that others could be held against."""
+def test_a_baseline_without_the_metric_has_a_caution() -> None:
+    """Without synthetic features, the baseline has no quality to compare with."""
     caution = "The baseline has no Fréchet: nothing is compared with it."
     builder = crossed(
         {"generator": ["none", "vae"]},
@@ -39,10 +39,10 @@ def test_a_baseline_that_is_not_measured_is_told() -> None:
 
 @pytest.mark.parametrize("finished_datasets", [(), ("pets", "food")])
 @pytest.mark.parametrize("lost", [1, None])
-def test_a_baseline_that_failed_on_some_datasets(
+def test_a_baseline_that_failed_on_some_datasets_is_compared_on_the_others(
     finished_datasets: tuple[str, ...], lost: int | None
 ) -> None:
-    """Averages are compared over the others; with no dataset left, nothing is, however many."""
+    """If it finished on no dataset, nothing is compared."""
     names = ("emoji", "dtd", *finished_datasets)
     gone = {("none", name): "FAIL" for name in names[:lost]}
     result = answer(over_datasets(names, ("none", "vae"), skip=gone))
@@ -50,8 +50,8 @@ def test_a_baseline_that_failed_on_some_datasets(
     assert compared == (NOTHING not in result.cautions) == (lost == 1)
 
 
-def test_few_seeds_of_one_comparison_among_many() -> None:
-    """A claim from two seeds has a caution, though ten finished elsewhere."""
+def test_a_comparison_of_two_seeds_has_a_caution() -> None:
+    """It has one although ten seeds of other levels finished."""
     builder = leveled({4: 50.0, 8: 55.0}, seeds=10)
     base = builder.runs[0]
     for key in [key for key in base.metrics if key[-1] in "23456789" and "/seed_" in key]:
@@ -61,8 +61,8 @@ def test_few_seeds_of_one_comparison_among_many() -> None:
     assert caution not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
 
 
-def test_levels_that_are_close_have_names_of_their_own() -> None:
-    """In sentences and figures: of 0.9995 and 0.9999 none is 1, nor of two closer to it."""
+def test_close_levels_have_different_names() -> None:
+    """In sentences and figures, 0.9995 and 0.9999 are not rounded to 1 or to each other."""
     new = {0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0, 0.99995: 53.0, 0.99999: 54.0}
     report = make_report(leveled(new).study())
     assert "n_ctx=0.999, H is higher for 0.9995 (" in report.answer.findings[0].text

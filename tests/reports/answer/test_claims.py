@@ -1,4 +1,4 @@
-"""Answers to made-up studies say nothing that is not so; bench_answers asks thousands."""
+"""Answers to simulated studies contain no false claim; bench_answers checks thousands."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from tests.reports.answer.known_study import UNTRUE, Claims, Known
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_sentence_of_fact_is_false(shape: str) -> None:
-    """Ties, counts, differences, and what changed nothing are as the runs have them."""
+def test_answers_to_simulated_studies_contain_no_false_claim(shape: str) -> None:
+    """Ties, counts, differences and unchanged results are those of the runs."""
     wrong, claims = judged(shape, 8, 100)
     assert (wrong, claims.facts) == (0, [])
 
@@ -36,6 +36,6 @@ def altered(shape: str, pattern: str, other: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("shape", "pattern", "other"), UNTRUE)
-def test_a_false_sentence_is_found(shape: str, pattern: str, other: str) -> None:
-    """What holds answers against runs can fail, for each kind of fact."""
+def test_the_check_of_claims_can_fail(shape: str, pattern: str, other: str) -> None:
+    """For each kind of claim, an altered sentence is reported as false."""
     assert altered(shape, pattern, other)

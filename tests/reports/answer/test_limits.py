@@ -1,4 +1,4 @@
-"""Where an answer gives no verdict, and what it says of untrained models."""
+"""Answers without a verdict, and their sentences on untrained models."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -47,10 +47,10 @@ def controlled(builder: StoreBuilder, gain: Sequence[float], floor: bool = True)
     ],
 )
 @pytest.mark.parametrize("floor", [True, False])
-def test_there_is_no_headroom_where_real_images_gain_too_little(
+def test_there_is_no_headroom_if_real_images_gain_too_little(
     gain: Sequence[float], limited: bool, floor: bool
 ) -> None:
-    """The 95% interval of the gain lies below the smallest effect, or nothing differs."""
+    """The 95% interval of the gain is below the smallest effect, or all results are equal."""
     result = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), gain, floor))
     assert [limit.subject for limit in result.limits] == ["no headroom"] * limited
     levels = result.findings[0]
@@ -69,7 +69,7 @@ def test_there_is_no_headroom_where_real_images_gain_too_little(
 def test_a_generator_that_gains_refutes_a_lack_of_headroom(
     key: str, gain: float, limited: bool
 ) -> None:
-    """Real images gain nothing, a level of the generator does; a learning rate shows nothing."""
+    """A level of the generator that gains removes the limit; a learning rate does not."""
     builder = controlled(leveled({1: 50.0, 4: 50.0 + gain}, key, seeds=5), (0.0,) * 5)
     for run in builder.runs[1:2]:  # gains that vary, as those of one value have no interval
         run.metrics.update(
@@ -79,13 +79,13 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
 
 
 def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None:
-    """Real images stand in for synthetic ones; they say nothing about learning rates."""
+    """Real images replace synthetic ones, and are no evidence on learning rates."""
     result = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
     assert result.limits and result.findings[0].verdict == "higher"
 
 
-def test_limits_come_first_everywhere() -> None:
-    """In the lines of an answer, and in the list of several studies."""
+def test_limits_come_before_findings() -> None:
+    """They are first in the lines of an answer and in the list of several studies."""
     report = make_report(listed("saturated").study())
     assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
     entry = {"study": report.study, "answer": report.answer, "ran": "", "filter_values": {}}
@@ -93,8 +93,8 @@ def test_limits_come_first_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("raised", "limited"), [(4, False), (5, True)])
-def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limited: bool) -> None:
-    """With fewer, the sentence about the levels names the seeds, and there are verdicts."""
+def test_selection_is_saturated_if_half_of_the_trials_are(raised: int, limited: bool) -> None:
+    """With fewer, there are verdicts, and the sentence on the levels gives the number of seeds."""
     builder = leveled({1: 50.0, 4: 59.0}, seeds=5)
     for place, run in enumerate(builder.runs):
         for seed in SEEDS:
@@ -106,15 +106,15 @@ def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limite
 
 
 def test_untrained_rows_are_named() -> None:
-    """In the sentence about levels, and in that about the controls."""
+    """The sentences on the levels and on the controls name them."""
     levels, controls = answer(listed("tested-untrained")).findings
     text = "tested for 1 (1 of 5 seeds), 4 (3 of 5 seeds) and 16 (5 of 5 seeds)."
     assert text in levels.text
     assert "tested for the baseline (3 of 5 seeds) and fine-tuner" in controls.text
 
 
-def test_controls_that_change_nothing_are_named() -> None:
-    """Where each control equals the baseline under every seed, the answer says so."""
+def test_controls_equal_to_the_baseline_are_named() -> None:
+    """If each control equals the baseline under every seed, the answer says so."""
     result = answer(listed("nothing-changes"))
     assert (
         "real images do not change H, which is that of the fine-tuner alone"
@@ -154,10 +154,10 @@ def chance(
         ({"zero_shot": 0.09}, False),
     ],
 )
-def test_a_study_is_at_chance_where_no_control_beats_guessing(
+def test_a_study_is_at_chance_if_no_control_beats_guessing(
     tmp_path: Path, accuracies: Mapping[str, float], limited: bool
 ) -> None:
-    """Both controls have to; and without the answers of one of them nothing is said."""
+    """Both controls are required, and both need their correct answers."""
     builder = prompt_len()
     files = chance(tmp_path, accuracies)
     named = {run.run_id: run.tags["ship.control"] for run in builder.runs}
@@ -182,7 +182,7 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
 
 
 @pytest.mark.parametrize("learned", ["", "no_synthetic", "baseline"])
-def test_without_real_images_no_trained_model_may_beat_guessing(
+def test_without_real_images_trained_models_decide_whether_a_study_is_at_chance(
     tmp_path: Path, learned: str
 ) -> None:
     """In few_shot, zero-shot at chance is no limit if training learns the classes."""
@@ -206,7 +206,7 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
 
 
 def test_guessing_is_judged_by_the_binomial_distribution() -> None:
-    """So many right answers are reached by more than 5% of guesses, one more by at most 5%."""
+    """More than 5% of guesses reach this number of correct answers, at most 5% one more."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
         most = max_by_guessing(images, classes)

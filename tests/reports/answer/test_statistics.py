@@ -1,4 +1,4 @@
-"""What an answer says of chance holds where noise, samplers and numbers of seeds are unkind."""
+"""Statistical claims of an answer hold for difficult noise, samplers and few seeds."""
 
 import re
 
@@ -24,7 +24,7 @@ def sampled(sampler: str) -> StoreBuilder:
 
 
 def test_under_tpe_no_factor_is_tested() -> None:
-    """TPE moves factors together, so that ranks call one without an effect: they describe."""
+    """TPE moves factors together, so ranks would find factors without effect significant."""
     report = make_report(sampled("tpe").study())
     (text,) = [
         finding.text for finding in report.answer.findings if "rank association" in finding.subject
@@ -38,17 +38,17 @@ def test_under_tpe_no_factor_is_tested() -> None:
 
 
 def test_random_search_has_a_test_of_ranks() -> None:
-    """Configurations that were drawn at random can be exchanged."""
+    """Configurations that were drawn at random are exchangeable."""
     report = make_report(sampled("random").study())
     (table,) = [any_table for any_table in report.all_tables if any_table.kind == "ranks"]
     assert all(row.association and row.association.p is not None for row in table.rows)
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.0, -0.4, 0.4), (1.0, 0.5, 0.9)])
-def test_the_chosen_configurations_interval_is_said_to_be_conditional(
+def test_the_best_configurations_interval_has_a_caution(
     weight: float, least: float, most: float
 ) -> None:
-    """It gives the correlation of the noise that chose with the noise of the test."""
+    """It gives the correlation of the noise of selection with that of the test."""
     rng = np.random.default_rng(1)
     builder = grid((3, 3), nothing, seeds=8, rng=rng)
     for run in builder.runs:

@@ -1,6 +1,6 @@
-"""Charts: made of the numbers that the analysis has, they lead to MLflow's pages of the runs.
+"""Charts have the numbers of the analysis and link to the runs in MLflow.
 
-Their images are drawn here alone.
+Only this file draws their images.
 """
 
 import io
@@ -77,11 +77,8 @@ MORE = {
 
 
 @pytest.mark.parametrize("name", [*STUDIES, *MORE])
-def test_the_charts_of_a_study(name: str) -> None:
-    """As they were looked at and committed.
-
-    altair knows each specification, and it has words for who cannot see.
-    """
+def test_charts_equal_the_committed_ones(name: str) -> None:
+    """Altair accepts each specification, and each has a description for screen readers."""
     charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
@@ -92,8 +89,8 @@ def test_the_charts_of_a_study(name: str) -> None:
     check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
 
-def test_curves() -> None:
-    """A curve for each setting that logged its objective."""
+def test_each_configuration_with_a_logged_objective_has_a_curve() -> None:
+    """Configurations without one have no curve."""
     logged = {f"run{i}": [50.0 + i, 51.0 + i, 52.0 + i] for i in range(5)}
     report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
     charts = {chart.name: chart for chart in study_charts(report)}
@@ -119,8 +116,8 @@ def values(chart: Chart, name: str) -> list[dict[str, Any]]:
         ("https://me:secret@host:8/ml/?token=x", "https://host:8/ml"),
     ],
 )
-def test_a_run_s_address(uri: str, base: str) -> None:
-    """Of MLflow's UI, without a secret of the store's address; none of an id that is no id."""
+def test_the_address_of_a_run_has_no_secret(uri: str, base: str) -> None:
+    """It is the address in MLflow's UI. An invalid run ID has no address."""
     runs = runs_address(uri, "7")
     assert (
         run_address(runs, "ab12")
@@ -130,7 +127,7 @@ def test_a_run_s_address(uri: str, base: str) -> None:
 
 
 def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
-    """Against the rate, or over it, the fine-tuner alone has the rates of its level's settings."""
+    """In the figure of the learning rate, the fine-tuner alone has a mean at each rate."""
     low, high = sum((50.0, 52.1, 54.2)) / 3, sum((62.0, 64.3, 66.1)) / 3
     charts = charts_of(listed("tuned"), "new")
     both = (low + high) / 2
@@ -142,7 +139,7 @@ def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
         assert all(control.endswith(" at the baseline") for control in flat)
 
 
-def test_dots_lead_to_their_runs(store_uri: str) -> None:
+def test_dots_link_to_their_runs(store_uri: str) -> None:
     """A click on a seed opens the run that measured it."""
     from reports.study import load_records
 
@@ -159,8 +156,8 @@ ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor",
 
 
 @pytest.mark.slow
-def test_one_chart_of_each_kind_is_drawn() -> None:
-    """Of levels of any characters, too: what XML cannot hold would end the process, not raise."""
+def test_each_kind_of_chart_is_drawn_with_any_characters() -> None:
+    """Characters that are invalid in XML would end the process without an exception."""
     builder = StoreBuilder(name="odd", factors=one_factor("finetuner", ["coop", *ODD], "coop"))
     for level in ("coop", *ODD):
         builder.trial({"finetuner": level}, {s: scores(55.0 + s) for s in range(2)})
@@ -172,13 +169,13 @@ def test_one_chart_of_each_kind_is_drawn() -> None:
         assert all(chart_bytes(chart).values())
 
 
-def test_the_script_sets_what_pages_call() -> None:
-    """window.vegaEmbed, which vl-convert's own bundle defines."""
+def test_the_page_script_sets_vega_embed() -> None:
+    """vl-convert's own bundle defines window.vegaEmbed."""
     assert "window.vegaEmbed=" in page_script()
 
 
-def test_files() -> None:
-    """A paper's column wide, fonts embedded and none of Type 3; PNG alike every time."""
+def test_exported_charts_have_a_columns_width_and_embedded_fonts() -> None:
+    """No font is of Type 3, and PNG files are the same every time."""
     study = prompt_len().study()
     (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
     first, second = chart_bytes(chart), chart_bytes(chart)
@@ -191,7 +188,7 @@ def test_files() -> None:
 
 
 def test_intervals_beyond_the_frame_end_in_arrow_heads() -> None:
-    """Two seeds' interval is vast: the dots decide the frame, and its cut ends are marked."""
+    """The interval of two seeds is large, so the dots set the frame, and cut ends are marked."""
     study = leveled({1: 50.0, 2: 51.0}).study()
     (chart,) = factor_chart(study, study.factors[0], METRIC)
     low, high = layer(chart, "means")["encoding"]["y"]["scale"]["domain"]

@@ -1,4 +1,4 @@
-"""Base against New: points, lines of equal H, and configurations that no other one beats."""
+"""Base against New: points, lines of equal H, and configurations that no other one dominates."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def three_levels() -> StoreBuilder:
 
 
 def test_points_are_means_and_the_front_is_marked() -> None:
-    """A control is never on the front, although it is better in both."""
+    """A control is never on the front, although it is better in both halves."""
     (chart,) = tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
     points = {point["label"]: point for point in values(chart, "configurations")}
     kinds = {label: point["kind"].split(" that")[0] for label, point in points.items()}
@@ -31,7 +31,7 @@ def test_points_are_means_and_the_front_is_marked() -> None:
 
 
 def test_lines_have_equal_harmonic_means() -> None:
-    """Each line is where 2xy / (x + y) has its value, and the caption lists the values."""
+    """On each line 2xy / (x + y) is constant, and the caption lists the values."""
     (chart,) = tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
     lines = values(chart, "equal")
     assert len({line["h"] for line in lines}) >= 3
@@ -41,8 +41,8 @@ def test_lines_have_equal_harmonic_means() -> None:
         assert f"{line['h']:g}" in chart.caption
 
 
-def test_other_metrics_have_no_such_chart() -> None:
-    """A metric that is no harmonic mean, and a study with one finished group."""
+def test_other_metrics_have_no_tradeoff_chart() -> None:
+    """The same is true for a study with one finished group."""
     assert not [*tradeoff_chart(three_levels().study(), "base", PLACE)]
     study = cross_dataset().study()
     assert not [*tradeoff_chart(study, "average", PLACE)]

@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing breaks, and what can be clicked does what it says."""
+"""The page in a real browser: no errors, and its controls work."""
 
 import shutil
 from collections.abc import Iterator
@@ -100,8 +100,8 @@ def linked() -> str:
     return report_page(report, study_charts(report))
 
 
-def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) -> None:
-    """Every chart is an SVG with a mark for each seed; the console is empty; nothing is fetched."""
+def test_charts_are_drawn_without_errors(browser: Any, tmp_path: Path) -> None:
+    """Every chart is an SVG with a mark per seed, the console is empty, and nothing is fetched."""
     show(browser, linked(), tmp_path)
     dots = "return document.querySelectorAll('.chart svg .mark-symbol.seeds_marks path').length"
     assert wait(browser, dots) == 25
@@ -110,8 +110,8 @@ def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) ->
     assert wait(browser, named) == "Save this chart"
 
 
-def test_a_dot_leads_to_its_run_and_tells_its_seed(browser: Any, tmp_path: Path) -> None:
-    """Hovering a dot shows its seed and value; a click opens its run in a window of its own."""
+def test_a_dot_shows_its_seed_and_opens_its_run(browser: Any, tmp_path: Path) -> None:
+    """Hovering shows the seed and the value, and a click opens the run in a new window."""
     from selenium.webdriver.common.action_chains import ActionChains
 
     show(browser, linked(), tmp_path)
@@ -139,7 +139,7 @@ def test_a_dot_leads_to_its_run_and_tells_its_seed(browser: Any, tmp_path: Path)
 
 
 def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
-    """A heading sorts by number, up and then down; reference arms stay below the levels."""
+    """A heading sorts by number, up and then down. Controls stay below the levels."""
     show(browser, whole_page(prompt_len()), tmp_path)
     place = 5  # H
     before = column(browser, place)
@@ -154,7 +154,7 @@ def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
 
 
 def test_rows_filter_and_columns_hide(browser: Any, tmp_path: Path) -> None:
-    """The search keeps the rows with all its words; a tick hides a column."""
+    """The search keeps the rows with all its words, and a checkbox hides a column."""
     show(browser, large(40), tmp_path)
     box = browser.find_element("css selector", ".table-box input[type=search]")
     box.send_keys("37")
@@ -182,7 +182,7 @@ def large(configurations: int) -> str:
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width: int) -> None:
-    """Tables and charts scroll in their own boxes, on a telephone, too."""
+    """Tables and charts scroll in their own boxes, also on a telephone."""
     long = "descriptions/of_every_class_of_imagenet_in_full_" * 4
     named = leveled({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
     overview, *_ = overview_files([make_report(named.study()), ReportError("left out: " + long)])
@@ -193,8 +193,8 @@ def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_from_their_ground(browser: Any, tmp_path: Path, scheme: str) -> None:
-    """In both schemes text has the contrast that WCAG 2.2 asks of small text, 4.5 to 1."""
+def test_text_has_sufficient_contrast(browser: Any, tmp_path: Path, scheme: str) -> None:
+    """In both color schemes it is at least 4.5 to 1, as WCAG 2.2 requires of small text."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     show(browser, whole_page(prompt_len(selection="test")), tmp_path)
@@ -204,8 +204,8 @@ def test_words_stand_out_from_their_ground(browser: Any, tmp_path: Path, scheme:
     assert weak == []
 
 
-def test_paper_has_every_chart_and_every_note(browser: Any, tmp_path: Path) -> None:
-    """Printing draws what was not in view yet, and unfolds the notes."""
+def test_a_printed_page_has_every_chart_and_every_note(browser: Any, tmp_path: Path) -> None:
+    """Printing draws the charts that were not in view yet, and unfolds the notes."""
     import base64
 
     show(browser, whole_page(prompt_len()), tmp_path)
@@ -246,8 +246,8 @@ return weak;
 """
 
 
-def test_studies_are_filtered(browser: Any, tmp_path: Path) -> None:
-    """By what they have in common, and by words."""
+def test_the_overview_filters_studies(browser: Any, tmp_path: Path) -> None:
+    """It filters by shared properties and by words."""
     reports = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
     files, _, _ = overview_files(reports)
     show(browser, files["index.html"].decode(), tmp_path)

@@ -1,4 +1,4 @@
-"""Tables in each format, and whole reports, against committed pages (see check_golden)."""
+"""Tables in each format, and whole reports, equal the committed pages (see check_golden)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +35,8 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
         ("collapsed", ".tex"),
     ],
 )
-def test_golden_page(name: str, form: str) -> None:
-    """Every kind of accident in every format and width; cells without results, and flags."""
+def test_pages_with_failures_equal_the_committed_ones(name: str, form: str) -> None:
+    """They show failed rows, missing cells and flags in every format and width."""
     builder = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
     check_golden(GOLDEN / f"{name}{form}", _FORMS[form](builder))
 
@@ -45,8 +45,8 @@ REPORTS = load_cases(__file__, "reports.yaml")
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_golden_report(name: str) -> None:
-    """Answer, tables and notes of a study of each kind."""
+def test_reports_equal_the_committed_ones(name: str) -> None:
+    """Each kind of study has its answer, tables and notes."""
     case = REPORTS[name]
     fields = case.get("with", {})
     if "of" in case:

@@ -1,4 +1,4 @@
-"""Texts of other people in a report: no program that opens it takes one for a command."""
+"""Texts of a store are untrusted input: no program that opens a report executes them."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def study_of(levels: list[str], name: str = "study", reason: str = "") -> Report
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
-    """In any CSV file of a report, headings too; what was written stands behind the apostrophe."""
+    """No cell or heading of a CSV file is one; the original text follows an apostrophe."""
     report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
     texts += [report_text("csv", report)]
@@ -57,21 +57,21 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
 
 
 def test_numbers_of_a_csv_stay_numbers() -> None:
-    """A minus sign alone makes no formula."""
+    """A minus sign does not make a number a formula."""
     (first, _) = csv.DictReader(io.StringIO(csv_text(labeled("-4"))))
     assert (first["level"], first["new_mean"], first["new_low"]) == ("-4", "-1.5", "-2.0")
 
 
 @pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
 def test_a_heading_is_no_element_of_the_page(text: str) -> None:
-    """Not even where it looks like a unit."""
+    """This is also true if it looks like a unit."""
     html = table_html(labeled(text, heading=text)).replace("&#123;", "{")
     assert "<img" not in html
     assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
 
 
-def test_a_page_shows_what_a_browser_would_obey() -> None:
-    """Of a description, levels, reasons, tables and charts; U+202E turns the text behind it."""
+def test_a_page_shows_markup_as_text() -> None:
+    """This is true for descriptions, levels, reasons, tables, charts and direction marks."""
     text = "a\x00b\x1b[2Jc\u202ed"
     report = study_of([text, "b", "c"], reason=text)
     report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
@@ -85,8 +85,8 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
 
 
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
-def test_latex_takes_no_label_for_an_argument(label: str) -> None:
-    """Behind a line break a bracket would be a distance, and a star a part of the command."""
+def test_latex_does_not_parse_a_label_as_an_argument(label: str) -> None:
+    """After a line break, a bracket would be a distance and a star part of the command."""
     text = "".join(tables_as_latex([labeled(label, heading=f"a / {label}")]).split())
     assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
     assert text.count("{}" + "".join(label.split())) >= 2
@@ -94,12 +94,12 @@ def test_latex_takes_no_label_for_an_argument(label: str) -> None:
 
 @pytest.mark.parametrize(("text", "shown"), load_cases(__file__, "markdown.yaml"))
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
-    """No heading, list, emphasis, element, entity or formula of it."""
+    """A text becomes no heading, list, emphasis, element, entity or formula."""
     assert escape_markdown(text) == shown
 
 
-def test_one_line_about_a_store_obeys_nothing_in_it(store_uri: str) -> None:
-    """The names of studies come from the store."""
+def test_messages_show_names_of_the_store_as_text(store_uri: str) -> None:
+    """The names of studies come from the store and may have control characters."""
     uri = StoreBuilder(name="a\x1b[2Jb\nc").write(store_uri)
     with pytest.raises(ReportError) as error:
         load_records("none", uri)

@@ -1,4 +1,4 @@
-"""What every format owes its reader: width, precision, escaping, nothing left out unsaid."""
+"""Requirements of every format: width, precision, escaping, and notes on omissions."""
 
 import io
 import re
@@ -48,7 +48,7 @@ def nasty() -> Table:
 
 @pytest.mark.parametrize("width", [40, 60, 200])  # golden pages have 80, 100 and 140
 def test_terminal_keeps_to_its_width(width: int) -> None:
-    """No line is wider than the console, and at 80 columns and more nothing is cut off."""
+    """No line is wider than the console, and at 80 columns or more nothing is cut off."""
     text = terminal_text(eventful(), width)
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
@@ -58,7 +58,7 @@ def test_terminal_keeps_to_its_width(width: int) -> None:
 def test_a_terminal_has_the_first_rows_of_a_long_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And says of how many; the file has all of them."""
+    """A note gives their number and the total. The file has all rows."""
     report = make_report(prompt_len().study())
     print_report(report, "the end")
     assert "the page has more" not in capsys.readouterr().out
@@ -69,8 +69,8 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     assert "the page has more" not in report_text("terminal", report)
 
 
-def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
-    """The page, whose stamp says that a folder has a report, is the last file of it."""
+def test_a_folder_without_all_files_has_no_page(tmp_path: Path) -> None:
+    """The page, whose stamp marks a complete report, is written last."""
     publication = make_publication(make_report(prompt_len().study()))
     (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
     with pytest.raises(ReportError, match="cannot write"):
@@ -83,7 +83,7 @@ WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING
 
 @pytest.mark.parametrize("builder", [prompt_len(), collapsing(), WIDE], ids=lambda b: b.name)
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
-    """Readers that guess types from the first rows, which have few of the columns, guess right."""
+    """Readers that infer types from the first rows infer the right ones."""
     tables = build_tables(builder.study())
     text = csv_stream(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
@@ -102,10 +102,10 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 9])
-def test_a_page_lists_the_runs_of_the_best_settings(
+def test_a_page_lists_the_runs_of_the_best_configurations(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """Of many settings; it says so, and of few settings it lists all."""
+    """If there are too many configurations, the page says so. Otherwise it lists all."""
     monkeypatch.setattr("reports.render.page.MAX_RUNS", most)
     study = replace(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
@@ -118,7 +118,7 @@ def test_a_page_lists_the_runs_of_the_best_settings(
     assert listed.count(">n_ctx") == min(most, 5)
 
 
-def test_latex_escapes_every_special() -> None:
+def test_latex_escapes_every_special_character() -> None:
     """No character of a text acts as a command."""
     assert escape_latex("a_b 5% $x$ {y} <0.1 \\") == (
         r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
@@ -128,7 +128,7 @@ def test_latex_escapes_every_special() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
-    """The tables compile as they are, in a two-column page's width."""
+    """The tables compile without changes, within a two-column page's width."""
     eleven = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:2]
     tables = [*eventful(), nasty(), *torn(), *collapsed(), *eleven]
     body = tables_as_latex(tables).replace("{table}", "{table*}")
@@ -145,8 +145,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert "Overfull" not in log
 
 
-def test_html_page_stands_alone() -> None:
-    """Nothing is fetched; every footnote and number of the table is there."""
+def test_an_html_page_is_self_contained() -> None:
+    """Nothing is fetched, and it has every footnote and number of the table."""
     tables = eventful()
     text = page_of(tables)
     parser = Parsed(text)
@@ -169,5 +169,5 @@ def test_html_page_stands_alone() -> None:
     ],
 )  # fmt: skip
 def test_p_has_two_significant_digits(p: float, text: str) -> None:
-    """Two digits, and never 0.00."""
+    """It is never printed as 0.00."""
     assert p_text(p) == text

@@ -6,7 +6,7 @@ import pytest
 from reports.stats import DRAWS, interval_over_classes, resample_accuracy
 
 
-def test_classes_are_drawn_whole() -> None:
+def test_classes_are_resampled_with_all_their_images() -> None:
     """Images count as often as their class is drawn."""
     rng = np.random.default_rng(1)
     images = rng.integers(5, 20, 12).astype(float)
@@ -23,8 +23,8 @@ def test_classes_are_drawn_whole() -> None:
     assert resample_accuracy("", range(12), right / 2, images) == pytest.approx(draws / 2)
 
 
-def test_few_classes_give_none() -> None:
-    """Nine classes say little."""
+def test_few_classes_have_no_interval() -> None:
+    """Nine classes are too few."""
     assert resample_accuracy("", range(9), np.ones(9), np.full(9, 2.0)) is None
     ten = resample_accuracy("", range(10), np.ones(10), np.full(10, 2.0))
     assert ten == pytest.approx(np.full(DRAWS, 50.0))
@@ -32,7 +32,7 @@ def test_few_classes_give_none() -> None:
 
 @pytest.mark.parametrize("k", [10, 50])
 def test_the_interval_covers_the_truth_of_all_classes(k: int) -> None:
-    """Differences that vary from class to class; the tested k are drawn from endlessly many."""
+    """Differences vary between classes, and the tested classes are drawn from infinitely many."""
     rng, n_covered, studies = np.random.default_rng(0), 0, 400
     images = np.full(k, 10.0)
     for _ in range(studies):

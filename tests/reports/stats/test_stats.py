@@ -1,4 +1,4 @@
-"""Statistics against independent formulae, and properties that must hold for any numbers."""
+"""Statistics equal independent formulas, and have properties that hold for any numbers."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ by_seed = st.dictionaries(st.integers(0, 15), percent, min_size=1, max_size=12)
 
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
-    """The t-interval is scipy's own, and holds its mean."""
+    """The t-interval is scipy's and contains its mean."""
     estimate = mean_interval(values)
     sem = reference.sem(values)
     assert estimate.mean == pytest.approx(sum(values) / len(values))
@@ -42,8 +42,8 @@ def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
     assert estimate.low <= estimate.mean <= estimate.high
 
 
-def test_percent_interval_by_hand() -> None:
-    """Near 100 its upper side is the shorter one; in the middle it is the t-interval's."""
+def test_percent_interval_equals_a_calculation_by_hand() -> None:
+    """Near 100 its upper side is shorter, and in the middle it is the t-interval."""
     estimate = percent_interval([96.0, 98.0, 99.0])
     mean = 293 / 3
     half = 4.3026527 * math.sqrt(7 / 3 / 3) / (mean * (1 - mean / 100))
@@ -55,7 +55,7 @@ def test_percent_interval_by_hand() -> None:
 
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
-    """It holds its mean, and has no end beyond 0 or 100; ends that do not exist are None."""
+    """It contains its mean and has no end beyond 0 or 100. Missing ends are None."""
     estimate = percent_interval(values)
     if estimate.low is None or estimate.high is None:
         assert np.ptp(values) <= 1e-6 or estimate.mean in (0.0, 100.0)
@@ -65,15 +65,15 @@ def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
-def test_interval_refuses_what_is_no_number(values: Sequence[float]) -> None:
-    """An empty or non-finite sample is an error, never a NaN in a table."""
+def test_interval_rejects_empty_and_non_finite_samples(values: Sequence[float]) -> None:
+    """They are an error, never NaN in a table."""
     with pytest.raises(ValueError, match="at least one value, all finite"):
         mean_interval(values)
 
 
 @given(by_seed, by_seed)
 def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) -> None:
-    """Difference and p are those of scipy's paired t-test wherever the differences vary."""
+    """Difference and p are those of scipy's paired t-test if the differences vary."""
     common = sorted(a.keys() & b.keys())
     differences = [a[s] - b[s] for s in common]
     result = compare_paired(a, b)
@@ -89,7 +89,7 @@ def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) 
 @example([0.0, 2e-246])
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_one_sample_p_is_scipys(values: list[float]) -> None:
-    """The p of a mean against 0 is that of scipy's t-test; none where the values do not vary."""
+    """p of a mean against 0 is that of scipy's t-test, and None if the values do not vary."""
     result = one_sample_p(values)
     if result is None:
         assert np.ptp(values) <= 1e-9 * max(map(abs, values)) or np.std(values) == 0
@@ -99,8 +99,8 @@ def test_one_sample_p_is_scipys(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("n", "apart", "p"), [(1, 0.0, None), (2, 0.0, 1.0), (4, 7e-15, 1.0)])
-def test_identical_settings_differ_by_nothing(n: int, apart: float, p: float | None) -> None:
-    """Nor do averages of the same numbers in another order; no effect size is detectable."""
+def test_identical_configurations_do_not_differ(n: int, apart: float, p: float | None) -> None:
+    """Averages of the same numbers in another order do not, either, and there is no MDE."""
     values = {seed: 60.1 + seed for seed in range(n)}
     result = compare_paired({s: v + apart * s for s, v in values.items()}, values)
     assert result is not None
@@ -110,7 +110,7 @@ def test_identical_settings_differ_by_nothing(n: int, apart: float, p: float | N
 
 @pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
 def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> None:
-    """Differences that do not vary (up to rounding) get the exact sign test's p."""
+    """Differences that are constant up to rounding get the exact sign test's p."""
     baseline = {seed: 50 + 0.1 * seed for seed in range(n)}
     result = compare_paired({seed: value + 1.3 for seed, value in baseline.items()}, baseline)
     assert result is not None
@@ -120,21 +120,23 @@ def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> No
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
-    """A level's adjusted p is the same wherever its row stands."""
+    """A level's adjusted p is the same at any position."""
     places = list(range(len(values)))
     random.shuffle(places)  # type: ignore[attr-defined]
     shuffled = holm([values[i] for i in places])
     assert [shuffled[places.index(i)] for i in range(len(values))] == holm(values)
 
 
-def test_holm_by_hand() -> None:
-    """Holm's step-down by hand: 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
+def test_holm_equals_a_calculation_by_hand() -> None:
+    """It is 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
 @pytest.mark.parametrize(("n", "comparisons"), [(6, 1), (6, 8), (2, 200), (2, 5_000)])
-def test_minimum_detectable_effect_is_found_four_times_in_five(n: int, comparisons: int) -> None:
-    """Simulated studies with exactly that effect reject in 80% of cases, at Holm's first step."""
+def test_minimum_detectable_effect_is_detected_with_80_percent_power(
+    n: int, comparisons: int
+) -> None:
+    """Simulated studies with this effect reject in 80% of cases at Holm's first step."""
     effect = minimum_detectable(2.0, n, comparisons)
     assert effect is not None
     rng = np.random.default_rng(0)
@@ -145,12 +147,12 @@ def test_minimum_detectable_effect_is_found_four_times_in_five(n: int, compariso
 
 @pytest.mark.parametrize(("std", "n"), [(1.0, 1), (0.0, 5)])
 def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> None:
-    """Without a spread there is nothing to compute it from."""
+    """Without a standard deviation it is None."""
     assert minimum_detectable(std, n) is None
 
 
-def test_rank_correlation_of_few_settings_is_exact() -> None:
-    """Four settings in perfect order: rho 1, and 2 of 24 orders are as extreme."""
+def test_rank_correlation_of_few_configurations_is_exact() -> None:
+    """For four configurations in perfect order, rho is 1, and 2 of 24 orders are as extreme."""
     result = rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
     assert result.rho is not None
     assert (result.rho.mean, result.p) == pytest.approx((1.0, 2 / 24))
@@ -166,15 +168,17 @@ def test_rank_correlation_of_few_settings_is_exact() -> None:
         (list(range(9)), [5, 9, 6, 7, 1, 2, 3, 4, 0], 1e-4),
     ],
 )
-def test_the_least_p_of_a_few_settings(x: list[float], y: list[float], least: float) -> None:
-    """What the most extreme order has, however the settings came out: of many it is drawn."""
+def test_min_p_is_that_of_the_most_extreme_order(
+    x: list[float], y: list[float], least: float
+) -> None:
+    """It does not depend on the results. With many configurations it is based on random orders."""
     result = rank_correlation(x, y, np.random.default_rng(0))
     assert result.min_p == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
     assert result.p is not None and result.min_p is not None and result.p >= result.min_p - 1e-12
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
-    """rho is scipy's, ties included; p is near the asymptotic one."""
+    """rho is scipy's, with ties, and p is near the asymptotic one."""
     rng = np.random.default_rng(3)
     x = rng.integers(0, 10, 40).astype(float)
     y = x + rng.normal(0, 6, 40)
@@ -188,14 +192,16 @@ def test_rank_correlation_agrees_with_scipy() -> None:
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2], [3, 4]), ([1, 1, 1], [1, 2, 3]), ([], [])])
-def test_rank_correlation_needs_something_to_rank(x: list[float], y: list[float]) -> None:
-    """Two settings, or a side that is constant, have no correlation."""
+def test_rank_correlation_needs_three_configurations_that_vary(
+    x: list[float], y: list[float]
+) -> None:
+    """Two configurations, or a constant side, have no correlation."""
     result = rank_correlation(x, y, np.random.default_rng(0))
     assert (result.rho, result.p, result.n) == (None, None, len(x))
 
 
 def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
-    """What rounding leaves has no order; small levels of a log scale are apart nevertheless."""
+    """Rounding errors have no order, but small levels of a logarithmic factor do."""
     levels = [1e-12, 1e-6, 1e-3, 1.0]
     rounded = [60.0, 60.0 + 7e-15, 60.0 + 1.4e-14, 60.0 + 2.1e-14]
     assert rank_correlation(levels, rounded, np.random.default_rng(0)).p is None
@@ -206,7 +212,7 @@ def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
 
 
 def test_rank_groups_agrees_with_scipy() -> None:
-    """The permutation p of a categorical factor is near Kruskal-Wallis' asymptotic one."""
+    """The permutation p of a categorical factor is near the asymptotic Kruskal-Wallis p."""
     rng = np.random.default_rng(1)
     groups = {"coop": rng.normal(0, 1, 15), "tip_adapter": rng.normal(0.8, 1, 15)}
     levels = [name for name in groups for _ in range(15)]

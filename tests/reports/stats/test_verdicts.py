@@ -1,4 +1,4 @@
-"""Higher, lower, equivalent or inconclusive."""
+"""Verdicts: higher, lower, equivalent or inconclusive."""
 
 from collections.abc import Sequence
 
@@ -42,17 +42,17 @@ def paired(values: Sequence[float] | np.ndarray) -> Compared:
         (-3.0, 0.5, Verdict.LOWER),
     ],
 )
-def test_a_difference_alone_is_judged_by_its_interval(
+def test_the_verdict_on_a_single_difference_follows_its_interval(
     mean: float, half: float, verdict: Verdict
 ) -> None:
-    """Beyond the effect, within it, or across one of its bounds."""
+    """The interval is beyond the effect, within it, or contains one of its bounds."""
     (comparison,) = add_verdicts([difference(mean, half)], 1.0)
     assert comparison is not None and comparison.verdict is verdict
     assert (comparison.more_seeds is None) == (verdict is not Verdict.INCONCLUSIVE)
 
 
-def test_a_family_needs_more_to_decide() -> None:
-    """What one comparison decides, the same among ten does not; equivalence is not corrected."""
+def test_a_difference_needs_more_evidence_in_a_larger_family() -> None:
+    """A difference that is higher alone is inconclusive among ten; equivalence is not corrected."""
     near, within = difference(1.55, 0.5), difference(0.2, 0.5)
     alone = add_verdicts([near], 1.0)
     among = add_verdicts([near, *[within] * 9], 1.0)
@@ -72,10 +72,10 @@ def test_a_family_needs_more_to_decide() -> None:
         (2.2, 4, Verdict.HIGHER),
     ],
 )
-def test_further_seeds_settle_a_difference_in_four_of_five_studies(
+def test_further_seeds_settle_a_difference_with_80_percent_power(
     mean: float, family: int, verdict: Verdict
 ) -> None:
-    """With the true mean and deviation the number of seeds gives a power of 80%."""
+    """The power is simulated with the true mean and standard deviation."""
     rng, std = np.random.default_rng(0), 1.2
     pairs = 5 + _find_further(5, mean, std, 1.0, family)
     drawn = rng.normal(mean, std, (3000, pairs))
@@ -87,8 +87,8 @@ def test_further_seeds_settle_a_difference_in_four_of_five_studies(
     assert 0.77 < settled.mean() < 0.88
 
 
-def test_further_seeds_are_a_range_that_narrows() -> None:
-    """After few seeds the deviation is hardly known, and the number goes with its square."""
+def test_the_range_of_further_seeds_narrows_with_more_seeds() -> None:
+    """After few seeds the standard deviation is poorly known."""
     ratios = []
     for n in (3, 5, 20):
         (comparison,) = add_verdicts([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
@@ -99,7 +99,7 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
 
 
 def test_further_seeds_of_a_precise_difference_are_few() -> None:
-    """A small deviation needs few further seeds, although 250 seeds have a noncentrality of 38."""
+    """Few further seeds suffice, although 250 would have a noncentrality of 38."""
     assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
 
 
@@ -107,14 +107,14 @@ def test_further_seeds_of_a_precise_difference_are_few() -> None:
 @pytest.mark.parametrize("std", [0.001, 0.01, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_further_seeds_are_an_ascending_range(n: int, std: float, mean: float) -> None:
-    """The fewest further seeds are at most as many as the most, for small deviations, too."""
+    """The fewest are never more than the most, also for small standard deviations."""
     for family in (1, 5, 100):
         fewest, most = further_pairs(n, mean, std, 1.0, family)
         assert 1 <= fewest <= most <= MAX_FURTHER_PAIRS + 1
 
 
 def test_a_verdict_has_its_own_p() -> None:
-    """Higher: beyond the effect. Equivalent: within it. No difference has another p."""
+    """p of higher is for a difference beyond the effect, p of equivalent for one within it."""
     rng = np.random.default_rng(2)
     far, near = rng.normal(2.0, 0.5, 8), rng.normal(0.3, 0.3, 8)
     decided, equal = add_verdicts([paired(far), paired(near)], 1.0)
@@ -126,14 +126,14 @@ def test_a_verdict_has_its_own_p() -> None:
 
 
 def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
-    """A constant difference says nothing of its noise, and needs no more seeds."""
+    """A constant difference has no estimate of the noise, and no number of further seeds."""
     constant, zero = add_verdicts([paired([3.0] * 6), paired([0.0] * 6)], 1.0)
     assert constant.is_constant and constant.verdict is None and constant.more_seeds is None
     assert not zero.is_constant
 
 
 def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
-    """They cannot be found to differ, and must not hide what does."""
+    """They cannot differ significantly, and must not hide the rows that do."""
     values = np.random.default_rng(3).normal(1.0, 0.5, 6)
     (alone,) = add_verdicts([paired(values)], 1.0)
     among, *same = add_verdicts([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
@@ -141,8 +141,8 @@ def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
     assert [comparison.holm_p for comparison in same] == [None] * 5
 
 
-def test_errors_over_many_families() -> None:
-    """Of 1,000 families of six at the bound itself, 5% or fewer have one that is called decided."""
+def test_at_most_5_percent_of_families_have_a_false_verdict() -> None:
+    """In 1,000 families of six, all true differences are exactly the smallest effect."""
     rng = np.random.default_rng(1)
     called = 0
     for _ in range(1000):
@@ -152,8 +152,8 @@ def test_errors_over_many_families() -> None:
     assert called <= 65  # 50 expected at the most, and three standard errors
 
 
-def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
-    """What Holm asks of a difference beyond the effect is in the number of further seeds."""
+def test_a_family_needs_more_further_seeds_than_one_comparison() -> None:
+    """The number of further seeds includes Holm's correction."""
     near = difference(1.4, 0.5)
     (alone,) = add_verdicts([near], 1.0)
     among, *_ = add_verdicts([near, *[difference(0.1, 0.5)] * 7], 1.0)
@@ -164,7 +164,7 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
     )
 
 
-def test_at_the_bound_itself_no_number_settles_it() -> None:
-    """A mean that is the effect would need more than anybody is told."""
+def test_a_difference_equal_to_the_effect_needs_more_seeds_than_are_reported() -> None:
+    """Both ends of the range are above the largest reported number."""
     (comparison,) = add_verdicts([difference(1.0, 0.5)], 1.0)
     assert comparison.more_seeds == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)

@@ -1,4 +1,4 @@
-"""A store whose sqlite file is damaged: a report, or one line that says where."""
+"""A store with a damaged sqlite file gives a report, or one line with the place."""
 
 import contextlib
 import random
@@ -101,8 +101,8 @@ def damage(sound: bytes, path: Path, seed: int) -> bool:
         ("UPDATE tags SET value = CAST(x'ff' AS TEXT)", "ship.state"),
     ],
 )
-def test_damage_of_a_row_is_one_line(sound: bytes, tmp_path: Path, edit: str, key: str) -> None:
-    """Bytes in place of text, text in place of a number, text that is no UTF-8."""
+def test_a_damaged_row_is_one_line(sound: bytes, tmp_path: Path, edit: str, key: str) -> None:
+    """It has bytes instead of text, text instead of a number, or text that is not UTF-8."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(sound)
     with contextlib.closing(sqlite3.connect(path)) as base:
@@ -114,8 +114,8 @@ def test_damage_of_a_row_is_one_line(sound: bytes, tmp_path: Path, edit: str, ke
     assert text.startswith(f"sqlite:///{path}: ") and len(text.splitlines()) == 1
 
 
-def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
-    """The file is named."""
+def test_a_schema_that_is_not_text_is_one_line(sound: bytes, tmp_path: Path) -> None:
+    """The message names the file."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(sound.replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic"))
     with pytest.raises(StoreError) as raised:
@@ -124,6 +124,8 @@ def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_damage_anywhere(sound: bytes, tmp_path: Path, seed: int) -> None:
-    """Whatever is other than it was: some of it harms nothing, and some of it is told."""
+def test_damage_anywhere_gives_a_report_or_one_line(
+    sound: bytes, tmp_path: Path, seed: int
+) -> None:
+    """Some of the altered bytes do no harm, and others are reported."""
     damage(sound, tmp_path / "mlflow.db", seed)

@@ -1,6 +1,6 @@
-"""Files of right answers and metric histories are somebody else's.
+"""Files of correct answers and metric histories are untrusted input.
 
-What is unsound, no number, or elsewhere is not read, and too much is cut.
+Invalid files, values and addresses are not read, and long histories are cut.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
-    """An evaluation set that lacks a kind of answer has null; another run: nothing."""
+    """A kind of answer that an evaluation set lacks is null, and an unknown run has no rows."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     counts = read(tmp_path).select(
         "eval_set", "class_id", "seen", "images", "own/seed_3", "all/seed_3"
@@ -61,23 +61,25 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
         ("own/seed_3", pl.Series([900, 0, 1])),
     ],
 )
-def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Series) -> None:
-    """Numbers where there should be answers would give an interval beyond 100."""
+def test_files_with_columns_of_other_types_are_ignored(
+    tmp_path: Path, column: str, values: pl.Series
+) -> None:
+    """Numbers instead of booleans would give accuracies above 100%."""
     pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / CORRECT_FILE)
     assert read(tmp_path).is_empty() == (column in SOUND)
 
 
 @given(damage=DAMAGE)
-def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
-    """Bytes of the file changed or cut at any place."""
+def test_damaged_files_have_no_rows(tmp_path: Path, damage: Damage) -> None:
+    """Bytes of the file are changed, or it is cut at any position."""
     file = tmp_path / CORRECT_FILE
     pl.DataFrame(SOUND).write_parquet(file)
     file.write_bytes(damaged(file.read_bytes(), damage))
     read(tmp_path)
 
 
-def test_damage_at_each_place_ends_nothing(tmp_path: Path) -> None:
-    """Of a page's header, too, where a reader that trusts it ends the process."""
+def test_damage_at_each_position_does_not_end_the_process(tmp_path: Path) -> None:
+    """This includes the header of a page, which ends the process of a careless reader."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     content = (tmp_path / CORRECT_FILE).read_bytes()
     for place in range(len(content)):
@@ -85,17 +87,17 @@ def test_damage_at_each_place_ends_nothing(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
-    """Arrow takes it, polars does not."""
+def test_a_file_with_a_duplicate_column_is_ignored(tmp_path: Path) -> None:
+    """Arrow accepts it, polars does not."""
     table = pl.DataFrame(SOUND).to_arrow()
     write_table(table.append_column("eval_set", table["eval_set"]), tmp_path / CORRECT_FILE)
     assert read(tmp_path).is_empty()
 
 
-def test_what_is_large_or_no_file_is_left_alone(
+def test_large_files_and_pipes_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few bytes may hold many rows; a pipe would wait for ever."""
+    """Few bytes may contain many rows, and a pipe would block."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
         "reports.study.on_demand.MAX_IMAGES": 2,
@@ -120,10 +122,10 @@ def test_what_is_large_or_no_file_is_left_alone(
         ("", "http://server:5000", 0),
     ],
 )
-def test_files_are_asked_for_where_a_server_keeps_them(
+def test_files_of_a_server_are_requested_only_from_that_server(
     monkeypatch: pytest.MonkeyPatch, folder: str, uri: str, n_requests: int
 ) -> None:
-    """Never from an address that a store names, which would be sent the server's token."""
+    """An address from the store would be sent the server's token."""
     calls: list[str] = []
 
     def fail(folder: str, uri: str) -> None:
@@ -152,8 +154,8 @@ def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
     return ids
 
 
-def test_histories_in_the_order_of_steps(store_uri: str) -> None:
-    """Each run has its own values; of one step the last that was written counts."""
+def test_histories_are_sorted_by_step(store_uri: str) -> None:
+    """Each run has its own values, and the last value of a step counts."""
     first_run, second_run = logged(
         store_uri, [[(1, 5.0), (3, 7.0), (2, 6.0), (3, 8.0)], [(4, 1.0)]]
     )
@@ -163,14 +165,14 @@ def test_histories_in_the_order_of_steps(store_uri: str) -> None:
 
 
 def test_a_history_without_a_finite_value_is_none(store_uri: str) -> None:
-    """MLflow keeps NaN and infinity."""
+    """MLflow stores NaN and infinity."""
     ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
     assert Histories(store_uri).load("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
 
 
 @pytest.mark.parametrize("value", ["text", b"\x00", None, 1e308, -1e308])
-def test_what_is_no_number_is_left_out(store_uri: str, value: Any) -> None:
-    """sqlite keeps whatever somebody puts in a column of numbers."""
+def test_values_that_are_no_numbers_are_dropped(store_uri: str, value: Any) -> None:
+    """sqlite stores any value in a column of numbers."""
     (run_id,) = logged(store_uri, [[(1, 5.0), (2, 6.0)]])
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:
         base.execute("UPDATE metrics SET value = coalesce(?, value), is_nan = ? WHERE step = 2",
@@ -187,8 +189,10 @@ ANYTHING = st.one_of(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), ANYTHING, ANYTHING)))
-def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, Any]]) -> None:
-    """Steps ascend and are whole, values are finite, whatever stands in the columns."""
+def test_histories_of_any_content_have_ascending_steps_and_finite_values(
+    rows: list[tuple[str, Any, Any]],
+) -> None:
+    """This is true whatever the columns of the store contain."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(on_demand, "_read_points", lambda uri, metric, run_ids: iter(rows))
         histories = Histories("http://nowhere").load("m", ["a", "b"])
@@ -199,17 +203,17 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
 
 
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No histories can fill the memory of a report."""
+    """Histories cannot fill the memory of a report."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
     monkeypatch.setattr(on_demand, "MAX_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).load("m", ids).values()) <= 10
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_a_server_is_asked_for_some_of_many_runs(
+def test_a_sample_of_many_runs_is_requested_from_a_server(
     monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """From all over the study, each once; a report does not wait for a thousand to fail."""
+    """The runs are evenly spaced, each is requested once, and failures end the requests."""
     client, many = mock.Mock(), [str(i) for i in range(1000)]
     client.get_metric_history = mock.Mock(side_effect=OSError if fails else None, return_value=[])
     monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: client)
@@ -224,8 +228,8 @@ def test_a_server_is_asked_for_some_of_many_runs(
     assert fails or int(run_ids[-1]) > 990
 
 
-def test_no_store_no_history(store_uri: str) -> None:
-    """A made-up study, a store that has gone, a database without the table: nothing, no error."""
+def test_without_a_store_there_is_no_history(store_uri: str) -> None:
+    """An empty address, a missing store and a database without the table are no error."""
     assert Histories().load("m", ["run"]) == {}
     assert Histories("sqlite:////nowhere/at/all.db").load("m", ["run"]) == {}
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:

@@ -19,7 +19,7 @@ N_CTX = "generator.n_ctx"
 ONE = {N_CTX: 1}
 
 
-def test_packaged_study_through_mlflow(store_uri: str) -> None:
+def test_a_study_read_from_mlflow_equals_the_written_one(store_uri: str) -> None:
     """A real store gives the same study as the runs that were written to it."""
     builder = prompt_len()
     study = load_records("prompt_len", builder.write(store_uri))
@@ -31,8 +31,8 @@ def test_packaged_study_through_mlflow(store_uri: str) -> None:
     assert set(study.rows["state"]) == {"COMPLETE"}
 
 
-def test_a_store_of_before_is_read() -> None:
-    """What --path and --detect wrote into tags is skipped; every setting has the study's seeds."""
+def test_a_store_of_an_earlier_version_is_read() -> None:
+    """Tags of --path and --detect are ignored, and every configuration has the study's seeds."""
     design = {"metric": "harmonic_mean", "effect": 1.0, "looks": [2, 4], "comparisons": 2}
     builder = StoreBuilder(seeds=(0, 1, 2), config={"detect": design})
     builder.trial({N_CTX: 4}, {seed: scores(50.0 + seed) for seed in range(3)})
@@ -45,8 +45,8 @@ def test_a_store_of_before_is_read() -> None:
     assert build_tables(study)[0].rows[0].comparison is not None
 
 
-def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
-    """They are counted, and in no row; a wanted seed without a run is missing."""
+def test_seeds_that_are_not_planned_are_left_out() -> None:
+    """They are counted and are in no row. A planned seed without a run is missing."""
     builder = StoreBuilder(seeds=(0, 1, 3))
     builder.trial(ONE, {seed: scores(50.0) for seed in (0, 1, 2)})
     study = builder.study()
@@ -56,10 +56,10 @@ def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "runs.yaml"))
-def test_runs_of_one_setting(case: Any) -> None:
-    """A new seed is a row; what finished stands, the first of two with a warning; else no number.
+def test_one_run_counts_for_each_seed_of_a_configuration(case: Any) -> None:
+    """The first finished run counts, with a warning if there are two.
 
-    A failure stays one while it is tried again.
+    A failed seed stays failed while it runs again.
     """
     builder = StoreBuilder(seeds=sorted({seed for results, _ in case["runs"] for seed in results}))
     for results, state in case["runs"]:
@@ -80,7 +80,7 @@ def test_runs_of_one_setting(case: Any) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, sys.float_info.max, None])
 def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> None:
-    """A run that says COMPLETE without a finite H is a failed row with a reason, never NaN or 0."""
+    """A COMPLETE run without a finite H is a failed row with a reason, never NaN or 0."""
     builder = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0), 1: scores(55.0)})
     metrics = builder.runs[0].metrics
     metrics.pop("test/harmonic_mean/seed_1")
@@ -93,8 +93,8 @@ def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> No
     assert warning in study.warnings[0]
 
 
-def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
-    """By setting, seed and metric; a metric that no seed of a setting has is none of it."""
+def test_a_seed_that_lacks_a_metric_of_its_other_seeds_is_named() -> None:
+    """A metric that no seed of a configuration has is not reported."""
     builder = StoreBuilder(seeds=(0, 1, 2))
     for n_ctx in (1, 4):
         builder.trial({N_CTX: n_ctx}, {seed: scores(50.0 + seed) for seed in (0, 1, 2)})
@@ -108,7 +108,7 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
 
 
 def test_unreadable_runs_are_left_out_with_a_warning() -> None:
-    """A run whose seeds cannot be read is named, and the rest is reported."""
+    """A run with unreadable seeds is named, and the others are reported."""
     builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})
     builder.runs.append(Run("odd", 5, {"ship.kind": "trial", "ship.seeds": "x"}, {}, {}))
     study = builder.study()
@@ -117,7 +117,7 @@ def test_unreadable_runs_are_left_out_with_a_warning() -> None:
 
 
 def test_mixed_factor_values_become_text() -> None:
-    """A column of names and groups is text, one of whole and broken numbers is float."""
+    """A column of names and groups is text, one of integers and floats is float."""
     factors = [
         {"key": "finetuner", "levels": ["coop"], "log": False, "baseline": "coop"},
         {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None},
@@ -130,15 +130,15 @@ def test_mixed_factor_values_become_text() -> None:
     assert rows["generator.kl_weight"].to_list() == [1.0, 0.1]
 
 
-def test_experiment_of_somebody_else() -> None:
-    """An experiment without a study's run is named as such."""
+def test_an_experiment_that_is_no_study_is_one_line() -> None:
+    """An experiment without a study's run is named."""
     with pytest.raises(ReportError, match="is not a ship-sweep study"):
         study_from_runs("other", [])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
-def test_broken_list_of_settings_is_one_line(text: str) -> None:
-    """A parent run that was tampered with gives an error, not a traceback."""
+def test_a_damaged_list_of_configurations_is_one_line(text: str) -> None:
+    """A study's run with altered tags gives an error, not a traceback."""
     builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})
     parent = builder.parent()
     tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.planned.")}
@@ -147,8 +147,8 @@ def test_broken_list_of_settings_is_one_line(text: str) -> None:
         study_from_runs("prompt_len", [broken, *builder.runs])
 
 
-def test_reads_the_numbers_that_the_harness_writes() -> None:
-    """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
+def test_reports_read_the_numbers_that_the_harness_writes() -> None:
+    """They include each seed's metrics, quality measures and flags."""
     recorder = pytest.importorskip("harness.recording.numbers")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
     judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
@@ -180,7 +180,7 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
 
 
 def test_runs_are_read_page_by_page(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run once, as it was written, NaN included."""
+    """Every run is read once, as it was written, NaN included."""
     builder = prompt_len()
     builder.runs[0].metrics["test/joint_new/seed_0"] = math.nan
     monkeypatch.setattr("harness.store.runs.PAGE", 2)
@@ -194,7 +194,7 @@ def test_runs_are_read_page_by_page(store_uri: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_deleted_runs_are_not_read(store_uri: str) -> None:
-    """A run in MLflow's bin is no run of the study."""
+    """A run that was deleted in MLflow is no run of the study."""
     from mlflow.tracking import MlflowClient
 
     uri = prompt_len().write(store_uri)
@@ -203,8 +203,8 @@ def test_deleted_runs_are_not_read(store_uri: str) -> None:
     assert last.run_id not in {run.run_id for run in read_runs("prompt_len", uri)}
 
 
-def test_an_sqlite_address_with_options_is_refused(store_uri: str) -> None:
-    """As ship-sweep does: one line that says how to write it."""
+def test_an_sqlite_address_with_options_is_one_line(store_uri: str) -> None:
+    """The message shows how to write the address, as that of ship-sweep does."""
     uri = prompt_len().write(store_uri)
     with pytest.raises(ReportError) as raised:
         load_records("prompt_len", f"{uri}?timeout=30")

@@ -1,4 +1,4 @@
-"""A store that others write to: whatever its texts are, there is a report, or one line."""
+"""A store is untrusted input: any text gives a report or one line."""
 
 import dataclasses
 import json
@@ -38,8 +38,8 @@ def hostile() -> StoreBuilder:
     return builder
 
 
-def test_a_page_has_no_element_of_a_text() -> None:
-    """Labels that are HTML are shown, not obeyed."""
+def test_a_page_has_no_element_from_a_text() -> None:
+    """Labels that are HTML are shown as text."""
     text = whole_page(hostile())
     parser = Parsed(text)
     assert not set(parser.tags) & {"img", "b", "i"}
@@ -48,8 +48,8 @@ def test_a_page_has_no_element_of_a_text() -> None:
     assert not parser.handlers
 
 
-def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
-    """rich's markup and emoji codes are text, and no control character gets through."""
+def test_a_terminal_shows_markup_as_text() -> None:
+    """rich's markup and emoji codes are text, and control characters are escaped."""
     text = report_text("terminal", make_report(hostile().study()))
     for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert shown in text
@@ -57,7 +57,7 @@ def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
 
 
 def test_a_report_stays_in_its_folder(tmp_path: Path) -> None:
-    """No name of a study or a factor leads out of it; figures are drawn of whatever labels."""
+    """No name of a study or a factor leads out of it, and any label can be drawn."""
     study = hostile().study()
     out = tmp_path / "a/b/c"
     files = write_report(make_report(study), out)
@@ -112,14 +112,14 @@ _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_s
 
 @given(edits=_EDITS)
 @example(edits=[(0, "ship.factors", '[{"key": ""}]')])  # a column without heading or text
-def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
-    """Whatever JSON or text the tags hold."""
+def test_tags_of_any_content_give_a_report_or_one_line(edits: list[tuple[int, str, str]]) -> None:
+    """They contain any JSON or text."""
     check(edits)
 
 
 @pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])
-def test_seeds_that_are_none(seeds: str) -> None:
-    """A count that would fill the memory, and what no column holds, is one line."""
+def test_invalid_seeds_are_one_line(seeds: str) -> None:
+    """A count that would fill the memory, and one too large for a column, are rejected."""
     drawn_runs = runs()
     config = json.dumps({"seeds": json.loads(seeds)})
     drawn_runs[0] = dataclasses.replace(
@@ -130,8 +130,8 @@ def test_seeds_that_are_none(seeds: str) -> None:
 
 
 @pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])
-def test_an_effect_that_is_none_is_told(effect: Any) -> None:
-    """A store is somebody else's: what is no number of points is one clear error."""
+def test_an_invalid_smallest_effect_is_one_line(effect: Any) -> None:
+    """The store is untrusted input, so the effect may be no number of points."""
     with pytest.raises(ReportError, match="smallest_effect: Input should be"):
         StoreBuilder(seeds=(0,), config={"smallest_effect": effect}).trial(
             {}, {0: scores(1)}
@@ -139,8 +139,8 @@ def test_an_effect_that_is_none_is_told(effect: Any) -> None:
 
 
 @pytest.mark.parametrize("column", ["run_id", "seed", "state", "config_key", "seconds"])
-def test_no_metric_stands_for_what_a_run_is(column: str) -> None:
-    """A number that is called like a column of the table is no number of a seed."""
+def test_a_metric_named_like_a_column_is_ignored(column: str) -> None:
+    """It does not replace the run's own seed, state or key."""
     builder = StoreBuilder(factors=one_factor("shots", [1, 2], 1), seeds=(0, 1))
     for shots in (1, 2):
         builder.trial({"shots": shots}, {seed: scores(60.0 + shots) for seed in (0, 1)})
@@ -150,8 +150,8 @@ def test_no_metric_stands_for_what_a_run_is(column: str) -> None:
 
 
 @pytest.mark.parametrize("targets", ["5", "true", "[[1]]", "[" * 2000, "null", "{}"])
-def test_targets_that_are_none(targets: str) -> None:
-    """A param that lists no names names none."""
+def test_invalid_targets_are_ignored(targets: str) -> None:
+    """A param that is no list of names names no target."""
     builder = StoreBuilder(protocol="cross_dataset", constants={"targets": targets})
     builder.trial({"generator.n_ctx": 4}, {0: {"accuracy": 60.0, "source": 60.0}})
     assert {*builder.study().protocol.headings} == {*PROTOCOLS["cross_dataset"].headings}

@@ -1,4 +1,4 @@
-"""Configurations are compared with the controls at their own levels, or with none."""
+"""Configurations are compared with the controls at their levels, or with none."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -10,7 +10,7 @@ from reports.cells import Value
 from reports.render import make_publication
 from reports.report import make_report
 from reports.study import Study
-from reports.tables import build_tables, headline
+from reports.tables import build_tables, make_headline
 from reports.tables.controls import controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
@@ -43,7 +43,7 @@ def without(builder: StoreBuilder, control: str, *, at_levels: bool) -> Study:
 
 
 def test_a_control_reads_what_it_does_not_replace() -> None:
-    """The fine-tuner alone uses no synthetic features, the text feature does."""
+    """The fine-tuner alone uses no synthetic features, and the text feature does."""
     assignment = {LR: 0.1, N_CTX: 4, "shots": 2, "synthetic.ratio": 2, "generator": "vae"}
     assert control_levels("no_synthetic", assignment) == {LR: 0.1, "shots": 2}
     assert control_levels("text_feature", assignment) == {
@@ -64,10 +64,10 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
 
 
-def test_the_headline_compares_like_with_like() -> None:
-    """The best rate is compared with the controls at that rate, not with those at the baseline."""
+def test_the_headline_compares_with_the_controls_at_the_same_levels() -> None:
+    """The best rate is compared with the controls at that rate, not with the baseline's."""
     study = listed("tuned").study()
-    result = headline(study, H)
+    result = make_headline(study, H)
     assert result is not None
     assert result.differences["no_synthetic"].mean == pytest.approx(gain(BEST, FINETUNER_ALONE))
     assert result.differences["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
@@ -75,9 +75,9 @@ def test_the_headline_compares_like_with_like() -> None:
 
 
 def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
-    """An earlier study, whose controls ran at the baseline, has neither number nor sentence."""
+    """A study with controls only at the baseline has neither a number nor a sentence."""
     study = without(listed("tuned"), "no_synthetic", at_levels=True)
-    result = headline(study, H)
+    result = make_headline(study, H)
     assert result is not None
     assert sorted(result.differences) == ["baseline", "text_feature"]
     report = make_report(study)
@@ -90,7 +90,7 @@ def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
 def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(
     joint: float, is_named: bool
 ) -> None:
-    """A loss of joint H beyond the smallest effect is named where H does not change."""
+    """A loss of joint H beyond the smallest effect is named if H does not change."""
     builder = StoreBuilder(factors=one_factor(N_CTX, [1, 4], 4), seeds=range(3))
     noise = (-0.3, 0.0, 0.4)
     baseline = {s: {**scores(62.0 + s), JOINT: 50 + joint + noise[s]} for s in range(3)}
@@ -104,10 +104,10 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(
     assert ("joint H" in text) is is_named
 
 
-def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
-    """It does so for factors that the control reads; others have the baseline's control as a row.
+def test_a_table_compares_each_level_with_the_control_at_that_level() -> None:
+    """Factors that a control does not read have the baseline's control as a row.
 
-    The difference to the text feature is in the files.
+    The difference to the text feature is only in the files.
     """
     tables = {table.name: table for table in build_tables(listed("tuned").study())}
     effects = tables[LR]
@@ -124,8 +124,8 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     )
 
 
-def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
-    """Controls run on the baseline's dataset: its table has the column, the others say why not."""
+def test_tables_over_datasets_name_the_dataset_of_the_controls() -> None:
+    """The table of the baseline's dataset has the column, and the others give the reason."""
     factors = [*one_factor("dataset", ["a", "b"], "a"), *one_factor(LR, [0.001, 0.01], 0.001)]
     builder = StoreBuilder(factors=factors, seeds=range(3))
     for dataset in ("a", "b"):

@@ -1,4 +1,4 @@
-"""Studies over datasets: averages by hand, missing cells, and what the tables must say of them."""
+"""Studies over datasets: averages calculated by hand, missing cells, and notes."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.reports.tables.cells import NAMES, by_name, cells_of
 
 
 def test_the_average_h_is_that_of_the_means() -> None:
-    """By hand: B and N averaged over datasets by seed, H of those, then the mean over seeds."""
+    """B and N are averaged over datasets by seed, then H is computed, then the mean over seeds."""
     table = by_name(listed("two-by-two"))["datasets"]
     none = cells_of(table, "none").cells
     # seed 0: B = (90 + 50) / 2, N = (30 + 70) / 2; seed 1: B = (88 + 52) / 2, N = (34 + 66) / 2
@@ -32,7 +32,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
 
 
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
-    """n counts seeds that finished everywhere; a dataset with more seeds says its own n."""
+    """n counts seeds that finished on all datasets. A dataset with more seeds shows its n."""
     builder = listed("two-by-two")
     builder.runs.pop()
     builder.trial({"dataset": "b", "generator": "vae"}, {0: scores(70.0, 48.0)})
@@ -46,7 +46,7 @@ def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
 
 
 def test_rows_follow_the_levels_not_the_runs() -> None:
-    """Methods in the order of the study's levels, datasets likewise, however the runs came."""
+    """Methods and datasets are in the order of the study's levels."""
     builder = over_datasets()
     builder.runs.reverse()
     builder.wanted = builder.wanted[::-1]

@@ -1,4 +1,4 @@
-"""The difference to the baseline that the description of a run in MLflow has."""
+"""Differences to the baseline in the descriptions of runs in MLflow."""
 
 import pytest
 
@@ -12,7 +12,7 @@ METRIC = "harmonic_mean"
 
 
 def test_each_run_has_the_difference_of_its_table() -> None:
-    """That of its configuration or control to the baseline, over common seeds."""
+    """It is that of its configuration or control to the baseline, over common seeds."""
     builder = prompt_len()
     study = builder.study()
     texts = run_differences(study, METRIC)
@@ -27,7 +27,7 @@ def test_each_run_has_the_difference_of_its_table() -> None:
     assert texts[run.run_id] == "ΔH −0.1 ± 0.9, 5 seeds"
 
 
-def test_large_studies_and_averages_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_studies_and_averages_have_no_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each changed description is a request, and a run on one dataset is no average."""
     assert run_differences(over_datasets().study(), METRIC) == {}
     monkeypatch.setattr("reports.tables.run_descriptions.MAX_DESCRIBED", 3)

@@ -31,21 +31,21 @@ def shown(builder: StoreBuilder) -> list[str]:
 
 
 def test_epochs_have_their_median_and_their_range() -> None:
-    """One number where all seeds have the same; 0 where a fine-tuner could train."""
+    """It is one number if all seeds agree, and 0 if training was not selected."""
     assert shown(trained_until([12, 0, 35, 12, 10])) == ["12 (0–35)"] * 2
     assert shown(trained_until([20] * 5)) == ["20"] * 2
     assert shown(trained_until([0] * 5)) == ["0"] * 2
 
 
-def test_what_is_not_trained_has_a_dash() -> None:
-    """Zero-shot is tested at epoch 0, and there is no other."""
+def test_methods_without_training_have_no_epoch() -> None:
+    """Zero-shot is tested at epoch 0, its only one, and has a dash."""
     builder = trained_until([20] * 5)
     builder.trial({}, {s: scores(50.0) for s in SEEDS}, control="zero_shot")
     assert shown(builder) == ["20", "20", "–"]
 
 
 def test_programs_get_epochs_and_flags_as_numbers() -> None:
-    """In CSV, in the estimates, and in LaTeX as on a page."""
+    """They are numbers in CSV files and in the estimates, and texts in LaTeX."""
     report = make_report(listed("tested-untrained").study())
     table = report.tables[0]
     head, first, *_ = csv_text(table).splitlines()

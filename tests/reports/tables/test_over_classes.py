@@ -1,4 +1,4 @@
-"""The column of differences over other test classes, from the files that runs keep."""
+"""The column of differences over other test classes, computed from the runs' files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -74,14 +74,14 @@ def over_classes(study: Study) -> dict[str, object]:
 
 
 def test_an_answer_warns_of_few_classes(study: Study) -> None:
-    """A loss of few classes is often not among so few; the number is of the half with fewer."""
+    """Few classes easily miss a loss, and the number is that of the smaller half."""
     half = min(sum(SEEN), sum(not seen for seen in SEEN)) // IMAGES
     caution = f"Intervals over classes are based on only {half} classes"
     assert any(line.startswith(caution) for line in make_report(study).answer.cautions)
 
 
-def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> None:
-    """Wider where few classes differ than the images alone would have it; told in a note."""
+def test_the_interval_over_classes_contains_the_difference(study: Study) -> None:
+    """It is computed from the runs' files, is wider if few classes differ, and has a note."""
     table, *_ = build_tables(study)
     cells = over_classes(study)
     assert cells["4"] is None
@@ -98,8 +98,8 @@ def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> Non
     assert "resampled 1,000 times" in note
 
 
-def test_draws_are_paired_between_settings(study: Study) -> None:
-    """A setting with the baseline's answers differs by nothing in any draw: no interval."""
+def test_draws_are_paired_between_configurations(study: Study) -> None:
+    """A configuration with the baseline's answers differs in no draw and has no interval."""
     folders = dict(study.correct_predictions.files.folders)
     run_of = dict(zip((2, 4, 8), folders, strict=True))
     folders[run_of[2]] = folders[run_of[4]]
@@ -117,8 +117,12 @@ def missing_line(study: Study) -> str:
     return next((note for note in table.notes if CORRECT_FILE in note), "")
 
 
-def test_without_the_files_the_table_does_without(study: Study, tmp_path: Path) -> None:
-    """Of one setting: its cell; of the baseline: the column. One line says so while any has one."""
+def test_runs_without_answers_have_no_interval_over_classes(study: Study, tmp_path: Path) -> None:
+    """A configuration without files lacks its cell.
+
+    Without the baseline's, the column is missing. A note gives the number of runs as long as any
+    has a file.
+    """
     first, base, last = study.correct_predictions.files.folders
     assert missing_line(study) == ""
     (tmp_path / first / CORRECT_FILE).write_bytes(b"PAR1 and no more")
@@ -152,8 +156,10 @@ def width(cell: object) -> float:
     return float(cell.estimate.high or 0) - cell.estimate.low
 
 
-def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_path: Path) -> None:
-    """Four datasets with the same answers have half the interval of one: their draws differ."""
+def test_an_average_draws_the_classes_of_each_dataset_independently(
+    study: Study, tmp_path: Path
+) -> None:
+    """Four datasets with the same answers have half the interval of one."""
     factors = one_factor("dataset", "abcd", "a") + one_factor(N_CTX, [4, 8], 4)
     (folder := tmp_path / "four").mkdir()
     tables = build_tables(kept(StoreBuilder(factors=factors), (4, 8), folder))
@@ -165,8 +171,8 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
     assert "classes" in [column.key for column in dataset_table.columns]
 
 
-def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> None:
-    """As generalized zero-shot accuracies do, of their own kind of classes; of no other answers."""
+def test_a_class_average_weights_classes_equally(study: Study, tmp_path: Path) -> None:
+    """Generalized zero-shot accuracies are averages over classes, of one kind of classes."""
     ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "seen": ids < 12}
     right = (ids > 0) & (ids < 12)

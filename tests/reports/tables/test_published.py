@@ -1,4 +1,4 @@
-"""Figures of papers beside measured ones: what may be compared, and by how much it differs."""
+"""Published figures next to measured ones: what can be compared, and the differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,18 @@ from reports.cells import Quantity, Table, Text
 from reports.render import csv_text, report_files, report_text, tables_as_latex, tables_as_markdown
 from reports.report import make_report
 from reports.tables import published_table
-from reports.tables.published import AVERAGE_OF_ALL, all_datasets, figures, published_value
+from reports.tables.published import (
+    AVERAGE_OF_ALL,
+    all_datasets,
+    published_value,
+    read_figures,
+)
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
 
 CASES = load_cases(__file__, "papers.yaml")
 SEEDS = (0, 1, 2)
-COOP = [name for method, name in figures() if method == ("coop", "none")]
+COOP = [name for method, name in read_figures() if method == ("coop", "none")]
 DATASETS = [name for name in COOP if name != AVERAGE_OF_ALL]
 THEIRS = {"backbone": "ViT-B-16-quickgelu:openai", "dataset": "caltech101"}
 FINETUNER = {"key": "finetuner", "levels": ["coop", "gda"], "log": False, "baseline": "coop"}
@@ -41,8 +46,8 @@ def rows(table: Table) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("constants", "says"), CASES["incomparable"])
-def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -> None:
-    """In the table's notes, in every format."""
+def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], says: str) -> None:
+    """The note is in every format."""
     study = builder([], [{}], {**THEIRS, **constants}).study()
     table = published_table(study)
     assert table.rows == ()
@@ -58,10 +63,7 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
 
 
 def test_averages_are_over_all_datasets_or_none() -> None:
-    """H is that of the averages; a method without figures on one dataset has them on average.
-
-    A study may be over other datasets, too.
-    """
+    """H is that of the averages. A study may be over other datasets, too."""
     constants = {**THEIRS, "generator.name": "none"}
     every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
     table = published_table(builder([FINETUNER, DATASET], every, constants).study())
@@ -83,9 +85,9 @@ def test_averages_are_over_all_datasets_or_none() -> None:
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
 def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: float) -> None:
-    """And each average is that of the datasets, where there are figures of these."""
+    """Each published average is that of the published figures of the datasets."""
     method = (finetuner, generator)
-    rows = {name: row for (of, name), row in figures().items() if of == method}
+    rows = {name: row for (of, name), row in read_figures().items() if of == method}
     whole = rows[AVERAGE_OF_ALL]
     assert published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
     assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})

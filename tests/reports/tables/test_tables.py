@@ -1,6 +1,6 @@
-"""Tables: what enters a mean, what is compared to what, and what every table must say.
+"""Tables: which rows enter a mean, what is compared, and which warnings each table has.
 
-Of several factors, and of each protocol; and flags.
+The studies have several factors, each protocol, and flags.
 """
 
 import math
@@ -33,7 +33,7 @@ N_CTX = "generator.n_ctx"
 
 
 def test_a_table_is_one_family() -> None:
-    """Holm counts levels and arms together, and so does the smallest difference that is found."""
+    """Holm and the minimum detectable effect count levels and controls together."""
     study = prompt_len().study()
     table, *_ = build_tables(study)
     rows = study.rows
@@ -51,8 +51,8 @@ def test_a_table_is_one_family() -> None:
     assert any("Holm-corrected over the table (comparisons: 8)" in note for note in table.notes)
 
 
-def test_order_of_runs_does_not_matter() -> None:
-    """The same runs in another order, listed in another order, give the same table."""
+def test_the_order_of_runs_does_not_matter() -> None:
+    """The same runs in another order give the same table."""
     first, second = prompt_len(), prompt_len()
     second.runs.reverse()
     second.wanted.reverse()
@@ -60,8 +60,8 @@ def test_order_of_runs_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("level", ["4", "8"])
-def test_an_arm_that_is_one_of_the_settings_is_compared_once(level: str) -> None:
-    """It says what that says, of the baseline nothing; Holm's method does not count it again."""
+def test_a_control_that_is_a_configuration_is_compared_once(level: str) -> None:
+    """It has the configuration's results, or is the baseline, and Holm counts it once."""
     builder = prompt_len()
     builder.wanted = [w for w in builder.wanted if w["control"] != "text_feature"]
     without, *_ = build_tables(builder.study())
@@ -84,8 +84,8 @@ LEAKY: dict[str, Callable[[], StoreBuilder]] = {
 
 
 @pytest.mark.parametrize("shape", LEAKY)
-def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
-    """Title, footnote and every row of every table carry the leak; an analysis its title."""
+def test_every_table_warns_of_selection_on_test_images(shape: str) -> None:
+    """Title, footnote and rows have the warning, and analyses have it in the title."""
     builder = LEAKY[shape]()
     for run in builder.runs:
         run.tags["ship.selection"] = "test"
@@ -118,8 +118,10 @@ def test_no_number_is_nan() -> None:
         (collapsing(), "quality/beauty", ".*ausuc.*quality/mmd"),
     ],
 )
-def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:
-    """One line names the metrics that there are."""
+def test_an_unknown_metric_is_one_line_with_the_choices(
+    builder: Any, metric: str, choices: str
+) -> None:
+    """The protocol does not have it."""
     with pytest.raises(ReportError, match=rf"no test metric '{metric}'; choices: {choices}"):
         build_tables(builder.study(), metric)
 
@@ -129,7 +131,7 @@ def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: st
     [(few_shot(), "accuracy"), (cross_dataset(), "accuracy"), (collapsing(), "unseen")],
 )
 def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: str) -> None:
-    """What a result must have is the protocol's to say."""
+    """The protocol defines the metrics that a finished seed needs."""
     del builder.runs[0].metrics[f"test/{name}/seed_1"]
     rows = builder.study().rows
     failed = rows.filter(rows["state"] == "FAIL")
@@ -144,8 +146,8 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
         (1, "few_shot", r"ship\.protocol: base_to_new, few_shot: a study has one of"),
     ],
 )
-def test_protocols_that_no_table_has(of: int, protocol: str, message: str) -> None:
-    """Neither one of a newer harness, nor metrics of two in one table."""
+def test_unknown_and_mixed_protocols_are_one_line(of: int, protocol: str, message: str) -> None:
+    """The protocol is from a newer version, or the study has metrics of two."""
     builder = prompt_len()
     for run in builder.runs[:of]:
         run.tags["ship.protocol"] = protocol
@@ -154,8 +156,10 @@ def test_protocols_that_no_table_has(of: int, protocol: str, message: str) -> No
 
 
 @pytest.mark.parametrize(("params", "hit"), load_cases(__file__, "flags.yaml"))
-def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> None:
-    """A setting with the generator of such an arm, by its params, is treated like it."""
+def test_configurations_equal_to_a_control_have_no_diversity_flag(
+    params: dict[str, str], hit: bool
+) -> None:
+    """Without diversity by construction, diversity_collapse is dropped, and other flags stay."""
     builder = StoreBuilder(name="gen", factors=one_factor("generator", ["one", "vae"], "vae"))
     results = {s: scores(50.0 + s) for s in SEEDS}
     builder.trial(
@@ -169,7 +173,7 @@ def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> Non
 
 
 def test_footnotes_give_the_thresholds_of_the_method() -> None:
-    """The words of the flags agree with the numbers that the method raises them by."""
+    """The texts of the flags agree with the numbers at which the method raises them."""
     flags = pytest.importorskip("ship.quality")
     vae = pytest.importorskip("ship.generators.vae")
     assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
