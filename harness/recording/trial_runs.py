@@ -1,6 +1,7 @@
 """Write trials to the store: a run for each trial, or for results reused from another study."""
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,13 @@ from harness.store import (
     Point,
     RunUpdate,
     State,
+    StoreAway,
+    StoreError,
     Tag,
+    format_param,
     format_seed_table,
     is_metric,
+    list_model,
     list_params,
     make_points,
     parse_seed_table,
@@ -45,6 +50,8 @@ from harness.store import (
 )
 from ship.checksum import add_checksum, check_content
 from ship.trial_config import join_reasons
+
+logger = logging.getLogger(__name__)
 
 # Tags that a reused run copies from the run that computed it. Others follow from the configuration.
 _COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
@@ -160,10 +167,13 @@ class TrialRecorder:
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         shown_names = shown_metrics(protocol, objective)
-        run.points += make_points(
+        final_points = make_points(
             {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
         )
-        final["files"][SEED_TABLE] = format_seed_table(metrics)
+        run.points += final_points
+        files = final["files"]
+        saved = [seed for seed in seeds if f"{TRAINED}/{trained_file(seed)}" in files]
+        files[SEED_TABLE] = format_seed_table(metrics)
         for name, content in final["files"].items():
             # in separate requests, so that only one file is repeated if an answer is lost
             self.record.store.write(RunUpdate(run=run.run, files={name: content}))
@@ -173,6 +183,32 @@ class TrialRecorder:
         if failed:
             tags[Tag.SEEDS] = json.dumps(seeds)
         self._close(trial_id, State.COMPLETE, tags)
+        if saved:
+            self._list_model(run, saved, final_points)
+
+    def _list_model(self, run: _OpenRun, seeds: Sequence[int], metrics: Sequence[Point]) -> None:
+        """List a finished run's trained models on MLflow's page. A failure is only logged.
+
+        Args:
+            run: The finished run.
+            seeds: Seeds with a saved model.
+            metrics: Final points of the run.
+        """
+        configuration = run.work.configuration
+        name = f"{self.study.name} {configuration.label}".strip()[:MAX_NAME]
+        levels = {key: format_param(value) for key, value in configuration.assignment.items()}
+        means = [p for p in metrics if p.key.startswith("test/") and split_seed(p.key) is None]
+        store = self.record.store
+        try:
+            store.call(lambda: list_model(store.client, run.run, name, seeds, levels, means))
+        except StoreAway:
+            raise
+        except StoreError as error:
+            logger.warning(
+                "the models of run %s are saved, but MLflow's page does not list them: %s",
+                run.run,
+                error,
+            )
 
     def end(
         self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR

@@ -43,6 +43,7 @@ from harness.store.history import (
     run_record,
 )
 from harness.store.lease import StudyLost, Timing
+from harness.store.models import list_model
 from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
 from harness.store.runs import (

@@ -254,6 +254,8 @@ def test_models_are_loaded_from_a_tracking_server(
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)
     info = bench.trials()[0].info
+    listed = bench.store().client.search_logged_models([info.experiment_id])
+    assert [model.status for model in listed] == ["READY", "READY"]
     for base in (f"runs:/{info.run_id}", info.artifact_uri):
         for place, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):
             loaded = harness.load_trained(f"{base}/{place}", clip=pocket, tracking_uri=bench.uri)

@@ -84,16 +84,17 @@ def count_steps(gate: Path) -> Counter[str]:
     return Counter(line.partition(":")[2] for line in (gate / "calls").read_text().split())
 
 
-def read_models(uri: str) -> dict[str, dict[str, bytes]]:
+def read_models(uri: str) -> dict[float, dict[str, bytes]]:
     """Return the saved models of each complete run of the study by sign and file name."""
     store = open_store(uri)
-    models: dict[str, dict[str, bytes]] = {}
+    models: dict[float, dict[str, bytes]] = {}
     for run in read_history(store.client, str(store.experiment(NAME)), "harmonic_mean").runs:
         if run.state == "COMPLETE":
             files = read_run_files(store.client, run.logged, trained=True)
             assert files is not None
-            sign = str(run.assignment["finetuner.sign"])
-            models[sign] = {k: v for k, v in files.items() if k.endswith(".safetensors")}
+            models[float(run.assignment["finetuner.sign"])] = {
+                k: v for k, v in files.items() if k.endswith(".safetensors")
+            }
     return models
 
 
@@ -142,5 +143,5 @@ def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path
     disturbed = f"sqlite:///{tmp_path}/mlflow.db"
     assert_same_table(disturbed, calm, NAME)
     models = read_models(disturbed)
-    assert sorted(models) == ["1", "2"] and models == read_models(calm)
+    assert sorted(models) == [1.0, 2.0] and models == read_models(calm)
     assert all(len(files) == 2 for files in models.values())
