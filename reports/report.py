@@ -8,13 +8,21 @@ from functools import cached_property
 from pathlib import Path
 
 from reports.analysis import Importance, available, factor_tables, importance
-from reports.answer import Answer, build_answer
+from reports.answer import Answer, build_answer, paired_answer, paired_limits
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
-from reports.tables import build_tables, published_table, with_metric
+from reports.tables import (
+    PairedStudies,
+    build_tables,
+    pair_studies,
+    paired_table,
+    published_table,
+    with_metric,
+)
 
-_NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories")  # parts of a study
+# parts of a study
+_NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories", "provenance")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,11 @@ class Report:
         return digest.hexdigest()[:32]
 
     @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    @property
     def main(self) -> tuple[Table, ...]:
         """The tables that compare levels, configurations, methods or factors."""
         return tuple(table for table in self.tables if table.kind)
@@ -97,6 +110,47 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     tables += [published_table(study)] if published else []
     of_factors = tuple(factor_tables(study, metric, shares))
     return Report(study, metric, answer, tuple(tables), of_factors, shares)
+
+
+@dataclass(frozen=True)
+class PairedReport:
+    """The comparison of two studies seed by seed, with its answer and its table.
+
+    Attributes:
+        paired: The two studies.
+        answer: The findings.
+        tables: The table.
+    """
+
+    paired: PairedStudies
+    answer: Answer
+    tables: tuple[Table, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the comparison."""
+        return self.paired.name
+
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """The table."""
+        return self.tables
+
+
+def make_paired_report(first: Study, second: Study, metric: str | None = None) -> PairedReport:
+    """Compare two studies that share seeds, data and backbone: the differences B - A.
+
+    Args:
+        first: Study A.
+        second: Study B.
+        metric: Main metric. Defaults to the protocol's main metric.
+
+    Raises:
+        ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
+    """
+    paired = pair_studies(first, second, metric)
+    table = paired_table(paired, has_verdicts=not paired_limits(paired))
+    return PairedReport(paired, paired_answer(paired), (table,))
 
 
 def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:

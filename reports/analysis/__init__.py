@@ -5,10 +5,10 @@ why there are none. It renders nothing.
 """
 
 from reports.analysis.choice import choice_correlation
-from reports.analysis.design import Unavailable, available, incomparable, layout, subject
+from reports.analysis.design import Design, Unavailable, available, incomparable, layout, subject
 from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
-from reports.analysis.limits import Limit, limits
+from reports.analysis.limits import NO_HEADROOM, Limit, limits
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

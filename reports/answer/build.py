@@ -45,7 +45,7 @@ def build_answer(
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
     findings = (*_findings(study, metric, whole, importance, of_levels), *controls[:1])
     judged = any(finding.verdict for finding in findings)
-    rule = _rule_text(study, metric) if judged else ""
+    rule = rule_text(study, metric) if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
     return Answer(findings, tuple(cautions(study, metric, whole)), rule, shown)
 
@@ -92,13 +92,19 @@ def _choice_text(study: Study, metric: str) -> str:
     return f"The interval does not account for choosing the best ({noises})."
 
 
-def _rule_text(study: Study, metric: str) -> str:
-    """Return the explanation of the verdicts."""
+def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
+    """Return the explanation of the verdicts.
+
+    Args:
+        study: Study of the verdicts.
+        metric: Metric of the verdicts.
+        family: Comparisons that Holm's correction covers, as a phrase.
+    """
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)
     return (
         f"Higher, lower: the difference exceeds {points} of {name} (Holm p < 0.05 over the"
-        f" comparisons of its table). Equivalent: its 95% interval is within ±{points} (not"
+        f" comparisons {family}). Equivalent: its 95% interval is within ±{points} (not"
         " corrected for the number of comparisons). Inconclusive: neither. ±: 95% interval over"
         " seeds, uncorrected. A second look after more seeds is a second test: fix the number of"
         " seeds beforehand, or report both looks."

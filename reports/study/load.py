@@ -39,6 +39,19 @@ from reports.study.on_demand import CorrectFiles, Histories
 from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Inputs of a configuration's results.
+
+    Attributes:
+        params: TrialConfig params by dotted name, as MLflow text.
+        tags: Tags of one of the configuration's runs.
+    """
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """A study as the reports see it. Instances are compared by identity.
@@ -69,6 +82,7 @@ class Study:
         config: Content of the YAML with its defaults, as of the last run, under the study's name.
         versions: Versions of the code and of the packages that produced the results.
         reused: Number of finished rows that were reused from each other study, by its name.
+        provenance: By config_key, the params and tags of a run of each configuration that has one.
     """
 
     name: str
@@ -93,6 +107,7 @@ class Study:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     reused: Mapping[str, int] = field(default_factory=dict)
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
 
     @property
     def non_controls(self) -> tuple[ConfigurationRecord, ...]:
@@ -219,6 +234,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         config=dict(record.content),
         versions=dict(record.versions),
         reused={study: rows for study, rows in reused.items() if study},
+        provenance={
+            trial.config_key: Provenance(trial.logged.params, trial.logged.tags)
+            for trial in trials
+            if trial.config_key in keys
+        },
     )
 
 

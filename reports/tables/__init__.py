@@ -49,6 +49,8 @@ from reports.tables.metric import (
 )
 from reports.tables.notes import on_test, plain_table
 from reports.tables.over_classes import right_answers
+from reports.tables.paired import PairedStudies, differences_text, pair_studies, paired_table
+from reports.tables.pairing import Pair
 from reports.tables.pooling import (
     DATASET,
     average_over_datasets,
