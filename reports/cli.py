@@ -12,7 +12,7 @@ import typer
 from harness.command import INCOMPLETE, USER_MISTAKE, Command, refuse, start
 from harness.store import Publication
 from harness.wording import printable, redacted
-from reports.errors import EmptyStudyError, ReportError
+from reports.errors import EmptyStudyError, ReportError, ReportFaults
 
 if TYPE_CHECKING:
     from harness.store import Run
@@ -256,6 +256,15 @@ def report(
             "configuration that both have. They must share data, backbone, protocol and shots.",
         ),
     ] = False,
+    external: Annotated[
+        Path | None,
+        typer.Option(
+            "--external",
+            metavar="FILE.csv",
+            help="Add results from elsewhere to the tables, marked as external: columns "
+            "configuration, seed, and metrics in percent (base, new, ...).",
+        ),
+    ] = None,
     published: Annotated[
         bool,
         typer.Option(
@@ -277,9 +286,9 @@ def report(
     if paired and (all_ or len(study_names) != 2 or len({*study_names}) != 2):
         got = "--all" if all_ else " ".join(study_names) or "none"
         refuse([f"--paired needs the names of two different studies, got {got}"])
-    if paired and (figures or published):
-        refuse(["--paired cannot be combined with --figures or --published"])
-    single_study_options = any((format_, figures, metric, published, notes, width))
+    if paired and (figures or published or external):
+        refuse(["--paired cannot be combined with --figures, --published or --external"])
+    single_study_options = any((format_, figures, metric, published, notes, width, external))
     if all_ == bool(study_names):
         refuse(["give either the names of one or more studies, or --all"])
     if several and single_study_options and not paired:
@@ -293,15 +302,19 @@ def report(
             return
         from reports.render import file_name, write_report
         from reports.report import make_report
-        from reports.study import load_records
+        from reports.study import load_records, with_external
 
         study = load_records(study_names[0], tracking_uri)
+        if external is not None:
+            study = with_external(study, external)
         study_report = make_report(study, metric, published=published)
         output.show(
             study_report,
             f"{file_name(study.name)}-report",
             lambda folder: write_report(study_report, folder, every_figure=figures),
         )
+    except ReportFaults as error:
+        refuse(error.lines)
     except ReportError as error:
         typer.echo(str(error), err=True)
         code = INCOMPLETE if isinstance(error, EmptyStudyError) else USER_MISTAKE

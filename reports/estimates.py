@@ -9,7 +9,18 @@ from typing import Any
 import polars as pl
 
 from harness.store import COMPETING
-from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
+from reports.cells import (
+    AVERAGE,
+    EXTERNAL,
+    LEVELS,
+    REFERENCES,
+    Quantity,
+    Row,
+    Spread,
+    Table,
+    Value,
+    versus,
+)
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
@@ -55,7 +66,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     over = line.cells.get("datasets")
     about: dict[str, Any] = {
         "table": table.name,
-        "kind": "control" if line.control else table.kind,
+        "kind": _kind(table, line),
         "row": line.name,
         "control": line.control or None,
         "is_baseline": line.baseline,
@@ -78,6 +89,12 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         compared = _comparison_fields(line.compared) if line.compared and is_compared else {}
         against = _control_fields(line) if is_compared else {}
         yield row | _interval_fields(cell.estimate) | compared | against
+
+
+def _kind(table: Table, line: Row) -> str:
+    """Return the kind of a line: that of the table, "control" or "external"."""
+    kinds = {LEVELS: table.kind, REFERENCES: "control", EXTERNAL: EXTERNAL}
+    return kinds[line.section]
 
 
 def _control_fields(line: Row) -> dict[str, Any]:

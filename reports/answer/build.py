@@ -8,6 +8,7 @@ from reports.analysis import Importance, Limit, choice_correlation, incomparable
 from reports.answer.cautions import cautions
 from reports.answer.comparisons import metric_name
 from reports.answer.controls import controls_finding
+from reports.answer.external import external_finding
 from reports.answer.factors import (
     best_configuration,
     importance_findings,
@@ -43,7 +44,12 @@ def build_answer(
     ]
     # the controls ran on one dataset, so their limits do not apply to averages over several
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
-    findings = (*_findings(study, metric, whole, importance, of_levels), *controls[:1])
+    external = [
+        finding
+        for table in all_tables
+        if (finding := external_finding(table, study, metric, known))
+    ]
+    findings = (*_findings(study, metric, whole, importance, of_levels), *controls[:1], *external)
     judged = any(finding.verdict for finding in findings)
     rule = rule_text(study, metric) if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)

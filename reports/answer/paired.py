@@ -75,7 +75,7 @@ def _metric_finding(paired: PairedStudies, metric: str, known: Sequence[Limit]) 
     head = metric_name(paired.combined, metric)
     compared = paired.compared[metric]
     if known:
-        plain = {pair: replace(c, verdict=None) for pair, c in compared.items()}
+        plain = {pair: replace(c, verdict=None, more_seeds=None) for pair, c in compared.items()}
         compared = {pair: c for pair, c in plain.items() if is_conclusive(c)}
     sentences, verdicts = [no_verdict_text(known)], set[str]()
     for is_control in (False, True):

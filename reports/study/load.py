@@ -52,6 +52,19 @@ class Provenance:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class ExternalResults:
+    """Results from outside the store, which nothing of ship-sweep has computed or checked.
+
+    Attributes:
+        file: Name of the file.
+        values: Configuration -> seed -> metric -> percentage.
+    """
+
+    file: str = ""
+    values: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """A study as the reports see it. Instances are compared by identity.
@@ -83,6 +96,7 @@ class Study:
         versions: Versions of the code and of the packages that produced the results.
         reused: Number of finished rows that were reused from each other study, by its name.
         provenance: By config_key, the params and tags of a run of each configuration that has one.
+        external: Results of a file, which the tables show next to the study's.
     """
 
     name: str
@@ -108,6 +122,7 @@ class Study:
     versions: dict[str, str] = field(default_factory=dict)
     reused: Mapping[str, int] = field(default_factory=dict)
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    external: ExternalResults = field(default_factory=ExternalResults)
 
     @property
     def non_controls(self) -> tuple[ConfigurationRecord, ...]:

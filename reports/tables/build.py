@@ -28,6 +28,7 @@ from reports.stats import Compared
 from reports.study import Study, heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
+from reports.tables.external import add_external_groups, external_note
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, control_groups, join_rules
 from reports.tables.metric import decimals_of, measured_columns, with_metric
@@ -79,7 +80,9 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of comparisons of one dataset, and that of rank associations."""
     compared_families = list(families(study, metric))
-    yield from map(comparison_table, compared_families)
+    first, *rest = compared_families
+    yield external_note(study, comparison_table(add_external_groups(first)))
+    yield from map(comparison_table, rest)
     names = {family.name for family in compared_families}
     ranged = [factor for factor in study.factors if factor.key not in names]
     if ranged:

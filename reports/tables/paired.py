@@ -163,7 +163,7 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
 
     Args:
         paired: The two studies.
-        has_verdicts: Whether the column of verdicts is filled.
+        has_verdicts: Whether the column of verdicts has more than "unchanged".
     """
     columns = [Column("n", "pairs", lambda pair: Quantity(_n(paired, pair), 0))]
     for place, metric in enumerate(paired.metrics):
@@ -235,7 +235,8 @@ def _metric_columns(
         return cell
 
     def verdict(comparison: Compared) -> Cell | None:
-        return optional_cell(Text, verdict_text(comparison)) if has_verdicts else None
+        has_text = has_verdicts or comparison.is_unchanged
+        return optional_cell(Text, verdict_text(comparison)) if has_text else None
 
     of_metric = "" if is_main else f"{head} "
     drop = 0 if is_main else 3
