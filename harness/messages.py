@@ -92,7 +92,9 @@ def trial_spec(
         "may_stop": may_stop,
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
-        "plugins": plugin_identities(config.generator.name, config.finetuner.name),
+        "plugins": plugin_identities(
+            config.generator.name, config.finetuner.name, metrics=config.metrics
+        ),
         "code": code_version(),
     }
     return {"spec": json.dumps(spec)}

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from ship.configs import METRICS
 from ship.subsets import FeatureSet, Ids, pseudo_new_classes, studied_classes
 from ship.trial_config import (
     LEAKING_SELECTIONS,
@@ -110,6 +111,19 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
         yield Requirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
         yield from _check_objective(trial)
+    yield from _check_metrics(trial)
+
+
+def _check_metrics(trial: TrialConfig) -> Iterator[Requirement]:
+    """Require that the metrics are loaded plugins, and that the trial has one test for them."""
+    for place, name in enumerate(trial.metrics):
+        if name not in METRICS:
+            text = "must be the name of a metric that --plugin loads"
+            yield Requirement(f"metrics[{place}]", text, tuple(METRICS))
+    if trial.metrics and PROTOCOLS[trial.protocol].targets:
+        yield Requirement("metrics", f"cannot be combined with protocol {trial.protocol}")
+    if trial.metrics and trial.selection == "authors":
+        yield Requirement("metrics", "cannot be combined with selection authors")
 
 
 def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:

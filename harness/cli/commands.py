@@ -76,14 +76,14 @@ def check_method(
     method: Annotated[
         str,
         typer.Argument(
-            metavar="METHOD", help="Name of a generator, a fine-tuner or a dataset in a YAML."
+            metavar="METHOD", help="Name of a generator, fine-tuner, dataset or metric in a YAML."
         ),
     ],
     *,
     plugin: Plugins = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Check that a generator, a fine-tuner or a dataset fulfills the requirements of a trial.
+    """Check that a generator, fine-tuner, dataset or metric fulfills the requirements of a trial.
 
     Use it to test a custom one. The exit code is 1 if a check fails.
     """

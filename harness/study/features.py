@@ -194,7 +194,8 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in configs_of(study, plan, ("generator", "finetuner")):
-        require_plugins(plugin_identities(config.generator.name, config.finetuner.name))
+        names = config.generator.name, config.finetuner.name
+        require_plugins(plugin_identities(*names, metrics=config.metrics))
 
 
 def prefetch(
