@@ -99,7 +99,7 @@ class Needs:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
         stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
-        deciding = (*_DECIDING(trial), stops)
+        deciding = (*_DECIDING(trial), stops, trial.shots if scan.few_shot else None)
         if deciding in self._known:
             return
         self._known.add(deciding)

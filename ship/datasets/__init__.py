@@ -174,6 +174,9 @@ def load_dataset(
     images = whole = dataset.fingerprint or fingerprint(dataset, digests)
     if dataset.folder_names:
         whole = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
+    if dataset.few_shot:
+        lists = sorted(dataset.few_shot.items())
+        whole = hashlib.sha256(repr((whole, lists)).encode()).hexdigest()[:32]
     return replace(dataset, fingerprint=whole, images_fingerprint=images)
 
 
@@ -208,6 +211,8 @@ def scan_dataset(
         raised = f"{format_error(why)} ({at.filename}, line {at.lineno})"
         raise PluginError(f"{origin.label}: dataset {name} cannot be read: {raised}") from why
     faults = Faults(scan.faults)
+    if scan.few_shot and not faults:  # otherwise some images may be missing from the splits
+        faults.add_few_shot(subject, scan)
     faults.add_odd_names(subject, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner, Result
 
@@ -201,6 +203,27 @@ def test_a_saturated_study_gives_no_verdict_on_external_results(tmp_path: Path) 
     study = read(builder.study(), tmp_path, csv_of({"x": {0: 10.0, 1: 11.0, 2: 13.0}}))
     finding = make_report(study).answer.findings[-1]
     assert finding.verdict is None and finding.text.startswith("No verdict: selection is saturat")
+
+
+_CELLS = st.one_of(
+    st.sampled_from(["a", "0", "1", "70.5", "101", "-1", "nan", "", "=x", "9" * 30, ".5", "1e3"]),
+    st.text(max_size=5),
+)
+_LINES = st.lists(st.lists(_CELLS, min_size=3, max_size=5).map(",".join), max_size=6)
+
+
+@given(lines=_LINES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_files_are_results_or_faults(lines: list[str], tmp_path: Path) -> None:
+    """Any content gives percentages of whole seeds, or an error of the reports."""
+    study = prompt_len().study()
+    try:
+        read_study = read(study, tmp_path, "\n".join(["configuration,seed,H", *lines]))
+    except ReportError:
+        return
+    for by_seed in read_study.external.values.values():
+        for seed, metrics in by_seed.items():
+            assert seed >= 0 and all(0 <= value <= 100 for value in metrics.values())
 
 
 def invoke(*arguments: str | Path) -> Result:
