@@ -252,8 +252,7 @@ def report(
         bool,
         typer.Option(
             "--paired",
-            help="Compare two studies A and B seed by seed: the difference B - A of each "
-            "configuration that both have. They must share data, backbone, protocol and shots.",
+            help="Compare two studies A and B seed by seed: B - A of each configuration in both.",
         ),
     ] = False,
     external: Annotated[
@@ -261,8 +260,8 @@ def report(
         typer.Option(
             "--external",
             metavar="FILE.csv",
-            help="Add results from elsewhere to the tables, marked as external: columns "
-            "configuration, seed, and metrics in percent (base, new, ...).",
+            help="Add results from elsewhere: the columns configuration, seed, and metrics in "
+            "percent.",
         ),
     ] = None,
     published: Annotated[

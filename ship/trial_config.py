@@ -120,7 +120,7 @@ class TrialConfig(Settings):
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
     authors; authors: those of the fine-tuner's code"""
     metrics: tuple[str, ...] = ()
-    """metric plugins to report for the test images; they select nothing"""
+    """metric plugins to report; they select nothing"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """source of synthetic features"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
