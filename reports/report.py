@@ -14,6 +14,7 @@ from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
 from reports.tables import (
     PairedStudies,
+    average_pairs,
     build_tables,
     pair_studies,
     paired_table,
@@ -119,7 +120,7 @@ class PairedReport:
     Attributes:
         paired: The two studies.
         answer: The findings.
-        tables: The table.
+        tables: The table of averages over datasets, if there is one, and that of configurations.
     """
 
     paired: PairedStudies
@@ -133,7 +134,7 @@ class PairedReport:
 
     @property
     def all_tables(self) -> tuple[Table, ...]:
-        """The table."""
+        """All tables."""
         return self.tables
 
 
@@ -149,8 +150,10 @@ def make_paired_report(first: Study, second: Study, metric: str | None = None) -
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
     """
     paired = pair_studies(first, second, metric)
-    table = paired_table(paired, has_verdicts=not paired_limits(paired))
-    return PairedReport(paired, paired_answer(paired), (table,))
+    average, has_verdicts = average_pairs(paired), not paired_limits(paired)
+    parts = [part for part in (average, paired) if part]
+    tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in parts)
+    return PairedReport(paired, paired_answer(paired, average), tables)
 
 
 def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:

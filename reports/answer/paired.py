@@ -25,16 +25,18 @@ from reports.stats import Verdict
 from reports.tables import PairedStudies
 
 
-def paired_answer(paired: PairedStudies) -> Answer:
+def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answer:
     """Return what differs between two studies, a finding per metric, and the cautions.
 
     Args:
         paired: The two studies.
+        average: The same for averages over datasets, whose findings come first; None without them.
     """
     study, metric = paired.combined, paired.metrics[0]
     known = paired_limits(paired)
     findings = [Finding("studies", None, f"{tables.differences_text(paired)}.")]
-    findings += [_metric_finding(paired, metric, known) for metric in paired.metrics]
+    for part in filter(None, (average, paired)):
+        findings += [_metric_finding(part, metric, known) for metric in part.metrics]
     judged = any(finding.verdict for finding in findings)
     rule = rule_text(study, metric, "of its metric") if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
@@ -91,7 +93,8 @@ def _metric_finding(paired: PairedStudies, metric: str, known: Sequence[Limit]) 
         begin = "Of the controls, it" if is_control else f"In B, {head}"
         sentences.append(f"{begin} is {parts}." if parts else "")
     verdict = next((verdict for verdict in Verdict if verdict in verdicts), None)
-    return Finding(f"{head}, B compared with A", verdict, " ".join(filter(None, sentences)))
+    scope = f" ({paired.combined.scope})" if paired.combined.scope else ""
+    return Finding(f"{head}, B compared with A{scope}", verdict, " ".join(filter(None, sentences)))
 
 
 def _cautions(paired: PairedStudies) -> Iterator[str]:

@@ -49,7 +49,13 @@ from reports.tables.metric import (
 )
 from reports.tables.notes import on_test, plain_table
 from reports.tables.over_classes import right_answers
-from reports.tables.paired import PairedStudies, differences_text, pair_studies, paired_table
+from reports.tables.paired import (
+    PairedStudies,
+    average_pairs,
+    differences_text,
+    pair_studies,
+    paired_table,
+)
 from reports.tables.pairing import Pair
 from reports.tables.pooling import (
     DATASET,

@@ -12,6 +12,7 @@ from harness.store import FactorRecord
 from harness.wording import count
 from reports import stats
 from reports.cells import (
+    AVERAGE,
     Cell,
     Column,
     Legend,
@@ -37,6 +38,7 @@ from reports.tables.pairing import (
     provenance_pairs,
     shared_factors,
 )
+from reports.tables.pooling import average_over_datasets, datasets
 
 TABLE = "paired"
 
@@ -146,6 +148,30 @@ def pair_studies(first: Study, second: Study, metric: str | None = None) -> Pair
     return PairedStudies(first, second, tuple(metrics), tuple(pairs), differing)
 
 
+def average_pairs(paired: PairedStudies) -> PairedStudies | None:
+    """Return the same comparison for averages over the datasets that both studies have.
+
+    Args:
+        paired: The two studies.
+
+    Returns:
+        None with fewer than two such datasets, or without a method that has run on all of them in
+        both studies.
+    """
+    second_names = datasets(paired.second)
+    names = [name for name in datasets(paired.first) if name in second_names]
+    if len(names) < 2:
+        return None
+    first, second = (average_over_datasets(s, names) for s in (paired.first, paired.second))
+    if first is None or second is None:
+        return None
+    pairs = pair_configurations(first, second)
+    column = f"test/{paired.metrics[0]}"
+    if not any(pair.common_seeds(column) for pair in pairs):
+        return None
+    return dataclasses.replace(paired, first=first, second=second, pairs=tuple(pairs))
+
+
 def _completed(comparison: Compared, decimals: int) -> Compared:
     """Return a comparison without a verdict if all results are unchanged, with its decimals."""
     same = comparison.difference.mean == 0 and comparison.std is None
@@ -185,8 +211,10 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
             "level": pair.first.labels[0].text,
         }
 
+    study = paired.combined
+    name = f"{TABLE}-{AVERAGE}" if study.pooled else TABLE
     table = plain_table(
-        paired.combined, TABLE, "B − A, paired by seed", [*labels, *columns], paired.pairs,
+        study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
         _notes(paired), about, labels=len(labels), metric=paired.metrics[0],
     )  # fmt: skip
     return dataclasses.replace(table, notes=(differences_text(paired), *table.notes))
@@ -269,6 +297,12 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
     if first.smallest_effect != second.smallest_effect:
         mine, theirs = map(points_text, (first.smallest_effect, second.smallest_effect))
         yield f"smallest_effect is {mine} in A and {theirs} in B; verdicts use that of A"
+    if paired.combined.pooled:
+        yield (
+            "averages over datasets are computed for each seed; their H is the harmonic mean of the"
+            " averaged accuracies"
+        )
+        return  # the keys of averages are not those of configurations
     same = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
     if same:
         yield f"the same configuration in both studies: {join_names(same)}"

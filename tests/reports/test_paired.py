@@ -304,6 +304,42 @@ def test_other_metrics_have_their_own_family() -> None:
     assert report.tables[0].columns[2].heading == "New of A"
 
 
+def over_two_datasets(name: str, new: float, kl: str) -> StoreBuilder:
+    """A study of two methods on two datasets; New differs between datasets and seeds."""
+    factors = [factor("dataset", ["emoji", "dtd"], "emoji"), factor("shots", [4, 16], 4)]
+    builder = StoreBuilder(name, factors, (0, 1, 2))
+    for place, dataset in enumerate(("emoji", "dtd")):
+        for shots in (4, 16):
+            results = {
+                s: scores(new + 20 * place + s * (1 + 0.1 * place * new), 70) for s in (0, 1, 2)
+            }
+            assignment = {"dataset": dataset, "shots": shots}
+            tags = {**TAGS, "dataset_fingerprint": dataset}
+            builder.trial(assignment, results, key=f"{kl} {dataset} {shots}", **tags)
+    return builder
+
+
+def test_averages_over_datasets_are_compared_first() -> None:
+    """H of an average is that of the averaged accuracies; each dataset has rows of its own."""
+    first, second = over_two_datasets("a", 50.0, "0.1"), over_two_datasets("b", 53.0, "1.0")
+    report = compare(first, second)
+    average, table = report.tables
+    assert (average.name, table.name) == ("paired-average", "paired")
+    assert [row.name for row in average.rows] == ["shots 4", "shots 16"]
+    assert len(table.rows) == 4 and "average over 2 datasets" in average.title
+    expected = []
+    for s in (0, 1, 2):
+        news = [np.mean([n + s, n + 20 + s * (1 + 0.1 * n)]) for n in (50.0, 53.0)]
+        a, b = (2 * 70 * new / (70 + new) for new in news)
+        expected.append(b - a)
+    compared = average.rows[0].compared
+    assert compared and compared.difference.mean == pytest.approx(np.mean(expected))
+    subjects = [finding.subject for finding in report.answer.findings]
+    assert subjects[1] == "H, B compared with A (average over 2 datasets)"
+    assert subjects[4] == "H, B compared with A"
+    assert not any("same configuration" in note for note in average.notes)
+
+
 def invoke(*arguments: str | Path) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
