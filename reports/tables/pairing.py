@@ -23,6 +23,8 @@ MIN_COMMON_SEEDS = 2
 # Options that determine which images and classes a seed draws.
 _DRAW = ("shots", "max_classes", "unseen_class", "targets")
 _ABSENT = "absent"
+# Options that were added within a results version -> their value in runs without them.
+_ADDED = {"metrics": "[]"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +235,7 @@ def _seeds_text(study: Study, metric: str) -> str:
 
 
 def _param(run: Provenance, key: str) -> str:
-    return run.params.get(key, _ABSENT)
+    return run.params.get(key, _ADDED.get(key, _ABSENT))
 
 
 def differing_options(both: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:

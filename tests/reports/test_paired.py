@@ -154,6 +154,17 @@ def test_a_method_is_named_once_and_first() -> None:
     assert [*differing] == ["finetuner.name", "generator.kl_weight"]
 
 
+def test_a_run_from_before_an_option_has_its_default() -> None:
+    """`metrics` does not differ where one study lacks the option and the other names none."""
+    first, second = planted(np.random.default_rng(0), (1.0,))
+    for run in second.runs:
+        run.params["metrics"] = "[]"
+    assert [*compare(first, second).paired.differing] == ["generator.kl_weight"]
+    for run in second.runs:
+        run.params["metrics"] = '["share"]'
+    assert compare(first, second).paired.differing["metrics"] == '[] in A, ["share"] in B'
+
+
 def test_a_configuration_of_both_studies_is_unchanged_and_no_test() -> None:
     """Equal results get the word unchanged, no p, and do not count in Holm's correction."""
     rng = np.random.default_rng(3)
