@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from reports import LoadedStudy, load_studies, load_study
     from ship.datasets import DatasetScan, ImageFile, Split
     from ship.methods import Finetuner, Generator, SeedTask
-    from ship.plugins import DatasetPlugin, FinetunerSettings, GeneratorSettings
+    from ship.plugins import DatasetPlugin, FinetunerSettings, GeneratorSettings, MetricPlugin
 
 _MODULES: Final = {
     "harness": ("load_trained", "plan_study", "predict", "run_study"),
     "reports": ("LoadedStudy", "load_studies", "load_study"),
     "ship.datasets": ("DatasetScan", "ImageFile", "Split"),
     "ship.methods": ("Finetuner", "Generator", "SeedTask"),
-    "ship.plugins": ("DatasetPlugin", "FinetunerSettings", "GeneratorSettings"),
+    "ship.plugins": ("DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "MetricPlugin"),
 }
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 _PACKAGES: Final = ("harness", "reports", "search_spaces", "ship")
@@ -41,6 +41,7 @@ __all__ = [
     "GeneratorSettings",
     "ImageFile",
     "LoadedStudy",
+    "MetricPlugin",
     "SeedTask",
     "Split",
     "load_studies",

@@ -92,7 +92,9 @@ def make_trial_spec(
         "may_stop": may_stop,
         "checkpoint": checkpoint,
         # only plugins that run on a worker; those of datasets are used before
-        "plugins": find_plugin_identities(config.generator.name, config.finetuner.name),
+        "plugins": find_plugin_identities(
+            config.generator.name, config.finetuner.name, metrics=config.metrics
+        ),
         "code": get_code_version(),
     }
     return {"spec": json.dumps(spec)}

@@ -9,11 +9,13 @@ from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
 REFERENCES = "controls"
+EXTERNAL = "external"  # used as the control of rows that are not the study's, and as their section
 OBJECTIVE = "objective"  # used as the name of a metric: the selection score
 AVERAGE = "average"  # used as the name of a dataset: the average over several
 MAX_COLUMNS_WITH_INTERVALS = 6  # with more means than this, intervals are printed below the means
 CLASSES = "classes"  # key of the column of differences over other test classes
 MARK = "†"  # after the label of a row with flags
+EXTERNAL_MARK = "‡"  # after the label of an external row
 
 
 def versus_key(control: str) -> str:
@@ -168,7 +170,7 @@ class Row:
         cells: The cells by column key.
         is_baseline: Whether the row is the baseline.
         selection: Rules that selected the epochs of the row, joined by "+".
-        control: Name of the control; "" for other rows.
+        control: Name of the control, or EXTERNAL; "" for other rows.
         counts: Numbers of trials behind the row, by state.
         flags: Flags that trials of the row raised; a page marks the row's label.
         comparison: Comparison with the baseline; None for the baseline, or without a comparison.
@@ -195,7 +197,9 @@ class Row:
 
     @property
     def section(self) -> str:
-        """Section of the table: LEVELS, or REFERENCES for the controls below them."""
+        """Section of the table: LEVELS, below them REFERENCES for the controls, and EXTERNAL."""
+        if self.control == EXTERNAL:
+            return EXTERNAL
         return REFERENCES if self.control else LEVELS
 
 
@@ -233,7 +237,7 @@ class Table:
 
     @property
     def non_controls(self) -> list[Row]:
-        """The rows that are not controls."""
+        """The rows that are neither controls nor external."""
         return [row for row in self.rows if not row.control]
 
     @property
@@ -259,8 +263,11 @@ class Table:
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield each section that is not empty, with the rows that a page shows of it."""
-        controls = [row for row in self.rows if row.control]
-        sections = ((LEVELS, self.non_controls[: self.max_rows]), (REFERENCES, controls))
+        sections = (
+            (LEVELS, self.non_controls[: self.max_rows]),
+            (REFERENCES, [row for row in self.rows if row.section == REFERENCES]),
+            (EXTERNAL, [row for row in self.rows if row.section == EXTERNAL]),
+        )
         yield from (section for section in sections if section[1])
 
 

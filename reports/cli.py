@@ -2,7 +2,7 @@
 
 import enum
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +12,11 @@ import typer
 from harness.command import INCOMPLETE, USER_MISTAKE, Command, refuse, start
 from harness.store import Publication
 from harness.wording import printable, redacted
-from reports.errors import EmptyStudyError, ReportError
+from reports.errors import EmptyStudyError, ReportError, ReportFaults
 
 if TYPE_CHECKING:
     from harness.store import Run
-    from reports.report import Report
+    from reports.report import PairedReport, Report
 
 _EPILOG = (
     "Exit codes:\n\n"
@@ -42,6 +42,73 @@ class Format(enum.StrEnum):
 def main() -> None:
     """Run the command line; this is the script's entry point."""
     start(app)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a report goes, and in which formats.
+
+    Attributes:
+        formats: Formats to print instead of the terminal's.
+        out: Folder of the files. None for a folder in the working directory.
+        notes: Whether to print the notes that explain the columns.
+        width: Width of printed tables. None for the terminal's.
+    """
+
+    formats: Sequence[Format]
+    out: Path | None
+    notes: bool
+    width: int | None
+
+    def show(
+        self,
+        report: "Report | PairedReport",
+        default_folder: str,
+        write: Callable[[Path], list[Path]],
+    ) -> None:
+        """Print a report and write its files; with formats, write them only if `out` is set.
+
+        Args:
+            report: The report.
+            default_folder: Name of the folder if `out` is None.
+            write: Function that writes the files into a folder.
+        """
+        from reports.render import FILE_WIDTH, print_report, report_text
+
+        if self.formats:
+            if self.out is not None:
+                write(self.out)
+            texts = (report_text(form, report, self.width or FILE_WIDTH) for form in self.formats)
+            typer.echo("\n".join(texts), nl=False)
+            return
+        folder = self.out or Path.cwd() / default_folder
+        last = f"report: {folder} ({len(write(folder))} files)"
+        print_report(report, last, legend=self.notes, width=self.width)
+
+
+def render_paired(
+    names: Sequence[str], tracking_uri: str | None, metric: str | None, output: Output
+) -> None:
+    """Compare two studies seed by seed, print the result, and write its files.
+
+    Args:
+        names: Names of the studies A and B.
+        tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
+        metric: Main metric. Defaults to the protocol's main metric.
+        output: Where the report goes.
+
+    Raises:
+        ReportError: If the studies cannot be compared (one line with all reasons).
+        EmptyStudyError: If no run of a study has ended yet. It is a ReportError.
+    """
+    from reports.render import paired_files, paired_name, write_files
+    from reports.report import make_paired_report
+    from reports.study import load_records
+
+    first, second = (load_records(name, tracking_uri) for name in names)
+    paired = make_paired_report(first, second, metric)
+    folder = f"{paired_name(*names)}-report"
+    output.show(paired, folder, lambda out: write_files(paired_files(paired), out))
 
 
 def render_several(names: list[str], tracking_uri: str | None, out: Path) -> None:
@@ -190,6 +257,22 @@ def report(
             "or to 160 if the output is not a terminal.",
         ),
     ] = None,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired",
+            help="Compare two studies A and B seed by seed: B - A of each configuration in both.",
+        ),
+    ] = False,
+    external: Annotated[
+        Path | None,
+        typer.Option(
+            "--external",
+            metavar="FILE.csv",
+            help="Add results from elsewhere: the columns configuration, seed, and metrics in "
+            "percent.",
+        ),
+    ] = None,
     published: Annotated[
         bool,
         typer.Option(
@@ -208,32 +291,39 @@ def report(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     study_names = names or []
     has_several = all_ or len(study_names) > 1
-    has_single_study_options = any((format_, figures, metric, published, notes, width))
+    output = Output(format_ or (), out, notes, width)
+    if paired and (all_ or len(study_names) != 2 or len({*study_names}) != 2):
+        got = "--all" if all_ else " ".join(study_names) or "none"
+        refuse([f"--paired needs the names of two different studies, got {got}"])
+    if paired and (figures or published or external):
+        refuse(["--paired cannot be combined with --figures, --published or --external"])
+    has_single_study_options = any((format_, figures, metric, published, notes, width, external))
     if all_ == bool(study_names):
         refuse(["give either the names of one or more studies, or --all"])
-    if has_several and has_single_study_options:
+    if has_several and has_single_study_options and not paired:
         refuse(["a report of several studies accepts only --tracking-uri and --out"])
     try:
+        if paired:
+            render_paired(study_names, tracking_uri, metric, output)
+            return
         if has_several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        from reports.render import FILE_WIDTH, file_name, print_report, report_text, write_report
+        from reports.render import file_name, write_report
         from reports.report import make_report
-        from reports.study import load_records
+        from reports.study import load_records, with_external
 
         study = load_records(study_names[0], tracking_uri)
+        if external is not None:
+            study = with_external(study, external)
         study_report = make_report(study, metric, published=published)
-        if format_:
-            if out is not None:
-                write_report(study_report, out, every_figure=figures)
-            texts = (report_text(form, study_report, width or FILE_WIDTH) for form in format_)
-            typer.echo("\n".join(texts), nl=False)
-            return
-        folder = out or Path.cwd() / f"{file_name(study.name)}-report"
-        files = write_report(study_report, folder, every_figure=figures)
-        print_report(
-            study_report, f"report: {folder} ({len(files)} files)", legend=notes, width=width
+        output.show(
+            study_report,
+            f"{file_name(study.name)}-report",
+            lambda folder: write_report(study_report, folder, every_figure=figures),
         )
+    except ReportFaults as error:
+        refuse(error.lines)
     except ReportError as error:
         typer.echo(str(error), err=True)
         code = INCOMPLETE if isinstance(error, EmptyStudyError) else USER_MISTAKE

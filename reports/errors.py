@@ -1,10 +1,24 @@
 """Errors that prevent a report: the command line prints one line and exits with code 2 or 3."""
 
+from collections.abc import Sequence
+
 from harness.errors import LineError
 
 
 class ReportError(LineError):
     """Error that gives in one line, without secrets, why no report can be made."""
+
+
+class ReportFaults(ReportError):
+    """Error with several faults of a file, one line each.
+
+    Attributes:
+        lines: The faults.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class EmptyStudyError(ReportError):

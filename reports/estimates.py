@@ -9,7 +9,18 @@ from typing import Any
 import polars as pl
 
 from harness.store import COMPETING
-from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus_key
+from reports.cells import (
+    AVERAGE,
+    EXTERNAL,
+    LEVELS,
+    REFERENCES,
+    Quantity,
+    Row,
+    Spread,
+    Table,
+    Value,
+    versus_key,
+)
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
@@ -55,7 +66,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     datasets_cell = line.cells.get("datasets")
     fields: dict[str, Any] = {
         "table": table.name,
-        "kind": "control" if line.control else table.kind,
+        "kind": _kind(table, line),
         "row": line.name,
         "control": line.control or None,
         "is_baseline": line.is_baseline,
@@ -80,6 +91,12 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         )
         control_fields = _control_fields(line) if is_compared else {}
         yield row | _interval_fields(cell.estimate) | comparison_fields | control_fields
+
+
+def _kind(table: Table, line: Row) -> str:
+    """Return the kind of a line: that of the table, "control" or "external"."""
+    kinds = {LEVELS: table.kind, REFERENCES: "control", EXTERNAL: EXTERNAL}
+    return kinds[line.section]
 
 
 def _control_fields(line: Row) -> dict[str, Any]:

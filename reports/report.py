@@ -13,13 +13,22 @@ from reports.analysis import (
     compute_if_available,
     compute_importance,
 )
-from reports.answer import Answer, build_answer
+from reports.answer import Answer, build_answer, paired_answer, paired_limits
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
-from reports.tables import build_tables, published_table, resolve_metric
+from reports.tables import (
+    PairedStudies,
+    average_pairs,
+    build_tables,
+    pair_studies,
+    paired_table,
+    published_table,
+    resolve_metric,
+)
 
-_NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories")  # parts of a study
+# parts of a study
+_NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories", "provenance")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,11 @@ class Report:
         return digest.hexdigest()[:32]
 
     @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    @property
     def main(self) -> tuple[Table, ...]:
         """The tables that compare levels, configurations, methods or factors."""
         return tuple(table for table in self.tables if table.kind)
@@ -102,6 +116,49 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     tables += [published_table(study)] if published else []
     of_factors = tuple(build_factor_tables(study, metric, shares))
     return Report(study, metric, answer, tuple(tables), of_factors, shares)
+
+
+@dataclass(frozen=True)
+class PairedReport:
+    """The comparison of two studies seed by seed, with its answer and its table.
+
+    Attributes:
+        paired: The two studies.
+        answer: The findings.
+        tables: The table of averages over datasets, if there is one, and that of configurations.
+    """
+
+    paired: PairedStudies
+    answer: Answer
+    tables: tuple[Table, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the comparison."""
+        return self.paired.name
+
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """All tables."""
+        return self.tables
+
+
+def make_paired_report(first: Study, second: Study, metric: str | None = None) -> PairedReport:
+    """Compare two studies that share seeds, data and backbone: the differences B - A.
+
+    Args:
+        first: Study A.
+        second: Study B.
+        metric: Main metric. Defaults to the protocol's main metric.
+
+    Raises:
+        ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
+    """
+    paired = pair_studies(first, second, metric)
+    average, has_verdicts = average_pairs(paired), not paired_limits(paired)
+    parts = [part for part in (average, paired) if part]
+    tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in parts)
+    return PairedReport(paired, paired_answer(paired, average), tables)
 
 
 def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:

@@ -8,20 +8,26 @@ classification accuracies; expected calibration error from Guo et al. (ICML 2017
 sec. 2).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.configs import METRICS
+from ship.registry import PluginError
 from ship.seeds import to_cpu
 
 # Number of logits processed at once: the intermediate results fit into a processor's cache.
 AT_ONCE = 2**18
 
+CUSTOM = "custom/"
+"""Prefix of the names of metric plugins."""
 BINS = 15
 """Number of confidence bins of equal width, as in Guo et al."""
 
@@ -308,6 +314,49 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
         "ece_base": 100 * _calibration_error(confidence, correct, is_base),
         "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),
     }
+
+
+def compute_custom(
+    predictions: Predictions, names: Sequence[str]
+) -> dict[str, Float[Tensor, " seed"]]:
+    """Compute metric plugins, seed by seed; NaN for seeds with a non-finite logit.
+
+    Args:
+        predictions: Predictions for the test images.
+        names: Names of the metrics.
+
+    Returns:
+        Value of each metric per seed, by CUSTOM and its name.
+
+    Raises:
+        PluginError: A metric does not return a finite number.
+    """
+    if not names:
+        return {}
+    labels = predictions.labels.cpu().numpy().copy()
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for seed, is_finite in enumerate(predictions.finite.tolist()):
+        logits = predictions.logits[seed].cpu().double().numpy().copy()
+        seen = predictions.seen[seed].cpu().numpy().copy()
+        for array in (logits, labels, seen):
+            array.setflags(write=False)  # a metric must not change what the next one reads
+        for name in names:
+            value = METRICS[name](logits, labels, seen) if is_finite else math.nan
+            if is_finite and not is_finite_number(value):
+                label = METRICS.origins[name].label
+                raise PluginError(
+                    f"{label}: metric {name} must return a finite number, got {value!r}"
+                )
+            values[name].append(float(value))
+    return {
+        f"{CUSTOM}{name}": predictions.logits.new_tensor(numbers, dtype=torch.double)
+        for name, numbers in values.items()
+    }
+
+
+def is_finite_number(value: object) -> bool:
+    """Return True for a finite Python or numpy number."""
+    return isinstance(value, int | float | np.floating | np.integer) and math.isfinite(value)
 
 
 def _double_ranks(

@@ -1,7 +1,7 @@
-"""Plugins: custom generators, fine-tuners and datasets.
+"""Plugins: custom generators, fine-tuners, datasets and metrics.
 
-A plugin is a subclass of FinetunerSettings or GeneratorSettings, or a DatasetPlugin. load_plugin
-registers all plugins of a file or of an importable module.
+A plugin is a subclass of FinetunerSettings or GeneratorSettings, a DatasetPlugin or a
+MetricPlugin. load_plugin registers all plugins of a file or of an importable module.
 """
 
 import hashlib
@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from ship.configs import FINETUNERS, GENERATORS
+from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.registry import (
     DatasetPlugin,
+    MetricPlugin,
     Origin,
     PluginError,
     Registry,
@@ -32,7 +33,14 @@ from ship.registry import (
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
 
-__all__ = ["DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "PluginError", "load_plugin"]
+__all__ = [
+    "DatasetPlugin",
+    "FinetunerSettings",
+    "GeneratorSettings",
+    "MetricPlugin",
+    "PluginError",
+    "load_plugin",
+]
 
 MAX_BYTES: Final = 1 << 20
 """Maximum size of a plugin file: its content is sent to every worker."""
@@ -89,7 +97,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
         if not entries:
             raise PluginError(
                 f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
-                "FinetunerSettings, or a DatasetPlugin, at its top level"
+                "FinetunerSettings, a DatasetPlugin or a MetricPlugin, at its top level"
             )
         first: dict[tuple[str, str], Any] = {}
         for table, plugin in entries:  # check all before adding any
@@ -116,7 +124,10 @@ def list_loaded_origins() -> tuple[Origin, ...]:
 
 
 def find_plugin_identities(
-    generator: str, finetuner: str, datasets: Sequence[str] = ()
+    generator: str,
+    finetuner: str,
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the identities of the plugins that a configuration uses, without the built-ins.
 
@@ -124,12 +135,14 @@ def find_plugin_identities(
         generator: Name of the generator.
         finetuner: Name of the fine-tuner.
         datasets: Names of the datasets for training and testing.
+        metrics: Names of the metrics.
 
     Returns:
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
     entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
     entries += [(_registries()[2], name) for name in datasets]
+    entries += [(METRICS, name) for name in metrics]
     origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
@@ -143,7 +156,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
     Raises:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
     """
-    tables = {table.noun: table for table in (GENERATORS, FINETUNERS)}
+    tables: dict[str, Registry[Any]] = {t.noun: t for t in (GENERATORS, FINETUNERS, METRICS)}
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
         entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
@@ -152,7 +165,8 @@ def require_plugins(planned: Mapping[str, str]) -> None:
             raise PluginError(
                 f"{plugin}: expected {identity}, got {actual}. Install the same on all nodes"
             )
-        import_plugin(entry.load_method, f"{origin.label}: {plugin}")
+        if noun != METRICS.noun:  # a metric is a function, which is already imported
+            import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
 def find_plugin_fault(error: BaseException) -> str | None:
@@ -162,7 +176,7 @@ def find_plugin_fault(error: BaseException) -> str | None:
         The line, or None if the traceback contains no code of a loaded plugin.
     """
     origins = {
-        (entry if isinstance(entry, type) else type(entry)).__module__.partition(".")[0]: origin
+        str(entry.__module__).partition(".")[0]: origin
         for table in _registries()
         for name, origin in table.origins.items()
         for entry in [table[name]]
@@ -254,7 +268,7 @@ def _module(file: Origin) -> ModuleType:
     return module
 
 
-def _registries() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
+def _registries() -> tuple[Registry[Any], ...]:
     from ship.datasets import DATASETS  # it imports Pillow and polars
 
-    return GENERATORS, FINETUNERS, DATASETS
+    return GENERATORS, FINETUNERS, DATASETS, METRICS

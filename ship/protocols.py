@@ -79,6 +79,7 @@ class Protocol:
         finals: Evaluation sets of each model that is trained (again) and tested.
         generator_task: Task on which the generator is fitted for the final models. None if nothing
             is retrained and the model kept by selection is tested.
+        custom_metrics: Names of the metric plugins that the test computes.
         ages: Number of ages of the generator that selection compares, each with its own fine-tuner
             (selection authors). If it is 1, the generator is trained to its end and epochs are
             compared.
@@ -90,6 +91,7 @@ class Protocol:
     finals: tuple[FinalEvals, ...]
     generator_task: Task | None
     ages: int
+    custom_metrics: tuple[str, ...] = ()
 
     def score(
         self, predictions: Predictions, eval_set: EvalSet, chosen: Chosen
@@ -196,6 +198,7 @@ def build_protocol(
         finals,
         generator_task=task if retrained else None,
         ages=REFERENCE_AGES if selection == "authors" else 1,
+        custom_metrics=config.metrics,
     )
 
 

@@ -47,7 +47,26 @@ class DatasetPlugin(NamedTuple):
     spec: Any
 
 
-Plugin = type[NamedSettings] | DatasetPlugin
+class MetricPlugin(NamedTuple):
+    """A metric plugin: a function of a seed's test predictions. It selects nothing.
+
+    Attributes:
+        name: Name of the metric in a YAML (`metrics`).
+        compute: Function of logits (n, n_cls) of float64, labels (n,) and seen (n_cls,), which is
+            true for classes with training images. All are numpy arrays. It returns a finite number.
+
+    Example:
+        >>> def margin(logits, labels, seen):
+        ...     top = logits[:, seen].max(1) - logits[:, ~seen].max(1)
+        ...     return float(top.mean())
+        >>> seen_margin = MetricPlugin("seen_margin", margin)
+    """
+
+    name: str
+    compute: Callable[..., float]
+
+
+Plugin = type[NamedSettings] | DatasetPlugin | MetricPlugin
 
 
 class Origin(NamedTuple):
@@ -84,7 +103,7 @@ class Registry(UserDict[str, Entry]):
 
         Args:
             noun: Kind of the entries in messages, e.g. "generator".
-            kind: Class of the plugins: a base class of settings, or DatasetPlugin.
+            kind: Class of the plugins: a base class of settings, DatasetPlugin or MetricPlugin.
             builtin: Candidates that come with ship. Objects that are no plugins are skipped.
         """
         self.noun, self.kind = noun, kind
@@ -129,6 +148,9 @@ class Registry(UserDict[str, Entry]):
             for attribute in ("template", "scan"):
                 if not hasattr(plugin.spec, attribute):
                     raise PluginError(f"{what} has no attribute {attribute}")
+        elif isinstance(plugin, MetricPlugin):
+            if not callable(plugin.compute):
+                raise PluginError(f"{what}: must be a function, got {plugin.compute!r}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
                 f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
@@ -242,7 +264,7 @@ def format_error(error: BaseException) -> str:
 
 def get_plugin_name(plugin: Plugin) -> str:
     """Return the name of a plugin in a YAML, or "" if its settings have no name."""
-    if isinstance(plugin, DatasetPlugin):
+    if isinstance(plugin, DatasetPlugin | MetricPlugin):
         return plugin.name
     name = plugin.model_fields["name"].default
     return name if isinstance(name, str) else ""
@@ -250,4 +272,6 @@ def get_plugin_name(plugin: Plugin) -> str:
 
 def _entry(plugin: Plugin) -> Any:
     """Return the registry's entry for a plugin."""
+    if isinstance(plugin, MetricPlugin):
+        return plugin.compute
     return plugin.spec if isinstance(plugin, DatasetPlugin) else plugin

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from ship.configs import METRICS
 from ship.subsets import FeatureSet, Ids, draw_pseudo_new, select_studied_classes
 from ship.trial_config import (
     LEAKING_SELECTIONS,
@@ -110,6 +111,19 @@ def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
         yield Requirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
         yield from _check_objective(trial)
+    yield from _check_metrics(trial)
+
+
+def _check_metrics(trial: TrialConfig) -> Iterator[Requirement]:
+    """Require that the metrics are loaded plugins, and that the trial has one test for them."""
+    for place, name in enumerate(trial.metrics):
+        if name not in METRICS:
+            text = "must be the name of a metric that --plugin loads"
+            yield Requirement(f"metrics[{place}]", text, tuple(METRICS))
+    if trial.metrics and PROTOCOLS[trial.protocol].targets:
+        yield Requirement("metrics", f"cannot be combined with protocol {trial.protocol}")
+    if trial.metrics and trial.selection == "authors":
+        yield Requirement("metrics", "cannot be combined with selection authors")
 
 
 def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
@@ -181,6 +195,7 @@ def find_missing_data(
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
     require_images("train", seen, "train", "training images of every seen class")
+    missing |= _few_shot_faults(config, features, seeds)
     why = "for the control real_images (controls: false skips it)" if real_images else ""
     if config.unseen_images_key:
         why = "when {} is {}".format(*config.unseen_images_key)
@@ -213,6 +228,30 @@ def find_missing_data(
     if not rules.targets:  # targets are tested instead of the dataset
         require_images("test", seen, "test", "test images of seen classes", some=True)
         require_images("test", unseen, "test", "test images of unseen classes", some=True)
+    return missing
+
+
+def _few_shot_faults(
+    config: TrialConfig, features: FeatureSet, seeds: Sequence[int]
+) -> dict[str, str]:
+    """Return what listed few-shot images lack for a trial; see find_missing_data."""
+    from ship.datasets.base import shorten_list  # it imports Pillow
+
+    missing: dict[str, str] = {}
+    if not features.few_shot:
+        return missing
+    if lacking := [seed for seed in seeds if seed not in features.few_shot]:
+        missing["few_shot"] = (
+            "must have few-shot images of every seed, but its split file has none of seeds"
+            f" {shorten_list(lacking)}"
+        )
+    rows = features.few_shot.values()
+    most = max(int(np.bincount(features.train_labels[drawn]).max(initial=0)) for drawn in rows)
+    if config.shots not in (None, most):
+        missing["shots"] = (
+            f"must have few-shot lists of {config.shots} images per class, but they have {most}."
+            f" Use shots: {most}"
+        )
     return missing
 
 

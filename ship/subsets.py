@@ -5,14 +5,14 @@ seed.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt64
+from jaxtyping import Float32, Float64, Int64, UInt64
 
 from ship.trial_config import TrialConfig
 
@@ -43,6 +43,7 @@ class FeatureSet:
         test: Test features, (images, feature_dim).
         test_labels: Labels of the test images.
         n_seen: Number of officially seen classes, which come first. None without an official split.
+        few_shot: Seed -> rows of `train` that it uses, ascending. {} if each seed draws its images.
     """
 
     class_names: tuple[str, ...]
@@ -57,6 +58,7 @@ class FeatureSet:
     test: Float32[np.ndarray, "test feature"]
     test_labels: Int64[np.ndarray, " test"]
     n_seen: int | None = None
+    few_shot: Mapping[int, Ids] = field(default_factory=dict)
 
     @property
     def n_base(self) -> int:
@@ -83,15 +85,62 @@ class FeatureSet:
         """
         new_label = np.full(len(self.class_names), -1)
         new_label[labels_to_keep] = np.arange(len(labels_to_keep))
-        arrays = {}
+        arrays: dict[str, Any] = {}
+        few_shot: Mapping[int, Ids] = self.few_shot
         for split in ("train", "val", "test"):
             labels = new_label[getattr(self, f"{split}_labels")]
             rows = labels >= 0
             # arrays that keep all rows are shared, not copied
             arrays[split] = getattr(self, split)[slice(None) if rows.all() else rows]
             arrays[f"{split}_labels"] = labels[rows]
+            if split == "train":
+                new_row = np.cumsum(rows) - 1
+                few_shot = {s: new_row[drawn[rows[drawn]]] for s, drawn in few_shot.items()}
         names = tuple(self.class_names[label] for label in labels_to_keep)
-        return replace(self, class_names=names, n_seen=n_seen, **arrays)
+        return replace(self, class_names=names, n_seen=n_seen, few_shot=few_shot, **arrays)
+
+    def shots_of(self, classes: Ids, shots: int | None) -> Float64[np.ndarray, " _"]:
+        """Return the number of training images per class that a seed uses.
+
+        Args:
+            classes: Labels of the classes.
+            shots: Maximum number per class. None for all images.
+        """
+        lists = list(self.few_shot.values()) or [np.arange(len(self.train_labels))]
+        labels = self.train_labels[np.concatenate(lists)]
+        # the mean over all listed seeds, so that all seeds have equal epochs
+        counts = np.bincount(labels, minlength=len(self.class_names)) / len(lists)
+        most = np.inf if shots is None else shots
+        return np.asarray(np.minimum(counts[classes], most), dtype=np.float64)
+
+    def draw(self, shots: int, seed: int, classes: Sequence[int] | Ids) -> Ids:
+        """Return the rows of `train` that a seed uses: as listed, or else drawn at random.
+
+        Args:
+            shots: Number of images per class of a random draw.
+            seed: Seed of the trial. If there are lists, it is one of them.
+            classes: Labels of the classes.
+        """
+        if not self.few_shot:
+            return few_shot_indices(self.train_labels, shots, seed, classes)
+        rows = self.few_shot[seed]
+        return rows[np.isin(self.train_labels[rows], classes)]
+
+
+def listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, Ids]:
+    """Return the rows of each seed's listed few-shot images; {} without lists.
+
+    Args:
+        scan: Dataset with the lists.
+        rows: Training images that are used, as indices into the split. Defaults to all.
+    """
+    images = scan.splits["train"].images
+    used = range(len(images)) if rows is None else rows.tolist()
+    places = {images[row].name: place for place, row in enumerate(used)} if scan.few_shot else {}
+    return {
+        seed: np.array(sorted(places[name] for name in names if name in places), dtype=np.int64)
+        for seed, names in scan.few_shot.items()
+    }
 
 
 def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
@@ -100,7 +149,7 @@ def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> Feature
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
     return FeatureSet(
         class_names=scan.class_names, template="{}", dataset=name, dataset_fingerprint="",
-        backbone_fingerprint="", n_seen=scan.n_seen,
+        backbone_fingerprint="", n_seen=scan.n_seen, few_shot=listed_rows(scan),
         train=empty["train"][:, None], val=empty["val"], test=empty["test"],
         **{f"{split}_labels": rows for split, rows in labels.items()},
     )  # fmt: skip

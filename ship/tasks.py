@@ -305,13 +305,11 @@ class TaskMaker:
             augment: Whether synthetic features are added to the seen classes.
         """
         features, labels = self.features, self.features.train_labels
-        counts = np.bincount(labels)
-        shots = self.config.shots or int(np.max(counts))
         # all seeds have epochs of the same length, whichever classes they see
-        mean_count = float(np.minimum(counts[self.seen], shots).mean())
+        mean_count = float(features.shots_of(self.seen, self.config.shots).mean())
 
         def draw_images(seed: int, classes: Ids) -> Images:
-            rows = few_shot_indices(labels, shots, seed, classes)
+            rows = features.draw(self.config.shots or len(labels), seed, classes)
             rows = rows[np.argsort(labels[rows], kind="stable")]
             return self.images(features.train[rows], labels[rows])
 

@@ -119,6 +119,8 @@ class TrialConfig(Settings):
     templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
     authors; authors: those of the fine-tuner's code"""
+    metrics: tuple[str, ...] = ()
+    """metric plugins to report; they select nothing"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """source of synthetic features"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
@@ -167,6 +169,8 @@ class TrialConfig(Settings):
             )
         if key == "synthetic.real_share" and self.generator.name == "real":
             return "generator real returns only real images"
+        if key == "metrics":
+            return "it only adds metrics"
         if key == "quality":
             return "it only turns the measurement of feature quality on or off"
         if key == "eval_every" and self.selection in ("none", "authors"):
@@ -192,7 +196,7 @@ class TrialConfig(Settings):
             )
         )
 
-    @field_validator("targets", "templates", mode="before")
+    @field_validator("targets", "templates", "metrics", mode="before")
     @classmethod
     def _to_tuple(cls, value: Any) -> Any:
         """Convert a YAML list to a tuple; a single name becomes a tuple of one."""
@@ -200,7 +204,7 @@ class TrialConfig(Settings):
             return (value,)
         return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("targets", "templates")
+    @field_validator("targets", "templates", "metrics")
     @classmethod
     def _require_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):

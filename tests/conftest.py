@@ -78,10 +78,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def own_tables() -> Iterator[None]:
     """The tables of generators, fine-tuners and datasets are afterwards as they were before."""
-    from ship.configs import FINETUNERS, GENERATORS
+    from ship.configs import FINETUNERS, GENERATORS, METRICS
     from ship.datasets import DATASETS
 
-    tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS]
+    tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS, METRICS]
     copies = [(dict(table), dict(table.origins)) for table in tables]
     yield
     for table, (entries, origins) in zip(tables, copies, strict=True):

@@ -77,15 +77,15 @@ def check_method(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="A generator, a fine-tuner or a dataset, by its name in a YAML, e.g. vae, coop or "
-            "photos. All names: ship-sweep options.",
+            help="A generator, fine-tuner, dataset or metric, by its name in a YAML, e.g. vae or "
+            "coop. All names: ship-sweep options.",
         ),
     ],
     *,
     plugin: Plugins = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Check that a generator, a fine-tuner or a dataset works in a study.
+    """Check that a generator, fine-tuner, dataset or metric works in a study.
 
     Use it to test a plugin. The exit code is 1 if a check fails.
     """

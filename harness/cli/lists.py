@@ -16,7 +16,7 @@ from harness.errors import Fault, UserError
 from harness.study_files import list_packaged_spaces
 from harness.wording import nearest, printable, show
 from ship.architectures import list_architectures
-from ship.configs import FINETUNERS, GENERATORS
+from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.prompt_cost import prompt_cost
 from ship.requirements import PROTOCOLS
@@ -107,12 +107,12 @@ def run_check(name: str, data_root: Path | None) -> None:
         UserError: There is nothing of that name.
         typer.Exit: A check fails.
     """
-    from ship.testing import check_dataset, check_finetuner, check_generator
+    from ship.testing import check_dataset, check_finetuner, check_generator, check_metric
 
     folder = name.startswith(PREFIX)
-    if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
-        names = [*GENERATORS, *FINETUNERS, *DATASETS]
-        rule = "must be a generator, a fine-tuner or a dataset"
+    names = [*GENERATORS, *FINETUNERS, *DATASETS, *METRICS]
+    if not folder and name not in names:
+        rule = "must be a generator, fine-tuner, dataset or metric"
         fault = Fault("METHOD", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
@@ -121,6 +121,7 @@ def run_check(name: str, data_root: Path | None) -> None:
         "generator": check_generator(name) if generator and generator.method else (),
         "fine-tuner": check_finetuner(name) if name in FINETUNERS else (),
         "dataset": check_dataset(name, data_root) if folder or name in DATASETS else (),
+        "metric": check_metric(name) if name in METRICS else (),
     }
     for kind, findings in checks.items():
         for line in map(str, findings):

@@ -16,7 +16,7 @@ from harness.cli.exits import RESUME_ADVICE, exit_with
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
-from harness.planning import Plan, StudyOutcome
+from harness.planning import Plan, StudyOutcome, state_text, summary_lines
 from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
@@ -119,30 +119,12 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
-        state: str = row.state
-        if row.state == "failed" and row.done:
-            state = f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
-        state = f"[{_STYLES[row.state]}]{state}[/]"
+        state = f"[{_STYLES[row.state]}]{state_text(row)}[/]"
         seeds = ", ".join(map(str, row.seeds))
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
-    lines = []
-    if plan.proposals:
-        lines.append(f"{plan.proposals} more configurations will be proposed by the sampler")
-    if estimate is not None:
-        compute = f"about {format_duration(estimate.compute)} of computing"
-        trials_at_once = count(estimate.at_once, "trial")
-        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_at_once} at once"
-        total = f"{wall} ({compute})" if is_local else compute
-        trials = count(estimate.n_trials, "finished trial")
-        lines.append(f"estimated time left for trials: {total}; from {trials}")
-    elif not plan.finished:
-        lines.append(
-            "estimated time left for trials: unknown until the first trial has finished "
-            "(controls do not count)"
-        )
     console = Console(highlight=False)
     console.print(table)
-    for line in (*lines, *notes):
+    for line in (*summary_lines(plan, here=is_local), *notes):
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 

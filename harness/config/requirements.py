@@ -99,7 +99,8 @@ class DataRequirements:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
         stops = get_value(trial, key) is not None and trial.generator.explain_unused(key) is None
-        requirement_key = (*_DECIDING(trial), stops)
+        listed_shots = trial.shots if scan.few_shot else None
+        requirement_key = (*_DECIDING(trial), stops, listed_shots)
         if requirement_key in self._checked:
             return
         self._checked.add(requirement_key)

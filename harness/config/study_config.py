@@ -128,7 +128,8 @@ class StudyConfig(Settings):
     """image_folder:NAME: a file of its class names; null: class_names.csv or .txt in the folder, if
     there"""
     split: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a JSON file of its splits in CoOp's format; null: the folder's own"""
+    """image_folder:NAME: a JSON file of its splits, and few-shot images per seed; null: the
+    folder's own"""
     split_seed: int = Field(0, ge=0)
     """image_folder:NAME: another random split; 0: by the paths only"""
     save_models: bool = False

@@ -30,3 +30,4 @@ from harness.planning.plan import (
     make_plan,
     study_prunes,
 )
+from harness.planning.plan_view import state_text, summary_lines

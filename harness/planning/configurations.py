@@ -72,7 +72,10 @@ def _short(value: Any) -> str:
 def find_plugins(trial: TrialConfig) -> dict[str, str]:
     """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
     return find_plugin_identities(
-        trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets]
+        trial.generator.name,
+        trial.finetuner.name,
+        [trial.dataset, *trial.targets],
+        trial.metrics,
     )
 
 
@@ -97,6 +100,8 @@ def compute_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
     # "ensemble" means seven templates.
     trial_content = trial.model_dump(mode="json")
     trial_content["objective"] = trial.selection_metric
+    if not trial.metrics:  # a study without metric plugins has the keys that it had before them
+        del trial_content["metrics"]
     trial_content["templates"] = {
         dataset: trial.templates_for(dataset) for dataset in (trial.dataset, *trial.targets)
     }

@@ -8,7 +8,7 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.config import StudyConfig
 from harness.planning.configurations import (
@@ -21,6 +21,9 @@ from harness.planning.configurations import (
 from harness.planning.controls import plan_controls, plan_sampled_controls
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Failure, RunHistory, RunRecord, State
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # Seconds between a trial's end and the start of the next one on the same worker.
 BETWEEN_TRIALS = 0.2
@@ -161,6 +164,23 @@ class Plan:
     def finished(self) -> bool:
         """Whether nothing is left to run."""
         return not self.work and not self.proposals
+
+    @property
+    def frame(self) -> "pl.DataFrame":
+        """Data frame with one row per configuration.
+
+        Its columns are configuration, control, state, seeds_to_run, seeds_done, seeds_failed,
+        reason (of the last failure), seconds (estimated computation time of the seeds to run; null
+        if unknown) and config_key.
+        """
+        from harness.planning.plan_view import plan_frame  # it imports this module, and polars
+
+        return plan_frame(self)
+
+    def _repr_html_(self) -> str:
+        from harness.planning.plan_view import plan_html
+
+        return plan_html(self)
 
 
 def make_plan(

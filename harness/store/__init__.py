@@ -62,6 +62,7 @@ from harness.store.schema import (
     CLASS_ID,
     COMPLETE,
     CORRECT_FILE,
+    CUSTOM,
     EVAL_SET,
     FAIL,
     FLAG,

@@ -137,6 +137,7 @@ def join_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
 OBJECTIVE: Final = "objective"
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"
+CUSTOM: Final = "custom/"  # a metric plugin, as ship.metrics names it
 FLAG: Final = "flag/"
 HEADLINE: Final = "headline/"  # only in the study's own run
 LOAD: Final = "system/"  # load of the worker's machine over epochs

@@ -12,7 +12,7 @@ from dataclasses import replace
 from harness.store.artifacts import RunFiles
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run
-from harness.store.schema import COMPLETE, SEED_TABLE, Kind, Tag, seed_metric, split_seed
+from harness.store.schema import COMPLETE, CUSTOM, SEED_TABLE, Kind, Tag, seed_metric, split_seed
 
 _METRIC = "metric"  # heading of the first column
 
@@ -37,7 +37,7 @@ def is_metric(key: str, shown_names: frozenset[str]) -> bool:
         shown_names: See `shown_metrics`.
     """
     split = split_seed(key)
-    return split is None or split[1] in shown_names
+    return split is None or split[1] in shown_names or split[1].startswith(f"test/{CUSTOM}")
 
 
 def format_seed_table(numbers: Mapping[str, float]) -> bytes:

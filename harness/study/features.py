@@ -206,7 +206,8 @@ def check_plugins(study: StudyConfig, plan: Plan) -> None:
         PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in iter_planned_configs(study, plan, ("generator", "finetuner")):
-        require_plugins(find_plugin_identities(config.generator.name, config.finetuner.name))
+        names = config.generator.name, config.finetuner.name
+        require_plugins(find_plugin_identities(*names, metrics=config.metrics))
 
 
 def prefetch_features(

@@ -6,6 +6,7 @@ why there are none. It renders nothing.
 
 from reports.analysis.choice import choice_correlation
 from reports.analysis.design import (
+    Design,
     Unavailable,
     compute_if_available,
     explain_incomparability,
@@ -14,7 +15,7 @@ from reports.analysis.design import (
 )
 from reports.analysis.factor_tables import build_factor_tables
 from reports.analysis.importance import Importance, compute_importance
-from reports.analysis.limits import Limit, find_limits
+from reports.analysis.limits import NO_HEADROOM, Limit, find_limits
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

@@ -6,3 +6,4 @@ cautions that weaken it.
 
 from reports.answer.build import build_answer
 from reports.answer.finding import Answer, Finding
+from reports.answer.paired import paired_answer, paired_limits

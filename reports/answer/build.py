@@ -14,6 +14,7 @@ from reports.analysis import (
 from reports.answer.cautions import find_cautions
 from reports.answer.comparisons import metric_name
 from reports.answer.controls import controls_finding
+from reports.answer.external import external_finding
 from reports.answer.factors import (
     best_configuration_finding,
     importance_findings,
@@ -49,9 +50,18 @@ def build_answer(
     ]
     # the controls ran on one dataset, so their limits do not apply to averages over several
     level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
-    findings = (*_findings(study, metric, study_tables, importance, level_limits), *controls[:1])
+    external_findings = [
+        finding
+        for table in all_tables
+        if (finding := external_finding(table, study, metric, limits))
+    ]
+    findings = (
+        *_findings(study, metric, study_tables, importance, level_limits),
+        *controls[:1],
+        *external_findings,
+    )
     has_verdicts = any(finding.verdict for finding in findings)
-    rule = _rule_text(study, metric) if has_verdicts else ""
+    rule = rule_text(study, metric) if has_verdicts else ""
     limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
     return Answer(findings, tuple(find_cautions(study, metric, study_tables)), rule, limit_findings)
 
@@ -100,13 +110,19 @@ def _choice_text(study: Study, metric: str) -> str:
     return f"The interval does not account for choosing the best ({noises})."
 
 
-def _rule_text(study: Study, metric: str) -> str:
-    """Return the explanation of the verdicts."""
+def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
+    """Return the explanation of the verdicts.
+
+    Args:
+        study: Study of the verdicts.
+        metric: Metric of the verdicts.
+        family: Comparisons that Holm's correction covers, as a phrase.
+    """
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)
     return (
         f"Higher, lower: the difference exceeds {points} of {name} (Holm p < 0.05 over the"
-        f" comparisons of its table). Equivalent: its 95% interval is within ±{points} (not"
+        f" comparisons {family}). Equivalent: its 95% interval is within ±{points} (not"
         " corrected for the number of comparisons). Inconclusive: neither. ±: 95% interval over"
         " seeds, uncorrected. A second look after more seeds is a second test: fix the number of"
         " seeds beforehand, or report both looks."

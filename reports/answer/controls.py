@@ -17,7 +17,7 @@ from reports.answer.comparisons import (
     reverse_comparison,
 )
 from reports.answer.finding import Finding
-from reports.cells import Table
+from reports.cells import REFERENCES, Table
 from reports.stats import Compared, Estimate, compare_paired
 from reports.study import Study
 from reports.tables import Family
@@ -71,7 +71,11 @@ def controls_finding(
         sentences.append(
             _real_images_sentence(real_images, comparisons.get(FINETUNER_ALONE), head, study)
         )
-    controls = [(row.name, row) for row in table.rows if row.control and row.control != "zero_shot"]
+    controls = [
+        (row.name, row)
+        for row in table.rows
+        if row.section == REFERENCES and row.control != "zero_shot"
+    ]
     sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
     # The verdict on the first control shows whether synthesis helps at all.
     verdicts = [comparison.verdict for comparison in baseline_comparisons.values()]

@@ -9,6 +9,8 @@ from reports.render.files import (
     is_page_of,
     make_publication,
     overview_files,
+    paired_files,
+    paired_name,
     print_report,
     report_files,
     report_text,

@@ -20,17 +20,23 @@ from reports.render.markup import (
     tables_as_latex,
     tables_as_markdown,
 )
-from reports.render.page import make_entry, overview_lines, overview_page, report_page
+from reports.render.page import (
+    make_entry,
+    overview_lines,
+    overview_page,
+    paired_page,
+    report_page,
+)
 from reports.render.spreadsheet import csv_stream, csv_text, escape_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
-from reports.report import Report
+from reports.report import PairedReport, Report
 from reports.tables import make_headline, run_differences
 
 MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
 
 
-def report_text(form: str, report: Report, width: int = FILE_WIDTH) -> str:
+def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDTH) -> str:
     """Return the report as text: "terminal" or "markdown", or only its tables as "latex" or "csv".
 
     Args:
@@ -41,7 +47,7 @@ def report_text(form: str, report: Report, width: int = FILE_WIDTH) -> str:
     tables = report.all_tables
     match form:
         case "markdown":
-            head = f"### {escape_markdown(report.study.name)}: the answer"
+            head = f"### {escape_markdown(report.name)}: the answer"
             return f"{head}\n\n{answer_markdown(report.answer)}{tables_as_markdown(tables)}"
         case "latex":
             return tables_as_latex(tables)
@@ -51,19 +57,25 @@ def report_text(form: str, report: Report, width: int = FILE_WIDTH) -> str:
             return plain_text(report_view(report, width), width)
 
 
-def report_view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
+def report_view(
+    report: Report | PairedReport, width: int, *, legend: bool = True
+) -> RenderableType:
     """Return the answer and its tables for a console of the given width."""
-    answer = answer_view(report.study.name, report.answer)
+    answer = answer_view(report.name, report.answer)
     return Group(answer, terminal_view(report.all_tables, width, legend=legend))
 
 
 def print_report(
-    report: Report, last_line: str, *, legend: bool = False, width: int | None = None
+    report: Report | PairedReport,
+    last_line: str,
+    *,
+    legend: bool = False,
+    width: int | None = None,
 ) -> None:
     """Print the answer and the tables, followed by a line.
 
     Args:
-        report: Report of a study.
+        report: Report of a study, or of two.
         last_line: The last line.
         legend: Whether to include notes that explain the columns.
         width: Width in characters. Defaults to that of the terminal or COLUMNS; FILE_WIDTH if the
@@ -126,6 +138,28 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     files = {file: text.encode() for file, text in texts.items()} | files
     # written last: its stamp shows that the folder has all other files
     return files | {f"{name}.html": report_page(report, charts).encode()}
+
+
+def paired_files(report: PairedReport) -> dict[str, bytes]:
+    """Return the content of the files of two compared studies by name, in all formats.
+
+    Args:
+        report: The comparison.
+    """
+    name = paired_name(report.paired.first.name, report.paired.second.name)
+    texts = {
+        f"{name}.txt": report_text("terminal", report),
+        f"{name}.md": report_text("markdown", report),
+        f"{name}.tex": report_text("latex", report),
+        **{f"{name}-{table.name}.csv": csv_text(table) for table in report.all_tables},
+        f"{name}.html": paired_page(report),
+    }
+    return {file: text.encode() for file, text in texts.items()}
+
+
+def paired_name(first: str, second: str) -> str:
+    """Return the stem of the files of two compared studies."""
+    return f"{file_name(first)}-{file_name(second)}"
 
 
 def overview_files(

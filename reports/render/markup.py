@@ -18,7 +18,7 @@ _COMMANDS = {
     "<": r"$<$", ">": r"$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
-    "†": r"$^\dagger$",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$",
     "-": "-{}",  # for the first of two hyphens: LaTeX would turn --set into a dash
 }  # fmt: skip
 _MAX_LARGE_FONT_COLUMNS = 12  # columns of a LaTeX table in the larger font

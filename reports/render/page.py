@@ -21,7 +21,7 @@ from reports.cells import Table, level_text
 from reports.charts import Chart, page_script, style_for_page, to_safe_json
 from reports.formatting import PLAIN, STACKED, break_heading, cell_text
 from reports.render.markup import section_texts
-from reports.report import Report
+from reports.report import PairedReport, Report
 from reports.study import Study, configuration_text
 from reports.tables import configuration_groups, factor_labels, row_text
 
@@ -57,6 +57,11 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
         vega=Markup(page_script()) if specs else "",
         specs=to_safe_json(specs),
     )
+
+
+def paired_page(report: PairedReport) -> str:
+    """Return the page of two compared studies."""
+    return page_html("paired", "page", report=report, answer=report.answer)
 
 
 def _run_links(study: Study) -> list[tuple[str, str]]:
@@ -175,15 +180,17 @@ def _run_days(study: Study) -> str:
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
-def page_html(name: str, **values: Any) -> str:
+def page_html(name: str, script_of: str = "", **values: Any) -> str:
     """Return a page from its template, with its script and the style of all pages.
 
     Args:
         name: Name of the template.
+        script_of: Template whose script the page has. Defaults to the page's own.
         values: Variables of the template.
     """
     folder = files("reports.render") / "templates"
-    style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
+    names = ("page.css", f"{script_of or name}.js")
+    style, script = ((folder / file).read_text("utf-8") for file in names)
     return _render(name, style=Markup(style), script=Markup(script), **values).rstrip() + "\n"
 
 

@@ -4,7 +4,15 @@ This package validates the store's content, which is untrusted input, selects on
 (configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 
-from reports.study.load import Study, load_records, load_study_names, study_from_runs
+from reports.study.external import with_external
+from reports.study.load import (
+    ExternalResults,
+    Provenance,
+    Study,
+    load_records,
+    load_study_names,
+    study_from_runs,
+)
 from reports.study.names import configuration_text, metric_heading
 from reports.study.on_demand import History
 from reports.study.rows import make_study_frame

@@ -39,6 +39,32 @@ from reports.study.on_demand import CorrectFiles, Histories
 from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_records
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Inputs of a configuration's results.
+
+    Attributes:
+        params: TrialConfig params by dotted name, as MLflow text.
+        tags: Tags of one of the configuration's runs.
+    """
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ExternalResults:
+    """Results from outside the store, which nothing of ship-sweep has computed or checked.
+
+    Attributes:
+        file: Name of the file.
+        values: Configuration -> seed -> metric -> percentage.
+    """
+
+    file: str = ""
+    values: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """A study as the reports see it. Instances are compared by identity.
@@ -69,6 +95,8 @@ class Study:
         config: Content of the YAML with its defaults, as of the last run, under the study's name.
         versions: Versions of the code and of the packages that produced the results.
         reused: Number of finished rows that were reused from each other study, by its name.
+        provenance: By config_key, the params and tags of a run of each configuration that has one.
+        external: Results of a file, which the tables show next to the study's.
     """
 
     name: str
@@ -93,6 +121,8 @@ class Study:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     reused: Mapping[str, int] = field(default_factory=dict)
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    external: ExternalResults = field(default_factory=ExternalResults)
 
     @property
     def non_controls(self) -> tuple[ConfigurationRecord, ...]:
@@ -221,6 +251,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         config=dict(record.content),
         versions=dict(record.versions),
         reused={study: rows for study, rows in n_reused.items() if study},
+        provenance={
+            trial.config_key: Provenance(trial.logged.params, trial.logged.tags)
+            for trial in trials
+            if trial.config_key in keys
+        },
     )
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.store import CONTROLS, DEFAULT_PROTOCOL, PROTOCOLS, TARGET, ProtocolMetrics, Run, Tag
+from harness.store import (
+    CONTROLS,
+    CUSTOM,
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    TARGET,
+    ProtocolMetrics,
+    Run,
+    Tag,
+)
 from reports.errors import ReportError
 
 _TARGETS = TypeAdapter(tuple[str, ...])
@@ -38,7 +47,7 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetri
     if len(protocols) != 1 or protocols[0] not in PROTOCOLS:
         message = f"MLflow tag {Tag.PROTOCOL}: {', '.join(protocols)}: a study has one of"
         raise ReportError(f"{message} {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[protocols[0]]
+    protocol = _with_custom(PROTOCOLS[protocols[0]], runs)
     if protocols != ["cross_dataset"]:
         return protocol
     targets: dict[str, None] = {}
@@ -53,6 +62,21 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetri
         headings={**columns, **protocol.headings},
         shown=(*columns, *protocol.shown),
         drop={**dict.fromkeys(columns, 5), **protocol.drop},
+    )
+
+
+def _with_custom(protocol: ProtocolMetrics, runs: Iterable[Run]) -> ProtocolMetrics:
+    """Return a protocol with a column for each metric plugin that the runs name in their params."""
+    names: dict[str, None] = {}
+    for text in dict.fromkeys(run.params.get("metrics", "[]") for run in runs):
+        with contextlib.suppress(ValidationError):
+            names |= dict.fromkeys(_TARGETS.validate_json(text))
+    columns = {f"{CUSTOM}{name}": name for name in names}
+    return replace(
+        protocol,
+        headings={**protocol.headings, **columns},
+        shown=(*protocol.shown, *columns),
+        drop={**protocol.drop, **dict.fromkeys(columns, 6)},
     )
 
 

@@ -43,6 +43,14 @@ from reports.tables.metric import (
 )
 from reports.tables.notes import plain_table, uses_test_images
 from reports.tables.over_classes import count_correct_answers
+from reports.tables.paired import (
+    PairedStudies,
+    average_pairs,
+    differences_text,
+    pair_studies,
+    paired_table,
+)
+from reports.tables.pairing import Pair
 from reports.tables.pooling import (
     DATASET,
     average_over_datasets,

@@ -9,6 +9,7 @@ from reports.study import Study
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.comparison import comparison_table
 from reports.tables.controls import levels_of_control
+from reports.tables.external import add_external_groups, external_note
 from reports.tables.families import level_family, list_families, method_family
 from reports.tables.groups import control_groups
 from reports.tables.metric import resolve_metric
@@ -57,7 +58,9 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of comparisons of one dataset, and that of rank associations."""
     compared_families = list(list_families(study, metric))
-    yield from map(comparison_table, compared_families)
+    first, *rest = compared_families
+    yield external_note(study, comparison_table(add_external_groups(first)))
+    yield from map(comparison_table, rest)
     names = {family.name for family in compared_families}
     ranged_factors = [factor for factor in study.factors if factor.key not in names]
     if ranged_factors:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.store import QUALITY
+from harness.store import CUSTOM, QUALITY
 from reports.errors import ReportError
 from reports.stats import Estimate, mean_interval, percent_interval
 from reports.study import Study
@@ -129,8 +129,9 @@ def other_metrics(study: Study, metric: str) -> list[str]:
 
 
 def is_percent(metric: str) -> bool:
-    """Return True if a metric is a percentage, as all accuracies are."""
-    return not metric.startswith(QUALITY) or metric.removeprefix(QUALITY) in _PERCENT
+    """Return True if a metric is a percentage, as accuracies are and metric plugins are not."""
+    is_other = metric.startswith((QUALITY, CUSTOM))
+    return not is_other or metric.removeprefix(QUALITY) in _PERCENT
 
 
 def interval_of(metric: str, values: Sequence[float]) -> Estimate:

@@ -276,9 +276,8 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the note that explains the controls."""
     unseen = study.protocol.unseen or "tested"
-    controls = [
-        f"{CONTROLS[row.control][0]}: {CONTROLS[row.control][1]}" for row in rows if row.control
-    ]
+    names = [row.control for row in rows if row.control in CONTROLS]
+    controls = [f"{CONTROLS[name][0]}: {CONTROLS[name][1]}" for name in names]
     if controls:
         text = "; ".join([*controls, "all controls have the baseline levels of the other factors"])
         yield Legend(text.format(unseen=unseen))

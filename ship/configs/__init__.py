@@ -6,10 +6,11 @@ and help texts (ship.trial_config has the other keys). Every settings class in t
 are loaded. The methods themselves are in ship.generators and ship.finetuners.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from ship.configs import finetuners, generators
-from ship.registry import OneOf, Registry
+from ship.registry import MetricPlugin, OneOf, Registry
 from ship.settings import FinetunerSettings, GeneratorSettings, NamedSettings
 
 GENERATORS: Final[Registry[type[GeneratorSettings]]] = Registry(
@@ -18,6 +19,8 @@ GENERATORS: Final[Registry[type[GeneratorSettings]]] = Registry(
 FINETUNERS: Final[Registry[type[FinetunerSettings]]] = Registry(
     "finetuner", FinetunerSettings, vars(finetuners).values()
 )
+
+METRICS: Final[Registry[Callable[..., float]]] = Registry("metric", MetricPlugin, ())
 
 GeneratorConfig = Annotated[NamedSettings, OneOf(GENERATORS)]
 FinetunerConfig = Annotated[NamedSettings, OneOf(FINETUNERS)]

@@ -174,6 +174,9 @@ def load_dataset(
     images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)
     if dataset.folder_names:
         content_hash = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
+    if dataset.few_shot:
+        lists = sorted(dataset.few_shot.items())
+        content_hash = hashlib.sha256(repr((content_hash, lists)).encode()).hexdigest()[:32]
     return replace(dataset, fingerprint=content_hash, images_fingerprint=images)
 
 
@@ -208,6 +211,8 @@ def scan_dataset(
         error_text = f"{format_error(why)} ({at.filename}, line {at.lineno})"
         raise PluginError(f"{origin.label}: dataset {name} cannot be read: {error_text}") from why
     faults = Faults(scan.faults)
+    if scan.few_shot and not faults:  # otherwise some images may be missing from the splits
+        faults.add_few_shot(label, scan)
     faults.add_odd_names(label, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))
 

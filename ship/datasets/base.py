@@ -3,7 +3,7 @@
 import html
 import io
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,6 +154,8 @@ class DatasetScan:
         own_split: Description of the split of a custom image folder, "" for a published split.
         folder_names: Class names from the folders by label, if a file gives the classes other
             names; otherwise empty.
+        few_shot: Seed -> names of the training images that it uses, of every class. {}: each seed
+            draws its images.
 
     Example:
         >>> image = ImageFile("cat/1.png", Path("cat/1.png"))
@@ -175,6 +177,7 @@ class DatasetScan:
     warnings: tuple[str, ...] = ()
     own_split: str = ""
     folder_names: tuple[str, ...] = ()
+    few_shot: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def own_labels(self) -> dict[str, int]:
@@ -301,6 +304,27 @@ class Faults(list[str]):
             self.append(f"{path}: is not UTF-8 text")
         except ValueError as why:
             self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
+
+    def add_few_shot(self, where: object, scan: "DatasetScan") -> None:
+        """Add few-shot images that are listed twice or are no training images, by seed.
+
+        Args:
+            where: The dataset.
+            scan: Scan with the lists; each seed needs an image of every class.
+        """
+        train = scan.splits["train"]
+        names = [image.name for image in train.images]
+        label_of = dict(zip(names, train.labels.tolist(), strict=True))
+        for seed, listed in sorted(scan.few_shot.items()):
+            of_seed = f"of few_shot for seed {seed}"
+            twice = sorted(name for name, n in Counter(listed).items() if n > 1)
+            self.add(where, "image", twice, f"{of_seed} more than once")
+            unknown = sorted({*listed} - label_of.keys())
+            self.add(where, "image", unknown, f"{of_seed}, not in train")
+            labels = {label_of[name] for name in listed if name in label_of}
+            every = enumerate(scan.class_names)
+            lacking = [name for label, name in every if label not in labels]
+            self.add(where, "class", lacking, f"without an image {of_seed}")
 
     def add_same_names(
         self, where: object, names: Sequence[str], labels: Sequence[str] | None = None

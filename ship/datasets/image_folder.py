@@ -18,7 +18,13 @@ from ship.datasets.base import (
 )
 from ship.datasets.folders import SUFFIXES, ends_in, list_directories
 from ship.datasets.layouts import PHOTO, Listing, is_inside, require_data_root, sort_by_hash
-from ship.datasets.lists import SEPARATORS, find_repeated, read_class_names, read_split
+from ship.datasets.lists import (
+    SEPARATORS,
+    find_repeated,
+    read_class_names,
+    read_few_shot,
+    read_split,
+)
 
 PREFIX: Final = "image_folder:"
 """Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
@@ -58,7 +64,8 @@ class ImageFolder:
         class_names: File of class names. Defaults to class_names.csv or class_names.txt in the
             folder, otherwise to the names of the directories.
         split: File in CoOp's format with the class and split of images in the folder; directories
-            are then ignored. Defaults to none.
+            are then ignored. Its key `few_shot` may list the training images of each seed. Defaults
+            to none.
         split_seed: Seed of the 50/20/30 split. 0 hashes only the paths.
     """
 
@@ -128,11 +135,20 @@ class ImageFolder:
             faults.add(path, "class", lacking if ok else (), f"without an image in {split}")
         ignored = [file.name for file in _name_files(folder)]
         warnings.add(folder, "list", ignored, f"of class names ignored: {path} has the names")
-        origin = f"as in {path}"
-        scan = DatasetScan(names, warnings=(*warnings,), split_version=path.name, own_split=origin)
+        list_faults = Faults()
+        few_shot = read_few_shot(path, list_faults)
+        scan = DatasetScan(
+            names,
+            warnings=(*warnings,),
+            split_version=path.name,
+            own_split=f"as in {path}",
+            few_shot=few_shot,
+        )
         checked = Listing(scan, folder, path, rows).check_images(faults)
+        if not faults:  # otherwise some images may be missing from the splits
+            list_faults.add_few_shot(path, checked)
         head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
-        lines = (head + line.removeprefix(head) for line in checked.faults)
+        lines = (head + line.removeprefix(head) for line in (*checked.faults, *list_faults))
         return replace(checked, faults=tuple(lines))
 
 

@@ -6,6 +6,7 @@ Files are untrusted input: sizes are bounded, and faults are collected instead o
 import csv
 import io
 import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ SEPARATORS: Final = {".csv": ",", ".txt": " "}
 """Separator of folder and name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
 _MAX_CLASSES: Final = 2**31
+_SEED: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 Row = tuple[str, str, int]
 """Split, path of the image relative to the folder of images, label."""
@@ -48,6 +50,35 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
                 rows.append((split, image, label))
                 label_names.append((label, name))
     return rows, _names_by_label(path, label_names, faults)
+
+
+def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
+    """Read the few-shot images of each seed from the key `few_shot` of a split file.
+
+    Args:
+        path: Path of the file.
+        faults: The faults of the key are added to it; other faults of the file are not.
+
+    Returns:
+        Seed -> paths of its training images, as in `train`. {} without the key.
+    """
+    try:
+        listed = read_object(path).get("few_shot", {})
+    except (OSError, ValueError):  # read_split reports them
+        return {}
+    if not isinstance(listed, dict):
+        faults.append(f"{path}: few_shot must be an object of seeds and lists of paths")
+        return {}
+    odd = [seed for seed in listed if not _SEED.fullmatch(seed)]
+    faults.add(path, "seed", odd, "of few_shot, must be a whole number such as 0")
+    sound = {seed: paths for seed, paths in listed.items() if seed not in odd}
+    wrong = [seed for seed, paths in sound.items() if not _is_list_of_text(paths)]
+    faults.add(path, "seed", wrong, "of few_shot, must have a list of paths")
+    return {int(seed): tuple(paths) for seed, paths in sound.items() if seed not in wrong}
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is str for item in value)
 
 
 def _well_formed(row: Any) -> bool:

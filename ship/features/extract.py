@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, ImageDataset
 from ship.features.encode import AUGMENTATION, Done, Features, Shard, encode_split, split_range
-from ship.subsets import FeatureSet
+from ship.subsets import FeatureSet, listed_rows
 from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,8 @@ def extract_features(
         features = extracted.get(split, np.empty(shape, dtype=np.float32))
         arrays[split] = features if split == "train" else features[:, 0]
         arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
+    rows = next((work.rows for work in works if work.split == "train"), None)
+    few_shot = {} if rows is None else listed_rows(dataset, rows)
     return FeatureSet(
         class_names=dataset.class_names,
         template=dataset.template,
@@ -107,6 +109,7 @@ def extract_features(
         dataset_fingerprint=dataset.fingerprint,
         backbone_fingerprint=clip.fingerprint,
         n_seen=dataset.n_seen,
+        few_shot=few_shot,
         **arrays,
     )
 
@@ -156,6 +159,7 @@ class _SplitExtraction:
     Attributes:
         split: Name of the split.
         labels: Labels of the requested images.
+        rows: Requested images, as indices into the split.
         images: Number of images in the shards.
         views: Number of views per image, including the image itself.
         missing: Shards to encode, after read_cache().
@@ -172,7 +176,7 @@ class _SplitExtraction:
     ) -> None:
         self.split, self.views = split, 1 + views
         self.labels = dataset.splits[split].labels[rows]
-        self._clip, self._dataset, self._rows = clip, dataset, rows
+        self._clip, self._dataset, self.rows = clip, dataset, rows
         key_content = {
             "format_version": FORMAT_VERSION,
             "extraction_version": EXTRACTION_VERSION,
@@ -226,10 +230,10 @@ class _SplitExtraction:
                 self._features[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
-        array = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
+        array = np.empty((len(self.rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
-            first, last = np.searchsorted(self._rows, (shard.start, shard.stop))
-            rows = self._rows[first:last] - shard.start
+            first, last = np.searchsorted(self.rows, (shard.start, shard.stop))
+            rows = self.rows[first:last] - shard.start
             array[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
         array.flags.writeable = False
         return array

@@ -1,4 +1,4 @@
-"""Checks of the requirements that every generator, fine-tuner and dataset has to meet.
+"""Checks of the requirements that every generator, fine-tuner, dataset and metric has to meet.
 
     from ship.testing import check_finetuner
     for result in check_finetuner("ridge"):
@@ -9,6 +9,13 @@ results.
 """
 
 from ship.testing.bench import Bench, CheckResult
-from ship.testing.checks import check_dataset, check_finetuner, check_generator
+from ship.testing.checks import check_dataset, check_finetuner, check_generator, check_metric
 
-__all__ = ["Bench", "CheckResult", "check_dataset", "check_finetuner", "check_generator"]
+__all__ = [
+    "Bench",
+    "CheckResult",
+    "check_dataset",
+    "check_finetuner",
+    "check_generator",
+    "check_metric",
+]

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.configs import FINETUNERS, GENERATORS
+from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
+from ship.metrics import is_finite_number
 from ship.state import capture, restore
 from ship.tasks import make_placeholder_images
 from ship.testing.bench import (
@@ -322,6 +323,60 @@ def _check_reproducible(case: DatasetCase) -> None:
     require(first.class_names == second.class_names, "its class names differ when read again")
 
 
+@dataclass(frozen=True)
+class MetricCase:
+    """A metric to check, with made-up predictions for 12 images of 4 classes, 2 of them seen.
+
+    Attributes:
+        name: Name of the metric.
+    """
+
+    name: str
+
+    @cached_property
+    def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits, labels and seen classes; read-only as in a trial."""
+        logits = np.random.default_rng(0).normal(size=(12, 4))
+        arrays = (logits, np.arange(12) % 4, np.array([True, True, False, False]))
+        for array in arrays:
+            array.setflags(write=False)
+        return arrays
+
+    def value(self) -> Any:
+        """Return the value of the metric."""
+        return METRICS[self.name](*self.inputs)
+
+
+def check_metric(name: str) -> Iterator[CheckResult]:
+    """Check that a metric meets all requirements.
+
+    Args:
+        name: Name of the metric in a YAML.
+
+    Returns:
+        An iterator over the results. Each check runs when its result is requested.
+
+    Raises:
+        KeyError: There is no metric of that name.
+    """
+    return run_checks(METRIC_CHECKS, {"": MetricCase(name)})
+
+
+def _check_value(case: MetricCase) -> None:
+    value = case.value()
+    require(is_finite_number(value), f"it must return a finite number, got {value!r}")
+
+
+def _check_deterministic(case: MetricCase) -> None:
+    first, second = case.value(), case.value()
+    require(first == second, f"it returned {first!r}, then {second!r}")
+
+
+METRIC_CHECKS: Final[Mapping[str, Callable[[MetricCase], None]]] = {
+    "it returns a finite number": _check_value,
+    "it returns the same number for the same predictions": _check_deterministic,
+}
+"""Checks of metrics, by their requirement in words."""
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "it can be read, and has at least 2 classes": _check_readable,
     "its template has one {} for a class name": _check_template,

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ship.finetuners import BatchedFinetuner
+from ship.metrics import compute_custom
 from ship.protocols import EvalSet, FinalEvals, Protocol
 from ship.seeds import SeedState, to_cpu
 from ship.state import State, add_prefix, strip_prefix
@@ -230,7 +231,8 @@ def _score_eval_set(
     scores = protocol.score(predictions, eval_set, chosen)
     if chosen is not None:
         within = {"correct/own": predictions.group_correct} if eval_set.competing is None else {}
-        scores = {**scores, **within, "correct/all": predictions.correct}
+        custom = compute_custom(predictions, protocol.custom_metrics)
+        scores = {**scores, **custom, **within, "correct/all": predictions.correct}
     return {**scores, _FINITE: predictions.finite}
 
 

@@ -1,5 +1,6 @@
 """`harness` from Python: an invalid call has the message of the function's argument."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from harness import load_trained, plan_study, run_study
 from harness.config.load import load_study
 from harness.errors import ConfigError
+from harness.planning import Plan
+from harness.planning.plan import TimeEstimate
 from harness.store.errors import StoreError
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
@@ -84,6 +87,31 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
         mapping, ["name=mine", "seeds=[3]", "controls=false"], details=False, **options
     ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
+
+
+def test_a_plan_is_a_table_and_a_frame_in_a_notebook(tmp_path: Path) -> None:
+    """One row per configuration, with its seeds and time; labels and notes are text, not HTML."""
+    options: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
+    overrides = ["name=mine", "seeds=[3, 5]", "dataset=emoji"]
+    plan = plan_study({"space": {"generator.n_ctx": [1]}}, overrides, details=False, **options)
+    frame = plan.frame
+    assert frame["configuration"].to_list()[-1] == "n_ctx=1"
+    assert frame.row(-1, named=True) | {"config_key": ""} == {
+        "configuration": "n_ctx=1", "control": None, "state": "to run", "seeds_to_run": [3, 5],
+        "seeds_done": [], "seeds_failed": [], "reason": None, "seconds": None, "config_key": "",
+    }  # fmt: skip
+    assert frame["control"].to_list()[0] == "zero_shot" and len(frame) == 5
+    shown = replace(
+        plan,
+        notes=("<b>\x1b",),
+        estimate=TimeEstimate({frame["config_key"][-1]: 90.0}, (90.0,), (), 2, 3),
+    )
+    html = shown._repr_html_()
+    assert "<td>n_ctx=1</td><td>to run</td><td>3, 5</td><td>1.5 min</td>" in html
+    assert "estimated time left for trials: about " in html and "from 3 finished trials" in html
+    assert "<li>&lt;b&gt;\\x1b</li>" in html
+    assert shown.frame["seconds"].to_list()[-1] == 90.0
+    assert Plan((), (), 0).frame.columns == frame.columns
 
 
 def test_local_is_the_address_of_this_machine(bench: Bench) -> None:

@@ -30,7 +30,7 @@
 
   // What a cell is sorted by: its first number, else its text; a dash comes last.
   const key = (shown) => {
-    const text = shown.replace("†", "");
+    const text = shown.replace(/[†‡]/, "");
     const found = text.replace(/−/g, "-").match(/^[^\d-]*(-?\d+(\.\d+)?(e[+-]?\d+)?)/i);
     if (text.trim() === "–" || text.trim() === "") return null;
     return found && !/[a-z]/i.test(text.slice(0, found.index + found[0].length).replace(/e[+-]?\d+$/i, ""))

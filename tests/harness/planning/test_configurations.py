@@ -1,5 +1,6 @@
 """The key of a configuration."""
 
+import hashlib
 import re
 from pathlib import Path
 from unittest import mock
@@ -40,6 +41,15 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
     with mock.patch.object(configurations, "RESULTS_VERSION", -1):
         keys.add(compute_key(trial, "d", "b"))
     assert len(keys) == 7
+
+
+def test_metric_plugins_change_the_key_only_where_a_study_names_them() -> None:
+    """Without metrics, what is hashed has no such field, as before there were any."""
+    plain = TrialConfig(shots=3)
+    with mock.patch.object(configurations.hashlib, "sha256", wraps=hashlib.sha256) as hashed:
+        key = compute_key(plain, "d", "b")
+    assert b'"metrics"' not in hashed.call_args.args[0]
+    assert compute_key(plain.model_copy(update={"metrics": ("share",)}), "d", "b") != key
 
 
 def test_templates_with_equal_sentences_have_one_key() -> None:

@@ -77,6 +77,44 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     assert first != second
 
 
+def test_a_metric_plugin_works_from_study_to_table(bench: Bench, tmp_path: Path) -> None:
+    """Its value per seed is a metric and in seeds.csv, and a descriptive column of the table.
+
+    All other results are those of a study without it.
+    """
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ship.plugins import MetricPlugin\n"
+        "def share(logits, labels, seen):\n"
+        "    return 100 * (logits.argmax(1) == labels).mean()\n"
+        "share = MetricPlugin('share', share)\n"
+    )
+    load_plugins([path])
+    constants = {"dataset": "emoji", "max_classes": 8, "shots": 2, "controls": False}
+    space = {"generator.n_ctx": [1, 2]}
+    settings = {"finetuner": {"name": "coop", "epochs": 1}, "generator": {"epochs": 1}}
+    study = make_study(space=space, metrics=["share"], seeds=2, **constants, **settings)
+    assert bench.run(study, method=MethodFunctions()).complete
+    run = bench.trials()[0]
+    assert "metric share: sha256:" in run.data.tags["ship.plugins"]
+    values = [run.data.metrics[f"test/custom/share/seed_{seed}"] for seed in (0, 1)]
+    folder = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
+    (line,) = (row for row in Path(folder).read_text().splitlines() if "test/custom/share" in row)
+    assert [float(value) for value in line.split(",")[1:]] == pytest.approx(values)
+    report = reports.load_study("small", bench.uri, metric="custom/share")
+    estimates = report.estimates.filter(metric="custom/share")
+    rows = report.rows.filter(run_id=run.info.run_id)
+    assert rows["test/custom/share"].to_list() == rows["test/joint_accuracy"].to_list() == values
+    assert estimates["verdict"].null_count() == len(estimates) == 2
+    assert estimates["difference"].count() == 1
+
+    plain = make_study(space=space, seeds=2, name="plain", **constants, **settings)
+    assert bench.run(plain, method=MethodFunctions()).complete
+    names = [f"test/{name}/seed_{seed}" for name in ("base", "new") for seed in (0, 1)]
+    for first, second in zip(bench.trials(), bench.trials("plain"), strict=True):
+        assert [first.data.metrics[n] for n in names] == [second.data.metrics[n] for n in names]
+
+
 def lazy(folder: Path, module: str) -> Path:
     """Write a file whose fine-tuner has its method in a module that only a trial imports."""
     path = folder / "lazy.py"

@@ -1,0 +1,318 @@
+"""Table of two studies compared seed by seed: the difference B - A of each configuration."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import polars as pl
+
+from harness.store import FactorRecord
+from harness.wording import count
+from reports import stats
+from reports.cells import (
+    AVERAGE,
+    Cell,
+    Column,
+    Legend,
+    PValue,
+    Quantity,
+    Table,
+    Text,
+    Value,
+    optional_cell,
+)
+from reports.errors import ReportError
+from reports.formatting import join_names, points_text
+from reports.stats import Compared
+from reports.study import Study, metric_heading
+from reports.tables.groups import Group, factor_labels, row_text
+from reports.tables.metric import decimals_of, effect_of, interval_of, resolve_metric
+from reports.tables.notes import plain_table
+from reports.tables.pairing import (
+    Pair,
+    differing_options,
+    pair_configurations,
+    pairing_faults,
+    provenance_pairs,
+    shared_factors,
+)
+from reports.tables.pooling import average_over_datasets, list_datasets
+
+TABLE = "paired"
+
+
+@dataclass(frozen=True, eq=False)
+class PairedStudies:
+    """Two studies A and B whose configurations are compared seed by seed.
+
+    Attributes:
+        first: Study A.
+        second: Study B.
+        metrics: Metrics that are compared; the first one is the main metric.
+        pairs: Pairs of configurations, followed by the controls.
+        differing: Options that differ, with their values as text.
+    """
+
+    first: Study
+    second: Study
+    metrics: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    differing: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the comparison."""
+        return f"{self.second.name} compared with {self.first.name}"
+
+    @property
+    def labels(self) -> list[Column]:
+        """The columns that name a configuration."""
+        return factor_labels(dataclasses.replace(self.first, factors=self._shared))
+
+    @property
+    def _shared(self) -> tuple[FactorRecord, ...]:
+        return shared_factors(self.first, self.second)
+
+    @cached_property
+    def compared(self) -> dict[str, dict[Pair, Compared]]:
+        """Comparisons by metric; Holm's correction is over the pairs of each metric.
+
+        A control that equals one of the configurations is not tested twice.
+        """
+        return {metric: self._compare(metric) for metric in self.metrics}
+
+    def _compare(self, metric: str) -> dict[Pair, Compared]:
+        """Return the comparison of each pair with a common seed in a metric."""
+        column, once = f"test/{metric}", dict[tuple[str, str], Compared]()
+        for pair in self.pairs:
+            comparison = stats.compare_paired(pair.second.seeds(column), pair.first.seeds(column))
+            if comparison is not None:
+                once.setdefault(pair.keys, comparison)
+        effect, decimals = effect_of(self.first, metric), decimals_of(self.combined, metric)
+        judged = zip(once, stats.add_verdicts([*once.values()], effect), strict=True)
+        by_keys = {keys: _completed(comparison, decimals) for keys, comparison in judged}
+        return {pair: by_keys[pair.keys] for pair in self.pairs if pair.keys in by_keys}
+
+    @cached_property
+    def combined(self) -> Study:
+        """Both studies as one, restricted to the paired rows, for notes and headings."""
+        first, second = self.first, self.second
+        keys = [{pair.keys[side] for pair in self.pairs} for side in (0, 1)]
+        parts = [
+            study.rows.filter(pl.col("config_key").is_in(list(wanted)))
+            for study, wanted in zip((first, second), keys, strict=True)
+        ]
+        same = {k: v for k, v in first.constants.items() if second.constants.get(k) == v}
+        warnings = [f"{s.name}: {line}" for s in (first, second) for line in s.warnings]
+        return dataclasses.replace(
+            second,
+            name=self.name,
+            rows=pl.concat(parts, how="diagonal_relaxed"),
+            factors=self._shared,
+            constants=same,
+            demonstration=first.demonstration or second.demonstration,
+            n_left_out=0,  # of either study, whose own report has it
+            n_untried=0,
+            reused={},
+            warnings=tuple(warnings),
+            smallest_effect=first.smallest_effect,
+        )
+
+    def name_of(self, pair: Pair) -> str:
+        """Return the pair as text: "n_ctx 4", or the label of a control."""
+        return row_text(pair.first, self.labels) or pair.first.labels[0].text
+
+
+def pair_studies(first: Study, second: Study, metric: str | None = None) -> PairedStudies:
+    """Return two studies with their pairs of configurations.
+
+    Args:
+        first: Study A.
+        second: Study B.
+        metric: Main metric. Defaults to that of the protocol of A.
+
+    Raises:
+        ReportError: If the studies cannot be compared seed by seed (one line with all reasons), or
+            if there is no such metric.
+    """
+    first, chosen = resolve_metric(first, metric)
+    pairs = pair_configurations(first, second)
+    if faults := pairing_faults(first, second, pairs, chosen):
+        a, b = first.name, second.name
+        raise ReportError(f"cannot pair {a} (A) with {b} (B): {'; '.join(faults)}")
+    second, _ = resolve_metric(second, chosen)
+    metrics = dict.fromkeys((chosen, *first.protocol.required))
+    differing = differing_options(provenance_pairs(first, second, pairs))
+    return PairedStudies(first, second, tuple(metrics), tuple(pairs), differing)
+
+
+def average_pairs(paired: PairedStudies) -> PairedStudies | None:
+    """Return the same comparison for averages over the datasets that both studies have.
+
+    Args:
+        paired: The two studies.
+
+    Returns:
+        None with fewer than two such datasets, or without a method that has run on all of them in
+        both studies.
+    """
+    second_names = list_datasets(paired.second)
+    names = [name for name in list_datasets(paired.first) if name in second_names]
+    if len(names) < 2:
+        return None
+    first, second = (average_over_datasets(s, names) for s in (paired.first, paired.second))
+    if first is None or second is None:
+        return None
+    pairs = pair_configurations(first, second)
+    column = f"test/{paired.metrics[0]}"
+    if not any(pair.common_seeds(column) for pair in pairs):
+        return None
+    return dataclasses.replace(paired, first=first, second=second, pairs=tuple(pairs))
+
+
+def _completed(comparison: Compared, decimals: int) -> Compared:
+    """Return a comparison without a verdict if all results are unchanged, with its decimals."""
+    same = comparison.difference.mean == 0 and comparison.std is None
+    verdict = None if same else comparison.verdict
+    return dataclasses.replace(comparison, is_unchanged=same, verdict=verdict, decimals=decimals)
+
+
+def verdict_text(comparison: Compared) -> str | None:
+    """Return a verdict as text; None if there is none."""
+    return "unchanged" if comparison.is_unchanged else comparison.verdict
+
+
+def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
+    """Return the table of two studies: a row per pair, with differences in all metrics.
+
+    Args:
+        paired: The two studies.
+        has_verdicts: Whether the column of verdicts has more than "unchanged".
+    """
+    columns = [Column("n", "pairs", lambda pair: Quantity(_n(paired, pair), 0))]
+    for place, metric in enumerate(paired.metrics):
+        columns += _metric_columns(paired, metric, is_main=not place, has_verdicts=has_verdicts)
+    labels = [
+        dataclasses.replace(column, cell=partial(_label, place))
+        for place, column in enumerate(paired.labels)
+    ]
+    main = paired.compared[paired.metrics[0]]
+
+    def about(pair: Pair) -> dict[str, Any]:
+        both = Group((), [*pair.first.rows, *pair.second.rows])
+        return {
+            "control": pair.control,
+            "counts": both.counts,
+            "flags": both.flags(),
+            "compared": main.get(pair),
+            "name": paired.name_of(pair),
+            "level": pair.first.labels[0].text,
+        }
+
+    study = paired.combined
+    name = f"{TABLE}-{AVERAGE}" if study.pooled_datasets else TABLE
+    table = plain_table(
+        study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
+        _notes(paired), about, labels=len(labels), metric=paired.metrics[0],
+    )  # fmt: skip
+    return dataclasses.replace(table, notes=(differences_text(paired), *table.notes))
+
+
+def differences_text(paired: PairedStudies) -> str:
+    """Return the names of the two studies with the options that differ."""
+    listed = [f"{key} is {text}" for key, text in paired.differing.items()]
+    options = f"options that differ: {join_names(listed, '; ')}" if listed else "no option differs"
+    return f"A: {paired.first.name}; B: {paired.second.name}; {options}"
+
+
+def _label(place: int, pair: Pair) -> Cell | None:
+    """Return a label of a pair; None for the other labels of a control."""
+    labels = pair.first.labels
+    return labels[place] if place < len(labels) else None
+
+
+def _n(paired: PairedStudies, pair: Pair) -> int:
+    return len(pair.common_seeds(f"test/{paired.metrics[0]}"))
+
+
+def _n_tests(paired: PairedStudies, metric: str) -> int:
+    """Return the number of comparisons that are corrected together; equal ones count once."""
+    compared = paired.compared[metric].items()
+    return len({pair.keys for pair, comparison in compared if comparison.holm_p is not None})
+
+
+def _metric_columns(
+    paired: PairedStudies, metric: str, *, is_main: bool, has_verdicts: bool
+) -> Iterator[Column]:
+    """Yield the columns of a metric: both means, the difference, its tests, and the verdict."""
+    head, compared = metric_heading(paired.combined.protocol, metric), paired.compared[metric]
+    decimals = decimals_of(paired.combined, metric)
+
+    def of(cell: Callable[[Compared], Cell | None]) -> Callable[[Pair], Cell | None]:
+        return lambda pair: cell(compared[pair]) if pair in compared else None
+
+    def mean(name: str) -> Callable[[Pair], Cell | None]:
+        def cell(pair: Pair) -> Cell | None:
+            column, group = f"test/{metric}", pair.first if name == "A" else pair.second
+            values = group.seeds(column)
+            common = [values[seed] for seed in pair.common_seeds(column)]
+            return Value(interval_of(metric, common), decimals=decimals) if common else None
+
+        return cell
+
+    def verdict(comparison: Compared) -> Cell | None:
+        has_text = has_verdicts or comparison.is_unchanged
+        return optional_cell(Text, verdict_text(comparison)) if has_text else None
+
+    of_metric = "" if is_main else f"{head} "
+    drop = 0 if is_main else 3
+    for name in ("A", "B"):
+        key = f"{metric}_{name.lower()}"
+        yield Column(key, f"{head} of {name}", mean(name), drop=5, csv_only=not is_main)
+    difference = of(lambda c: Value(c.difference, signed=True, decimals=c.decimals))
+    yield Column(f"{metric}_difference", f"Δ{head}", difference, drop=drop)
+    p = of(lambda c: optional_cell(PValue, c.holm_p))
+    yield Column(f"{metric}_p", f"{of_metric}Holm p", p, drop=drop and 2)
+    mde = of(lambda c: optional_cell(Quantity, c.mde, decimals=c.decimals))
+    yield Column(f"{metric}_mde", "MDE", mde, drop=4, csv_only=not is_main)
+    yield Column(f"{metric}_verdict", f"{of_metric}verdict", of(verdict), "left", drop=drop and 1)
+
+
+def _notes(paired: PairedStudies) -> Iterator[str]:
+    """Yield the notes on the pairs, the tests and the rows that are left out."""
+    first, second, main = paired.first, paired.second, paired.metrics[0]
+    heads = [metric_heading(paired.combined.protocol, metric) for metric in paired.metrics]
+    n = [_n_tests(paired, metric) for metric in paired.metrics]
+    tests = ", ".join(f"{head}: {number}" for head, number in zip(heads, n, strict=True))
+    yield Legend(
+        "each row is one configuration in both studies. pairs: seeds that finished in both; all"
+        " means are over these. Δ: B − A by seed, with an uncorrected interval. p: paired t-test"
+        " (exact sign test if pairs do not vary), Holm-corrected over the rows of one metric"
+        f" (comparisons: {tests}). MDE: smallest Δ{heads[0]} that is detected with 80% power at"
+        f" 5%/{max(1, n[0])} (Holm's first step), from the pairs' standard deviation."
+        f" Flags count the trials of both studies. {first.protocol.note}"
+    )
+    if first.smallest_effect != second.smallest_effect:
+        mine, theirs = map(points_text, (first.smallest_effect, second.smallest_effect))
+        yield f"smallest_effect is {mine} in A and {theirs} in B; verdicts use that of A"
+    if paired.combined.pooled_datasets:
+        yield (
+            "averages over datasets are computed for each seed; their H is the harmonic mean of the"
+            " averaged accuracies"
+        )
+        return  # the keys of averages are not those of configurations
+    same = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
+    if same:
+        yield f"the same configuration in both studies: {join_names(same)}"
+    lacking = [paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main]]
+    if lacking:
+        yield f"not compared, because no seed finished in both studies: {join_names(lacking)}"
+    if first.protocol.headings.get("source"):
+        yield "the images of the targets are not checked: the store has no fingerprint of them"
+    for study, name, side in ((first, "A", 0), (second, "B", 1)):
+        paired_keys = {pair.keys[side] for pair in paired.pairs}
+        left = [c for c in study.non_controls if c.key not in paired_keys]
+        if left:
+            yield f"only in {name}: {count(len(left), 'configuration')}"

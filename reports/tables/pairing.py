@@ -1,0 +1,266 @@
+"""Configurations of two studies that can be compared seed by seed, and what prevents it."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.store import (
+    COMPETING,
+    DEFAULT_PROTOCOL,
+    ConfigurationRecord,
+    FactorRecord,
+    Tag,
+    control_levels,
+    level_id,
+)
+from harness.wording import count
+from reports.formatting import join_names
+from reports.study import Provenance, Study
+from reports.tables.groups import Group, control_groups, labels_of, ordered_levels
+
+MIN_COMMON_SEEDS = 2
+# Options that determine which images and classes a seed draws.
+_DRAW = ("shots", "max_classes", "unseen_class", "targets")
+_ABSENT = "absent"
+# Options that were added within a results version -> their value in runs without them.
+_ADDED = {"metrics": "[]"}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A configuration, or a control, in two studies A and B.
+
+    Attributes:
+        first: Group of A.
+        second: Group of B.
+    """
+
+    first: Group
+    second: Group
+
+    @property
+    def control(self) -> str:
+        """Name of the control; "" for a configuration."""
+        return self.first.control
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The config_key in A and in B."""
+        return self.first.rows[0]["config_key"], self.second.rows[0]["config_key"]
+
+    def common_seeds(self, column: str) -> list[int]:
+        """Return the seeds under which both have a value of a column, in ascending order."""
+        return sorted(self.first.seeds(column).keys() & self.second.seeds(column).keys())
+
+
+def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
+    """Return the factors that both studies have, as A declares them."""
+    keys = {factor.key for factor in second.factors}
+    return tuple(factor for factor in first.factors if factor.key in keys)
+
+
+def pair_configurations(first: Study, second: Study) -> list[Pair]:
+    """Pair the configurations of two studies, followed by their controls.
+
+    Two configurations form a pair if the factors of both studies have the same levels, and each
+    factor of only one study is at its baseline.
+
+    Args:
+        first: Study A.
+        second: Study B.
+
+    Returns:
+        The pairs in the order of the levels; [] if no configuration is in both studies.
+    """
+    factors = shared_factors(first, second)
+    named = dataclasses.replace(first, factors=factors)
+    keys = [factor.key for factor in factors]
+    theirs = _by_shared_levels(second, keys)
+    pairs = []
+    for levels, configuration in _by_shared_levels(first, keys).items():
+        if levels in theirs:
+            labels = labels_of(named, configuration.assignment, "baseline")
+            sides = ((first, configuration), (second, theirs[levels]))
+            groups = (Group(labels, s.by_configuration[c.key], value=c) for s, c in sides)
+            pairs.append(Pair(*groups))
+    places = {
+        factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(first, factor))}
+        for factor in factors
+    }
+
+    def order(pair: Pair) -> list[int]:
+        levels = pair.first.value.assignment
+        return [place[level_id(levels[k])] if k in levels else -1 for k, place in places.items()]
+
+    return [*sorted(pairs, key=order), *_pair_controls(first, second)]
+
+
+def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, ConfigurationRecord]:
+    """Return a study's configurations by their levels of the shared factors.
+
+    Configurations with another factor away from its baseline are left out.
+    """
+    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+    configurations: dict[str, ConfigurationRecord] = {}
+    for configuration in study.non_controls:
+        levels = {key: level_id(level) for key, level in configuration.assignment.items()}
+        if all(levels[key] == baselines[key] for key in levels.keys() - {*shared}):
+            kept = {key: levels[key] for key in shared if key in levels}
+            configurations.setdefault(json.dumps(kept), configuration)
+    return configurations
+
+
+def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
+    """Yield the controls of both studies whose levels of the shared factors are the same."""
+    theirs = {group.control: group for group in control_groups(second)}
+    for mine in control_groups(first):
+        levels = [
+            _levels_of_control(study, mine.control, shared_factors(first, second))
+            for study in (first, second)
+        ]
+        if mine.control in theirs and levels[0] == levels[1]:
+            yield Pair(mine, theirs[mine.control])
+
+
+def _levels_of_control(
+    study: Study, control: str, factors: Iterable[FactorRecord]
+) -> dict[str, str]:
+    """Return the baselines of some factors that a control at the baseline reads."""
+    keys = {factor.key for factor in factors}
+    baselines = {f.key: f.baseline for f in study.factors if f.key in keys}
+    read = control_levels(control, baselines) if control in COMPETING else baselines
+    return {key: level_id(level) for key, level in read.items()}
+
+
+def _dataset(run: Provenance) -> str:
+    return _fingerprint(run, Tag.DATASET, Tag.DATASET_FINGERPRINT)
+
+
+def _backbone(run: Provenance) -> str:
+    return _fingerprint(run, Tag.BACKBONE, Tag.BACKBONE_FINGERPRINT)
+
+
+def _fingerprint(run: Provenance, name: str, fingerprint: str) -> str:
+    """Return a name with its fingerprint; "" without a fingerprint."""
+    digits = run.tags.get(fingerprint, "")
+    return f"{run.tags.get(name, '')} (fingerprint {digits[:12]})" if digits else ""
+
+
+# What has to be the same in both studies -> its text; "" if the store does not have it.
+_IDENTITY: Mapping[str, Callable[[Provenance], str]] = {
+    "dataset": _dataset,
+    "split version": lambda run: run.tags.get(Tag.SPLIT_VERSION) or "none",
+    "backbone": _backbone,
+    "protocol": lambda run: run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
+    "results version": lambda run: run.tags.get(Tag.RESULTS_VERSION, ""),
+}
+
+
+def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: str) -> list[str]:
+    """Return all reasons why two studies cannot be compared seed by seed; [] if they can.
+
+    Args:
+        first: Study A.
+        second: Study B.
+        pairs: Their pairs. Without any, the first configurations of both are checked.
+        metric: Test metric to compare.
+    """
+    faults = []
+    both = provenance_pairs(first, second, pairs)
+    if not any(not pair.control for pair in pairs):
+        faults.append(_no_pair_text(first, second))
+    for name, text in _IDENTITY.items():
+        faults += _identity_faults(name, [(text(mine), text(theirs)) for mine, theirs in both])
+    for key in _DRAW:
+        values = [(_param(mine, key), _param(theirs, key)) for mine, theirs in both]
+        faults += _identity_faults(key, values)
+    most = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
+    if most < MIN_COMMON_SEEDS:
+        finished = [_seeds_text(study, metric) for study in (first, second)]
+        faults.append(
+            f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {most} (finished seeds:"
+            f" {finished[0]} in A, {finished[1]} in B)"
+        )
+    return faults
+
+
+def provenance_pairs(
+    first: Study, second: Study, pairs: Sequence[Pair]
+) -> list[tuple[Provenance, Provenance]]:
+    """Return the provenance of both sides of each pair of configurations that have runs.
+
+    Without such a pair, it is that of the first configuration of each study.
+    """
+    keys = [pair.keys for pair in pairs if not pair.control]
+    mine, theirs = first.provenance, second.provenance
+    both = [(mine[a], theirs[b]) for a, b in keys if a in mine and b in theirs]
+    return both or [*zip(mine.values(), theirs.values(), strict=False)][:1]
+
+
+def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield a fault if a value is unknown, or differs between the sides of a pair."""
+    unequal = {pair: None for pair in values if pair[0] != pair[1] or not all(pair)}
+    if unequal and len(unequal) == len({*values}):
+        mine, theirs = (
+            join_names(list(dict.fromkeys(pair[side] or "unknown" for pair in unequal)))
+            for side in (0, 1)
+        )
+        yield f"{name} is {mine} in A and {theirs} in B"
+    elif unequal:
+        (mine, theirs), *_ = unequal
+        yield f"{name} is {mine or 'unknown'} in A and {theirs or 'unknown'} in B for some levels"
+
+
+def _no_pair_text(first: Study, second: Study) -> str:
+    """Return the fault that no configuration is in both studies."""
+    factors = [
+        join_names([factor.key for factor in study.factors]) or "no factor"
+        for study in (first, second)
+    ]
+    return (
+        "no configuration of A has the same levels in B (the factors are"
+        f" {factors[0]} in A and {factors[1]} in B; those of only one study are compared at their"
+        " baseline)"
+    )
+
+
+def _seeds_text(study: Study, metric: str) -> str:
+    """Return the seeds under which any configuration has a metric, for example "0, 1, 2"."""
+    column = f"test/{metric}"
+    if column not in study.rows.columns:
+        return "none"
+    seeds = study.rows.drop_nulls(column)["seed"].unique().sort().to_list()
+    return join_names([str(seed) for seed in seeds], ", ") or "none"
+
+
+def _param(run: Provenance, key: str) -> str:
+    return run.params.get(key, _ADDED.get(key, _ABSENT))
+
+
+def differing_options(both: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
+    """Return the options that differ between the sides of some pairs, with their values as text.
+
+    Args:
+        both: Provenance of the sides of each pair.
+
+    Returns:
+        Dotted name -> for example "0.1 in A, 1.0 in B". Names of methods come first.
+    """
+    names = dict.fromkeys(key for pair in both for run in pair for key in run.params)
+    # a method has its name under `generator` and under `generator.name`
+    names = {key: None for key in names if f"{key}.name" not in names}
+    texts: dict[str, str] = {}
+    for key in sorted(names, key=lambda key: not key.endswith(".name")):
+        values = [(_param(mine, key), _param(theirs, key)) for mine, theirs in both]
+        unequal = dict.fromkeys((a, b) for a, b in values if a != b)
+        if not unequal:
+            continue
+        texts[key] = "; ".join(f"{a} in A, {b} in B" for a, b in [*unequal][:2])
+        n = sum(a != b for a, b in values)
+        if n < len(values) or len(unequal) > 1:
+            texts[key] += f" (differs in {n} of {count(len(values), 'configuration')})"
+    plugins = {(a.tags.get(Tag.PLUGINS, "none"), b.tags.get(Tag.PLUGINS, "none")) for a, b in both}
+    if unequal_plugins := [f"{a} in A, {b} in B" for a, b in sorted(plugins) if a != b]:
+        texts["plugins"] = "; ".join(unequal_plugins)
+    return texts
