@@ -206,7 +206,7 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
             "control": pair.control,
             "counts": both.counts,
             "flags": both.flags(),
-            "compared": main.get(pair),
+            "comparison": main.get(pair),
             "name": paired.name_of(pair),
             "level": pair.first.labels[0].text,
         }
@@ -215,7 +215,7 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     name = f"{TABLE}-{AVERAGE}" if study.pooled_datasets else TABLE
     table = plain_table(
         study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
-        _notes(paired), about, labels=len(labels), metric=paired.metrics[0],
+        _notes(paired), about, n_labels=len(labels), metric=paired.metrics[0],
     )  # fmt: skip
     return dataclasses.replace(table, notes=(differences_text(paired), *table.notes))
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from reports.cells import EXTERNAL, Row, Value
 from reports.cli import app
 from reports.errors import ReportError, ReportFaults
-from reports.estimates import estimates
+from reports.estimates import make_estimates_frame
 from reports.render import csv_text, report_files
 from reports.report import Report, make_report
 from reports.study import Study, with_external
@@ -66,14 +66,14 @@ def test_a_planted_effect_is_recovered_where_seeds_agree(tmp_path: Path) -> None
     report = make_report(read(study, tmp_path, csv_of(values)))
     rows = external_rows(report)
     for name, verdict in (("better", "higher"), ("worse", "lower"), ("the same", "equivalent")):
-        compared = rows[f"{name} ‡"].compared
+        compared = rows[f"{name} ‡"].comparison
         assert compared and compared.verdict == verdict
         test = stats.ttest_rel([*values[name].values()], [*base.values()])
         interval = test.confidence_interval(0.95)
         estimate = compared.difference
         assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
         assert compared.p == pytest.approx(test.pvalue)
-    family = [row.compared for row in report.tables[0].rows if row.compared]
+    family = [row.comparison for row in report.tables[0].rows if row.comparison]
     p = sorted(c.p for c in family if c.p is not None)
     smallest = min(family, key=lambda c: c.p or 1.0)
     assert len(family) == 4 + 4 + 3 and smallest.holm_p == pytest.approx(len(p) * p[0])
@@ -91,7 +91,7 @@ def test_other_seeds_give_a_mean_and_no_comparison(tmp_path: Path) -> None:
         cell = rows[name].cells[H]
         assert isinstance(cell, Value) and (cell.estimate.n, cell.estimate.mean) == (n, mean)
         assert cell.estimate.low is not None
-        assert rows[name].compared is None and "difference" not in rows[name].cells
+        assert rows[name].comparison is None and "difference" not in rows[name].cells
     text = report.answer.findings[-1].text
     assert text.startswith("Not compared: far ‡ (62.0 ± ") and "n 3) and near ‡ (61.0" in text
 
@@ -120,7 +120,7 @@ def test_rows_are_marked_in_every_format(tmp_path: Path) -> None:
     assert "--external ours.csv</code>" in files["prompt_len.html"]
     (line,) = (line for line in csv_text(report.tables[0]).splitlines() if "fork" in line)
     assert line.startswith("fork,2,") and ",external,false,external," in line
-    frame = estimates(report.all_tables)
+    frame = make_estimates_frame(report.all_tables)
     fork = frame.filter(kind="external", metric=H)
     assert fork["row"].to_list() == ["fork ‡"] and fork["pairs"].to_list() == [2]
 
@@ -151,8 +151,8 @@ def test_h_is_computed_where_it_is_absent(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_fault_names_file_line_column_and_value(line: str, expected: str, tmp_path: Path) -> None:
     """One line per fault."""
-    (found,) = faults(tmp_path, f"configuration,seed,base,new,H\n{line}\n")
-    assert found.startswith(("ours.csv, line", "ours.csv: ")) and expected in found
+    (fault,) = faults(tmp_path, f"configuration,seed,base,new,H\n{line}\n")
+    assert fault.startswith(("ours.csv, line", "ours.csv: ")) and expected in fault
 
 
 def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:

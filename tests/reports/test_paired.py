@@ -107,10 +107,10 @@ def test_intervals_contain_the_planted_difference() -> None:
     for _ in range(100):
         (table,) = compare(*planted(rng, (0.0, 0.8), seeds=5)).tables
         for row, truth in zip(table.rows, (0.0, 0.8), strict=True):
-            estimate = row.compared.difference if row.compared else None
+            estimate = row.comparison.difference if row.comparison else None
             assert estimate and estimate.low is not None and estimate.high is not None
             covered += estimate.low <= truth <= estimate.high
-        null = table.rows[0].compared
+        null = table.rows[0].comparison
         false += bool(null and null.holm_p is not None and null.holm_p < 0.05)
     assert 0.90 <= covered / 200 <= 0.99
     assert false / 100 <= 0.1
@@ -131,17 +131,25 @@ def test_only_common_seeds_enter() -> None:
     first = study("a", {4: {0: 60.0, 1: 61.0, 2: 90.0}})
     second = study("b", {4: {0: 62.0, 1: 64.0, 7: 10.0}}, kl="1.0")
     (row,) = compare(first, second).tables[0].rows
-    found = {k: c.estimate for k, c in row.cells.items() if isinstance(c, Value)}
-    assert (found[f"{H}_a"].mean, found[f"{H}_b"].mean) == (pytest.approx(60.5), pytest.approx(63))
-    assert (found[f"{H}_difference"].mean, found[f"{H}_difference"].n) == (pytest.approx(2.5), 2)
+    estimates = {k: c.estimate for k, c in row.cells.items() if isinstance(c, Value)}
+    assert (estimates[f"{H}_a"].mean, estimates[f"{H}_b"].mean) == (
+        pytest.approx(60.5),
+        pytest.approx(63),
+    )
+    assert (estimates[f"{H}_difference"].mean, estimates[f"{H}_difference"].n) == (
+        pytest.approx(2.5),
+        2,
+    )
 
 
 def test_the_table_says_first_what_differs() -> None:
     """The options that differ, with their values, are its first note and the first finding."""
     report = compare(*planted(np.random.default_rng(0), (1.0,)))
-    told = "A: first; B: second; options that differ: generator.kl_weight is 0.1 in A, 1.0 in B"
-    assert report.tables[0].notes[0] == told
-    assert report.answer.findings[0].text == f"{told}."
+    differences = (
+        "A: first; B: second; options that differ: generator.kl_weight is 0.1 in A, 1.0 in B"
+    )
+    assert report.tables[0].notes[0] == differences
+    assert report.answer.findings[0].text == f"{differences}."
 
 
 def test_a_method_is_named_once_and_first() -> None:
@@ -174,7 +182,7 @@ def test_a_configuration_of_both_studies_is_unchanged_and_no_test() -> None:
     second = study("b", {4: by_seed, 8: moved})
     same, other = compare(first, second).tables[0].rows
     assert same.cells[f"{H}_verdict"] == Text("unchanged") and f"{H}_p" not in same.cells
-    assert other.compared and other.compared.holm_p == pytest.approx(other.compared.p)
+    assert other.comparison and other.comparison.holm_p == pytest.approx(other.comparison.p)
 
 
 def test_factors_of_one_study_are_at_their_baseline() -> None:
@@ -188,7 +196,7 @@ def test_factors_of_one_study_are_at_their_baseline() -> None:
             second.trial({N_CTX: n_ctx, "finetuner.lr": lr}, results, **TAGS)
     (table,) = compare(first, second).tables
     assert [row.name for row in table.rows] == ["n_ctx 4", "n_ctx 8"]
-    differences = [row.compared.difference.mean for row in table.rows if row.compared]
+    differences = [row.comparison.difference.mean for row in table.rows if row.comparison]
     assert differences == [pytest.approx(3.6), pytest.approx(17.35)]
     assert "only in B: 2 configurations" in table.notes
     assert "finetuner.lr is absent in A, 0.2 in B" in table.notes[0]
@@ -202,8 +210,8 @@ def test_without_a_common_factor_baselines_are_compared() -> None:
         results = {s: values(65 + s * lr) for s in (0, 1)}
         second.trial({"finetuner.lr": lr}, results, **TAGS)
     (row,) = compare(first, second).tables[0].rows
-    assert row.name == "baseline" and row.compared
-    assert row.compared.difference.mean == pytest.approx(4.6)
+    assert row.name == "baseline" and row.comparison
+    assert row.comparison.difference.mean == pytest.approx(4.6)
 
 
 def test_controls_are_paired_and_tested_once() -> None:
@@ -234,8 +242,8 @@ def test_other_data_backbone_or_version_is_refused(
 ) -> None:
     """Each in one line that names both values."""
     results = {4: {0: 60.0, 1: 61.0}}
-    found = fault(study("a", results), study("b", results, tags={**TAGS, **changed}))
-    assert found.startswith("cannot pair a (A) with b (B): ") and expected in found
+    message = fault(study("a", results), study("b", results, tags={**TAGS, **changed}))
+    assert message.startswith("cannot pair a (A) with b (B): ") and expected in message
 
 
 def test_a_dataset_without_a_split_version_can_be_paired() -> None:
@@ -243,7 +251,7 @@ def test_a_dataset_without_a_split_version_can_be_paired() -> None:
     first, second = planted(np.random.default_rng(0), (1.0,))
     for run in (*first.runs, *second.runs):
         run.tags["ship.split_version"] = ""
-    assert compare(first, second).tables[0].rows[0].compared
+    assert compare(first, second).tables[0].rows[0].comparison
 
 
 def test_all_faults_are_in_one_line() -> None:
@@ -253,15 +261,15 @@ def test_all_faults_are_in_one_line() -> None:
     second = study("b", {4: {1: 60.0, 2: 61.0}}, protocol="few_shot", constants=constants)
     for run in second.runs:
         run.metrics.update({f"test/accuracy/seed_{s}": 60.0 for s in (1, 2)})
-    found = fault(first, second)
-    assert "protocol is base_to_new in A and few_shot in B" in found
-    assert "shots is 16 in A and 4 in B" in found
-    assert "max_classes is null in A and 20 in B" in found
-    assert "at least 2 common seeds are needed, got 1 (finished seeds: 0 and 1 in A" in found
+    message = fault(first, second)
+    assert "protocol is base_to_new in A and few_shot in B" in message
+    assert "shots is 16 in A and 4 in B" in message
+    assert "max_classes is null in A and 20 in B" in message
+    assert "at least 2 common seeds are needed, got 1 (finished seeds: 0 and 1 in A" in message
     assert "no configuration of A has the same levels in B" in fault(
         first, study("b", {5: {0: 60.0, 1: 61.0}, 6: {0: 60.0, 1: 62.0}})
     )
-    assert "\n" not in found
+    assert "\n" not in message
 
 
 def test_shots_as_a_factor_of_both_studies_are_paired_by_level() -> None:
@@ -343,7 +351,7 @@ def test_averages_over_datasets_are_compared_first() -> None:
         news = [np.mean([n + s, n + 20 + s * (1 + 0.1 * n)]) for n in (50.0, 53.0)]
         a, b = (2 * 70 * new / (70 + new) for new in news)
         expected.append(b - a)
-    compared = average.rows[0].compared
+    compared = average.rows[0].comparison
     assert compared and compared.difference.mean == pytest.approx(np.mean(expected))
     subjects = [finding.subject for finding in report.answer.findings]
     assert subjects[1] == "H, B compared with A (average over 2 datasets)"

@@ -11,9 +11,9 @@ import torch
 
 from ship.configs import METRICS
 from ship.metrics import Predictions, compute_custom
-from ship.plugins import MetricPlugin, PluginError, load_plugin, plugin_identities
+from ship.plugins import MetricPlugin, PluginError, find_plugin_identities, load_plugin
 from ship.registry import Origin
-from ship.requirements import requirements
+from ship.requirements import find_unmet_requirements
 from ship.testing import check_metric
 from ship.trial_config import TrialConfig
 
@@ -85,11 +85,11 @@ def test_a_file_registers_a_metric_by_its_hash(tmp_path: Path) -> None:
     text = "from ship.plugins import MetricPlugin\nm = MetricPlugin('zero', lambda *_: 0.0)\n"
     path.write_text(text)
     load_plugin(path)
-    before = plugin_identities("none", "coop", [], ["zero"])
+    before = find_plugin_identities("none", "coop", [], ["zero"])
     assert before["metric zero"].startswith("sha256:")
     path.write_text(text.replace("0.0", "1.0"))
     load_plugin(path)
-    assert plugin_identities("none", "coop", [], ["zero"]) != before
+    assert find_plugin_identities("none", "coop", [], ["zero"]) != before
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,9 @@ def test_an_invalid_metric_is_refused(plugin: str, expected: str, tmp_path: Path
 def test_a_study_names_loaded_metrics_of_a_single_test(keys: Any, expected: str) -> None:
     """Other names, protocols and selections are refused when the YAML is read."""
     register("zero", lambda *_: 0.0)
-    faults = [f"{r.key} {r.must}" for r in requirements(TrialConfig.model_validate(keys))]
+    faults = [
+        f"{r.key} {r.rule}" for r in find_unmet_requirements(TrialConfig.model_validate(keys))
+    ]
     assert any(expected in fault for fault in faults) if expected else not faults
 
 

@@ -41,10 +41,10 @@ def test_operations_bound_torchs_count() -> None:
 
 def test_seeds_multiply_operations_and_memory_but_not_launches() -> None:
     """They are trained together."""
-    one, five = cost(), cost(n_seeds=5)
-    assert five.operations == pytest.approx(5 * one.operations)
-    assert five.memory == pytest.approx(5 * one.memory)
-    assert five.launches == one.launches
+    single, five = cost(), cost(n_seeds=5)
+    assert five.operations == pytest.approx(5 * single.operations)
+    assert five.memory == pytest.approx(5 * single.memory)
+    assert five.launches == single.launches
 
 
 def test_cost_of_stages() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ship.datasets import DatasetError, ImageFolder, load_dataset, scan_dataset
 from ship.requirements import find_missing_data
-from ship.subsets import FeatureSet, bare_features, listed_rows
+from ship.subsets import FeatureSet, listed_rows, make_bare_features
 from ship.trial_config import TrialConfig
 from tests.ship.datasets.conftest import save_image
 
@@ -51,9 +51,9 @@ def folder(root: Path, content: Any) -> ImageFolder:
 
 def faults(root: Path, few_shot: Any) -> list[str]:
     """Faults of lists, without the file's name, with which each begins."""
-    found = scan_dataset(NAME, root, folder(root, document(few_shot))).faults
-    assert all(line.startswith(f"{root / 'mine.json'}: ") for line in found)
-    return [line.partition("mine.json: ")[2] for line in found]
+    lines = scan_dataset(NAME, root, folder(root, document(few_shot))).faults
+    assert all(line.startswith(f"{root / 'mine.json'}: ") for line in lines)
+    return [line.partition("mine.json: ")[2] for line in lines]
 
 
 def test_lists_are_read_by_seed_and_fingerprinted(root: Path) -> None:
@@ -70,16 +70,16 @@ def test_lists_are_read_by_seed_and_fingerprinted(root: Path) -> None:
 
 def features(root: Path, few_shot: Any) -> FeatureSet:
     """The dataset without features."""
-    return bare_features(NAME, scan_dataset(NAME, root, folder(root, document(few_shot))))
+    return make_bare_features(NAME, scan_dataset(NAME, root, folder(root, document(few_shot))))
 
 
 def test_a_seed_trains_on_its_list(root: Path) -> None:
     """In the order of the split, restricted to classes, whatever is left out of the dataset."""
     scan = scan_dataset(NAME, root, folder(root, document({"3": listed(3, 1)})))
-    whole = bare_features(NAME, scan)
+    whole = make_bare_features(NAME, scan)
     assert whole.draw(2, 3, np.arange(4)).tolist() == [1, 3, 5, 7, 9, 11, 13, 15]
     assert whole.draw(2, 3, np.array([2])).tolist() == [9, 11]
-    part = whole.only(np.array([3, 1]), None)
+    part = whole.select_classes(np.array([3, 1]), None)
     assert [part.train_labels[row] for row in part.draw(2, 3, np.arange(2))] == [1, 1, 0, 0]
     assert part.draw(2, 3, np.arange(2)).tolist() == [1, 3, 5, 7]
     assert listed_rows(scan, np.arange(4, 12))[3].tolist() == [1, 3, 5, 7]
@@ -137,7 +137,7 @@ def test_random_lists_are_few_shot_images_or_faults(few_shot: Any, root: Path) -
     """Any JSON gives lists of training images of every class, or a fault."""
     scan = scan_dataset(NAME, root, folder(root, {**document(), "few_shot": few_shot}))
     if not scan.faults:
-        bare = bare_features(NAME, scan)
+        bare = make_bare_features(NAME, scan)
         for rows in bare.few_shot.values():
             assert {*bare.train_labels[rows].tolist()} == {0, 1, 2, 3}
 
