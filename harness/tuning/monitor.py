@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
 from harness.wording import count
 
+MAX_LISTED_SEEDS = 3
 TOO_MANY_FAILED = "the study stopped because too many configurations failed in a row"
 MAX_REASONS = 5
 
@@ -139,7 +140,7 @@ class Monitor(tune.Callback):
         self._write_guarded(lambda: self.recorder.start(name, work))
         label, n_seeds = work.configuration.label, len(work.seeds)
         if n_seeds < len(self.study.seeds):
-            label = f"{label} ({n_seeds} of {count(len(self.study.seeds), 'seed')})"
+            label = f"{label} ({seeds_text(work.seeds)})"
         self.view.start(name, label, n_seeds)
 
     def _end(self, name: str) -> None:
@@ -212,3 +213,11 @@ class Monitor(tune.Callback):
                 attempt.death = Death(
                     Failure.TIME_LIMIT, f"exceeded the trial_timeout of {limit:g} s"
                 )
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return the seeds of a trial as text: "seed 3", "seeds 0, 2, 5" or "10 seeds from 0 to 12"."""
+    if len(seeds) > MAX_LISTED_SEEDS:
+        return f"{count(len(seeds), 'seed')} from {min(seeds)} to {max(seeds)}"
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"{noun} {', '.join(map(str, seeds))}"

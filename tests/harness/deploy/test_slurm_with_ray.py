@@ -55,9 +55,10 @@ def test_a_study_continues_in_the_requeued_job(job: Job, tmp_path: Path) -> None
     words = ["--data-root", str(tmp_path / "data")]
     words += [word for key in SMALL for word in ("--set", key)]
     out = tmp_path / "out"
+    # three configurations with two seeds: Ray is told of enough cores for a trial of each seed
     with out.open("w") as file, job.started(*words, stdout=file, stderr=file) as process:
         end = time.monotonic() + 240
-        while "[1/3]" not in out.read_text():
+        while "[1/6]" not in out.read_text():
             assert process.poll() is None and time.monotonic() < end, out.read_text()
             time.sleep(0.1)
         process.send_signal(signal.SIGUSR1)
@@ -65,11 +66,11 @@ def test_a_study_continues_in_the_requeued_job(job: Job, tmp_path: Path) -> None
     assert code == 130, out.read_text()
     assert job.named("scontrol")[-1] == ["requeue", job.environment["SLURM_JOB_ID"]]
     before = states(tmp_path)
-    assert 1 <= before.count("COMPLETE") < 3 and "RUNNING" not in before
+    assert 1 <= before.count("COMPLETE") < 6 and "RUNNING" not in before
     job.environment["SLURM_RESTART_COUNT"] = "1"
     with out.open("w") as file, job.started(*words, stdout=file, stderr=file) as process:
         assert process.wait(400) == 0, out.read_text()
-    assert states(tmp_path).count("COMPLETE") == 3
+    assert states(tmp_path).count("COMPLETE") == 6
     assert [call[0] for call in job.named("scontrol")] == ["show", "requeue", "show"]
     assert not Path(f"/tmp/ship-ray-{os.getpid()}").exists()
     assert not list(tmp_path.glob(".ship-sweep-*"))

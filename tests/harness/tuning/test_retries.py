@@ -14,7 +14,7 @@ from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.ray import Death, internals, parse_death
 from harness.store import Failure, State
-from harness.tuning.monitor import Monitor
+from harness.tuning.monitor import Monitor, seeds_text
 from harness.tuning.retries import Attempt
 from tests.case_files import load_cases
 from tests.harness.fakes import make_study, truth
@@ -156,3 +156,16 @@ def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
         monitor.on_trial_error(0, [], SimpleNamespace(trial_id=name, get_error=lambda: None))
     with pytest.raises(ClusterError, match="no worker can start"):
         monitor.on_step_begin(1, [])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ((3,), "seed 3"),
+        ((0, 2, 5), "seeds 0, 2, 5"),
+        (tuple(range(0, 20, 2)), "10 seeds from 0 to 18"),
+    ],
+)
+def test_progress_names_the_seeds_of_a_part(seeds: tuple[int, ...], text: str) -> None:
+    """A few are listed, many have their number and range."""
+    assert seeds_text(seeds) == text
