@@ -19,7 +19,7 @@ from reports.study import Study
 
 
 def external_finding(
-    table: Table, study: Study, metric: str, known: Sequence[Limit]
+    table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
     """Return the finding of a table with external rows; None without such rows.
 
@@ -27,31 +27,31 @@ def external_finding(
         table: Table of the study.
         study: Study with the external results.
         metric: Test metric of the answer.
-        known: Limits that keep the finding from a verdict.
+        limits: Limits that keep the finding from a verdict.
     """
     rows = [row for row in table.rows if row.control == EXTERNAL]
     if not rows:
         return None
     head = metric_name(study, metric)
     names: dict[str, list[str]] = {}  # by outcome
-    alone = []
+    not_compared = []
     for row in rows:
         mean = row.cells.get(metric)
         if row.comparison:
             comparison = row.comparison
-            if known:
+            if limits:
                 comparison = replace(comparison, verdict=None, more_seeds=None)
             details = "" if comparison.is_unchanged else f" ({difference_text(comparison)})"
             names.setdefault(classify_comparison(comparison), []).append(f"{row.name}{details}")
         elif isinstance(mean, Value):
-            alone.append(f"{row.name} ({cell_text(mean)}, n {mean.estimate.n})")
+            not_compared.append(f"{row.name} ({cell_text(mean)}, n {mean.estimate.n})")
     outcomes = [result for result in OUTCOMES if result in names]
     parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
     base = table.baseline.name if table.baseline else ""
     sentences = [
-        no_verdict_text(known) if parts else "",
+        no_verdict_text(limits) if parts else "",
         f"Compared with the baseline ({base}), {head} is {parts}." if parts else "",
-        f"Not compared: {join_names(alone)}." if alone else "",
+        f"Not compared: {join_names(not_compared)}." if not_compared else "",
         "Their data, seeds and code were not checked.",
     ]
     verdict = next((verdict for verdict in Verdict if verdict in names), None)

@@ -33,14 +33,14 @@ def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answe
         average: The same for averages over datasets, whose findings come first; None without them.
     """
     study, metric = paired.combined, paired.metrics[0]
-    known = paired_limits(paired)
+    limits = paired_limits(paired)
     findings = [Finding("studies", None, f"{tables.differences_text(paired)}.")]
     for part in filter(None, (average, paired)):
-        findings += [_metric_finding(part, metric, known) for metric in part.metrics]
-    judged = any(finding.verdict for finding in findings)
-    rule = rule_text(study, metric, "of its metric") if judged else ""
-    shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
-    return Answer(tuple(findings), tuple(_cautions(paired)), rule, shown)
+        findings += [_metric_finding(part, metric, limits) for metric in part.metrics]
+    has_verdicts = any(finding.verdict for finding in findings)
+    rule = rule_text(study, metric, "of its metric") if has_verdicts else ""
+    limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
+    return Answer(tuple(findings), tuple(_cautions(paired)), rule, limit_findings)
 
 
 def paired_limits(paired: PairedStudies) -> list[Limit]:
@@ -57,29 +57,29 @@ def paired_limits(paired: PairedStudies) -> list[Limit]:
         {limit.name: limit for limit in find_limits(study, metric)}
         for study in (paired.first, paired.second)
     ]
-    names = dict.fromkeys(name for known in by_study for name in known)
-    kept = []
+    names = dict.fromkeys(name for by_name in by_study for name in by_name)
+    merged_limits = []
     for name in names:
-        sides = [known.get(name) for known in by_study]
-        present = [limit for limit in sides if limit]
-        is_affected = any(map(present[0].applies_to, paired.differing))
-        if name == NO_HEADROOM and not (len(present) == 2 and is_affected):
+        sides = [by_name.get(name) for by_name in by_study]
+        existing = [limit for limit in sides if limit]
+        is_affected = any(map(existing[0].applies_to, paired.differing))
+        if name == NO_HEADROOM and not (len(existing) == 2 and is_affected):
             continue
         texts = [
             f"{letter}: {limit.text}" for letter, limit in zip("AB", sides, strict=True) if limit
         ]
-        kept.append(replace(present[0], text=" ".join(dict.fromkeys(texts))))
-    return kept
+        merged_limits.append(replace(existing[0], text=" ".join(dict.fromkeys(texts))))
+    return merged_limits
 
 
-def _metric_finding(paired: PairedStudies, metric: str, known: Sequence[Limit]) -> Finding:
+def _metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit]) -> Finding:
     """Return the finding of a metric: the outcome of each pair, in the order of OUTCOMES."""
     head = metric_name(paired.combined, metric)
     compared = paired.compared[metric]
-    if known:
+    if limits:
         plain = {pair: replace(c, verdict=None, more_seeds=None) for pair, c in compared.items()}
         compared = {pair: c for pair, c in plain.items() if is_conclusive(c)}
-    sentences, verdicts = [no_verdict_text(known)], set[str]()
+    sentences, verdicts = [no_verdict_text(limits)], set[str]()
     for is_control in (False, True):
         names: dict[str, list[str]] = {}  # by outcome
         for pair, comparison in compared.items():
@@ -92,8 +92,8 @@ def _metric_finding(paired: PairedStudies, metric: str, known: Sequence[Limit]) 
             verdicts |= names.keys()
         outcomes = [result for result in OUTCOMES if result in names]
         parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
-        begin = "Of the controls, it" if is_control else f"In B, {head}"
-        sentences.append(f"{begin} is {parts}." if parts else "")
+        beginning = "Of the controls, it" if is_control else f"In B, {head}"
+        sentences.append(f"{beginning} is {parts}." if parts else "")
     verdict = next((verdict for verdict in Verdict if verdict in verdicts), None)
     scope = f" ({paired.combined.scope})" if paired.combined.scope else ""
     return Finding(f"{head}, B compared with A{scope}", verdict, " ".join(filter(None, sentences)))

@@ -26,10 +26,10 @@ def add_external_groups(family: Family) -> Family:
     if not groups:
         return family
     column, baseline = f"test/{family.metric}", family.baseline
-    known = baseline.seeds(column).keys() if baseline else set[int]()
+    baseline_seeds = baseline.seeds(column).keys() if baseline else set[int]()
     pairs = dict(family.pairs)
     for group in groups:
-        common = group.seeds(column).keys() & known
+        common = group.seeds(column).keys() & baseline_seeds
         if baseline and family.is_comparable and len(common) >= MIN_COMMON_SEEDS:
             pairs[group] = (group, baseline)
     return dataclasses.replace(family, groups=[*family.groups, *groups], pairs=pairs)

@@ -91,8 +91,8 @@ class PairedStudies:
             if comparison is not None:
                 once.setdefault(pair.keys, comparison)
         effect, decimals = effect_of(self.first, metric), decimals_of(self.combined, metric)
-        judged = zip(once, stats.add_verdicts([*once.values()], effect), strict=True)
-        by_keys = {keys: _completed(comparison, decimals) for keys, comparison in judged}
+        with_verdicts = zip(once, stats.add_verdicts([*once.values()], effect), strict=True)
+        by_keys = {keys: _completed(comparison, decimals) for keys, comparison in with_verdicts}
         return {pair: by_keys[pair.keys] for pair in self.pairs if pair.keys in by_keys}
 
     @cached_property
@@ -101,8 +101,8 @@ class PairedStudies:
         first, second = self.first, self.second
         keys = [{pair.keys[side] for pair in self.pairs} for side in (0, 1)]
         parts = [
-            study.rows.filter(pl.col("config_key").is_in(list(wanted)))
-            for study, wanted in zip((first, second), keys, strict=True)
+            study.rows.filter(pl.col("config_key").is_in(list(paired_keys)))
+            for study, paired_keys in zip((first, second), keys, strict=True)
         ]
         same = {k: v for k, v in first.constants.items() if second.constants.get(k) == v}
         warnings = [f"{s.name}: {line}" for s in (first, second) for line in s.warnings]
@@ -201,11 +201,11 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     main = paired.compared[paired.metrics[0]]
 
     def about(pair: Pair) -> dict[str, Any]:
-        both = Group((), [*pair.first.rows, *pair.second.rows])
+        joined = Group((), [*pair.first.rows, *pair.second.rows])
         return {
             "control": pair.control,
-            "counts": both.counts,
-            "flags": both.flags(),
+            "counts": joined.counts,
+            "flags": joined.flags(),
             "comparison": main.get(pair),
             "name": paired.name_of(pair),
             "level": pair.first.labels[0].text,
@@ -295,8 +295,8 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
         f" Flags count the trials of both studies. {first.protocol.note}"
     )
     if first.smallest_effect != second.smallest_effect:
-        mine, theirs = map(points_text, (first.smallest_effect, second.smallest_effect))
-        yield f"smallest_effect is {mine} in A and {theirs} in B; verdicts use that of A"
+        effect_a, effect_b = map(points_text, (first.smallest_effect, second.smallest_effect))
+        yield f"smallest_effect is {effect_a} in A and {effect_b} in B; verdicts use that of A"
     if paired.combined.pooled_datasets:
         yield (
             "averages over datasets are computed for each seed; their H is the harmonic mean of the"
@@ -306,13 +306,15 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
     same = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
     if same:
         yield f"the same configuration in both studies: {join_names(same)}"
-    lacking = [paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main]]
-    if lacking:
-        yield f"not compared, because no seed finished in both studies: {join_names(lacking)}"
+    not_compared = [
+        paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main]
+    ]
+    if not_compared:
+        yield f"not compared, because no seed finished in both studies: {join_names(not_compared)}"
     if first.protocol.headings.get("source"):
         yield "the images of the targets are not checked: the store has no fingerprint of them"
     for study, name, side in ((first, "A", 0), (second, "B", 1)):
         paired_keys = {pair.keys[side] for pair in paired.pairs}
-        left = [c for c in study.non_controls if c.key not in paired_keys]
-        if left:
-            yield f"only in {name}: {count(len(left), 'configuration')}"
+        unpaired = [c for c in study.non_controls if c.key not in paired_keys]
+        if unpaired:
+            yield f"only in {name}: {count(len(unpaired), 'configuration')}"

@@ -76,12 +76,12 @@ def pair_configurations(first: Study, second: Study) -> list[Pair]:
     factors = shared_factors(first, second)
     named = dataclasses.replace(first, factors=factors)
     keys = [factor.key for factor in factors]
-    theirs = _by_shared_levels(second, keys)
+    by_levels = _by_shared_levels(second, keys)
     pairs = []
     for levels, configuration in _by_shared_levels(first, keys).items():
-        if levels in theirs:
+        if levels in by_levels:
             labels = labels_of(named, configuration.assignment, "baseline")
-            sides = ((first, configuration), (second, theirs[levels]))
+            sides = ((first, configuration), (second, by_levels[levels]))
             groups = (Group(labels, s.by_configuration[c.key], value=c) for s, c in sides)
             pairs.append(Pair(*groups))
     places = {
@@ -106,21 +106,21 @@ def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, Configur
     for configuration in study.non_controls:
         levels = {key: level_id(level) for key, level in configuration.assignment.items()}
         if all(levels[key] == baselines[key] for key in levels.keys() - {*shared}):
-            kept = {key: levels[key] for key in shared if key in levels}
-            configurations.setdefault(json.dumps(kept), configuration)
+            shared_levels = {key: levels[key] for key in shared if key in levels}
+            configurations.setdefault(json.dumps(shared_levels), configuration)
     return configurations
 
 
 def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
     """Yield the controls of both studies whose levels of the shared factors are the same."""
-    theirs = {group.control: group for group in control_groups(second)}
-    for mine in control_groups(first):
+    groups_b = {group.control: group for group in control_groups(second)}
+    for group_a in control_groups(first):
         levels = [
-            _levels_of_control(study, mine.control, shared_factors(first, second))
+            _levels_of_control(study, group_a.control, shared_factors(first, second))
             for study in (first, second)
         ]
-        if mine.control in theirs and levels[0] == levels[1]:
-            yield Pair(mine, theirs[mine.control])
+        if group_a.control in groups_b and levels[0] == levels[1]:
+            yield Pair(group_a, groups_b[group_a.control])
 
 
 def _levels_of_control(
@@ -167,13 +167,15 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
         metric: Test metric to compare.
     """
     faults = []
-    both = provenance_pairs(first, second, pairs)
+    provenances = provenance_pairs(first, second, pairs)
     if not any(not pair.control for pair in pairs):
         faults.append(_no_pair_text(first, second))
     for name, text in _IDENTITY.items():
-        faults += _identity_faults(name, [(text(mine), text(theirs)) for mine, theirs in both])
+        faults += _identity_faults(
+            name, [(text(run_a), text(run_b)) for run_a, run_b in provenances]
+        )
     for key in _DRAW:
-        values = [(_param(mine, key), _param(theirs, key)) for mine, theirs in both]
+        values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
         faults += _identity_faults(key, values)
     most = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
     if most < MIN_COMMON_SEEDS:
@@ -193,23 +195,25 @@ def provenance_pairs(
     Without such a pair, it is that of the first configuration of each study.
     """
     keys = [pair.keys for pair in pairs if not pair.control]
-    mine, theirs = first.provenance, second.provenance
-    both = [(mine[a], theirs[b]) for a, b in keys if a in mine and b in theirs]
-    return both or [*zip(mine.values(), theirs.values(), strict=False)][:1]
+    runs_a, runs_b = first.provenance, second.provenance
+    pairs_of_runs = [(runs_a[a], runs_b[b]) for a, b in keys if a in runs_a and b in runs_b]
+    return pairs_of_runs or [*zip(runs_a.values(), runs_b.values(), strict=False)][:1]
 
 
 def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield a fault if a value is unknown, or differs between the sides of a pair."""
     unequal = {pair: None for pair in values if pair[0] != pair[1] or not all(pair)}
     if unequal and len(unequal) == len({*values}):
-        mine, theirs = (
+        value_a, value_b = (
             join_names(list(dict.fromkeys(pair[side] or "unknown" for pair in unequal)))
             for side in (0, 1)
         )
-        yield f"{name} is {mine} in A and {theirs} in B"
+        yield f"{name} is {value_a} in A and {value_b} in B"
     elif unequal:
-        (mine, theirs), *_ = unequal
-        yield f"{name} is {mine or 'unknown'} in A and {theirs or 'unknown'} in B for some levels"
+        (value_a, value_b), *_ = unequal
+        yield (
+            f"{name} is {value_a or 'unknown'} in A and {value_b or 'unknown'} in B for some levels"
+        )
 
 
 def _no_pair_text(first: Study, second: Study) -> str:
@@ -238,21 +242,21 @@ def _param(run: Provenance, key: str) -> str:
     return run.params.get(key, _ADDED.get(key, _ABSENT))
 
 
-def differing_options(both: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
+def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
     """Return the options that differ between the sides of some pairs, with their values as text.
 
     Args:
-        both: Provenance of the sides of each pair.
+        provenances: Provenance of the sides of each pair.
 
     Returns:
         Dotted name -> for example "0.1 in A, 1.0 in B". Names of methods come first.
     """
-    names = dict.fromkeys(key for pair in both for run in pair for key in run.params)
+    names = dict.fromkeys(key for pair in provenances for run in pair for key in run.params)
     # a method has its name under `generator` and under `generator.name`
     names = {key: None for key in names if f"{key}.name" not in names}
     texts: dict[str, str] = {}
     for key in sorted(names, key=lambda key: not key.endswith(".name")):
-        values = [(_param(mine, key), _param(theirs, key)) for mine, theirs in both]
+        values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
         unequal = dict.fromkeys((a, b) for a, b in values if a != b)
         if not unequal:
             continue
@@ -260,7 +264,9 @@ def differing_options(both: Sequence[tuple[Provenance, Provenance]]) -> dict[str
         n = sum(a != b for a, b in values)
         if n < len(values) or len(unequal) > 1:
             texts[key] += f" (differs in {n} of {count(len(values), 'configuration')})"
-    plugins = {(a.tags.get(Tag.PLUGINS, "none"), b.tags.get(Tag.PLUGINS, "none")) for a, b in both}
+    plugins = {
+        (a.tags.get(Tag.PLUGINS, "none"), b.tags.get(Tag.PLUGINS, "none")) for a, b in provenances
+    }
     if unequal_plugins := [f"{a} in A, {b} in B" for a, b in sorted(plugins) if a != b]:
         texts["plugins"] = "; ".join(unequal_plugins)
     return texts
