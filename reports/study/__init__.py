@@ -6,7 +6,6 @@ This package validates the store's content, which is untrusted input, selects on
 
 from reports.study.external import with_external
 from reports.study.load import (
-    ExternalResults,
     Provenance,
     Study,
     load_records,

@@ -50,7 +50,6 @@ from reports.tables.paired import (
     pair_studies,
     paired_table,
 )
-from reports.tables.pairing import Pair
 from reports.tables.pooling import (
     DATASET,
     average_over_datasets,

@@ -6,6 +6,7 @@ rates (harness.study.gpu_cost). Everything is computed from the configurations; 
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +41,9 @@ def cost_row(space: str, datasets: Sequence[str]) -> tuple[str, ...]:
         overrides = [f"space.dataset=[{', '.join(datasets)}]"]
     study = load_study(space, overrides, check_existence=False)
     method = replace(MethodFunctions(), load_dataset=load_named, load_backbone=FakeClip)
-    prints = Fingerprints(method, None, Path("no-cache"))
-    costs = trial_costs(make_plan(study, RunHistory(), prints), prints)
+    with tempfile.TemporaryDirectory(prefix="bench-") as cache_dir:
+        prints = Fingerprints(method, None, Path(cache_dir))
+        costs = trial_costs(make_plan(study, RunHistory(), prints), prints)
     seconds = [sum(c.seconds(rate, LAUNCH_SECONDS) for c in costs) for rate in GPU_RATES.values()]
     return (
         space,
