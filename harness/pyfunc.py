@@ -33,7 +33,7 @@ class ImageClassifier:
             params: Ignored.
 
         Returns:
-            Columns class and probability, the largest mean over seeds, in the order of the images.
+            Columns class and probability (the class's mean over seeds), in the order of the images.
         """
         import pandas as pd
 

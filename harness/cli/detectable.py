@@ -4,7 +4,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from harness.config import StudyConfig
+from harness.config import MAX_SEEDS, StudyConfig
 from harness.store import Run
 from harness.wording import count, format_duration
 from reports.errors import ReportError
@@ -12,11 +12,10 @@ from reports.stats import minimum_detectable
 from reports.tables import Family, families_of_runs
 
 MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
-MAX_SEEDS = 100_000  # maximum number of seeds to consider
 
 
 def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
-    """Return lines about the difference that the study's seeds can show, and smaller ones' cost.
+    """Return lines about the difference that the seeds can detect, and the cost of smaller ones.
 
     Args:
         study: The study.
@@ -31,16 +30,17 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     seeds = len(study.seeds)
     estimable = [family for family in families if list_deviations(family.differences)]
     return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
-        f"the difference that {count(seeds, 'seed')} can detect is unknown: the estimate needs a "
-        f"level and the baseline finished under the same {MIN_PAIRS} seeds, with differences. Run "
-        f"a pilot first (--set seeds={MIN_PAIRS})"
+        f"the difference that {count(seeds, 'seed')} can detect is unknown: at least "
+        f"one level and the baseline must have finished under {MIN_PAIRS} common seeds, with "
+        f"differences that vary. Run a pilot first (--set seeds={MIN_PAIRS})"
     ]
 
 
 def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     """Return the positive standard deviations of comparisons with enough pairs.
 
-    The detectable difference is proportional to the deviation, so their medians correspond.
+    The detectable difference is proportional to the deviation, so that the median deviation gives
+    the median detectable difference.
 
     Args:
         differences: Seed -> difference, for each comparison.
@@ -71,12 +71,12 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
         extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
-        parts.append(f"for {effect:g} {points} {seeds_text}{cost}")
+        parts.append(f"{effect:g} {points} need {seeds_text}{cost}")
     return "; ".join(parts)
 
 
 def count_needed_seeds(deviation: float, tests: int, effect: float) -> int | None:
-    """Return the minimum number of seeds that show a difference, or None above MAX_SEEDS.
+    """Return the minimum number of seeds that detect a difference, or None above MAX_SEEDS.
 
     Args:
         deviation: Standard deviation of paired differences.

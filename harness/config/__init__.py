@@ -22,6 +22,7 @@ from harness.config.space import (
     suggest,
 )
 from harness.config.study_config import (
+    MAX_SEEDS,
     SAMPLERS,
     SCHEDULERS,
     SELECTIONS,

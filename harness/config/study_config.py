@@ -125,13 +125,13 @@ class StudyConfig(Settings):
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric"""
     class_names: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a file of its class names; null: class_names.csv or .txt in the folder, if
-    there"""
+    """for dataset image_folder:NAME: file with the class names; null: class_names.csv or .txt in
+    the folder, if it exists"""
     split: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a JSON file of its splits, and few-shot images per seed; null: the
-    folder's own"""
+    """for dataset image_folder:NAME: JSON file with the splits, and few-shot images per seed; null:
+    the folder's own"""
     split_seed: int = Field(0, ge=0)
-    """image_folder:NAME: another random split; 0: by the paths only"""
+    """for dataset image_folder:NAME: seed of the random split; 0 derives it from the file paths"""
     save_models: bool = False
     """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()

@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from reports.study.load import ExternalResults, Study
 _CONFIGURATION, _SEED = "configuration", "seed"
 MAX_BYTES: Final = 10_000_000
 MAX_ROWS: Final = 100_000
-MAX_FAULTS: Final = 20  # that a message lists
+MAX_FAULTS: Final = 20  # maximum number of faults in a message
 _LEAST_ROUNDING = 1e-3  # of a harmonic mean, in points; smaller differences are rounding
 _NUMBER = re.compile(r"\d{1,3}(\.\d*)?|\.\d+")
 _SEED_TEXT = re.compile(r"[0-9]{1,9}")
@@ -90,7 +89,7 @@ def _read(path: Path) -> _File:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         lines = [
             _Line(reader.line_num, [cell.strip() for cell in cells])
-            for cells in islice(reader, MAX_ROWS + 2)
+            for cells in reader  # MAX_BYTES bounds them
             if any(cell.strip() for cell in cells)
         ]
     except OSError as error:

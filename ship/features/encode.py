@@ -28,7 +28,7 @@ AUGMENTATION: Final = (
     "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
     "seed 0; version 1"
 )
-"""Description of augmented_view, part of the cache key. Changes must increment the version."""
+"""Description of augment_image, part of the cache key. Changes must increment the version."""
 _SEED: Final = 0
 _ATTEMPTS: Final = 10
 _SCALE: Final = (0.5, 1.0)

@@ -18,6 +18,7 @@ from reports.estimates import make_estimates_frame
 from reports.render import csv_text, report_files
 from reports.report import Report, make_report
 from reports.study import Study, with_external
+from reports.study.external import MAX_ROWS
 from tests.reports.builder import prompt_len
 from tests.reports.studies import over_datasets
 
@@ -153,6 +154,14 @@ def test_a_fault_names_file_line_column_and_value(line: str, expected: str, tmp_
     """One line per fault."""
     (fault,) = faults(tmp_path, f"configuration,seed,base,new,H\n{line}\n")
     assert fault.startswith(("ours.csv, line", "ours.csv: ")) and expected in fault
+
+
+def test_blank_lines_do_not_count(tmp_path: Path) -> None:
+    """All results are read, however many blank lines are between them."""
+    lines = [f"a,{seed},70,60" for seed in range(100)]
+    text = "configuration,seed,base,new\n" + ("\n" * (MAX_ROWS // 50)).join(lines)
+    study = read(prompt_len().study(), tmp_path, text)
+    assert len(study.external.values["a"]) == 100
 
 
 def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
