@@ -44,7 +44,7 @@ class Predictions:
         logits: Class scores of each seed.
         labels: Class of each image.
         seen: Seen classes of each seed.
-        competing: The only classes that may be predicted. Defaults to all.
+        competing: Classes among which `correct` predicts. Defaults to all. Others ignore it.
     """
 
     logits: Float[Tensor, "seed n n_cls"]
@@ -197,8 +197,8 @@ def score_one_softmax(
     """Compute class-averaged S, U and H, plain and calibrated, and AUSUC, in percent per seed.
 
     Calibration subtracts a constant from the scores of seen classes. Sweeping it gives the
-    seen-unseen curve and the area under it (AUSUC). Everything follows from the margins of the
-    images, one number each, which are sorted on the CPU.
+    seen-unseen curve and the area under it (AUSUC). Both follow from the images' margins, which
+    are sorted on the CPU.
 
     Args:
         predictions: Predictions for the images.
@@ -362,7 +362,7 @@ def is_finite_number(value: object) -> bool:
 def _double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
-    """Return twice the number of counted images below each image; an equal one counts half."""
+    """Return twice (the number of counted images below each image, plus half of its ties)."""
     order = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
     values = seen_log_odds.contiguous()
     return torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
@@ -373,7 +373,7 @@ def _calibration_error(
     correct: Bool[Tensor, "seed n"],
     counted: Bool[Tensor, "seed n"],
 ) -> Float[Tensor, " seed"]:
-    """Return the sum over bins of |correct - confidence| / n, over the counted images."""
+    """Return the sum over bins of |sum of (correct - confidence)| / n, over the counted images."""
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
     gaps = torch.where(counted, correct.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)

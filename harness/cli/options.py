@@ -25,8 +25,8 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE|MODULE",
-        help="Load custom generators, fine-tuners or datasets from a Python file or an importable "
-        "module, which is executed. Repeatable.",
+        help="Load custom generators, fine-tuners, datasets or metrics from a Python file or an "
+        "importable module, which is executed. Repeatable.",
     ),
 ]
 DataRoot = Annotated[

@@ -24,7 +24,8 @@ SAMPLERS: dict[Sampler, str] = {
 }
 SELECTIONS: dict[Selection, str] = {
     "pseudo_new": "by H, with some base classes held out and treated as new; uses no test image",
-    "base_val": "by validation images of the seen classes (default of few_shot: all are seen)",
+    "base_val": "by validation images of the seen classes; the default of few_shot, where all "
+    "classes are seen",
     "few_val": "by min(shots, 4) validation images of each seen class",
     "none": "no selection: the last epoch is tested, with the options as given",
     "test": 'by the test images, after each epoch; a leak: tables say "selected on test"',
@@ -44,7 +45,7 @@ class AshaScheduler(Settings):
 
     name: Literal["asha"] = "asha"
     grace_period: int = Field(1, ge=1)
-    """evaluations before a trial may be stopped"""
+    """number of evaluations after which a trial may be stopped"""
     reduction_factor: int = Field(3, ge=2)
     """one in this many continues at each rung"""
 

@@ -45,7 +45,7 @@ MIN_VIEWS: Final = 16_384
 It is 32 shards, for which the driver needs minutes with ViT-B/16.
 """
 MAX_TRIES: Final = 5
-"""Maximum number of times that a split is started because actors died."""
+"""Maximum number of attempts at a split, the first included, if actors die."""
 START_SECONDS: Final = 60.0
 """Time to wait for more actors after the first one. Others may occupy a part of the cluster."""
 MAX_CONCURRENT: Final = 8

@@ -87,7 +87,7 @@ def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], in
 
     Returns:
         The runs, and the number of finished runs without a readable table. That number is 0 if no
-        run has a table.
+        table is readable.
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]

@@ -59,8 +59,9 @@ def run_study(
         space: A YAML file, the name of a packaged study, a mapping with the keys of a YAML, or a
             study that has been loaded. A mapping or its overrides must include `name`.
         overrides: Overrides of keys as for `--set`, e.g. ["seeds=3", "generator.epochs=5"].
-        plugins: Python files or names of modules with custom generators, fine-tuners or datasets
-            that the study may use. They are imported, and stay registered in this process.
+        plugins: Python files or names of modules with custom generators, fine-tuners, datasets
+            or metrics that the study may use. They are imported, and stay registered in this
+            process.
         data_root: Folder of the datasets. None if the study needs none.
         address: Address of a running Ray cluster (HOST:PORT or "auto"). Defaults to this machine.
         in_process: Run one trial after the other in this process, without Ray workers, so that a

@@ -23,17 +23,17 @@ class Effect:
 
     Attributes:
         factors: One or two factor keys.
-        share: Percentage, 0 to 100, of the variance between configurations, without the part that
-            is due to the noise of seeds. Its interval is over seeds, and n is their number. None if
-            the configurations do not differ beyond that noise, or if the effect is confounded with
-            others. In a sampled study it is a share of PED-ANOVA's importance without an interval,
-            and n is the number of configurations.
+        share: Percentage, 0 to 100, of the variance between configurations that the effect
+            explains. In a grid, the noise of seeds is subtracted, the interval is over seeds, and n
+            is their number. In a sampled study it is a share of PED-ANOVA's importance without an
+            interval, and n is the number of configurations. None if the configurations do not
+            differ beyond the noise, or if the effect is confounded with others.
         freedom: Degrees of freedom; 0 if the effect is confounded with others, or in a sampled
             study.
         holm_p: p of no effect, corrected over the factors or over the pairs; None without a test.
         statistic: F of the block ANOVA, paired by seed (see variance.block_f); None without a test.
-        test_freedom: First degrees of freedom of F. With R seeds, the second are R - 1 times as
-            many.
+        test_freedom: Degrees of freedom of F's numerator. With R seeds, its denominator has R - 1
+            times as many.
         cells: Means of a pair with a test, one per combination of two levels that a configuration
             has. Keys: first, second (the levels as text, in the study's order), mean, low, high
             (over seeds; low and high are None if seeds do not differ), n (number of seeds), and

@@ -41,10 +41,10 @@ def comparison_table(family: Family) -> Table:
 
     Configurations are sorted by their selection score, followed by the controls.
 
-    Methods over datasets have a column per dataset, and all metrics in the CSV file. A seed's
-    average is over the datasets on which its method has any result, and requires that the seed
-    finished on each of them. If these are not all datasets of the study, the average shows their
-    number. The controls ran on one dataset and have no average.
+    A family of methods has a column per dataset, and all metrics in the CSV file. An average is
+    over the datasets on which its method has any result. A seed counts only if it finished on each
+    of them. If these are not all datasets of the study, the average shows their number. The
+    controls ran on one dataset and have no average.
     """
     kind = {"configurations": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"

@@ -173,7 +173,7 @@ def average_pairs(paired: PairedStudies) -> PairedStudies | None:
 
 
 def _completed(comparison: Compared, decimals: int) -> Compared:
-    """Return a comparison without a verdict if all results are unchanged, with its decimals."""
+    """Return a comparison with its decimals. It has no verdict if all results are equal."""
     same = comparison.difference.mean == 0 and comparison.std is None
     verdict = None if same else comparison.verdict
     return dataclasses.replace(comparison, is_unchanged=same, verdict=verdict, decimals=decimals)
@@ -312,7 +312,10 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
     if not_compared:
         yield f"not compared, because no seed finished in both studies: {join_names(not_compared)}"
     if first.protocol.headings.get("source"):
-        yield "the images of the targets are not checked: the store has no fingerprint of them"
+        yield (
+            "it was not checked that both studies used the same target images: the store has no"
+            " fingerprint of them"
+        )
     for study, name, side in ((first, "A", 0), (second, "B", 1)):
         paired_keys = {pair.keys[side] for pair in paired.pairs}
         unpaired = [c for c in study.non_controls if c.key not in paired_keys]
