@@ -55,7 +55,7 @@ SENTENCE = "a photo of a {}."  # of most datasets
 DATASET = load_defaults()[""]["dataset"]
 # Defaults that depend on other keys.
 DEPENDS = {
-    "name": "the file's stem",
+    "name": "the file's name without .yaml",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
     "dataset": f"`{DATASET}` with backbone `{BACKBONE}`, none with others",
 }

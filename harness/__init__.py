@@ -1,4 +1,4 @@
-"""The study harness: YAML -> Ray Tune + Optuna + MLflow.
+"""The study harness: runs the study of a YAML with Ray Tune and Optuna, and logs it to MLflow.
 
 From Python:
 
@@ -6,7 +6,7 @@ From Python:
     plan = plan_study("prompt_len", ["seeds=3", "save_models=true"])
     outcome = run_study("prompt_len", ["seeds=3", "save_models=true"])
     model = load_trained("runs:/RUN_ID")
-    named = predict("prompt_len", "my_images", ["n_ctx=4"])
+    predictions = predict("prompt_len", "my_images", ["n_ctx=4"])
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.study import plan_study, run_study
     from harness.trained import load_trained
 
-_HOMES = {
+_MODULES = {
     "load_trained": "trained",
     "plan_study": "study",
     "predict": "cli.predictions",
@@ -28,6 +28,6 @@ __all__ = ["load_trained", "plan_study", "predict", "run_study"]
 
 def __getattr__(name: str) -> Any:
     """Import a public function on first access, so that commands start quickly."""
-    if name in _HOMES:
-        return getattr(import_module(f"harness.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"harness.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

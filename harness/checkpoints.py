@@ -58,7 +58,7 @@ def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
 class Storage:
     """Named files of one study under a URI. It is pickled and sent to workers.
 
-    Every method may raise OSError and pyarrow's ArrowException.
+    `read`, `write` and `delete` may raise OSError or pyarrow's ArrowException.
 
     Attributes:
         uri: Path, or URI that pyarrow.fs.FileSystem.from_uri accepts.
@@ -144,8 +144,9 @@ class Storage:
 def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
-    A configuration's key covers its constants, images, weights and results version
-    (harness.planning.configurations), so that a checkpoint of anything else has another name.
+    The configuration's key covers its constants, images, weights and results version
+    (harness.planning.configurations). If one of them changes, so does the name, and an outdated
+    checkpoint is never read.
 
     Args:
         config_key: Key of the trial's configuration.
@@ -183,7 +184,7 @@ class Checkpoints:
         self._schedule_next(0.0)
 
     def read(self) -> "Checkpoint | None":
-        """Return the trial's checkpoint, or None if there is none that can be read."""
+        """Return the trial's checkpoint, or None if it is missing or cannot be read."""
         if self._storage is None or self._is_unusable:
             return None
         from ship.state import Checkpoint
@@ -245,7 +246,7 @@ class Checkpoints:
         self._schedule_next(time.monotonic() - started)
 
     def reject(self, error: BaseException) -> bool:
-        """Return True if an error means that the checkpoint is unusable. It is not read again."""
+        """Return True if an error means that the checkpoint is unusable. It is then ignored."""
         from ship.state import CheckpointError
 
         self._is_unusable = isinstance(error, CheckpointError)

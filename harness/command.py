@@ -15,8 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from harness.removed import REMOVED
 from harness.wording import nearest, printable_lines, redacted, show
 
-BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
-READER_GONE = 141  # exit code
+# Exit codes. Python itself exits with 1 after an unexpected error.
+CHECK_FAILED, USER_MISTAKE, INCOMPLETE, INTERRUPTED, READER_GONE = 1, 2, 3, 130, 141
 # click's UsageError. Recent versions of typer have their own copy of click.
 _USAGE_ERROR: Final[Any] = typer.BadParameter.__mro__[1]
 
@@ -24,7 +24,8 @@ _USAGE_ERROR: Final[Any] = typer.BadParameter.__mro__[1]
 class Command(TyperCommand):
     """A command whose usage errors are one line, and which explains removed options.
 
-    Its --help shows no value type for flags, which some versions of typer show.
+    Its --help is the same under all versions of typer: recent ones show types of flags and
+    arguments, and write {NAME} for an argument NAME.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -48,7 +49,11 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its arguments and options, including --help."""
-        return _hide_flag_types(super().get_params(ctx))
+        return _hide_types(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line, with required arguments as NAME."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 class CommandGroup(TyperGroup):
@@ -67,7 +72,7 @@ class CommandGroup(TyperGroup):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command of a name.
+        """Find the command that the first argument names.
 
         Raises:
             typer.Exit: There is no such command.
@@ -85,7 +90,7 @@ class CommandGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return its options, including --help."""
-        return _hide_flag_types(super().get_params(ctx))
+        return _hide_types(super().get_params(ctx))
 
 
 def refuse(lines: Iterable[str]) -> NoReturn:
@@ -117,11 +122,13 @@ def _one_line_errors(ctx: Any) -> Iterator[None]:
         refuse([f"{message}. See {ctx.command_path} --help"])
 
 
-def _hide_flag_types(params: list[Any]) -> list[Any]:
-    """Remove the value types of flags, and return the parameters."""
+def _hide_types(params: list[Any]) -> list[Any]:
+    """Hide the value types of flags and arguments in --help, and return the parameters."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
+        if param.param_type_name == "argument":
+            param.display_type_rich = lambda ctx: None  # only recent versions of typer call it
     return params
 
 

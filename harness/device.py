@@ -118,7 +118,7 @@ class MachineLoad:
         psutil.cpu_percent()  # starts the interval that the next call measures
 
     def sample(self) -> dict[str, float]:
-        """Return the load by MLflow's keys.
+        """Return the load as MLflow's system metrics: name -> value.
 
         The load of the cores is their mean since the last sample. The loads of memory and of the
         trial's GPU are the current ones.

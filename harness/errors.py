@@ -14,7 +14,8 @@ _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 class UserError(ValueError):
     """An error that the user can fix. The command prints it without a traceback and exits with 2.
 
-    StoreAway, StudyLost and RayLost exit with 3. Secrets of addresses in the message are masked.
+    StoreAway, StudyLost and RayLost, which end a running study, exit with 3 instead. Secrets of
+    addresses in the message are masked.
     """
 
     def __init__(self, lines: str) -> None:

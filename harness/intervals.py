@@ -11,8 +11,8 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
-# Relative difference below which two numbers are equal except for rounding: if they are computed in
-# double precision, and if they are measured in single precision.
+# Relative differences that count as rounding errors: of numbers that are computed in double
+# precision, and of measurements in single precision.
 ROUNDING = 1e-9
 MEASURED_ROUNDING = 1e-5
 

@@ -17,8 +17,8 @@ from harness.errors import UserError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PREFIX = "ship-sweep-scratch-"
-_RANDOM: Final = 8  # characters that tempfile.mkdtemp appends
-_SHORT: Final = "/tmp"  # Ray's default folder
+_SUFFIX_LENGTH: Final = 8  # characters that tempfile.mkdtemp appends
+_SHORTEST_PARENT: Final = "/tmp"  # Ray's default folder
 
 
 @contextmanager
@@ -151,9 +151,9 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     Raises:
         UserError: The folder cannot be created.
     """
-    parent = (
-        None if max_length is None else _find_short_parent(max_length - len(f"/{PREFIX}") - _RANDOM)
-    )
+    parent = None
+    if max_length is not None:
+        parent = _find_short_parent(max_length - len(f"/{PREFIX}") - _SUFFIX_LENGTH)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -190,11 +190,11 @@ def remove_stale_folders() -> None:
 
 def _list_parents() -> list[str]:
     """Return the parents of scratch folders, in the order of preference."""
-    return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
+    return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORTEST_PARENT]
 
 
 def _find_short_parent(max_bytes: int) -> str | None:
-    """Return the first parent of scratch folders with at most `max_bytes` in its path, or None."""
+    """Return the first existing parent whose path has at most `max_bytes`, or None."""
     parents = (path for path in _list_parents() if len(os.fsencode(path)) <= max_bytes)
     return next((path for path in parents if Path(path).is_dir()), None)
 

@@ -35,15 +35,17 @@ from ship.trial_config import (
     join_reasons,
 )
 
-# Keys of a result. The first two are for the scheduler: the number of evaluations and the last
-# value, at evaluated selection epochs of trials that it may stop. The values of FINAL and FAILED
-# are lists of one mapping, because Tune flattens mappings. FINAL has "metrics" by name in the
-# store, "files" of the run by path, "device", and FAILED_SEEDS (failed seed -> reason). FAILED has
-# "failure" and "reason".
+# Keys of a result.
+# For the scheduler, if it may stop the trial: the number of evaluated selection epochs, and the
+# mean of the objective over seeds in the last one.
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"
+# Messages of epochs, and the end of the trial. FINAL and FAILED are lists of one mapping, because
+# Tune flattens mappings:
+#   FINAL: "metrics" by name in the store, "files" of the run by path, "device", and FAILED_SEEDS;
+#   FAILED: "failure" and "reason".
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
-FAILED_SEEDS = "failed_seeds"
+FAILED_SEEDS = "failed_seeds"  # failed seed -> reason
 MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requested
 
 SeedValues = Mapping[str, Sequence[float | None]]
@@ -77,7 +79,7 @@ def list_needs(config: TrialConfig) -> list[Need]:
 def make_trial_spec(
     config: TrialConfig, seeds: Sequence[int], may_stop: bool, checkpoint: str = ""
 ) -> dict[str, Any]:
-    """Return a trial as Ray's config: JSON text under one key, so that Tune resolves nothing.
+    """Return a trial as Ray Tune's config: JSON text under one key, so that Tune does not parse it.
 
     Args:
         config: Config of the trial.
@@ -125,13 +127,13 @@ def make_final_numbers(
     seeds: Sequence[int],
     objective: str,
 ) -> dict[str, float]:
-    """Return the final numbers of a trial by name in the store: of each seed, and the objective.
+    """Return the final numbers of each seed and the trial's objective, by name in the store.
 
     Failed seeds have no numbers, and are not in the objective.
 
     Args:
         tested: Metrics of the stage test. None if there was none.
-        by_epoch: Metrics of each evaluated selection epoch.
+        by_epoch: Selection epoch -> its metrics per seed, for each evaluated epoch.
         seeds: Seeds of the trial.
         objective: Selection metric whose mean over seeds is the trial's objective. "" if there was
             no selection.
@@ -202,10 +204,10 @@ def make_correct_file(
 ) -> bytes:
     """Return a parquet file with one row per test image, or b"" without predictions.
 
-    The worker creates the file, so that the message, which stays in Tune's memory, is small.
+    The worker creates the file to keep the message small: it stays in Tune's memory.
 
     Args:
-        eval_sets: Correct predictions on the images of each evaluation, for every seed.
+        eval_sets: Evaluations, each with the images that every seed classified correctly.
         seeds: Seeds of the trial. None in place of a failed seed, which has no column.
     """
     import polars as pl

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RunTrial = Callable[
     [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
 ]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # arguments: number of finished items, total
 SPLITS = ("train", "val", "test")
 
 

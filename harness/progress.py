@@ -81,7 +81,7 @@ class View:
         return self.bars.tasks[-1]
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
-        """Show the start of a trial. The first one starts the clock, without Ray's own start.
+        """Show the start of a trial. The clock starts with the first one, after Ray has started.
 
         Args:
             trial_id: ID of the trial in later calls.
@@ -90,7 +90,7 @@ class View:
         """
         self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
         self.bars.start_task(self._total_bar.id)
-        self._show_whole()
+        self._update_total_bar()
         self._print_line(f"start     {label}")
 
     def progress(self, trial_id: str, stage: str, share: float, objective: float | None) -> None:
@@ -107,7 +107,7 @@ class View:
             trial.fields["objective"] = f"objective {objective:.2f}"
         parts = (trial.fields["label"], stage, trial.fields["objective"])
         self.bars.update(trial.id, completed=share, description="  ".join(filter(None, parts)))
-        self._show_whole()
+        self._update_total_bar()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
         """Show the end of a trial.
@@ -127,7 +127,7 @@ class View:
         parts = (title, objective, f"{trial.elapsed:.1f} s", note, self._time_left())
         self._print_line("  ".join(filter(None, parts)))
         self.bars.remove_task(trial.id)
-        self._show_whole()
+        self._update_total_bar()
 
     def fraction(self) -> float:
         """Return the share of the work that is done, 0 to 1."""
@@ -142,14 +142,14 @@ class View:
             return ""
         return f"{format_duration(elapsed * (1 - fraction) / fraction)} left"
 
-    def _show_whole(self) -> None:
+    def _update_total_bar(self) -> None:
         text = f"{self.ended}/{self._trials}  {self._time_left()}"
         self.bars.update(self._total_bar.id, completed=self.fraction(), description=text)
 
 
 @contextmanager
 def show_progress(title: str, console: Console) -> Iterator[Report]:
-    """Provide a function that shows a task's progress: a bar, or a line per quarter.
+    """Provide a function that shows a task's progress, as a bar or as a line per quarter.
 
     The bar is shown on a terminal. Nothing is shown before the first report, because features in
     the cache take no time.
@@ -157,6 +157,9 @@ def show_progress(title: str, console: Console) -> Iterator[Report]:
     Args:
         title: Title of the task.
         console: Console of the output.
+
+    Yields:
+        The function. Its arguments are the number of finished items and the total.
     """
     print_line = make_line_printer(console)
     quarter = -1  # last quarter with a line

@@ -1,6 +1,7 @@
-"""Loader of a trained model for mlflow.pyfunc.load_model, from an entry of harness.store.models.
+"""Load a run's trained models with mlflow.pyfunc.load_model, from a model that MLflow lists.
 
-MLflow imports this module by its name, and calls `_load_pyfunc`. Nothing is unpickled.
+harness.store.models writes the model's entry, which names this module. MLflow imports the module
+and calls `_load_pyfunc`. Nothing is unpickled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,25 +16,29 @@ if TYPE_CHECKING:
 
 
 class ImageClassifier:
-    """The trained models of a run's seeds, as MLflow calls them.
+    """Ensemble of a run's trained models, with the interface of mlflow.pyfunc.
 
     Attributes:
-        models: Trained model of each seed. They share a backbone.
+        models: One trained model per seed. They share a backbone.
     """
 
     def __init__(self, models: "Sequence[TrainedModel]") -> None:
-        """Create the classifier of the models."""
+        """Create the ensemble from its models."""
         self.models = models
 
     def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> "pd.DataFrame":
         """Classify images, as `ship-sweep predict` does.
 
+        Each model returns a probability per class. These are averaged over the models, and the
+        class with the largest average is predicted.
+
         Args:
-            images: Paths: a list, or a data frame whose first column has them.
+            images: Paths of the images: a list, or a data frame with the paths in its first column.
             params: Ignored.
 
         Returns:
-            Columns class and probability (the class's mean over seeds), in the order of the images.
+            One row per image, in the order of `images`: class, and probability (the average of this
+            class, 0 to 1).
         """
         import pandas as pd
 
@@ -52,12 +57,12 @@ class ImageClassifier:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> ImageClassifier:
-    """Load the models of the run that an entry names, from the current tracking server.
+    """Load the trained models of the run that an MLmodel file names, from the current store.
 
     Args:
         path: Local folder with the file MLmodel.
-        model_config: seeds, whose models are averaged, and target and device as for
-            `harness.load_trained`. The entry has the defaults.
+        model_config: `seeds` (one model is loaded for each), and `target` and `device` (see
+            `harness.load_trained`). The MLmodel file contains the defaults.
     """
     import mlflow
     from mlflow.models import Model

@@ -24,7 +24,7 @@ def usable_cpus() -> int:
 
 
 def machine_resources() -> Nodes:
-    """Return this machine's resources as Ray would detect them, even GPUs that torch cannot use."""
+    """Return this machine's resources as Ray detects them, including GPUs that torch cannot use."""
     return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
 
 
@@ -119,9 +119,9 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
 def find_idle_gpus(
     resources: Resources, nodes: Nodes, max_concurrent_trials: int | None
 ) -> str | None:
-    """Return a line about GPUs that no trial would use, or None.
+    """Return a line about GPUs that no trial would use.
 
-    Also returns None if trials run on the CPU.
+    Returns None if there are no such GPUs, or if trials run on the CPU.
 
     Args:
         resources: Resources of one trial, as in the study.

@@ -82,7 +82,9 @@ def find_space(path_or_name: str | Path) -> Path:
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
-        raise _study_error(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
+        raise _study_error(
+            Fault("the study", f"{rule}, got a value of type {type(path_or_name).__name__}")
+        )
     requested = Path(path_or_name)
     candidates = [requested, Path(f"{path_or_name}.yaml")]
     if len(requested.parts) == 1:

@@ -41,17 +41,17 @@ class Worker:
     run the next trial with its loaded backbone. The traceback goes to the process's log.
 
     Attributes:
-        features: Feature sets that trials need, as read-only arrays.
+        features: Feature sets that trials need. Their arrays are read-only.
         run_trial: Function that runs a trial (harness.method).
         load_backbone: Function that loads a backbone (harness.method).
         threads: Number of torch threads of a trial.
         device: torch device of a trial.
         gpus: Number of GPUs of each trial, or its share of one.
         storage: Storage of checkpoints (harness.checkpoints). None for no checkpoints.
-        checkpoint_every: Seconds between two checkpoints (harness.checkpoints).
+        checkpoint_every: Minimum seconds between two checkpoints. None writes none.
         seed_curves: Whether to send the values of each seed with the epochs.
         system_metrics: Whether to send the machine's load with the epochs.
-        plugins: Plugins whose generators, fine-tuners and datasets the trials may use.
+        plugins: Plugins to load. Trials may use their generators, fine-tuners and metrics.
         gpu_is_broken: Whether the last trial has made the GPU unusable for this process.
     """
 
@@ -86,7 +86,7 @@ class Worker:
         """Begin a trial.
 
         Args:
-            config: Result of messages.trial_spec.
+            config: Result of messages.make_trial_spec.
         """
         self._spec = json.loads(config["spec"])
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
@@ -144,7 +144,7 @@ class Worker:
         return result
 
     def _backbone(self, name: str, precision: str) -> Any:
-        """Return a backbone. Before one is loaded, the least recently used one may be dropped."""
+        """Return a loaded backbone. The least recently used one may be dropped to load it."""
         clip = self._backbones.pop((name, precision), None)
         if clip is None:
             if len(self._backbones) >= BACKBONES_KEPT:

@@ -9,27 +9,35 @@ from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
 REFERENCES = "controls"
-EXTERNAL = "external"  # used as the control of rows that are not the study's, and as their section
-OBJECTIVE = "objective"  # used as the name of a metric: the selection score
-AVERAGE = "average"  # used as the name of a dataset: the average over several
+EXTERNAL = "external"  # section, and value of Row.control, of rows from outside the store
+OBJECTIVE = "objective"  # value of Column.metric for the selection score
+AVERAGE = "average"  # value of Column.dataset for the average over datasets
 MAX_COLUMNS_WITH_INTERVALS = 6  # with more means than this, intervals are printed below the means
-CLASSES = "classes"  # key of the column of differences over other test classes
+CLASSES = "classes"  # key of the column with intervals of the difference over other test classes
 MARK = "†"  # after the label of a row with flags
 EXTERNAL_MARK = "‡"  # after the label of an external row
 
 
 def versus_key(control: str) -> str:
-    """Return the key of the column of differences to a control at the row's levels."""
+    """Return the key of the column with differences to a control that has the row's levels."""
     return f"vs_{control}"
 
 
 class Legend(str):
-    """A note that explains a column, shared by all tables of a kind; other notes are specific."""
+    """A note that explains columns and is the same for all tables of a kind.
+
+    Notes on one table only are plain strings.
+    """
 
 
 @dataclass(frozen=True)
 class Text:
-    """A label; `exact` is its value at full precision if the text is rounded."""
+    """A label.
+
+    Attributes:
+        text: Text of the label.
+        exact: Value at full precision if the text is rounded. "" otherwise.
+    """
 
     text: str
     exact: str = ""
@@ -51,9 +59,9 @@ class Counts:
         return f"{self.finished} of {total}" if total > self.finished else str(self.finished)
 
     def absence_texts(self) -> list[str]:
-        """Return the rows that are not in the mean as text, e.g. ["1 failed"]."""
-        named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))
-        return [f"{count} {name}" for name, count in named if count]
+        """Return the numbers of rows that are not in the mean as texts, e.g. ["1 failed"]."""
+        counts = {"failed": self.failed, "pruned": self.pruned, "missing": self.missing}
+        return [f"{count} {state}" for state, count in counts.items() if count]
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Ranged:
     Attributes:
         estimate: The estimate.
         decimals: Number of decimals.
-        bare: Whether to show only the ends, because another column has the estimate.
+        bare: Whether to show only the ends, because another column has the mean.
     """
 
     estimate: Estimate
@@ -118,12 +126,12 @@ Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
 def optional_cell(kind: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
-    """Return the cell of a value; None if the value is None.
+    """Return a cell with a value; None if the value is None.
 
     Args:
         kind: Class of the cell.
         value: First argument of the class.
-        arguments: Other arguments of the class.
+        arguments: Keyword arguments of the class.
     """
     return None if value is None else kind(value, **arguments)
 
@@ -133,14 +141,17 @@ class Column:
     """A column of a table.
 
     Attributes:
-        key: Key of the cells in a row, and name of the CSV columns.
+        key: Key of the column's cell in a row, and name of the CSV column.
         heading: Heading on a page.
-        cell: Function that returns the cell of a line, such as a group of rows; None for no cell.
+        cell: Function from the object that a row describes, such as a group, to the column's cell;
+            it returns None for no cell.
         align: Alignment of the text.
-        drop: Order in which a narrow terminal drops columns: 1 first, then 2 and so on; 0 stays.
+        drop: Order in which a narrow terminal drops columns: 1 first, then 2 and so on. Columns
+            with 0 are never dropped.
         csv_only: Whether the column is only in CSV files.
         metric: Metric whose means over seeds are in the column; "" for other columns.
-        dataset: Dataset of the metric in a table over several datasets: one of them, or AVERAGE.
+        dataset: Dataset of the metric in a table over several datasets: one of them, or AVERAGE. ""
+            in other tables.
     """
 
     key: str
@@ -155,7 +166,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Flagged:
-    """Number of a row's finished trials that raised a flag, and number that were checked for it."""
+    """A flag of a row.
+
+    Attributes:
+        name: Name of the flag.
+        n_raised: Number of the row's finished trials that raised it.
+        n_checked: Number of the row's finished trials that were checked for it.
+    """
 
     name: str
     n_raised: int
@@ -170,13 +187,15 @@ class Row:
         cells: The cells by column key.
         is_baseline: Whether the row is the baseline.
         selection: Rules that selected the epochs of the row, joined by "+".
-        control: Name of the control, or EXTERNAL; "" for other rows.
+        control: Name of the control, or EXTERNAL. "" for other rows.
         counts: Numbers of trials behind the row, by state.
-        flags: Flags that trials of the row raised; a page marks the row's label.
-        comparison: Comparison with the baseline; None for the baseline, or without a comparison.
-        association: Rank association of the metric with the factor; p is corrected over the table.
+        flags: Flags that trials of the row raised. Output formats mark the row's label.
+        comparison: Comparison with the baseline. None for the baseline, or without a comparison.
+        association: In a table of ranks, the rank association of the metric with the factor, with a
+            p that is corrected over the table. None in other tables.
         name: Name in sentences: "n_ctx 4", the label of a control, or a factor in a table of ranks.
-        level: The name without the heading of the only label column: "4".
+        level: Name in sentences that contain the heading of the only label column: "4". With
+            several label columns, all labels with their headings.
     """
 
     cells: dict[str, Cell]
@@ -192,12 +211,12 @@ class Row:
 
     @property
     def flag_counts(self) -> str:
-        """The flags in the format of CSV files: "untrained 5/8; saturated 2/8"."""
+        """The flags as text for CSV files: "untrained 5/8; saturated 2/8"."""
         return "; ".join(f"{flag.name} {flag.n_raised}/{flag.n_checked}" for flag in self.flags)
 
     @property
     def section(self) -> str:
-        """Section of the table: LEVELS, below them REFERENCES for the controls, and EXTERNAL."""
+        """Section of the table that has the row: LEVELS, REFERENCES (controls) or EXTERNAL."""
         if self.control == EXTERNAL:
             return EXTERNAL
         return REFERENCES if self.control else LEVELS
@@ -214,14 +233,14 @@ class Table:
         rows: The rows.
         notes: The notes.
         n_labels: Number of columns that name a row.
-        max_rows: Number of rows of the first section on a page; None for all. CSV files have all
-            rows.
-        place: Places that show the table. "page": everywhere; "files": not in the terminal, which
-            has the answer and the tables behind it; "csv": only in CSV files.
-        kind: Kind of the rows: "levels" of the only factor, "effects" of one among several factors,
-            "configurations" (configurations), "methods" over datasets, or factors with their
-            "ranks"; "" for tables that compare nothing.
-        metric: Metric of the differences.
+        max_rows: Maximum number of rows in the first section on a page. None for all. CSV files
+            have all rows.
+        place: Where the table is shown. "page": everywhere; "files": everywhere except in the
+            terminal; "csv": only in CSV files.
+        kind: Kind of the rows. "levels": levels of the only factor; "effects": levels of one of
+            several factors; "configurations"; "methods": methods over several datasets; "ranks":
+            factors with rank associations; "": other tables.
+        metric: Metric of the differences. "" without differences.
     """
 
     name: str
@@ -242,7 +261,7 @@ class Table:
 
     @property
     def baseline(self) -> Row | None:
-        """The row that others are compared with."""
+        """The row that others are compared with; None if there is none."""
         return next((row for row in self.rows if row.is_baseline), None)
 
     @property
@@ -254,7 +273,7 @@ class Table:
     def is_crowded(self) -> bool:
         """Whether there are too many means for their intervals to fit on the same line."""
         value_keys = {
-            k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value
+            key for row in self.rows for key, cell in row.cells.items() if type(cell) is Value
         }
         return (
             sum(column.key in value_keys for column in self.page_columns)
@@ -262,30 +281,36 @@ class Table:
         )
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
-        """Yield each section that is not empty, with the rows that a page shows of it."""
+        """Yield the name of each section that is not empty, with its rows up to `max_rows`."""
         sections = (
             (LEVELS, self.non_controls[: self.max_rows]),
             (REFERENCES, [row for row in self.rows if row.section == REFERENCES]),
             (EXTERNAL, [row for row in self.rows if row.section == EXTERNAL]),
         )
-        yield from (section for section in sections if section[1])
+        yield from ((name, rows) for name, rows in sections if rows)
 
 
 def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
-    """Return the cells of a line by column key; columns without a cell for it are left out."""
+    """Return the cells of a row by column key, without columns that have no cell.
+
+    Args:
+        columns: The columns.
+        line: Object that the row describes, such as a group.
+    """
     cells = {column.key: column.cell(line) for column in columns}
     return {key: cell for key, cell in cells.items() if cell is not None}
 
 
 def level_text(value: Any) -> str:
-    """Return a level as it is written in YAML; floats are rounded to three significant digits."""
+    """Return a level as it is written in YAML; long floats have three significant digits."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         exact_text, short_text = f"{value:.6g}", f"{value:.3g}"
-        is_short = len(exact_text) <= 6 or short_text == f"{value:.1g}"  # 0.99995 is not 1
+        # the second condition keeps all digits of numbers like 0.99995, which would become 1
+        is_short = len(exact_text) <= 6 or short_text == f"{value:.1g}"
         return exact_text if is_short and float(exact_text) == value else short_text
     if isinstance(value, dict):
         option_texts = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]

@@ -1,4 +1,4 @@
-"""`ship-report NAME`: the tables and figures of a study, read from MLflow."""
+"""The command `ship-report NAME`: the answer, tables and figures of a study, read from MLflow."""
 
 import enum
 import os
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Exit codes:\n\n"
     "0: the report was printed or written\n\n"
-    "2: the command has a mistake, or there is no such study, store or metric\n\n"
+    "2: the command or the file of --external has a mistake, the store cannot be read, or there "
+    "is no such study or metric\n\n"
     "3: no run of the study has ended yet\n\n"
     "130: interrupted\n\n"
     "141: the pipe that reads the output was closed"
@@ -46,13 +47,14 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Output:
-    """Where a report goes, and in which formats.
+    """Options for the output of a report.
 
     Attributes:
-        formats: Formats to print instead of the terminal's.
-        out: Folder of the files. None for a folder in the working directory.
+        formats: Formats to print. If empty, the terminal's format is printed, and files are written
+            even if `out` is None.
+        out: Folder of the files. None for the default folder, or with `formats` for no files.
         notes: Whether to print the notes that explain the columns.
-        width: Width of printed tables. None for the terminal's.
+        width: Width of printed tables in characters. None for the terminal's width.
     """
 
     formats: Sequence[Format]
@@ -66,11 +68,11 @@ class Output:
         default_folder: str,
         write: Callable[[Path], list[Path]],
     ) -> None:
-        """Print a report and write its files; with formats, write them only if `out` is set.
+        """Print a report and write its files. With formats, write files only if `out` is set.
 
         Args:
             report: The report.
-            default_folder: Name of the folder if `out` is None.
+            default_folder: Name of the folder in the working directory that is used without `out`.
             write: Function that writes the files into a folder.
         """
         from reports.render import FILE_WIDTH, print_report, report_text
@@ -82,8 +84,8 @@ class Output:
             typer.echo("\n".join(texts), nl=False)
             return
         folder = self.out or Path.cwd() / default_folder
-        last = f"report: {folder} ({len(write(folder))} files)"
-        print_report(report, last, legend=self.notes, width=self.width)
+        last_line = f"report: {folder} ({len(write(folder))} files)"
+        print_report(report, last_line, legend=self.notes, width=self.width)
 
 
 def render_paired(
@@ -95,10 +97,10 @@ def render_paired(
         names: Names of the studies A and B.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
         metric: Main metric. Defaults to the protocol's main metric.
-        output: Where the report goes.
+        output: Options for the output.
 
     Raises:
-        ReportError: If the studies cannot be compared (one line with all reasons).
+        ReportError: If the studies cannot be read or compared (one line with all reasons).
         EmptyStudyError: If no run of a study has ended yet. It is a ReportError.
     """
     from reports.render import paired_files, paired_name, write_files
@@ -144,11 +146,11 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
 
 @dataclass(frozen=True)
 class Prepared:
-    """A report that has been made and not yet been shown.
+    """A report that has been computed, but not shown.
 
     Attributes:
         report: The report.
-        publication: The files of the report that the study's run in MLflow shows.
+        publication: The report as the study's run in MLflow shows it.
     """
 
     report: "Report"
@@ -157,11 +159,11 @@ class Prepared:
     def show(self, out: Path) -> None:
         """Print the tables and write the files into a folder.
 
-        A folder whose page has the report's stamp is left as it is.
+        If the page in the folder has the report's stamp, no files are written.
         """
         from reports.render import is_page_of, print_report, write_files
 
-        status = "as it was"
+        status = "unchanged"
         if not is_page_of(out / self.publication.page, self.publication.stamp):
             status = f"{len(write_files(self.publication.files(), out))} files"
         print_report(self.report, f"report: {out} ({status})")
@@ -170,13 +172,13 @@ class Prepared:
 def prepare(
     study_name: str, tracking_uri: str | None = None, recent_runs: Sequence["Run"] = ()
 ) -> Prepared:
-    """Make a study's report now, to show it later.
+    """Compute a study's report, to be shown later.
 
     Args:
         study_name: Name of the study's MLflow experiment.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        recent_runs: Runs of the experiment that have just been read, oldest first. See
-            load_records.
+        recent_runs: Runs of the experiment, oldest first, if they have just been read (see
+            load_records).
 
     Raises:
         ReportError: If the store cannot be read, or if the study is unknown (one line).
@@ -197,7 +199,7 @@ def report(
     ] = None,
     *,
     all_: Annotated[
-        bool, typer.Option("--all", help="Report all studies of the store on one page.")
+        bool, typer.Option("--all", help="Report all studies of the store, as with several names.")
     ] = False,
     tracking_uri: Annotated[
         str | None,
@@ -212,8 +214,8 @@ def report(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder of the report. Defaults to ./NAME-report, or to ./studies-report for "
-            "several studies.",
+            help="Folder of the report. Defaults to ./NAME-report, to ./studies-report for "
+            "several studies, and to ./A-B-report with --paired.",
         ),
     ] = None,
     format_: Annotated[
@@ -222,9 +224,9 @@ def report(
             "--format",
             metavar="FORMAT",
             help="Print the report in this format: terminal, markdown, latex or csv. latex and "
-            "csv have only its tables; csv is one CSV of all tables, with a `table` column. Files "
-            "(in every format, with one CSV per table) are written only if --out is given, too. "
-            "Repeatable.",
+            "csv contain only the tables; csv is one CSV of all tables, with a `table` column. "
+            "Files (in every format, with one CSV per table) are written only if --out is given, "
+            "too. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -269,8 +271,8 @@ def report(
         typer.Option(
             "--external",
             metavar="FILE.csv",
-            help="Add results from elsewhere: the columns configuration, seed, and metrics in "
-            "percent.",
+            help="Add results from outside the store. The file has the columns configuration, "
+            "seed (a whole number of at most 9 digits), and metrics in percent.",
         ),
     ] = None,
     published: Annotated[
@@ -284,7 +286,10 @@ def report(
 ) -> None:
     """Print a study's report and write its files (Markdown, LaTeX, CSV, HTML, PNG, SVG and PDF).
 
-    With several studies, or with --all, write one page that summarizes and links all of them.
+    With --format, files are written only if --out is given, too.
+
+    With several names, or with --all, print and write an overview of the studies that links to a
+    page per study. With --paired, compare two studies instead.
     """
     # MLflow retries for minutes by default; a store that is down should fail within seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

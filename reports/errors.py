@@ -1,4 +1,4 @@
-"""Errors that prevent a report: the command line prints one line and exits with code 2 or 3."""
+"""Errors that prevent a report. The command line prints them and exits with code 2 or 3."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from harness.errors import LineError
 
 
 class ReportError(LineError):
-    """Error that gives in one line, without secrets, why no report can be made."""
+    """Error with one line, without secrets, that says why a report cannot be made."""
 
 
 class ReportFaults(ReportError):
@@ -22,4 +22,4 @@ class ReportFaults(ReportError):
 
 
 class EmptyStudyError(ReportError):
-    """Error of a study that exists but has no run that has ended."""
+    """Error of a study that exists, but of which no run has ended."""

@@ -41,8 +41,8 @@ _NAMES = (
     " more_seeds_high is_unchanged is_constant"
     " epoch epoch_min epoch_max flags"
 )
-_OF_VERSUS = ("", "_low", "_high", "_n", "_at")
-_ALL_NAMES = (*_NAMES.split(), *(name + part for name in _VERSUS for part in _OF_VERSUS))
+_VERSUS_SUFFIXES = ("", "_low", "_high", "_n", "_at")
+_ALL_NAMES = (*_NAMES.split(), *(name + suffix for name in _VERSUS for suffix in _VERSUS_SUFFIXES))
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_NAMES}
 
 
@@ -50,8 +50,8 @@ def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
     """Return the estimates of tables that compare levels, configurations or methods.
 
     Args:
-        tables: Tables of a report. Those of ranks, selection and quality have columns of their own
-            and are ignored.
+        tables: Tables of a report. Tables without a column of means of a metric are ignored, for
+            example tables of ranks.
 
     Returns:
         A row per table line and metric. The comparison with the baseline is in the row of the
@@ -94,7 +94,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
 
 
 def _kind(table: Table, line: Row) -> str:
-    """Return the kind of a line: that of the table, "control" or "external"."""
+    """Return the kind of a line: the kind of its table, "control" or "external"."""
     kinds = {LEVELS: table.kind, REFERENCES: "control", EXTERNAL: EXTERNAL}
     return kinds[line.section]
 
@@ -132,7 +132,7 @@ def _comparison_fields(comparison: Compared) -> dict[str, Any]:
 
 
 def _interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
-    """Return the fields of an estimate; `name` is the prefix of their names."""
+    """Return the fields of an estimate: `name` (or mean), `name`_low and `name`_high."""
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

@@ -27,13 +27,13 @@ STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 def break_heading(heading: str) -> list[str]:
     """Split a heading into short lines: between words, and within names of datasets.
 
-    For example, "oxford_pets" and "food101" become two lines each.
+    For example, "oxford_pets" becomes "oxford_" and "pets", and "food101" becomes "food" and "101".
     """
     text = heading.replace(" / ", " /\N{NO-BREAK SPACE}").replace(" ", "\n")
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
-MAX_NAMED = 6  # names that a sentence lists
+MAX_NAMED = 6  # a sentence only counts further names
 
 
 def join_names(names: Sequence[str], separator: str = ", ") -> str:
@@ -52,7 +52,7 @@ def join_names(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:
-    """Format a number with fixed decimals and a real minus sign, and never as a negative zero.
+    """Format a number with fixed decimals and a real minus sign. A negative zero has no sign.
 
     Args:
         value: The number.
@@ -77,8 +77,8 @@ def p_text(p: float) -> str:
 def _value_text(value: Value, dialect: Dialect) -> str:
     """Format a mean with its interval.
 
-    The interval is shown as ± half-width, as a dash if there is none, and by both ends if the mean
-    is far from their middle.
+    The interval is shown as ± half-width, or by both ends if the mean is far from the middle. A
+    missing interval is a dash.
     """
     estimate, decimals = value.estimate, value.decimals
     mean = number_text(estimate.mean, decimals, signed=value.signed)

@@ -66,14 +66,14 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
     results = make_reports(str(tracking_uri or default_tracking_uri()))
-    # the errors are of studies without an ended run, or with damaged records
+    # make_reports also yields errors: of studies without an ended run or with damaged records
     return {
         result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
     }
 
 
 class LoadedStudy:
-    """A study in the state in which it was read, with its answer, tables and figures.
+    """A study as it was when it was read, with its answer, tables and figures.
 
     Metrics are percentages from 0 to 100, and differences are in percentage points, except for
     some quality measures.
@@ -127,7 +127,7 @@ class LoadedStudy:
         return [table.name for table in self._report.all_tables]
 
     def table(self, name: str | None = None) -> TableView:
-        """Return one of the tables.
+        """Return a table.
 
         Args:
             name: One of `tables`. Defaults to the first.
@@ -172,11 +172,11 @@ class LoadedStudy:
 
         Returns:
             Data frame with the columns factors (joined by " × "), share, low, high (percent; null
-            if unknown), n (number of seeds; in sampled studies of configurations) and p
+            if unknown), n (number of seeds, in sampled studies number of configurations) and p
             (Holm-corrected; null without a test).
 
         Raises:
-            ReportError: If there are no shares; the message gives the reason.
+            ReportError: If the shares cannot be computed; the message gives the reason.
         """
         try:
             shares = compute_importance(self._report.study, self.metric)

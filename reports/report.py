@@ -27,7 +27,7 @@ from reports.tables import (
     resolve_metric,
 )
 
-# parts of a study
+# Attributes of a study that are not in the description that the stamp hashes (see Report.stamp).
 _NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories", "provenance")
 
 
@@ -38,9 +38,10 @@ class Report:
     Attributes:
         study: The study.
         metric: Metric of the differences, p-values and figures. The study has a heading for it.
-        answer: The findings.
-        tables: Tables of configurations, of selection, and of feature quality.
-        factor_tables: Tables of the factors' shares of the variance and their interactions.
+        answer: The answer.
+        tables: All tables except `factor_tables`: of levels, configurations, methods, ranks,
+            selection and feature quality.
+        factor_tables: Tables of the factors' importance and of the means of pairs of levels.
         importance: Importance of the factors for the metric; None if it cannot be computed.
     """
 
@@ -55,9 +56,9 @@ class Report:
     def stamp(self) -> str:
         """Hash of the report's inputs: reports with equal stamps are equal.
 
-        The inputs are the study's rows and description, the choice of tables, and the code. The
-        correct answers and the histories of the runs are left out, because they do not change after
-        a run has ended.
+        The inputs are the study's rows and description, the metric, the choice of tables, and the
+        code. Correct answers, histories and provenance of the runs are left out, because they do
+        not change after a run has ended.
         """
         description = {
             key: value for key, value in vars(self.study).items() if key not in _NOT_STAMPED
@@ -84,7 +85,7 @@ class Report:
 
     @property
     def other_tables(self) -> tuple[Table, ...]:
-        """The tables of what selection chose and of feature quality."""
+        """The other tables in `tables`: of selection, feature quality and published results."""
         return tuple(table for table in self.tables if not table.kind)
 
     @property
@@ -98,8 +99,8 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
 
     Args:
         study: Study read from the store.
-        metric: Test metric of the study's protocol, or a quality measure. Defaults to the
-            protocol's main metric.
+        metric: Test metric of the study's protocol, or quality/MEASURE. Defaults to the protocol's
+            main metric.
         published: Whether to add a table that compares the results with those of papers.
 
     Raises:
@@ -111,11 +112,12 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     """
     tables = build_tables(study, metric)
     study, metric = resolve_metric(study, metric)
-    shares = compute_if_available(compute_importance, study, metric)
-    answer = build_answer(study, metric, tables, shares)
-    tables += [published_table(study)] if published else []
-    of_factors = tuple(build_factor_tables(study, metric, shares))
-    return Report(study, metric, answer, tuple(tables), of_factors, shares)
+    importance = compute_if_available(compute_importance, study, metric)
+    answer = build_answer(study, metric, tables, importance)
+    if published:
+        tables.append(published_table(study))
+    factor_tables = tuple(build_factor_tables(study, metric, importance))
+    return Report(study, metric, answer, tuple(tables), factor_tables, importance)
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ class PairedReport:
 
     Attributes:
         paired: The two studies.
-        answer: The findings.
-        tables: The table of averages over datasets, if there is one, and that of configurations.
+        answer: The answer.
+        tables: The table of averages over datasets, if there is one, and the table of
+            configurations.
     """
 
     paired: PairedStudies
@@ -149,25 +152,29 @@ def make_paired_report(first: Study, second: Study, metric: str | None = None) -
     Args:
         first: Study A.
         second: Study B.
-        metric: Main metric. Defaults to the protocol's main metric.
+        metric: Main metric. Defaults to the main metric of A's protocol.
 
     Raises:
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
     """
     paired = pair_studies(first, second, metric)
-    average, has_verdicts = average_pairs(paired), not paired_limits(paired)
-    parts = [part for part in (average, paired) if part]
-    tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in parts)
+    average = average_pairs(paired)
+    comparisons = [average, paired] if average else [paired]
+    has_verdicts = not paired_limits(paired)
+    tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in comparisons)
     return PairedReport(paired, paired_answer(paired, average), tables)
 
 
 def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
-    """Yield the report of each of several studies, or the error that prevents it.
+    """Yield the report of each of several studies, or the error of a study without one.
+
+    A study of which no run has ended always yields its EmptyStudyError. Other errors of a study are
+    yielded only without `names`, and raised otherwise.
 
     Args:
         tracking_uri: MLflow tracking URI of the store.
-        names: Names of the studies. By default all studies of the store, the most recently begun
-            first; damaged records of one study then do not stop the others.
+        names: Names of the studies. Defaults to all studies of the store, the most recently begun
+            first.
 
     Raises:
         ReportError: If the store cannot be read, or if a named study cannot be read (one line).

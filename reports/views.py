@@ -24,7 +24,7 @@ _STYLE = (
 
 @dataclass(frozen=True, repr=False)
 class AnswerView:
-    """An answer: plain text if printed, with its verdicts marked in a notebook."""
+    """An answer. It prints as plain text; a notebook marks the verdicts."""
 
     answer: Answer
 
@@ -51,9 +51,9 @@ class TableView:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """Data frame with all rows at full precision, with the columns of the CSV file.
+        """Data frame with all rows at full precision and the columns of the CSV file.
 
-        Mean, low, high and n of each estimate are separate columns.
+        Mean, low, high and n of an estimate are separate columns.
         """
         return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
 
@@ -73,9 +73,9 @@ class TableView:
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
-        more = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
+        legend = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
         table = f'<div class="ship-table">{table_html(self.table)}</div>'
-        return f"<style>{_STYLE}</style><h4>{escape(self.table.title)}</h4>{table}{more}"
+        return f"<style>{_STYLE}</style><h4>{escape(self.table.title)}</h4>{table}{legend}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,7 +95,7 @@ class FigureView:
         return deepcopy(self.chart.spec)
 
     def save(self, path: Path | str) -> None:
-        """Write the chart to a file, 3.3 inches wide (the width of a paper's column).
+        """Write the chart to a file, 3.3 inches wide (the width of a column in a paper).
 
         Args:
             path: File whose name ends in .png, .svg or .pdf.
@@ -103,10 +103,12 @@ class FigureView:
         Raises:
             ReportError: If the name has another ending (one line).
         """
-        ending, files = Path(path).suffix.removeprefix("."), chart_bytes(self.chart)
-        if ending not in files:
-            raise ReportError(f"{path}: figures are saved as {', '.join(files)}, got {ending!r}")
-        Path(path).write_bytes(files[ending])
+        file_format = Path(path).suffix.removeprefix(".")
+        files = chart_bytes(self.chart)
+        if file_format not in files:
+            formats = ", ".join(files)
+            raise ReportError(f"{path}: the format must be one of {formats}, got {file_format!r}")
+        Path(path).write_bytes(files[file_format])
 
     def __repr__(self) -> str:
         """Return the chart's name."""

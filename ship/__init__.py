@@ -1,6 +1,6 @@
-"""The method: SHIP on frozen CLIP. Requires torch and open_clip, not Ray, Optuna or MLflow.
+"""SHIP on frozen CLIP: datasets, methods, and the training of a trial.
 
-From Python:
+Requires torch and open_clip, but not Ray, Optuna or MLflow. From Python:
 
     from ship import load_trained
 """
@@ -14,7 +14,7 @@ __all__ = ["load_trained"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import load_trained on first access: torch takes seconds to import, commands start fast."""
+    """Import load_trained on first access, so that commands start without importing torch."""
     if name in __all__:
         from ship import trial
 

@@ -1,7 +1,7 @@
 """Properties of backbones that are known from their configuration, without building weights.
 
-open_clip imports torchvision, which takes as long as all other imports of a worker. It is therefore
-imported inside functions.
+open_clip is imported inside functions: it imports torchvision, which takes as long as all other
+imports of a worker.
 """
 
 import json
@@ -20,11 +20,11 @@ from ship.whole_file import read_whole
 Precision = Literal["fp32", "tf32", "bf16"]
 ImagePrecision = Literal["fp32", "bf16"]
 
-# Settings of a text tower with which open_clip builds other blocks than CLIP's.
-_OTHER_BLOCKS = (
+# Options of a text tower that make open_clip build blocks that differ from CLIP's.
+_CUSTOM_BLOCK_OPTIONS = (
     "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
 )  # fmt: skip
-# A configuration on the hub has a few hundred bytes.
+# Limit for a configuration on the hub, which usually has a few hundred bytes.
 _MAX_CONFIG_BYTES = 100_000
 
 
@@ -102,7 +102,9 @@ def find_unsupported(architecture: str) -> str | None:
         return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
     if text.embed_cls:
         return "its text tower appends a class embedding (CoCa)"
-    if text.block_type == "custom" or any(getattr(text, name) for name in _OTHER_BLOCKS):
+    if text.block_type == "custom" or any(
+        getattr(text, option) for option in _CUSTOM_BLOCK_OPTIONS
+    ):
         return "its text blocks are CustomResidualAttentionBlock, not CLIP's own"
     if text.tokenizer_mode:
         return f"its tokenizer adds tokens of its mode {text.tokenizer_mode!r}"
@@ -129,9 +131,9 @@ def get_feature_dim(name: str) -> int:
         name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
 
     Raises:
-        BackboneError: open_clip has no such architecture, or its repository cannot be read.
+        BackboneError: open_clip has no such architecture, or the repository cannot be read.
     """
-    return int(_config(name)["embed_dim"])
+    return int(_require_config(name)["embed_dim"])
 
 
 def get_text_settings(name: str) -> Any:
@@ -150,9 +152,9 @@ def get_text_settings(name: str) -> Any:
         - layers: number of blocks.
 
     Raises:
-        BackboneError: open_clip has no such architecture, or its repository cannot be read.
+        BackboneError: open_clip has no such architecture, or the repository cannot be read.
     """
-    settings = _config(name)["text_cfg"]
+    settings = _require_config(name)["text_cfg"]
     if name == "pocket":
         return SimpleNamespace(**settings)
     from open_clip.model import CLIPTextCfg
@@ -174,7 +176,7 @@ def load_tokenizer(name: str) -> Any:
         open_clip's SimpleTokenizer, or a HubTokenizer, which has the same methods.
 
     Raises:
-        BackboneError: A tokenizer of Hugging Face cannot be loaded.
+        BackboneError: The backbone's configuration or its Hugging Face tokenizer cannot be loaded.
     """
     import open_clip
 
@@ -195,17 +197,17 @@ def load_tokenizer(name: str) -> Any:
 
 
 def padding_id(tokenizer: Any) -> int:
-    """Return the token ID that a tokenizer pads with. open_clip's own tokenizer pads with 0."""
+    """Return the token ID that a tokenizer pads with, which is 0 for open_clip's own."""
     return int(getattr(tokenizer, "pad_token_id", 0))
 
 
 def count_special_tokens(tokenizer: Any) -> int:
-    """Return the number of tokens of a prompt that are its start or end."""
+    """Return the number of tokens that mark the start and the end of a prompt: 1 or 2."""
     return 1 if tokenizer.sot_token_id is None else 2
 
 
 def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
-    """Return the part of each text that a backbone's text tower reads, as decoded tokens.
+    """Truncate texts to the tokens that a backbone's text tower reads, and decode these tokens.
 
     Args:
         name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
@@ -216,7 +218,8 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
     return [tokenizer.decode(tokenizer.encode(text)[:max_tokens]).strip() for text in texts]
 
 
-def _config(name: str) -> Any:
+def _require_config(name: str) -> Any:
+    """Return open_clip's configuration of a backbone; see get_feature_dim."""
     architecture, _ = split_name(name)
     config = find_config(architecture)
     if config is None:
@@ -260,7 +263,7 @@ def _hub_config(architecture: str) -> Any:
         config = json.loads(read_whole(path, _MAX_CONFIG_BYTES))["model_cfg"]
         if isinstance(config["text_cfg"], dict) and isinstance(config["embed_dim"], int):
             return config
-    except (ValueError, LookupError, TypeError):  # not JSON, or of another form
+    except (ValueError, LookupError, TypeError):  # not JSON, or without these keys
         pass
-    rule = f"{CONFIG_FILE} has no model_cfg with embed_dim and text_cfg"
-    raise BackboneError(f"backbone {architecture!r} could not be loaded: {rule} ({path})")
+    fault = f"{CONFIG_FILE} has no model_cfg with embed_dim and text_cfg"
+    raise BackboneError(f"backbone {architecture!r} could not be loaded: {fault} ({path})")

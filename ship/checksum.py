@@ -20,7 +20,7 @@ def digest(data: bytes) -> str:
 
 
 def add_checksum(content: Mapping[str, Any]) -> bytes:
-    """Return the file of a JSON object, with the checksum of the other keys as its first key.
+    """Return the bytes of a JSON file whose first key is the checksum of the other keys.
 
     Args:
         content: The object, with at least one key.

@@ -20,9 +20,9 @@ BOOTSTRAP_DRAWS = 200
 # Number of neighbors within a ball: 5 as in Naeem et al. (sec. 4), fewer for smaller sets.
 NEIGHBORS = 5
 
-# A ball's radius is reduced by this fraction, so that round-off does not decide whether the
-# neighbor on its edge is inside. It is outside, as in both papers' code: identical sets then have
-# density 1.
+# A ball's squared radius is reduced by this fraction, so that round-off does not decide whether the
+# neighbor on its edge is inside. That neighbor is outside, as in both papers' code: identical sets
+# then have density 1.
 EDGE = 1e-9
 
 
@@ -65,17 +65,26 @@ def select_shared_classes(
 
     Labels are renumbered from 0 in ascending order. Sets larger than MAX_FEATURES are subsampled
     evenly over their classes, on the CPU.
+
+    Args:
+        synthetic: Synthetic features.
+        real: Features of real images.
+        text: Text feature of each class.
+        generator: Random generator on the CPU.
+
+    Returns:
+        The synthetic features, the real features and the text features of the shared classes.
     """
     counts = [part.labels.bincount(minlength=len(text)) for part in (synthetic, real)]
     is_shared = (counts[0] > 0) & (counts[1] > 0)
-    number = is_shared.cumsum(0) - 1
+    new_label = is_shared.cumsum(0) - 1
 
-    def restricted(sample: LabeledSet) -> LabeledSet:
+    def restrict(sample: LabeledSet) -> LabeledSet:
         part = sample.rows(is_shared[sample.labels])
-        numbered = LabeledSet(part.features, number[part.labels])
-        return numbered.rows(draw_evenly(numbered.labels, MAX_FEATURES, generator))
+        relabeled = LabeledSet(part.features, new_label[part.labels])
+        return relabeled.rows(draw_evenly(relabeled.labels, MAX_FEATURES, generator))
 
-    return restricted(synthetic), restricted(real), text[is_shared]
+    return restrict(synthetic), restrict(real), text[is_shared]
 
 
 def draw_evenly(
@@ -117,17 +126,18 @@ def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> 
 def balance_classes(
     synthetic: LabeledSet, real: LabeledSet, generator: torch.Generator
 ) -> tuple[LabeledSet, LabeledSet]:
-    """Subsample both sets to equal numbers of features per class, for size-dependent measures.
+    """Subsample both sets to equal numbers of features per class.
 
-    Draws are made on the CPU. Classes with fewer than two features in either set are dropped.
+    This is for metrics that depend on the size of a set. Classes with fewer than two features in
+    either set are dropped. Random draws are made on the CPU.
     """
     limit = torch.minimum(synthetic.counts, real.counts)
     limit = torch.where(limit < 2, 0, limit)
 
-    def cut(sample: LabeledSet) -> LabeledSet:
+    def subsample(sample: LabeledSet) -> LabeledSet:
         return sample.rows(rank_within_class(sample.labels, generator) < limit[sample.labels].cpu())
 
-    return cut(synthetic), cut(real)
+    return subsample(synthetic), subsample(real)
 
 
 def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tuple[float, float]:
@@ -165,8 +175,8 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
         vectors = vectors if basis is None else basis @ vectors
         influence: Tensor = 2 * math.sqrt(n - 1) * centered @ shift
         influence = influence + (n - 1) * centered.square().sum(dim=1)
-        spread: Tensor = (influence - (n - 1) * vectors.square() @ s).var() / n
-        return spread
+        variance_of_mean: Tensor = (influence - (n - 1) * vectors.square() @ s).var() / n
+        return variance_of_mean
 
     total = variance(a, shift, basis_a, u) + variance(b, -shift, basis_b, vh.T)
     return max(value, 0.0), float(total.sqrt())
@@ -201,9 +211,9 @@ def mmd(
 
     (Gretton et al. 2012, eq. 3.) k(a, b) = exp(-|a - b|^2 / (2 sigma^2)); sigma is the lower median
     of the distances between different rows of both sets together (their sec. 8), or of the non-zero
-    distances if that is 0. The value may be below 0 by chance if the sets are alike. It is unbiased
-    for independent features, and so slightly below 0 on average for like sets that are balanced
-    over classes.
+    distances if that is 0. For sets from the same distribution the value may be below 0 by chance.
+    It is unbiased for independent features; if such sets are balanced over classes, it is slightly
+    below 0 on average.
 
     The error is the standard deviation over BOOTSTRAP_DRAWS resamples of both sets, with a fixed
     kernel and without pairs of a feature and its copy.
@@ -225,30 +235,33 @@ def mmd(
         middle = distinct.median() if len(distinct) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
     value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
-    counts = [_counts(size, generator).to(kernel.device) for size in (n, m)]
+    counts = [_draw_counts(size, generator).to(kernel.device) for size in (n, m)]
     return float(value), float(_weighted_mmd(kernel, *counts).std())
 
 
 def _weighted_mmd(
     kernel: Tensor, x: Float[Tensor, "draw n"], y: Float[Tensor, "draw m"]
 ) -> Float[Tensor, " draw"]:
-    """Return the squared MMD of resamples that contain feature i x[:, i] times.
+    """Return the squared MMD of each resample of two sets.
 
-    The diagonal of the kernel must be 0.
+    Args:
+        kernel: Kernel between all features, (n + m, n + m). Its diagonal must be 0.
+        x: Number of times that each resample contains each of the first n features.
+        y: Number of times that each resample contains each of the other m features.
     """
     n = x.shape[1]
 
     def within(block: Tensor, counts: Tensor) -> Tensor:
         pairs = counts.sum(dim=1).square() - counts.square().sum(dim=1)
         mean = ((counts @ block) * counts).sum(dim=1) / pairs.clamp(min=1)
-        return torch.where(pairs > 0, mean, 1)  # one feature n times: k(a, a)
+        return torch.where(pairs > 0, mean, 1)  # a resample of one feature: k(a, a)
 
     cross_term = ((x @ kernel[:n, n:]) * y).sum(dim=1) / (x.sum(dim=1) * y.sum(dim=1))
     return within(kernel[:n, :n], x) + within(kernel[n:, n:], y) - 2 * cross_term
 
 
-def _counts(n: int, generator: torch.Generator) -> Float[Tensor, "draw n"]:
-    """Draw how often each of n features occurs in each resample of size n."""
+def _draw_counts(n: int, generator: torch.Generator) -> Float[Tensor, "draw n"]:
+    """Draw resamples of size n; return how often each contains each of the n features."""
     indices: Int[Tensor, "draw n"] = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=generator)
     counts = torch.zeros(BOOTSTRAP_DRAWS, n, dtype=torch.float64)
     return counts.scatter_add_(1, indices, torch.ones_like(counts))
@@ -257,8 +270,8 @@ def _counts(n: int, generator: torch.Generator) -> Float[Tensor, "draw n"]:
 def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str, float]:
     """Compute precision, recall, density and coverage of synthetic features.
 
-    B_k(a) is the ball around a up to its k-th nearest neighbor within the same set, with n real
-    features x and m synthetic features s:
+    x are the n real features and s the m synthetic ones. B_k(a) is the ball around a up to its k-th
+    nearest neighbor within the same set:
 
     - precision: fraction of s inside at least one B_k(x) (arXiv:1904.06991, eq. 2).
     - recall: fraction of x inside at least one B_k(s) (arXiv:1904.06991, eq. 2).

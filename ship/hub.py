@@ -1,7 +1,7 @@
 """Files of repositories on the Hugging Face Hub.
 
-Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
-and fails only after most of a minute without a network. Imports no torch.
+Cached files are read without contacting the hub. huggingface_hub itself contacts it even for cached
+files and, without a network, fails only after most of a minute. Imports no torch.
 """
 
 import re
@@ -12,7 +12,7 @@ HUB_PREFIX: Final = "hf-hub:"
 """Prefix of the backbones that are named by their repository, as in open_clip."""
 
 CONFIG_FILE: Final = "open_clip_config.json"
-# open_clip's names of weights, in its order.
+# open_clip's names of files with weights, in the order in which it tries them.
 WEIGHT_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -20,7 +20,7 @@ _TIMEOUT_SECONDS: Final = 5.0
 
 
 class HubError(FileNotFoundError):
-    """A file is not in the hub's cache and cannot be downloaded. The message is one line."""
+    """A file is not in the hub's local cache and cannot be downloaded. The message is one line."""
 
 
 def parse_repository(backbone: str) -> str | None:
@@ -77,7 +77,7 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
 
 
 def request_metadata(repository: str, name: str, what: str) -> None:
-    """Ask the hub for a file's metadata, which fails within seconds without a network.
+    """Request a file's metadata from the hub; without a network, fail within seconds.
 
     Args:
         repository: ORG/MODEL.
@@ -86,7 +86,7 @@ def request_metadata(repository: str, name: str, what: str) -> None:
 
     Raises:
         HubError: The hub does not respond. The message says what to do.
-        huggingface_hub.errors.HfHubHTTPError: The hub responds, and refuses.
+        huggingface_hub.errors.HfHubHTTPError: The hub refuses the request.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
@@ -100,7 +100,7 @@ def request_metadata(repository: str, name: str, what: str) -> None:
 
 
 def _unreachable(what: str, error: Exception) -> str:
-    """Return the message for a file that is not cached while the hub does not respond.
+    """Return the message for a file that is not in the cache when the hub does not respond.
 
     Args:
         what: Subject and verb of the message, e.g. "its weights are".

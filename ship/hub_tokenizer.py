@@ -1,7 +1,7 @@
 """Tokenizers of Hugging Face, read with the library `tokenizers` only.
 
-open_clip reads them with transformers, which is large and not needed for this. The result is the
-same as that of open_clip's HFTokenizer (its tokenizer_mode "clips" excepted).
+open_clip reads them with transformers, a large library that is not needed for this. The token IDs
+are those of open_clip's HFTokenizer, except for its tokenizer_mode "clips", which is not supported.
 Importing this module does not import torch; creating a tokenizer does.
 """
 
@@ -19,7 +19,7 @@ from ship.hub import hub_file
 from ship.whole_file import read_whole
 
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json")
-# Padding of the families whose configuration relies on transformers' defaults: BERT and XLM-R.
+# Padding tokens of BERT and XLM-R, whose configurations may rely on transformers' defaults.
 _USUAL_PADS: Final = ("[PAD]", "<pad>")
 # open_clip's names of the ways to clean a text before it is tokenized.
 _CLEANING: Final = ("whitespace", "lower", "canonicalize")
@@ -69,12 +69,14 @@ class HubTokenizer:
             file: Path of its tokenizer.json.
             config: Content of its tokenizer_config.json.
             context_length: Number of tokens in a row.
-            clean: open_clip's name of how a text is cleaned first: "whitespace", "lower", or
-                "canonicalize", which also removes punctuation.
+            clean: Cleaning of a text before it is tokenized, as named by open_clip: "whitespace",
+                "lower", or "canonicalize", which also removes punctuation.
             strip_sep_token: Whether BERT's end token is replaced by token 0.
 
         Raises:
-            TokenizerError: The library `tokenizers` is missing, or the file has another format.
+            TokenizerError: The library `tokenizers` is missing, or the file has another format or
+                is not supported.
+            ValueError: The file is missing, unreadable or too large.
         """
         require_tokenizers()
         from open_clip.tokenizer import get_clean_fn
@@ -91,9 +93,9 @@ class HubTokenizer:
             raise TokenizerError(f"{file} pads or truncates on the left, which is not supported")
         self._clean = get_clean_fn(clean)
         self.context_length = context_length
-        self.sot_token_id, self.eot_token_id = self._ends(file)
+        self.sot_token_id, self.eot_token_id = self._find_ends(file)
         self.eot_token_id = 0 if strip_sep_token else self.eot_token_id
-        self.pad_token_id = self._pad(file, config)
+        self.pad_token_id = self._find_padding(file, config)
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         self.identity = {"file": digest, "clean": clean, "pad": self.pad_token_id}
 
@@ -116,8 +118,8 @@ class HubTokenizer:
             row[: len(ids)] = ids
         return rows
 
-    def _ends(self, file: Path) -> tuple[int | None, int]:
-        """Return the special tokens that the file puts before and after a text."""
+    def _find_ends(self, file: Path) -> tuple[int | None, int]:
+        """Return the IDs of the tokens before a text (None if there is none) and after it."""
         encoded = self._tokenizer.encode("a")
         is_special, ids = list(encoded.special_tokens_mask), list(encoded.ids)
         if 0 not in is_special:
@@ -129,7 +131,7 @@ class HubTokenizer:
             raise TokenizerError(f"{file} must {rule}, got {len(after)} and {len(before)}")
         return (before or [None])[0], after[0]
 
-    def _pad(self, file: Path, config: Mapping[str, Any]) -> int:
+    def _find_padding(self, file: Path, config: Mapping[str, Any]) -> int:
         """Return the ID of the padding token."""
         token = config.get("pad_token")
         token = token.get("content") if isinstance(token, dict) else token
@@ -152,8 +154,9 @@ def load_hub_tokenizer(
         options: open_clip's tokenizer_kwargs.
 
     Raises:
-        TokenizerError: It cannot be used.
+        TokenizerError: The tokenizer cannot be used.
         HubError: Its files cannot be downloaded.
+        ValueError: Its tokenizer.json is unreadable or too large.
     """
     require_tokenizers()
     if unknown := set(options) - {"clean", "strip_sep_token"}:

@@ -1,11 +1,14 @@
 """Metrics of the protocols, in percent, for each seed.
 
-Sources: calibrated stacking and its curve from Chao et al., "An Empirical Study and Analysis of
-Generalized Zero-Shot Learning for Object Recognition in the Wild" (arXiv:1605.04253), secs. 3.2 and
-4; base and new images mixed from DeCoOp (Zhou et al., ICML 2024, arXiv:2406.00345); OpenworldAUC
-(Hua et al., ICML 2025, arXiv:2505.05180), which combines the detection of new classes and both
-classification accuracies; expected calibration error from Guo et al. (ICML 2017, arXiv:1706.04599,
-sec. 2).
+Sources:
+
+- Calibrated stacking and the seen-unseen curve: Chao et al., "An Empirical Study and Analysis of
+  Generalized Zero-Shot Learning for Object Recognition in the Wild" (arXiv:1605.04253), secs. 3.2
+  and 4.
+- Accuracy on a mixture of base and new images: DeCoOp (Zhou et al., ICML 2024, arXiv:2406.00345).
+- OpenworldAUC, which combines the detection of new classes and both classification accuracies: Hua
+  et al. (ICML 2025, arXiv:2505.05180).
+- Expected calibration error: Guo et al. (ICML 2017, arXiv:1706.04599), sec. 2.
 """
 
 import math
@@ -23,11 +26,11 @@ from ship.configs import METRICS
 from ship.registry import PluginError
 from ship.seeds import to_cpu
 
-# Number of logits processed at once: the intermediate results fit into a processor's cache.
+# Number of logits processed at once, so that intermediate results fit into a processor's cache.
 AT_ONCE = 2**18
 
 CUSTOM = "custom/"
-"""Prefix of the names of metric plugins."""
+"""Prefix of the names of metric plugins in the results."""
 BINS = 15
 """Number of confidence bins of equal width, as in Guo et al."""
 
@@ -36,15 +39,15 @@ BINS = 15
 class Predictions:
     """The predictions of each seed for the same n images.
 
-    Properties hold one number per image (finite: per seed), and need little memory in addition to
-    the logits. The *group* of an image is the seen classes if its class is seen, otherwise the
-    unseen classes.
+    Properties have one value per seed and image; `finite` has one per seed. Computing them needs
+    little memory in addition to the logits. The *group* of an image is the set of the seen classes
+    if its class is seen, otherwise the set of the unseen classes.
 
     Attributes:
         logits: Class scores of each seed.
         labels: Class of each image.
         seen: Seen classes of each seed.
-        competing: Classes among which `correct` predicts. Defaults to all. Others ignore it.
+        competing: Classes that may be predicted, for the property `correct` only. Defaults to all.
     """
 
     logits: Float[Tensor, "seed n n_cls"]
@@ -61,25 +64,26 @@ class Predictions:
     def correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of all competing classes."""
         if self.competing is not None:
-            return self._group_max(self.competing.unsqueeze(0), torch.argmax) == self.labels
+            return self._reduce_classes(self.competing.unsqueeze(0), torch.argmax) == self.labels
         return self._map_images(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
     def group_correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of its group."""
-        seen, unseen = (self._group_max(group, torch.argmax) for group in (self.seen, ~self.seen))
+        seen, unseen = (self._reduce_classes(g, torch.argmax) for g in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
     def margin(self) -> Float[Tensor, "seed n"]:
-        """Largest logit of the seen classes minus that of the unseen ones (inf if none exist)."""
+        """Largest logit of the seen classes minus that of the unseen ones (inf without those)."""
         return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
     def seen_log_odds(self) -> Float[Tensor, "seed n"]:
         """Log-odds of the most probable seen class, with one softmax over all classes.
 
-        It sorts images like that class's probability, which rounds to 1 if the softmax is sharp.
+        The log-odds order images like that class's probability, which rounds to 1 if the softmax is
+        sharp.
         """
         offsets = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
@@ -106,31 +110,31 @@ class Predictions:
 
     @property
     def finite(self) -> Bool[Tensor, " seed"]:
-        """Whether all logits are finite. No value is read on the host."""
+        """Whether all logits are finite. Computed on the device, without synchronization."""
         # NaN propagates through amin and amax, and every comparison with NaN is false
         low, high = self.logits.amin((1, 2)), self.logits.amax((1, 2))
         return (low > -torch.inf) & (high < torch.inf)
 
     @cached_property
     def _seen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._group_max(self.seen, torch.amax)
+        return self._reduce_classes(self.seen, torch.amax)
 
     @cached_property
     def _unseen_largest(self) -> Float[Tensor, "seed n"]:
-        return self._group_max(~self.seen, torch.amax)
+        return self._reduce_classes(~self.seen, torch.amax)
 
-    def _group_max(
-        self, classes: Bool[Tensor, "_ n_cls"], function: Callable[..., Tensor]
+    def _reduce_classes(
+        self, classes: Bool[Tensor, "_ n_cls"], reduction: Callable[..., Tensor]
     ) -> Tensor:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
             classes: Mask of the classes, for each seed or for all.
-            function: torch.amax or torch.argmax.
+            reduction: torch.amax or torch.argmax.
         """
-        # adding -inf to the other logits is faster than selecting
+        # adding -inf to the logits of the other classes is faster than selecting columns
         offsets = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-        return self._map_images(lambda logits, rows: function(logits + offsets, -1))
+        return self._map_images(lambda logits, rows: reduction(logits + offsets, -1))
 
     def _map_images(self, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
@@ -150,7 +154,7 @@ class Predictions:
 def percent(
     correct: Bool[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Float[Tensor, " seed"]:
-    """Return the percentage of counted images that are correct, for each seed."""
+    """Return each seed's percentage of counted images that are correct, 0 if none is counted."""
     return 100 * (correct & counted).sum(1).double() / counted.sum(1).clamp_min(1)
 
 
@@ -170,10 +174,13 @@ def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, "
         all_seen: Whether all images are of seen classes.
 
     Returns:
-        `base` and `new`: accuracy of the images of seen (unseen) classes, classified among the
-        classes of their group only, as in CoOp's base-to-new protocol. `joint_*`: one softmax over
-        all classes, as in generalized zero-shot learning. Only `base` if all images are of seen
-        classes.
+        Metrics by name. Only `base` if all images are of seen classes.
+
+        - base, new: accuracy on the images of seen (base) and of unseen (new) classes, classified
+          among the classes of their group only, as in CoCoOp's base-to-new protocol.
+        - harmonic_mean: H of base and new.
+        - joint_base, joint_new, joint_harmonic_mean: the same with one softmax over all classes, as
+          in generalized zero-shot learning.
     """
     counted = predictions.is_seen
     base = percent(predictions.group_correct, counted)
@@ -192,23 +199,28 @@ def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, "
 
 
 def score_one_softmax(
-    predictions: Predictions, all_seen: bool, calibration: Float[Tensor, " seed"] | None = None
+    predictions: Predictions, all_seen: bool, constant: Float[Tensor, " seed"] | None = None
 ) -> dict[str, Float[Tensor, " seed"]]:
-    """Compute class-averaged S, U and H, plain and calibrated, and AUSUC, in percent per seed.
+    """Compute metrics of generalized zero-shot learning for each seed.
 
-    Calibration subtracts a constant from the scores of seen classes. Sweeping it gives the
-    seen-unseen curve and the area under it (AUSUC). Both follow from the images' margins, which
-    are sorted on the CPU.
+    S and U are the class-averaged accuracies on images of seen and of unseen classes, with one
+    softmax over all classes, and H is their harmonic mean. Calibrated stacking subtracts a constant
+    from the logits of seen classes. Sweeping the constant gives the seen-unseen curve and the area
+    under it (AUSUC). All of this follows from the images' margins, which are sorted on the CPU.
 
     Args:
         predictions: Predictions for the images.
         all_seen: Whether all images are of seen classes.
-        calibration: Constant to subtract from seen logits. Defaults to the one with the best H on
-            these images (for selection), returned as "calibration". Of several constants with the
-            same H, it is the one nearest to 0.
+        constant: Each seed's constant of calibrated stacking. Defaults to the constant with the
+            best H on these images, and to the one nearest to 0 if several have that H.
 
     Returns:
-        The metrics by name. Only "seen" if all images are of seen classes.
+        Metrics by name. Only `seen` if all images are of seen classes.
+
+        - seen, unseen, harmonic_mean: S, U and H without calibrated stacking, in percent.
+        - calibrated_seen, calibrated_unseen, calibrated_harmonic_mean: the same with it.
+        - ausuc: area under the seen-unseen curve, in percent.
+        - calibration: the constant, in units of logits.
     """
     labels, seen, is_seen = predictions.labels, predictions.seen, predictions.is_seen
     counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
@@ -218,7 +230,7 @@ def score_one_softmax(
     share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
     values = to_cpu(
         {
-            # without unseen classes in the task every margin is infinite: nothing to calibrate
+            # infinite if the task has no unseen classes: every image is then predicted as seen
             "margin": predictions.margin,
             "seen": share * (is_seen & predictions.group_correct),
             "unseen": share * (~is_seen & predictions.group_correct),
@@ -229,15 +241,15 @@ def score_one_softmax(
     rows = list(zip(margins, seen_shares, unseen_shares, strict=True))
     if all_seen:
         return {"seen": 100 * torch.stack([_seen_and_unseen(0.0, *row)[0] for row in rows])}
-    constants = [None] * len(rows) if calibration is None else calibration.tolist()
+    constants = [None] * len(rows) if constant is None else constant.tolist()
     scores = [_score_seed(*pair) for pair in zip(constants, rows, strict=True)]
     return {name: torch.stack([score[name] for score in scores]) for name in scores[0]}
 
 
-# Values of one seed that determine all predictions under any constant, (n,) each: the margin (best
-# seen logit minus best unseen logit), ascending; the image's contribution to S if predicted as
-# seen; and its contribution to U if predicted as unseen. A contribution is the image's share of its
-# class, or 0 if the class predicted within the group is wrong.
+# Values of one seed that determine S and U for any constant, (n,) each: the images' margins (best
+# seen logit minus best unseen logit), ascending; each image's contribution to S if it is predicted
+# as seen; and its contribution to U if it is predicted as unseen. The contribution of an image is
+# its share of its class, or 0 if it is of the other group or misclassified within its group.
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
@@ -250,10 +262,15 @@ def _seen_and_unseen(
 
 
 def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """Return a seed's S, U and H (also calibrated), the area under its curve, and the constant."""
+    """Return the metrics of one seed; see score_one_softmax.
+
+    Args:
+        constant: Constant of calibrated stacking. Defaults to the one with the best H.
+        row: The seed's margins and contributions.
+    """
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
-    # S and U when none to all of the lowest margins are predicted as unseen; ties switch together
+    # S and U if the lowest 0, 1, ... or all distinct margins are predicted as unseen
     ends = F.pad(counts.cumsum(0), (1, 0))
     curve_seen = seen.sum() - F.pad(seen.cumsum(0), (1, 0))[ends]
     curve_unseen = F.pad(unseen.cumsum(0), (1, 0))[ends]
@@ -288,29 +305,31 @@ def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
         predictions: Predictions for images of base and of new classes.
 
     Returns:
-        `joint_accuracy`: accuracy on all images, with one softmax over all classes.
+        Metrics by name:
 
-        `auroc`: probability that a base image has a higher base score than a new image; ties count
-        half. The base score is the largest probability of a base class, with one softmax over all
-        classes.
-
-        `openworld_auc`: probability of the same event with both images classified correctly among
-        the classes of their group; eq. 6 of arXiv:2505.05180, ties count half as in its authors'
-        code (roc_auc_score in models/GMoP.py of github.com/huacong/OpenworldAUC). It is at most
-        auroc, and at most base * new (as fractions).
-
-        `ece_base`, `ece_new`: expected calibration error, with the softmax over an image's group.
+        - joint_accuracy: accuracy on all images, with one softmax over all classes.
+        - auroc: probability that a base image has a higher base score than a new image; ties count
+          half. The base score is the largest probability of a base class, with one softmax over all
+          classes.
+        - openworld_auc: probability of the same event with both images classified correctly among
+          the classes of their group (eq. 6 of arXiv:2505.05180). Ties count half, as in its
+          authors' code (roc_auc_score in models/GMoP.py of github.com/huacong/OpenworldAUC). It is
+          at most auroc, and at most base * new (as fractions).
+        - ece_base, ece_new: expected calibration error on base and on new images, with the softmax
+          over the image's group.
     """
     is_base, correct = predictions.is_seen, predictions.group_correct
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
     ranks = _double_ranks(seen_log_odds, ~is_base)
-    above_right = _double_ranks(seen_log_odds, ~is_base & correct)
+    ranks_among_correct = _double_ranks(seen_log_odds, ~is_base & correct)
+    detected_pairs = (ranks * is_base).sum(1).double() / 2
+    correct_pairs = (ranks_among_correct * (is_base & correct)).sum(1).double() / 2
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
-        "auroc": 100 * ((ranks * is_base).sum(1).double() / 2 / pairs),
-        "openworld_auc": 100 * ((above_right * (is_base & correct)).sum(1).double() / 2 / pairs),
+        "auroc": 100 * (detected_pairs / pairs),
+        "openworld_auc": 100 * (correct_pairs / pairs),
         "ece_base": 100 * _calibration_error(confidence, correct, is_base),
         "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),
     }
@@ -326,7 +345,7 @@ def compute_custom(
         names: Names of the metrics.
 
     Returns:
-        Value of each metric per seed, by CUSTOM and its name.
+        Value of each metric per seed. A name is CUSTOM followed by that of the metric.
 
     Raises:
         PluginError: A metric does not return a finite number.
@@ -335,9 +354,9 @@ def compute_custom(
         return {}
     labels = predictions.labels.cpu().numpy().copy()
     values: dict[str, list[float]] = {name: [] for name in names}
-    for seed, is_finite in enumerate(predictions.finite.tolist()):
-        logits = predictions.logits[seed].cpu().double().numpy().copy()
-        seen = predictions.seen[seed].cpu().numpy().copy()
+    for seed_index, is_finite in enumerate(predictions.finite.tolist()):
+        logits = predictions.logits[seed_index].cpu().double().numpy().copy()
+        seen = predictions.seen[seed_index].cpu().numpy().copy()
         for array in (logits, labels, seen):
             array.setflags(write=False)  # a metric must not change what the next one reads
         for name in names:
@@ -362,7 +381,10 @@ def is_finite_number(value: object) -> bool:
 def _double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
-    """Return twice (the number of counted images below each image, plus half of its ties)."""
+    """Return twice each image's rank among the counted images, an integer.
+
+    The rank is the number of counted images with lower log-odds, plus half of those that tie.
+    """
     order = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
     values = seen_log_odds.contiguous()
     return torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
@@ -373,7 +395,7 @@ def _calibration_error(
     correct: Bool[Tensor, "seed n"],
     counted: Bool[Tensor, "seed n"],
 ) -> Float[Tensor, " seed"]:
-    """Return the sum over bins of |sum of (correct - confidence)| / n, over the counted images."""
+    """Return the sum over bins of |sum of (correct - confidence)| / n, over n counted images."""
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
     gaps = torch.where(counted, correct.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 MAX_BYTES: Final = 1 << 20
-"""Maximum size of a plugin file: its content is sent to every worker."""
+"""Maximum size of a plugin file, whose content is sent to every worker."""
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -71,10 +71,11 @@ def load_plugin(path: Path | str) -> None:
 
 
 def load_origins(origins: Iterable[Origin]) -> None:
-    """Load the plugins of the driver (see loaded_origins) in this worker process.
+    """Register the plugins of files and modules in this process.
 
     Args:
-        origins: Files and modules that the driver has loaded.
+        origins: Files and modules. A worker gets those that the driver has loaded (see
+            list_loaded_origins).
 
     Raises:
         PluginError: One of them cannot be loaded (see load_plugin), e.g. because this node lacks a
@@ -99,13 +100,13 @@ def load_origins(origins: Iterable[Origin]) -> None:
                 f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
                 "FinetunerSettings, a DatasetPlugin or a MetricPlugin, at its top level"
             )
-        first: dict[tuple[str, str], Any] = {}
+        by_name: dict[tuple[str, str], Any] = {}
         for table, plugin in entries:  # check all before adding any
             table.require_valid(plugin, origin)
-            what = table.noun, get_plugin_name(plugin)
-            if first.setdefault(what, plugin) is not plugin:
+            noun_and_name = table.noun, get_plugin_name(plugin)
+            if by_name.setdefault(noun_and_name, plugin) is not plugin:
                 raise PluginError(
-                    f"{origin.label}: two plugins are named {' '.join(what)}. Rename one"
+                    f"{origin.label}: two plugins are named {' '.join(noun_and_name)}. Rename one"
                 )
         for table, plugin in entries:
             table.add(plugin, origin)
@@ -114,8 +115,8 @@ def load_origins(origins: Iterable[Origin]) -> None:
 def list_loaded_origins() -> tuple[Origin, ...]:
     """Return the files and modules whose plugins are loaded in this process, for its workers.
 
-    The content of a file (some kB) is sent with the other arguments of a worker, which imports it
-    under a name made of its hash. Workers import a module by its name. Ray's py_modules would
+    The content of a file (some kB) is sent to a worker with its other arguments. The worker imports
+    it under a name made of its hash. A module is imported by its name. Ray's py_modules would
     require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
     start in advance.
     """
@@ -151,7 +152,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
     """Check that this process has the planned plugins, and import their methods.
 
     Args:
-        planned: Expected identities, as returned by plugin_identities().
+        planned: Expected identities, as returned by find_plugin_identities().
 
     Raises:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.

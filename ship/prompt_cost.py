@@ -8,10 +8,10 @@ from typing import Final
 
 from ship.architectures import get_text_settings
 
-# Tokens that a causal tower computes per prompt: the packaged datasets' names with "." and EOT have
-# 3.6 on average, and their share of the context is packed (ship.clip.packing).
+# Approximate number of tokens that a causal tower computes per prompt. Class names of the packaged
+# datasets have 3.6 on average, with "." and EOT; packed names share a context (ship.clip.packing).
 PROMPT_TOKENS: Final = 4
-# Number of tokens that a token attends to in a packed sequence.
+# Number of tokens in a packed sequence, for which each token has attention scores.
 _PACKED_TOKENS: Final = 128
 
 
@@ -28,8 +28,9 @@ def padding_factor(context_length: int) -> int:
 def prompt_cost(name: str) -> float:
     """Return the cost of a class's prompt in a CoOp step, relative to the backbone ViT-B-16.
 
-    These are the floating-point operations of the text tower's matrix products. A causal tower
-    computes about PROMPT_TOKENS positions per prompt, a bidirectional one its whole context.
+    The cost is the number of floating-point operations in the text tower's matrix products. A
+    causal tower computes about PROMPT_TOKENS positions per prompt, a bidirectional one the whole
+    context length.
     """
     return prompt_operations(name) / prompt_operations("ViT-B-16")
 
@@ -39,7 +40,8 @@ def prompt_tokens(name: str, n_own: int = 0) -> int:
 
     Args:
         name: Name of the backbone.
-        n_own: Tokens before the class name that are not shared by the prompts: SOT and contexts.
+        n_own: Number of tokens before the class name that the prompts do not share: SOT and context
+            vectors. 0 if the prompts share them.
     """
     if is_bidirectional(name):
         return int(get_text_settings(name).context_length)
@@ -47,13 +49,14 @@ def prompt_tokens(name: str, n_own: int = 0) -> int:
 
 
 def prompt_operations(name: str, n_own: int = 0) -> float:
-    """Return the floating-point operations of a prompt's products in the blocks, forward only.
+    """Return the floating-point operations of a prompt's forward pass through the blocks.
 
-    An addition and a multiplication count as two operations. The number is an upper bound, because
-    the last block computes only EOT's output. The arguments are those of `prompt_tokens`.
+    Only matrix products count, an addition and a multiplication as two operations. The number is an
+    upper bound, because the last block computes only EOT's output. The arguments are those of
+    `prompt_tokens`.
     """
     text, tokens = get_text_settings(name), prompt_tokens(name, n_own)
-    seen = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
+    n_keys = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
     attention_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
-    scores_and_mixing = 2 * seen * text.width
+    scores_and_mixing = 2 * n_keys * text.width
     return float(2 * text.layers * tokens * (attention_and_mlp + scores_and_mixing))

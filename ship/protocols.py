@@ -22,12 +22,13 @@ from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
-# SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
+# Number of ages at which selection "authors" compares the generator. An age is a number of epochs
+# of its training. SHIP's authors retrain CoOp at five ages (github.com/mrflogs/SHIP, run_coop).
 REFERENCE_AGES = 5
-# The metric of the source's test images in cross_dataset.
+# Name of the metric of the source's test images in cross_dataset.
 SOURCE = "source"
 
-# Selection metrics at the selected epoch, by name, (seed,) each; None during selection.
+# Metrics on the selection images at the selected epoch, (seed,) each. None during selection.
 Chosen = Mapping[str, Tensor] | None
 
 
@@ -40,7 +41,8 @@ class EvalSet:
         images: Images to classify.
         name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
             set.
-        competing: Classes that may be predicted, (n_cls,). None if the protocol's scoring decides.
+        competing: Mask of the classes that may be predicted, (n_cls,). None if the protocol's
+            metrics determine them.
     """
 
     task: Task
@@ -50,7 +52,7 @@ class EvalSet:
 
     @cached_property
     def all_seen(self) -> bool:
-        """Whether every image's class is seen by every seed. Read from the device only once."""
+        """Whether every seed sees the classes of all images. Read from the device only once."""
         return bool(self.task.seen[:, self.images.labels].all())
 
     def predictions(self, logits: Float[Tensor, "seed n n_cls"]) -> Predictions:
@@ -62,8 +64,8 @@ class EvalSet:
         return Predictions(logits, self.images.labels, self.task.seen, self.competing)
 
 
-# The evaluation sets of one trained model, all with the task that it was trained on. The quality of
-# synthetic features is measured against the images of the first.
+# The evaluation sets of one trained model. All have the task that the model was trained on. The
+# quality of synthetic features is measured against the images of the first one.
 FinalEvals: TypeAlias = tuple[EvalSet, ...]
 
 
@@ -76,13 +78,14 @@ class Protocol:
         selection: Evaluation set that selects the epoch, with the task trained for it. None
             if nothing is selected (selection none) and the last epoch is tested.
         metric: Metric that selection maximizes, "" if nothing is selected.
-        finals: Evaluation sets of each model that is trained (again) and tested.
+        finals: Evaluation sets of each tested model. cross_dataset tests one model per target, the
+            other protocols a single one.
         generator_task: Task on which the generator is fitted for the final models. None if nothing
             is retrained and the model kept by selection is tested.
         custom_metrics: Names of the metric plugins that the test computes.
-        ages: Number of ages of the generator that selection compares, each with its own fine-tuner
-            (selection authors). If it is 1, the generator is trained to its end and epochs are
-            compared.
+        ages: Number of the generator's ages (epochs of its training) that selection compares, each
+            with a separate fine-tuner (selection authors). 1 means that the generator is trained to
+            its end and that selection compares epochs of one fine-tuner.
     """
 
     name: ProtocolName
@@ -108,22 +111,24 @@ class Protocol:
             metrics = score_one_softmax(predictions, eval_set.all_seen, constant)
             if chosen is None or constant is not None:
                 return metrics
-            # selection used no images of unseen classes, so there is no calibration constant
+            # without images of unseen classes, selection found no constant of calibrated stacking
             return {k: value for k, value in metrics.items() if not k.startswith("calibrat")}
         if self.name == "few_shot" or eval_set.name:
-            everything = torch.ones_like(predictions.correct)
-            return {eval_set.name or "accuracy": percent(predictions.correct, everything)}
+            all_images = torch.ones_like(predictions.correct)
+            return {eval_set.name or "accuracy": percent(predictions.correct, all_images)}
         metrics = score(predictions, eval_set.all_seen)
         return metrics if chosen is None else metrics | open_world(predictions)
 
     def combine(self, by_eval_set: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Combine the metrics of all evaluation sets of a test.
 
-        Protocols with a single evaluation set return its metrics. cross_dataset returns each
-        target's accuracy, their mean, and the source's accuracy averaged over the targets' models.
-
         Args:
             by_eval_set: Metrics of each evaluation set by name, (seed,) each.
+
+        Returns:
+            The metrics of the only evaluation set. For cross_dataset: the accuracy of each target,
+            their mean `accuracy`, and the accuracy on the source averaged over the targets' models,
+            if the source has test images.
         """
         if self.name != "cross_dataset":
             return by_eval_set[0]
@@ -145,42 +150,48 @@ def build_protocol(
 
     The first classes of a dataset are the seen ones.
 
-    Selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and uses
-    validation images of both; the tested model is then retrained on all seen classes. The other
-    selections train on all seen classes once (cross_dataset: again for each target):
+    The selections are:
 
-    - "base_val" uses validation images of the seen classes, "few_val" a few of them.
-    - "none" selects nothing and tests the model of the last epoch.
-    - "test" uses the test images after each epoch.
-    - "authors" uses them like SHIP's authors: a fine-tuner is trained to its end for each of five
-      ages of the generator, and the age with the best test accuracy is reported.
+    - "pseudo_new" holds out a seeded fraction of the seen classes, trains on the others, and
+      evaluates on validation images of both. The tested model is retrained on all seen classes.
+    - "base_val" evaluates on validation images of the seen classes, "few_val" on a few of them.
+    - "none" evaluates nothing and tests the model of the last epoch.
+    - "test" evaluates on the test images after each epoch.
+    - "authors" evaluates on the test images like SHIP's authors: a fine-tuner is trained to its end
+      for each of five ages of the generator, and the age with the best test accuracy is reported.
+
+    All but "pseudo_new" train once, on all seen classes. In cross_dataset a fine-tuner is trained
+    again for each target.
 
     Args:
         config: Configuration of the trial.
         seeds: Seeds of the trial.
-        features: Features of config.dataset, restricted by studied_classes.
+        features: Features of config.dataset, restricted by select_studied_classes.
         targets: Features of config.targets by name, for cross_dataset.
         clip: Backbone that encodes the class names.
         dtype: Data type of all features and losses.
 
     Raises:
-        ValueError: There are no targets, or the configuration or dataset does not meet the
-            requirements (ship.requirements.require_dataset).
+        ValueError: Protocol cross_dataset has no targets, or the configuration or dataset does not
+            meet the requirements (ship.requirements.require_dataset).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:
-        raise ValueError("protocol cross_dataset needs targets: a list of datasets")
+        raise ValueError("protocol cross_dataset requires targets: a list of datasets")
     require_dataset(config, features, seeds)
-    seen = np.arange(rules.n_seen(features))
+    seen = np.arange(rules.count_seen(len(features.class_names), features.n_base))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
-    labels = _new_classes(config, features, targets.values()) if rules.targets else {}
-    names = [(cls.name, cls.sentences) for cls in labels]
+    new_labels = _number_new_classes(config, features, targets.values()) if rules.targets else {}
+    extra_classes = [(cls.name, cls.sentences) for cls in new_labels]
     augment = not (rules.new_classes or rules.targets)
-    task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
+    n_classes = len(features.class_names)
+    task = tasks.task(n_classes, [seen] * len(seeds), extra_classes, augment=augment)
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
     finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(_build_final(name, t, tasks, test, labels) for name, t in targets.items())
+        finals = tuple(
+            _build_final(name, target, tasks, test, new_labels) for name, target in targets.items()
+        )
     chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
@@ -188,7 +199,7 @@ def build_protocol(
         bases = [draw_pseudo_new(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
     elif selection != "none":
-        # includes the targets' class names, so that selection trains the same task as the final run
+        # the same task as for the test, including the targets' class names
         chosen_on = EvalSet(task, tasks.validation(seen, few=selection == "few_val"))
     retrained = rules.targets or selection in ("pseudo_new", "none")
     return Protocol(
@@ -203,10 +214,10 @@ def build_protocol(
 
 
 class _Class(NamedTuple):
-    """A target's class. Equal classes of several targets are one class of the generator's task.
+    """A class of the source or a target. Equal ones are one class of the generator's task.
 
     Attributes:
-        key: Name as CLIP reads it, and its number among equal names (ImageNet has two pairs).
+        key: Name as CLIP reads it, and its number among equal names (ImageNet has two such pairs).
         name: Name of the class.
         sentences: Sentences from the dataset's templates for the zero-shot classifier.
     """
@@ -216,7 +227,8 @@ class _Class(NamedTuple):
     sentences: tuple[str, ...]
 
 
-def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
+def _list_classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
+    """Return the classes of a dataset, with the templates that the trial uses for it."""
     names = [split_pieces(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
     templates = config.templates_for(features.dataset, features.template)
@@ -225,7 +237,7 @@ def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
     return [_Class(key, name, tuple(texts)) for key, name, texts in classes]
 
 
-def _new_classes(
+def _number_new_classes(
     config: TrialConfig, source: FeatureSet, targets: Iterable[FeatureSet]
 ) -> dict[_Class, int]:
     """Assign numbers to the targets' classes that the source lacks, after the source's classes.
@@ -233,9 +245,9 @@ def _new_classes(
     A class whose name equals a name of the source (as CLIP reads it) is the source's class: it is
     seen, and no features are synthesized for it.
     """
-    source_keys = {cls.key for cls in _classes(config, source)}
+    source_keys = {cls.key for cls in _list_classes(config, source)}
     targets_classes = dict.fromkeys(
-        c for t in targets for c in _classes(config, t) if c.key not in source_keys
+        c for t in targets for c in _list_classes(config, t) if c.key not in source_keys
     )
     return {cls: len(source_keys) + i for i, cls in enumerate(targets_classes)}
 
@@ -245,8 +257,7 @@ def _build_final(
 ) -> FinalEvals:
     """Create the evaluation sets of a target.
 
-    Their task has the source's classes first, then the target's. The task shares the source's
-    images.
+    Their task has the source's images and classes, followed by the target's further classes.
 
     Args:
         name: Name of the target.
@@ -256,7 +267,8 @@ def _build_final(
         new_labels: Number in the generator's task of each class that the source does not have.
     """
     task, device = test.task, test.task.seen.device
-    classes, source = (_classes(tasks.config, features) for features in (target, tasks.features))
+    classes = _list_classes(tasks.config, target)
+    source = _list_classes(tasks.config, tasks.features)
     label_of = {c.key: i for i, c in enumerate(source)}
     numbers = [label_of[c.key] if c.key in label_of else new_labels[c] for c in classes]
     numbered = [

@@ -20,25 +20,25 @@ from ship.generators import FeatureSource, Sample
 from ship.protocols import EvalSet
 from ship.seeds import SeedRng
 
-# With fewer images, a standard error would itself be mostly error.
+# Minimum number of features of a set for a standard error, which is too uncertain with fewer.
 MIN_FOR_ERROR = 5
 
 # Mean squared distance to the class mean below which a set has no spread: unit-norm features in
 # single precision differ by about 1e-14 because of round-off.
 NO_SPREAD = 1e-12
 
-# Diversity is half a mean squared distance: below this fraction, distances between features of a
-# class are less than a third of those between real ones.
+# Fraction of the real images' diversity below which features have collapsed. Diversity is half a
+# mean squared distance, so distances within a class are then less than a third of the real ones.
 COLLAPSED_FRACTION = 0.1
 
-# By chance, the cosine of the mean of m features of diversity d is too low by up to about
-# d / (2 m (1 - d)): 0.013 for 16 features of diversity 0.3. A smaller gap is not meaningful.
+# Gap between two cosines above which a flag is set. By chance, the cosine of the mean of m features
+# of diversity d is too low by up to about d / (2 m (1 - d)), 0.013 for 16 features and d = 0.3.
 GAP_MARGIN = 0.02
 
-# Synthetic features per class: as many as real images, within these bounds. With fewer, the cosine
-# of the mean is too low by chance; more than 50 cost time without more information.
+# Number of synthetic features per class: that of real images, within these bounds. With fewer, the
+# cosine of the mean is too low by chance; more cost time without adding information.
 MIN_PER_CLASS, MAX_PER_CLASS = 16, 50
-# Synthetic features in total, for very many classes; each class still has at least two.
+# Maximum number of synthetic features in total, but each class has at least two.
 MAX_FEATURES_IN_ALL = 4000
 
 
@@ -48,16 +48,16 @@ def measure_generator(
     """Measure the quality of features synthesized for the evaluation sets' classes.
 
     Metrics are averaged over the evaluation sets; a flag is set if any evaluation set sets it.
-    Evaluation sets without synthetic features, because all their classes are seen, do not count.
+    Evaluation sets whose classes are all seen have no synthetic features and do not count.
 
     Args:
-        generator: Fitted generator of these seeds. None if there are no features to measure.
+        generator: Fitted generator of these seeds. None if nothing is synthesized.
         eval_sets: Real images, and the tasks whose classes are synthesized.
         seeds: Seeds of the trial.
 
     Returns:
         The metrics and flags by name, (seed,) each; NaN for seeds with non-finite features.
-        Empty if nothing is synthesized.
+        Empty if there are no features to measure.
     """
     if generator is None:
         return {}
@@ -73,8 +73,8 @@ def measure_generator(
 def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Synthesize features for an evaluation set's classes and measure their quality.
 
-    The classes are those for which a fine-tuner gets synthetic features and the evaluation set has
-    images.
+    Features are synthesized for the same classes as for the fine-tuner. They are compared with the
+    evaluation set's images of these classes.
 
     Args:
         sample: Function of a fitted generator of these seeds that synthesizes features.
@@ -83,10 +83,13 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
 
     Returns:
         quality/NAME and flag/NAME, (seed,) each; NaN for seeds with non-finite features. Empty if
-        the evaluation set has no images of the classes. The names are those of measure_quality, and
-        recognized_by_images and recognized_by_text: the percentage of features that a classifier
-        over all classes of the evaluation set assigns to their class (nearest class mean of the
-        evaluation set's images, and the zero-shot classifier).
+        the evaluation set has no images of these classes for one of the seeds. The names are those
+        of measure_quality and flag_faults, and two percentages of features that a classifier
+        assigns to their class:
+
+        - recognized_by_images: by the nearest class mean of the evaluation set's images, among the
+          classes that have images.
+        - recognized_by_text: by the zero-shot classifier over all classes of the task.
     """
     task, images = eval_set.task, eval_set.images
     device, dtype = task.features.device, task.features.dtype
@@ -94,8 +97,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(mask.any()) for mask in rows):
         return {}
-    # computed from the whole evaluation set, so that a seed's number does not depend on the other
-    # seeds
+    # from the whole evaluation set, so that a seed's number does not depend on the other seeds
     per_class = round(len(images.labels) / len(images.labels.unique()))
     per_class = min(
         max(per_class, MIN_PER_CLASS), MAX_PER_CLASS, max(2, MAX_FEATURES_IN_ALL // ids.shape[1])
@@ -141,7 +143,12 @@ def _recognized(
 ) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
-    Features of classes that the classifier does not know are not counted.
+    Args:
+        features: Synthetic features.
+        labels: Classes of the features.
+        classifier: Weights of all classes.
+        allowed_classes: Mask of the classes that may be predicted. Features of other classes are
+            not counted. None allows all classes.
     """
     scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
@@ -168,8 +175,12 @@ def measure_quality(
     sets, MAX_FEATURES are drawn, evenly over the classes.
 
     A metric that is undefined for one seed is omitted for all, so that values are never NaN or
-    infinite. Errors need MIN_FOR_ERROR images in both sets, pooled metrics two, within-class
-    metrics a class with two, and accuracies two classes.
+    infinite. Required are
+
+    - for errors, MIN_FOR_ERROR features in both sets;
+    - for frechet, mmd, precision, recall, density and coverage, two features in both sets;
+    - for diversity and effective_rank, a class with two features (effective_rank: in both sets);
+    - for accuracies, two classes.
 
     Args:
         synthetic: Finite unit-norm features.
@@ -192,16 +203,17 @@ def measure_quality(
         - effective_rank, real_effective_rank: see effective_rank, with equal numbers of features
           per class in both sets.
     """
-    text, each = text_features.double(), []
+    text = text_features.double()
+    by_seed: list[dict[str, float]] = []
     seeds = rng.integers(2**62, 1).flatten().tolist()
     rows = zip(synthetic, synthetic_labels, real, real_labels, seeds, strict=True)
     for features, feature_labels, images, labels, seed in rows:
         generator = torch.Generator().manual_seed(seed)
         sets = LabeledSet(features.double(), feature_labels), LabeledSet(images.double(), labels)
-        each.append(_quality(*sets, text, generator))
-    common = [name for name in each[0] if all(name in metrics for metrics in each)]
+        by_seed.append(_quality(*sets, text, generator))
+    common = [name for name in by_seed[0] if all(name in metrics for metrics in by_seed)]
     return {
-        name: torch.tensor([metrics[name] for metrics in each], dtype=torch.float64)
+        name: torch.tensor([metrics[name] for metrics in by_seed], dtype=torch.float64)
         for name in common
     }
 
@@ -213,14 +225,14 @@ def flag_faults(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Floa
         metrics: Result of measure_quality.
 
     Returns:
-        1 for seeds with the fault and 0 for the others, by name. A flag is omitted if its metrics
-        are missing.
+        Flags by name, 1 for seeds with the fault and 0 for the others. A flag is omitted if its
+        metrics are missing.
 
         - diversity_collapse: diversity or effective rank is below COLLAPSED_FRACTION of that of the
           real images.
-        - mean_gap: the cosine between synthetic and real class means is lower than that between
-          text features and real class means, by more than GAP_MARGIN. Text features would then
-          serve better than the generator.
+        - mean_gap: the cosine between synthetic and real class means is lower, by more than
+          GAP_MARGIN, than that between text features and real class means. Text features would then
+          be better synthetic features than those of the generator.
     """
     flags: dict[str, Tensor] = {}
     for name in ("diversity", "effective_rank"):
@@ -239,7 +251,7 @@ def _quality(
     text: Float[Tensor, "n_cls feature"],
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Compute the metrics that are defined for one seed."""
+    """Compute the metrics of one seed, without those that are undefined; see measure_quality."""
     synthetic, real, text = select_shared_classes(synthetic, real, text, generator)
     if not len(text):
         return {}
@@ -252,8 +264,8 @@ def _quality(
         metrics |= manifold_metrics(squared, n)
         if min(n, m) >= MIN_FOR_ERROR:
             metrics |= {"frechet_error": frechet_error, "mmd_error": mmd_error}
-    spread = {"diversity": diversity(synthetic), "real_diversity": diversity(real)}
-    metrics |= {name: value for name, value in spread.items() if value is not None}
+    diversities = {"diversity": diversity(synthetic), "real_diversity": diversity(real)}
+    metrics |= {name: value for name, value in diversities.items() if value is not None}
     synthetic, real = balance_classes(synthetic, real, generator)
     if len(synthetic.labels):
         metrics["effective_rank"] = effective_rank(synthetic)
@@ -287,10 +299,10 @@ def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float
     These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499), among the measured
     classes only:
 
-    - real_to_synthetic: built on real features, tested on synthetic ones: do the synthetic features
-      belong to their classes?
-    - synthetic_to_real: built on synthetic features, tested on real ones: are they useful for
-      training?
+    - real_to_synthetic: class means of real features, tested on synthetic features. It measures
+      whether synthetic features belong to their classes.
+    - synthetic_to_real: class means of synthetic features, tested on real features. It measures
+      whether synthetic features are useful for training.
 
     The result is empty for a single class, where accuracy is always 100.
     """
@@ -336,8 +348,9 @@ def effective_rank(rows: LabeledSet) -> float:
         exp(-sum_k p_k ln p_k),  p_k = lambda_k / sum_l lambda_l
 
     lambda: eigenvalues of sum_c sum_i (s_ci - mean_c)(s_ci - mean_c)^T. The value ranges from 1
-    (one direction) to the number of dimensions, or of features minus classes; it is 0 if there is
-    no spread at all. It grows with the number of features: compare sets of equal size.
+    (one direction) to the number of dimensions or, if that is smaller, of features minus classes.
+    It is 0 if all features of a class are equal. It grows with the number of features: compare only
+    sets of equal size.
     """
     centered = rows.features - rows.means[rows.labels]
     if float(centered.square().sum()) <= NO_SPREAD * len(centered):

@@ -48,12 +48,12 @@ class DatasetPlugin(NamedTuple):
 
 
 class MetricPlugin(NamedTuple):
-    """A metric plugin: a function of a seed's test predictions. It selects nothing.
+    """A metric plugin: a function of a seed's test predictions. It is only reported.
 
     Attributes:
         name: Name of the metric in a YAML (`metrics`).
-        compute: Function of logits (n, n_cls) of float64, labels (n,) and seen (n_cls,), which is
-            true for classes with training images. All are numpy arrays. It returns a finite number.
+        compute: Function of the numpy arrays logits (n, n_cls) in float64, labels (n,) and seen
+            (n_cls,), which is true for classes with training images. Returns a finite number.
 
     Example:
         >>> def margin(logits, labels, seen):
@@ -75,7 +75,7 @@ class Origin(NamedTuple):
     Attributes:
         label: Text for messages: "module ship_example" or "file my_method.py". The file may be on
             another machine.
-        identity: Version of the code for keys and tags: "ship-example 0.1" or "sha256:" and 64
+        identity: Version of the code for keys and tags: "ship-example 0.1", or "sha256:" and 64 hex
             digits.
         content: Content of a file. None for a module, which every node must be able to import.
         module: Name of the module, "" for a file.
@@ -90,7 +90,8 @@ class Origin(NamedTuple):
 class Registry(UserDict[str, Entry]):
     """Name in a YAML -> registered entry, built-ins first.
 
-    A registry belongs to its process, like the imported modules: entries are never removed.
+    A registry belongs to its process, like the imported modules: entries may be replaced, but are
+    never removed.
 
     Attributes:
         noun: Kind of the entries in messages, e.g. "generator".
@@ -104,7 +105,8 @@ class Registry(UserDict[str, Entry]):
         Args:
             noun: Kind of the entries in messages, e.g. "generator".
             kind: Class of the plugins: a base class of settings, DatasetPlugin or MetricPlugin.
-            builtin: Candidates that come with ship. Objects that are no plugins are skipped.
+            builtin: Objects that come with ship. Those that the registry does not accept are
+                skipped.
         """
         self.noun, self.kind = noun, kind
         plugins = [candidate for candidate in builtin if self.accepts(candidate)]
@@ -119,7 +121,7 @@ class Registry(UserDict[str, Entry]):
     def accepts(self, candidate: Any) -> bool:
         """Return True if an object is a plugin for this registry, valid or not.
 
-        A settings class without name and method is not a plugin, but a base class of others.
+        A settings class with neither a name nor a method is a base class, not a plugin.
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
@@ -177,12 +179,12 @@ class Registry(UserDict[str, Entry]):
         self.origins[get_plugin_name(plugin)] = origin
 
 
-# Exceptions that end a process or a generator. All others that a plugin raises are its errors.
+# Exceptions that end a process or a generator. Any other exception of a plugin is its fault.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class OneOf:
-    """Annotation of a field with the settings of a registry's entry: Annotated[..., OneOf(table)].
+    """Annotation of a field whose value is one of a registry's settings: Annotated[..., OneOf(t)].
 
     Behaves like pydantic's union discriminated by `name`, with the same errors and locations.
     Unlike a union, it includes plugins that are registered later.
@@ -221,14 +223,15 @@ def _union(kinds: tuple[type[Any], ...]) -> Any:
 
 
 def import_plugin(load: Callable[[], Any], what: str) -> Any:
-    """Return the result of `load`, which imports the code of a plugin.
+    """Import the code of a plugin with `load` and return its result.
 
     Args:
         load: Function that does the import.
         what: Origin of the plugin, for the message.
 
     Raises:
-        PluginError: `load` raised an exception. The message is one line.
+        KeyboardInterrupt: The user interrupted `load`.
+        PluginError: `load` raised any other exception. The message is one line.
     """
     try:
         return load()
@@ -252,14 +255,14 @@ def _settings_fault(error: PydanticUserError) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the type of an exception and the first line of its text, if it has one."""
+    """Return the type of an exception and the first line of its text, if it has a text."""
     try:
-        first = (str(error).strip().splitlines() or [""])[0][:300]
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
     except EXITS:
         raise
     except BaseException:  # str() of a plugin's exception may itself raise
-        first = ""
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+        first_line = ""
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
 def get_plugin_name(plugin: Plugin) -> str:
@@ -271,7 +274,7 @@ def get_plugin_name(plugin: Plugin) -> str:
 
 
 def _entry(plugin: Plugin) -> Any:
-    """Return the registry's entry for a plugin."""
+    """Return the registry's entry for a plugin: settings class, dataset spec or metric function."""
     if isinstance(plugin, MetricPlugin):
         return plugin.compute
     return plugin.spec if isinstance(plugin, DatasetPlugin) else plugin

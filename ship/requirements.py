@@ -24,9 +24,9 @@ class Requirement(NamedTuple):
     """A requirement that a trial's configuration does not meet.
 
     Attributes:
-        key: Dotted name of the key; "targets[1]" is an item of a list.
-        rule: Text that follows the key in a message: "must be given ...".
-        choices: Allowed values, if they are a list of names.
+        key: Dotted name of the key, e.g. "selection", or "targets[1]" for an item of a list.
+        rule: Text that follows the key in a message, e.g. "must be a list of datasets".
+        choices: Allowed names. Empty if they cannot be listed.
     """
 
     key: str
@@ -39,9 +39,9 @@ class Rules(NamedTuple):
 
     Attributes:
         line: Description printed by ship-sweep options.
-        new_classes: Whether some of the dataset's classes are held out from training and tested.
-        unseen_class: Whether exactly one class is held out, the last one or a named one.
-        targets: Whether other datasets are tested.
+        new_classes: Whether some of the dataset's classes have no training images and are tested.
+        unseen_class: Whether exactly one class has none: the last one or that of `unseen_class`.
+        targets: Whether the model is tested on other datasets.
     """
 
     line: str
@@ -49,12 +49,16 @@ class Rules(NamedTuple):
     unseen_class: bool = False
     targets: bool = False
 
-    def n_seen(self, features: FeatureSet) -> int:
-        """Return the number of classes to train on, which are the first ones of a dataset."""
-        n_classes = len(features.class_names)
+    def count_seen(self, n_classes: int, n_base: int) -> int:
+        """Return the number of seen classes, which are the first ones of a dataset.
+
+        Args:
+            n_classes: Number of classes of the dataset.
+            n_base: Number of its base classes.
+        """
         if not self.new_classes:
             return n_classes
-        return n_classes - 1 if self.unseen_class else features.n_base
+        return n_classes - 1 if self.unseen_class else n_base
 
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
@@ -62,35 +66,40 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # ceil(n/2). Base and new images are classified within their group; joint metrics use all
     # classes.
     "base_to_new": Rules(
-        "Base-to-new generalization (CoCoOp, arXiv:2203.05557), with selection that leaks nothing."
+        "Base-to-new generalization (CoCoOp, arXiv:2203.05557): base and new classes are tested "
+        "separately."
     ),
     # Synthetic features, if any, are additional examples of the same classes.
     "few_shot": Rules(
-        "Few-shot classification (CoOp, arXiv:2109.01134): every class is trained on and tested.",
+        "Few-shot classification (CoOp, arXiv:2109.01134): all classes have training images.",
         new_classes=False,
     ),
-    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. One generator is
-    # fitted on the source; a fine-tuner is trained for each target, with features synthesized for
-    # its names. Selection uses images of the source only.
+    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. All classes of the
+    # source are seen, and the further classes of the targets are unseen. One generator is fitted on
+    # the source; a fine-tuner is trained for each target, with features synthesized for its unseen
+    # classes. Selection uses images of the source only.
     "cross_dataset": Rules(
-        "All source classes are seen; each target's further class names are unseen.",
+        "Cross-dataset transfer (CoCoOp): trained on the dataset, tested on `targets`.",
         new_classes=False,
         targets=True,
     ),
-    # The same groups as in base_to_new, but with other metrics, and with the constant of calibrated
-    # stacking selected together with the epoch.
+    # The same groups as in base_to_new, but with other metrics. The constant of calibrated stacking
+    # is selected together with the epoch.
     "generalized_zero_shot": Rules(
-        "Generalized zero-shot (Xian et al., arXiv:1707.00600): one softmax, per-class averages."
+        "Generalized zero-shot (Xian et al., arXiv:1707.00600): one softmax over all classes."
     ),
-    # studied_classes puts `unseen_class` last.
+    # select_studied_classes puts `unseen_class` last.
     "single_unseen": Rules(
-        "All classes but one are seen; counted as in generalized_zero_shot.", unseen_class=True
+        "All classes but one are seen; metrics of generalized_zero_shot.", unseen_class=True
     ),
 }
 
 
 def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
-    """Yield the requirements that a trial's configuration does not meet, without its datasets."""
+    """Yield the requirements that a trial's configuration does not meet.
+
+    Those that depend on the content of a dataset are checked by find_missing_data.
+    """
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
@@ -115,11 +124,11 @@ def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
 
 
 def _check_metrics(trial: TrialConfig) -> Iterator[Requirement]:
-    """Require that the metrics are loaded plugins, and that the trial has one test for them."""
-    for place, name in enumerate(trial.metrics):
+    """Yield the unmet requirements of metric plugins, which are computed in a single test."""
+    for index, name in enumerate(trial.metrics):
         if name not in METRICS:
             text = "must be the name of a metric that --plugin loads"
-            yield Requirement(f"metrics[{place}]", text, tuple(METRICS))
+            yield Requirement(f"metrics[{index}]", text, tuple(METRICS))
     if trial.metrics and PROTOCOLS[trial.protocol].targets:
         yield Requirement("metrics", f"cannot be combined with protocol {trial.protocol}")
     if trial.metrics and trial.selection == "authors":
@@ -127,9 +136,9 @@ def _check_metrics(trial: TrialConfig) -> Iterator[Requirement]:
 
 
 def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
-    """Require that the objective is a metric that selection can measure on its images."""
+    """Yield a requirement if the selection cannot measure the objective on its images."""
     objectives = OBJECTIVES[trial.protocol]
-    seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
+    seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of the objectives
     selection, objective = trial.selection, trial.objective
     if selection == "none":
         text = "cannot be combined with selection none, which evaluates no epoch"
@@ -167,8 +176,8 @@ def find_missing_data(
     """Return what a dataset lacks for a trial.
 
     Args:
-        config: Configuration of the trial, which meets find_unmet_requirements.
-        features: Labels and class names of all classes of the dataset.
+        config: Configuration of the trial, for which find_unmet_requirements yields nothing.
+        features: Dataset with the labels and class names of all classes. Its features are not used.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
         real_images: Whether the control with real images runs with the trial.
 
@@ -179,7 +188,7 @@ def find_missing_data(
 
     features = select_studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
-    seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
+    seen, unseen = np.split(np.arange(n_classes), [rules.count_seen(n_classes, features.n_base)])
     if rules.new_classes and not (len(seen) and len(unseen)):
         return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
@@ -187,7 +196,7 @@ def find_missing_data(
     def require_images(
         kind: str, classes: Ids, split: str, what: str, advice: str = "", *, some: bool = False
     ) -> None:
-        """Require images of all classes in a split, or of some class if `some`."""
+        """Record classes without images in a split; with `some`, only if no class has any."""
         lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
         lacks = len(lacking) > 0 and (not some or len(lacking) == len(classes))
         if lacks and kind not in missing:

@@ -1,8 +1,8 @@
 """The seeds of a trial, trained together along a leading dimension of every tensor.
 
 AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
-the same steps as in a solo run. Only randomness could leak between seeds; it is implemented here,
-with separate random streams for each seed.
+the same steps as in a solo run. Only random draws could depend on the other seeds; this module
+therefore has separate random streams for each seed.
 
 Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
 value on the host, waits until the device has finished all earlier work. A training step must have
@@ -85,7 +85,7 @@ class SeedRng:
     def at(self, step: int) -> "SeedRng":
         """Return new streams for one step. No state is carried over to the next step.
 
-        The draws of a step do not depend on how much earlier steps drew.
+        The draws of a step do not depend on the draws of earlier steps.
         """
         rng = SeedRng(self._seeds, self._purpose_at(step), self._device, self._dtype)
         if self._device.type != "cpu":  # on a CPU the step itself uses all cores
@@ -115,7 +115,7 @@ class SeedDraws:
         self._seeds, self._purpose, self._dtype = seeds, purpose, dtype
 
     def __call__(self, request: Request) -> Tensor:
-        """Return what the streams draw for a request, (seed, ...)."""
+        """Return the next draw of each stream for a request, (seed, ...)."""
         kind, numbers = request
         if kind == "normal":
             return torch.stack(
@@ -305,7 +305,7 @@ class SeedOptimizer:
         """Restore the result of state_dict(). The parameters themselves are not changed.
 
         Raises:
-            CheckpointError: The state is that of other parameters.
+            CheckpointError: The state does not fit the parameters.
         """
         parameters = self._parameters()
         for key, value in state.items():
@@ -328,23 +328,24 @@ class SeedOptimizer:
 
 
 class SeedState:
-    """Tensors by name, (seed, ...) each. Every seed keeps its values of the last update."""
+    """Tensors by name, (seed, ...) each, that can be updated for some seeds only."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors: State = dict(tensors)
 
     def set_where(self, where: Bool[Tensor, " seed"], tensors: Mapping[str, Tensor]) -> None:
-        """Update the tensors of some seeds.
+        """Set the tensors of some seeds.
 
         Args:
             where: Mask of these seeds, on the CPU or on the device of the new tensors.
-            tensors: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
+            tensors: New tensors, (seed, ...) each, on any device. A name that does not exist yet is
+                set for all seeds.
         """
         for name, value in tensors.items():
-            those = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
+            mask = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
             # tensors restored from a checkpoint are on the CPU
             previous = self.tensors.get(name, value).to(value.device)
-            self.tensors[name] = torch.where(those, value, previous)
+            self.tensors[name] = torch.where(mask, value, previous)
 
     def state_dict(self) -> State:
         """Return the tensors, as copies on the CPU."""

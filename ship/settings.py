@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# Position of the class name: after the context, in its middle, or before it (CoOp, sec. 3.2).
+# Position of the class name: after the context, in its middle or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]
 
 
@@ -65,7 +65,7 @@ class NamedSettings(Settings):
             key: Dotted name of any setting of the trial, e.g. "generator.lr" or "augmentations".
 
         Returns:
-            The reason, or None if the trial may read the key.
+            The reason, or None if the key may have an effect.
         """
         return None
 

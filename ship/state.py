@@ -1,7 +1,8 @@
-"""State of objects that training changes, captured and restored; and the checkpoint of a trial.
+"""Capture and restore the state of objects that training changes; the checkpoint of a trial.
 
-An object names its parts once (parts()), which determines both directions. Everything that its
-construction reproduces (frozen weights, images, caches drawn at the start) is not a part.
+An object lists its state in parts(); capture() and restore() both use that list. Everything that
+building the object again reproduces (frozen weights, images, caches drawn at the start) is not a
+part.
 
 A checkpoint is one safetensors file. Its header has all values other than tensors as JSON, and a
 digest of the whole content, so that a damaged file is rejected instead of altering results. It
@@ -44,6 +45,7 @@ class Leaf(Protocol):
         """
 
 
+# State to capture: a tensor, an object with its own state, or further parts by name.
 Part: TypeAlias = Tensor | Leaf | Mapping[str, "Part"]
 
 
@@ -64,7 +66,7 @@ def capture(part: Part) -> State:
 
 
 def restore(part: Part, state: Mapping[str, Tensor]) -> None:
-    """Restore the result of capture into a part that was built in the same way.
+    """Restore the result of capture() into a part that was built in the same way.
 
     Raises:
         CheckpointError: The state belongs to another part.
@@ -81,13 +83,16 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
 
 
 def strip_prefix(state: Mapping[str, Tensor], name: str) -> State:
-    """Return the entries of a state below `name`, without that prefix."""
+    """Return the entries of a state whose names begin with `name` and a dot, without this prefix.
+
+    An entry with the name itself is returned as "".
+    """
     inner = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
     return {"": state[name], **inner} if name in state else inner
 
 
 def add_prefix(name: str, state: Mapping[str, Tensor]) -> State:
-    """Prepend `name` and a dot to each name of a state; the inverse of strip_prefix()."""
+    """Prepend `name` and a dot to each name of a state. strip_prefix() is the inverse."""
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
@@ -116,7 +121,9 @@ def require_tensor(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tens
 
 
 FORMAT = 3
+"""Version of the format of checkpoints."""
 HEADER = "ship"
+"""Key of the header in the metadata of a safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ class Checkpoint:
     Attributes:
         epochs: All reported metrics, in order.
         tensors: State by name, on the CPU.
-        notes: Numbers and texts of the caller, e.g. the ID of the trial.
+        notes: Further numbers and texts, e.g. the ID of the trial.
     """
 
     epochs: tuple[EpochMetrics, ...]
@@ -139,7 +146,7 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # only the last item has predictions, and nothing is resumed after it
+            # only the last epoch's metrics have predictions, and nothing is resumed after it
             "epochs": [{**vars(item), "correct_predictions": ()} for item in self.epochs],
         }
         header = json.dumps(fields, sort_keys=True, allow_nan=False)
@@ -153,7 +160,8 @@ class Checkpoint:
         """Read the content of a file written by to_bytes.
 
         Raises:
-            CheckpointError: The file is damaged, or has another version of torch or of the format.
+            CheckpointError: The file is damaged, or was written by another version of torch or in
+                another format.
         """
         try:
             tensors = safetensors.torch.load(data)

@@ -1,7 +1,7 @@
 """A dataset as labeled features, and the subsets of it that a trial uses. Imports no torch.
 
-The functions select the classes of a trial and their order, and draw the images and classes of a
-seed.
+The functions select and order the classes of a trial, and draw the training images and the
+pseudo-new classes of a seed.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ Ids = Int64[np.ndarray, " _"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """A dataset as frozen unit-norm features: plain numpy, so that Ray shares it without copies.
+    """A dataset as unit-norm features: numpy arrays, which Ray shares without copies.
 
     Arrays may be read-only and must not be modified. A split has no rows if it has no images or was
-    not requested; a dataset without training images can be a target, not a source.
+    not requested. A dataset without training images can only be a target.
 
     Attributes:
         class_names: Class names by label.
@@ -43,7 +43,8 @@ class FeatureSet:
         test: Test features, (images, feature_dim).
         test_labels: Labels of the test images.
         n_seen: Number of officially seen classes, which come first. None without an official split.
-        few_shot: Seed -> rows of `train` that it uses, ascending. {} if each seed draws its images.
+        few_shot: Seed -> rows of `train` that the seed uses, ascending, from the lists of a split
+            file. {} without lists: images are then drawn.
     """
 
     class_names: tuple[str, ...]
@@ -62,8 +63,8 @@ class FeatureSet:
 
     @property
     def n_base(self) -> int:
-        """Number of base classes, which come first: the seen ones, else CoOp's ceil(n / 2)."""
-        return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
+        """Number of base classes, which come first: officially seen ones, else ceil(n / 2)."""
+        return count_base(len(self.class_names), self.n_seen)
 
     def first_classes(self, n: int) -> "FeatureSet":
         """Return the dataset restricted to n classes, relabeled.
@@ -77,10 +78,10 @@ class FeatureSet:
         return self.select_classes(*_first_labels(n, len(self.class_names), self.n_seen))
 
     def select_classes(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
-        """Return the dataset with some of its classes only, relabeled 0, 1, ... in that order.
+        """Return the dataset restricted to some classes, relabeled from 0.
 
         Args:
-            labels_to_keep: Labels of the classes to keep.
+            labels_to_keep: Labels of the classes to keep, in the new order.
             n_seen: Number of officially seen classes among them.
         """
         new_label = np.full(len(self.class_names), -1)
@@ -100,7 +101,9 @@ class FeatureSet:
         return replace(self, class_names=names, n_seen=n_seen, few_shot=few_shot, **arrays)
 
     def shots_of(self, classes: Ids, shots: int | None) -> Float64[np.ndarray, " _"]:
-        """Return the number of training images per class that a seed uses.
+        """Return the number of training images of each class that a seed uses.
+
+        With lists, it is the mean over all listed seeds, so that all seeds have equal epochs.
 
         Args:
             classes: Labels of the classes.
@@ -108,17 +111,16 @@ class FeatureSet:
         """
         lists = list(self.few_shot.values()) or [np.arange(len(self.train_labels))]
         labels = self.train_labels[np.concatenate(lists)]
-        # the mean over all listed seeds, so that all seeds have equal epochs
         counts = np.bincount(labels, minlength=len(self.class_names)) / len(lists)
-        most = np.inf if shots is None else shots
-        return np.asarray(np.minimum(counts[classes], most), dtype=np.float64)
+        limit = np.inf if shots is None else shots
+        return np.asarray(np.minimum(counts[classes], limit), dtype=np.float64)
 
     def draw(self, shots: int, seed: int, classes: Sequence[int] | Ids) -> Ids:
-        """Return the rows of `train` that a seed uses: as listed, or else drawn at random.
+        """Return the rows of `train` that a seed uses: those listed for it, or a random draw.
 
         Args:
-            shots: Number of images per class of a random draw.
-            seed: Seed of the trial. If there are lists, it is one of them.
+            shots: Number of images per class of a random draw. Ignored with lists.
+            seed: Seed of the trial, one of the listed seeds if there are lists.
             classes: Labels of the classes.
         """
         if not self.few_shot:
@@ -132,19 +134,23 @@ def listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, Ids]:
 
     Args:
         scan: Dataset with the lists.
-        rows: Training images that are used, as indices into the split. Defaults to all.
+        rows: Training images that are used, as indices into the split. The result indexes these
+            rows. Defaults to all.
     """
     images = scan.splits["train"].images
     used = range(len(images)) if rows is None else rows.tolist()
-    places = {images[row].name: place for place, row in enumerate(used)} if scan.few_shot else {}
+    index_of = {images[row].name: i for i, row in enumerate(used)} if scan.few_shot else {}
     return {
-        seed: np.array(sorted(places[name] for name in names if name in places), dtype=np.int64)
+        seed: np.array(sorted(index_of[name] for name in names if name in index_of), dtype=np.int64)
         for seed, names in scan.few_shot.items()
     }
 
 
 def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
-    """Return a FeatureSet with a dataset's labels and features of size 0, e.g. for requirements."""
+    """Return a FeatureSet with a dataset's labels and features of size 0.
+
+    It serves to check requirements without extracting features.
+    """
     labels = {split: part.labels for split, part in scan.splits.items()}
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
     return FeatureSet(
@@ -165,6 +171,17 @@ def select_studied_classes(config: TrialConfig, features: FeatureSet) -> Feature
     return features.select_classes(labels, n_seen)
 
 
+def count_base(n_classes: int, n_seen: int | None) -> int:
+    """Return the number of base classes, which come first.
+
+    Args:
+        n_classes: Number of all classes.
+        n_seen: Number of officially seen classes. None without an official split: the base classes
+            are then the first ceil(n_classes / 2).
+    """
+    return (n_classes + 1) // 2 if n_seen is None else n_seen
+
+
 def select_studied_labels(
     config: TrialConfig, names: Sequence[str], n_seen: int | None
 ) -> tuple[Ids, int | None]:
@@ -173,10 +190,11 @@ def select_studied_labels(
     Args:
         config: Configuration of the trial.
         names: Class names of its dataset, by label.
-        n_seen: Number of officially seen classes. Defaults to no official split.
+        n_seen: Number of officially seen classes. None without an official split.
 
     Returns:
-        Labels of the classes in the dataset, and the number of officially seen ones among them.
+        Labels of the classes in the dataset, and the number of officially seen ones among them
+        (None without an official split).
 
     Raises:
         ValueError: `unseen_class` is not a class of the dataset.
@@ -202,7 +220,8 @@ def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int 
     """Return the labels of n classes, and the number of officially seen ones among them.
 
     Without an official split, these are the first n classes. With one, they are the first
-    ceil(n / 2) seen and floor(n / 2) unseen classes; if one kind has fewer, the other fills up.
+    ceil(n / 2) seen and floor(n / 2) unseen classes; if there are too few of one kind, there are
+    more of the other.
     """
     if n_seen is None:
         return np.arange(n), None
@@ -214,7 +233,7 @@ def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int 
 def few_shot_indices(
     labels: Int64[np.ndarray, " images"], shots: int, seed: int, classes: Sequence[int] | Ids
 ) -> Ids:
-    """Draw `shots` images per class, at random but fixed by (seed, class).
+    """Draw `shots` images per class, with a random order determined by the seed and the label.
 
     The draw of a class depends neither on other classes nor on the order of calls. The draw of
     fewer shots is a subset of the draw of more. A class with fewer images contributes all of them.
@@ -258,10 +277,10 @@ def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -
 
 
 def _shuffled(n: int, key: str) -> Int64[np.ndarray, " n"]:
-    """Return a permutation that is fixed by `key` on every machine.
+    """Return a permutation that is determined by `key`, on every machine.
 
-    It sorts raw PCG64 output, which numpy guarantees never to change. The streams of Generator's
-    methods may change between releases, which would make results incomparable.
+    It is the sort order of raw PCG64 output, which numpy guarantees never to change. The output of
+    Generator's methods may change between releases, which would make results incomparable.
     """
     words = np.frombuffer(hashlib.sha256(key.encode()).digest(), dtype="<u4")
     raw: UInt64[np.ndarray, " n"] = np.random.PCG64(words.tolist()).random_raw(n)

@@ -1,6 +1,6 @@
 """Training data of a trial: features as padded tensors with a leading dimension for seeds.
 
-ship.protocols decides which images and classes are in which part.
+ship.protocols decides which classes are seen and which images are used.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,11 +40,12 @@ class Images:
 class Task:
     """A set of classes, some seen (with images) and the others unseen (names only).
 
-    Rows are padded to the seed with the most images; `counts` has the number of real rows. The seen
-    classes may differ between seeds (pseudo-new classes are drawn by seed), their number may not.
+    Rows are padded to the seed with the most images; `counts` has the number of rows without
+    padding. The seen classes may differ between seeds (pseudo-new classes are drawn by seed), but
+    not their number.
 
-    `unseen` and `held_out` are functions because few methods need them: unused images take no
-    memory on the device.
+    `unseen` and `held_out` are functions that copy images to the device, because few methods need
+    these images.
 
     Attributes:
         class_names: Names of all classes, (n_cls,).
@@ -53,17 +54,17 @@ class Task:
         features: Few-shot images of the seen classes in all views,
             (seed, n, 1 + views, feature).
         labels: Indices into the classes, (seed, n).
-        counts: Number of real rows of each seed.
+        counts: Number of rows of each seed without padding.
         n_nominal: Number of images per epoch; the same for all seeds of a configuration.
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
-        unseen: Returns each seed's images of unseen classes in all views, ordered by class. Only
-            the upper bound with real images may read them.
+        unseen: Returns each seed's training images of unseen classes in all views, ordered by
+            class. Only generators that use real images of unseen classes may call it.
         held_out: Returns each seed's validation images of the seen classes, for early stopping.
             Never train on them.
-        augment: Whether synthetic features are added to the seen classes (few_shot).
-        generator_ids: Index of each class in the generator's task. None means the same indices.
+        augment: Whether features are synthesized for seen classes, too (few_shot).
+        generator_ids: Index of each class in the generator's task. None if the indices are equal.
     """
 
     class_names: tuple[str, ...]
@@ -98,7 +99,12 @@ class Task:
     def batch(
         self, rows: Int[Tensor, "seed n"], views: SeedRng
     ) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
-        """Return the features, in a random view per image, and the labels of the given rows."""
+        """Return the features and labels of some rows, each image in a random view.
+
+        Args:
+            rows: Indices of the images of each seed, on the CPU or the device.
+            views: Random streams that choose the views.
+        """
         rows = to_device(rows, self.features.device)
         return draw_views(self.features, rows, views), gather_rows(self.labels, rows)
 
@@ -108,11 +114,11 @@ def make_placeholder_images(
 ) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
-    They are two different artificial images of the first class: a scale or a covariance cannot be
-    fitted to fewer.
+    There are two different artificial images of the first class, the minimum to which a scale or a
+    covariance can be fitted.
 
     Args:
-        text_features: Text features of the task, which set size, dtype and device.
+        text_features: Text features of the task, whose size, dtype and device the images have.
         n_seeds: Number of seeds.
     """
     images = torch.eye(2, text_features.shape[1]).to(text_features)
@@ -125,7 +131,7 @@ def make_placeholder_images(
 
 @dataclass(frozen=True)
 class FixedRows:
-    """Synthetic features that are drawn once, followed by the training images.
+    """Training rows of a seed: synthetic features that are drawn once, followed by the images.
 
     Attributes:
         features: Unit-norm features, (n, 1 + views, feature). A synthetic feature is repeated in
@@ -151,7 +157,7 @@ class FixedRows:
 
 @dataclass(frozen=True)
 class SeedTask:
-    """Training data of one seed: its part of a Task.
+    """Training data of one seed: the seed's part of a Task.
 
     Do not modify the tensors in place.
 
@@ -165,9 +171,10 @@ class SeedTask:
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
-        synthetic: Whether there are synthetic features of the classes without images.
+        synthetic: Whether training uses synthetic features. Without them, the loss runs over the
+            seen classes only.
         fixed: Training rows of a fine-tuner whose `training_data` is "fixed" or "custom". None if
-            its training_data is "stream".
+            it is "stream".
 
     Example:
         >>> task = SeedTask(
@@ -215,8 +222,8 @@ class SeedTask:
         Args:
             task: Task of all seeds.
             seed_index: Index of the seed.
-            synthetic: Whether there are synthetic features of the classes without images.
-            fixed: Training rows of a fine-tuner whose training_data is not "stream".
+            synthetic: See SeedTask.
+            fixed: See SeedTask.
         """
         n = task.counts[seed_index]
         return cls(
@@ -279,8 +286,8 @@ class TaskMaker:
 
         Args:
             classes: Labels of the classes.
-            few: Whether to draw only a few images per class. The draw is the same for all seeds, so
-                that they are compared on the same images.
+            few: Whether to draw at most FEW_VALIDATION images per class, and at most `shots`. The
+                draw is the same for all seeds, so that they are compared on the same images.
         """
         labels = self.features.val_labels
         limit = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
@@ -302,7 +309,7 @@ class TaskMaker:
             seen: Labels of each seed's seen classes.
             extra_classes: Additional classes without images, as (class name, sentences for the
                 zero-shot classifier). They are numbered after the dataset's classes.
-            augment: Whether synthetic features are added to the seen classes.
+            augment: Whether features are synthesized for seen classes, too.
         """
         features, labels = self.features, self.features.train_labels
         # all seeds have epochs of the same length, whichever classes they see

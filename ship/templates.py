@@ -9,7 +9,7 @@ from itertools import product
 from typing import Final
 
 DATASET_TEMPLATE: Final = "dataset"
-"""Name of the template that comes with a dataset."""
+"""Name, in a list of templates, of the template that comes with a dataset."""
 ENSEMBLE: Final = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -19,19 +19,21 @@ ENSEMBLE: Final = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-"""Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
-better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
+"""Templates that CLIP's authors found by forward selection among their 80 for ImageNet, where they
+perform "a bit better than the full 80" (openai/CLIP,
+notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
+"""Names of templates that a list of templates may contain."""
 MAX_LETTERS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
-# Fine-tuners, datasets, and the templates in the authors' code: datasets/imagenet.py of Tip-Adapter
-# (github.com/gaopengcuhk), GDA (mrflogs/ICLR24) and LP++
-# (FereshteShakeri/FewShot-CLIP-Strong-Baseline); jusiro/CLAP, trainers/adapters.py; Koorye/DePT,
-# trainers/kgcoop.py, which is KgCoOp's; htyao89/Textual-based_Class-aware_prompt_tuning,
-# trainers/tcp.py. ImageNet's variants use ImageNet's classifier. Where the code has CoOp's
-# template, which comes with the dataset, there is no line.
+# Fine-tuners, datasets, and the templates that the authors' code uses for them, unless these are
+# CoOp's template, which comes with the dataset. ImageNet's variants use ImageNet's classifier.
+# Sources on GitHub: datasets/imagenet.py of gaopengcuhk/Tip-Adapter, mrflogs/ICLR24
+# (GDA) and FereshteShakeri/FewShot-CLIP-Strong-Baseline (LP++); jusiro/CLAP, trainers/adapters.py;
+# Koorye/DePT, trainers/kgcoop.py, which is KgCoOp's;
+# htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py.
 _LINES: Final = (
     (("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus"), _IMAGENET, ENSEMBLE),
     (("zs_lp", "clap"), _IMAGENET, (*ENSEMBLE, "a photo of a {}.")),
@@ -56,7 +58,8 @@ def validate_template(text: str) -> str:
     CLIP reads all white space as single spaces.
 
     Raises:
-        ValueError: The text is neither, is too long, or has control characters.
+        ValueError: The text is neither a template nor one of NAMES, is too long, or has control
+            characters.
     """
     text = " ".join(text.split())
     if text not in NAMES and text.count("{}") != 1:
@@ -72,7 +75,7 @@ def validate_template(text: str) -> str:
 def expand_templates(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
     """Replace the names in a list of templates by their templates.
 
-    OWN may remain: only the dataset knows its template.
+    DATASET_TEMPLATE remains, or replaces "authors", because only the dataset has that template.
 
     Args:
         templates: Templates and names of templates.

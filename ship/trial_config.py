@@ -1,6 +1,6 @@
 """Configuration of a trial, and the metrics it reports while it runs.
 
-Imports no torch: a driver that never trains reads it.
+Imports no torch, so that a driver that trains nothing starts quickly.
 """
 
 import math
@@ -17,8 +17,8 @@ from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
 from ship.templates import DATASET_TEMPLATE, expand_templates, validate_template
 
-# Incremented by hand whenever a code change alters the results of a configuration.
-# Results of different versions are never pooled.
+# Incremented by hand whenever a code change alters the results of a configuration. Results of
+# different versions are never pooled.
 RESULTS_VERSION = 12
 
 ProtocolName = Literal[
@@ -37,7 +37,7 @@ _OneSoftmax = Literal[
 ]
 Objective = Literal[_Halves, "accuracy", _OneSoftmax]
 
-# Metrics that selection may maximize, all measured on its images; the first one is the default.
+# Metrics of the selection images that selection may maximize. The first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "base_to_new": get_args(_Halves),
     "few_shot": ("accuracy",),
@@ -45,7 +45,7 @@ OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "generalized_zero_shot": get_args(_OneSoftmax),
     "single_unseen": get_args(_OneSoftmax),
 }
-# The metric for selections that use images of seen classes only (base_val, few_val).
+# The only such metric if selection uses images of seen classes only (base_val, few_val).
 SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
     "base_to_new": "base",
     "few_shot": "accuracy",
@@ -62,21 +62,22 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "authors"})
 
 
 _WITHOUT_TEMPLATES: Final = ("coop", "cocoop", "coop_dept")
-"""Fine-tuners that use no hand-written prompt. All others use one in their start or loss."""
+"""Fine-tuners without hand-written prompts. All others initialize or train with such prompts."""
 
 
 class SyntheticConfig(Settings):
     """Use of synthetic features in the training of a fine-tuner."""
 
     ratio: float = Field(1.0, gt=0, le=16)
-    """synthetic features per real feature in a step (fine-tuners without cache)"""
+    """synthetic features per real feature in a step (fine-tuners without a cache or fixed set)"""
     per_class: int | None = Field(None, ge=1)
-    """features per class in a cache or fixed set; null: mean number of images per seen class"""
+    """synthetic features per class in a cache or fixed set; null: mean number of images per seen
+    class"""
     resample: bool = True
     """true: draw new synthetic features in each step; false: draw one set for all steps"""
     loss_weight: float = Field(1.0, gt=0)
-    """weight of a synthetic feature's loss relative to a real feature (gda: of the feature;
-    lp_plus_plus: of both)"""
+    """loss weight of a synthetic feature; that of a real one is 1 (gda: weight in means and
+    covariance; lp_plus_plus: also in initialization and learning rates)"""
     real_share: float = Field(0.0, ge=0, le=1)
     """fraction of each class's synthetic features replaced by real training images"""
 
@@ -93,34 +94,35 @@ class TrialConfig(Settings):
     dataset: str = "emoji"
     """name of a dataset, or image_folder:NAME"""
     targets: tuple[str, ...] = ()
-    """cross_dataset: datasets to test"""
+    """datasets to test under protocol cross_dataset"""
     max_classes: int | None = Field(None, ge=4)
-    """use at most the dataset's first N classes; null: all"""
+    """maximum number of the dataset's classes, from the first; null: all"""
     protocol: ProtocolName = "base_to_new"
     """which classes are seen, and how accuracy is computed"""
     unseen_class: str | None = None
-    """single_unseen: the class without images; null: the last one"""
+    """the class without training images under protocol single_unseen; null: the last one"""
     shots: int | None = Field(16, ge=1)
     """maximum number of training images per seen class; null: all"""
     augmentations: int = Field(2, ge=0, le=64)
     """augmented views per training image"""
     selection: Selection = "pseudo_new"
-    """which images select the epoch"""
+    """images on which the best epoch is selected"""
     objective: Objective | None = None
-    """metric that selects epoch, alpha and beta, and that sampler and scheduler maximize; null: the
-    first one of protocol and selection"""
+    """metric that selects the epoch, alpha and beta, and that sampler and scheduler maximize; null:
+    the default of protocol and selection"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
-    """fraction of the base classes held out as pseudo-new"""
+    """fraction of the base classes that selection pseudo_new holds out"""
     eval_every: int = Field(1, ge=1)
     """epochs between evaluations on the selection images; epoch 0 and the last are always
     evaluated"""
     quality: bool = True
-    """compare synthetic features with real ones"""
+    """measure the quality of synthetic features against real images"""
     templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
-    """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
-    authors; authors: those of the fine-tuner's code"""
+    """prompts with one {} for the class name, averaged as text features; or names of prompts:
+    dataset (that of the dataset), ensemble (seven by CLIP's authors), authors (those of the
+    fine-tuner's code)"""
     metrics: tuple[str, ...] = ()
-    """metric plugins to report; they select nothing"""
+    """metric plugins to report; they cannot be objectives"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """source of synthetic features"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
@@ -130,7 +132,7 @@ class TrialConfig(Settings):
 
     @property
     def unseen_images_key(self) -> tuple[str, str] | None:
-        """The key and value that use real training images of unseen classes, or None."""
+        """The key and value that use real training images of unseen classes, or None if none do."""
         if self.generator.name == "real":
             return "generator", "real"
         return ("synthetic.real_share", "above 0") if self.synthetic.real_share else None
@@ -139,8 +141,8 @@ class TrialConfig(Settings):
     def selection_metric(self) -> str:
         """Metric that selection maximizes, "" if selection is none.
 
-        It is the objective if one is set, otherwise the protocol's default. ship.requirements
-        checks that the selection can measure the objective.
+        It is the objective if one is set, otherwise the default of the protocol and the selection.
+        ship.requirements checks that the selection can measure the objective.
         """
         if self.selection == "none":
             return ""
@@ -173,8 +175,10 @@ class TrialConfig(Settings):
             return "it only adds metrics"
         if key == "quality":
             return "it only turns the measurement of feature quality on or off"
-        if key == "eval_every" and self.selection in ("none", "authors"):
-            return f"selection {self.selection} evaluates only the last epoch"
+        if key == "eval_every" and self.selection == "none":
+            return "selection none evaluates no epoch"
+        if key == "eval_every" and self.selection == "authors":
+            return "selection authors evaluates each fine-tuner only at its last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
         is_resampled = key == "synthetic.per_class" and self.synthetic.resample
@@ -187,7 +191,7 @@ class TrialConfig(Settings):
 
         Args:
             dataset: Name of the dataset.
-            own: Template that comes with the dataset.
+            own: Template that comes with the dataset. Defaults to its name.
         """
         templates = expand_templates(self.templates, self.finetuner.name, dataset)
         return tuple(
@@ -237,8 +241,8 @@ class CorrectPredictions:
     Attributes:
         eval_set: Metric that the evaluation set measures, or "" for protocols with a single
             evaluation set.
-        class_ids: Class ID of each image.
-        class_names: Class name of each ID.
+        class_ids: Class of each image, an index into class_names.
+        class_names: Names of the task's classes.
         seen: Whether the tested model was trained on real images of each class.
         correct: Kind of prediction -> for each seed, whether each image is correct. The n bits are
             packed into bytes, first image in the highest bit of the first byte (numpy's packbits).
@@ -255,7 +259,8 @@ class NonFiniteLoss(ValueError):
     """A loss, a logit or a synthetic feature became NaN or infinite; its seeds have no result.
 
     Attributes:
-        failed: Index of each failed seed in the trial -> name and location of the non-finite value.
+        failed: Index of each failed seed in the trial -> name, stage and epoch of the non-finite
+            value.
     """
 
     def __init__(self, failed: Mapping[int, str]) -> None:
@@ -271,7 +276,7 @@ def join_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
 
     Args:
         failed: Number, e.g. a seed -> its reason.
-        numbered: Name of the numbers in the text.
+        numbered: Noun for the numbers, e.g. "seeds".
     """
     by_reason: dict[str, list[str]] = {}
     for number, reason in failed.items():
@@ -298,15 +303,15 @@ class EpochMetrics:
         epoch: Epoch within the stage, from 1. 0 is before any training.
         progress: Completed fraction of the trial's planned work, 0 to 1.
         per_seed: Metric name -> one value per seed, in the trial's order; None for failed seeds.
-            Stages that train have a loss. Stage "selection" has the protocol's OBJECTIVES (base_val
-            and few_val: SEEN_OBJECTIVES) at evaluated epochs; the first one is epoch 0, the
-            untrained fine-tuner. Stage "test" has the test metrics, selection_epoch, each selection
-            metric at the selected epoch as selection_NAME, quality/NAME of the features synthesized
-            for the tested classes, and flag/NAME (0 or 1).
-        correct_predictions: Correct predictions of each evaluation set in stage "test", except with
-            selection "authors". Failed seeds have no bytes.
+            Stages that train have a loss. At evaluated epochs, which include epoch 0 (the untrained
+            fine-tuner), stage "selection" has the protocol's OBJECTIVES; with base_val and few_val
+            it has only the one in SEEN_OBJECTIVES. Stage "test" has the test metrics,
+            selection_epoch, each selection metric at the selected epoch as selection_NAME,
+            quality/NAME of the features synthesized for the tested classes, and flag/NAME (0 or 1).
+        correct_predictions: Correct predictions on each evaluation set in stage "test". Empty in
+            other stages and with selection "authors". Failed seeds have empty bytes.
         failed: Index of each seed that has failed so far -> name, stage and epoch of the non-finite
-            value. A seed stays in it to the end of the trial.
+            value. It includes the seeds that failed at earlier epochs.
 
     Raises:
         NonFiniteLoss: A value of a seed that has not failed is NaN or infinite.

@@ -1,8 +1,8 @@
 """Cost of a trial on a GPU, computed from its configuration without running it.
 
-Counted are the prompts that pass through the text tower: those of a generator, those of a
-fine-tuner that learns prompts, and the synthetic features of each step. Everything else is small
-next to them. The numbers of kernel launches were counted on an emulated GPU
+The cost is that of prompts passing through the text tower: prompts of a generator, prompts of a
+fine-tuner that learns them, and prompts of the synthetic features of each step. All other work is
+negligible. The numbers of kernel launches were counted on an emulated GPU
 (tests/bench/bench_launches.py), and operations are checked against torch's counter.
 """
 
@@ -16,14 +16,14 @@ from ship.trial_config import TrialConfig
 
 # Number of generator ages that selection "authors" compares. It trains a fine-tuner at each.
 _AGES = 5
-# Launches of a pass of prompts through the tower: a constant and a number per block. Backward
-# passes include the optimizer.
+# Kernel launches of a pass of prompts through the tower: a constant, and a number per block. With
+# the backward pass, they include those of the optimizer.
 _FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
-# A step on cached features alone.
+# Kernel launches of a training step on cached features, without prompts.
 _SMALL_STEP = 60
-# Saved activations of a token in one block, in multiples of the tower's width.
+# Activations of a token that one block saves for the backward pass, in multiples of the width.
 _SAVED = 22
-_BYTES = 4  # of a float32
+_BYTES = 4  # size of a float32
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TrialCost:
     memory: float
 
     def seconds(self, rate: float, launch: float) -> float:
-        """Return the time on a GPU whose kernels wait for nothing but their operations.
+        """Return a lower bound of the time on a GPU: the larger of operations and launches.
 
         Args:
             rate: Operations per second.
@@ -50,37 +50,37 @@ class TrialCost:
         return max(self.operations / rate, self.launches * launch)
 
 
-def trial_cost(
-    config: TrialConfig, n_classes: int, n_seeds: int, per_class: float = 0
+def compute_trial_cost(
+    config: TrialConfig, n_seen: int, n_classes: int, n_seeds: int, per_class: float = 0
 ) -> TrialCost:
     """Compute the cost of a trial.
 
     Args:
         config: Configuration of the trial.
-        n_classes: Number of classes of its dataset.
+        n_seen: Number of classes with training images.
+        n_classes: Number of all classes.
         n_seeds: Number of seeds that are trained together.
-        per_class: Mean number of training images per class. It counts if the configuration has no
-            shots.
+        per_class: Mean number of training images per class, used if the configuration has no limit
+            (`shots` is None).
 
     Returns:
-        The cost. Methods without prompts count only the launches of their steps.
+        The cost. For methods without prompts it has only the launches of their steps.
 
     Example:
         >>> config = TrialConfig(backbone="ViT-B-16", shots=16)
-        >>> cost = trial_cost(config, n_classes=100, n_seeds=5)
+        >>> cost = compute_trial_cost(config, n_seen=50, n_classes=100, n_seeds=5)
         >>> cost.operations > 1e15 and cost.launches > 1e6
         True
     """
-    passes, text = (
-        [*_passes(config, n_classes, config.shots or per_class)],
-        get_text_settings(config.backbone),
-    )
+    passes = [*_passes(config, n_seen, n_classes, config.shots or per_class)]
+    text = get_text_settings(config.backbone)
     blocks = int(text.layers)
-    saved = _SAVED * _BYTES * int(text.width) * blocks
+    bytes_per_token = _SAVED * _BYTES * int(text.width) * blocks
+    max_tokens = max((each.saved_tokens for each in passes), default=0)
     return TrialCost(
         operations=n_seeds * sum(each.operations for each in passes),
         launches=sum(each.launches(blocks) for each in passes),
-        memory=n_seeds * saved * max((each.saved_tokens for each in passes), default=0),
+        memory=n_seeds * bytes_per_token * max_tokens,
     )
 
 
@@ -92,7 +92,7 @@ class _Pass:
         steps: Number of steps.
         backbone: Name of the backbone.
         prompts: Number of prompts per step and seed. 0 for a step on cached features.
-        n_own: Tokens before the class name that are not shared by the prompts.
+        n_own: Number of tokens before the class name that the prompts do not share.
         trains: Whether a backward pass follows.
     """
 
@@ -119,17 +119,17 @@ class _Pass:
         return self.steps * (constant + per_block * blocks if self.prompts else _SMALL_STEP)
 
 
-def _passes(config: TrialConfig, n_classes: int, shots: float) -> Iterator[_Pass]:
+def _passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> Iterator[_Pass]:
     """Iterate over the passes of all stages of a trial."""
-    n_base = math.ceil(n_classes / 2) if config.protocol == "base_to_new" else n_classes
-    trained = [(n_base, n_classes)]  # classes with images, and classes with prompts, of each stage
+    # number of seen classes and of all classes in each stage
+    stages = [(n_seen, n_classes)]
     if config.selection == "pseudo_new":
-        trained.insert(0, (math.ceil(n_base * (1 - config.pseudo_new_fraction)), n_base))
-    for n_seen, n_all in trained:
-        rows = math.ceil(n_seen * shots)
+        stages.insert(0, (math.ceil(n_seen * (1 - config.pseudo_new_fraction)), n_seen))
+    for n_trained, n_all in stages:
+        rows = math.ceil(n_trained * shots)
         yield from _generator_passes(config, rows)
         for _ in range(_AGES if config.selection == "authors" else 1):
-            yield from _finetuner_passes(config, rows, n_seen, n_all)
+            yield from _finetuner_passes(config, rows, n_trained, n_all)
 
 
 def _generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:

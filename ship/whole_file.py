@@ -1,4 +1,4 @@
-"""Atomic reads and writes of small files, and removal of a killed writer's temporary files."""
+"""Read small files whole, and write them atomically, removing temporary files of killed writers."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ _ABANDONED_SECONDS: Final = 3600
 
 
 def read_whole(path: Path, max_bytes: int) -> bytes:
-    """Read a whole file. Devices and pipes are not opened because they might never end.
+    """Read a whole file. Devices and pipes, which might never end, are not opened.
 
     Args:
         path: Path of the file.

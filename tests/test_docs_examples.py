@@ -94,7 +94,7 @@ def test_each_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from reports import load_study as read
 
     run_id = read("prompt_len").rows.filter(control="")["run_id"][0]
-    (method,) = blocks(PLUGIN, "python")
+    method, *_ = blocks(PLUGIN, "python")
     Path("my_method.py").write_text(method)
     for name, image in zip(("first.jpg", "second.jpg"), read_images(), strict=False):
         image.save(name)

@@ -77,17 +77,17 @@ def check_method(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="A generator, fine-tuner, dataset or metric, by its name in a YAML, e.g. vae or "
-            "coop. All names: ship-sweep options.",
+            help="Name of a generator, fine-tuner, dataset or metric, as in a YAML, e.g. vae or "
+            "coop (all names: ship-sweep options).",
         ),
     ],
     *,
     plugin: Plugins = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Check that a generator, fine-tuner, dataset or metric works in a study.
+    """Check that a generator, fine-tuner, dataset or metric works in a study, e.g. a plugin's.
 
-    Use it to test a plugin. The exit code is 1 if a check fails.
+    The exit code is 1 if a check fails.
     """
     from harness.cli import lists
     from harness.config import load_plugins
@@ -101,8 +101,8 @@ def prefetch_study(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads: download the weights of the study's backbones, and the images that "
-            "ship-data can download. features: also extract the features.",
+            help="downloads: the weights of the study's backbones, and missing images if ship-data "
+            "can download them. features: also extract the features into the cache.",
         ),
     ],
     *,
@@ -113,17 +113,17 @@ def prefetch_study(
     cache_dir: CacheDir = None,
     verbose: Verbose = False,
 ) -> None:
-    """Download the weights and images that a study needs, without running it.
+    """Prepare a study: download its weights and images, and optionally extract its features.
 
     Use it on a machine with network access if the nodes of the cluster have none.
     """
     import harness.study
     from harness.cli.exits import require_choice
-    from harness.cli.run import require_study
+    from harness.cli.run import require_space
     from harness.config import load_plugins
 
     require_choice("WHAT", what, STEPS)
-    path = require_study(space)
+    path = require_space(space)
     load_plugins(plugin or [])
     harness.study.prefetch_features(
         path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
@@ -137,7 +137,7 @@ def predict_images(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="Folder that is searched for images at any depth, or one image."
+            metavar="FOLDER", help="Folder, searched for images at any depth, or a single image."
         ),
     ],
     *,
@@ -146,16 +146,17 @@ def predict_images(
         typer.Option(
             "--config",
             metavar="KEY=VALUE",
-            help="Select the configuration by a factor's level, e.g. n_ctx=16. Repeatable. "
-            "Defaults to the one with the best selection score. Levels of factors that change the "
-            "classes, such as dataset, are required.",
+            help="Level of a factor, e.g. n_ctx=16, to select the configuration. Repeatable. "
+            "Required for factors that change the classes, such as dataset. Defaults to the "
+            "configuration with the best selection score.",
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Classify images with the trained models of a study that ran with save_models: true.
 
-    Writes STUDY-predictions.csv to the working directory.
+    Writes STUDY-predictions.csv to the working directory. The exit code is 2 if an image cannot be
+    decoded; the file then contains the predictions for the other images.
     """
     from harness.cli.run import run_predict
     from harness.config import load_plugins
@@ -169,11 +170,12 @@ def print_cluster_recipe(
         str,
         typer.Argument(
             metavar="NAME",
-            help="slurm: a batch script. kuberay: a Kubernetes manifest. readme: which one to use.",
+            help="slurm: a batch script. kuberay: a Kubernetes manifest. docker: a Dockerfile. "
+            "readme: which one to use, and what the nodes have to share.",
         ),
     ],
 ) -> None:
-    """Print a file that runs a study on a cluster, for you to edit."""
+    """Print a template for running studies on a cluster. Lines to edit are marked EDIT."""
     from harness.cli.exits import require_choice
     from harness.deploy import FILES, print_recipe
 

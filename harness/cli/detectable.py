@@ -1,4 +1,4 @@
-"""Lines of the dry run about the smallest difference that a study's seeds can show."""
+"""Lines of the dry run about the smallest difference that a study's seeds can detect."""
 
 import statistics
 from bisect import bisect_left
@@ -17,9 +17,14 @@ MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
 def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     """Return lines about the difference that the seeds can detect, and the cost of smaller ones.
 
+    There is one line per family of comparisons. If too few seeds have finished, one line says so.
+
     Args:
         study: The study.
         runs: Runs of the study's experiment, oldest first.
+
+    Returns:
+        The lines. [] if the study has results, but nothing that can be compared.
     """
     try:
         families = families_of_runs(study.name, runs)
@@ -37,9 +42,9 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
 
 
 def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
-    """Return the positive standard deviations of comparisons with enough pairs.
+    """Return the positive standard deviations of comparisons with at least MIN_PAIRS pairs.
 
-    The detectable difference is proportional to the deviation, so that the median deviation gives
+    The detectable difference is proportional to the deviation. The median deviation therefore gives
     the median detectable difference.
 
     Args:
@@ -54,17 +59,18 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
 
     The smaller ones are half of the detectable difference, and the smallest effect of interest.
     """
-    spread = list_deviations(family.differences)
-    middle, tests = statistics.median(spread), len(family.differences)
+    deviations, n_tests = list_deviations(family.differences), len(family.differences)
+    deviation = statistics.median(deviations)
     targets = {smallest_effect}
-    detectable, result = minimum_detectable(middle, seeds, tests), "cannot detect any difference"
+    detectable = minimum_detectable(deviation, seeds, n_tests)
+    result = "cannot detect any difference"
     if detectable is not None:
         targets.add(float(f"{detectable / 2:.2g}"))
         result = f"can detect differences in {family.head} of {detectable:.2g} points or more"
-    base = f"with 80% power; median of {count(len(spread), 'comparison')}"
+    base = f"with 80% power; median of {count(len(deviations), 'comparison')}"
     parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
-        n_seeds = count_needed_seeds(middle, tests, effect)
+        n_seeds = count_needed_seeds(deviation, n_tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"
         if n_seeds:
             seeds_text = f"about {count(n_seeds, 'seed')}"
@@ -75,12 +81,12 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
     return "; ".join(parts)
 
 
-def count_needed_seeds(deviation: float, tests: int, effect: float) -> int | None:
+def count_needed_seeds(deviation: float, n_tests: int, effect: float) -> int | None:
     """Return the minimum number of seeds that detect a difference, or None above MAX_SEEDS.
 
     Args:
         deviation: Standard deviation of paired differences.
-        tests: Number of comparisons in the family.
+        n_tests: Number of comparisons in the family.
         effect: The difference.
     """
     # begins at 2: the key would be True for a single seed, which has no detectable difference
@@ -88,6 +94,6 @@ def count_needed_seeds(deviation: float, tests: int, effect: float) -> int | Non
         range(MAX_SEEDS + 1),
         True,
         lo=2,
-        key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
+        key=lambda n: (minimum_detectable(deviation, n, n_tests) or 0.0) <= effect,
     )
     return n_seeds if n_seeds <= MAX_SEEDS else None

@@ -21,10 +21,20 @@ RESUME_ADVICE = "run the same command to resume"
 
 @contextmanager
 def print_user_errors() -> Iterator[None]:
-    """Print errors of the user that the context raises to stderr, without a traceback.
+    """Print errors of the user that the context raises to stderr, without a traceback, and exit.
+
+    Exit codes are:
+
+    - 130 after an interrupt;
+    - 3 if a running study was ended and can be resumed: its store did not respond for the timeout,
+      Ray died, or another driver took over the study;
+    - 2 after any other error of the user or of a plugin, including a store that does not respond
+      at the start, and one that refuses a read or write.
+
+    Other exceptions are bugs, and are raised again.
 
     Raises:
-        typer.Exit: The exit code is not 0.
+        typer.Exit: The context raised an error of the user.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     # Read when Ray is imported. Without it, Ray assumes that a driver's parent is its raylet. If

@@ -6,7 +6,7 @@ from harness.command import Command, CommandGroup, refuse
 
 
 class SweepCommand(Command):
-    """A subcommand of ship-sweep, which reports errors of the user without a traceback."""
+    """A subcommand of ship-sweep. Errors of the user are printed without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
@@ -24,10 +24,10 @@ class SweepGroup(CommandGroup):
     """The main command `ship-sweep --space FILE`, and its subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the subcommand of a name.
+        """Find the subcommand that the first argument names.
 
         Raises:
-            typer.Exit: There is no such subcommand, or it does not use the options before it.
+            typer.Exit: There is no such subcommand, or the command line has options before it.
         """
         resolution = super().resolve_command(ctx, args)
         name, command, _ = resolution

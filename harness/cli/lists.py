@@ -1,4 +1,4 @@
-"""Print the lists of studies, options and backbones, and check methods and datasets."""
+"""Print the lists of studies, options and backbones, and check methods, datasets and metrics."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness import config
-from harness.command import BROKEN
+from harness.command import CHECK_FAILED
 from harness.errors import Fault, UserError
 from harness.study_files import list_packaged_spaces
 from harness.wording import nearest, printable, show
@@ -23,13 +23,13 @@ from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 _DEPENDENT_DEFAULTS = {
-    "name": "default: the file's stem",
-    "sampler": "default grid; tpe where a factor is a range without step or levels",
+    "name": "default: the file's name without .yaml",
+    "sampler": "default grid; tpe if a factor is a range without step or levels",
     "dataset": f"default below for backbone {config.BACKBONE}, else required",
 }
 _ON_BACKBONES = (
-    "backbone: pocket, or BACKBONE:PRETRAINED; PRETRAINED is a tag or the path of a checkpoint. A "
-    "repository of open_clip on the Hugging Face Hub is named hf-hub:ORG/MODEL, for example "
+    "backbone: pocket, or NAME:PRETRAINED, where PRETRAINED is a tag of the table or the path of a "
+    "checkpoint. A repository of open_clip on the Hugging Face Hub is hf-hub:ORG/MODEL, e.g. "
     "hf-hub:imageomics/bioclip.",
     "size: dimension of a feature; context: maximum tokens in a prompt (n_ctx is at most 3 less, "
     "for start, end and a class name of one token); cost: floating-point operations of the text "
@@ -91,20 +91,20 @@ def print_backbones(*, show_all: bool = False) -> None:
 
 
 def _cost(backbone: str) -> str:
-    """Return what a prompt costs, with two digits."""
+    """Return the relative cost of a prompt as text with two digits."""
     cost = prompt_cost(backbone)
     return f"{cost:.1f}" if cost < 10 else f"{cost:.0f}"
 
 
 def run_check(name: str, data_root: Path | None) -> None:
-    """Check a generator, fine-tuner or dataset with the packaged backbone, and print the results.
+    """Run the checks of a generator, fine-tuner, dataset or metric, and print the results.
 
     Args:
         name: Its name in a YAML. It may be packaged or from a plugin.
         data_root: Folder of the datasets.
 
     Raises:
-        UserError: There is nothing of that name.
+        UserError: Nothing has this name.
         typer.Exit: A check fails.
     """
     from ship.testing import check_dataset, check_finetuner, check_generator, check_metric
@@ -116,7 +116,7 @@ def run_check(name: str, data_root: Path | None) -> None:
         fault = Fault("METHOD", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
-    generator, fails = GENERATORS.get(name), 0
+    generator, n_failed = GENERATORS.get(name), 0
     checks = {
         "generator": check_generator(name) if generator and generator.method else (),
         "fine-tuner": check_finetuner(name) if name in FINETUNERS else (),
@@ -126,10 +126,10 @@ def run_check(name: str, data_root: Path | None) -> None:
     for kind, findings in checks.items():
         for line in map(str, findings):
             typer.echo(printable(f"{kind} {name}: {line}"))
-            fails += line.startswith("FAILED")
-    typer.echo(f"failed checks: {fails}" if fails else "all checks passed")
-    if fails:
-        raise typer.Exit(BROKEN)
+            n_failed += line.startswith("FAILED")
+    typer.echo(f"failed checks: {n_failed}" if n_failed else "all checks passed")
+    if n_failed:
+        raise typer.Exit(CHECK_FAILED)
 
 
 def _print(*items: Table | str) -> None:
@@ -163,7 +163,7 @@ def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
 
 
 def _backbone_defaults() -> Iterable[tuple[str, str]]:
-    """Return a row for each group or method of the packaged backbone's defaults."""
+    """Yield a row for each group or method of the packaged backbone's defaults."""
     for path, defaults in config.load_defaults().items():
         settings = ", ".join(f"{key} {show(value)}" for key, value in defaults.items())
         yield path or "a trial", settings

@@ -25,10 +25,12 @@ _EPILOG = (
     "Exit codes:\n\n"
     "0: the study is complete, or the command succeeded\n\n"
     "1: a check failed, or an unexpected error occurred\n\n"
-    "2: refused or aborted: the command, the YAML or the data has a mistake, another driver runs "
-    "the study, or a plugin, store, cluster or storage cannot be used\n\n"
-    "3: incomplete: trials failed or are missing, the store does not respond, Ray died, or another "
-    "driver took over the study\n\n"
+    "2: refused or aborted: the command, the YAML or the data has a mistake; another driver runs "
+    "the study; a plugin, the cluster or the checkpoint storage cannot be used; the store does not "
+    "respond at the start, or refuses a read or write at any time; or the study is complete but "
+    "the files of its report cannot be written\n\n"
+    "3: incomplete: trials failed or are missing, a store that responded at the start did not "
+    "respond for --store-timeout seconds, Ray died, or another driver took over the study\n\n"
     "130: interrupted\n\n"
     "141: the pipe that reads the output was closed"
 )
@@ -58,16 +60,17 @@ def sweep(
         typer.Option(
             "--address",
             metavar="ADDRESS",
-            help="Where to run the trials. local: start Ray on this machine. auto: join this "
-            "machine's cluster, or $RAY_ADDRESS. HOST:PORT: join another cluster.",
+            help="Where to run the trials. local: on this machine, where Ray is started. auto: on "
+            "the running Ray cluster at $RAY_ADDRESS, or else on the one that this machine belongs "
+            "to. HOST:PORT: on the running Ray cluster at this address.",
         ),
     ] = "local",
     in_process: Annotated[
         bool,
         typer.Option(
             "--in-process",
-            help="Run the trials one after another in this process, e.g. under a debugger, with "
-            "full tracebacks. The results are the same.",
+            help="Run the trials one after another in this process instead of in Ray's workers, so "
+            "that a debugger can stop in them. The results are the same.",
         ),
     ] = False,
     cache_dir: CacheDir = None,
@@ -86,16 +89,19 @@ def sweep(
         typer.Option(
             "--store-timeout",
             metavar="SECONDS",
-            help="How long a running study waits for an MLflow store that does not respond. "
-            "Defaults to 1800 (30 minutes).",
+            help="How long a running study waits for an MLflow store that has stopped responding, "
+            "before it exits with 3. A store that does not respond at the start is reported within "
+            "seconds. Defaults to 1800 (30 minutes).",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Print which configurations are finished and which would run, without running "
-            "them. The remaining time is estimated once a trial has finished.",
+            help="Run nothing. Print the state of each configuration and the seeds to run, the "
+            "smallest difference that the seeds can detect, and the remaining time. Difference and "
+            "time are estimated from finished trials. Before the first one, the cost of the trials "
+            "on a GPU is printed, unless the backbone is the packaged one.",
         ),
     ] = False,
     no_reuse: Annotated[
@@ -121,7 +127,7 @@ def sweep(
     verbose: Verbose = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Run a study: train every configuration and seed that is not yet in the MLflow store."""
+    """Run a study: train each configuration and seed that the store lacks, and print a report."""
     if context.invoked_subcommand is not None:
         return
     if version:
@@ -141,7 +147,7 @@ def sweep(
         "retry_non_finite": retry_non_finite,
     }
     with print_user_errors():
-        path = run.require_study(space, cluster, in_process=in_process)
+        path = run.require_space(space, cluster, in_process=in_process)
         study = load_plugins_and_study(path, overrides or [], plugin or [], data_root)
         if dry_run:
             run.print_dry_run(study, cluster, arguments)

@@ -8,7 +8,10 @@ import typer
 Space = Annotated[
     str | None,
     typer.Option(
-        "--space", metavar="FILE", help="The study: a YAML file, or the name of a packaged study."
+        "--space",
+        metavar="FILE",
+        help="Required. The study: a YAML file, or the name of a packaged study (see ship-sweep "
+        "list).",
     ),
 ]
 Overrides = Annotated[
@@ -25,21 +28,25 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE|MODULE",
-        help="Load custom generators, fine-tuners, datasets or metrics from a Python file or an "
-        "importable module, which is executed. Repeatable.",
+        help="Python file or importable module with custom generators, fine-tuners, datasets or "
+        "metrics. It is imported, which runs its code. Repeatable.",
     ),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="Folder that contains the datasets' folders."),
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder that contains the datasets' folders. Packaged datasets need none.",
+    ),
 ]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
         "--cache-dir",
         metavar="DIR",
-        help="Folder for cached features and checkpoints. Defaults to $SHIP_SWEEP_CACHE, or else "
-        "to ~/.cache/ship-sweep.",
+        help="Folder for cached features, and for checkpoints unless --storage is set. Defaults to "
+        "$SHIP_SWEEP_CACHE, or else to ~/.cache/ship-sweep.",
     ),
 ]
 Verbose = Annotated[

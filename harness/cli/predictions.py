@@ -19,11 +19,11 @@ from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, ImageFile, UndecodableError
 
 MAX_LISTED = 10  # configurations that an error lists
-# report a store that does not answer in seconds, not after minutes of MLflow's retries
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+# Limits of MLflow's retries: a store that does not answer is reported after seconds, not minutes.
+STORE_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
-@set_environment(PATIENCE)
+@set_environment(STORE_LIMITS)
 def predict(
     study: str,
     images: str | Path,
@@ -33,16 +33,16 @@ def predict(
 ) -> pl.DataFrame:
     """Classify images with the models of one configuration of a study with `save_models: true`.
 
-    The prediction is the class with the largest mean probability over the models of all seeds. All
-    classes compete, base and new.
+    The configuration has one model per seed. The prediction is the class whose probability,
+    averaged over these models, is largest among all classes, base and new.
 
     Args:
         study: Name of the study.
         images: An image file, or a folder that is searched for images at any depth.
         config: Levels of factors as KEY=VALUE, which select one configuration. Defaults to the
             configuration with the best selection score. A factor that changes the classes (such
-            as the dataset) requires a level. If only such factors are listed, selection decides
-            about the others.
+            as the dataset) requires a level. If only such factors are listed, the best selection
+            score among the configurations with these levels decides.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
 
@@ -111,7 +111,7 @@ def _find_images(root: Path) -> list[Path]:
 
 
 def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
-    """Return the key of the configuration that KEY=VALUE texts and selection determine.
+    """Return the key of the configuration that KEY=VALUE texts or the selection score determine.
 
     Raises:
         UserError: No configuration or several ones match. The message lists the choices.
@@ -134,8 +134,8 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     criterion = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
     fault = "several configurations" if best else "no finished configuration"
-    way_out = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
-    raise UserError(f"study {study.name}: {criterion} {fault}. {way_out}")
+    advice = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
+    raise UserError(f"study {study.name}: {criterion} {fault}. {advice}")
 
 
 def _list_unscored(study: Study) -> list[tuple[float, tables.Group]]:

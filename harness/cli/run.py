@@ -21,16 +21,16 @@ from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
 from harness.wording import count, format_duration, printable_lines, redacted
-from reports import cli as pages
+from reports import cli as report_cli
 from reports.errors import ReportError
 
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
-def require_study(
+def require_space(
     space: str | None, address: str | None = None, *, in_process: bool = False
 ) -> str:
-    """Return the value of --space, after a check of the options that need no study.
+    """Return the value of --space. Checks the options that can be checked without the study.
 
     Args:
         space: Value of --space.
@@ -38,7 +38,8 @@ def require_study(
         in_process: Whether trials run in this process.
 
     Raises:
-        ConfigError: Some options are invalid. The message has one line for each.
+        ConfigError: --space is missing, or other options are invalid. The message has one line for
+            each.
     """
     lines = []
     if space is None:
@@ -62,18 +63,18 @@ def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options
         **options: Further arguments of `run_study`.
 
     Raises:
-        typer.Exit: The study is not complete, or its report cannot be written.
+        typer.Exit: The exit code is not 0, see `print_outcome`.
     """
     report = FinalReport()
     timeout = STORE_TIMEOUT if store_timeout is None else store_timeout
     outcome = harness.study.run_study(
         study, store_timeout=timeout, publish=report.publication, **options
     )
-    finish(outcome, report)
+    print_outcome(outcome, report)
 
 
 def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[str, Any]) -> None:
-    """Print what a run would do, and on stderr why it would be refused.
+    """Print what a run would do, and on stderr whether this machine or cluster would refuse it.
 
     Args:
         study: The study.
@@ -81,8 +82,8 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
         arguments: Further arguments of `plan_study`.
     """
 
-    def say(line: str) -> None:
-        typer.echo(line, err=True)
+    def warn(line: str) -> None:
+        typer.echo(f"warning: {line}", err=True)
 
     from harness.cli.detectable import format_detectable  # loads polars
 
@@ -94,12 +95,12 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
     try:
         preflight(address, study.resources)
     except ClusterError as error:  # no error: the study may run on another machine
-        say(f"warning: a run would be refused: {error}")
+        warn(f"a run would be refused: {error}")
     else:
         if address is None and (
             idle_line := find_idle_gpus_here(study.resources, study.max_concurrent_trials)
         ):
-            say(f"warning: {idle_line}")
+            warn(idle_line)
 
 
 def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) -> None:
@@ -137,8 +138,8 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
         config: KEY=VALUE of factors, see harness.cli.predictions.predict.
 
     Raises:
-        UserError: No image or no model was found, or some images could not be decoded. The file
-            then has the predictions for the other images.
+        UserError: The images or the models cannot be used; or some images could not be decoded, and
+            the file has the predictions for the others.
     """
     from harness.cli.predictions import predict
     from ship.trial import TrainedError
@@ -163,35 +164,38 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
 
 
 class FinalReport:
-    """Report of a run. It is made while the study is locked for this driver, and printed later."""
+    """Report of a run. It is prepared while the study is locked, and printed afterwards."""
 
-    _prepared: pages.Prepared | None = None
+    _prepared: report_cli.Prepared | None = None
 
     def publication(self, outcome: StudyOutcome) -> Publication:
-        """Make the report, and return the part that the study's run in MLflow shows.
+        """Prepare the report, and return the part that the study's own MLflow run shows.
 
         Raises:
-            ReportError: The report cannot be made. `show` tries again.
+            ReportError: The report cannot be prepared. `show` tries again.
         """
         logged = outcome.history.logged
-        self._prepared = pages.prepare(outcome.experiment, outcome.tracking_uri, logged)
+        self._prepared = report_cli.prepare(outcome.experiment, outcome.tracking_uri, logged)
         return self._prepared.publication
 
     def show(self, outcome: StudyOutcome) -> None:
         """Print the report and write its files.
 
         Raises:
-            ReportError: The report cannot be made or written.
+            ReportError: The report cannot be prepared or written.
         """
-        report = self._prepared or pages.prepare(outcome.experiment, outcome.tracking_uri)
+        report = self._prepared or report_cli.prepare(outcome.experiment, outcome.tracking_uri)
         report.show(Path(f"{outcome.experiment}-report"))
 
 
-def finish(outcome: StudyOutcome, report: FinalReport) -> None:
-    """Print the report of a study that has run, and how to view its runs.
+def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
+    """Print the report of a study that has run, how to view its runs, and what is missing.
+
+    A report that cannot be written to MLflow is printed as an error, but leaves the exit code at 0.
 
     Raises:
-        typer.Exit: The study is not complete, or its report cannot be written.
+        typer.Exit: The exit code is 130 after an interrupt, 3 if the study is incomplete, and 2 if
+            it is complete but its report's files cannot be written.
     """
     report_fault = ""
     if outcome.reportable:

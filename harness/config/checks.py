@@ -236,19 +236,21 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of the sampler, the scheduler and the number of configurations."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
     paths = [f"space.{key}" for key in ("selection", "objective") if key in space]
-    for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
-        if value == fit:
+    for key, value, neutral in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
+        if value == neutral:
             continue
-        rule = f"cannot be a factor unless {key} is {fit}: it determines the maximized metric"
+        rule = f"cannot be a factor unless {key} is {neutral}: it determines the maximized metric"
         yield from (Fault(path, rule) for path in paths)
         if study.base.selection == "none":
-            rule = f"must be {fit} if selection is none, which measures nothing"
+            rule = f"must be {neutral} if selection is none: no metric can be maximized"
             yield Fault(key, rule, value)
     if sampler == "gp":
         conditional = ", ".join(key for key, factor in space.items() if factor.when)
         if conditional:
             rule = f"must be tpe or random where factors have `when` ({conditional})"
-            yield Fault("sampler", f"{rule}: gp models factors that all configurations have", "gp")
+            yield Fault(
+                "sampler", f"{rule}: gp cannot model a factor that some configurations lack", "gp"
+            )
         if scheduler != "none":
             rule = f"must be tpe or random with scheduler {scheduler}"
             yield Fault("sampler", f"{rule}: gp learns nothing from stopped configurations", "gp")

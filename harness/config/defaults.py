@@ -1,7 +1,7 @@
 """Defaults that depend on a study's backbone. They are added to a YAML that omits their keys.
 
-Only the packaged backbone has such a file. With any other backbone, methods have their authors'
-options.
+Only the packaged backbone has such defaults. With any other backbone, methods have the options of
+their authors.
 """
 
 from collections.abc import Mapping

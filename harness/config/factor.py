@@ -41,20 +41,20 @@ _Levels = Annotated[
 class Factor(Settings):
     """Values of one dotted key: `choices`, or a range from `low` to `high`.
 
-    A plain list is short for its choices. `levels` is the number of a grid's levels of a range,
-    including both ends, evenly spaced, on a logarithmic scale if `log`. Other samplers draw from
-    the whole range. A factor with `when` is active only if each factor it names has one of the
-    listed values.
+    In a YAML, a plain list is short for `choices`. `levels` is the number of levels that a grid has
+    in a range: evenly spaced (on a logarithmic scale if `log`), and including both ends. Other
+    samplers draw from the whole range. A factor with `when` is active only if each factor that
+    `when` names has one of the listed values.
     """
 
     choices: _Levels | None = None
-    """its levels; a plain list is short for them"""
+    """the factor's levels; `KEY: [...]` is short for `KEY: {choices: [...]}`"""
     low: _Number | None = None
-    """one end of a range"""
+    """lower end of a range"""
     high: _Number | None = None
-    """the other end of a range"""
+    """upper end of a range"""
     log: bool = False
-    """sample or divide a range on a logarithmic scale"""
+    """whether values are drawn, and levels spaced, on a logarithmic scale"""
     step: _Number | None = None
     """distance between a range's levels"""
     levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
@@ -176,7 +176,7 @@ def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
 def iter_assignments(
     space: Mapping[str, Factor], values: Values = lambda _, factor: factor.enumerate()
 ) -> Iterator[Assignment]:
-    """Return every combination of values of active factors. The last factor varies fastest.
+    """Iterate over the combinations of values of active factors. The last factor varies fastest.
 
     Args:
         space: Factors by dotted name.
@@ -192,7 +192,7 @@ def iter_assignments(
 def _extended(
     combinations: Iterator[Assignment], key: str, factor: Factor, values: Values
 ) -> Iterator[Assignment]:
-    """Yield combinations extended by each value of a factor. Where it is inactive, they stay."""
+    """Yield each combination with each value of a factor, or unchanged if it is inactive."""
     for combination in combinations:
         levels = values(key, factor) if is_active(factor, combination) else ()
         if levels:

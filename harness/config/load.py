@@ -51,11 +51,11 @@ def load_study(
 
     Args:
         space: A YAML file, the name of a packaged study, or a mapping with the keys of a YAML. A
-            file of that name in the working directory precedes a packaged study. The name of the
-            study may be set by an override.
+            file in the working directory is preferred to a packaged study of the same name. A
+            mapping or its overrides must include `name`.
         overrides: Overrides of the form "key=value"; later ones win. See harness.config.mapping.
         data_root: Folder of the datasets that are not packaged.
-        label: Source that messages name for a mapping.
+        label: Name of a mapping in messages.
         check_existence: Whether to check that datasets and backbones exist.
 
     Raises:
@@ -292,13 +292,13 @@ def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -
             _sets(override.path.removesuffix(".name"), fault.path) for override in overrides
         )
         source = OVERRIDE if from_override else label
-        advice = REMOVED.get(_word(fault))
+        advice = REMOVED.get(_make_removed_key(fault))
         lines.append(f"{source}: {advice}" if advice else fault.line(source))
     return lines
 
 
-def _word(fault: Fault) -> str:
-    """Return a fault's key in harness.removed: its path, with the value if that is refused."""
+def _make_removed_key(fault: Fault) -> str:
+    """Return the key that a fault would have in REMOVED: its path, with any refused value."""
     path = fault.path.removeprefix("space.")
     return path if fault.got is NOTHING else f"{path}: {fault.got}"
 

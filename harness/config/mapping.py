@@ -17,7 +17,7 @@ from harness.wording import nearest
 Model = TypeVar("Model", bound=BaseModel)
 
 # pydantic's error type -> rule of the message; braces are filled from the error's context.
-_MUST = {
+_RULES = {
     "missing": "is required",
     "extra_forbidden": "is an unknown key",
     "int_type": "must be an integer",
@@ -42,11 +42,11 @@ _MUST = {
 }
 OVERRIDE = "overrides (--set)"  # the source of a fault, in place of a file's name
 FOR_PLUGINS = "If a plugin defines it, name its file or module in plugins (--plugin)"
-_OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
+_SCALAR_ERRORS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, a key within the factor, and the rest of the path
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-# Maximum depth below these keys at which null removes an entry.
-_DROPPED = {"space": 1, "variants": 2}
+# Number of levels below these keys at which null removes an entry; deeper down it is a value.
+_REMOVAL_DEPTH = {"space": 1, "variants": 2}
 
 
 class Override(NamedTuple):
@@ -124,7 +124,7 @@ def apply_overrides(
                 faults.append(Fault(item.path, rule, node).line(OVERRIDE))
                 break
         else:
-            if item.value is None and 1 <= len(parents) <= _DROPPED.get(parents[0], 0):
+            if item.value is None and 1 <= len(parents) <= _REMOVAL_DEPTH.get(parents[0], 0):
                 node.pop(last, None)
             else:
                 node[last] = item.value
@@ -197,7 +197,7 @@ def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"is not valid: {reason}"
-    rule = _MUST[kind].format(**context) if kind in _MUST else reason
+    rule = _RULES[kind].format(**context) if kind in _RULES else reason
     detail = f" for {location[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, rule, detail=detail)
@@ -205,7 +205,7 @@ def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
         keys = tuple(kinds.get(variant, Factor).model_fields)
         suggestion = nearest(str(location[-1]), keys)
         return Fault(path, rule, choices=keys, suggestion=suggestion, detail=detail)
-    if isinstance(got, list) and kind in _OF_ONE_VALUE and location[0] in TRIAL_KEYS:
+    if isinstance(got, list) and kind in _SCALAR_ERRORS and location[0] in TRIAL_KEYS:
         detail += " (list the levels of a factor under space)"
     expected = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", expected))

@@ -88,12 +88,14 @@ class DataRequirements:
             scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
         )
         names = [class_name for group in groups for class_name in group]
-        rule = f"must result in a different prompt for each class of {name}: {backbone} truncates "
-        n_alike = count_noun(names, "class name")
-        rule += (
-            f"prompts to {max_tokens} tokens, and then {n_alike} are equal: {shorten_list(names)}"
+        if not names:
+            return ""
+        n_equal = count_noun(names, "class name")
+        return (
+            f"must result in a different prompt for each class of {name}: {backbone} truncates "
+            f"prompts to {max_tokens} tokens, and then {n_equal} have equal prompts: "
+            f"{shorten_list(names)}"
         )
-        return rule if names else ""
 
     def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""

@@ -228,10 +228,16 @@ def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
-    controls = {"zero_shot": _with(trial, {**COMPETING[FINETUNER_ALONE].replacements, **zero_shot})}
-    controls |= {name: _with(trial, control.replacements) for name, control in COMPETING.items()}
+    controls = {
+        "zero_shot": _replace_options(
+            trial, {**COMPETING[FINETUNER_ALONE].replacements, **zero_shot}
+        )
+    }
+    controls |= {
+        name: _replace_options(trial, control.replacements) for name, control in COMPETING.items()
+    }
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_images(trial.dataset):
-        controls["real_images"] = _with(trial, {"generator": {"name": "real"}})
+        controls["real_images"] = _replace_options(trial, {"generator": {"name": "real"}})
     return controls
 
 
@@ -247,8 +253,8 @@ def make_control(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> Tr
         ValueError: The control cannot have these levels.
     """
     trial = resolve(study, {**make_baseline(study, levels), **levels})
-    return _with(trial, COMPETING[name].replacements)
+    return _replace_options(trial, COMPETING[name].replacements)
 
 
-def _with(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:
+def _replace_options(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:
     return TrialConfig.model_validate({**trial.model_dump(), **settings})

@@ -27,10 +27,10 @@ SELECTIONS: dict[Selection, str] = {
     "base_val": "by validation images of the seen classes; the default of few_shot, where all "
     "classes are seen",
     "few_val": "by min(shots, 4) validation images of each seen class",
-    "none": "no selection: the last epoch is tested, with the options as given",
+    "none": "no selection: the last epoch is tested",
     "test": 'by the test images, after each epoch; a leak: tables say "selected on test"',
     "authors": "by the test images, as SHIP's authors do, among five epochs of the generator; "
-    "a leak, too",
+    "also a leak",
 }
 
 
@@ -47,7 +47,7 @@ class AshaScheduler(Settings):
     grace_period: int = Field(1, ge=1)
     """number of evaluations after which a trial may be stopped"""
     reduction_factor: int = Field(3, ge=2)
-    """one in this many continues at each rung"""
+    """at each rung, one in this many trials continues"""
 
 
 SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
@@ -71,7 +71,7 @@ class Resources(Settings):
 
     @field_validator("gpus")
     @classmethod
-    def _at_most_one(cls, value: float | None) -> float | None:
+    def _check_gpus(cls, value: float | None) -> float | None:
         if value is not None and value > 1:
             raise ValueError("must be <= 1: a trial uses one GPU, and more GPUs run more trials")
         return value
@@ -86,7 +86,8 @@ class Log(Settings):
     """the worker's load over epochs: cores, memory, GPU"""
 
 
-# Keys that `variants.dataset` may set. The other keys define what a study measures.
+# Keys whose value may differ between datasets (`variants.dataset`). The other keys determine what
+# the study measures, and must be the same for all of its datasets.
 VARIANT_KEYS: Final = (
     "max_classes", "shots", "augmentations", "templates", "pseudo_new_fraction", "eval_every",
     "quality", "generator", "finetuner", "synthetic",
@@ -104,9 +105,9 @@ class StudyConfig(Settings):
     """
 
     name: str
-    """the experiment's name"""
+    """name of the study, and of its experiment in MLflow"""
     description: str = ""
-    """one line for ship-sweep list"""
+    """description in one line, for ship-sweep list"""
     source: Path | None = None
     """the YAML file"""
     base: TrialConfig
@@ -114,13 +115,13 @@ class StudyConfig(Settings):
     space: dict[str, Factor]
     """the factors"""
     variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    """options of single levels and datasets"""
+    """options for single methods and datasets"""
     sampler: Sampler = "grid"
-    """what proposes configurations"""
+    """method that proposes the configurations"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of tpe, gp and random"""
     n_trials: int | None = Field(None, ge=1, le=100_000)
-    """number of configurations to try; grid: all"""
+    """number of configurations; null: all of the grid (other samplers require a number)"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
     """seeds of every configuration; n means 0 to n-1"""
     smallest_effect: float = Field(1.0, gt=0)
@@ -142,15 +143,15 @@ class StudyConfig(Settings):
     log: Log = Log()
     """extra metrics of runs in MLflow"""
     trial_timeout: float | None = Field(None, gt=0)
-    """maximum seconds of one attempt of a trial"""
+    """maximum seconds of one attempt of a trial; null: no limit"""
     checkpoint_every: float | None = Field(60.0, ge=0)
     """minimum seconds between a trial's checkpoints; 0: whenever possible; null: none"""
     max_consecutive_failures: int | None = Field(10, ge=1)
     """consecutive failed configurations that stop the study; null: never"""
     max_concurrent_trials: int | None = Field(None, ge=1)
-    """maximum of concurrent trials"""
+    """maximum number of concurrent trials; null: as many as fit"""
     controls: bool = True
-    """run controls in addition to the study"""
+    """also run the controls, with which the study is compared"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
     """defaults of the backbone for keys that the YAML omits: dotted key -> value"""
 
@@ -162,10 +163,10 @@ class StudyConfig(Settings):
 
     @property
     def objective(self) -> str:
-        """Metric that samplers maximize and that orders the configurations.
+        """Metric on the selection images that samplers maximize and that ranks configurations.
 
-        It is measured on the selection images, and every configuration has it. "" if selection is
-        none.
+        If selections with different metrics are compared, it is a metric that all of them measure:
+        the accuracy on seen classes. "" if selection is none.
         """
         objective = None if "objective" in self.space else self.base.objective
         factor = self.space.get("selection")
@@ -181,21 +182,21 @@ class StudyConfig(Settings):
 
     @field_validator("name")
     @classmethod
-    def _plain(cls, value: str) -> str:
+    def _check_name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
             raise ValueError("must be 1 to 100 characters of a-z, 0-9, _ and -")
         return value
 
     @field_validator("description")
     @classmethod
-    def _one_line(cls, value: str) -> str:
+    def _check_description(cls, value: str) -> str:
         if len(value.strip().splitlines()) > 1:
             raise ValueError("must be one line")
         return value.strip()
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _counted(cls, value: Any) -> Any:
+    def _expand_seeds(cls, value: Any) -> Any:
         if type(value) is int and 1 <= value <= MAX_SEEDS:
             return tuple(range(value))
         if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SEEDS:

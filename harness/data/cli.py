@@ -17,7 +17,7 @@ from harness.command import USER_MISTAKE, Command, CommandGroup, refuse, start
 _EPILOG = (
     "Exit codes:\n\n"
     "0: the command succeeded\n\n"
-    "2: the command or the data has a mistake\n\n"
+    "2: the command has a mistake, the dataset has faults, or a download failed\n\n"
     "130: interrupted\n\n"
     "141: the pipe that reads the output was closed"
 )
@@ -36,13 +36,20 @@ Name = Annotated[
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="Folder of the datasets, in CoOp's layout."),
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder that contains the datasets' folders. Packaged datasets need none.",
+    ),
 ]
 
 
 @app.command("list", cls=Command)
 def list_datasets(*, data_root: DataRoot = None) -> None:
-    """List all datasets, whether they are on disk, and how to get them."""
+    """List all datasets with their state on disk, and how to get the missing ones.
+
+    Without --data-root, the state of most datasets is unknown (?).
+    """
     if data_root is not None and not data_root.is_dir():
         refuse([f"--data-root must be a folder, got {data_root}"])
     from harness.data.disk import print_list
@@ -51,8 +58,22 @@ def list_datasets(*, data_root: DataRoot = None) -> None:
 
 
 @app.command(cls=Command)
-def get(name: Name, *, data_root: DataRoot = None) -> None:
-    """Download a dataset's images into CoOp's layout, if torchvision can."""
+def get(
+    name: Name,
+    *,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-root",
+            metavar="DIR",
+            help="Required. Folder for the datasets' folders. It is created if it is missing.",
+        ),
+    ] = None,
+) -> None:
+    """Download a dataset's images with torchvision, and move them into CoOp's folder layout.
+
+    Some datasets have to be downloaded by hand: see ship-data list.
+    """
     if data_root is None:
         refuse(["--data-root is required: the folder of the datasets"])
     from harness.data.download import get_dataset
@@ -69,13 +90,20 @@ def check(
     name: Name,
     *,
     data_root: DataRoot = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the images.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Do not decode the images. Damaged images and copies are not found then.",
+        ),
+    ] = False,
     class_names: Annotated[
         str | None,
         typer.Option(
             "--class-names",
             metavar="FILE",
-            help="File with the names of the classes of image_folder:NAME.",
+            help="For image_folder:NAME: file with the class names. Defaults to class_names.csv or "
+            "class_names.txt in the folder, or else to the names of the class directories.",
         ),
     ] = None,
     split: Annotated[
@@ -83,7 +111,9 @@ def check(
         typer.Option(
             "--split",
             metavar="FILE",
-            help="File with the images of each split of image_folder:NAME.",
+            help="For image_folder:NAME: JSON file with the images of train, val and test, in "
+            "CoOp's format. Defaults to the folder's train/, val/ and test/, or else to a random "
+            "split.",
         ),
     ] = None,
     split_seed: Annotated[
@@ -92,13 +122,14 @@ def check(
             "--split-seed",
             metavar="N",
             min=0,
-            help="Seed of the random split of image_folder:NAME.",
+            help="For image_folder:NAME: seed of the random split.",
         ),
     ] = 0,
 ) -> None:
-    """Compare a dataset with the published one, and report all faults at once.
+    """Check a dataset's files, decode its images, and report all faults and warnings at once.
 
-    A split that differs from the published one is a warning, and does not change the exit code.
+    Faults are, for example, missing files and damaged images. The exit code is 2 if there are any.
+    Differences from the published dataset are warnings, which do not change the exit code.
     """
     from harness.data.disk import check_everything
     from ship.datasets import PREFIX, DatasetError, ImageFolder

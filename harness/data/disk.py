@@ -32,12 +32,13 @@ from ship.datasets.lists import find_repeated
 Hashes = tuple[bytes, bytes]
 """Hashes of an image's file and of its decoded pixels."""
 _IMAGES: Final = (
-    "images: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
+    "images: published numbers of train/val/test; for datasets below xlsa17/, of "
+    "trainval/test_seen/test_unseen"
 )
 
 
 def print_list(data_root: Path | None) -> None:
-    """Print all named datasets, the faults of those on disk, and how to get the others.
+    """Print all named datasets, the first fault of each on disk, and how to get the others.
 
     Images are not decoded.
 
@@ -100,9 +101,10 @@ def check_everything(
     label, faults = f"dataset {name}", Faults(scan.faults)
     warnings = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
-    for split, images in () if scan.own_split else by_split.items():  # else they are faults
-        repeats = find_repeated(image.name for image in images)
-        warnings.add(label, "image", repeats, f"more than once in {split}")
+    if not scan.own_split:  # in a custom split, repeated images are faults of the scan
+        for split, images in by_split.items():
+            repeats = find_repeated(image.name for image in images)
+            warnings.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(image for images in by_split.values() for image in images)

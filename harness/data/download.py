@@ -12,12 +12,12 @@ from ship.datasets import DATASETS, find_nearest_dataset
 
 
 class Source(NamedTuple):
-    """How to get a dataset. sources.toml explains the fields.
+    """How to get a dataset, as listed in sources.toml.
 
     Attributes:
         how: What to do by hand, or what is downloaded.
         torchvision: Name of torchvision's class that downloads it. "" if there is none.
-        made: Folder that torchvision creates.
+        made: Folder that torchvision creates, relative to its root.
     """
 
     how: str
@@ -50,7 +50,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             the download fails.
     """
     if name not in SOURCES:
-        rule, suggestion = "must be one of ship-data list", find_nearest_dataset(name)
+        rule, suggestion = "must be in ship-data list", find_nearest_dataset(name)
         raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
@@ -74,7 +74,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     split = data_root / spec.folder / getattr(spec, "split_file", "")
     if not split.exists():  # without a split file this is the folder
         page = "DATASETS.md of github.com/KaiyangZhou/CoOp"
-        lines += [f"to be put there by hand, torchvision has none: {split} (link in {page})"]
+        lines += [f"split to download by hand, torchvision has none: {split} (link in {page})"]
     return lines
 
 

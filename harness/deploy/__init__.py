@@ -13,5 +13,9 @@ FOLDER = Path(__file__).parent
 
 
 def print_recipe(name: str) -> None:
-    """Print the file of a recipe."""
+    """Print the file of a recipe.
+
+    Args:
+        name: Key of FILES.
+    """
     sys.stdout.write((FOLDER / FILES[name]).read_text(encoding="utf-8"))

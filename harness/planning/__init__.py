@@ -1,8 +1,8 @@
-"""Plan a study: what it asks for, what is done, what is left, and how long that takes.
+"""Plan a study: which configurations it requests, which are left to run, and how long they take.
 
 Responsible for the keys of configurations, the plan, the rows that a changed YAML removes from the
-table, and the outcome of a run. Writes nothing to the store; fingerprints of backbones are saved in
-the cache.
+report's table, and the outcome of a run. Writes nothing to the store; fingerprints of backbones are
+saved in the cache.
 """
 
 from harness.planning.changes import (

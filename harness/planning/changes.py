@@ -1,4 +1,4 @@
-"""Find finished rows that leave the table of an edited study, and results to reuse from others."""
+"""Find finished rows that leave the report of an edited study, and results to reuse from others."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ Rows = dict[tuple[str, int], float]
 
 @dataclass
 class StaleRows:
-    """Finished rows that leave the table of an edited study.
+    """Finished rows that leave the report's table because the study was edited.
 
     Attributes:
         changed: Rows whose configuration is still requested, but with other constants, data,
@@ -52,7 +52,13 @@ class StaleRows:
     differences: dict[str, None] = field(default_factory=dict)
 
     def text(self, source: str) -> str:
-        """Return the message about changed rows: what changed, the cost, and what to do, or ""."""
+        """Return the message about changed rows, or "" if there are none.
+
+        It says what changed, which rows leave the table, and what to do.
+
+        Args:
+            source: Name of the study's YAML in messages.
+        """
         if not self.changed:
             return ""
         lines_shown = [*self.differences]
@@ -63,7 +69,11 @@ class StaleRows:
         return f"{lines}\n{effect}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
-        """Return the notes of a dry run about these rows."""
+        """Return the notes of a dry run about changed and removed rows. [] if there are none.
+
+        Args:
+            source: Name of the study's YAML in messages.
+        """
         effect = "leave the table: the YAML no longer requests them"
         removed_note = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
         return [note for note in (self.text(source), removed_note) if note]
@@ -126,8 +136,10 @@ def compare(
     def present_config(run: RunRecord) -> TrialConfig | None:
         """Return the present study's config for a run's assignment.
 
-        A factor that the run lacks is at its baseline. A factor that became a constant has the
-        constant's value if that was not one of its levels. Otherwise the other levels were removed.
+        A factor that the run lacks is at its baseline. A factor that became a constant keeps the
+        run's level if the constant is one of its former levels: the other levels were removed.
+        Otherwise it has the constant's value, which has changed.
+
         Returns None if the study no longer has the run's control.
         """
         if run.control and not run.assignment:
@@ -209,12 +221,12 @@ class ReusedRun:
 def find_reusable_runs(
     study: StudyConfig, plan: Plan, runs: Iterable[RunRecord]
 ) -> list[ReusedRun]:
-    """Find results of other studies that a plan can reuse. The oldest run of each seed is taken.
+    """Find results of other studies that a plan can reuse. The oldest run of each seed is used.
 
     Equal keys mean equal results, because a key covers data, weights, plugins and the results
-    version. Runs that lack a number, or anything that `log` requests, are not used. If the
-    scheduler may stop a configuration, either all of its seeds are reused or none: seeds that are
-    added to finished ones are never stopped.
+    version. Runs that lack a required metric, or metrics that `log` requests, are not used. If the
+    scheduler may stop a configuration, either all of its missing seeds are reused or none: seeds
+    that are added to finished ones are never stopped.
 
     Args:
         study: The study.
@@ -230,16 +242,17 @@ def find_reusable_runs(
         for run in runs_by_key.get(work.configuration.key, ()):
             candidates = missing & set(run.seeds)
             config = work.configuration.trial
-            reusable_seeds = {seed for seed in candidates if _is_whole(study, config, run, seed)}
+            reusable_seeds = {seed for seed in candidates if _is_reusable(study, config, run, seed)}
             seeds = tuple(seed for seed in work.seeds if seed in reusable_seeds)
-            parts += [ReusedRun(run, replace(work, seeds=seeds))] if seeds else []
+            if seeds:
+                parts.append(ReusedRun(run, replace(work, seeds=seeds)))
             missing -= reusable_seeds
         if not (missing and work.may_stop and study_prunes(study)):
             reused_runs += parts
     return reused_runs
 
 
-def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
+def _is_reusable(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed and has everything that the study would log."""
     metrics, objective = run.logged.metrics, config.selection_metric
     names: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
@@ -257,24 +270,24 @@ def _is_whole(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int
 def plan_after_reuse(
     study: StudyConfig,
     history: RunHistory,
-    found: Sequence[ReusedRun],
+    reused_runs: Sequence[ReusedRun],
     fingerprints: Fingerprints,
     retry_before: int = 0,
 ) -> tuple[RunHistory, Plan]:
-    """Return the run history and the plan as they will be after results were reused.
+    """Return the run history and the plan as they will be once results have been reused.
 
-    Only the key, the seeds and the time of a reused row are final. Its assignment and its control
-    are those of the study that ran it.
+    Reused rows have their final key, seeds and seconds, but still the assignment and the control of
+    the study that ran them.
 
     Args:
         study: The study.
         history: Run history of the study.
-        found: Results to reuse.
-        fingerprints: Fingerprints of its data and weights.
+        reused_runs: Results to reuse.
+        fingerprints: Fingerprints of the study's data and weights.
         retry_before: See `make_plan`.
     """
     rows = list(history.runs)
-    for reused in found:
+    for reused in reused_runs:
         row, work = reused.run, reused.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)
         rows.append(replace(row, seeds=work.seeds, seconds=seconds))
@@ -282,11 +295,11 @@ def plan_after_reuse(
     return extended, make_plan(study, extended, fingerprints, retry_before)
 
 
-def format_reuse(found: Sequence[ReusedRun]) -> list[str]:
+def format_reuse(reused_runs: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
-    for study in dict.fromkeys(reused.run.study for reused in found):
-        works = [reused.work for reused in found if reused.run.study == study]
+    for study in dict.fromkeys(reused.run.study for reused in reused_runs):
+        works = [reused.work for reused in reused_runs if reused.run.study == study]
         seeds = sum(len(work.seeds) for work in works)
         configurations = len({work.configuration.key for work in works})
         amount = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')}"

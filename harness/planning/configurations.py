@@ -57,20 +57,23 @@ def make_label(assignment: Mapping[str, Any]) -> str:
     """
     last = [name.rpartition(".")[2] for name in assignment]
     return ", ".join(
-        f"{short if last.count(short) == 1 else name}={_short(value)}"
+        f"{short if last.count(short) == 1 else name}={_format_level(value)}"
         for (name, value), short in zip(assignment.items(), last, strict=True)
     )
 
 
-def _short(value: Any) -> str:
-    """Return a level as it is shown in a label: floats with four digits, text without quotes."""
+def _format_level(value: Any) -> str:
+    """Return a level as text for a label: floats with four digits, strings without quotes."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return printable(value) if isinstance(value, str) else show(value)
 
 
 def find_plugins(trial: TrialConfig) -> dict[str, str]:
-    """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
+    """Return the plugins of a trial with their versions, or a hash if a plugin is a file.
+
+    For example {"finetuner ridge": "ship-example 0.1"}.
+    """
     return find_plugin_identities(
         trial.generator.name,
         trial.finetuner.name,
@@ -199,21 +202,15 @@ def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Config
         history: Run history of the study.
         maker: Maker of the configurations of a study with a sampler.
     """
-    configurations: dict[bool, list[Configuration]] = {
-        False: [],
-        True: [],
-    }  # by whether it was interrupted
+    ended, interrupted = list[Configuration](), list[Configuration]()
     for run in history.runs:
-        if (
-            not run.control
-            and run.assignment
-            and (configuration := maker.find_run_configuration(run))
-        ):
-            configurations[run.state is State.INTERRUPTED].append(configuration)
-    ended_configurations = deduplicate(configurations[False])
-    return deduplicate([*ended_configurations, *configurations[True]])[
-        : max(len(ended_configurations), maker.study.n_trials or 0)
-    ]
+        if run.control or not run.assignment:
+            continue
+        configuration = maker.find_run_configuration(run)
+        if configuration is not None:
+            (interrupted if run.state is State.INTERRUPTED else ended).append(configuration)
+    n_kept = max(len(deduplicate(ended)), maker.study.n_trials or 0)
+    return deduplicate([*ended, *interrupted])[:n_kept]
 
 
 def deduplicate(configurations: Sequence[Configuration]) -> list[Configuration]:

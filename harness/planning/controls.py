@@ -24,8 +24,8 @@ def plan_controls(
     """Return the controls at the levels of configurations, without those at the baseline.
 
     These are the controls that a method has to beat: the fine-tuner alone and the text feature.
-    Configurations without synthetic features have none, because they are controls themselves.
-    Configurations on another dataset than the baseline's have none either. The result includes
+    Configurations without synthetic features get none, because they equal a control. Configurations
+    on another dataset than the baseline's get none either. The result includes
     controls that equal one of the configurations; their keys are equal.
 
     Args:
@@ -35,26 +35,30 @@ def plan_controls(
     study = maker.study
     if not study.controls:
         return []
-    start, controls = make_baseline(study), dict[str, Configuration]()
-    names = {_make_control_key(control, control_levels(control, start)) for control in COMPETING}
+    baseline, controls = make_baseline(study), dict[str, Configuration]()
+    known_keys = {
+        _make_control_key(control, control_levels(control, baseline)) for control in COMPETING
+    }
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
             continue
-        if configuration.assignment.get(_DATASET) != start.get(_DATASET):
+        if configuration.assignment.get(_DATASET) != baseline.get(_DATASET):
             continue
         for control in COMPETING:
             levels = control_levels(control, configuration.assignment)
-            if (name := _make_control_key(control, levels)) in names:
+            control_key = _make_control_key(control, levels)
+            if control_key in known_keys:
                 continue
-            names.add(name)
+            known_keys.add(control_key)
             with suppress(ValueError):  # the trial's checks may refuse these levels
                 config = make_control(study, control, levels)
-                controls[name] = Configuration(maker.key(config), config, levels, control)
+                configuration_key = maker.key(config)
+                controls[control_key] = Configuration(configuration_key, config, levels, control)
     return list(controls.values())
 
 
 def _make_control_key(control: str, levels: Mapping[str, object]) -> str:
-    """Return a name that is equal for equal controls."""
+    """Return an ID of a control at levels of its factors."""
     levels = {key: level_id(level) for key, level in sorted(levels.items())}
     return json.dumps([control, levels])
 
@@ -97,7 +101,7 @@ def plan_sampled_controls(
 
 
 def _finished_controls(configurations: Iterable[Configuration], history: RunHistory) -> set[str]:
-    """Return the names of finished controls, and of configurations that equal a control."""
+    """Return the IDs of finished controls, and of controls that equal a configuration."""
     names = {
         _make_control_key(run.control, run.assignment)
         for run in history.runs

@@ -47,7 +47,10 @@ def divide_work(
         trials += [Work(work.configuration, seeds, work.may_stop) for seeds in parts]
         divisible += [may_divide and seeds not in resumable for seeds in parts]
     while len(trials) < slots:
-        sizes = [len(trial.seeds) * may for trial, may in zip(trials, divisible, strict=True)]
+        sizes = [
+            len(trial.seeds) if may_divide else 0
+            for trial, may_divide in zip(trials, divisible, strict=True)
+        ]
         longest = max(sizes, default=0)
         if longest < 2:
             break

@@ -14,17 +14,19 @@ from harness.store import RunRecord, Tag
 def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> TimeEstimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
-    A configuration takes as long as its finished trials did. A configuration without one takes the
-    mean of all trials, without those of controls, because some controls take no time.
+    A seed takes as long as the configuration's finished seeds did on average. If there are none, it
+    takes the average of all finished seeds, without those of controls: some controls take no time.
 
     Args:
         study: The study, with resolved resources.
         plan: Plan of the study.
-        runs: Finished trials of the study, and of its configurations in other studies. Trials on
-            another kind of device (CPU or GPU) are ignored.
+        runs: Trials of the study, and of its configurations in other studies. Only those that have
+            taken time on the kind of device (CPU or GPU) that the study uses are considered.
 
     Returns:
-        The estimate, or None if nothing is left to run or no trial has finished.
+        The estimate. None if nothing is left to run, or if a configuration that is left, or one
+        still to be proposed, cannot be estimated: neither it nor any configuration other than
+        controls has a finished trial on this kind of device.
     """
     if plan.finished:
         return None

@@ -1,4 +1,4 @@
-"""Fingerprints of backbones and datasets. A finished study loads no weights: they are cached."""
+"""Fingerprints of backbones and datasets. They are cached: a finished study loads no weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ship.architectures import split_name
 from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, parse_repository
 from ship.whole_file import read_whole, write_whole
 
-MEMORY = "fingerprints"
+CACHE_SUBFOLDER = "fingerprints"
 
 
 @dataclass
@@ -63,13 +63,13 @@ class Fingerprints:
         return self._images[name]
 
     def backbone_fingerprint(self, name: str) -> str:
-        """Return the fingerprint of a backbone. Its weights are loaded if it is not cached.
+        """Return the fingerprint of a backbone. If it is not cached, the weights are loaded.
 
         Raises:
             ValueError: The backbone cannot be loaded.
         """
         if name not in self._backbones:
-            fingerprint = self._remembered(name)
+            fingerprint = self._read_cache(name)
             self.remember(name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
@@ -80,12 +80,13 @@ class Fingerprints:
             UserError: Another fingerprint was cached, and keys of configurations depend on it.
         """
         earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
-        if self._remembered(name) != fingerprint:
+        if self._read_cache(name) != fingerprint:
             cache_key = _make_cache_key(name)
             # if the cache cannot be written, the fingerprint is computed again next time
             with suppress(OSError):
                 write_whole(
-                    self.cache_dir / MEMORY / cache_key, _format_cache_entry(cache_key, fingerprint)
+                    self.cache_dir / CACHE_SUBFOLDER / cache_key,
+                    _format_cache_entry(cache_key, fingerprint),
                 )
         if earlier_fingerprint != fingerprint:
             raise UserError(
@@ -93,14 +94,15 @@ class Fingerprints:
                 f"time. Run the same command again to use the new weights"
             )
 
-    def _remembered(self, name: str) -> str:
+    def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        A wrong fingerprint would attribute results of other weights to this backbone.
+        The file has a checksum: a wrong fingerprint would attribute results of other weights to
+        this backbone.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
-            content = read_whole(self.cache_dir / MEMORY / cache_key, max_bytes=1000)
+            content = read_whole(self.cache_dir / CACHE_SUBFOLDER / cache_key, max_bytes=1000)
         fingerprint = content.partition(b" ")[0].decode("ascii", "replace")
         return fingerprint if content == _format_cache_entry(cache_key, fingerprint) else ""
 

@@ -93,7 +93,7 @@ class TimeEstimate:
         trials: Computation time of each trial, in their order. A configuration may be several
             trials (harness.planning.division).
         proposals: Computation time of each configuration that the sampler will still propose.
-        at_once: Number of trials that run concurrently on this machine.
+        at_once: Number of trials that will run concurrently on this machine.
         n_trials: Number of finished trials on which the estimate is based.
     """
 
@@ -131,10 +131,10 @@ class Plan:
         duplicate_controls: Controls that equal a configuration or another control, and have no
             separate run.
         proposals: Number of configurations that the sampler has still to propose.
-        estimate: Estimate of the time (harness.planning.estimate). None unless details were
-            requested and a trial has finished.
+        estimate: Estimate of the time. None if details were not requested, or if
+            harness.planning.estimate has no finished trials to base it on.
         notes: Further lines of a dry run.
-        history: Runs of the study as they were read for the plan of a dry run.
+        history: Run history that the plan was made from.
 
     Example:
         >>> from harness import plan_study
@@ -217,9 +217,9 @@ def make_plan(
     else:
         # A configuration that a control runs anyway counts as proposed.
         configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
-        proposals = _proposals(maker, configurations)
+        proposals = _count_proposals(maker, configurations)
         is_left = any(
-            _row(study, history, configuration, retry_before).seeds
+            _make_row(study, history, configuration, retry_before).seeds
             for configuration in configurations
         )
         is_ended = not proposals and not is_left
@@ -230,11 +230,12 @@ def make_plan(
     controls = deduplicate([control for control in all_controls if control.key not in keys])
     return Plan(
         rows=tuple(
-            _row(study, history, configuration, retry_before)
+            _make_row(study, history, configuration, retry_before)
             for configuration in (*controls, *configurations)
         ),
         duplicate_controls=tuple(control for control in all_controls if control not in controls),
         proposals=proposals,
+        history=history,
     )
 
 
@@ -247,7 +248,7 @@ def _add_equal(
     return deduplicate([*configurations, *filter(None, map(maker.find_equal, controls))])
 
 
-def _proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:
+def _count_proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:
     """Return the number of configurations that the sampler has still to propose.
 
     Args:
@@ -267,7 +268,7 @@ def study_prunes(study: StudyConfig) -> bool:
     return study.scheduler.name != "none"
 
 
-def _row(
+def _make_row(
     study: StudyConfig, history: RunHistory, configuration: Configuration, retry_before: int
 ) -> PlanRow:
     """Return the plan's row of a configuration: its finished seeds and those still to run."""
@@ -320,8 +321,8 @@ class StudyOutcome:
         ran: Whether anything was run.
         final: Whether another run would change nothing: nothing is missing, and failures would
             recur.
-        unpublished: Why the report is not shown at the study's own run. "" if it is shown, or if
-            there is no report.
+        unpublished: Why the report could not be written to the study's own MLflow run. "" if it
+            was written, or if there is no report.
         failed_seeds: Total number of failed seeds.
         n_partial: Configurations with both failed and finished seeds.
         history: Runs of the study as they were last read, for its report.

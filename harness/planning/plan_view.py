@@ -66,8 +66,8 @@ def plan_frame(plan: Plan) -> "pl.DataFrame":
     ]
     texts = dict.fromkeys(("configuration", "control", "state"), pl.String)
     seeds = dict.fromkeys(("seeds_to_run", "seeds_done", "seeds_failed"), pl.List(pl.Int64))
-    ends = {"reason": pl.String, "seconds": pl.Float64, "config_key": pl.String}
-    return pl.DataFrame(rows, schema={**texts, **seeds, **ends})
+    last_columns = {"reason": pl.String, "seconds": pl.Float64, "config_key": pl.String}
+    return pl.DataFrame(rows, schema={**texts, **seeds, **last_columns})
 
 
 def plan_html(plan: Plan) -> str:

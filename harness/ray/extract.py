@@ -1,9 +1,9 @@
 """Extract features on a cluster: actors on its nodes encode a split, shard by shard.
 
 Actors keep their backbone until the context ends. If an actor dies, all actors are killed, and as
-many new ones as fit encode the remaining shards. Ray's own retries are not used: a task waits
-for its actor to restart, forever if other actors occupy the rest of the cluster. Tasks are not
-used in place of actors, because their GPU memory would stay allocated while trials run.
+many new ones as fit encode the remaining shards. Ray's own restarts of actors are not used: a call
+would wait for its actor to restart, forever if other actors occupy the rest of the cluster. Ray
+tasks are not used either, because their GPU memory would stay allocated while trials run.
 """
 
 import math
@@ -40,19 +40,19 @@ from ship.plugins import list_loaded_origins, load_origins
 from ship.registry import Origin
 
 MIN_VIEWS: Final = 16_384
-"""Minimum number of views for which actors without a GPU are worth their start of about 15 s.
+"""Minimum number of views to start actors without a GPU, which takes about 15 s.
 
-It is 32 shards, for which the driver needs minutes with ViT-B/16.
+It is 32 shards, which the driver itself encodes in minutes with ViT-B/16.
 """
 MAX_TRIES: Final = 5
-"""Maximum number of attempts at a split, the first included, if actors die."""
+"""Maximum number of attempts at a split if actors die, including the first attempt."""
 START_SECONDS: Final = 60.0
-"""Time to wait for more actors after the first one. Others may occupy a part of the cluster."""
-MAX_CONCURRENT: Final = 8
+"""Time to wait for further actors after the first one. Other users may occupy their resources."""
+GPU_SHARDS_PER_CALL: Final = 8
 """Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 
 LoadBackbone = Callable[[str, str], FrozenCLIP]
-"""Function of a backbone's name and a torch device."""
+"""Function that loads a backbone. Its arguments are the backbone's name and a torch device."""
 
 
 class EncodeActor:
@@ -66,6 +66,18 @@ class EncodeActor:
         plugins: tuple[Origin, ...],
         code: str,
     ) -> None:
+        """Prepare the actor's process. The backbone is loaded by the first call of `encode`.
+
+        Args:
+            resources: Resources of the actor.
+            load_backbone: Function that loads a backbone.
+            device: torch device that encodes.
+            plugins: Plugins that the driver has loaded.
+            code: Version of the code on the driver (harness.method.get_code_version).
+
+        Raises:
+            ValueError: This node has another version of the code.
+        """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as in ShipTrainable.setup
         check_code(code)
         self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
@@ -85,20 +97,24 @@ class EncodeActor:
         views: int,
         shards: Sequence[Shard],
     ) -> tuple[Sequence[Shard], list[Features] | str]:
-        """Encode shards of a split.
+        """Encode shards of a split with one backbone.
 
         Args:
             backbone: Name and fingerprint of the backbone, and precision of its image encoder.
             split: Key of the split. If it differs from the previous call, the images are fetched.
-            images: One reference to all images of the split. In a tuple, Ray does not resolve it.
+            images: Reference to all images of the split, in a tuple: Ray would fetch the images of
+                a bare reference at every call.
             views: Number of augmented views of each image, in addition to the image itself.
             shards: Indices of the images to encode.
 
         Returns:
-            The shards, and either their features or the name of an image that cannot be decoded on
-            this node.
+            The shards, and their features in the same order. If an image cannot be decoded on this
+            node, its name is returned in place of the features.
+
+        Raises:
+            ValueError: The backbone's weights on this node differ from the driver's.
         """
-        clip = self._backbone(*backbone)
+        clip = self._prepare_backbone(*backbone)
         if split != self._split:
             self._images, self._split = ray.get(images[0]), split
         try:
@@ -107,9 +123,12 @@ class EncodeActor:
         except UndecodableError as error:  # the driver then checks the whole split
             return shards, error.image
 
-    def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
+    def _prepare_backbone(
+        self, name: str, fingerprint: str, precision: ImagePrecision
+    ) -> FrozenCLIP:
+        """Return the backbone with this image precision. Load it if the actor has another one."""
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
-            self._clip = None  # frees it before another one is loaded
+            self._clip = None  # free its memory before another one is loaded
             load_origins(self._plugins)  # a plugin may define the type of the images
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
@@ -153,7 +172,7 @@ class ClusterEncoder(ExitStack):
         self._resources, self._load_backbone = resources, load_backbone
         self.device = accelerator if resources.gpus else "cpu"
         self._session = session
-        self._max_shards = MAX_CONCURRENT if resources.gpus else 1
+        self._shards_per_call = GPU_SHARDS_PER_CALL if resources.gpus else 1
         self._is_open = False
         self._actors: list[Any] = []
 
@@ -177,7 +196,7 @@ class ClusterEncoder(ExitStack):
             done: Function that is called with the number of views after each shard.
 
         Raises:
-            DatasetError: Images cannot be decoded, or only on the driver.
+            DatasetError: An image cannot be decoded, or can be decoded only on the driver.
             ClusterError: Actors cannot start, or die repeatedly.
         """
         if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
@@ -189,7 +208,7 @@ class ClusterEncoder(ExitStack):
             self.callback(self._end_actors)
             self._is_open = True
             check_capacity(self._resources, cluster_resources())  # nodes may have been lost
-        # the reference is kept, because actors that start later need it, too
+        # keep the reference alive: replacements of dead actors need the images, too
         images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         arguments = (backbone, f"{dataset.fingerprint} {split}", images, views)
@@ -205,7 +224,7 @@ class ClusterEncoder(ExitStack):
                 with attempt:
                     for part, answer in self._encode_shards(arguments, remaining):
                         if isinstance(answer, str):
-                            raise _undecodable(dataset, split, answer)
+                            raise _make_undecodable_error(dataset, split, answer)
                         for shard, features in zip(part, answer, strict=True):
                             remaining.remove(shard)
                             done(len(shard) * (1 + views))
@@ -222,18 +241,19 @@ class ClusterEncoder(ExitStack):
     def _encode_shards(
         self, arguments: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
-        """Return an iterator of the actors' results, in the order in which they finish.
+        """Return an iterator over the actors' results, in the order in which they arrive.
 
         Args:
             arguments: First arguments of each call of EncodeActor.encode.
             shards: Shards of one split.
 
         Raises:
-            RayError: Actors cannot start, or one of them raised an error or died.
+            RayError: No actor can start, or an actor raised an error or died. Some of these errors
+                are raised by the iterator.
         """
         if not self._actors:
             self._start_actors()
-        size = min(self._max_shards, math.ceil(len(shards) / len(self._actors)))
+        size = min(self._shards_per_call, math.ceil(len(shards) / len(self._actors)))
         parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
         pool: Any = ActorPool(self._actors)
         answers: Iterator[Any] = pool.map_unordered(
@@ -243,7 +263,7 @@ class ClusterEncoder(ExitStack):
 
     def _start_actors(self) -> None:
         """Start as many actors as fit. Those that have not started in time are killed."""
-        kind: Any = ray.remote(EncodeActor).options(
+        actor_class: Any = ray.remote(EncodeActor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
         arguments = (
@@ -256,7 +276,7 @@ class ClusterEncoder(ExitStack):
         n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor
-            for actor in (kind.remote(*arguments) for _ in range(n_actors))
+            for actor in (actor_class.remote(*arguments) for _ in range(n_actors))
         }
         ray.wait(list(actors))
         ready, late = ray.wait(list(actors), num_returns=n_actors, timeout=START_SECONDS)
@@ -271,10 +291,10 @@ class ClusterEncoder(ExitStack):
 
 
 def count_decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
-    """Return the number of an actor's threads.
+    """Return the number of threads with which an actor decodes images.
 
-    An actor with a GPU uses its share of the node's cores, which are idle otherwise: a core decodes
-    about a hundred images per second, a GPU encodes thousands.
+    An actor with a GPU uses its share of all cores of the node, not only the cores of its trial. A
+    GPU encodes thousands of images per second, and one core decodes only about a hundred.
 
     Args:
         resources: Resources of an actor.
@@ -288,14 +308,20 @@ def count_decoding_threads(resources: Resources, cores: float, gpus: float) -> i
 
 
 def _is_actor_loss(error: BaseException) -> bool:
-    """Return True if an actor, its node or its result was lost. Its own errors would recur."""
+    """Return True if an actor, its node or its result was lost.
+
+    A RayTaskError is an error that the actor's own code raised. It would recur.
+    """
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
-def _undecodable(dataset: ImageDataset, split: str, name: str) -> DatasetError:
-    """Return the error about an image that an actor could not decode."""
+def _make_undecodable_error(dataset: ImageDataset, split: str, name: str) -> DatasetError:
+    """Return the error about an image that an actor could not decode.
+
+    If the driver cannot decode it either, the error lists all such images of the split.
+    """
     images = dataset.splits[split].images
-    (image, *_) = (image for image in images if image.name == name)
+    image = next(image for image in images if image.name == name)
     try:
         image.open()
     except UndecodableError:

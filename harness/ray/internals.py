@@ -1,8 +1,9 @@
-"""All uses of private names of Ray, and the interpretation of its messages about dead workers.
+"""Change Ray where it has no public option, and parse its messages about dead workers.
 
-No other file of harness uses private names (tests/harness/ray/test_internals.py). If the installed
-Ray lacks a name, its replacement does nothing; each docstring says what Ray then does.
-harness.ray.session explains the paths into Ray's code. A raylet is Ray's process on each node.
+No other file of harness uses private names of Ray (tests/harness/ray/test_internals.py). If the
+installed Ray lacks a private name, nothing is changed; each docstring describes Ray's default
+behavior. Paths such as python/ray/_private/node.py are in Ray's repository, see
+harness.ray.session. A raylet is Ray's process on each node.
 """
 
 import os
@@ -36,12 +37,13 @@ TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
 TOKEN_FILE: Final = Path("~/.ray/auth_token")
 
-# Ray's messages about a dead worker. Ray killed it because of low memory ("2.39GB used / 23.54GB"):
+# Parts of Ray's messages about a dead worker:
+# Ray killed it because the node's memory was low.
 LOW_MEMORY: Final = "running low on memory"
-MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
-# Its node was lost:
+MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")  # "2.39GB used / 23.54GB"
+# Its node was lost.
 NODE_DIED: Final = "its node has died"
-# A connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
+# The connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
 # sooner than a node: when a link was cut for 20 s, the connection was lost and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
 # Tune's file of a trial's errors: the head of each error, and the line that names its type.
@@ -59,16 +61,16 @@ def _find_in_ray(name: str) -> Any | None:
 
 
 def _replace(name: str, replacement: Any) -> AbstractContextManager[Any]:
-    """Replace the object of a full dotted name inside the context, if Ray has it."""
+    """Return a context in which a full dotted name has another object, if Ray has the name."""
     return nullcontext() if _find_in_ray(name) is None else patch(name, replacement)
 
 
 def _wrap(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
-    """Wrap a function or method of Ray inside the context.
+    """Return a context in which a function or method is wrapped, if Ray has it.
 
     Args:
         name: Full dotted name of the function.
-        wrapper: Function that gets the original one, then its arguments.
+        wrapper: Function that is called with the original function, then with its arguments.
     """
     original = _find_in_ray(name)
     return _replace(name, lambda *args, **keys: wrapper(original, *args, **keys))
@@ -81,14 +83,14 @@ def private_ray() -> Iterator[None]:
     By default Ray listens on every network interface, and keeps its token in the user's home, in a
     file with the permissions of the umask (python/ray/_private/services.py, get_node_ip_address,
     and python/ray/_private/authentication/authentication_token_setup.py, generate_and_save_token).
-    Ray has no argument for either. Its environment variables work only if they are set before Ray
-    is imported, which a notebook may have done already: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets
-    the constant that is replaced here.
+    Ray has no argument for either. It has environment variables for both, but they work only if
+    they are set before Ray is imported, which a notebook may have done already. The constant that
+    is replaced here is the one that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets.
 
     The token has 256 random bits. It is only in the environment, which other users cannot read, and
-    in no file. If the user has set a token or RAY_AUTH_MODE=disabled, that is kept. Nothing is
-    changed either if Ray's core cannot be made to read the environment again: a core without the
-    token could not communicate with processes that require it.
+    in no file. A token or RAY_AUTH_MODE=disabled that the user has set is kept. No token is set if
+    Ray's core cannot be made to read the environment again: a core without the token could not
+    communicate with processes that require it.
     """
     variables: dict[str, str] = {}
     reread = _authentication_reader()
@@ -98,9 +100,9 @@ def private_ray() -> Iterator[None]:
             variables[TOKEN] = secrets.token_hex(32)
     with ExitStack() as stack:
         if reread is not None:
-            stack.enter_context(_authentication(variables, reread))
-        # False is the default on macOS and Windows. Passing _node_ip_address="127.0.0.1" would not
-        # do: Ray replaces it by the address of a network interface.
+            stack.enter_context(_set_authentication(variables, reread))
+        # False is the default on macOS and Windows. The argument _node_ip_address="127.0.0.1" has
+        # no effect: Ray replaces it by the address of a network interface.
         stack.enter_context(_replace("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
         yield
 
@@ -117,12 +119,12 @@ def send_token() -> Iterator[None]:
     if reread is None or os.environ.get(MODE) or not _has_token():
         yield
         return
-    with _authentication({MODE: "token"}, reread):
+    with _set_authentication({MODE: "token"}, reread):
         yield
 
 
 @contextmanager
-def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) -> Iterator[None]:
+def _set_authentication(variables: Mapping[str, str], reread: Callable[[], None]) -> Iterator[None]:
     """Set variables of Ray's authentication inside the context, and make Ray's core read them.
 
     Args:
@@ -143,9 +145,10 @@ def _has_token() -> bool:
 
 
 def token_hint() -> str:
-    """Return advice for a cluster that does not answer, if the user's token was not sent, or "".
+    """Return advice for a cluster that does not answer a driver without a token.
 
-    A cluster that requires the token does not answer a driver that sends none.
+    Returns:
+        Text to append to a message. "" if the user has no token file, or has set a mode.
     """
     if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
         return ""
@@ -176,11 +179,11 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
     """Make ray.shutdown send SIGKILL to Ray's processes and their children.
 
     By default it sends SIGTERM, which is blocked in them (harness.ray.session.block_sigterm), and
-    waits a second for each. The raylet's agents notice its death only after a minute
-    (python/ray/_private/node.py, kill_all_processes).
+    waits a second for each. The children of a raylet that was killed notice its death only after a
+    minute (python/ray/_private/node.py, kill_all_processes).
     """
 
-    def killed(original: Callable[..., Any], node: Any, **_: Any) -> None:
+    def kill_all(original: Callable[..., Any], node: Any, **_: Any) -> None:
         roots = [process.pid for _, process in node.live_processes()]
         processes: list[psutil.Process] = []
         for pid in roots:
@@ -191,7 +194,7 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    return _wrap("ray._private.node.Node.kill_all_processes", killed)
+    return _wrap("ray._private.node.Node.kill_all_processes", kill_all)
 
 
 def limit_worker_imports() -> AbstractContextManager[None]:
@@ -202,13 +205,13 @@ def limit_worker_imports() -> AbstractContextManager[None]:
     connect).
     """
 
-    def serialized(original: Callable[..., Any], job: Any) -> Any:
+    def serialize(original: Callable[..., Any], job: Any) -> Any:
         folders = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
         paths = getattr(job, "_py_driver_sys_path", [])
         paths[:] = [path for path in paths if Path(path).resolve() in folders]
         return original(job)
 
-    return _wrap("ray.job_config.JobConfig._serialize", serialized)
+    return _wrap("ray.job_config.JobConfig._serialize", serialize)
 
 
 def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
@@ -223,12 +226,12 @@ def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
         is_memory_kill = isinstance(value, OutOfMemoryError)
         return RayActorError(error_msg=str(value)) if is_memory_kill else value
 
-    def failed(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
+    def report_failure(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
         converted = {name: as_death(value) for name, value in keys.items()}
         return original(*map(as_death, args), **converted)
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
-    return _wrap(f"{manager}._actor_task_failed", failed)
+    return _wrap(f"{manager}._actor_task_failed", report_failure)
 
 
 def kill_worker(trial: Any) -> bool:
@@ -264,8 +267,8 @@ def parse_death(message: str) -> Death:
     """Return the cause of a worker's death from Ray's message.
 
     A lost connection counts as a lost node if Ray has ever known a second node, because the network
-    between them may have failed. With a single node, Ray has only not noticed yet that the worker
-    died.
+    between them may have failed. With a single node, the worker has died and Ray has not noticed
+    it yet.
 
     Args:
         message: Ray's message about the death. "" if there is none.
@@ -284,8 +287,8 @@ def parse_death(message: str) -> Death:
 def find_last_error(text: str) -> str:
     """Return the last error in a text of Tune or Ray, in one line.
 
-    It is an exception from the line with its type on, or else Ray's message about a dead worker.
-    Such a message has up to three lines, without indented lines with IDs and the stack.
+    If the text has an exception, this is the exception without its traceback. Otherwise it is Ray's
+    message about a dead worker: its last three lines, without indented ones (IDs and the stack).
     """
     last = _FAILURE.split(text)[-1]
     lines = [line.rstrip() for line in last.splitlines() if line.strip() and not line[0].isspace()]

@@ -1,4 +1,4 @@
-"""Ray sessions on this machine or on a running cluster.
+"""Start a private Ray on this machine, or join a running cluster.
 
 Each workaround for Ray states its reason and the source file in Ray 2.60.0, relative to
 https://github.com/ray-project/ray/blob/ray-2.60.0/. The tests in
@@ -42,7 +42,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results intentionally lack the objective
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher limits them
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher limits pending trials
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 # Variables of torch's allocator of GPU memory: the name in all releases, and the newer name.
@@ -53,14 +53,14 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 def ray_session(
     resources: Resources, address: str | None, object_bytes: int, verbose: bool
 ) -> Iterator[bool]:
-    """Start Ray on this machine or join a cluster, and leave it at the end of the context.
+    """Start Ray on this machine or join a cluster, and shut it down at the end of the context.
 
-    An open session is used as it is, and stays open. A Ray that is started here is private, see
-    harness.ray.internals.private_ray.
+    A session that this process has open already is used as it is, and stays open. A Ray that is
+    started here is private, see harness.ray.internals.private_ray.
 
     Args:
         resources: Resources of a trial.
-        address: Address of a running cluster. None to start Ray on this machine.
+        address: Address of a running cluster. None starts Ray on this machine.
         object_bytes: Size of the objects that the object store has to hold.
         verbose: Whether Ray and its workers print their messages.
 
@@ -104,7 +104,7 @@ def ray_session(
 
 
 def start_ray(address: str, verbose: bool, **options: Any) -> None:
-    """Call ray.init, and keep this process's signal handlers.
+    """Call ray.init without changing this process's signal handlers.
 
     Args:
         address: Address of a running cluster, or "local".
@@ -129,7 +129,7 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
 
 
 def _describe_start_fault(error: Exception) -> str:
-    """Return in one line why Ray did not start or was not joined.
+    """Return in one line why Ray did not start, or why the cluster could not be joined.
 
     On a version mismatch, Ray lists the versions of Ray and Python after the first line.
     """
@@ -159,7 +159,7 @@ def require_worker() -> None:
 
 @contextmanager
 def shut_ray_down_at_exit() -> Iterator[None]:
-    """Leave Ray at the end of the context.
+    """Shut Ray down, or leave the cluster, at the end of the context.
 
     Tune leaves references to Ray's objects in cycles. If one of them is collected while Ray's core
     shuts down, the core ends the process with exit code 1 (python/ray/includes/object_ref.pxi,
@@ -208,7 +208,7 @@ def restore_signal_handlers() -> Iterator[None]:
 
 
 def worker_environment(resources: Resources) -> dict[str, str]:
-    """Return the environment variables of every worker. The driver's allocator options are kept."""
+    """Return the environment variables of workers. Allocator options of the driver are kept."""
     allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
     return {
         "OMP_NUM_THREADS": str(resources.threads),

@@ -1,4 +1,4 @@
-"""Wait until a Ray cluster has all its nodes.
+"""Command for job scripts that start a Ray cluster: wait until COUNT of its nodes are alive.
 
 python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 """
@@ -29,11 +29,32 @@ def count_alive(address: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Wait for the nodes, and return the exit code. Invalid arguments exit with 2."""
-    parser = argparse.ArgumentParser(prog="python -m harness.ray.wait", description=__doc__)
-    parser.add_argument("address", metavar="HOST:PORT")
-    parser.add_argument("count", metavar="COUNT", type=int)
-    parser.add_argument("seconds", metavar="SECONDS", type=float, nargs="?", default=600.0)
+    """Wait for the nodes.
+
+    Args:
+        arguments: Arguments of the command. Defaults to those of this process.
+
+    Returns:
+        Exit code: 0 once the nodes are alive, 1 if they are not within SECONDS (600 by default).
+
+    Raises:
+        SystemExit: The arguments are invalid (exit code 2).
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.ray.wait",
+        description="Wait until COUNT nodes of a Ray cluster are alive. The exit code is 1 if they "
+        "are not alive after SECONDS.",
+    )
+    parser.add_argument("address", metavar="HOST:PORT", help="address of the cluster's head node")
+    parser.add_argument("count", metavar="COUNT", type=int, help="number of nodes, with the head")
+    parser.add_argument(
+        "seconds",
+        metavar="SECONDS",
+        type=float,
+        nargs="?",
+        default=600.0,
+        help="maximum time to wait (default: 600)",
+    )
     options = parser.parse_args(arguments)
     try:
         for attempt in Retrying(

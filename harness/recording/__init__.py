@@ -1,7 +1,7 @@
-"""Write a study to the store: a run for itself and one for each trial.
+"""Write a study to the store: one MLflow run for the study, and one for each trial.
 
-Responsible for tags, params, metrics and their times, and the version of the code. harness.store
-sends the writes.
+Responsible for the tags, params, metrics and files of the runs, and for their provenance.
+harness.store sends the writes.
 """
 
 from harness.recording.study_run import StudyRun, describe_runs, publish

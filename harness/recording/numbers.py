@@ -1,4 +1,4 @@
-"""Final numbers of a trial's run, and their provenance: code, packages, data and weights."""
+"""Compute the final metrics of a trial's run, and the tags with their provenance."""
 
 import json
 import math
@@ -20,10 +20,10 @@ GIT_SECONDS = 5
 
 
 def make_flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
-    """Return the tag ship.flags: JSON of each raised flag -> its seeds. {} if none was raised."""
+    """Return the tag ship.flags, JSON with the seeds of each raised flag. {} if none was raised."""
     flags = {
         name: [seed for seed, value in zip(seeds, values, strict=True) if value]
-        for name, values in _over_seeds(numbers, seeds, f"test/{FLAG}").items()
+        for name, values in _collect_values(numbers, seeds, f"test/{FLAG}").items()
         if any(values)
     }
     return {Tag.FLAGS: json.dumps(flags)} if flags else {}
@@ -32,16 +32,19 @@ def make_flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[s
 def compute_final_metrics(
     numbers: Mapping[str, float], seeds: Sequence[int], protocol: str
 ) -> dict[str, float]:
-    """Return the final metrics of a run: its numbers, and means over its seeds with intervals.
+    """Return all final metrics of a run: its numbers, and the means over seeds with intervals.
 
     Args:
-        numbers: Numbers of each seed, the objective and the costs, by their names in the store.
+        numbers: Numbers of each seed, the objective and the costs, by the metric's key.
         seeds: Seeds of the run.
-        protocol: Name of the run's protocol. It determines the metrics that have intervals.
+        protocol: Name of the run's protocol, which determines the metrics that have intervals.
+
+    Returns:
+        Values by the metric's key.
     """
-    test_values = _over_seeds(numbers, seeds, "test/")
+    test_values = _collect_values(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in test_values.items()}
-    return {**means, **_intervals(test_values, PROTOCOLS[protocol]), **numbers}
+    return {**means, **_compute_intervals(test_values, PROTOCOLS[protocol]), **numbers}
 
 
 def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
@@ -53,7 +56,7 @@ def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) ->
         protocol: Name of the run's protocol, whose default metric is shown.
 
     Returns:
-        The mean, and half of the 95% interval if there is one. Without a mean, an empty text.
+        The mean, and half the width of its 95% interval if there is one. "" if there is no mean.
     """
     rules = PROTOCOLS[protocol]
     mean, low, high = (metrics.get(f"test/{rules.default}{end}") for end in ("", "_low", "_high"))
@@ -63,10 +66,16 @@ def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) ->
     return f"{rules.headings[rules.default]} {mean:.1f}{spread}, {count(n_seeds, 'seed')}"
 
 
-def _over_seeds(
+def _collect_values(
     numbers: Mapping[str, float], seeds: Sequence[int], prefix: str
 ) -> dict[str, list[float]]:
-    """Return name without prefix -> values of all seeds, for metrics that every seed has."""
+    """Return the values of all seeds, in their order, of each metric whose name has a prefix.
+
+    Args:
+        numbers: Numbers by the metric's key.
+        seeds: Seeds. A metric that one of them lacks is left out.
+        prefix: Prefix, which the names in the result do not have.
+    """
     values: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
         parts = split_seed(key)
@@ -79,13 +88,13 @@ def _over_seeds(
     }
 
 
-def _intervals(
+def _compute_intervals(
     test_values: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
 ) -> dict[str, float]:
-    """Return the 95% intervals over the run's seeds, computed as in tables.
+    """Return the 95% intervals of means over the run's seeds, computed as in tables.
 
-    They are of the protocol's default metric and its halves. A metric without an interval is left
-    out.
+    Only the protocol's default metric and its halves have intervals, and only if there are two or
+    more seeds and all values are finite.
     """
     from harness.intervals import percent_interval  # numpy
 
@@ -101,7 +110,7 @@ def _intervals(
 def make_provenance_tags(
     configuration: Configuration, fingerprints: Fingerprints
 ) -> dict[str, str]:
-    """Return the tags of everything that determined a run's numbers."""
+    """Return the tags that identify a run's protocol, data, weights, code and plugins."""
     config = configuration.trial
     plugins = format_plugins(config)
     return {
@@ -128,10 +137,10 @@ def format_environment() -> str:
 
 @cache
 def make_source_tags() -> dict[str, str]:
-    """Return the tags of a run's source: MLflow's own tags and the versions of code and packages.
+    """Return the tags of a run's source: the version of the code, the commit and the packages.
 
-    In a checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with ".dirty"
-    if files were changed. A package that is not installed has the version "".
+    In a git checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with
+    ".dirty" if tracked files were changed. A package that is not installed has the version "".
     """
     versions = {name: get_installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {

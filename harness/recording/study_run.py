@@ -1,4 +1,4 @@
-"""Write the study's own run, which is the parent of its trials' runs and shows its report."""
+"""Write the study's own MLflow run. It is the parent of the trials' runs and has the report."""
 
 import hashlib
 import json
@@ -35,9 +35,9 @@ from harness.store import (
 )
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
-RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
+RESOLVED_ARTIFACT = "study.resolved.yaml"  # with overrides and defaults
 ENVIRONMENT_ARTIFACT = "environment.txt"  # all installed packages
-_DIFFERENCE = "; difference from the baseline: "  # after a run's own result, in its description
+_DIFFERENCE = "; difference from the baseline: "  # follows the result in a run's description
 MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
@@ -49,7 +49,7 @@ class StudyRun:
         store: Open store.
         experiment_id: MLflow's ID of the study's experiment.
         run_id: MLflow's ID of the run.
-        tags: Tags of the run in the store.
+        tags: Tags of the run, as far as this process has read or written them.
     """
 
     store: Store
@@ -61,7 +61,7 @@ class StudyRun:
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
-        """Return the study's run, which is created if it does not exist.
+        """Return the study's own run. It is created if it does not exist.
 
         Args:
             store: Open store.
@@ -76,7 +76,7 @@ class StudyRun:
             Tag.STATE: State.RUNNING,
         }
         if study.description:
-            tags[Tag.RUN_NOTE] = study.description  # until a report replaces it
+            tags[Tag.RUN_NOTE] = study.description  # a report replaces it later
         metric = f"test/{PROTOCOLS[study.base.protocol].default}"
         store.set_experiment_tags(
             experiment_id, {Tag.PRIMARY_METRIC: metric, Tag.PRIMARY_IS_GREATER_BETTER: "True"}
@@ -87,9 +87,9 @@ class StudyRun:
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Update the run's tags to the current study, and save its YAML as files.
 
-        The YAML is saved as the user wrote it and with every key. It is written before the tags, so
-        that tags that are up to date imply that it was saved. Nothing reads it, because the tags
-        have the same content.
+        One file is the YAML as the user wrote it, the other has every key. They are for users;
+        ship-sweep reads the same content from the tags. The files are written before the tags: if
+        the tags are up to date, the files are, too.
 
         Args:
             study: The study.
@@ -99,15 +99,15 @@ class StudyRun:
         self._planned = [make_planned_entry(configuration) for configuration in configurations]
         self._planned_keys = {configuration.key for configuration in configurations}
         tags = {**make_study_tags(study), **self._planned_tags()}
-        # empty the continuation tags that a shorter text does not need any more
+        # empty the continuation tags (NAME.1) that a shorter text no longer needs
         continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
         files[RESOLVED_ARTIFACT] = format_resolved_yaml(study).encode()
-        self._put({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
+        self._write_changed({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Mark the study's run as RUNNING, with the current code and package versions."""
+        """Mark the study's run as RUNNING, and write the current code and package versions."""
         files = {ENVIRONMENT_ARTIFACT: format_environment().encode()}
         update = RunUpdate(
             run=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
@@ -124,7 +124,7 @@ class StudyRun:
         if configuration.key not in self._planned_keys:
             self._planned_keys.add(configuration.key)
             self._planned.append(make_planned_entry(configuration))
-            self._put(self._planned_tags())
+            self._write_changed(self._planned_tags())
 
     def end(self, state: State) -> None:
         """Set the final state of the study's run, unless the store has that state already."""
@@ -133,10 +133,10 @@ class StudyRun:
             self.tags[Tag.STATE] = state
 
     def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
-        """Update the control and assignment tags of old runs to the current study.
+        """Update the control and assignment tags of trials' runs to the current study.
 
-        The run of a control may have become a run of the study's space. If a factor was added, its
-        baseline is added to the assignments of older runs.
+        A run that was a control may now be a configuration of the study's space. If a factor was
+        added to the study, its baseline is added to the assignments of older runs.
 
         Args:
             history: Run history of the study.
@@ -160,8 +160,13 @@ class StudyRun:
     def _planned_tags(self) -> dict[str, str]:
         return make_planned_tags(self._planned)
 
-    def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
-        """Write the tags that changed. If any did, write the other fields of RunUpdate, too."""
+    def _write_changed(self, tags: Mapping[str, str], **fields: Any) -> None:
+        """Write the tags that differ from the store.
+
+        Args:
+            tags: Tags of the run.
+            fields: Other fields of RunUpdate. They are written only if a tag differs.
+        """
         changes = _find_changes(tags, self.tags)
         if changes:
             self.store.write(RunUpdate(run=self.run_id, tags=changes, **fields))
@@ -169,12 +174,12 @@ class StudyRun:
 
 
 def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that the store lacks or has with another text."""
+    """Return the tags that the store lacks, or has with another text."""
     return {name: text for name, text in tags.items() if stored_tags.get(name) != text}
 
 
 def make_study_tags(study: StudyConfig) -> dict[str, str]:
-    """Return the tags of the study's own run that follow from its YAML."""
+    """Return the tags of the study's own run that are computed from its YAML."""
     factors = [
         asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
@@ -197,7 +202,10 @@ def make_planned_entry(configuration: Configuration) -> str:
 
 
 def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
-    """Return the tags that identify a run's configuration. They change when the YAML does."""
+    """Return the tags that identify a run's configuration in the current study.
+
+    All but the key can change with the YAML, see `StudyRun.update_run_tags`.
+    """
     return {
         Tag.CONFIG_KEY: configuration.key,
         Tag.CONTROL: configuration.control,
@@ -208,8 +216,8 @@ def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
 def publish(store: Store, run_id: str, publication: Publication) -> bool:
     """Write a report to the study's own run in MLflow, unless the run has it already.
 
-    A digest is written last. If the driver is killed before that, the next run of the study writes
-    everything again, which is harmless.
+    The report's digest is written last. If the driver is killed before that, the next run of the
+    study writes everything again, which is harmless.
 
     Args:
         store: Open store.
@@ -223,7 +231,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         StoreError: The store cannot be read, or refuses a write.
     """
     run = store.read(lambda client: client.get_run(run_id))
-    # the stamp represents the files, which take seconds to make
+    # the stamp stands for the files, which take seconds to create
     parts = [
         dict(publication.metrics),
         dict(publication.params),
@@ -235,7 +243,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
     logged = run.data.params
-    # MLflow cannot delete a metric, so outdated headlines become NaN.
+    # MLflow cannot delete a metric, so outdated headline metrics become NaN.
     old_metrics = {
         name: math.nan
         for name, value in run.data.metrics.items()
@@ -246,7 +254,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         metrics=make_points({**old_metrics, **publication.metrics}),
         params={name: text for name, text in publication.params.items() if name not in logged},
         tags={
-            Tag.RUN_NOTE: _note(publication, logged),
+            Tag.RUN_NOTE: _format_note(publication, logged),
             Tag.BEST: publication.best,
             Tag.PUBLISHED: digest,
         },
@@ -261,17 +269,20 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
 
 
 def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, str]) -> None:
-    """Add the difference to the baseline to the descriptions of trials' runs, where it changed.
+    """Write the difference from the baseline into the descriptions of trials' runs.
 
     Args:
         store: Open store.
         runs: Runs of the study as they were last read.
-        differences: Run ID -> difference as text. If empty, descriptions stay as they are.
+        differences: Run ID -> difference as text. A run that it lacks loses an older difference,
+            but if it is empty, nothing is changed.
 
     Raises:
         StoreError: The store refuses a write.
     """
-    for run in runs if differences else ():
+    if not differences:
+        return
+    for run in runs:
         stored_note = run.tags.get(Tag.RUN_NOTE, "")
         note = stored_note.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
@@ -280,10 +291,11 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
-def _note(publication: Publication, stored_params: Mapping[str, str]) -> str:
-    """Return the note, truncated at the end of a line to the length of a tag.
+def _format_note(publication: Publication, stored_params: Mapping[str, str]) -> str:
+    """Return the description of the study's own run: the report's note and where the report is.
 
-    It begins with params whose value has changed, because MLflow keeps their first value.
+    MLflow cannot change a param, so the text begins with the current values of changed params. The
+    note is truncated at the end of a line if it exceeds the length of a tag.
 
     Args:
         publication: Report to show.

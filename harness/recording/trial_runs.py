@@ -1,4 +1,4 @@
-"""Write trials to the store: a run for each trial, or for results reused from another study."""
+"""Write the runs of trials, including runs with results reused from another study."""
 
 import json
 import logging
@@ -53,11 +53,11 @@ from ship.trial_config import join_reasons
 
 logger = logging.getLogger(__name__)
 
-# Tags that a reused run copies from the run that computed it. Others follow from the configuration.
+# Tags that a reused result keeps from the run that computed it, in addition to the device.
 _COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # characters of a run's name in MLflow's databases
-# Minimum interval between writes of a trial's epochs, in seconds and as a share of its time. Each
-# request costs the driver milliseconds, during which other trials wait.
+# Minimum interval between writes of a trial's epochs, in seconds and as a share of its time so far.
+# Each request costs the driver milliseconds, during which other trials wait.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
@@ -69,7 +69,7 @@ class _OpenRun:
         run: MLflow's ID of the run.
         work: Work of the trial.
         step: Step of the last epoch.
-        points: Points of metrics that are not in the store yet.
+        points: Points of metrics that have not been written yet.
         started_at: Time of the start, by time.monotonic.
         flushed_at: Time of the last write of metrics, by time.monotonic.
     """
@@ -84,7 +84,7 @@ class _OpenRun:
 
 @dataclass
 class TrialRecorder:
-    """Writer of trials' runs as results arrive. Every method may raise StoreError.
+    """Writer of trials' runs while results arrive. Every method may raise StoreError.
 
     Attributes:
         record: The study's own run.
@@ -98,12 +98,12 @@ class TrialRecorder:
     _open: dict[str, _OpenRun] = field(default_factory=dict)
 
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
-        """Create the run of a trial, with its tags and params.
+        """Create the run of a trial, and write its tags and params.
 
         Args:
             trial_id: ID of the trial in later calls.
             work: Configuration and seeds of the trial.
-            tags: Tags in addition to those of the work, or in their place.
+            tags: Tags in addition to those of the work. A tag with the same name replaces it.
         """
         self.record.add_planned(work.configuration)
         run = self._create_run(work, tags or {})
@@ -119,7 +119,7 @@ class TrialRecorder:
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float],
     ) -> None:
-        """Add a trial's new epochs. They are written at intervals, and at the trial's end.
+        """Add new epochs of a trial. They are written at intervals, and at the end of the trial.
 
         Args:
             trial_id: ID of the trial.
@@ -139,15 +139,15 @@ class TrialRecorder:
             run.flushed_at = moment
 
     def add_points(self, trial_id: str, metric_points: Sequence[Point]) -> None:
-        """Add a trial's epochs as points of metrics, such as those of a reused run."""
+        """Add points of metrics to an open run, such as the curves of a reused run."""
         self._open[trial_id].points += metric_points
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
-        """Write a finished trial. Its state is written last, so a COMPLETE run has all numbers.
+        """Write the result of a trial and close its run.
 
-        Failed seeds are removed from the trial's run and get a separate run, which is written
-        first. If the driver is killed between the two, the next run of the study retrains only the
-        other seeds.
+        The state is written last, so a COMPLETE run has all numbers. Seeds that failed are removed
+        from the trial's run and get a separate run, which is written first. If the driver is killed
+        between the two, the next run of the study retrains only the other seeds.
 
         Args:
             trial_id: ID of the trial.
@@ -175,9 +175,9 @@ class TrialRecorder:
         saved = [seed for seed in seeds if f"{TRAINED}/{trained_file(seed)}" in files]
         files[SEED_TABLE] = format_seed_table(metrics)
         for name, content in final["files"].items():
-            # in separate requests, so that only one file is repeated if an answer is lost
+            # one request per file: if an answer is lost, only that file is sent again
             self.record.store.write(RunUpdate(run=run.run, files={name: content}))
-        final["files"].clear()  # Tune keeps every trial's last result until the study's end
+        final["files"].clear()  # frees memory: Tune keeps the last result of every trial
         tags = {Tag.DEVICE: str(final["device"]), **make_flag_tags(final["metrics"], seeds)}
         tags[Tag.RUN_NOTE] = format_summary(metrics, len(seeds), protocol)
         if failed:
@@ -187,12 +187,15 @@ class TrialRecorder:
             self._list_model(run, saved, final_points)
 
     def _list_model(self, run: _OpenRun, seeds: Sequence[int], metrics: Sequence[Point]) -> None:
-        """List a finished run's trained models on MLflow's page. A failure is only logged.
+        """List a finished run's trained models on MLflow's page. Errors are only logged.
 
         Args:
             run: The finished run.
             seeds: Seeds with a saved model.
-            metrics: Final points of the run.
+            metrics: Final points of the run. Only means over seeds are listed with the models.
+
+        Raises:
+            StoreAway: The store did not answer within the study's timeout.
         """
         configuration = run.work.configuration
         name = f"{self.study.name} {configuration.label}".strip()[:MAX_NAME]
@@ -213,21 +216,21 @@ class TrialRecorder:
     def end(
         self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR
     ) -> None:
-        """Write the end of a trial without a result.
+        """Close the run of a trial that ended without a result.
 
         Args:
             trial_id: ID of the trial.
             state: PRUNED by the scheduler, FAIL, or INTERRUPTED for a reason that does not depend
                 on its configuration.
             reason: Reason in one line.
-            failure: Kind of failure. Used only for FAIL.
+            failure: Kind of failure. Ignored for other states than FAIL.
         """
         tags: dict[str, str] = {Tag.FAILURE: failure} if state is State.FAIL else {}
         note = f"{state.lower()}: {reason}"
         self._close(trial_id, state, {**tags, Tag.REASON: reason, Tag.RUN_NOTE: note})
 
     def interrupt_all(self, reason: str) -> None:
-        """Mark all open trials as INTERRUPTED."""
+        """Close the runs of all open trials as INTERRUPTED."""
         for trial_id in list(self._open):
             self.end(trial_id, State.INTERRUPTED, reason)
 
@@ -241,13 +244,13 @@ class TrialRecorder:
 
         Args:
             work: Configuration and seeds of the run.
-            tags: Tags in addition to those of the work, or in their place.
+            tags: Tags in addition to those of the work. A tag with the same name replaces it.
         """
         name = (work.configuration.label or "constants")[:MAX_NAME]
-        tags = {**self._tags(work), **tags}
+        tags = {**self._make_tags(work), **tags}
         return self.record.store.create_run(self.record.experiment_id, name, tags)
 
-    def _tags(self, work: Work) -> dict[str, str]:
+    def _make_tags(self, work: Work) -> dict[str, str]:
         configuration = work.configuration
         return {
             Tag.PARENT_RUN: self.record.run_id,
@@ -263,29 +266,29 @@ class TrialRecorder:
 def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """Copy reused results of another study's run into a new run of this study.
 
-    The run is written like that of a trial. If the driver is killed before the end, the run has no
-    outcome, and the next run of the study copies the results again.
+    The run is written like the run of a trial. If the driver is killed before its end, the next run
+    of the study copies the results again.
 
     Args:
         recorder: Recorder of the study that reuses the results.
         reused: Results to reuse.
 
     Returns:
-        True if the run was written. False if files of the other run cannot be read, or if the study
-        saves trained models and the other run has none.
+        True if the run was written. False if the files of the other run cannot be read, or if the
+        study saves trained models and the other run lacks one.
     """
     store, save = recorder.record.store, recorder.study.save_models
     run, seeds = reused.run.logged, reused.work.seeds
     files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
-    numbers = _numbers_of(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
+    numbers = _select_numbers(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
     if save:
-        files = _files_of_seeds(files, seeds)
+        files = _select_files(files, seeds)
         if files is None:
             return False
     has_all_seeds = set(seeds) == set(reused.run.seeds)
-    keys = [key for key in run.metrics if _is_of_epochs(key, None if has_all_seeds else seeds)]
+    keys = [key for key in run.metrics if _is_reusable_curve(key, None if has_all_seeds else seeds)]
     history = store.read(
         lambda client: [
             Point(metric.key, metric.value, metric.timestamp, metric.step)
@@ -294,7 +297,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         ]
     )
     if not has_all_seeds:
-        history += _mean_curves(history)
+        history += _compute_mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
     tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study}
     recorder.start(run.run_id, reused.work, tags)
@@ -304,10 +307,10 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     return True
 
 
-def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes] | None:
-    """Return a run's files without the trained models of other seeds.
+def _select_files(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes] | None:
+    """Return the files to copy: correct predictions, and the trained models of some seeds.
 
-    Other seeds are also removed from trained.json.
+    Entries of other seeds are removed from trained.json.
 
     Args:
         files: Contents of the run's files by path.
@@ -328,55 +331,55 @@ def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[st
     return {**correct_predictions, **models, path: add_checksum(manifest)}
 
 
-def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
-    """Return True if a metric is logged over epochs and describes only the reused seeds.
+def _is_reusable_curve(key: str, seeds: Sequence[int] | None) -> bool:
+    """Return True if a metric is logged over epochs and contains only reused seeds.
 
     Args:
         key: Key of the metric in the store.
-        seeds: Seeds that are reused. None for all seeds of the run; only then means over seeds are
-            included.
+        seeds: Seeds that are reused. None means all seeds of the run. Only then the curves of means
+            over seeds can be reused.
     """
     if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
     if seeds is None or key.startswith(LOAD):
         return True
-    of_seed = split_curve(key)
-    return of_seed is not None and of_seed[0] in seeds
+    seed_and_name = split_curve(key)
+    return seed_and_name is not None and seed_and_name[0] in seeds
 
 
-def _mean_curves(history: Sequence[Point]) -> list[Point]:
+def _compute_mean_curves(history: Sequence[Point]) -> list[Point]:
     """Compute the curves of means over seeds from the curves of single seeds.
 
     Args:
-        history: Points of the reused seeds. It contains curves of single seeds only with
-            `log.seed_curves`; otherwise there are no means either.
+        history: Points of the reused seeds. Without `log.seed_curves` there are no curves of single
+            seeds, and therefore no means.
     """
-    values: dict[tuple[str, int], list[Point]] = {}
+    points_by_epoch: dict[tuple[str, int], list[Point]] = {}  # by name of the metric and step
     for point in history:
-        if of_seed := split_curve(point.key):
-            values.setdefault((of_seed[1], point.step), []).append(point)
+        if seed_and_name := split_curve(point.key):
+            points_by_epoch.setdefault((seed_and_name[1], point.step), []).append(point)
     return [
         Point(name, fmean(point.value for point in points), points[0].timestamp, step)
-        for (name, step), points in values.items()
+        for (name, step), points in points_by_epoch.items()
     ]
 
 
-def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, float]:
-    """Return the final numbers of the reused seeds, with their share of the run's costs.
+def _select_numbers(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, float]:
+    """Return the final numbers of the reused seeds, their objective, and their share of the costs.
 
     Args:
         reused: Results to reuse.
-        table: Numbers of the run's seed table.
+        table: Numbers of the run's seed table. Metrics of the run take precedence.
     """
     metrics, seeds = {**table, **reused.run.logged.metrics}, reused.work.seeds
     share = len(seeds) / len(reused.run.seeds)
-    divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
+    shares = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}  # peak memory is not divided
     numbers: dict[str, float] = {
         key: value
         for key, value in metrics.items()
         if (parts := split_seed(key)) and parts[0] in seeds
     }
-    numbers |= {name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics}
+    numbers |= {name: metrics[name] * shares.get(name, 1.0) for name in Cost if name in metrics}
     if objective := reused.work.configuration.trial.selection_metric:
         keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
         numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)

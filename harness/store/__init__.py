@@ -1,9 +1,9 @@
-"""The MLflow store, which is the system of record: its schema, its reader and its writer.
+"""Read and write the MLflow store, which is the system of record of all studies.
 
 Responsible for the names of tags and metrics, the records of studies and trials, the choice of the
-run that counts for a seed, one driver per study, and writes that are neither lost nor repeated if
-the store does not answer. `harness.recording` decides what a study writes. Imports neither
-torch nor Ray.
+run that counts for a seed, the limit of one driver per study, and writes that are neither lost nor
+repeated if the store does not answer. `harness.recording` decides what a study writes. Imports
+neither torch nor Ray.
 """
 
 from harness.store.address import address_fault, default_tracking_uri

@@ -1,4 +1,4 @@
-"""Check the address of an MLflow store, and whether the store answers."""
+"""Check the form of an MLflow store's address, and whether the store answers."""
 
 import os
 import re
@@ -17,12 +17,12 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _TIMEOUT_DATABASES: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
-# Schemes under which clients of a tracking server save files: the server or cloud storage. Plain
-# web addresses are excluded, because MLflow would send them the token of the tracking server.
+# Schemes of addresses at which runs of a tracking server have their files: the server itself or
+# cloud storage. http and https are excluded, because MLflow would send them the server's token.
 ARTIFACT_SCHEMES = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
-# Some versions of SQLAlchemy decode this, others do not.
+# Some versions of SQLAlchemy decode such a code in a path, others do not.
 _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
-# The part after user and password: host, port, path and a database's options.
+# The part of an address after user and password: host, port, path and a database's options.
 _HOST_AND_PATH = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
@@ -32,10 +32,10 @@ def default_tracking_uri() -> str:
 
 
 def address_fault(uri: str) -> str | None:
-    """Return what is wrong with a store's address, or None if its form is valid.
+    """Return what is wrong with the form of a store's address, or None if it is valid.
 
-    In a malformed address any part may be a password. It is therefore not shown, and not passed to
-    a library, whose errors could show parts of it.
+    Any part of a malformed address may be a password. The address is therefore not shown, and not
+    passed to a library, whose errors could show parts of it.
     """
     if uri.startswith(SQLITE):
         return _options_fault(uri)
@@ -53,9 +53,9 @@ def address_fault(uri: str) -> str | None:
 def _options_fault(uri: str) -> str | None:
     """Return what is wrong with the path or options of an sqlite store's address, or None.
 
-    Options such as ?timeout=30 are refused because locks depend on the store's address: the same
-    store would have two. Paths with characters that an address cannot contain (? or %40)
-    are also refused.
+    Options such as ?timeout=30 are refused: a study's lock is named by the store's address, and two
+    drivers with different options would not exclude each other. Paths with ? or with codes such as
+    %40 are refused because an address cannot contain them.
     """
     base_uri, mark, query = uri.partition("?")
     if "/" in query or _PERCENT_CODE.search(base_uri):
@@ -67,9 +67,10 @@ def _options_fault(uri: str) -> str | None:
 
 
 def _is_well_formed(uri: str) -> bool:
-    """Return True if all parsers of an address agree on its user, password and host.
+    """Return True if SQLAlchemy and urllib find the same user, password and host in an address.
 
-    SQLAlchemy accepts a slash in a password, urllib does not. A path and file:/// have no user.
+    A password with a slash is valid for a database, because SQLAlchemy accepts it, but not for a
+    server, because urllib does not. Paths and file:/// addresses have no user and no host.
     """
     scheme, mark, location = uri.partition("://")
     if not mark:
@@ -89,9 +90,10 @@ def _is_well_formed(uri: str) -> bool:
 
 
 def store_fault(error: BaseException, uri: str) -> str:
-    """Return why a store cannot be used, in one line that may contain secrets of its address.
+    """Return in one line why a store cannot be used. The line may contain secrets of the address.
 
-    `mlflow server` answers 403 to a host name that is not in its --allowed-hosts.
+    If `mlflow server` has refused the host name, the line is advice: it answers 403 to names that
+    are not in its --allowed-hosts.
     """
     if "Invalid Host header" not in error_text(error):
         return first_line(error)
@@ -100,10 +102,12 @@ def store_fault(error: BaseException, uri: str) -> str:
 
 
 def reach_database(uri: str) -> None:
-    """Connect to a database once. MLflow tries ten times, and logs a warning for each.
+    """Connect to a database once, so that a fault is reported soon.
+
+    MLflow would try ten times, and log a warning each time.
 
     Args:
-        uri: The store's address. Files and servers are not checked.
+        uri: Address of the store. Files and servers are not checked.
 
     Raises:
         Exception: Any error of SQLAlchemy or the database's driver.
@@ -124,10 +128,12 @@ def reach_database(uri: str) -> None:
 
 
 def reach_server(uri: str) -> None:
-    """Connect to a tracking server's port once. MLflow may wait for minutes.
+    """Connect to a tracking server's port once, so that a fault is reported soon.
+
+    MLflow may wait for minutes.
 
     Args:
-        uri: The store's address. Files, databases and servers behind a proxy are not checked.
+        uri: Address of the store. Files, databases and servers behind a proxy are not checked.
 
     Raises:
         requests.exceptions.ConnectionError: The port is closed, or the host does not answer.

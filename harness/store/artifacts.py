@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 RUNS_SCHEME = "runs:/"
 PROXY_SCHEME = "mlflow-artifacts"  # scheme of files that the tracking server itself provides
-MAX_FILE = 64 * 2**20  # bytes of a file that reports read
-MAX_FAILED = 3  # failed requests per study; each may take seconds
-MAX_REQUESTS = 8  # concurrent requests to a server
+MAX_FILE = 64 * 2**20  # maximum size in bytes of a file that reports read
+MAX_FAILED = 3  # failed requests per study before RunFiles gives up; each may take seconds
+MAX_CONCURRENT_REQUESTS = 8
 SUFFIX, MANIFEST = ".safetensors", "trained.json"
 QUIET_ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -39,15 +39,18 @@ QUIET_ENVIRONMENT = {
 
 @contextmanager
 def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
-    """Provide a local copy of an artifact folder or file inside the context.
+    """Provide the local path of an artifact folder or file. A download is removed afterwards.
 
     Args:
-        uri: A path, an artifact URI, or runs:/RUN_ID. A path is returned as it is.
-        seed: Seed whose file to fetch if the address names a folder. Defaults to the whole folder.
+        uri: A path, which is not copied, an artifact URI, or runs:/RUN_ID with an optional path.
+        seed: Seed whose trained model to download from a folder. Defaults to the whole folder.
         store: Address of the MLflow store.
 
+    Yields:
+        Path of the folder or the file.
+
     Raises:
-        StoreError: The store has no such files, or its address is not trusted.
+        StoreError: The files do not exist, or the kind of their address is not trusted.
     """
     if not urlparse(uri).scheme:
         yield Path(uri)
@@ -77,7 +80,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
 
 
 def _resolve_address(base: str, store: str) -> str:
-    """Return the artifact URI of a runs:/ address. Without a path it means the trained models."""
+    """Return the artifact URI of a runs:/ address. Its path defaults to the trained models."""
     if not base.startswith(RUNS_SCHEME):
         return base
     from mlflow.tracking import MlflowClient
@@ -102,12 +105,16 @@ def _require_trusted(address: str) -> None:
 
 
 def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
-    """Return the files of a run by their path among its artifacts, or None if they are unreadable.
+    """Return the correct predictions and the seed table of a run, and possibly its trained models.
 
     Args:
         client: Client of the store.
         run: The run.
         trained: Whether to include its trained models.
+
+    Returns:
+        Contents by path among the run's artifacts, without missing files and files that exceed
+        MAX_BYTES. None if the files cannot be read.
 
     Raises:
         Exception: Any error of the client, if the store does not answer.
@@ -124,22 +131,22 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
                 for path in folder.rglob("*")
                 if path.is_file() and path.stat().st_size <= MAX_BYTES
             }
-    except Exception as error:  # a server may have metrics but no files
+    except Exception as error:  # a server may have a run but not provide its files
         client.get_run(run.run_id)  # raises if the store does not answer
         logger.warning("cannot read the files of run %s: %s", run.run_id, describe_cause(error))
         return None
 
 
 def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
-    """Return True if a run has saved its trained models. False if its files cannot be listed.
+    """Return True if a run has saved its trained models, False also if its files cannot be listed.
 
     Raises:
         Exception: Any error of the client, if the store does not answer.
     """
     try:
         return any(entry.path == TRAINED for entry in client.list_artifacts(run_id))
-    except Exception:  # a server may have metrics but no files
-        client.get_run(run_id)
+    except Exception:  # a server may have a run but not provide its files
+        client.get_run(run_id)  # raises if the store does not answer
         return False
 
 
@@ -151,7 +158,7 @@ class RunFiles:
     such a store saves them, and only up to a maximum size.
 
     Attributes:
-        uri: Address of the store. "" has no files.
+        uri: Address of the store. "" if there is none.
         folders: Run ID -> address of the folder of its artifacts.
     """
 
@@ -164,7 +171,7 @@ class RunFiles:
         folder = self.folders.get(run_id, "")
         location = urlparse(folder)
         if folder and location.scheme in ("", "file"):
-            return _from_disk(Path(unquote(location.path)) / name)
+            return _read_file(Path(unquote(location.path)) / name)
         # after several failures, no further requests are made
         may_request = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
         if location.scheme not in ARTIFACT_SCHEMES or not may_request:
@@ -175,19 +182,19 @@ class RunFiles:
         return content
 
     def read_all(self, run_ids: Sequence[str], name: str) -> dict[str, bytes]:
-        """Return a file of each run that has it, by run ID. Up to AT_ONCE are read concurrently.
+        """Return a file of each run that has it, by run ID. The files are read concurrently.
 
         Args:
             run_ids: IDs of the runs.
             name: Path of the file among a run's artifacts.
         """
-        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
+        with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
             contents = pool.map(lambda run_id: self.read(run_id, name), run_ids)
             pairs = zip(run_ids, contents, strict=True)
             return {run_id: content for run_id, content in pairs if content is not None}
 
 
-def _from_disk(path: Path) -> bytes | None:
+def _read_file(path: Path) -> bytes | None:
     """Return a file's content, or None if it does not exist or exceeds MAX_FILE."""
     with suppress(OSError):
         if path.is_file() and path.stat().st_size <= MAX_FILE:
@@ -196,7 +203,7 @@ def _from_disk(path: Path) -> bytes | None:
 
 
 def _download_file(address: str, uri: str) -> bytes | None:
-    """Download a file without MLflow's progress bar. None if the store does not provide it.
+    """Return the content of a file, downloaded without MLflow's progress bar. None if that fails.
 
     Args:
         address: Artifact URI of the file.
@@ -205,26 +212,27 @@ def _download_file(address: str, uri: str) -> bytes | None:
     from mlflow import artifacts, environment_variables
 
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
-    # Any error: tables can be built without the file.
+    # any error is ignored, because tables can be built without the file
     with TemporaryDirectory() as folder, suppress(Exception):
         if urlparse(address).scheme == PROXY_SCHEME:
-            root, *names = address.rsplit("/", 3)  # of the experiment; RUN_ID, artifacts, file
-            files = _proxied_files(root, uri)
+            # address of the experiment's artifacts, then RUN_ID/artifacts/FILE
+            root, *names = address.rsplit("/", 3)
+            files = _make_file_reader(root, uri)
             path = files.download_artifacts("/".join(names), folder)  # type: ignore[no-untyped-call]
         else:
             path = artifacts.download_artifacts(
                 artifact_uri=address, dst_path=folder, tracking_uri=uri
             )
-        return _from_disk(Path(path))
+        return _read_file(Path(path))
     return None
 
 
 @cache
-def _proxied_files(root: str, uri: str) -> "ArtifactRepository":
-    """Return MLflow's reader of an experiment's files on a tracking server, one request per file.
+def _make_file_reader(root: str, uri: str) -> "ArtifactRepository":
+    """Return a reader of an experiment's files on a tracking server. It cannot read folders.
 
-    It reads no folders. MLflow's own reader lists each path before it downloads it, in case it is
-    the path of a folder, and is created for each run.
+    It makes one request per file. MLflow's own reader lists each path before the download, in case
+    it is a folder, and is created again for each run.
 
     Args:
         root: Artifact URI of the experiment.

@@ -1,4 +1,4 @@
-"""Write to a run of the store. All writes are idempotent: a repeated one changes nothing.
+"""Write to the runs of the store. All writes are idempotent, so they can be repeated.
 
 If the same point of a metric, param or tag is written again, MLflow stores it once.
 """
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # Maximum length in characters. MLflow truncates longer values.
 MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
-MAX_METRICS = 800  # that fit into one request with the maximum of params and tags
-# Maximum size in bytes of a run's file, which the driver keeps in memory. The largest file of a
-# trained model fits.
+# Metrics per request: MLflow accepts 1000 entries, of which 100 may be params and 100 tags.
+MAX_METRICS = 800
+# Maximum size in bytes of a run's file, because the driver keeps files in memory. The largest file
+# of a trained model fits.
 MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
@@ -52,7 +53,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class RunUpdate:
-    """A write to one run. The fields are written in their order, so the state is written last.
+    """A write to one run: files, then metrics, params and tags, then MLflow's status.
 
     Attributes:
         run: MLflow's ID of the run.
@@ -60,8 +61,8 @@ class RunUpdate:
         metrics: Points of metrics.
         params: Texts by name, truncated to MAX_PARAM characters.
         tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
-        datasets: Fingerprint of each dataset by name. MLflow lists them as the run's inputs.
-        state: New state of the run. None keeps the current one.
+        datasets: Fingerprints of datasets by name. MLflow lists the datasets as the run's inputs.
+        state: New state of the run. Defaults to the current one.
         time_ms: Time of the changes in milliseconds since the epoch. If the state is final, it is
             the run's end time.
     """
@@ -77,13 +78,13 @@ class RunUpdate:
 
 
 def make_points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Return metric values as points with the current time."""
+    """Return the values of metrics as points of a step, with the current time."""
     timestamp = get_time_ms()
     return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
 def write_update(client: "MlflowClient", update: RunUpdate) -> None:
-    """Write changes to their run.
+    """Write an update to its run.
 
     Args:
         client: Client of the store.
@@ -101,12 +102,12 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
         _log_file(client, run_id, name, content)
     metrics = [Metric(*point) for point in update.metrics]
     params = [Param(name, escape_text(text)[:MAX_PARAM]) for name, text in update.params.items()]
-    # MLflow itself splits large requests, but writes the remaining metrics after
-    # the tags. A run that is COMPLETE must already have its numbers.
+    # MLflow would split a large request itself, but write some metrics after the tags. A run whose
+    # tag says COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
-    marks = [RunTag(name, escape_text(text)[:MAX_TAG]) for name, text in tags.items()]
-    client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
+    run_tags = [RunTag(name, escape_text(text)[:MAX_TAG]) for name, text in tags.items()]
+    client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=run_tags)
     if update.datasets:
         client.log_inputs(run_id, datasets=_dataset_inputs(update.datasets))
     if update.state is State.RUNNING:
@@ -116,7 +117,7 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
 
 
 def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
-    """Return the inputs of a run for MLflow: name and digest of each dataset."""
+    """Return datasets as MLflow's inputs of a run: their names and fingerprints."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -128,7 +129,9 @@ def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
 
 
 def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
-    """Find the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
+    """Return the runs with a key (Tag.RUN_KEY).
+
+    There is at most one, or several if a request to create the run succeeded after its timeout.
 
     Args:
         client: Client of the store.
@@ -140,16 +143,16 @@ def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]
 
 
 def run_priority(run: Any) -> tuple[bool, int, str]:
-    """Return a sort key for runs with the same Tag.RUN_KEY: the run in use has the largest."""
+    """Return a sort key for runs with the same Tag.RUN_KEY. The run in use has the largest key."""
     data = run.data
-    written = len(data.params) + len(data.metrics) + len(data.tags)
-    return run.info.status != "RUNNING", written, str(run.info.run_id)
+    n_entries = len(data.params) + len(data.metrics) + len(data.tags)
+    return run.info.status != "RUNNING", n_entries, str(run.info.run_id)
 
 
 def escape_text(text: str) -> str:
-    """Return a text that any store accepts.
+    """Return a text that any store accepts, without lone surrogates and NUL characters.
 
-    NUL is escaped because PostgreSQL refuses it, and MLflow's server then answers 500.
+    PostgreSQL refuses NUL, and MLflow's server then answers 500.
     """
     return text.encode(errors="replace").decode().replace("\0", "\\0")
 
@@ -171,13 +174,14 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
-    A run whose final state was written, but not yet MLflow's status, keeps that state. A duplicate
-    run is deleted: its creation timed out, and a second run with the same key was created and used.
+    If the run's final state was written, but not yet MLflow's status, the run keeps that state. A
+    duplicate is deleted: the request that created it timed out, and another run with the same key
+    was created and used.
 
     Args:
         client: Client of the store.
         experiment_id: ID of the study's experiment.
-        reason: Why a trial's run was interrupted.
+        reason: Reason to write to the interrupted runs of trials.
 
     Returns:
         The number of runs that were RUNNING.
@@ -187,13 +191,14 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        twins = find_runs(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(run_priority(twin) > run_priority(run) for twin in twins):
+        key = tags.get(Tag.RUN_KEY)
+        same_key = find_runs(client, experiment_id, key) if key is not None else []
+        if any(run_priority(other) > run_priority(run) for other in same_key):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
-        written = tags.get(Tag.STATE, "")  # untrusted: tags can be edited
-        state = State(written) if written in {*State} else State.RUNNING
+        stored_state = tags.get(Tag.STATE, "")  # untrusted: tags can be edited
+        state = State(stored_state) if stored_state in {*State} else State.RUNNING
         reason_tags: dict[str, str] = {}
         if state is State.RUNNING:
             state = State.INTERRUPTED
@@ -203,11 +208,14 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
 
 
 def split_tag(name: str, text: str) -> dict[str, str]:
-    """Split a long tag into NAME, NAME.1, NAME.2 and so on: MLflow truncates at 8000 characters.
+    """Split a text into the tags NAME, NAME.1 and so on, because MLflow truncates long tags.
 
     Args:
         name: Name of the first tag.
-        text: Full text of the tag.
+        text: Text of any length.
+
+    Returns:
+        Tags of at most MAX_TAG characters by name. `join_tag` joins them.
     """
     return {
         f"{name}.{index}" if index else name: text[index * MAX_TAG : (index + 1) * MAX_TAG]
@@ -216,7 +224,10 @@ def split_tag(name: str, text: str) -> dict[str, str]:
 
 
 def list_params(config: "TrialConfig") -> dict[str, str]:
-    """Return every dotted field of a trial as text, and the name of each method by its group."""
+    """Return a trial's config as MLflow params: dotted name -> text.
+
+    A method's name is under the name of its group, e.g. "generator".
+    """
     texts: dict[str, str] = {}
 
     def walk(prefix: str, group: Mapping[str, Any]) -> None:
@@ -233,5 +244,5 @@ def list_params(config: "TrialConfig") -> dict[str, str]:
 
 
 def format_param(value: Any) -> str:
-    """Return the value of a key as MLflow shows it."""
+    """Return a value as the text of a param: JSON, but text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, default=list)

@@ -1,11 +1,11 @@
-"""The controls of a study: their names, the options they replace, and the factors they read."""
+"""Define the controls of a study: their names, the options they replace, the factors they read."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-# Controls in the order of the tables: label, and text of the footnote. {unseen} is the protocol's
-# word for the classes without images.
+# Controls in the order of the tables: name -> label and text of the footnote. {unseen} stands for
+# the protocol's word for classes without images.
 CONTROLS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
@@ -22,7 +22,7 @@ class Control(NamedTuple):
 
     Attributes:
         replacements: Options of the control that replace the study's, by group.
-        unused_groups: Groups whose options it replaces or does not use.
+        unused_groups: Groups whose options in the study have no effect on the control.
     """
 
     replacements: Mapping[str, Mapping[str, Any]]
@@ -34,14 +34,14 @@ COMPETING: Final[Mapping[str, Control]] = {
     "no_synthetic": Control({"generator": {"name": "none"}}, ("generator", "synthetic")),
     "text_feature": Control({"generator": {"name": "gaussian_text", "scale": 0.0}}, ("generator",)),
 }
-FINETUNER_ALONE: Final = "no_synthetic"  # control for "with or without SHIP"
+FINETUNER_ALONE: Final = "no_synthetic"  # control that shows what SHIP adds to the fine-tuner
 
 
 def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of an assignment that a control reads.
+    """Return the part of an assignment that affects a control.
 
     Args:
-        control: Name of one of COMPETING.
+        control: Name of a control of COMPETING.
         assignment: Levels of factors by dotted name.
     """
     groups = COMPETING[control].unused_groups
@@ -49,9 +49,9 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
 
 
 def level_id(level: Any) -> str:
-    """Return a text that is the same for equal levels: 1 and 1.0 are equal, 1 and true are not.
+    """Return a text that identifies a level. It is the same for 1 and 1.0, but not for 1 and true.
 
-    A store may have 1.0 for the level 1.
+    The store may have 1.0 for the level 1.
     """
     is_whole = isinstance(level, float) and level.is_integer()
     return json.dumps(int(level) if is_whole else level, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Convert errors of an MLflow store into one-line messages, and retry requests."""
+"""Convert errors of an MLflow store into one-line messages, and retry its requests."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Retries when a study begins, where a user waits for an answer.
+# Few retries, because they are made when a user waits for the start of a study or for a report.
 MAX_TRIES = 5
-MAX_RETRY_SECONDS = 10.0  # seconds after which there are no more retries
+MAX_RETRY_SECONDS = 10.0  # no retry begins later
 FIRST_PAUSE = 0.25  # seconds after the first try; doubles after each try
 MAX_PAUSE = 4.0
 
@@ -33,7 +33,7 @@ READ_METHODS = ("get_", "search_", "list_", "download_")
 _CONNECTION_LOST = re.compile(
     r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
 )
-# The cause, in the long message of an HTTP client's error.
+# The part of an HTTP client's long message that names the cause.
 _CAUSE = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
@@ -44,7 +44,10 @@ _MAX_REASON, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
-    """The MLflow store cannot be used. One line has its address without secrets, and why."""
+    """The MLflow store cannot be used.
+
+    The message is one line with the store's address, without its secrets, and the reason.
+    """
 
 
 class NoAnswer(StoreError):
@@ -63,22 +66,24 @@ def wrap_errors(uri: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # MLflow raises its own, sqlalchemy's, requests' and alembic's
+        # MLflow raises errors of its own, of SQLAlchemy, of requests and of alembic
         if is_transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({describe_cause(error, uri)})"
             raise NoAnswer(line) from error
         cause = redacted(find_cause(error, uri), uri)[:_MAX_CAUSE]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
-            # sqlite reports a read-only database in this case
+            # SQLite's own message is about a read-only database
             cause = f"{path} was deleted or moved while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {cause}") from error
 
 
 def find_cause(error: BaseException, uri: str) -> str:
-    """Return the line of an error chain that names a disk fault, or else the error's first line.
+    """Return the line that names the cause of an error.
 
-    SQLAlchemy may put a message about its autoflush before the database's message.
+    SQLAlchemy may put a remark about its autoflush before the database's message. Lines about disk
+    faults are therefore searched for in the whole chain of errors. Without one, the result is that
+    of `store_fault`.
     """
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -90,12 +95,15 @@ def find_cause(error: BaseException, uri: str) -> str:
 
 
 def is_transient(error: BaseException, uri: str) -> bool:
-    """Return True if the same call may succeed later: no answer, 5xx, 429, or no database.
+    """Return True if the same call may succeed later.
+
+    This is the case if there was no answer, if the answer's status was 5xx (except 501), 408 or
+    429, or if the database was locked or unavailable.
 
     Args:
         error: Error that MLflow's client raised, or a StoreError or UserError that wraps it.
-        uri: Address of the store. It distinguishes a server from a database that MLflow opens in
-            this process; MLflow's errors do not.
+        uri: Address of the store. It tells a server from a database that MLflow opens in this
+            process; MLflow's errors do not.
     """
     if isinstance(error, StoreError):
         return isinstance(error, NoAnswer)
@@ -132,7 +140,7 @@ def describe_cause(error: BaseException, uri: str = "") -> str:
 def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
     """Make requests to a store, with a few retries if it does not answer.
 
-    A running study waits far longer for its store (harness.store.study_store).
+    A running study waits much longer for its store (harness.store.study_store).
 
     Args:
         uri: Address of the store.
@@ -143,7 +151,7 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
         The result of `request`.
 
     Raises:
-        Exception: Any error of `request` in the last try, or one that a retry would not fix.
+        Exception: The error of the last try, or the first one that a retry would not fix.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: is_transient(error, uri)),
@@ -158,11 +166,12 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
 def wrap_client(
     client: "MlflowClient", wrap_call: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """Return a client that makes each method call through a function.
+    """Return a client whose method calls are made by a function.
 
     Args:
         client: Client to wrap.
-        wrap_call: Function that gets a method's name and a call of it, and returns its result.
+        wrap_call: Function that makes a call and returns its result. Its arguments are the method's
+            name, and a function without arguments that calls the method.
     """
 
     class Wrapped:

@@ -1,4 +1,4 @@
-"""The run history of a study: its MLflow runs as records, and the run that counts for each seed.
+"""Read the run history of a study: its runs as records, and the run that counts for each seed.
 
 `is_finished` is the only definition of a finished seed.
 """
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PRECEDENCE: Final[Mapping[str, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
-MAX_REQUESTS: Final = 200  # about a second
+MAX_REQUESTS: Final = 200  # they take about a second
 _SEEDS: Final = TypeAdapter(Seeds)
 _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
 
 
 def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> bool:
-    """Return True if a run has finished a seed: it is COMPLETE and no required metric is missing.
+    """Return True if a run is COMPLETE and has all metrics of a seed that its protocol requires.
 
-    A finished seed is in the tables and is not run again.
+    Such a seed is finished: it is in the tables, and is not run again.
 
     Args:
         tags: Tags of a trial's run.
         metrics: Metrics of the run, at least the test metrics that protocols require.
-        seed: Seed of the run.
+        seed: One of the run's seeds.
     """
     return tags.get(Tag.STATE) == State.COMPLETE and not missing_metrics(tags, metrics, seed)
 
@@ -46,19 +46,20 @@ def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int
 def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
     """Return the test metrics that the run's protocol requires and the seed lacks.
 
-    The arguments are those of `is_finished`. A metric that is not finite counts as missing.
+    A metric that is not finite counts as missing. An unknown protocol requires none. The arguments
+    are those of `is_finished`.
     """
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     names = [f"test/{name}" for name in protocol.required] if protocol else []
     values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in names}
-    # "not <" because a comparison with NaN is never true
+    # not ">=", because a comparison with NaN is never true
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
 def replaces(state: str, previous: str) -> bool:
-    """Return True if a newer run's outcome of a seed replaces an older run's outcome.
+    """Return True if, for a seed, a newer run counts in place of an older one.
 
-    COMPLETE ranks first, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
+    COMPLETE ranks highest, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
     runs the older one counts; of two other runs with equal states the newer one counts.
 
     Args:
@@ -81,12 +82,13 @@ class RunRecord:
         seeds: Seeds of the run.
         state: State of the run.
         failure: Kind of failure. None if it did not fail.
-        reason: Why it has no result, as one line of text.
-        objective: Seed -> the study's objective at the selected epoch, in percent.
-        seconds: Time of its computation. None until it is complete.
-        study: Name of its study if that is another study than the one that reads it, else "".
-        unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome, as if the
-            run had been interrupted, and are rerun.
+        reason: Why the run has no result, in one line. "" if it has one.
+        objective: Seed -> the study's objective at the selected epoch, in percent. {} unless the
+            run is COMPLETE.
+        seconds: Computation time. None unless the run is COMPLETE.
+        study: Name of the run's study. "" if it is the study that reads the run.
+        unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome and are
+            rerun.
     """
 
     logged: Run
@@ -104,7 +106,7 @@ class RunRecord:
 
     @property
     def counted_seeds(self) -> tuple[int, ...]:
-        """Seeds for which the run has an outcome."""
+        """Seeds that have an outcome in this run. () if its state is not an outcome."""
         if self.state not in _PRECEDENCE:
             return ()
         return tuple(seed for seed in self.seeds if seed not in self.unfinished)
@@ -116,10 +118,10 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
     Args:
         run: The run as MLflow has it.
         objective: Selection metric that is the study's objective, such as "harmonic_mean".
-        study: Name of its study if that is not the study that reads it. See `RunRecord`.
+        study: Name of the run's study. Defaults to the study that reads the run.
 
     Raises:
-        StoreError: The run's tags are not what ship-sweep writes.
+        StoreError: A tag is missing or invalid.
     """
     tags, metrics = run.tags, run.metrics
     try:
@@ -164,11 +166,11 @@ def _invalid_tags_message(run: Run, fault: str) -> str:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """All trial runs of a study in the order in which they began.
+    """All runs of a study in the order in which they began.
 
     Attributes:
-        runs: Records of the runs.
-        logged: Every run of the study as MLflow has it, including the study's own, for a report.
+        runs: Records of the trials' runs.
+        logged: All runs as plain data for a report, including the study's own run.
     """
 
     runs: tuple[RunRecord, ...] = ()
@@ -178,19 +180,19 @@ class RunHistory:
     def by_key(self) -> Mapping[str, Mapping[int, RunRecord]]:
         """Key of a configuration -> seed -> the run that counts (see `replaces`).
 
-        Interrupted runs have no outcome and are left out.
+        Seeds without an outcome, such as those of interrupted runs, are left out.
         """
-        rows: dict[str, dict[int, RunRecord]] = {}
+        by_key: dict[str, dict[int, RunRecord]] = {}
         for run in self.runs:
             for seed in run.counted_seeds:
-                of_key = rows.setdefault(run.config_key, {})
-                if seed not in of_key or replaces(run.state, of_key[seed].state):
-                    of_key[seed] = run
-        return rows
+                by_seed = by_key.setdefault(run.config_key, {})
+                if seed not in by_seed or replaces(run.state, by_seed[seed].state):
+                    by_seed[seed] = run
+        return by_key
 
     @cached_property
     def study(self) -> StudyRecord:
-        """The study as described by its own run. Empty if that run is missing or damaged."""
+        """The study as its own run describes it. Empty if that run is missing or damaged."""
         own_run = next((run for run in self.logged if run.tags.get(Tag.KIND) == Kind.STUDY), None)
         try:
             return StudyRecord.from_tags(own_run.tags if own_run else {})
@@ -198,7 +200,7 @@ class RunHistory:
             return StudyRecord()
 
     def runs_by_seed(self, key: str) -> Mapping[int, RunRecord]:
-        """Return the run that counts for each seed of a configuration."""
+        """Return the run that counts for each seed of a configuration. {} if there is none."""
         return self.by_key.get(key, {})
 
     def state(self, key: str) -> State | None:
@@ -210,7 +212,7 @@ class RunHistory:
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
-        """Return the objective of each finished seed of a configuration."""
+        """Return the objective of each seed of a configuration that has one."""
         return {
             seed: run.objective[seed]
             for seed, run in self.runs_by_seed(key).items()
@@ -232,7 +234,7 @@ class RunHistory:
 
 
 def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> RunHistory:
-    """Read every run of a study.
+    """Read all runs of a study.
 
     Args:
         client: Client of the store.
@@ -255,15 +257,18 @@ def read_finished(
 ) -> list[RunRecord]:
     """Read the finished runs of configurations in the other studies of a store, oldest first.
 
-    Reused runs are skipped, because the run that computed the result is returned itself unless it
-    was deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
-    than MAX_REQUESTS keys, only keys that another study plans are requested.
+    Copies of reused results are skipped, because the run that computed the result is returned
+    itself, unless it was deleted. MLflow's filters have no "or", so each key is a separate request.
+    If there are more than MAX_REQUESTS keys, only those that another study plans are requested.
 
     Args:
         client: Client of the store.
-        study: Name of the study that reads.
+        study: Name of the study that reads. Its own runs are not returned.
         keys: Keys of the configurations.
         trained: Whether to return only runs that saved their trained models.
+
+    Returns:
+        Records of the runs. Runs with invalid tags are left out.
     """
     names = {key: name for key, name in list_experiments(client).items() if name != study}
     if not names or not keys:
@@ -300,7 +305,9 @@ def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]
 
 
 def find_study_run(store: Store, experiment_id: str) -> Any:
-    """Return the study's own run as MLflow has it, or None. It is the parent of its trials' runs.
+    """Return MLflow's entity of a study's own run, or None if it does not exist.
+
+    It is the parent of the runs of the study's trials. If there are several, the oldest counts.
 
     Raises:
         StoreError: The store cannot be read.

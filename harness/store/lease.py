@@ -1,4 +1,4 @@
-"""A lease that allows one driver per study among all hosts that share a store.
+"""Allow one driver per study among all hosts that share a store, by a lease in the store.
 
 The lease is a tag of the study's experiment. It contains the owner and a counter that the owner
 increases with every heartbeat. Clocks of different hosts are never compared: a driver that finds a
@@ -7,12 +7,12 @@ changed for `expiry` seconds.
 
 MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. After a pause
 and before any other write, it reads the tag back: if it reads another token, it has lost. A driver
-that only reads, because its study is complete, does not wait for that.
+whose study is complete writes nothing else, and does not make this pause.
 
 One race remains. If two drivers find the lease free at the same moment, one of them may be delayed
-between its read and its write for longer than the other waits. Both then run until the first beat
-of the driver whose token was overwritten, at most `beat` seconds. Runs of both may be in the store;
-the run history counts one of them per seed.
+between its read and its write for longer than the other's pause. Both then run until the next
+heartbeat of the driver whose token was overwritten, at most `beat` seconds. Runs of both may be in
+the store; the run history counts one of them per seed.
 """
 
 import json
@@ -46,7 +46,7 @@ class StudyBusy(UserError):
 
         Args:
             study: Name of the study.
-            owner: Driver that runs it. None if it is not known.
+            owner: Driver that runs it, or its description as text. None if it is not known.
         """
         who = owner or "another driver"
         super().__init__(
@@ -60,7 +60,10 @@ class StudyLost(UserError):
 
 
 def boot_seconds() -> float:
-    """Return seconds of a monotonic clock that keeps counting while the machine sleeps."""
+    """Return the seconds of a monotonic clock that includes the time when the machine sleeps.
+
+    On systems without such a clock, this time is missing.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -71,7 +74,7 @@ class Timing:
     Attributes:
         beat: Time between two heartbeats.
         expiry: Time without a heartbeat after which a lease is free.
-        claim_pause: Minimum time between a claim and its confirmation.
+        claim_pause: Minimum time between a claim and the read that confirms it.
         now: Function that returns the current time in seconds.
         sleep: Function that waits for a number of seconds.
     """
@@ -119,10 +122,10 @@ class Lease:
     """This process's lease of a study. All methods may also raise errors of MLflow.
 
     Attributes:
-        client: Client of the store that is not fenced by `check`.
+        client: Client of the store without the checks of `fence_client`.
         experiment_id: MLflow's ID of the study's experiment.
         study: Name of the study in messages.
-        me: This driver, with the number of its writes of the tag.
+        me: This driver as the owner of the lease. Its beat counts its writes of the tag.
         timing: Timing of the lease.
         print_line: Function that prints a line about a wait.
     """
@@ -135,14 +138,16 @@ class Lease:
     print_line: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._claimed = 0.0
-        self._renewed = -math.inf  # start of the last beat that confirmed the lease
+        self._claimed_at = 0.0  # time of the last claim, by timing.now
+        self._renewed_at = -math.inf  # start of the last beat that confirmed the lease
         self._lost: StudyBusy | StudyLost | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
-        """Claim the lease if it is free or its owner is dead. The call may be repeated.
+        """Claim the lease if it is free or its owner is dead. The call can be repeated.
+
+        It waits for up to `timing.expiry` seconds to see whether the owner is alive.
 
         Raises:
             StudyBusy: Another driver holds the lease. The message names its host and process.
@@ -151,8 +156,8 @@ class Lease:
         # This process has the file lock, so an earlier owner of the same lock is dead.
         is_dead = owner and owner.lock_id and owner.lock_id == self.me.lock_id
         if owner and not is_dead and not self._is_me(owner):
-            self._watch(owner)
-        self._claimed = self.timing.now()
+            self._wait_for_expiry(owner)
+        self._claimed_at = self.timing.now()
         self._write()
 
     def beat(self) -> None:
@@ -163,7 +168,7 @@ class Lease:
             StudyLost: Another driver has taken over the lease.
         """
         timing, is_late = self.timing, True
-        timing.sleep(max(0.0, self._claimed + timing.claim_pause - timing.now()))
+        timing.sleep(max(0.0, self._claimed_at + timing.claim_pause - timing.now()))
         while is_late:
             start = timing.now()
             owner = self._read()
@@ -172,14 +177,14 @@ class Lease:
                 raise self._lost
             if self._stop.is_set():
                 return
-            # If this process was suspended, another driver may have taken over: read again.
+            # If this process was suspended during the read, another driver may have taken over.
             is_late = timing.now() - start > timing.expiry / 2
         self._write()
-        self._renewed = max(self._renewed, start)
+        self._renewed_at = max(self._renewed_at, start)
 
     def _loss_error(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
-        """Return the error to raise: the lease was never confirmed, or it was lost later."""
-        if self._renewed < self._claimed:
+        """Return the error to raise: StudyBusy if the claim was never confirmed, else StudyLost."""
+        if self._renewed_at < self._claimed_at:
             return StudyBusy(self.study, owner)
         return StudyLost(
             f"study {self.study!r} was taken over by {owner or 'another driver'}. This driver "
@@ -187,12 +192,10 @@ class Lease:
         )
 
     def check(self) -> None:
-        """Check that this process holds the lease. Call it before each write.
+        """Check that this process holds the lease. To be called before each write.
 
         The store is read only if the last confirmation is too old: before the first beat, after a
-        suspension of the process, or when beats do not reach the store. A request that was in
-        progress when the process was suspended is past this check, and completes when the process
-        resumes. No other request begins.
+        suspension of the process, or if beats do not reach the store.
 
         Raises:
             StudyBusy: See `beat`.
@@ -200,14 +203,14 @@ class Lease:
         """
         if self._lost is not None:
             raise self._lost
-        if self.timing.now() - self._renewed > self.timing.expiry / 2:
+        if self.timing.now() - self._renewed_at > self.timing.expiry / 2:
             self.beat()
 
     def start(self, on_loss: Callable[[Exception], None]) -> None:
-        """Start a thread that renews the lease. If the store does not answer, it tries again.
+        """Start a thread that renews the lease. A beat that fails is followed by the next one.
 
         Args:
-            on_loss: Function called with the error if another driver has the study.
+            on_loss: Function that the thread calls with the error if another driver has the study.
         """
         self._thread = threading.Thread(
             target=self._send_heartbeats, args=(on_loss,), name="ship-lease", daemon=True
@@ -217,7 +220,7 @@ class Lease:
     def release(self) -> None:
         """Stop the heartbeats and free the lease. Raises nothing.
 
-        A failed request is retried. If the store does not answer, the lease stays and expires.
+        Failed requests are retried a few times. If the store does not answer, the lease expires.
         """
         self._stop.set()
         if self._thread is not None:
@@ -229,15 +232,15 @@ class Lease:
             sleep=self.timing.sleep,
         )
         with suppress(tenacity.RetryError):
-            retrying(self._delete_own_tag)
+            retrying(self._delete_tag_if_mine)
 
-    def _delete_own_tag(self) -> None:
+    def _delete_tag_if_mine(self) -> None:
         if self._lost is None and self._is_me(self._read()):
             # deleted, because MLflow's list of experiments would show an empty tag
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
     def _send_heartbeats(self, on_loss: Callable[[Exception], None]) -> None:
-        # A loss that check() noticed has already been raised by it.
+        # If check() has noticed the loss, it has raised the error itself.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()
@@ -247,11 +250,12 @@ class Lease:
             except Exception:  # the store does not answer; MLflow may raise anything
                 continue
 
-    def _watch(self, owner: LeaseOwner) -> None:
+    def _wait_for_expiry(self, owner: LeaseOwner) -> None:
         """Wait until another driver's lease is released or has expired.
 
         Raises:
             StudyBusy: The lease was renewed, so its owner is alive.
+            Exception: The store cannot be read for twice the expiry. Any error of MLflow's client.
         """
         timing, start = self.timing, self.timing.now()
         self.print_line(
@@ -291,8 +295,8 @@ class Lease:
 def fence_client(client: "MlflowClient", lease: Lease) -> "MlflowClient":
     """Return a client that begins a write only while this process holds the lease.
 
-    The check is made before a request, not within it. A write that is in progress when the process
-    is suspended may complete after another driver has taken over the study.
+    The check is made before a request. A write that is in progress when the process is suspended
+    may therefore complete after another driver has taken over the study.
     """
 
     def check_lease(name: str, call: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""List a run's trained models under "Models" on MLflow's page, as a logged model.
+"""List a run's trained models as a logged model in MLflow, under "Models" on its page.
 
 The logged model has only the file MLmodel, which names the run and the loader (harness.pyfunc). The
 weights stay in the run's folder `trained`; they are not copied, and nothing is pickled.
@@ -30,15 +30,15 @@ def list_model(
 ) -> None:
     """List the trained models of a finished run. A repeated call changes nothing.
 
-    A model that an interrupted call has left is completed. The status becomes READY last.
+    The status becomes READY last. A logged model that an interrupted call has left is completed.
 
     Args:
         client: Client of the store.
         run_id: ID of the run.
-        name: Name of the model.
+        name: Name of the logged model.
         seeds: Seeds with a saved model.
-        levels: Parameters of the model by name.
-        metrics: Points of the run's metrics. MLflow lists them with the model.
+        levels: Levels of the factors as text by name, shown as the model's parameters.
+        metrics: Points of the run's metrics, shown as the model's metrics.
 
     Raises:
         Exception: Any error of MLflow's client.
@@ -69,7 +69,7 @@ def list_model(
 
 
 def _log_description(client: "MlflowClient", model: Any, run_id: str, seeds: Sequence[int]) -> None:
-    """Write the file MLmodel, by which MLflow loads the model."""
+    """Write the file MLmodel, from which MLflow learns how to load the model."""
     from mlflow.models import Model
 
     description = Model(run_id=run_id, model_id=model.model_id, artifact_path=model.name)

@@ -1,4 +1,4 @@
-"""Open the MLflow store, and find or create a study's experiment in it."""
+"""Open an MLflow store, write runs to it, and find or create a study's experiment."""
 
 import logging
 import uuid
@@ -38,7 +38,7 @@ T = TypeVar("T")
 NOISY_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 DUPLICATE_LOGGERS = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 CLIENT_ENVIRONMENT = {
-    # MLflow's own retries may create a run twice, and block Tune's loop
+    # MLflow's own retries might create a run twice, and would block Tune's loop
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -46,7 +46,7 @@ CLIENT_ENVIRONMENT = {
     # MLflow would print the address with the store's password to stdout at the end of each run
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# Otherwise MLflow's UI shows the experiment as one of language-model traces.
+# Without this tag MLflow's UI shows the experiment in its view for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -62,19 +62,21 @@ class Store:
     uri: str
     client: "MlflowClient"
 
-    def write(self, changes: RunUpdate) -> None:
-        """Write changes to their run.
+    def write(self, update: RunUpdate) -> None:
+        """Write an update to its run.
 
         Raises:
-            StoreError: The store refuses the changes, or does not answer.
+            StoreError: The store refuses the update, or does not answer.
         """
-        self.call(lambda: write_update(self.client, changes))
+        self.call(lambda: write_update(self.client, update))
 
     def read(self, request: Callable[["MlflowClient"], T]) -> T:
-        """Return the result of `request`, which reads from the store. Reads are retried.
+        """Return the result of `request`, a function that reads with the client that it is given.
+
+        Each read that gets no answer is retried.
 
         Raises:
-            StoreError: The store refuses, or does not answer.
+            StoreError: The store refuses a request, or does not answer.
         """
 
         def retry_reads(name: str, call: Callable[[], Any]) -> Any:
@@ -94,8 +96,8 @@ class Store:
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.
 
-        Before a retry the run is searched by its key, because only the answer to the first request
-        may have been lost.
+        A retry first looks for a run with the key of this call: the first request may have created
+        it, and only the answer was lost.
 
         Raises:
             StoreError: The store refuses the run, or does not answer.
@@ -118,7 +120,7 @@ class Store:
         return self.call(create)
 
     def call(self, act: Callable[[], T]) -> T:
-        """Make idempotent requests to the store.
+        """Return the result of `act`, a function that makes idempotent requests to the store.
 
         Raises:
             StoreError: The store refuses a request, or does not answer.
@@ -143,9 +145,13 @@ class Store:
         return str(experiment.experiment_id)
 
     def create_experiment(self, name: str) -> str:
-        """Return the ID of an experiment, which is created if needed.
+        """Return the ID of an experiment. It is created if it does not exist.
 
-        Artifacts of an sqlite store are saved next to its file. A server chooses the place itself.
+        The artifacts of an sqlite store are saved next to its file. A server or another database
+        uses MLflow's default.
+
+        Raises:
+            StoreError: The experiment was deleted, or the store cannot be used.
         """
         path = _sqlite_path(self.uri)
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
@@ -181,13 +187,13 @@ def store_uri(requested: str | None) -> str:
 
 
 def find_store(uri: str) -> Store | None:
-    """Open a store that exists (see `open_store`). Return None if its sqlite file is missing."""
+    """Open a store as `open_store` does, but return None if its sqlite file does not exist."""
     path = _sqlite_path(store_uri(uri))
     return open_store(uri) if path is None or path.exists() else None
 
 
 def open_store(uri: str) -> Store:
-    """Open a store, and create its tables before any other process accesses it.
+    """Open a store. New tables are created before any other process can access them.
 
     Args:
         uri: MLflow tracking URI. A missing sqlite file is created.
@@ -222,8 +228,8 @@ def open_store(uri: str) -> Store:
 def set_log_level(level: int) -> None:
     """Set the level of the loggers of MLflow and its dependencies.
 
-    Above INFO, the modules that log an error in addition to raising it are silenced: they print
-    tracebacks of the database (e.g. of a full disk) and the store's address.
+    Above INFO, modules that log an error before they raise it are silenced: their tracebacks (e.g.
+    of a full disk) contain the store's address.
     """
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""Evaluation protocols: their metrics, and how tables show them."""
+"""Define the metrics of each evaluation protocol, and how tables show them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -11,15 +11,15 @@ class ProtocolMetrics:
     Attributes:
         headings: Metric -> column heading, in the order of the columns.
         required: Metrics that a finished run must have.
-        shown: Metrics that a page shows. CSV has all.
-        default: Metric of differences, p-values and figures.
-        note: Meaning of the headings.
+        shown: Metrics that pages show by default. CSV files have all.
+        default: Metric that differences, p-values and figures are about.
+        note: Meaning of the headings, below a table.
         unseen: The protocol's word for the classes without images. "" if there are none.
-        halves: Harmonic mean -> its two metrics. An average over datasets is computed from their
-            averages.
-        drop: Metric -> priority. On a narrow terminal, columns with the lowest number are dropped
+        halves: Harmonic mean -> the two metrics that it combines. Over datasets, it is computed
+            from the averages of the two.
+        drop: Metric -> rank. On a narrow terminal, the columns with the lowest ranks are dropped
             first. The default metric is never dropped.
-        meanings: Metric -> explanation for a table of that metric, if its heading is not enough.
+        meanings: Metric -> explanation below a table of that metric, if its heading needs one.
         key_quality: Most important quality measure of synthetic features under the protocol. "" if
             there is none.
     """
@@ -45,14 +45,14 @@ _ONE_SOFTMAX: Final = {
     "calibrated_harmonic_mean": "cal. H",
     "ausuc": "AUSUC",
 }
-_LIKENESS: Final = "the largest probability of a base class, in one softmax over all classes"
+_BASE_SCORE: Final = "the largest probability of a base class, in one softmax over all classes"
 _ECE: Final = (
     "ECE (arXiv:1706.04599): expected calibration error among the {} classes; lower is better"
 )
-_IN_THE_OPEN: Final = {
-    "auroc": f"AUROC: how well {_LIKENESS}, separates base from new images; 50: chance",
+_OPEN_WORLD: Final = {
+    "auroc": f"AUROC: how well {_BASE_SCORE}, separates base from new images; 50: chance",
     "openworld_auc": "OpenworldAUC (arXiv:2505.05180): share of pairs of a base and a new image"
-    f" that {_LIKENESS}, orders correctly and that are both correct among their own classes",
+    f" that {_BASE_SCORE}, orders correctly and that are both correct among their own classes",
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }
@@ -97,7 +97,7 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         },
         drop={"joint_harmonic_mean": 4},
         note="H = 2BN/(B+N) by seed, then averaged; joint: one softmax over base and new classes",
-        meanings=_IN_THE_OPEN,
+        meanings=_OPEN_WORLD,
         unseen="new",
     ),
     "few_shot": ProtocolMetrics(
@@ -107,7 +107,7 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         default="accuracy",
         note="Acc.: test images of all classes",
     ),
-    # One more column per target, accuracy/TARGET: see reports.study.
+    # reports.study adds one column per target (accuracy/TARGET).
     "cross_dataset": ProtocolMetrics(
         headings={"accuracy": "Average", "source": "Source"},
         required=("accuracy",),
@@ -123,5 +123,5 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 
-# Factors whose levels are tested on different classes, so that they are never compared.
+# Factors whose levels are never compared, because they are tested on different classes.
 SEPARATE_FACTORS: Final = ("dataset", "targets", "unseen_class")

@@ -1,4 +1,4 @@
-"""Read the runs of an experiment from an MLflow store. Nothing is created or changed."""
+"""Read runs and studies from an MLflow store. Nothing is created or changed."""
 
 import contextlib
 import logging
@@ -16,9 +16,9 @@ from harness.store.errors import StoreError
 from harness.store.schema import MAX_STUDIES, Kind, Tag
 
 PAGE = 100  # runs per request; each may have a thousand metrics
-# Address of the UI that `mlflow ui` serves for a store in a file or database.
+# Default address of `mlflow ui`, which shows stores in files and databases.
 LOCAL_UI = "http://127.0.0.1:5000"
-# By default MLflow 3 opens its view for language models, which does not have the charts of a run.
+# By default MLflow 3 opens its view for language models, which lacks the charts of a run.
 ML_VIEW = "?workflowType=machine_learning"
 
 
@@ -32,7 +32,7 @@ class Run:
         tags: Tags by name.
         params: Params by name.
         metrics: Last value of each metric.
-        artifacts: URI of the folder of its files.
+        artifacts: URI of the folder of the run's files.
         experiment_id: MLflow's ID of the study's experiment.
     """
 
@@ -50,11 +50,11 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
     Args:
         study_name: Name of the experiment.
-        uri: Address of the store, as `require_store` returns it.
+        uri: Address of the store, as returned by `require_store`.
 
     Raises:
-        StoreError: The store cannot be read, or has no such experiment. The message lists those
-            that exist.
+        StoreError: The store cannot be read, or has no such experiment. The message then lists the
+            experiments that exist.
     """
     with open_reader(uri) as client:
         experiment = client.get_experiment_by_name(study_name)
@@ -69,25 +69,25 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
 
 def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Read the study's own run again, and return it with the other runs as they are.
+    """Read a study's own run again, and leave its other runs as they are.
 
     Args:
-        runs: All runs of a study's experiment as they were read, oldest first.
+        runs: All runs of the study's experiment as they were read, oldest first.
         uri: Address of the store.
 
     Returns:
-        An empty list if the study's own run is not among them.
+        The runs that ship-sweep wrote. [] if the study's own run is not among them.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    own_runs = [run for run in runs if Tag.KIND in run.tags]
-    if not any(run.tags[Tag.KIND] == Kind.STUDY for run in own_runs):
+    ship_runs = [run for run in runs if Tag.KIND in run.tags]
+    if not any(run.tags[Tag.KIND] == Kind.STUDY for run in ship_runs):
         return []
     with open_reader(uri) as client:
         return [
             convert_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
-            for run in own_runs
+            for run in ship_runs
         ]
 
 
@@ -96,7 +96,7 @@ def open_reader(uri: str) -> Iterator[Any]:
     """Provide a quiet MLflow client inside the context, and convert its errors to StoreError.
 
     Raises:
-        StoreError: The store cannot be read, for any reason: SQL, HTTP or migrations.
+        StoreError: The store cannot be read. Every error inside the context becomes a StoreError.
     """
     from mlflow.tracking import MlflowClient  # sets the level of its loggers, so it comes first
 
@@ -107,7 +107,7 @@ def open_reader(uri: str) -> Iterator[Any]:
             yield MlflowClient(tracking_uri=uri)
         except StoreError:
             raise
-        except Exception as error:  # the type would not help the user
+        except Exception as error:  # of SQL, HTTP or migrations: the type does not help users
             fault = store_fault(error, uri)
             raise StoreError(f"{uri}: cannot read the MLflow store: {fault}") from error
 
@@ -132,7 +132,7 @@ def list_experiments(client: Any) -> dict[str, str]:
 
 
 def find_study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
-    """Return the studies' own runs of some experiments as MLflow has them, newest first."""
+    """Return MLflow's entities of the studies' own runs in some experiments, newest first."""
     query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
     return list(client.search_runs([*experiment_ids], query, max_results=MAX_STUDIES))
 
@@ -181,13 +181,13 @@ def convert_run(run: Any) -> Run:
 
 
 def require_store(uri: str) -> str:
-    """Check that a store exists, and return its URI. The path of a file becomes an sqlite URI.
+    """Return the URI of a store that exists. The path of a file becomes an sqlite URI.
 
-    MLflow itself would create a missing sqlite file.
+    The check is needed because MLflow would create a missing sqlite file.
 
     Raises:
-        StoreError: The sqlite file is missing, not a database, or belongs to another application;
-            or the address is malformed, or is an sqlite address with options.
+        StoreError: The sqlite file is missing, is not a database, or belongs to another
+            application. Or the address is malformed, or is an sqlite address with options.
     """
     fault = address_fault(uri)
     if fault is not None:
@@ -206,8 +206,8 @@ def require_store(uri: str) -> str:
         with contextlib.closing(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         ) as base:
-            # Check columns, because another application may have tables of the same names, to which
-            # MLflow would add its columns.
+            # Check columns, too: another application may have tables of the same names, and MLflow
+            # would add its columns to them.
             base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot read the file as an MLflow store: {error}") from error
@@ -226,11 +226,11 @@ def silence_client() -> contextlib.AbstractContextManager[None]:
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs in MLflow's UI, without a run's ID.
+    """Return the address in MLflow's UI that precedes the ID of a run of an experiment.
 
     Args:
-        tracking_uri: Address of the store. A web address is the address of the UI, too. Its user,
-            password and query are secrets and are left out.
+        tracking_uri: Address of the store. A server's address is also that of its UI. Its user,
+            password and query may be secrets and are left out.
         experiment_id: MLflow's ID of the study's experiment.
     """
     parts = urlsplit(tracking_uri)
@@ -241,7 +241,7 @@ def runs_address(tracking_uri: str, experiment_id: str) -> str:
 
 
 def run_address(runs: str, run_id: str) -> str:
-    """Return the address of a run in MLflow's UI, or "" if it has none or its ID is malformed.
+    """Return the address of a run in MLflow's UI. "" if it is unknown or the ID is malformed.
 
     Args:
         runs: Address of the experiment's runs (see `runs_address`), or "".

@@ -1,7 +1,6 @@
-"""The schema of a study in MLflow, shared by writer and reader.
+"""Define how a study is stored in MLflow: tags, states, metric keys and files of its runs.
 
-It defines tags, states, metric keys, and the columns of the file of correct predictions. Imports
-nothing heavy.
+Shared by writer and reader. Imports nothing heavy.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +27,10 @@ class State(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a run failed (ship.failure). NON_FINITE is retried only with --retry-non-finite."""
+    """Kind of a run's failure (ship.failure).
+
+    The next run of the study retries all kinds but NON_FINITE, which needs --retry-non-finite.
+    """
 
     NON_FINITE = "non_finite"
     ERROR = "error"
@@ -63,10 +65,10 @@ class Tag(StrEnum):
     SELECTION = "ship.selection"
     CODE_VERSION = "ship.code_version"
     PACKAGES = "ship.packages"
-    # unique to each run; finds a run whose creation got no answer
+    # unique to each run; with it a run is found whose creation got no answer
     RUN_KEY = "ship.run_key"
 
-    # a study's own run; OBJECTIVE and SAMPLER are as in the YAML, the others are JSON
+    # a study's own run; OBJECTIVE and SAMPLER are text, the others are JSON
     OBJECTIVE = "ship.objective"
     SAMPLER = "ship.sampler"
     FACTORS = "ship.factors"
@@ -110,7 +112,7 @@ class Tag(StrEnum):
     SOURCE_NAME = "mlflow.source.name"
     SOURCE_TYPE = "mlflow.source.type"
     SOURCE_COMMIT = "mlflow.source.git.commit"
-    # of an experiment: the metric that MLflow's charts begin with
+    # an experiment's: the metric that MLflow's charts show first
     PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
     PRIMARY_IS_GREATER_BETTER = "mlflow.experiment.primaryMetric.greaterIsBetter"
 
@@ -120,12 +122,12 @@ LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.PLANNED)
 
 
 def join_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
-    """Return the full text of a long tag.
+    """Return the full text of a tag that may be continued in NAME.1, NAME.2 and so on.
 
     Args:
         tags: Tags of a run.
         name: Name of the first tag.
-        default: Text for a run without the tag.
+        default: Text to return if the run lacks the tag.
     """
     text, index = tags.get(name, default), 1
     while f"{name}.{index}" in tags:
@@ -134,22 +136,25 @@ def join_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
     return text
 
 
-OBJECTIVE: Final = "objective"
+OBJECTIVE: Final = "objective"  # metric of a trial: mean of the study's objective over seeds
+# Prefixes of metric names.
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
-QUALITY: Final = "quality/"
+QUALITY: Final = "quality/"  # quality of synthetic features
 CUSTOM: Final = "custom/"  # a metric plugin, as ship.metrics names it
-FLAG: Final = "flag/"
+FLAG: Final = "flag/"  # one of FLAGS
 HEADLINE: Final = "headline/"  # only in the study's own run
 LOAD: Final = "system/"  # load of the worker's machine over epochs
+# Prefixes of the last part of a metric's key.
 _SEED: Final = "seed_"
 _CURVE: Final = "curve_seed_"
-_TESTED_TRAINING: Final = "final"  # a stage of ship.trial
+_TESTED_TRAINING: Final = "final"  # stage of ship.trial: the training whose model is tested
 
 
 class Cost(StrEnum):
     """Cost of a trial. Each member is a metric's key.
 
-    SECONDS is the time of computation, without waiting. PEAK_MEMORY is in MiB.
+    SECONDS is the computation time in seconds, without waiting. PEAK_MEMORY is in MiB. TEXT_TOKENS
+    is the number of tokens that passed through the text encoder.
     """
 
     SECONDS = "trial/seconds"
@@ -160,38 +165,38 @@ class Cost(StrEnum):
 def stage_metric(stage: str, name: str) -> str:
     """Return the key of a metric over epochs, such as selection/loss.
 
-    MLflow's UI sorts sections by name. The names are chosen so that `selection` and `test` come
-    before `training` (the training whose model is tested) and `trial` (the costs of the trial).
+    The part before the slash is a section of MLflow's UI, which sorts sections by name: `selection`
+    and `test` come before `training` (the training whose model is tested) and `trial` (costs).
 
     Args:
         stage: Stage of a trial, as `ship.trial` names it.
         name: Name of the metric.
     """
-    section = stage.removesuffix("_quality")  # with the other metrics of selection
+    section = stage.removesuffix("_quality")  # the section of selection's other metrics
     return f"{section.replace(_TESTED_TRAINING, 'training')}/{name}"
 
 
 def seed_metric(seed: int, name: str) -> str:
-    """Return the metric key of one seed's final number, such as test/harmonic_mean/seed_3."""
+    """Return the key of one seed's final number, such as test/harmonic_mean/seed_3."""
     return f"{name}/{_SEED}{seed}"
 
 
 def curve_metric(seed: int, name: str) -> str:
-    """Return the metric key of one seed over epochs, such as selection/loss/curve_seed_3.
+    """Return the key of one seed's metric over epochs, such as selection/loss/curve_seed_3.
 
-    The final number of a seed has another key, see `seed_metric`. It is from the selected epoch.
+    The value of the selected epoch is a final number, with the key of `seed_metric`.
     """
     return f"{name}/{_CURVE}{seed}"
 
 
 def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
-    """Return the metrics of an interval's ends, NAME_low and NAME_high, without ends of None."""
+    """Return an interval as the metrics NAME_low and NAME_high. An end that is None is left out."""
     ends = {"low": low, "high": high}
     return {f"{name}_{end}": value for end, value in ends.items() if value is not None}
 
 
 def split_seed(key: str) -> tuple[int, str] | None:
-    """Return the seed and name of one seed's final number, and None for any other metric.
+    """Return the seed and the name of one seed's final number. None for the key of another metric.
 
     Examples:
         >>> split_seed("test/harmonic_mean/seed_3")
@@ -201,7 +206,7 @@ def split_seed(key: str) -> tuple[int, str] | None:
 
 
 def split_curve(key: str) -> tuple[int, str] | None:
-    """Return the seed and name of one seed's metric over epochs, and None for any other metric."""
+    """Return the seed and the name of one seed's curve over epochs. None for any other metric."""
     return _split(key, _CURVE)
 
 
@@ -214,7 +219,7 @@ def _split(key: str, mark: str) -> tuple[int, str] | None:
 MAX_METRIC_VALUE: Final = 1e300
 """Bound of a valid metric value. MLflow's SQL store writes an infinity as the largest float."""
 
-MAX_STUDIES: Final = 50_000  # per store; MLflow returns at most this many at once
+MAX_STUDIES: Final = 50_000  # per store; MLflow returns at most this many in one request
 
 FLAGS: Final = {
     "posterior_collapse": (
@@ -250,21 +255,21 @@ FLAGS: Final = {
         " may be outside the grid",
     ),
 }
-"""Flags that a trial may raise -> name in footnotes, and meaning."""
+"""Flag that a trial may raise -> its name in footnotes, and its meaning."""
 
 
-# Correct predictions of a trial's run: one row per test image. In addition to the columns below,
-# there is a boolean column for each seed and kind of prediction. Its name has the form of a seed's
-# metric: own/seed_3 is among the classes of the image's own kind (seen or unseen), all/seed_3 among
-# all competing classes.
-CORRECT_FILE: Final = "correct.parquet"
-# All final numbers: one row per metric, one column per seed.
-SEED_TABLE: Final = "seeds.csv"
 # Folder of trained models, in studies with save_models: true (ship.trial.trained).
 TRAINED: Final = "trained"
+# All final numbers of a trial's run: one row per metric, one column per seed.
+SEED_TABLE: Final = "seeds.csv"
+# Correct predictions of a trial's run: one row per test image, with the four columns below. Boolean
+# columns contain whether each seed's prediction is correct. They are named like metrics of seeds:
+# own/seed_3 is the prediction among the classes of the image's own kind (seen or unseen),
+# all/seed_3 that among all competing classes.
+CORRECT_FILE: Final = "correct.parquet"
 EVAL_SET: Final = "eval_set"  # metric that the image counts towards, or ""
 CLASS_ID: Final = "class_id"
-CLASS: Final = "class"  # its name
+CLASS: Final = "class"  # name of the class
 SEEN: Final = "seen"  # whether the model was trained on real images of the class
 
 
@@ -273,7 +278,7 @@ def trained_file(seed: int) -> str:
     return f"seed_{seed}.safetensors"
 
 
-REPORT: Final = "report"  # folder of the report among the run's artifacts
+REPORT: Final = "report"  # folder of the report among the artifacts of the study's own run
 
 
 @dataclass(frozen=True)
@@ -284,12 +289,12 @@ class Publication:
         metrics: Metrics by key, all under HEADLINE.
         params: Options that all configurations of the study share, as text by dotted name.
         best: Label of the configuration with the best selection score. "" if there is none.
-        note: Markdown of any length.
-        answer: Only the answer and the description, for MLflow's list of experiments.
-        page: Name of the file that is the page to open.
+        note: Report as Markdown of any length, for the run's description.
+        answer: Only the answer and the study's description, for MLflow's list of experiments.
+        page: Name of the file to open in a browser.
         stamp: Digest of the report's inputs. Equal stamps mean equal files.
-        files: Function that returns the files: name -> content.
-        differences: Run ID of a trial -> difference of its configuration to the baseline, as text.
+        files: Function that returns the content of each file by name.
+        differences: Run ID of a trial -> its configuration's difference from the baseline, as text.
     """
 
     metrics: Mapping[str, float]

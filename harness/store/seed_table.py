@@ -1,7 +1,7 @@
-"""Read and write the CSV file of a run's final numbers per seed, one of its artifacts.
+"""Read and write seeds.csv, the artifact with all final numbers of each seed of a trial's run.
 
-MLflow draws a chart for each metric. Therefore only the numbers that tables show by default are
-metrics of a run. All others are only in this file.
+MLflow draws a chart for each metric of a run. Only some of these numbers are therefore logged as
+metrics, too: those that tables show by default, the objective, and custom metrics.
 """
 
 import csv
@@ -18,11 +18,13 @@ _METRIC = "metric"  # heading of the first column
 
 
 def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
-    """Return the final numbers that are metrics of a run for each seed, without their seed.
+    """Return the names of the numbers that are logged as metrics, such as "test/harmonic_mean".
+
+    Each seed has a metric of this name, see `seed_metric`.
 
     Args:
-        protocol: Protocol of the run.
-        objective: Selection metric that the study maximizes. "" if it has none.
+        protocol: Name of the run's protocol.
+        objective: Selection metric that the study maximizes. Defaults to none.
     """
     rules = PROTOCOLS[protocol]
     names = {f"test/{name}" for name in (*rules.required, *rules.shown)}
@@ -30,26 +32,33 @@ def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
 
 
 def is_metric(key: str, shown_names: frozenset[str]) -> bool:
-    """Return True if a final number is a metric of its run, False if only the table has it.
+    """Return True if a final number is logged as a metric, False if only the seed table has it.
+
+    Numbers that are not of a single seed, such as means, are always logged.
 
     Args:
-        key: Key of the metric.
-        shown_names: See `shown_metrics`.
+        key: Key of the number.
+        shown_names: Result of `shown_metrics`.
     """
-    split = split_seed(key)
-    return split is None or split[1] in shown_names or split[1].startswith(f"test/{CUSTOM}")
+    seed_and_name = split_seed(key)
+    if seed_and_name is None:
+        return True
+    name = seed_and_name[1]
+    return name in shown_names or name.startswith(f"test/{CUSTOM}")
 
 
 def format_seed_table(numbers: Mapping[str, float]) -> bytes:
-    """Return the file of a run's final numbers: a row for each metric, a column for each seed.
+    """Return the content of a run's seed table: CSV with a row per metric and a column per seed.
 
     Args:
-        numbers: Final numbers by the metric's key. Numbers without a seed are left out.
+        numbers: Final numbers by the metric's key. Numbers that are not of a single seed are left
+            out.
     """
     rows: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
-        if split := split_seed(key):
-            rows.setdefault(split[1], {})[split[0]] = value
+        if seed_and_name := split_seed(key):
+            seed, name = seed_and_name
+            rows.setdefault(name, {})[seed] = value
     seeds = sorted({seed for values in rows.values() for seed in values})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -60,7 +69,7 @@ def format_seed_table(numbers: Mapping[str, float]) -> bytes:
 
 
 def parse_seed_table(content: bytes) -> dict[str, float]:
-    """Return the numbers of a seed table by the metric's key, or {} if it is damaged.
+    """Return the numbers of a seed table by the metric's key, or {} if the file is damaged.
 
     Args:
         content: Content of the file. It is untrusted input.
@@ -79,15 +88,15 @@ def parse_seed_table(content: bytes) -> dict[str, float]:
 
 
 def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
-    """Add the numbers of their seed tables to the metrics of finished runs.
+    """Add the numbers of the seed tables to the metrics of finished runs.
 
     Args:
         runs: Runs of a study.
         files: Files of the runs.
 
     Returns:
-        The runs, and the number of finished runs without a readable table. That number is 0 if no
-        table is readable.
+        All runs, and the number of finished runs without a readable table. The number is 0 if no
+        run has a readable table.
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
@@ -104,10 +113,17 @@ def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], in
 
 
 def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
-    """Return the numbers of a seed table that are not logged as metrics of its run.
+    """Return the numbers of a run's seed table that are never logged as metrics.
 
-    A number that should be a metric is not taken from the table: if it was deleted from the run,
-    its seed counts as unfinished and is rerun.
+    A logged number that the run lacks is not restored from the table: its seed counts as unfinished
+    (see `is_finished`) and is rerun.
+
+    Args:
+        run: The run.
+        table: Numbers of its seed table by the metric's key.
+
+    Returns:
+        Numbers by the metric's key. {} if the run's protocol is unknown.
     """
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:

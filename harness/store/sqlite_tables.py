@@ -1,6 +1,6 @@
 """Create or upgrade the tables of a store in an sqlite file.
 
-The file has all of MLflow's tables or none, even if the driver is killed while it creates them.
+The file has all of MLflow's tables or none, even if the driver is killed meanwhile.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from typing import Any
 from harness.store.address import SQLITE
 from harness.store.errors import StoreError, find_cause
 
-LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
+LOCK_SECONDS = 5.0  # time to wait for a locked sqlite file
 FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
 # Query of the version of MLflow's tables. It fails on a database of another application.
 REVISION_QUERY = (
@@ -25,17 +25,17 @@ REVISION_QUERY = (
 def prepare_tables(uri: str, path: Path) -> None:
     """Create the tables of a new sqlite store, or upgrade those of an older MLflow.
 
-    MLflow creates its tables in about sixty steps and commits each. A file whose driver was killed
-    between two of them could never be opened again. New tables are therefore written in one
-    transaction, and an upgraded copy replaces the file atomically.
+    MLflow creates its tables in about sixty steps and commits each. If the driver were killed
+    between two of them, the file could never be opened again. New tables are therefore written in
+    one transaction, and an upgrade is made in a copy that then replaces the file.
 
     Args:
         uri: Address of the store.
-        path: Its file, which is created if it does not exist.
+        path: File of the store. It is created if it does not exist.
 
     Raises:
         StoreError: The file cannot be read or written, belongs to another application, or cannot be
-            upgraded. It is not changed.
+            upgraded. The file is then unchanged.
     """
     from mlflow.store.db import utils
 
@@ -53,7 +53,7 @@ def prepare_tables(uri: str, path: Path) -> None:
 
 
 def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
-    """Return the revision of an MLflow store's tables, or None if the store does not name it.
+    """Return the revision of the store's tables, or None if the store does not contain it.
 
     Raises:
         StoreError: The file belongs to another application.
@@ -69,10 +69,10 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
 
 
 def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
-    """Upgrade a copy of a store with MLflow's own tools, and replace the store by it.
+    """Upgrade a copy of a store with MLflow's own tools, and replace the store by the copy.
 
-    The store is locked during the upgrade. Another process that has it open gets an error from
-    sqlite at its next write, because its file has been replaced.
+    The store is locked during the upgrade. A process that had the store open gets an error from
+    SQLite at its next write, because the file was replaced.
 
     Args:
         file: Connection to the store.
@@ -80,16 +80,17 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
         path: File of the store, not a link.
 
     Raises:
-        StoreError: MLflow cannot upgrade the copy, or another process was faster.
+        StoreError: MLflow cannot upgrade the copy, or another process has replaced the store first.
     """
     from mlflow.store.db import utils
 
     folder = path.with_name(f"{path.name}.upgrade")
-    number = path.stat().st_ino
+    inode = path.stat().st_ino
     (mode,) = file.execute("PRAGMA journal_mode").fetchone()
-    file.execute("PRAGMA journal_mode = DELETE")  # a WAL file would outlive its database
+    # without WAL, whose separate file would remain when the database file is replaced
+    file.execute("PRAGMA journal_mode = DELETE")
     file.execute("BEGIN IMMEDIATE")
-    if path.stat().st_ino != number:
+    if path.stat().st_ino != inode:
         raise StoreError(
             f"{uri}: another process has just upgraded the store. Run the same command again"
         )
@@ -97,7 +98,7 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     try:
         folder.mkdir(mode=0o700)
         copy = folder / path.name
-        # sqlite cannot back up over the connection that holds the lock
+        # a connection that holds the lock cannot be the source of a backup
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         engine = utils.create_sqlalchemy_engine(f"{SQLITE}{copy}")  # type: ignore[no-untyped-call]
@@ -119,12 +120,12 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
 
 
 def _create_tables(file: sqlite3.Connection, artifacts: str) -> None:
-    """Create all tables in one transaction, copied from a store in memory.
+    """Create all tables in one transaction, as a copy of a store that MLflow creates in memory.
 
     Args:
         file: Connection to the store.
-        artifacts: Artifact URI of MLflow's default experiment, which no study uses. It has to be a
-            URI: MLflow puts it into SQL without quoting, where a folder's apostrophe would fail.
+        artifacts: Artifact URI of MLflow's default experiment, which no study uses. A path would
+            not do: MLflow puts the text into SQL unquoted, and an apostrophe would be an error.
     """
     from mlflow.store.tracking import sqlalchemy_store
 

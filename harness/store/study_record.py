@@ -1,4 +1,4 @@
-"""The description of a study in the tags of its own MLflow run."""
+"""Read the description of a study from the tags of its own MLflow run."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -23,10 +23,10 @@ class FactorRecord:
     """A factor of a study.
 
     Attributes:
-        key: Dotted name of the key that varies.
-        levels: Its levels. None if it is a range.
-        log: Whether a range is sampled on a logarithmic scale.
-        baseline: Level that the others are compared with.
+        key: Dotted name of the key that the factor varies.
+        levels: Its levels. None if values are drawn from a range.
+        log: Whether the range is sampled on a logarithmic scale.
+        baseline: Level that the others are compared with. None if there is none.
     """
 
     key: str
@@ -43,8 +43,8 @@ class ConfigurationRecord:
         key: Hash of everything that determines its results, except the seed.
         assignment: Levels of the factors by dotted name.
         control: Name of the control. "" for a configuration of the study's space.
-        parts: Dataset -> key of the configuration on it, for an average over datasets. Reports
-            create these; the store has none.
+        parts: Dataset -> key of the configuration on that dataset. Only reports set this, for an
+            average over datasets. {} in the store.
     """
 
     key: Annotated[str, Field(alias="config_key")]
@@ -53,17 +53,17 @@ class ConfigurationRecord:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the configuration's entry in the JSON list of planned configurations."""
+        """Return the configuration as JSON: an entry of the list in Tag.PLANNED."""
         entry = {"config_key": self.key, "assignment": self.assignment, "control": self.control}
         return json.dumps(entry)
 
 
 @dataclass(frozen=True)
 class _Content:
-    """Keys of a study's YAML that readers need, validated."""
+    """Validated keys of a study's YAML, as far as readers need them."""
 
     seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Seeds | None = 0
-    n_trials: int | None = 0
+    n_trials: int | None = 0  # a number of configurations
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""
 
@@ -77,14 +77,14 @@ class StudyRecord:
         configurations: All planned configurations, including controls. A key is listed twice if a
             control equals a configuration of the space, or if a sampler proposed it twice.
         seeds: Seeds of each configuration. () if the tags lack them.
-        trials: Number of configurations that a sampler is to try. 0 for a grid.
+        trials: Number of configurations to try (the YAML's `n_trials`). 0 if it is not limited.
         objective: Selection metric that the study maximizes. "" if the tags lack it.
         sampler: Name of the sampler.
         smallest_effect: Smallest difference of interest, in percentage points.
-        description: As in the YAML.
+        description: Description in the YAML.
         content: Content of the YAML, including defaults.
         finished: Whether the study was complete after its last run.
-        versions: Package -> version of the code and packages of its last run.
+        versions: Package -> version at its last run, including ship-sweep itself.
     """
 
     factors: tuple[FactorRecord, ...] = ()
@@ -104,7 +104,7 @@ class StudyRecord:
         """Read a record from the tags of a study's own run.
 
         Raises:
-            StoreError: A tag is not what ship-sweep writes.
+            StoreError: A tag is invalid.
         """
         content = _parse_tag(tags, Tag.STUDY, _Content, "{}")
         packages = _parse_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
@@ -135,10 +135,16 @@ def make_planned_tags(entries: Iterable[str]) -> dict[str, str]:
 
 
 def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
-    """Return the content of a JSON tag. A long tag is continued in TAG.1, TAG.2 and so on.
+    """Return the validated content of a JSON tag, which may be continued in TAG.1 and so on.
+
+    Args:
+        tags: Tags of the study's own run.
+        tag: Name of the tag.
+        kind: Type of the content.
+        default: JSON to use if the tag is missing.
 
     Raises:
-        StoreError: The tag is not JSON of that kind.
+        StoreError: The tag is not JSON of that type.
     """
     try:
         return TypeAdapter(kind).validate_json(join_tag(tags, tag, default), strict=True)

@@ -1,4 +1,4 @@
-"""The store of a running study. Requests wait while it does not answer."""
+"""Lock a study for one driver, and open its store so that requests wait for an answer."""
 
 import math
 import os
@@ -19,19 +19,19 @@ from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_clie
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import format_duration
 
-STORE_TIMEOUT = 1800.0  # seconds
-MAX_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
+STORE_TIMEOUT = 1800.0  # default time to wait for the store, in seconds
+MAX_PAUSE = 1.0  # seconds between two tries, after which an interrupt is noticed
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class StudyStore(Store):
-    """Store of a running study. Requests wait while it does not answer.
+    """Store of a running study. Requests wait while the store does not answer.
 
     Attributes:
         experiment_id: MLflow's ID of the study's experiment.
-        timeout: Seconds to wait for the store.
+        timeout: Maximum seconds to wait for the store.
         stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
     """
@@ -40,12 +40,12 @@ class StudyStore(Store):
     timeout: float
     stopped: Callable[[], bool]
     print_line: Callable[[str], None]
-    # Time of the first request without an answer; infinity while the store answers. After the
-    # timeout, later writes such as the end of open runs do not wait again.
+    # Time since when the store has not answered; infinity while it answers. Once the timeout has
+    # passed, later writes (such as the end of open runs) do not wait again.
     _away_since: float = field(default=math.inf, init=False)
 
     def call(self, act: Callable[[], T]) -> T:
-        """Make idempotent requests to the store, and wait while it does not answer.
+        """Return the result of idempotent requests, which are repeated while the store is away.
 
         Raises:
             StoreAway: The store did not answer for `timeout` seconds, or until the study was
@@ -72,7 +72,10 @@ class StudyStore(Store):
         return answer
 
     def close_dead_runs(self, reason: str = DRIVER_DIED) -> int:
-        """Close the study's runs that are RUNNING (see changes.py), and return their number."""
+        """Close the study's runs that are still RUNNING, and return their number.
+
+        See `harness.store.changes.close_dead_runs`.
+        """
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
     def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
@@ -103,18 +106,22 @@ def lock_study(
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
 
-    The study's experiment is created if needed. A store that does not answer at the beginning is an
-    error within seconds; later requests wait for it. Once another driver has the study, all writes
-    are refused.
+    The study's experiment is created if needed. If the store does not answer at the beginning, an
+    error is raised within seconds; later requests wait. Once another driver has the study, every
+    write raises an error. If the context ends without an error, runs that are still RUNNING are
+    closed.
 
     Args:
         uri: Address of the store.
         name: Name of the study.
         timing: Timing of the lease.
-        timeout: Seconds to wait for the store.
-        fail: Function called from the lease's thread if another driver has taken the study.
+        timeout: Maximum seconds to wait for the store.
+        fail: Function that the lease's thread calls with the error if another driver has the study.
         is_stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
+
+    Yields:
+        The open store.
 
     Raises:
         StudyBusy: Another driver runs the study.

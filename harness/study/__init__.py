@@ -1,7 +1,7 @@
 """Plan a study, extract its features and run its trials.
 
-Responsible for the order of the steps, for signals, and for a consistent store however a run ends.
-The Python API and the command line call these functions.
+Responsible for the order of these steps, for signals, and for a consistent store however a run
+ends. The Python API and the command line call these functions.
 """
 
 from harness.study.features import prefetch_features

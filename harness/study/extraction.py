@@ -1,4 +1,4 @@
-"""Lines of a dry run about the features that a run would extract before its trials."""
+"""Estimate for a dry run how long the extraction of missing features would take."""
 
 import time
 from collections.abc import Mapping
@@ -12,16 +12,18 @@ from harness.study.features import collect_needs, list_studied_labels
 from harness.wording import format_duration, one_line
 
 TIMED_VIEWS: Final = 32
-"""Views encoded to measure the time. As many are encoded before them as a warm-up."""
+"""Views that are encoded to measure the time, after the same number for warm-up."""
 
 
 def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
-    """Return one line per feature set missing from the cache: its images and the time.
+    """Return one line per feature set missing from the cache: number of images and time to encode.
+
+    If the time of a feature set cannot be measured, its line gives the reason.
 
     Args:
         study: Study that the plan is for.
         plan: Unfinished plan of the study.
-        fingerprints: Source of the datasets and the method.
+        fingerprints: Fingerprints of the study, which load its datasets and backbones.
     """
     method, lines = fingerprints.method, list[str]()
     on_gpus = bool(resolve_resources(study.resources, machine_resources()).gpus)
@@ -36,30 +38,46 @@ def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints
             clip.image_precision = need.image_precision
             clip.image_device = method.accelerator if on_gpus else "cpu"
             classes = list_studied_labels(configs, images)
-            missing = _missing(clip, need, images, classes, fingerprints)
+            missing = _count_missing(clip, need, images, classes, fingerprints)
             if missing:
-                time_text = _time_text(clip, need, images, missing, on_gpus=on_gpus)
-                images = f"{sum(missing.values()):,} images"
-                lines.append(f"{features}: {images} to encode before the trials, {time_text}")
+                time_text = _estimate_time(clip, need, images, missing, on_gpus=on_gpus)
+                n_images = f"{sum(missing.values()):,} images"
+                lines.append(f"{features}: {n_images} to encode before the trials, {time_text}")
         except Exception as error:  # the plan can be shown without the time
             lines.append(f"{features}: extraction time unknown: {one_line(error)}")
     return lines
 
 
-def _missing(
+def _count_missing(
     clip: Any, need: Need, images: Any, classes: list[int] | None, fingerprints: Fingerprints
 ) -> Mapping[str, int]:
-    """Count the images of a feature set that the cache does not have, by split."""
+    """Return the number of images per split whose features are not in the cache.
+
+    Args:
+        clip: Backbone.
+        need: Key of the feature set.
+        images: Dataset with the images.
+        classes: Labels of the classes to count. None for all classes.
+        fingerprints: Fingerprints of the study, which have its cache folder.
+    """
     from ship.features import count_missing
 
     cache = fingerprints.cache_dir
     return count_missing(clip, images, need.views, cache, need.splits, classes)
 
 
-def _time_text(
+def _estimate_time(
     clip: Any, need: Need, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
-    """Encode a few images, and return the extrapolated time of all missing images as text."""
+    """Encode a few images, and return the extrapolated time of all missing images as text.
+
+    Args:
+        clip: Backbone.
+        need: Key of the feature set.
+        images: Dataset with the images.
+        missing: Number of missing images per split.
+        on_gpus: Whether the run would extract on GPUs. The time is then not measured.
+    """
     from ship.features import encode_split
 
     if on_gpus:
@@ -68,7 +86,7 @@ def _time_text(
     for split, count in missing.items():
         views = need.views if split == "train" else 0
         n_images = min(len(images.splits[split]), max(1, TIMED_VIEWS // (1 + views)))
-        for _ in range(2):
+        for _ in range(2):  # the first pass is the warm-up
             begin = time.perf_counter()
             for _ in encode_split(clip, images, split, views, [range(n_images)], lambda _: None):
                 pass

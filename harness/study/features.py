@@ -1,4 +1,4 @@
-"""Prepare plugins and features before the sweep, and prefetch weights, images and features."""
+"""Extract features before the trials, and prefetch weights, images and features."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +33,10 @@ from ship.trial_config import TrialConfig
 if TYPE_CHECKING:
     from harness.ray import ClusterEncoder
 
-# Keys that features depend on, and keys that decide which classes' features are read.
+# Keys that features depend on, and keys that determine the classes whose features are read.
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "augmentations")
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
-# Feature sets that trials read. Each has the configs that restrict its classes; () means all.
+# Feature set -> configs of the trials whose classes are extracted. () means all classes.
 NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
 
 
@@ -52,7 +52,7 @@ def make_fingerprints(
         study: Study with the options for reading a custom image folder.
         method: Method to run. Defaults to ship.
         data_root: Folder of the datasets. None if the study needs none.
-        cache_dir: Cache folder. Defaults to the one of `cache_folder`.
+        cache_dir: Cache folder. Defaults to the result of `cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
     return Fingerprints(
@@ -64,8 +64,8 @@ def cache_folder(requested: Path | str | None) -> Path:
     """Return the cache folder.
 
     Args:
-        requested: Folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
-            folder if that is not set.
+        requested: Folder. Defaults to $SHIP_SWEEP_CACHE. If that is not set, it is the folder
+            ship-sweep in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
     """
     if requested is not None:
         return Path(requested)
@@ -74,7 +74,7 @@ def cache_folder(requested: Path | str | None) -> Path:
 
 
 def collect_needs(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
-    """Collect the feature sets that the plan's work and any proposal may read.
+    """Return the feature sets that the plan's trials read, and that proposals may read.
 
     Args:
         study: Study that the plan is for.
@@ -86,7 +86,8 @@ def collect_needs(study: StudyConfig, plan: Plan | None = None) -> NeededFeature
         for index, need in enumerate(list_needs(config)):
             limits = configs_by_need.setdefault(need, {})
             limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
-            if index or config.max_classes is None:  # targets are tested on all of their classes
+            # needs after the first are targets, which are tested on all of their classes
+            if index or config.max_classes is None:
                 unrestricted.add(need)
     return {
         need: () if need in unrestricted else (*configs.values(),)
@@ -101,8 +102,9 @@ def iter_planned_configs(
 
     Args:
         study: Study that the plan is for.
-        plan: Plan of the study. Without one, every configuration counts as a proposal.
-        keys: Proposals that share the values of these keys are represented by one config.
+        plan: Plan of the study. None stands for all configurations of the study.
+        keys: Keys that matter to the caller. Only one proposal per combination of their values is
+            yielded.
     """
     if plan is not None:
         yield from (work.configuration.trial for work in plan.work)
@@ -113,12 +115,13 @@ def iter_planned_configs(
 def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
     """Yield configs of a study's space, one for each combination of the values of `keys`.
 
-    A factor that is inactive in a configuration has the value of the study's constant.
+    Other keys have their first level. A factor that is inactive in a configuration has the value of
+    the study's constant.
     """
     varied_keys = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied_keys:  # every value of an integer range, both ends of a real one
+        if name in varied_keys:  # all values of an integer range, but only the ends of a real one
             return list(list_levels(study, name) or factor.list_values() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
@@ -149,10 +152,14 @@ def prepare_features(
     """Extract each feature set, or read it from the cache.
 
     Args:
-        needs: Feature sets, with the configs that decide which classes are extracted.
-        fingerprints: Loads the datasets and remembers the fingerprints of the backbones.
+        needs: Feature sets, see `collect_needs`.
+        fingerprints: Fingerprints of the study. They load its datasets, and remember the
+            fingerprints of its backbones.
         console: Console that shows the progress.
-        encode: Function that encodes images. Defaults to this machine's CPU cores.
+        encode: Function that encodes images. Defaults to encoding in this process on the CPU.
+
+    Returns:
+        The features of each feature set.
 
     Raises:
         ValueError: A backbone or a dataset cannot be loaded.
@@ -179,14 +186,16 @@ def prepare_features(
 def open_encoder(
     study: StudyConfig, method: MethodFunctions, *, verbose: bool
 ) -> "AbstractContextManager[ClusterEncoder | None]":
-    """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
+    """Return a context that provides an encoder on this machine's GPUs.
 
-    The actors have a separate Ray session. It starts with the first split to encode and ends with
-    the context. The trials' session cannot be used: its object store is as large as the features,
-    whose size is not known yet.
+    It provides None if trials use no GPU; features are then extracted in this process.
+
+    The encoder's actors have a separate Ray session. It starts with the first split to encode and
+    ends with the context. The session of the trials cannot be used: its object store has to hold
+    the features, whose size is not known yet.
 
     Args:
-        study: Study whose trial resources each actor uses, too.
+        study: Study to extract features for. An actor has the resources of one trial.
         method: Method that loads the backbone.
         verbose: Whether Ray prints its messages.
     """
@@ -200,10 +209,10 @@ def open_encoder(
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:
-    """Import the modules that the study's plugins need. Does nothing if the study has no plugins.
+    """Check that the plugins of a study's trials can be used, by importing their methods.
 
     Raises:
-        PluginError: A trial cannot use a plugin. The message names it and the reason.
+        PluginError: A plugin cannot be used. The message names the plugin and the reason.
     """
     for config in iter_planned_configs(study, plan, ("generator", "finetuner")):
         names = config.generator.name, config.finetuner.name
@@ -221,17 +230,16 @@ def prefetch_features(
 ) -> None:
     """Download the weights and images of a study and extract its features before it runs.
 
-    This is `ship-sweep prefetch`, for a machine that has a network. It writes to the caches of the
-    hub and of the study, and images to data_root. Weights are downloaded first. Images of some
-    datasets have to be downloaded by hand; if they are missing, the study is refused with one line
-    per dataset.
+    This is `ship-sweep prefetch`, for a machine with internet access. Weights are downloaded to the
+    hub's cache, then images to `data_root`; features are written to `cache_dir`. Some datasets have
+    to be downloaded by hand. If they are missing, the error has one line per dataset.
 
     Args:
         space: See `run_study`.
         overrides: See `run_study`.
         data_root: See `run_study`.
         cache_dir: See `run_study`.
-        to: Last step to do: "downloads" or "features".
+        to: Last step: "downloads", or "features" to extract features, too.
         verbose: See `run_study`.
 
     Raises:
@@ -264,10 +272,10 @@ def prefetch_features(
 def fetch_features(
     study: StudyConfig, fingerprints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
-    """Extract every feature set that a study may read and the cache does not have.
+    """Extract every feature set that a study may read and that is not in the cache.
 
-    It uses this machine's GPUs if trials use GPUs and torch can use them, and otherwise its CPU
-    cores: login nodes rarely have a GPU.
+    This machine's GPUs are used if trials use GPUs and torch can use one here. Otherwise the CPU is
+    used, because login nodes rarely have a GPU.
 
     Raises:
         ValueError: A backbone or a dataset cannot be read.

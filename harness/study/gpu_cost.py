@@ -1,28 +1,31 @@
-"""Lines of a dry run about what a study would cost on a GPU that has not run any of it."""
+"""Estimate for a dry run the cost of a study on a GPU, before any of its trials has run."""
 
 from typing import Final
 
 from harness.planning import Fingerprints, Plan
 from harness.wording import count, format_duration
+from ship.requirements import PROTOCOLS
+from ship.subsets import count_base, select_studied_labels
 from ship.trial_config import TrialConfig
-from ship.trial_cost import TrialCost, trial_cost
+from ship.trial_cost import TrialCost, compute_trial_cost
 
-# Operations per second in float32 that training is assumed to reach: two thirds of a GPU's peak.
+# Assumed operations per second of training in float32: two thirds of each GPU's peak.
 GPU_RATES: Final = {"H100": 45e12, "A10": 20e12}
-# Seconds per kernel launch, a usual value of PyTorch.
+# Assumed seconds per kernel launch, a typical value for PyTorch.
 LAUNCH_SECONDS: Final = 6e-6
 
 
-def gpu_cost_lines(plan: Plan, prints: Fingerprints) -> list[str]:
+def format_gpu_cost(plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """Return a line with operations, kernel launches, memory and time of a plan's trials on a GPU.
 
-    There is none for the packaged backbone, which needs no GPU.
+    [] if no trial passes prompts through the text tower of a backbone, apart from the packaged one,
+    which needs no GPU.
 
     Args:
         plan: Plan of the study. Configurations that a sampler has still to propose do not count.
-        prints: Fingerprints of the study's data, with its datasets.
+        fingerprints: Fingerprints of the study, which load its datasets.
     """
-    costs = trial_costs(plan, prints)
+    costs = compute_trial_costs(plan, fingerprints)
     if not any(cost.operations for cost in costs):
         return []
     operations = sum(cost.operations for cost in costs)
@@ -42,19 +45,21 @@ def gpu_cost_lines(plan: Plan, prints: Fingerprints) -> list[str]:
     ]
 
 
-def trial_costs(plan: Plan, prints: Fingerprints) -> list[TrialCost]:
-    """Return the cost of each trial of a plan that has another backbone than the packaged one."""
+def compute_trial_costs(plan: Plan, fingerprints: Fingerprints) -> list[TrialCost]:
+    """Return the cost of each trial of a plan, without trials of the packaged backbone."""
     return [
-        _cost(prints, work.configuration.trial, len(work.seeds))
+        _compute_cost(fingerprints, work.configuration.trial, len(work.seeds))
         for work in plan.work
         if work.configuration.trial.backbone != "pocket"
     ]
 
 
-def _cost(prints: Fingerprints, config: TrialConfig, n_seeds: int) -> TrialCost:
+def _compute_cost(fingerprints: Fingerprints, config: TrialConfig, n_seeds: int) -> TrialCost:
     """Return the cost of a trial on its dataset."""
-    dataset = prints.load_dataset(config.dataset)
-    n_classes = len(dataset.class_names)
-    per_class = 0.0 if config.shots else len(dataset.splits["train"]) / max(1, n_classes)
-    n_used = min(n_classes, config.max_classes or n_classes)
-    return trial_cost(config, n_used, n_seeds, per_class)
+    dataset = fingerprints.load_dataset(config.dataset)
+    names = dataset.class_names
+    per_class = 0.0 if config.shots else len(dataset.splits["train"]) / max(1, len(names))
+    labels, n_official = select_studied_labels(config, names, dataset.n_seen)
+    n_classes = len(labels)
+    n_seen = PROTOCOLS[config.protocol].count_seen(n_classes, count_base(n_classes, n_official))
+    return compute_trial_cost(config, n_seen, n_classes, n_seeds, per_class)

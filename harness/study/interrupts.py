@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM: the first signal ends the study in order, the second at once."""
+"""Handle Ctrl-C and SIGTERM: the first signal ends a study in order, the second exits at once."""
 
 import _thread
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-HARD_EXIT = 130
+HARD_EXIT = 130  # exit code after a second signal
 
 
 class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
@@ -20,13 +20,14 @@ class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
 class Interrupts:
     """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    Outside `defer_signals()` a signal raises KeyboardInterrupt at once. Inside, it is only
-    recorded, and `check()` raises where nothing is partly written. In a thread other than the main
+    By default a signal raises KeyboardInterrupt at once. In the context of `defer_signals()` it is
+    only recorded, and `check()` raises at a point where nothing is partly written. Outside the main
     thread no handlers are installed.
 
     Attributes:
-        requested: Whether the study has to end because of a signal or a failure.
-        failure: Why another thread has ended the study. None if none has.
+        requested: Whether a signal has asked the study to end. `fail()` sends such a signal.
+        failure: Error that ends the study: another driver has taken it over, or Ray has died. None
+            if there is none.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Restore the previous handlers. If another thread ended the study, raise its failure."""
+        """Restore the previous handlers. An exception is replaced by `failure`, if there is one."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -52,7 +53,7 @@ class Interrupts:
 
     @contextmanager
     def defer_signals(self) -> Iterator[None]:
-        """Only record signals inside the context; `check()` raises later."""
+        """Only record signals inside the context. `check()` raises them later."""
         self._deferred = True
         try:
             yield
@@ -60,21 +61,21 @@ class Interrupts:
             self._deferred = False
 
     def fail(self, failure: Exception) -> None:
-        """End the study from another thread, as a signal does. `check()` raises the failure."""
+        """End the study from another thread, as a signal would. `check()` raises the failure."""
         self.failure = failure
         self._failed = True
         if self._before:
-            _thread.interrupt_main(signal.SIGTERM)  # runs only Python's handler, none in C
+            _thread.interrupt_main(signal.SIGTERM)  # calls Python's handler; sends no real signal
 
     def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise the failure that ended the study, or `error` if a signal was received."""
+        """Raise the failure that ends the study, or else `error` if a signal was received."""
         if self.failure is not None:
             raise self.failure
         if self.requested:
             raise error
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._failed:  # sent by fail(), so it does not count as a second signal
+        if self._failed:  # from fail(), so it does not count as a second signal
             self._failed = False
         elif self.requested:
             sys.stderr.write("\nstopped immediately\n")

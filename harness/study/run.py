@@ -1,9 +1,9 @@
-"""Run the configurations and seeds of a study that the store lacks, and return the outcome."""
+"""Run a study: all configurations and seeds that the store does not have yet."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from harness.study.interrupts import Interrupts
 from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
 from harness.study.trials import Options, TrialRunner
 
+# Function that builds the report of a finished run, or returns None if there is nothing to publish.
 Publish = Callable[[StudyOutcome], Publication | None]
+# While trials run, MLflow's own retries are off (harness.store.open).
 REPORT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
@@ -52,37 +54,43 @@ def run_study(
 ) -> StudyOutcome:
     """Run the configurations and seeds of a study that the store does not have yet.
 
-    To resume a study, make the same call again. Progress is printed as by the command. To get the
+    To resume a study, make the same call again. Progress is printed as by ship-sweep. To get the
     report, load the study with `reports.load_study(outcome.experiment, outcome.tracking_uri)`.
 
     Args:
         space: A YAML file, the name of a packaged study, a mapping with the keys of a YAML, or a
-            study that has been loaded. A mapping or its overrides must include `name`.
-        overrides: Overrides of keys as for `--set`, e.g. ["seeds=3", "generator.epochs=5"].
+            StudyConfig. A mapping needs the key `name`, unless `overrides` set it.
+        overrides: Values of single keys, e.g. ["seeds=3", "generator.epochs=5"], as for `--set`.
+            Cannot be combined with a StudyConfig.
         plugins: Python files or names of modules with custom generators, fine-tuners, datasets
             or metrics that the study may use. They are imported, and stay registered in this
             process.
         data_root: Folder of the datasets. None if the study needs none.
-        address: Address of a running Ray cluster (HOST:PORT or "auto"). Defaults to this machine.
-        in_process: Run one trial after the other in this process, without Ray workers, so that a
-            debugger stops in a custom method. The numbers and the store's content are the same.
-        verbose: Show the messages of Ray, its workers and MLflow.
+        address: Address of a running Ray cluster (HOST:PORT or "auto"). Defaults to a Ray that is
+            started on this machine.
+        in_process: Whether to run one trial after the other in this process, without Ray workers,
+            so that a debugger stops in a custom method. Numbers and the store's content are the
+            same.
+        verbose: Whether to show the messages of Ray, its workers and MLflow.
         cache_dir: Folder of cached features and checkpoints. Defaults to $SHIP_SWEEP_CACHE, or to
             ship-sweep in the user's cache folder.
         storage: Folder or URI for checkpoints of running trials; see ship-sweep --storage.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
         reuse: Whether to reuse results of identical configurations from other studies of the store.
-        accept_changes: Run configurations again whose constants, data or weights have changed. The
-            finished rows leave the table. By default such a study is refused.
-        retry_non_finite: Retry seeds that failed because a loss, logit or synthetic feature was NaN
-            or infinite. On a GPU the failure may not recur.
-        method: Method to run. Defaults to ship; tests replace it.
+        accept_changes: Whether to rerun configurations whose constants, data or weights have
+            changed. Their finished rows leave the report's tables. By default such a study is
+            refused.
+        retry_non_finite: Whether to retry seeds that failed because a loss, logit or synthetic
+            feature was NaN or infinite. On a GPU the failure may not recur.
+        method: Functions of the method. Defaults to ship; tests replace them.
         console: Console that shows the progress. Defaults to a new one.
         store_timeout: Seconds that a running study waits for a store that does not answer.
-        timing: Timing of the lease that keeps other hosts from running the study.
+        timing: Timing of the lease that keeps other hosts from running the study. Defaults to
+            `Timing()`.
         publish: Function that builds the report shown at the study's own MLflow run, or returns
             None. It is called after all results are in the store, and may raise UserError.
+            Defaults to no report.
 
     Returns:
         Outcome of the study: counts of configurations, whether it is complete, and its location
@@ -90,8 +98,9 @@ def run_study(
 
     Raises:
         harness.errors.UserError: The YAML or the data is wrong, or the store or the cluster cannot
-            be used. The message lists every fault. One of its subclasses is StoreAway: the store
-            did not answer for `store_timeout` seconds; the same call resumes the study.
+            be used. The message lists every fault.
+        harness.store.StoreAway: A UserError. The store did not answer for `store_timeout` seconds.
+            Make the same call again to resume the study.
         ValueError: A backbone or dataset cannot be read.
         KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
 
@@ -133,7 +142,7 @@ def run_study(
         storage_root = make_storage(checkpoints, study_store)
         runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
         outcome = runner.run()
-        if interrupts.requested:  # a signal at the end of the sweep was only recorded
+        if interrupts.requested:  # a signal after the last trial was only recorded
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
@@ -150,8 +159,8 @@ class StudyRunner:
         fingerprints: Fingerprints of data and weights, with the method and the cache folder.
         storage: Storage of the study's checkpoints.
         options: Options of the run.
-        interrupts: Signals that stop the study.
-        record: Record of the study's own MLflow run. Set before the first write.
+        interrupts: Handler of signals that stop the study.
+        record: The study's own MLflow run. Set by `run` after its checks.
     """
 
     study: StudyConfig
@@ -160,12 +169,14 @@ class StudyRunner:
     storage: Storage
     options: Options
     interrupts: Interrupts
+    record: StudyRun = field(init=False, repr=False)
 
     def run(self) -> StudyOutcome:
         """Run the remaining work of the study, and return its outcome.
 
         Raises:
-            StudyChanged: Finished rows would leave the table, which the options do not accept.
+            StudyChanged: Configurations have changed whose finished rows would leave the report's
+                tables, and `options.accept_changes` is False.
             KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
         """
         ran = False
@@ -176,8 +187,8 @@ class StudyRunner:
             finished_runs = state.find_reusable_runs() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
-            reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
-            if n_seeds_left > reusable or state.plan.proposals:
+            n_reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
+            if n_seeds_left > n_reusable or state.plan.proposals:
                 self._check_resources()
             if self.store.close_dead_runs():
                 state = state.refresh()
@@ -185,14 +196,14 @@ class StudyRunner:
             self.record.describe(self.study, state.plan)
             has_changed = self.record.update_run_tags(state.history, state.plan)
             if state.plan.finished:
-                state = state.refresh() if has_changed else state  # for its report
+                state = state.refresh() if has_changed else state  # the report needs the new tags
                 outcome = self._outcome(state)
                 self.record.end(outcome.state)
                 return outcome
             ran = True
             outcome = self._run_plan(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
-            # The signal may have stopped Ray, too, whose errors then hide the real cause.
+            # Ray's own errors are secondary: the same event may have ended its processes.
             if self.interrupts.failure is not None:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
@@ -212,20 +223,28 @@ class StudyRunner:
         return read_state(self.study, self.fingerprints, self.store, retry_before)
 
     def _close_interrupted(self, *, ran: bool) -> StudyOutcome:
-        """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
+        """Mark runs that are still RUNNING as interrupted, and return the study's outcome.
+
+        Args:
+            ran: Whether any work was begun.
+
+        Raises:
+            KeyboardInterrupt: The store does not answer. The next driver closes the runs.
+        """
         try:
-            # the signal may have arrived between a run's first write and the code that ends it
+            # a signal may arrive when a run was created but is not yet known to the recorder
             self.store.close_dead_runs(store.INTERRUPTED)
             state = self._read_state()
             return replace(self._outcome(state), interrupted=True, ran=ran)
-        except store.StoreAway:  # the next driver closes the open runs
+        except store.StoreAway:
             raise KeyboardInterrupt from None
 
     def _check_resources(self) -> None:
-        """Check that trials can run and can write their checkpoints.
+        """Check that a trial can run here or on the cluster, and can write its checkpoints.
 
         Raises:
-            UserError: They cannot.
+            ClusterError: The cluster does not answer, or this machine lacks what a trial needs.
+            StorageError: Checkpoints cannot be written.
         """
         resources.preflight(self.options.address, self.study.resources)
         if self.study.checkpoint_every is not None:
@@ -250,7 +269,8 @@ class StudyRunner:
     def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
-        The study's own MLflow run is RUNNING during this call, and then has the outcome's state.
+        The study's own MLflow run is RUNNING during this call. Its state is then that of the
+        outcome.
         """
         self.record.begin()
         try:
@@ -261,7 +281,8 @@ class StudyRunner:
                 state = self._run_controls(self._run_trials(state), state.plan)
             outcome = replace(self._outcome(state), ran=ran)
         except BaseException:
-            # The run may belong to another driver by now. Otherwise the next driver closes it.
+            # Another driver may have taken the study over. If the store does not answer, the next
+            # driver closes the run.
             with suppress(store.StudyLost, store.StoreAway):
                 self.record.end(State.INTERRUPTED)
             raise
@@ -269,16 +290,19 @@ class StudyRunner:
         return outcome
 
     def _run_trials(self, state: StudyState) -> StudyState:
-        """Run the trials that are left, and return the study's state afterwards."""
+        """Run the trials that are left in the plan, and return the study's state afterwards."""
         TrialRunner(state, self.record, self.storage, self.options, self.interrupts).run()
         return state.refresh()
 
     def _run_controls(self, state: StudyState, before: Plan) -> StudyState:
-        """Run the controls at the levels of the best configuration, known once a sampler has ended.
+        """Run controls that the previous plan did not have yet.
+
+        With a sampler, these are the controls at the levels of the best configuration, which is
+        known only after the last proposal.
 
         Args:
             state: Current state of the study.
-            before: Plan that has just run. Its failed trials are left to the next run.
+            before: Plan that has just been run. Its failed trials are not retried in this run.
 
         Returns:
             The study's state afterwards.
@@ -302,21 +326,24 @@ class StudyRunner:
         return self._run_trials(replace(state, plan=controls_plan))
 
     def _record_reused(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyState:
-        """Reuse results of other studies, and return the study's state afterwards."""
+        """Copy results of other studies into this study, and return its state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
         written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
         for line in planning.format_reuse(written):
             self.options.print_line(line)
-        if len(written) < len(reusable_runs):  # what could not be reused has to run
+        if len(written) < len(reusable_runs):  # the others have to be run
             self._check_resources()
         return state.refresh()
 
 
 def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
-    """Write the report to the study's runs in MLflow. Return why that failed, or "".
+    """Write the report to the study's runs in MLflow.
 
-    A failure does not change the study. MLflow's own retries are on, as in ship-report: the
-    requests may be repeated, and no trial waits for them.
+    A failure does not change the outcome of the study. MLflow's own retries are on: here requests
+    may be repeated, and no trial waits for them.
+
+    Returns:
+        Why the report could not be written, as text. "" if it was written or there is none.
     """
     try:
         with set_environment(REPORT_ENVIRONMENT, override=True):
@@ -330,10 +357,10 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
 
 
 def make_storage(uri: str, study_store: StudyStore) -> Storage:
-    """Return the storage of a study, which is not shared with other studies or other stores.
+    """Return the storage of a study's checkpoints: a folder that no other study of any store uses.
 
-    Its name contains the experiment's creation time in milliseconds. The store's address would not
-    do: one store may have several addresses, and two stores may have the same one.
+    The folder's name contains the experiment's creation time in milliseconds. The store's address
+    would not identify the study: one store may have several addresses, and two stores the same one.
 
     Args:
         uri: Address of the storage that all studies share.

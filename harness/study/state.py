@@ -15,7 +15,7 @@ from harness.resources import machine_resources, resolve_resources
 from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, format_param
 from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
-from harness.study.gpu_cost import gpu_cost_lines
+from harness.study.gpu_cost import format_gpu_cost
 from harness.study_files import get_file_label
 from harness.wording import count
 from ship.architectures import get_text_settings, truncate_texts
@@ -23,18 +23,19 @@ from ship.prompt_cost import is_bidirectional, padding_factor
 from ship.templates import fill_template
 
 MAX_PROMPTS = 3  # prompts per dataset
-_PROMPT_KEYS = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
+# keys that prompts depend on
+_PROMPT_KEYS = ("backbone", "dataset", "targets", "templates", "finetuner")
 
 
 @dataclass(frozen=True)
 class StudyState:
-    """State of a study: the request, the store's content, and the work left.
+    """State of a study: what is requested, what the store has, and what is left to run.
 
     Attributes:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
-        store: Open store. None if there is none yet.
-        history: Runs of the study in the store, and the study as its own run describes it.
+        store: Open store. None if the store does not exist yet.
+        history: Runs of the study in the store. Empty if there are none.
         plan: Plan of the remaining work.
         retry_before: See `planning.make_plan`.
     """
@@ -55,12 +56,12 @@ class StudyState:
         return read_state(self.study, self.fingerprints, self.store, self.retry_before)
 
     def find_stale_rows(self) -> StaleRows:
-        """Return the finished rows that would leave the table, and why."""
+        """Return the finished rows that would leave the report's tables, and the reasons."""
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.history, self.history.study)
 
     def find_reusable_runs(self) -> list[RunRecord]:
-        """Return finished runs of other studies for the configurations that the plan would run.
+        """Return finished runs of other studies for configurations that the plan would run.
 
         Raises:
             StoreError: The store cannot be read.
@@ -80,7 +81,7 @@ def read_state(
     Args:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
-        reader: Open store. None if there is none yet.
+        reader: Open store. None if the store does not exist yet.
         retry_before: See `planning.make_plan`.
 
     Raises:
@@ -99,7 +100,7 @@ def read_state(
 
 
 def get_source_name(study: StudyConfig) -> str:
-    """Return the name of the study's YAML in messages."""
+    """Return the name of a study in messages: its YAML file, or "study NAME" without a file."""
     return get_file_label(study.source) if study.source else f"study {study.name}"
 
 
@@ -109,7 +110,7 @@ def load_plugins_and_study(
     plugins: Sequence[str | Path],
     data_root: Path | str | None,
 ) -> StudyConfig:
-    """Load the plugins and the study that may use them. The arguments are those of `run_study`.
+    """Load plugins, then the study that may use them. The arguments are those of `run_study`.
 
     Raises:
         UserError: A plugin or the study cannot be loaded.
@@ -142,11 +143,12 @@ def plan_study(
     The arguments are those of `run_study`, except:
 
     Args:
-        details: Whether to add the estimate and notes on extraction and prompts. It takes seconds.
+        details: Whether to add the time estimate, and notes about the extraction of features and
+            about prompts. This takes seconds.
 
     Returns:
-        The plan: `rows` (configuration, state, seeds that would run), `finished`, `estimate` and
-        `notes`, as ship-sweep --dry-run prints them.
+        The plan. ship-sweep --dry-run prints its `rows` (configuration, state, seeds to run),
+        `estimate` and `notes`.
 
     Raises:
         harness.errors.UserError: See `run_study`.
@@ -184,12 +186,12 @@ def plan_study(
         notes += format_prompts(study, plan, fingerprints)
         plan = _add_estimate(state, finished_runs)
         if plan.estimate is None:
-            notes += gpu_cost_lines(plan, fingerprints)
-    return replace(plan, notes=tuple(notes), history=state.history)
+            notes += format_gpu_cost(plan, fingerprints)
+    return replace(plan, notes=tuple(notes))
 
 
 def format_failed_seeds(state: StudyState) -> list[str]:
-    """Return the lines of a dry run about seeds that failed with a non-finite number."""
+    """Return a line about seeds that failed with a non-finite number, or [] if there are none."""
     rows, history = state.plan.rows, state.history
     seeds_by_row = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
     seeds, configurations = sum(map(len, seeds_by_row)), sum(map(bool, seeds_by_row))
@@ -201,11 +203,13 @@ def format_failed_seeds(state: StudyState) -> list[str]:
 
 
 def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan:
-    """Return the study's plan with an estimate of its time, if any trial has finished.
+    """Return the study's plan with an estimate of its time.
+
+    The estimate is None if none is possible yet, see `planning.estimate_time`.
 
     Args:
         state: State of the study.
-        finished_runs: Finished runs of the plan's configurations in other studies.
+        finished_runs: Finished runs of other studies for configurations of the plan.
     """
     study, plan = state.study, state.plan
     history = state.history
@@ -228,7 +232,7 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
 
     Args:
         study: Study that the plan is for.
-        plan: Plan of the study. Without one, every configuration counts.
+        plan: Plan of the study. None checks the backbones of the whole space.
     """
     backbones = dict.fromkeys(
         config.backbone
@@ -244,21 +248,30 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
     ]
 
 
-def format_prompts(study: StudyConfig, plan: Plan, hashes: Fingerprints) -> list[str]:
-    """Return lines with three prompts of each training and target dataset, as CLIP reads them.
+def format_prompts(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
+    """Return lines with the first prompts of each training and target dataset, as CLIP reads them.
 
-    There is one line per backbone, dataset and set of templates, and none for fine-tuners that do
-    not read templates.
+    There is one line per backbone, dataset and set of templates. Fine-tuners that do not read
+    templates are left out.
+
+    Args:
+        study: Study that the plan is for.
+        plan: Plan of the study.
+        fingerprints: Fingerprints of the study, which load its datasets.
     """
     combinations = dict.fromkeys(
-        (config.backbone, name, config.templates_for(name, hashes.load_dataset(name).template))
+        (
+            config.backbone,
+            name,
+            config.templates_for(name, fingerprints.load_dataset(name).template),
+        )
         for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
         if not config.finetuner.explain_unused("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
     for backbone, name, templates in combinations:
-        class_names = hashes.load_dataset(name).class_names
+        class_names = fingerprints.load_dataset(name).class_names
         # the templates are used in turn
         pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]

@@ -1,4 +1,4 @@
-"""Run the trials of a study: extract its features, open a Ray session, and sweep."""
+"""Run the trials of a study: extract its features, open a Ray session, and start Tune."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,9 @@ class Options:
 
     Attributes:
         console: Console that shows the progress.
-        accept_changes: Whether finished rows may leave the table of a study that has changed.
-        address: Address of the running Ray cluster to use. None for this machine.
+        accept_changes: Whether finished rows of changed configurations may leave the report's
+            tables.
+        address: Address of the running Ray cluster to use. Defaults to this machine.
         in_process: Whether trials run one after the other in this process.
         verbose: Whether Ray prints its messages.
         reuse: Whether results of other studies in the store are reused.
@@ -53,10 +54,10 @@ class TrialRunner:
 
     Attributes:
         state: State of the study, with the work that is left.
-        record: Record of the study's own MLflow run.
+        record: The study's own MLflow run.
         storage: Storage of the study's checkpoints.
         options: Options of the run.
-        interrupts: Signals that stop the study.
+        interrupts: Handler of signals that stop the study.
     """
 
     state: StudyState
@@ -69,7 +70,10 @@ class TrialRunner:
         self._study, self._fingerprints = self.state.study, self.state.fingerprints
 
     def run(self) -> None:
-        """Run the plan in this process, on this machine, or on a running cluster."""
+        """Run the plan in this process, on this machine, or on a running cluster.
+
+        If too many configurations fail in a row, the reasons are printed and no error is raised.
+        """
         from harness.tuning import TooManyFailures
 
         address = self.options.address
@@ -87,7 +91,7 @@ class TrialRunner:
     def _run_locally(self) -> None:
         """Run the plan on this machine.
 
-        Ray starts after the extraction, because its object store is as large as the features.
+        Ray starts after the extraction, because its object store has to hold the features.
         """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.find_idle_gpus_here(study.resources, study.max_concurrent_trials))
@@ -97,13 +101,12 @@ class TrialRunner:
         from harness.tuning import count_bytes
 
         with ray_session(study.resources, None, count_bytes(features), verbose) as owns_session:
-            resources.check_capacity(
-                study.resources, cluster_resources()
-            )  # the session may be older
+            # a session that the caller has opened may be smaller than this machine
+            resources.check_capacity(study.resources, cluster_resources())
             self._run_distributed(features, owns_session)
 
     def _run_on_cluster(self, address: str) -> None:
-        """Run the extraction and the plan on a running cluster."""
+        """Extract features and run the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._fingerprints.method
@@ -132,8 +135,9 @@ class TrialRunner:
         """Run the plan's trials in the open Ray session, or one after the other in this process.
 
         Args:
-            features: Features of the trials. In a session these are references to its object store.
-            owns_session: Whether this process opened the session, and closes it at the end.
+            features: Features of the trials. In a Ray session these are references to its object
+                store.
+            owns_session: Whether this study opened the session and will close it. True in process.
         """
         plan = self.state.plan
         if plan.finished:
@@ -144,7 +148,7 @@ class TrialRunner:
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
         total_resources = resources.machine_resources() if in_process else cluster_resources()
-        seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
+        n_seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolve_resources(study.resources, total_resources)
         resolved_study = study.model_copy(update={"resources": per_trial})
@@ -152,10 +156,11 @@ class TrialRunner:
         trials = planning.divide_work(study, plan.work, history, free_slots)
 
         def max_concurrent() -> int:
-            """Return the number of trials to submit: on a cluster one more than it has room for.
+            """Return the number of trials to submit at once.
 
-            The waiting trial makes an autoscaler add a node. No node joins a session that the study
-            opened. Such a session is not queried: if it has died, its answer takes a minute.
+            On a cluster it is one more than fits, so that an autoscaler adds a node for the waiting
+            trial. A session that the study has opened on this machine never grows. Its resources
+            are not queried again: if Ray has died, a query takes a minute.
             """
             if owns_session and self.options.address is None:
                 return free_slots
@@ -163,8 +168,8 @@ class TrialRunner:
 
         maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
-        n_trials = len(trials) + plan.proposals
-        view = View(self.options.console, seeds, n_trials, live=not in_process)
+        n_ray_trials = len(trials) + plan.proposals  # a configuration may be several trials
+        view = View(self.options.console, n_seeds, n_ray_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
             TrialRecorder(self.record, resolved_study, self._fingerprints),
@@ -188,15 +193,19 @@ class TrialRunner:
                 monitor.close()
 
     def _check(self, stop: type[BaseException]) -> None:
-        """Raise if the run was stopped or cannot continue. Called at each turn of Tune's loop."""
+        """Raise if a signal has stopped the run, or Ray has died. Tune's loop calls this often.
+
+        Args:
+            stop: Exception to raise after a signal.
+        """
         from harness.ray import find_dead_daemon
 
         self.interrupts.check(stop)
         dead = find_dead_daemon()
         if dead is not None:
             self.interrupts.failure = RayLost(dead)
-            # Tune does not catch a KeyboardInterrupt. On an Exception it would ask the dead Ray to
-            # stop its workers.
+            # Tune lets a KeyboardInterrupt through. After any other exception it would ask the dead
+            # Ray to stop its workers.
             raise KeyboardInterrupt
 
     def _warn(self, line: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Tune's callback: it records and shows results, enforces time limits, and stops the study."""
+"""Tune callback that records and shows results, enforces time limits, and stops the study."""
 
 import time
 from collections import Counter
@@ -30,11 +30,11 @@ class TooManyFailures(Exception):  # noqa: N818  # no error: the study defines t
 
 @dataclass(eq=False)
 class Monitor(tune.Callback):
-    """Callback that follows the trials of one run on the driver.
+    """Tune callback of one run of a study, on the driver.
 
     The run ends if the store fails, if no worker can start, or if too many configurations fail in a
-    row. The error is raised at the next turn of Tune's loop, because Tune wraps exceptions of other
-    callbacks.
+    row. The error is raised only by `on_step_begin`, because Tune wraps exceptions of the other
+    methods.
 
     Attributes:
         searcher: Searcher with the attempts of all trials.
@@ -42,11 +42,11 @@ class Monitor(tune.Callback):
         view: Display of the progress.
         study: Study with resolved resources.
         check_interrupt: Function that raises if the run is to stop.
-        remove_checkpoint: Function that removes the checkpoint of a work that needs no other run.
-        failed_before: Keys of configurations that failed in an earlier run. They are not counted as
-            failures in a row.
-        end_trial: Function that ends one of Tune's trials past its time limit. Returns False if
-            that is not possible.
+        remove_checkpoint: Function that removes the checkpoint of a trial that will not be retried.
+        failed_before: Keys of configurations that failed in an earlier run. If they fail again, it
+            does not count as a failure in a row.
+        end_trial: Function that ends a trial of Tune that exceeds its time limit. Returns False if
+            it cannot.
     """
 
     searcher: StudySearcher
@@ -62,10 +62,11 @@ class Monitor(tune.Callback):
         self._running: dict[str, Any] = {}  # Tune's trials by ID
         self._error: Exception | None = None
         self._started = False
-        self._failed: dict[str, str] = {}  # key of each failure since the last success -> reason
+        # configurations that failed since the last one that did not: key -> reason
+        self._failed: dict[str, str] = {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise pending errors and end overdue trials. Tune calls this 10 or more times a second.
+        """Raise a pending error and end overdue trials. Called ten or more times per second.
 
         Raises:
             UserError: The store failed, or no worker can start.
@@ -98,15 +99,18 @@ class Monitor(tune.Callback):
         )
         metrics = [epoch["metrics"] for epoch in epochs]
         values = [means[objective] for means in metrics if objective in means]
-        at = f"{last['stage']} {last['epoch']}"
-        self.view.progress(name, at, last["progress"], values[-1] if values else None)
+        position = f"{last['stage']} {last['epoch']}"
+        self.view.progress(name, position, last["progress"], values[-1] if values else None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial that has ended by itself or was stopped by the scheduler."""
         self._end(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial whose worker died. If no trial has ever started, end the run."""
+        """Record a trial whose worker died.
+
+        If no trial of this run has ever started and the trial is not retried, the run ends.
+        """
         if trial.trial_id not in self._running:  # the worker died before it started the trial
             is_final = self.searcher.attempts[trial.trial_id].state is State.FAIL
             if not self._started and is_final:
@@ -118,7 +122,7 @@ class Monitor(tune.Callback):
         self._end(trial.trial_id)
 
     def close(self) -> None:
-        """Mark trials that still run as interrupted.
+        """Mark trials that are still running as interrupted.
 
         Raises:
             StoreError: The store cannot be written.
@@ -161,7 +165,7 @@ class Monitor(tune.Callback):
         note = f"stopped {attempt.progress}" if state is State.PRUNED else attempt.reason
         self.view.end(name, state, note)
         if state is State.FAIL:
-            self._count(work.configuration.key, attempt.reason)
+            self._count_failure(work.configuration.key, attempt.reason)
         elif state is not State.INTERRUPTED:
             self._failed.clear()
         would_recur = attempt.failure in (Failure.ERROR, Failure.NON_FINITE)
@@ -169,7 +173,7 @@ class Monitor(tune.Callback):
         if self._error is None and not is_retried:
             self.remove_checkpoint(work)
 
-    def _count(self, key: str, reason: str) -> None:
+    def _count_failure(self, key: str, reason: str) -> None:
         """Count a failed configuration once, and end the study if too many failed in a row."""
         if self._error is not None or key in self.failed_before:
             return
@@ -179,14 +183,18 @@ class Monitor(tune.Callback):
             return
         counts = Counter(self._failed.values()).most_common(MAX_REASONS)
         lines = [f"  {times} x {reason}" for reason, times in counts]
-        head = (
+        headline = (
             f"stopped: {count(n, 'configuration')} failed in a row "
             f"(max_consecutive_failures: {limit})"
         )
-        self._error = TooManyFailures("\n".join([head, *lines]))
+        self._error = TooManyFailures("\n".join([headline, *lines]))
 
     def _write_guarded(self, write: Callable[[], None]) -> None:
-        """Write to the store, keep an error for the next step, and exclude the time from limits."""
+        """Call `write`, and keep its error for the next step. Do nothing if there is one already.
+
+        While the driver waits for the store, trials wait for the driver. That time does not count
+        towards their time limits.
+        """
         if self._error is not None:
             return
         start = time.monotonic()
@@ -194,17 +202,19 @@ class Monitor(tune.Callback):
             write()
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
-        # While the driver waits for the store, trials wait for the driver, so their time stops.
         seconds = time.monotonic() - start
         for name in self._running:
             self.searcher.attempts[name].started += seconds
 
     def _end_overdue(self, limit: float) -> None:
-        """End trials that are past the time limit.
+        """End trials that exceed the time limit.
 
-        The driver does so, because a worker that hangs in C code cannot. Tune then sees a dead
-        worker and ends the trial. If Tune does not expose the worker's process, the trial continues
-        to its end.
+        This is done by the driver, because a worker that hangs in C code cannot end itself. Tune
+        then notices that the worker is dead, and ends the trial. A trial that `end_trial` cannot
+        end continues.
+
+        Args:
+            limit: Time limit of a trial in seconds.
         """
         for name, trial in self._running.items():
             attempt = self.searcher.attempts[name]

@@ -1,9 +1,11 @@
-"""Outcomes of Ray trials, and retries by cause of failure.
+"""Record the outcomes of Ray trials, and decide by the cause of a failure on retries.
 
 - A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
 - A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
-- Out of memory: the trial is retried in two halves of its seeds, down to single seeds. Later trials
-  of the same methods begin with as few seeds (StudySearcher).
+- Out of memory: the trial is retried as two trials with half of its seeds each, down to single
+  seeds. Later trials with the same backbone and methods start with no more seeds than these
+  (StudySearcher). If Ray killed the worker of a single seed, it counts as a worker that died.
+- Any other error is likely to recur, so the trial is not retried in this run of the study.
 
 Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
 the callbacks.
@@ -22,7 +24,7 @@ from harness.store import Failure, State
 from harness.wording import count
 from ship.trial_config import join_reasons
 
-# Number of retries by cause. The loss of a node may end many trials at once.
+# Maximum number of retries by cause. A lost node ends all of its trials, whatever they do.
 WORKER_RETRIES = 1
 NODE_RETRIES = 5
 
@@ -33,21 +35,23 @@ class Attempt:
 
     Attributes:
         work: Configuration and seeds of the trial.
-        proposed: Optuna's trial. None if Optuna did not propose the configuration.
+        optuna_trial: Optuna's trial of the configuration. None in grid studies, for controls, for
+            values outside the study's space, and if the sampler had nothing new to propose.
         worker_deaths: Number of earlier attempts that ended with a worker's death.
         node_losses: Number of earlier attempts that ended with the loss of a node.
         progress: Progress of the trial, as text for messages.
-        started: Time at which a worker started it, by time.monotonic.
+        started: Time at which a worker started it, by time.monotonic, plus waits for the store.
         stop_reason: Why the scheduler stopped it. None if it did not.
-        death: Cause of its worker's death, if known.
-        state: COMPLETE, PRUNED or FAIL; INTERRUPTED if it is retried; RUNNING until it ends.
-        final: FINAL of its last result. Empty unless COMPLETE.
-        failure: Kind of failure. Only meaningful for FAIL.
-        reason: Why it was stopped, failed or was interrupted, or why some of its seeds failed.
+        death: Cause of its worker's death. None if the worker has not died.
+        state: RUNNING until it ends, then COMPLETE, PRUNED, FAIL, or INTERRUPTED if it is retried.
+        final: Content of FINAL (harness.messages) in its last result. {} unless COMPLETE.
+        failure: Kind of failure. Meaningful only for FAIL and INTERRUPTED.
+        reason: Why it was stopped, failed or was interrupted, or why some of its seeds failed. ""
+            if all seeds are finished.
     """
 
     work: Work
-    proposed: optuna.Trial | None = None
+    optuna_trial: optuna.Trial | None = None
     worker_deaths: int = 0
     node_losses: int = 0
     # not copied to a retry by dataclasses.replace
@@ -62,7 +66,7 @@ class Attempt:
 
     @property
     def failed_seeds(self) -> Mapping[int, str]:
-        """Seed -> why it failed, if the trial finished for its other seeds."""
+        """Reason by failed seed, if the trial finished for its other seeds. {} otherwise."""
         reasons: Mapping[int, str] = self.final.get(FAILED_SEEDS, {})
         return reasons
 
@@ -71,6 +75,9 @@ class Attempt:
 
         Args:
             last: Last result of the trial. It is ignored if the worker died.
+
+        Returns:
+            One attempt, or two with half of the seeds each. [] if the trial is not retried.
         """
         if self.stop_reason is not None:
             self.state, self.reason = State.PRUNED, self.stop_reason
@@ -100,12 +107,13 @@ class Attempt:
         return retries
 
     def _retries(self) -> list["Attempt"]:
-        """Return the attempts that retry this one. [] if it was its last or would fail again."""
+        """Return the attempts that retry this one. [] if it was the last or would fail again."""
         seeds, failure = self.work.seeds, self.failure
         if failure is Failure.OUT_OF_MEMORY and len(seeds) > 1:
-            # the scheduler must not stop only one of them
+            # may_stop: the scheduler must not stop only one of the two
             return [
-                Attempt(half, self.proposed) for half in halve(replace(self.work, may_stop=False))
+                Attempt(half, self.optuna_trial)
+                for half in halve(replace(self.work, may_stop=False))
             ]
         if failure is Failure.NODE_LOST and self.node_losses < NODE_RETRIES:
             return [replace(self, node_losses=self.node_losses + 1)]

@@ -1,4 +1,7 @@
-"""Optuna's samplers by ask and tell: an Optuna study in memory that is rebuilt at every start."""
+"""Propose configurations with Optuna's ask-and-tell interface.
+
+Optuna's study is kept in memory. It is rebuilt from the run history whenever a driver starts.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +16,10 @@ from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
 
-# repeated proposals of known configurations after which the sampler counts as exhausted
+# proposals of known configurations in a row after which the sampler counts as exhausted
 MAX_REPEATS = 50
-# repeats after which a gp study draws at random: a process that is sure of its optimum repeats it
+# repeats after which a gp study draws at random: a Gaussian process that is sure of its optimum
+# proposes it again and again
 MAX_GP_REPEATS = 3
 
 # Final state of a configuration, and the mean of its objective over seeds (None unless COMPLETE).
@@ -25,12 +29,12 @@ Outcome = tuple[State, float | None]
 class Sampler:
     """Sampler of a tpe or random study.
 
-    Its seed depends on the study's sampler_seed and on the number of known configurations, so that
+    Its seed depends on the study's sampler_seed and on the number of ended configurations, so that
     a resumed study draws new proposals. Pruned and failed configurations are reported to Optuna
     without a value.
 
     Attributes:
-        optuna_study: Optuna's study, with all trials that it knows.
+        optuna_study: Optuna's study in memory.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Sampler:
         outcomes: Sequence[tuple[Configuration, Outcome]],
         make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
-        """Rebuild Optuna's study.
+        """Create Optuna's study, with the configurations that have ended.
 
         Args:
             study: Study whose sampler is not grid.
@@ -58,15 +62,15 @@ class Sampler:
     def propose(
         self, is_new: Callable[[Configuration], bool], outcomes: Mapping[str, Outcome]
     ) -> tuple[optuna.Trial, Configuration] | None:
-        """Propose a new configuration. Repeats of known ones are reported to Optuna.
+        """Propose a new configuration. Proposals of known ones are answered with their outcomes.
 
         Args:
             is_new: Function that returns True if a configuration has not been run or queued.
             outcomes: Outcomes of the configurations that have ended, by key.
 
         Returns:
-            Optuna's trial, which `tell` needs, and the configuration. None after MAX_REPEATS
-            repeats.
+            Optuna's trial, which `tell` needs, and the configuration. None if MAX_REPEATS proposals
+            were known already.
         """
         for _ in range(MAX_REPEATS):
             trial, configuration = self._ask()
@@ -76,7 +80,7 @@ class Sampler:
         return None
 
     def start(self, configuration: Configuration) -> optuna.Trial | None:
-        """Add a configuration that runs without being proposed here, e.g. after an interruption.
+        """Add a running configuration that this sampler has not proposed, e.g. an interrupted one.
 
         Returns:
             Optuna's trial, which `tell` needs. None if a value is outside the study's space.
@@ -121,16 +125,20 @@ class GaussianProcessSampler(Sampler):
     A proposal depends only on the study's sampler_seed and on the configurations before it. A study
     that runs one trial at a time therefore proposes the same with and without interruptions.
 
-    Optuna's process learns nothing from trials without a value, and would propose a failing
-    configuration's neighbors again and again. Such a trial gets the lowest value before it.
+    Optuna's Gaussian process ignores trials without a value, and would propose neighbors of a
+    failing configuration again and again. Such a trial is therefore reported with the lowest value
+    so far.
     """
 
-    _n_repeats = 0  # trials of Optuna's study that were no new configurations
+    _n_repeats = 0  # trials of Optuna's study that repeated known configurations
 
     def propose(
         self, is_new: Callable[[Configuration], bool], outcomes: Mapping[str, Outcome]
     ) -> tuple[optuna.Trial, Configuration] | None:
-        """Propose a new configuration. Repeats are forgotten, because a restart forgets them."""
+        """Propose a new configuration. See `Sampler.propose`.
+
+        Repeats end without a value and are not counted, because a resumed study does not have them.
+        """
         n_known = len(self.optuna_study.get_trials(deepcopy=False)) - self._n_repeats
         repeats: list[optuna.Trial] = []
         proposal = None
@@ -138,19 +146,19 @@ class GaussianProcessSampler(Sampler):
             kind = "gp" if len(repeats) < MAX_GP_REPEATS else "random"
             sampler = _optuna_sampler(self._study, kind, n_known, len(repeats))
             self.optuna_study.sampler = sampler
-            with silence_loggers("optuna"):  # without greenlet its process warns that it is slower
+            with silence_loggers("optuna"):  # GPSampler warns that it is slow without greenlet
                 trial, configuration = self._ask()
             if is_new(configuration):
                 proposal = trial, configuration
             else:
-                repeats.append(trial)  # while it is running, the next proposal is another
+                repeats.append(trial)  # it stays "running", so that the next proposal differs
         for trial in repeats:
             self.optuna_study.tell(trial, state=TrialState.FAIL)
         self._n_repeats += len(repeats)
         return proposal
 
     def tell(self, proposed: optuna.Trial | Configuration, outcome: Outcome) -> None:
-        """Report an outcome to Optuna, with a value if there is any. See `Sampler.tell`."""
+        """Report an outcome to Optuna. A missing value is substituted. See `Sampler.tell`."""
         if outcome[1] is None:
             trials = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             values = [trial.value for trial in trials if trial.value is not None]
@@ -163,7 +171,7 @@ def make_sampler(
     outcomes: Sequence[tuple[Configuration, Outcome]],
     make: Callable[[Mapping[str, Any]], Configuration],
 ) -> Sampler | None:
-    """Return the sampler of a study, with the arguments of `Sampler`. None if it is a grid."""
+    """Return the sampler of a study, or None for a grid. The arguments are those of `Sampler`."""
     if study.sampler == "grid":
         return None
     return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, outcomes, make)
@@ -175,7 +183,7 @@ def _optuna_sampler(study: StudyConfig, kind: str, *position: int) -> optuna.sam
     Args:
         study: Study whose sampler is not grid.
         kind: "tpe", "gp" or "random".
-        position: Numbers that the sampler's seed depends on, in addition to the study's.
+        position: Numbers that the sampler's seed depends on, in addition to sampler_seed.
     """
     seed = int(np.random.SeedSequence([study.sampler_seed, *position]).generate_state(1)[0])
     with warnings.catch_warnings():
@@ -188,7 +196,7 @@ def _optuna_sampler(study: StudyConfig, kind: str, *position: int) -> optuna.sam
         return optuna.samplers.TPESampler(
             seed=seed,
             multivariate=True,
-            # factors with `when` are only in some trials, which requires groups
+            # without groups, factors with `when` would be sampled independently of the others
             group=any(factor.when for factor in study.space.values()),
             # running trials count as bad, so that parallel proposals differ
             constant_liar=True,

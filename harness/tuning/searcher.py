@@ -32,17 +32,17 @@ def compute_outcome(
     seeds: Sequence[int],
     non_finite: Collection[int] = (),
 ) -> Outcome:
-    """Return the outcome of a configuration: only COMPLETE has a value.
+    """Return the outcome of a configuration. Only a COMPLETE one has a value.
 
-    The value is the mean over the seeds with finite numbers, as ASHA computes it. The outcome is
-    FAIL if a seed is missing for another reason: the mean over fewer seeds would not be comparable,
-    and the missing seeds will be rerun.
+    The value is the mean over seeds without those that failed with a non-finite number; ASHA gets
+    the same mean. If another seed is missing, the outcome is FAIL: a mean over fewer seeds would
+    not be comparable, and the missing seed will be rerun. It is also FAIL if no seed is left.
 
     Args:
         state: Final state of the configuration.
         values: Objective of each finished seed.
         seeds: Seeds of the study. Other seeds are ignored.
-        non_finite: Seeds that failed for good with a non-finite number.
+        non_finite: Seeds that failed with a non-finite number and are not retried.
     """
     if state is not State.COMPLETE:
         return state, None
@@ -52,7 +52,7 @@ def compute_outcome(
 
 
 def _memory_class(configuration: Configuration) -> tuple[str, ...]:
-    """Return what configurations have in common that need about the same memory per seed."""
+    """Return a key that is equal for configurations that need about the same memory per seed."""
     trial = configuration.trial
     return trial.backbone, trial.generator.name, trial.finetuner.name
 
@@ -60,7 +60,8 @@ def _memory_class(configuration: Configuration) -> tuple[str, ...]:
 class StudySearcher(Searcher):
     """Searcher that suggests the plan's work in order, then the sampler's proposals.
 
-    A Ray trial is one Work: a configuration with some seeds.
+    A Ray trial is one Work: a configuration with some of its seeds. A configuration may therefore
+    be several Ray trials.
 
     Outcomes are reported to Optuna as follows (see `compute_outcome`):
 
@@ -68,7 +69,7 @@ class StudySearcher(Searcher):
     - PRUNED without a value if the scheduler stopped the configuration.
     - FAIL without a value if no seed has finite numbers, or any seed failed for another reason.
 
-    A failed proposal counts towards `n_trials`.
+    The study's `n_trials` is a number of configurations, and includes those that failed.
 
     Attributes:
         attempts: Attempt of each Ray trial by the trial's ID.
@@ -93,7 +94,7 @@ class StudySearcher(Searcher):
             make: Maker of the study's configurations.
             max_concurrent: Function that returns the maximum number of concurrent trials, which
                 increases when nodes join the cluster.
-            trials: Trials that run the plan's work, see `divide_work`. Defaults to one per
+            trials: Ray trials that run the plan's work, see `divide_work`. Defaults to one per
                 configuration.
         """
         super().__init__()
@@ -101,8 +102,8 @@ class StudySearcher(Searcher):
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
-        # backbone, generator and fine-tuner -> number of seeds that are left after a lack of memory
-        self._seeds_that_fit: dict[tuple[str, ...], int] = {}
+        # _memory_class -> maximum number of seeds in a trial, once one has run out of memory
+        self._max_seeds: dict[tuple[str, ...], int] = {}
         # key of a configuration -> its attempts, without those that were retried
         self._attempts_of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
@@ -125,13 +126,13 @@ class StudySearcher(Searcher):
             configuration = attempts[0].work.configuration
             if self.sampler is not None and not configuration.control:
                 optuna_trial = self.sampler.start(configuration)
-                for attempt in attempts:
-                    attempt.proposed = optuna_trial
+                for attempt in attempts:  # they report their common outcome to it
+                    attempt.optuna_trial = optuna_trial
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
-        """Return the next trial's config, None if none may start now, or FINISHED at the end."""
+        """Return the next trial's config, None if none may start yet, or FINISHED at the end."""
         if self._running and self._running >= self.max_concurrent():
             return None
         if not self._queue and self.sampler is not None and self._proposals_left > 0:
@@ -158,7 +159,7 @@ class StudySearcher(Searcher):
         attempt = self.attempts[trial_id]
         configuration = attempt.work.configuration
         if result and not error:
-            attempt.death = None  # its last result came before it was killed
+            attempt.death = None  # it sent its last result before it was killed
         elif attempt.death is None:
             attempt.death = parse_death("")
         attempts = self._attempts_of[configuration.key]
@@ -168,19 +169,19 @@ class StudySearcher(Searcher):
             if len(retries) > 1:  # out of memory
                 memory_class = _memory_class(configuration)
                 n_seeds = max(len(retry.work.seeds) for retry in retries)
-                limit = self._seeds_that_fit.get(memory_class, n_seeds)
-                self._seeds_that_fit[memory_class] = min(limit, n_seeds)
-        # seeds may be in several attempts; the outcome is known when the last one has ended
+                limit = self._max_seeds.get(memory_class, n_seeds)
+                self._max_seeds[memory_class] = min(limit, n_seeds)
+        # the configuration's seeds may be in several attempts, of which this is the last to end
         elif all(sibling.state is not State.RUNNING for sibling in attempts):
             outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
             if self.sampler is not None and not configuration.control:
-                self.sampler.tell(attempt.proposed or configuration, outcome)
+                self.sampler.tell(attempt.optuna_trial or configuration, outcome)
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the state is in the run history."""
+        """Do nothing. The searcher's state is in the run history."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: the state is in the run history."""
+        """Do nothing. The searcher's state is in the run history."""
 
     def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
         """Queue attempts, at the front if `first`."""
@@ -193,26 +194,34 @@ class StudySearcher(Searcher):
             self._queue.extend(queued)
 
     def _divide_next(self) -> None:
-        """Halve the next attempt until it has no more seeds than its like can train at once."""
+        """Divide the next attempt until it has no more seeds than `_max_seeds` allows.
+
+        An attempt that the scheduler may stop is not divided: it must be stopped as a whole.
+        """
         while True:
             attempt = self._queue[0]
             work = attempt.work
-            limit = self._seeds_that_fit.get(_memory_class(work.configuration), len(work.seeds))
+            limit = self._max_seeds.get(_memory_class(work.configuration), len(work.seeds))
             if len(work.seeds) <= limit or (work.may_stop and study_prunes(self._study)):
                 return
             self._queue.popleft()
             self._attempts_of[work.configuration.key].remove(attempt)
-            self._enqueue([Attempt(half, attempt.proposed) for half in halve(work)], first=True)
+            self._enqueue([Attempt(half, attempt.optuna_trial) for half in halve(work)], first=True)
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
-        """Return an attempt for a new configuration under the study's seeds, or None."""
-        if proposal := sampler.propose(self._is_new, self._outcomes):
+        """Return an attempt for a new configuration with the study's seeds.
+
+        If the sampler proposes only known configurations, the next new one of a finite space is
+        used. None if there is none.
+        """
+        proposal = sampler.propose(self._is_new, self._outcomes)
+        if proposal is not None:
             trial, configuration = proposal
             return Attempt(Work(configuration, self._study.seeds), trial)
-        candidates = filter(self._is_new, self._unproposed)
-        return next(
-            (Attempt(Work(configuration, self._study.seeds)) for configuration in candidates), None
-        )
+        for configuration in self._unproposed:
+            if self._is_new(configuration):
+                return Attempt(Work(configuration, self._study.seeds))
+        return None
 
     def _is_new(self, configuration: Configuration) -> bool:
         return (

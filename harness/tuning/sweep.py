@@ -1,4 +1,8 @@
-"""Run a study's missing trials with Ray Tune, or one after the other in this process."""
+"""Call tune.run: run all trials that a searcher suggests, in a Ray session or in this process.
+
+`sweep_through_tune` is the only caller of tune.run. `sweep_in_process` makes the same calls to the
+searcher, the scheduler and the callback without Ray workers, e.g. for a debugger.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -24,18 +28,18 @@ from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
 from ship.plugins import list_loaded_origins
 
-# references to feature sets in Ray's object store
-Shared = Mapping[Need, Any]
-# the last rung of successive halving; more evaluations than any trial has
+# References to feature sets in Ray's object store.
+FeatureReferences = Mapping[Need, Any]
+# ASHA's max_t, at which it stops a trial: more evaluations than any trial has.
 MAX_EVALUATIONS = 10_000
 
 
 class StudyScheduler(FIFOScheduler):
-    """Scheduler that runs trials in order, and stops those that Ray's ASHA finds too bad.
+    """Scheduler that starts trials in order, and stops those that Ray's ASHA decides to stop.
 
     ASHA gets only the selection evaluations of trials that it may stop. If it got Tune's other
-    notifications, it would count the value of a stopped trial twice. It knows nothing of earlier
-    runs: in a resumed study the first trials are compared with each other.
+    notifications, it would count the value of a stopped trial twice. It knows only trials of this
+    run: in a resumed study a trial is not compared with those of earlier runs.
     """
 
     def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
@@ -43,7 +47,8 @@ class StudyScheduler(FIFOScheduler):
 
         Args:
             study: Study with the scheduler's options and the objective.
-            searcher: Searcher whose attempts record why they were stopped or died.
+            searcher: Searcher with the attempts, in which the scheduler records why a trial was
+                stopped or why its worker died.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._objective, self._searcher = study.objective, searcher
@@ -67,18 +72,24 @@ class StudyScheduler(FIFOScheduler):
         """
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Record the cause of a worker's death, for the searcher and the callbacks called later."""
+        """Record the cause of a worker's death in the attempt.
+
+        Tune calls the scheduler first. The searcher and the callbacks then read the cause.
+        """
         attempt = self._searcher.attempts[trial.trial_id]
         attempt.death = attempt.death or parse_death(read_error_file(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide whether a trial continues after its newest evaluation.
+        """Let ASHA decide whether a trial continues after its newest evaluation.
 
         Args:
             tune_controller: Tune's controller, passed on to ASHA.
             trial: Tune's trial.
-            result: Result of the trial. It has LAST_VALUE if it contains an evaluation of a trial
-                that may be stopped.
+            result: Result of the trial. It has LAST_VALUE only if there was an evaluation and the
+                trial may be stopped.
+
+        Returns:
+            TrialScheduler.CONTINUE or TrialScheduler.STOP.
         """
         if LAST_VALUE not in result:
             return TrialScheduler.CONTINUE
@@ -95,13 +106,15 @@ class StudyScheduler(FIFOScheduler):
         return decision
 
 
-def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: Shared) -> None:
+def sweep_through_tune(
+    monitor: Monitor, arguments: Mapping[str, Any], features: FeatureReferences
+) -> None:
     """Run a searcher's trials in the open Ray session until none are left.
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
         arguments: Arguments of the workers, see `make_worker_arguments`.
-        shared: Feature sets in the object store.
+        features: Feature sets in the object store, see `put_features`.
 
     Raises:
         StoreError: The store failed.
@@ -112,7 +125,7 @@ def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: S
     resources = monitor.study.resources
     with scratch_folder() as results, report_memory_kills_as_deaths():
         tune.run(
-            type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": arguments}),
+            type("ShipTrial", (ShipTrainable,), {"shared": features, "arguments": arguments}),
             name="study",
             num_samples=-1,
             search_alg=monitor.searcher,
@@ -131,10 +144,11 @@ def sweep_through_tune(monitor: Monitor, arguments: Mapping[str, Any], shared: S
 def sweep_in_process(
     monitor: Monitor, arguments: Mapping[str, Any], features: Mapping[Need, Any]
 ) -> None:
-    """Run a searcher's trials one after the other in this process, with Tune's order of calls.
+    """Run a searcher's trials one after the other in this process.
 
-    Runs and numbers are the same as with Tune, breakpoints in a method work, and tracebacks are
-    complete. A trial past its trial_timeout ends with its next result.
+    The searcher, the scheduler and the monitor are called as Tune would call them, so that runs and
+    numbers are the same. Breakpoints in a method work, and tracebacks are complete. A trial that
+    exceeds its trial_timeout ends only at its next result.
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
@@ -170,9 +184,11 @@ def sweep_in_process(
             if decision == TrialScheduler.STOP:
                 break
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
-        end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
-        end(number, [], trial)
-        if worker.gpu_is_broken:  # the next trials would fail, which would count against them
+        if attempt.death:
+            monitor.on_trial_error(number, [], trial)
+        else:
+            monitor.on_trial_complete(number, [], trial)
+        if worker.gpu_is_broken:  # all further trials would fail through no fault of their own
             raise ClusterError(
                 "this process cannot use the GPU any more. Run the same command to resume"
             )
@@ -181,7 +197,7 @@ def sweep_in_process(
 def make_worker_arguments(
     study: StudyConfig, method: MethodFunctions, storage: Storage
 ) -> dict[str, Any]:
-    """Return the arguments of a study's workers, without the features.
+    """Return the arguments of `Worker` for a study, without the features.
 
     Args:
         study: Study with resolved resources.
@@ -202,16 +218,20 @@ def make_worker_arguments(
     }
 
 
-def put_features(features: Mapping[Need, Any]) -> Shared:
+def put_features(features: Mapping[Need, Any]) -> FeatureReferences:
     """Put features into Ray's object store, where all workers of a node share one copy.
 
-    tune.with_parameters does the same, but puts its objects again into every later session.
+    tune.with_parameters does the same, but adds a hook to Ray that is never removed.
     """
     return {key: ray.put(make_read_only(value)) for key, value in features.items()}
 
 
 def make_read_only(features: Any) -> Any:
-    """Return a feature set with read-only arrays in memory, which Ray shares without copies."""
+    """Return a copy of a feature set whose arrays are read-only views of the original ones.
+
+    Arrays from Ray's object store are read-only. With this function they are so in every process: a
+    method that modifies its features fails in this process, too.
+    """
     fields = vars(features).items()
     arrays = {
         name: np.asarray(value).view() for name, value in fields if isinstance(value, np.ndarray)
@@ -222,6 +242,6 @@ def make_read_only(features: Any) -> Any:
 
 
 def count_bytes(features: Mapping[Need, Any]) -> int:
-    """Return the total size in bytes of the arrays of feature sets."""
+    """Return the total size of the arrays of feature sets in bytes."""
     values = (value for feature_set in features.values() for value in vars(feature_set).values())
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))

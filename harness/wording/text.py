@@ -14,7 +14,7 @@ _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "P
 
 
 def printable(text: str) -> str:
-    """Escape the characters of a text that would control a terminal or a page."""
+    """Escape characters of a text that control a terminal or the direction of text on a page."""
     if text.isprintable():  # most texts; 25 times as fast
         return text
     return "".join(
@@ -48,13 +48,19 @@ def error_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first nonblank line of an error's text, or the name of its type."""
+    """Return the first nonblank line of an error's text, or the name of its type.
+
+    Secrets are not masked; see `one_line`.
+    """
     lines = (line.strip() for line in error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def show(value: Any, width: int = 60) -> str:
-    """Return a value as YAML, truncated to `width` characters."""
+    """Return a value as text for a message, truncated to `width` characters.
+
+    null, booleans, lists and mappings are written as in YAML, all other values as Python's repr.
+    """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
@@ -75,7 +81,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error without secrets, truncated to 300 characters."""
+    """Return `first_line` of an error with secrets masked, truncated to 300 characters."""
     return redacted(first_line(error))[:300]
 
 

@@ -1,4 +1,4 @@
-"""How far the choice by selection scores inflates the test result of the chosen configuration."""
+"""Whether choosing by selection scores inflates the test result of the chosen configuration."""
 
 import numpy as np
 
@@ -14,19 +14,23 @@ MIN_SEEDS = 3  # with two, the residuals of a configuration are equal up to thei
 def choice_correlation(study: Study, metric: str) -> float | None:
     """Return the correlation of selection noise with test noise, over configurations and seeds.
 
-    Noise is the residual after the means of the configuration and of the seed. If both noises are
-    correlated, the configuration that selection prefers was lucky on the test set, too.
+    Noise is what remains after subtracting the configuration's and the seed's means. If the two
+    noises are positively correlated, the configuration that selection prefers was probably lucky on
+    the test set, too.
 
     Args:
         study: Study read from the store. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Returns:
-        None with one configuration, with fewer than three seeds, or if either has no noise.
+        The correlation, from -1 to 1. None with one configuration, with fewer than three seeds, if
+        the test results or the selection scores are missing, or if either has no noise.
     """
     averaged_study = tables.average_over_datasets(study)
-    columns = [f"test/{metric}", "" if averaged_study is None else averaged_study.score]
-    if averaged_study is None or not {*columns} <= {*averaged_study.rows.columns}:
+    if averaged_study is None:
+        return None
+    columns = [f"test/{metric}", averaged_study.score]
+    if not {*columns} <= {*averaged_study.rows.columns}:
         return None
     finished_rows = (
         tables.configuration_rows(averaged_study).filter(state=COMPLETE).drop_nulls(columns)

@@ -13,16 +13,19 @@ from reports.stats import Array
 from reports.study import Study
 
 Codes = npt.NDArray[np.int64]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Unavailable(Exception):
-    """Error: an analysis is impossible for a study. Its text is the reason and ends a sentence."""
+    """Error of an analysis that is impossible for a study.
+
+    Its text is the reason as a clause that follows a colon: "no configuration has finished".
+    """
 
 
 def compute_if_available(
-    compute: Callable[[Study, str], Found], study: Study, metric: str
-) -> Found | None:
+    compute: Callable[[Study, str], Result], study: Study, metric: str
+) -> Result | None:
     """Return the result of an analysis; None if it is unavailable.
 
     Args:
@@ -41,17 +44,22 @@ class VariedFactor:
     """A factor with at least two levels among S configurations.
 
     Attributes:
-        factor: The factor.
+        record: The factor as the study declares it.
         levels: Its levels in the study's order.
         codes: Position of each configuration's level, (S,); -1 if the factor is not active in it.
     """
 
-    factor: FactorRecord
+    record: FactorRecord
     levels: tuple[Any, ...]
     codes: Codes
 
+    @property
+    def key(self) -> str:
+        """Dotted name of the key that varies."""
+        return self.record.key
+
     def restrict_to(self, positions: Codes) -> "VariedFactor":
-        """Return the factor among some of the configurations, with the levels that these have.
+        """Return the factor in some of the configurations, with only the levels that occur there.
 
         Args:
             positions: Positions of the configurations.
@@ -60,7 +68,7 @@ class VariedFactor:
         remaining_codes = np.unique(codes[codes >= 0])
         levels = tuple(self.levels[code] for code in remaining_codes)
         return VariedFactor(
-            self.factor, levels, np.where(codes < 0, -1, np.searchsorted(remaining_codes, codes))
+            self.record, levels, np.where(codes < 0, -1, np.searchsorted(remaining_codes, codes))
         )
 
 
@@ -74,7 +82,7 @@ class Design:
         configurations: The configurations.
         seeds: The seeds.
         values: The metric, (S, R).
-        gaps: Description of the configurations and finished trials that are left out; "" if there
+        gaps: Description of the configurations and finished results that are left out; "" if there
             are none.
         n_left_out: Number of the study's configurations that are left out.
         factors: The factors that vary.
@@ -91,23 +99,24 @@ class Design:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the configurations were sampled, not a grid."""
+        """Whether the configurations were sampled, as opposed to a grid."""
         return self.study.sampler != "grid"
 
 
 def make_design(study: Study, metric: str) -> Design:
-    """Return a large part of a study in which every configuration finished under every seed.
+    """Return configurations and seeds of a study such that all pairs of them finished.
 
-    While a trial is missing, a configuration or a seed is left out: the configuration that lacks
-    the largest share of its seeds, or the seed that lacks the largest share of its configurations,
-    whichever share is larger. Trials that were stopped early do not count as finished.
+    As long as a result is missing, either the configuration that lacks the largest share of the
+    seeds is left out, or the seed that lacks the largest share of the configurations, whichever
+    share is larger. Trials that were stopped early do not count as finished.
 
     Args:
         study: Study read from the store (see select_analyzed_study).
         metric: Name of a test metric.
 
     Raises:
-        Unavailable: If nothing has finished, or if no factor varies.
+        Unavailable: If nothing has finished, if no factor varies, if a value is too large, or if
+            there is no study to analyze (see select_analyzed_study).
     """
     analyzed_study = select_analyzed_study(study, metric)
     by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
@@ -146,15 +155,17 @@ def make_design(study: Study, metric: str) -> Design:
 def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
-    Differences between datasets would outweigh those of every factor. The same is true for other
-    factors whose levels are tested on different classes, over which there is no average.
+    Differences between datasets would outweigh those of every factor. So would differences between
+    the levels of other factors that are tested on different classes (SEPARATE_FACTORS). For these
+    there is no average.
 
     Args:
         study: Study read from the store.
         metric: Name of a test metric.
 
     Raises:
-        Unavailable: If the metric was not measured, or if the levels cannot be averaged.
+        Unavailable: If the metric was not measured, if no method is planned on every dataset, or if
+            a factor's levels are tested on different classes.
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
@@ -173,7 +184,7 @@ def explain_incomparability(study: Study) -> str:
     """Return the reason why configurations' selection scores cannot be compared; "" if they can.
 
     Args:
-        study: Study of the configurations; its controls are ignored.
+        study: The study. Its controls are ignored.
     """
     rule = tables.selection_rules(study)
     if tables.uses_test_images(rule):
@@ -184,7 +195,7 @@ def explain_incomparability(study: Study) -> str:
 def _varied_factors(
     study: Study, configurations: Sequence[ConfigurationRecord]
 ) -> list[VariedFactor]:
-    """Return the factors that vary between some configurations of the study, in its order."""
+    """Return the factors that vary among some configurations, in the study's order."""
     factors = []
     for factor in study.factors:
         key, levels = factor.key, tables.ordered_levels(study, factor)
@@ -201,7 +212,7 @@ def _varied_factors(
 
 
 def _drop_gaps(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """Return the rows and columns of a matrix that remain without its gaps (see make_design)."""
+    """Return the rows and columns of a matrix that remain after dropping gaps (see make_design)."""
     rows, columns = list(range(has_value.shape[0])), list(range(has_value.shape[1]))
     while not (remainder := has_value[np.ix_(rows, columns)]).all():
         by_row, by_column = 1 - remainder.mean(axis=1), 1 - remainder.mean(axis=0)
@@ -214,10 +225,10 @@ def _drop_gaps(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
 
 def _describe_gaps(n_configurations: int, n_kept: int, n_results: int, n_used: int) -> str:
     """Return a description of the configurations and finished results that a design leaves out."""
-    lines = []
+    clauses = []
     if n_kept < n_configurations:
-        share = f"{n_configurations - n_kept} of {n_configurations} configurations"
-        lines.append(f"{share} did not finish under these seeds")
+        missing = f"{n_configurations - n_kept} of {n_configurations} configurations"
+        clauses.append(f"{missing} did not finish under these seeds")
     if n_used < n_results:
-        lines.append(f"{n_results - n_used} of {n_results} finished results are not used")
-    return "; ".join(lines)
+        clauses.append(f"{n_results - n_used} of {n_results} finished results are not used")
+    return "; ".join(clauses)

@@ -1,4 +1,4 @@
-"""Tables of a study's factors together: importance and pairs."""
+"""Tables of all factors of a study: their importance, and the means of pairs of levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from reports.study import Study, metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
-    """Return the tables of a study's factors together; [] for a study of one factor.
+    """Return the tables of all factors of a study; [] for a study of one factor.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -45,8 +45,8 @@ def build_factor_tables(study: Study, metric: str, importance: Importance | None
 def _grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
     design, names = importance.design, tables.short_names(study)
-    head, seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
-    shares = f"% of the variance of {head}"
+    heading, n_seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
+    share_heading = f"% of the variance of {heading}"
     effects = [*importance.factors, *importance.pairs]
     if importance.rest is not None:
         effects.append(Effect((), importance.rest, 0, None))
@@ -57,27 +57,31 @@ def _grid_table(study: Study, importance: Importance) -> Table:
             lambda effect: Text(_effect_text(effect, names) or "remainder"),
             "left",
         ),
-        Column("share", shares, lambda effect: optional_cell(Ranged, effect.share, decimals=0)),
+        Column(
+            "share",
+            share_heading,
+            lambda effect: optional_cell(Ranged, effect.share, decimals=0),
+        ),
         Column(
             "freedom",
             "df",
-            lambda effect: optional_cell(Quantity, effect.freedom or None, decimals=0),
+            lambda effect: optional_cell(Quantity, effect.degrees_of_freedom or None, decimals=0),
             drop=1,
         ),
         Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm_p)),
     ]
     if any(effect.statistic is not None for effect in effects):
-        columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
+        columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, n_seeds), drop=2))
     noise = ""
     if importance.noise is not None:
-        noise = f" ({importance.noise:.0f}% of the variance of their means)"
+        noise = f" ({importance.noise:.0f}% of the variance between their means)"
     notes = [
-        f"share: part of the variance of {head} between configurations, without the noise of seeds"
-        f"{noise}; [jackknife 95% interval over seeds]. Configurations:"
-        f" {len(design.configurations)}, seeds: {seeds}. An effect without df is confounded"
+        f"share: part of the variance of {heading} between configurations, after subtracting the"
+        f" noise of seeds{noise}; [jackknife 95% interval over seeds]. Configurations:"
+        f" {len(design.configurations)}, seeds: {n_seeds}. An effect without df is confounded"
         " with others",
-        "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect's own"
-        " interaction with seeds is its error, with Greenhouse and Geisser's degrees of freedom for"
+        "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect is tested"
+        " against its interaction with seeds, with Greenhouse and Geisser's degrees of freedom for"
         " unequal noise. p: Holm-corrected over the factors, and over the pairs",
     ]
     if design.n_left_out:
@@ -91,7 +95,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
 def _sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
     design, names = importance.design, tables.short_names(study)
-    head, count = metric_heading(study.protocol, design.metric), len(design.configurations)
+    heading, n = metric_heading(study.protocol, design.metric), len(design.configurations)
 
     def share(effect: Effect) -> Cell | None:
         return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
@@ -99,12 +103,12 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     columns = [
         Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
         Column("share", "% of importance", share),
-        Column("configurations", "configurations", lambda effect: Quantity(count, 0)),
+        Column("configurations", "configurations", lambda effect: Quantity(n, 0)),
     ]
     notes = [
         "PED-ANOVA (Optuna's PedAnovaImportanceEvaluator): a factor has a large share if its values"
-        f" in the {best_count(count)} configurations with the highest {head} differ from its values"
-        f" in all {count}; {head} is the mean over {len(design.seeds)} seeds",
+        f" in the {best_count(n)} configurations with the highest {heading} differ from its values"
+        f" in all {n}; {heading} is the mean over {len(design.seeds)} seeds",
         "this is a description, not a test: shares sum to 100%, and even a factor without any"
         " effect has a share",
     ]
@@ -118,7 +122,7 @@ def _importance_table(
     effects: Sequence[Effect],
     notes: Sequence[str],
 ) -> Table:
-    """Return a table of importance with the notes of both kinds."""
+    """Return a table of effects. Its last note says what is left out, if anything is."""
     left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
     title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
     return tables.plain_table(study, name, title, columns, effects, all_notes, place="files")
@@ -129,17 +133,17 @@ def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
     return " × ".join(names[key] for key in effect.factors)
 
 
-def _statistic_cell(effect: Effect, seeds: int) -> Cell | None:
-    """Return F with its degrees of freedom."""
+def _statistic_cell(effect: Effect, n_seeds: int) -> Cell | None:
+    """Return F with its degrees of freedom; None without a test."""
     if effect.statistic is None:
         return None
-    first, second = effect.test_freedom, effect.test_freedom * (seeds - 1)
-    text = f"{effect.statistic:.2f} ({first:.3g}, {second:.3g})"
+    denominator_df = effect.numerator_df * (n_seeds - 1)
+    text = f"{effect.statistic:.2f} ({effect.numerator_df:.3g}, {denominator_df:.3g})"
     return Text(text, repr(effect.statistic))
 
 
 def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
-    """Return the CSV table of the means for every two levels of every pair."""
+    """Return the CSV table of the mean of each combination of two levels of each pair."""
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
 
     def mean(cell: Mapping[str, Any]) -> Cell:

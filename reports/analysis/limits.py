@@ -27,7 +27,7 @@ from reports.tables import (
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
 REAL, FLOOR, ZERO_SHOT = "real_images", "no_synthetic", "zero_shot"
 CALIBRATION_ERROR = "ece_"  # prefix of metrics that should be small
-# Parts of a configuration that real images replace.
+# Sections of a configuration that have no effect with real images.
 _SYNTHESIS = ("generator", "synthetic")
 _PERCENT = 100.0
 
@@ -39,8 +39,8 @@ class Limit:
     Attributes:
         name: SATURATED, NO_HEADROOM or AT_CHANCE.
         text: Evidence and advice, in complete sentences.
-        groups: Parts of a configuration whose factors are affected; () for all factors.
-        is_of_controls: Whether it was found in the controls, which ran on one dataset.
+        groups: Sections of a configuration whose factors are affected. () for all factors.
+        is_of_controls: Whether the evidence is from the controls, which ran on one dataset.
     """
 
     name: str
@@ -92,7 +92,7 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
 
     The floor is the fine-tuner alone, or else the baseline. The improvement is smaller if the upper
     end of the paired 95% interval is below the effect, or if all results are the same. There is no
-    limit if a generator of the study improves by more.
+    limit if a generator of the study is above the floor by significantly more than the effect.
     """
     if not _can_gain(study, metric):
         return None
@@ -111,12 +111,12 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if any(_exceeds_floor(group, floor, column, effect) for group in _find_generators(study)):
         return None
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
-    head = metric_heading(study.protocol, metric)
+    heading = metric_heading(study.protocol, metric)
     if is_same:
-        evidence = f"real images do not change {head}, which is that of {name} under each seed."
+        evidence = f"real images do not change {heading}: it equals that of {name} under each seed."
     else:
         gain_text = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
-        evidence = f"real images change {head} by {gain_text} compared with {name}, "
+        evidence = f"real images change {heading} by {gain_text} compared with {name}, "
         is_loss = gain.high is not None and gain.high < 0
         small_gain = f"a gain below the smallest effect of interest ({points_text(effect)})."
         evidence += "which is no gain." if is_loss else small_gain
@@ -125,14 +125,14 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
 
 
 def _suggest_data(study: Study) -> str:
-    """Return the data to recommend; more classes only if the study leaves some out."""
+    """Return the data to recommend: more classes are an option only if the study omits some."""
     if study.constants.get("max_classes") == "null":
         return "another dataset"
     return "more classes (max_classes) or another dataset"
 
 
 def _exceeds_floor(group: Group, floor: Group, column: str, effect: float) -> bool:
-    """Return True if a row's 95% interval of the difference to the floor is above the effect."""
+    """Return True if the 95% interval of a row's difference to the floor is above the effect."""
     comparison = compare_paired(group.seeds(column), floor.seeds(column))
     return comparison is not None and (comparison.difference.low or 0) > effect
 
@@ -154,17 +154,19 @@ def _find_generators(study: Study) -> list[Group]:
 def _can_gain(study: Study, metric: str) -> bool:
     """Return True if real images of the new classes should raise a metric when there is headroom.
 
-    They need not raise an accuracy of seen classes, and they lower a calibration error.
+    They need not raise an accuracy of seen classes, and they lower a calibration error. For quality
+    measures the result is False.
     """
-    of_seen = {seen for seen, _ in study.protocol.halves.values()} | {"source"}
-    return metric not in of_seen and not metric.startswith((QUALITY, CALIBRATION_ERROR))
+    seen_metrics = {seen for seen, _ in study.protocol.halves.values()} | {"source"}
+    return metric not in seen_metrics and not metric.startswith((QUALITY, CALIBRATION_ERROR))
 
 
 def _check_chance(study: Study, metric: str) -> Limit | None:
     """Return the limit if zero-shot and models trained on real images are no better than guessing.
 
-    One part of the metric, such as New of H, is sufficient. An average over targets has to be at
-    chance on each target. Without the correct answers of the test images there is no limit.
+    One half of a harmonic mean at chance is sufficient, for example New. An average over targets
+    has to be at chance on each target. Without the correct answers of the test images there is no
+    limit.
     """
     groups = _select_groups(study)
     parts = _metric_parts(study, metric)
@@ -191,8 +193,8 @@ def _check_chance(study: Study, metric: str) -> Limit | None:
 def _select_groups(study: Study) -> list[Group]:
     """Return the rows that all have to be at chance: zero-shot and real images, if they exist.
 
-    Zero-shot alone does not show what training achieves. If there are no real images of new
-    classes, as in few_shot, the fine-tuner alone and the baseline have to be at chance, too.
+    Zero-shot alone does not show what training achieves. Without the control for real images, as in
+    few_shot, the fine-tuner alone and the baseline have to be at chance, too.
     """
     controls = _finished_controls(study)
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
@@ -204,7 +206,14 @@ def _select_groups(study: Study) -> list[Group]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Correct answers of a row in a part of the metric, as a mean over seeds."""
+    """Correct answers of a row, as a mean over seeds, for one accuracy.
+
+    Attributes:
+        name: Name of the row.
+        correct: Number of correct answers.
+        images: Number of test images.
+        classes: Number of classes to choose among.
+    """
 
     name: str
     correct: float
@@ -213,12 +222,12 @@ class _Answers:
 
     @property
     def is_guessing(self) -> bool:
-        """Whether guessing gives this many correct answers in at least 5% of cases."""
+        """Whether guessing gives at least this many correct answers in more than 5% of cases."""
         return self.correct <= max_by_guessing(self.images, self.classes)
 
 
 def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
-    """Return a row's answers; None if a seed has none, or if there is only one class."""
+    """Return a row's answers; None if a seed has no answers, or if there is only one class."""
     runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
     answers_by_seed = [count_correct_answers(study, run, seed, part) for seed, run in runs.items()]
     available_answers = [answers for answers in answers_by_seed if answers]
@@ -235,7 +244,7 @@ def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
 
 
 def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
-    """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ..."."""
+    """Return the evidence as text: "New is no better than guessing (zero-shot 4.5%; ...)"."""
     first = guesses[0]
     max_correct = max_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
@@ -249,7 +258,7 @@ def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
 
 
 def _metric_parts(study: Study, metric: str) -> list[str]:
-    """Return the accuracies that a metric consists of."""
+    """Return the accuracies that a metric is computed from: targets, halves, or the metric."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
         return targets
@@ -262,5 +271,5 @@ def _finished_controls(study: Study) -> Mapping[str, Group]:
 
 
 def _place_text(study: Study) -> str:
-    """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
+    """Return "on DATASET, " for a study of several datasets, whose controls ran on one of them."""
     return f"on {controls_dataset(study)}, " if list_datasets(study) else ""

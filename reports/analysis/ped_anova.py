@@ -17,8 +17,9 @@ from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
 _MIN_BEST = 5  # Optuna's recommendation
-# Optuna's default is a tenth. In 15 simulated studies of 30 configurations, the only active factor
-# was first in 11 with a tenth and in 15 with a third (a range; with two levels in 8 and 13).
+# Optuna's default is a tenth. In 15 simulated studies of 30 configurations, the only factor with an
+# effect ranked first in 11 studies with a tenth, and in 15 with a third, if it was a range. If it
+# had two levels, it ranked first in 8 and 13 studies.
 _BEST_SHARE = 1 / 3
 
 
@@ -38,11 +39,12 @@ def ped_anova(design: Design) -> dict[str, float]:
         design: Configurations of a sampled study; the best ones have the largest means.
 
     Returns:
-        The shares. Before Optuna 5, factors that only some configurations have are left out.
+        The shares. Before Optuna 5, factors that are active in only some configurations are left
+        out.
 
     Raises:
-        Unavailable: If there are too few configurations, or more than half of them tie for the
-            best.
+        Unavailable: If there are too few configurations, if more than half of them tie for the
+            best, or if the best have the same values as all.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -74,8 +76,8 @@ def _optuna_study(design: Design) -> Any:
         params, distributions = {}, {}
         for factor, (distribution, values) in zip(design.factors, scales, strict=True):
             if factor.codes[row] >= 0:
-                params[factor.factor.key] = values[factor.codes[row]]
-                distributions[factor.factor.key] = distribution
+                params[factor.key] = values[factor.codes[row]]
+                distributions[factor.key] = distribution
         trial = optuna.trial.create_trial(value=value, params=params, distributions=distributions)
         optuna_study.add_trial(trial)
     return optuna_study
@@ -86,11 +88,11 @@ def _factor_scale(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = as_numbers(factor.levels)
-    if factor.factor.levels is not None or numbers is None:
+    if factor.record.levels is not None or numbers is None:
         choices = range(len(factor.levels))
         return CategoricalDistribution(choices), choices
     low, high = min(numbers), max(numbers)
-    return FloatDistribution(low, high, log=factor.factor.log and low > 0), numbers
+    return FloatDistribution(low, high, log=factor.record.log and low > 0), numbers
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Costs and learning curves of configurations.
 
-Both are lists of points for a chart: the names of a point, a mean, and the ends `low` and `high` of
-its 95% interval, which are None without an interval.
+Both are lists of points for a chart. A point is a dictionary with labels, a mean, and the ends
+`low` and `high` of its 95% interval, which are None without an interval.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,9 +23,9 @@ OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations
 def cost_points(study: Study, metric: str) -> Points:
     """Return every finished configuration with its cost, the cheapest first.
 
-    A configuration is OPTIMAL if no other has a selection score as good in as few seconds. Test
-    results are not used. None is OPTIMAL if the scores cannot be compared, because selection used
-    test images or different rules.
+    A configuration is OPTIMAL if no other has a selection score at least as good in at most as many
+    seconds. Test results are not used. No configuration is OPTIMAL if the scores cannot be compared
+    (see explain_incomparability).
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -50,14 +50,14 @@ def cost_points(study: Study, metric: str) -> Points:
     for group in tables.configuration_groups(analyzed_study):
         estimate, seconds = group.estimate(f"test/{metric}"), group.mean("seconds")
         if estimate and seconds is not None:
-            costs.append((seconds, -scores.get(group, -inf), group, estimate))
+            costs.append((seconds, scores.get(group, -inf), group, estimate))
     best_score = -inf
     points: Points = []
-    for seconds, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
+    for seconds, score, group, estimate in sorted(costs, key=lambda cost: (cost[0], -cost[1])):
         point = {"label": tables.row_text(group, labels), "seconds": seconds}
-        point["kind"] = OPTIMAL if -loss > best_score else OTHER
+        point["kind"] = OPTIMAL if score > best_score else OTHER
         points.append(point | interval_values("y", estimate))
-        best_score = max(best_score, -loss)
+        best_score = max(best_score, score)
     return points
 
 
@@ -68,13 +68,12 @@ def learning_curves(study: Study) -> Points:
     added for example, the points are their mean with its t-interval over runs.
 
     Args:
-        study: Study read from a store, which is read again for the curves. Without curves in the
-            store there are no points.
+        study: Study read from a store. The curves are read from the store on first use.
 
     Returns:
         Points with key (of the configuration), label (its levels as text), state (COMPLETE if any
-        seed is, PRUNED if the scheduler stopped it, else the state of its first row), step (epochs
-        so far, over all stages), and y.
+        seed is COMPLETE, else PRUNED if any is PRUNED, else the state of the first row), step
+        (epochs so far, over all stages), and y. [] if the store has no curves.
     """
     curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
@@ -90,7 +89,7 @@ def learning_curves(study: Study) -> Points:
 
 
 def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as a dictionary: its mean under the given name, low and high."""
+    """Return an estimate as a dictionary with the keys `name` (the mean), low and high."""
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
@@ -101,7 +100,7 @@ def _read_curves(study: Study) -> dict[str, History]:
 
 
 def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
-    """Return the curves of some runs, each once: a run has a row for each of its seeds."""
+    """Return the curve of each run once; its ID occurs once per seed."""
     return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 
 

@@ -1,8 +1,9 @@
 """Noise that t-tests do not account for: outlying results, noisy levels, skewed noise.
 
-The tests model a result as the sum of a part of its configuration, a part of its seed, and normal
-noise with one standard deviation. The tests for an outlying result and for a noisy level are exact,
-with Bonferroni's correction for the number of candidates.
+The tests model a result as the sum of an effect of its configuration, an effect of its seed, and
+normal noise whose standard deviation is the same everywhere. The tests for an outlying result, a
+noisy configuration and a noisy level are exact, with Bonferroni's correction for the number of
+candidates.
 """
 
 import math
@@ -16,12 +17,20 @@ from reports.cells import level_text
 from reports.formatting import number_text
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
 
-# Level of all tests together. They overlap: any of them warns in 2 to 5% of normal studies.
+# Significance level of all tests together. Because they overlap, 2 to 5% of studies with normal
+# noise get a warning.
 ALPHA = 0.052
 
 
 class Outlier(NamedTuple):
-    """The result that is farthest from the value that its row and its seed predict."""
+    """The result that is farthest from the value that the rest predicts.
+
+    Attributes:
+        row: Position of its configuration.
+        seed: Position of its seed.
+        distance: Difference to the predicted value.
+        p: p of the hypothesis that no result is an outlier.
+    """
 
     row: int
     seed: int
@@ -37,7 +46,12 @@ class Skewed(NamedTuple):
 
 
 class Noisy(NamedTuple):
-    """The row, or the group of rows, that varies most over seeds, with its p."""
+    """The row, or the group of rows, that varies most over seeds.
+
+    Attributes:
+        position: Position of the row or the group.
+        p: p of the hypothesis that none varies more than the rest.
+    """
 
     position: int
     p: float
@@ -53,39 +67,39 @@ def find_outlier(values: Array) -> Outlier | None:
         values: (S, R).
 
     Returns:
-        None if too few results remain to compare with, or if all of them fit the additive table.
+        None if too few results remain to compare with, or if there is no noise.
     """
     rows, seeds = values.shape
-    freedom = (rows - 1) * (seeds - 1)
+    df = (rows - 1) * (seeds - 1)
     residuals = additive_residuals(values)
-    if freedom < 2 or is_rounding(residuals, scale_of(values)):
+    if df < 2 or is_rounding(residuals, scale_of(values)):
         return None
     row, seed = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
-    # a residual has this share of its noise's variance
+    # variance of a residual relative to the variance of the noise
     variance_share = (1 - 1 / rows) * (1 - 1 / seeds)
     largest_square = float(residuals[row, seed]) ** 2 / variance_share
     other_squares = float((residuals**2).sum()) - largest_square
     # with two rows or two seeds, residuals come in pairs of equal size
     cells = rows * seeds // (2 if 2 in (rows, seeds) else 1)
-    t = math.sqrt(largest_square * (freedom - 1) / other_squares) if other_squares > 0 else math.inf
-    p = min(1.0, 2 * cells * t_tail(t, freedom - 1))
+    t = math.sqrt(largest_square * (df - 1) / other_squares) if other_squares > 0 else math.inf
+    p = min(1.0, 2 * cells * t_tail(t, df - 1))
     return Outlier(row, seed, float(residuals[row, seed]) / variance_share, p)
 
 
 def skewed_noise(values: Array) -> Skewed | None:
-    """Return the skewness of what rows and columns do not explain, with its two-sided p.
+    """Return the skewness of the additive residuals, with its two-sided p.
 
     The statistic is the sum of cubed residuals divided by the sum of squares to the power 1.5. Its
     variance under normal noise is known exactly (Anscombe, "Examination of residuals", 1961). p
-    treats the statistic as normal: in tables of 3 x 3 to 30 x 5 this p is below 2% in 0 to 2.4% of
-    cases.
+    treats the statistic as normal, which is an approximation: in tables of 3 x 3 to 30 x 5 with
+    normal noise, p is below 2% in 0 to 2.4% of cases.
 
     Args:
         values: (S, R).
 
     Returns:
-        None without noise, or with fewer than three rows or columns, whose residuals are never
-        skewed.
+        None without noise. None with fewer than three rows or columns: their residuals are
+        symmetric.
     """
     from scipy import special
 
@@ -93,9 +107,9 @@ def skewed_noise(values: Array) -> Skewed | None:
     rows, seeds = values.shape
     if min(rows, seeds) < 3 or is_rounding(residuals, scale_of(values)):
         return None
-    freedom = (rows - 1) * (seeds - 1)
+    df = (rows - 1) * (seeds - 1)
     cubes = math.prod((n - 1) * (n - 2) / n for n in (rows, seeds))
-    variance = 6 * cubes / (freedom * (freedom + 2) * (freedom + 4))
+    variance = 6 * cubes / (df * (df + 2) * (df + 4))
     ratio = float((residuals**3).sum() / (residuals**2).sum() ** 1.5)
     p = 2 * float(special.ndtr(-abs(ratio) / math.sqrt(variance)))
     return Skewed(ratio * math.sqrt(residuals.size), p)
@@ -104,22 +118,23 @@ def skewed_noise(values: Array) -> Skewed | None:
 def noisy_row(values: Array) -> Noisy | None:
     """Return the row that varies most over seeds relative to the others, with its p.
 
-    A row's differences to the mean of the others are independent of the others' residuals, so that
-    the ratio of their variances follows an F distribution.
+    A row's differences to the mean of the others are independent of the others' residuals.
+    Therefore the ratio of their variances follows an F distribution.
 
     Args:
         values: (S, R).
 
     Returns:
-        None with fewer than three rows: two rows have the same residuals up to their sign.
+        None with one seed or without noise. None with fewer than three rows: the residuals of two
+        rows differ only in sign.
     """
     rows, seeds = values.shape
     residuals = additive_residuals(values)
     if rows < 3 or seeds < 2 or is_rounding(residuals, scale_of(values)):
         return None
     squares = (residuals**2).sum(axis=1) * rows / (rows - 1)
-    freedom = np.full(rows, seeds - 1.0)
-    return _find_noisiest(squares, freedom, (residuals**2).sum() - squares, (rows - 2) * freedom)
+    df = np.full(rows, seeds - 1.0)
+    return _find_noisiest(squares, df, (residuals**2).sum() - squares, (rows - 2) * df)
 
 
 def noisy_level(values: Array, factor: VariedFactor) -> Noisy | None:
@@ -130,47 +145,50 @@ def noisy_level(values: Array, factor: VariedFactor) -> Noisy | None:
         factor: Factor of the S configurations.
 
     Returns:
-        None if fewer than two levels have several configurations.
+        None without noise, or if fewer than two levels have several configurations.
     """
-    squares, freedom = np.zeros(len(factor.levels)), np.zeros(len(factor.levels))
+    squares, df = np.zeros(len(factor.levels)), np.zeros(len(factor.levels))
     for code in range(len(factor.levels)):
         part = values[factor.codes == code]
         if len(part) > 1:
             squares[code] = (additive_residuals(part) ** 2).sum()
-            freedom[code] = (len(part) - 1) * (values.shape[1] - 1)
+            df[code] = (len(part) - 1) * (values.shape[1] - 1)
     if is_rounding(np.sqrt(squares), scale_of(values)):
         return None
-    return _find_noisiest(squares, freedom, squares.sum() - squares, freedom.sum() - freedom)
+    return _find_noisiest(squares, df, squares.sum() - squares, df.sum() - df)
 
 
-def _find_noisiest(
-    squares: Array, freedom: Array, rest: Array, rest_freedom: Array
-) -> Noisy | None:
-    """Return the part whose squares are most significantly larger than the rest's, with its p.
+def _find_noisiest(squares: Array, df: Array, rest_squares: Array, rest_df: Array) -> Noisy | None:
+    """Return the part whose variance exceeds the rest's most significantly, with its p.
 
     Args:
         squares: Sum of squares of each part, (K,).
-        freedom: Degrees of freedom of each part, (K,).
-        rest: Sum of squares of all other parts, (K,).
-        rest_freedom: Degrees of freedom of all other parts, (K,).
+        df: Degrees of freedom of each part, (K,).
+        rest_squares: Sum of squares of all parts except this one, (K,).
+        rest_df: Degrees of freedom of all parts except this one, (K,).
+
+    Returns:
+        None if fewer than two parts have degrees of freedom.
     """
     from scipy import special
 
-    positions = np.flatnonzero((freedom > 0) & (rest_freedom > 0))
+    positions = np.flatnonzero((df > 0) & (rest_df > 0))
     if len(positions) < 2:
         return None
-    squares, freedom, rest, rest_freedom = (
-        array[positions] for array in (squares, freedom, rest, rest_freedom)
+    squares, df, rest_squares, rest_df = (
+        array[positions] for array in (squares, df, rest_squares, rest_df)
     )
     ratio = np.full(len(positions), np.inf)
-    np.divide(squares * rest_freedom, freedom * rest, out=ratio, where=rest > 0)
-    p = special.fdtrc(freedom, rest_freedom, ratio)
+    np.divide(squares * rest_df, df * rest_squares, out=ratio, where=rest_squares > 0)
+    p = special.fdtrc(df, rest_df, ratio)
     index = int(p.argmin())
     return Noisy(int(positions[index]), min(1.0, len(positions) * float(p[index])))
 
 
 def uneven_noise(design: Design) -> Iterator[str]:
     """Yield descriptions of uneven noise among a study's configurations.
+
+    Each is a predicate that follows the metric's name: "has skewed noise (skewness +2.1)".
 
     Args:
         design: Configurations under the same seeds.
@@ -197,7 +215,13 @@ def uneven_noise(design: Design) -> Iterator[str]:
 
 
 class _Part(NamedTuple):
-    """A configuration or a level: its name, its rows, and the p of being no noisier than others."""
+    """A configuration or a level.
+
+    Attributes:
+        name: Its name.
+        rows: Positions of its rows.
+        p: p of the hypothesis that it is no noisier than the others.
+    """
 
     name: str
     rows: Sequence[int]
@@ -205,7 +229,7 @@ class _Part(NamedTuple):
 
 
 def _noisy_parts(design: Design, distinct_rows: Sequence[int]) -> list[_Part]:
-    """Return the noisiest configuration, and the noisiest level of each factor.
+    """Return the noisiest level of each factor, and the noisiest configuration, if testable.
 
     Args:
         design: Configurations under the same seeds.
@@ -217,9 +241,7 @@ def _noisy_parts(design: Design, distinct_rows: Sequence[int]) -> list[_Part]:
     for factor, noisiest in levels:
         rows = np.flatnonzero(factor.codes == noisiest.position).tolist()
         p = min(1.0, noisiest.p * len(levels))
-        parts.append(
-            _Part(_level_name(factor.factor.key, factor.levels[noisiest.position]), rows, p)
-        )
+        parts.append(_Part(_level_name(factor.key, factor.levels[noisiest.position]), rows, p))
     if row_noise := noisy_row(values):
         parts.append(
             _Part(
@@ -232,18 +254,18 @@ def _noisy_parts(design: Design, distinct_rows: Sequence[int]) -> list[_Part]:
 
 
 def _configuration_text(design: Design, row: int) -> str:
-    """Return a configuration as text."""
+    """Return a configuration as text: "n_ctx 4, lr 0.01"."""
     assignment = design.configurations[row].assignment
     return ", ".join(_level_name(key, level) for key, level in assignment.items())
 
 
 def _level_name(key: str, level: Any) -> str:
-    """Return a level as text."""
+    """Return a level as text: "n_ctx 4"."""
     return f"{key.split('.')[-1]} {level_text(level)}"
 
 
 def additive_residuals(values: Array) -> Array:
-    """Return the part of the values that rows and columns do not explain, (S, R)."""
+    """Return the residuals of a table after its row means and column means, (S, R)."""
     if not values.size:
         return values
     rows = values.mean(axis=1, keepdims=True)

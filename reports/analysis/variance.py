@@ -1,9 +1,9 @@
 """Share of the variance between configurations that a term explains, and its p.
 
-Seeds are the blocks. Y is (S configurations, R seeds). A term's contrasts under one seed are a
-vector. Seeds are independent, so that the products of different seeds' vectors estimate the squared
-length of their expectation without bias. The noise of a seed need not be the same for all
-configurations. For equal variances this is omega squared (Hays, "Statistics", 1963).
+Seeds are the blocks; values are (S configurations, R seeds). A term's contrasts under one seed are
+a vector. Because seeds are independent, the inner product of two seeds' vectors is an unbiased
+estimate of the squared length of the expected vector. This does not require that all configurations
+have the same noise. If they do, the share is omega squared (Hays, "Statistics", 1963).
 
 Interval: the delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing U-statistics",
 Annals of Mathematical Statistics 40, 1969).
@@ -34,14 +34,15 @@ def contrasts(term: Term, values: Array) -> Array:
 
 
 def products(values: Array, model: Model) -> Array:
-    """Return the products between seeds of differences between configurations, (2 + T, R, R).
-
-    They are those of all differences, of the part that no term explains, and of each of the T
-    terms.
+    """Return the inner products between seeds' vectors, (2 + T, R, R).
 
     Args:
         values: (S, R).
-        model: Model of the S configurations.
+        model: Model of the S configurations, with T terms.
+
+    Returns:
+        A matrix for the differences of all configurations from their mean, one for the residuals
+        after all terms, and one for the contrasts of each term.
     """
     scale = scale_of(values)
     centered = without_rounding(values - values.mean(axis=0), scale)
@@ -51,16 +52,15 @@ def products(values: Array, model: Model) -> Array:
 
 
 def share_of_variance(part: Array, total: Array) -> Estimate | None:
-    """Return the share of the variance between configurations that a part has, with its interval.
+    """Return a part's share of the variance between configurations, with its interval.
 
     Args:
-        part: Products between seeds of the part, (R, R).
-        total: Products between seeds of all differences between configurations, (R, R).
+        part: Matrix of the part (see products), (R, R).
+        total: Matrix of all differences between configurations, (R, R).
 
     Returns:
-        A percentage within 0 to 100, where n is the number of seeds. There is no interval with
-        fewer than three seeds. None if the configurations differ no more than by the noise of their
-        seeds.
+        A percentage from 0 to 100; n is the number of seeds. There is no interval with fewer than
+        three seeds. None if the configurations do not differ beyond the noise of seeds.
     """
     n, min_total = len(total), _NOTHING * float(np.trace(total))
 
@@ -84,24 +84,28 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
 
 
 def noise_percentage(total: Array) -> float | None:
-    """Return the percentage of the variance of configurations' means that is due to their seeds.
+    """Return the percentage of the variance between configurations' means over seeds that is noise.
 
     Args:
-        total: Products between seeds of the differences between configurations, (R, R).
+        total: Matrix of all differences between configurations (see products), (R, R).
 
     Returns:
         None with one seed, or if the means do not differ.
     """
     n = len(total)
-    means = float(total.sum()) / n**2
-    return None if n < 2 or means <= 0 else _percent(1 - expected_square(total) / means)
+    observed_square = float(total.sum()) / n**2
+    if n < 2 or observed_square <= 0:
+        return None
+    return _percent(1 - expected_square(total) / observed_square)
 
 
 def expected_square(products: Array) -> float:
-    """Return the squared length of the expected vector; with one seed, that of its noisy vector.
+    """Estimate the squared length of the expected vector.
+
+    With one seed this is the squared length of its vector, which includes noise.
 
     Args:
-        products: Products between seeds, (R, R).
+        products: Inner products between seeds' vectors, (R, R).
     """
     n = len(products)
     if n == 1:
@@ -109,15 +113,15 @@ def expected_square(products: Array) -> float:
     return float(products.sum() - np.trace(products)) / (n * (n - 1))
 
 
-def _percent(part: float) -> float:
-    return 100 * min(max(part, 0.0), 1.0)
+def _percent(share: float) -> float:
+    return 100 * min(max(share, 0.0), 1.0)
 
 
 def common_share(values: Array) -> Array:
-    """Return the share of a term's squares that is common to all seeds, (...,), within 0 to 1.
+    """Return the share of a term's squares that is common to all seeds, (...,), from 0 to 1.
 
-    With q this share, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom. This is the
-    block ANOVA's F, whose error is the term's own interaction with seeds.
+    If q is this share, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom. This is
+    the block ANOVA's F, which tests the term against its interaction with seeds.
 
     Args:
         values: Contrasts, (..., df, R).
@@ -130,22 +134,27 @@ def common_share(values: Array) -> Array:
 
 
 class BlockTest(NamedTuple):
-    """F of a term over blocks of seeds, its first degrees of freedom (times epsilon), and its p."""
+    """Result of an F test with seeds as blocks.
+
+    Attributes:
+        statistic: F of the term.
+        numerator_df: Degrees of freedom of the numerator, multiplied by epsilon (see block_f).
+        p: p of the hypothesis of no effect.
+    """
 
     statistic: float
-    freedom: float
+    numerator_df: float
     p: float
 
 
 def block_f(values: Array) -> BlockTest:
-    """Return the block ANOVA's F of a term, with Greenhouse and Geisser's degrees of freedom.
+    """Test a term by the block ANOVA's F, with Greenhouse and Geisser's degrees of freedom.
 
-    F assumes that all contrasts of the term vary equally from seed to seed. One noisy
-    configuration, or levels that are nearly tied, violate this, and F is then too often too large.
+    The F test assumes that all contrasts of the term vary equally from seed to seed. One noisy
+    configuration, or levels that are nearly tied, violate this, and F is then too often large.
     Multiplying both degrees of freedom by epsilon corrects for it (Greenhouse and Geisser, "On
-    methods in the analysis of profile data", Psychometrika 24, 1959). With few seeds epsilon is
-    underestimated, so that few effects of noise are flagged as significant, and some weak effects
-    are missed.
+    methods in the analysis of profile data", Psychometrika 24, 1959). With few seeds, epsilon is
+    underestimated. The test is then conservative and misses some weak effects.
 
     If the contrasts do not vary, F is infinite and p is that of the exact sign test.
 
@@ -154,18 +163,18 @@ def block_f(values: Array) -> BlockTest:
     """
     from scipy import special
 
-    freedom, n = values.shape
+    df, n_seeds = values.shape
     share = float(common_share(values))
-    if not freedom or not share:
-        return BlockTest(0.0, float(freedom), 1.0)
+    if not df or not share:
+        return BlockTest(0.0, float(df), 1.0)
     if share >= 1 - _NOTHING:
-        return BlockTest(math.inf, float(freedom), 2.0 ** (1 - n))
-    statistic = (n - 1) * share / (1 - share)
-    corrected_freedom = epsilon(values) * freedom
+        return BlockTest(math.inf, float(df), 2.0 ** (1 - n_seeds))
+    statistic = (n_seeds - 1) * share / (1 - share)
+    corrected_df = epsilon(values) * df
     return BlockTest(
         statistic,
-        corrected_freedom,
-        float(special.fdtrc(corrected_freedom, corrected_freedom * (n - 1), statistic)),
+        corrected_df,
+        float(special.fdtrc(corrected_df, corrected_df * (n_seeds - 1), statistic)),
     )
 
 
@@ -176,7 +185,7 @@ def epsilon(values: Array) -> float:
         values: Orthonormal contrasts that vary over seeds, (df, R).
     """
     deviations = values - values.mean(axis=-1, keepdims=True)
-    # the products between seeds have the same trace and sum of squares as the covariance
+    # both products have the same trace and the same sum of squares; the smaller one is computed
     products = (
         deviations.T @ deviations
         if deviations.shape[0] > deviations.shape[1]

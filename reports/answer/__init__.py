@@ -1,7 +1,7 @@
 """The answer of a study: one sentence per factor, with a verdict where there is one.
 
-This package writes the text above the tables, using only the numbers of the tables, and the
-cautions that weaken it.
+This package writes the text above the tables: findings with verdicts, reasons for missing verdicts,
+and cautions.
 """
 
 from reports.answer.build import build_answer

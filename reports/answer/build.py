@@ -31,7 +31,7 @@ from reports.study import Study
 def build_answer(
     study: Study, metric: str, all_tables: Sequence[Table], importance: Importance | None
 ) -> Answer:
-    """Return the findings of each factor and of the controls, with the cautions that weaken them.
+    """Return the findings on factors, controls and external results, with limits and cautions.
 
     Args:
         study: Study read from the store.
@@ -82,7 +82,7 @@ def _findings(
         importance: Importance of the study's factors, if available.
         limits: Limits that keep levels from a verdict.
     """
-    head, names = metric_name(study, metric), tables.short_names(study)
+    heading, names = metric_name(study, metric), tables.short_names(study)
     # selection scores of different rules cannot be compared
     if any(
         table.kind == "configurations" for table in study_tables
@@ -91,14 +91,15 @@ def _findings(
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in study_tables:
         if table.kind == "ranks":
-            yield ranks_finding(table, head, study)
-        elif levels := levels_finding(table, head, limits):
+            yield ranks_finding(table, heading, study)
+        elif table_finding := levels_finding(table, heading, limits):
             if importance and table.kind == "effects":
                 interactions = interactions_text(importance, table, names)
-                levels = replace(levels, text=f"{levels.text} {interactions}".strip())
-            yield levels
+                text = f"{table_finding.text} {interactions}".strip()
+                table_finding = replace(table_finding, text=text)
+            yield table_finding
     if importance:
-        yield from importance_findings(importance, head, names)
+        yield from importance_findings(importance, heading, names)
 
 
 def _choice_text(study: Study, metric: str) -> str:
@@ -116,7 +117,7 @@ def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
     Args:
         study: Study of the verdicts.
         metric: Metric of the verdicts.
-        family: Comparisons that Holm's correction covers, as a phrase.
+        family: Phrase after "the comparisons" that says which ones Holm's correction covers.
     """
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)

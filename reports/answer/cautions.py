@@ -13,8 +13,6 @@ from reports.study import Study
 # With fewer seeds, the standard deviation behind a t-interval is poorly known
 # (docs/statistics.md).
 MIN_SEEDS = 5
-
-
 # With fewer classes, an interval over classes misses losses that few classes have
 # (docs/statistics.md).
 MIN_CLASSES = 30
@@ -64,7 +62,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
 
 
 def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
-    """Yield a caution per sign of uneven noise that no interval or verdict accounts for."""
+    """Yield a caution per kind of uneven noise, which intervals and verdicts do not account for."""
     design = compute_if_available(make_design, study, metric)
     name = metric_name(study, metric)
     for description in uneven_noise(design) if design else ():
@@ -88,7 +86,7 @@ def _lacks_baseline(table: Table) -> bool:
 
 
 def _lacks_baseline_metric(table: Table) -> bool:
-    """Return True if the baseline lacks the metric that a table compares and other rows have it."""
+    """Return True if the baseline lacks the table's metric, but other rows have it."""
     baseline = table.baseline
     keys = [column.key for column in table.columns if column.metric == table.metric]
     if baseline is None or not table.metric or any(row.comparison for row in table.rows):

@@ -1,6 +1,6 @@
 """Differences, verdicts and flags as text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,8 +13,7 @@ from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_bey
 from reports.study import Study, metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
-# Outcomes of a comparison, as adjectives of the metric, in the order of a sentence. The first
-# verdict that any row has is the verdict of the finding.
+# Outcomes of a comparison as words after "H is", in the order in which a sentence lists them.
 OUTCOMES: Final = (
     Verdict.HIGHER,
     Verdict.LOWER,
@@ -45,8 +44,19 @@ def classify_comparison(comparison: Compared) -> str:
         return _CONSTANT
     if comparison.verdict:
         return comparison.verdict
-    is_sure = is_beyond_chance(comparison.holm_p)
-    return "significantly different" if is_sure else "not significantly different"
+    is_significant = is_beyond_chance(comparison.holm_p)
+    return "significantly different" if is_significant else "not significantly different"
+
+
+def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
+    """Return outcomes with the rows that have them: "higher for 4; equivalent for 8 and 16".
+
+    Args:
+        names: Names of the rows by outcome.
+    """
+    return "; ".join(
+        f"{outcome} for {join_names(names[outcome])}" for outcome in OUTCOMES if outcome in names
+    )
 
 
 def is_conclusive(comparison: Compared) -> bool:
@@ -65,7 +75,7 @@ def difference_text(comparison: Compared) -> str:
     if comparison.datasets:
         datasets = f"over {comparison.datasets[0]} of {comparison.datasets[1]} datasets"
     if comparison.is_constant:
-        number = value.replace(" ± –", "")
+        number = value.replace(" ± –", "")  # a constant difference has no interval
         value_text = f"{number} under each of {count(comparison.difference.n, 'seed')}"
         return ", ".join(filter(None, (value_text, datasets)))
     parts = [
@@ -102,7 +112,7 @@ def _further_text(pairs: tuple[int, int]) -> str:
 
 
 def reverse_comparison(comparison: Compared) -> Compared:
-    """Return a row's comparison with the baseline as the baseline's comparison with the row."""
+    """Turn a row's comparison with the baseline into the baseline's comparison with the row."""
     difference = comparison.difference
     low, high = (None if end is None else -end for end in (difference.high, difference.low))
     mirrored = replace(difference, mean=-difference.mean, low=low, high=high)
@@ -120,13 +130,13 @@ def other_metrics_text(
     Args:
         study: The study.
         metric: Test metric of the answer.
-        difference: Function that returns the difference in a given metric.
+        difference: Function that returns the difference in a given metric; None if there is none.
     """
     texts = []
     for other_metric in tables.other_metrics(study, metric):
         estimate, effect = difference(other_metric), tables.effect_of(study, other_metric)
         if estimate is None or estimate.low is None or estimate.high is None or effect is None:
-            continue  # without an interval, other seeds may differ
+            continue  # without an interval, the difference may be noise
         if estimate.low > effect or estimate.high < -effect:
             decimals = tables.decimals_of(study, other_metric)
             value = cell_text(Value(estimate, signed=True, decimals=decimals))
@@ -145,7 +155,7 @@ def flags_sentence(
     Args:
         rows: Rows of a finding with their names.
         limits: Limits that the answer reports.
-        unit: Unit that a row counts: "seed", or "trial" for several configurations.
+        unit: What the flags of a row count: "seed", or "trial" for rows of several configurations.
     """
     texts = []
     for name, phrase in _FLAG_SENTENCES.items():
@@ -182,7 +192,7 @@ def flags_text(flags: Sequence[Flagged]) -> str:
 def _weakens(flag: Flagged) -> bool:
     """Return True if a flag weakens a row's mean.
 
-    Saturated selection does so only if at least half of the seeds have it.
+    Saturated selection weakens it only if at least half of the seeds have the flag.
     """
     return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 

@@ -31,13 +31,15 @@ def controls_finding(
     """Return the finding of a table that compares its baseline with controls.
 
     Args:
-        table: Table with differences of the controls to its baseline. Without any, there is no
-            finding.
+        table: Table of the study.
         study: Study of the table.
         metric: Test metric of the answer.
         limits: Limits that keep the finding from a verdict.
+
+    Returns:
+        None if the table has no difference between a control and its baseline.
     """
-    head = metric_name(study, metric)
+    heading = metric_name(study, metric)
     baseline = table.baseline
     comparisons = {
         row.control: row.comparison for row in table.rows if row.control and row.comparison
@@ -64,12 +66,12 @@ def controls_finding(
         other_metrics = other_metrics_text(
             study, metric, partial(_baseline_difference, family, control)
         )
-        sentences.append(_comparison_sentence(control, comparison, head, other_metrics))
+        sentences.append(_comparison_sentence(control, comparison, heading, other_metrics))
     if comparisons.get(FINETUNER_ALONE) and comparisons[FINETUNER_ALONE].is_unchanged:
-        sentences.append(f"Synthetic features do not change {head}.")
+        sentences.append(f"Synthetic features do not change {heading}.")
     if real_images := comparisons.get(_CEILING):
         sentences.append(
-            _real_images_sentence(real_images, comparisons.get(FINETUNER_ALONE), head, study)
+            _real_images_sentence(real_images, comparisons.get(FINETUNER_ALONE), heading, study)
         )
     controls = [
         (row.name, row)
@@ -77,7 +79,7 @@ def controls_finding(
         if row.section == REFERENCES and row.control != "zero_shot"
     ]
     sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
-    # The verdict on the first control shows whether synthesis helps at all.
+    # The first control is the fine-tuner alone: its verdict shows whether synthesis helps at all.
     verdicts = [comparison.verdict for comparison in baseline_comparisons.values()]
     verdict = next(filter(None, verdicts), None)
     place_text = f" on {controls_study.scope}" if controls_study.scope else ""
@@ -101,31 +103,41 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
     return comparison.difference if comparison else None
 
 
-def _comparison_sentence(control: str, comparison: Compared, head: str, other_metrics: str) -> str:
+def _comparison_sentence(
+    control: str, comparison: Compared, heading: str, other_metrics: str
+) -> str:
     """Return, for example, "Compared with the fine-tuner alone, H is higher (+1.2 ± 0.1).".
 
     Args:
         control: One of COMPETING.
-        comparison: Comparison of the baseline with it.
-        head: Heading of the metric.
+        comparison: Comparison of the baseline with the control.
+        heading: Heading of the metric.
         other_metrics: Differences in other metrics as text; "" if there are none.
     """
-    text = f"Compared with the {CONTROLS[control][0]}, {head} is {classify_comparison(comparison)}"
+    outcome = classify_comparison(comparison)
+    text = f"Compared with the {CONTROLS[control][0]}, {heading} is {outcome}"
     details = "" if comparison.is_unchanged else difference_text(comparison)
     details = "; ".join(filter(None, (details, other_metrics)))
     return f"{text} ({details})." if details else f"{text}."
 
 
 def _real_images_sentence(
-    comparison: Compared, floor_comparison: Compared | None, head: str, study: Study
+    comparison: Compared, floor_comparison: Compared | None, heading: str, study: Study
 ) -> str:
-    """Return a sentence on the change of the metric if real images replaced synthetic features."""
+    """Return a sentence on the change of the metric if real images replaced synthetic features.
+
+    Args:
+        comparison: Comparison of real images with the baseline.
+        floor_comparison: Comparison of the fine-tuner alone with the baseline, if there is one.
+        heading: Heading of the metric.
+        study: Study of the comparisons.
+    """
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"
     if not comparison.is_unchanged:
         difference, *details = difference_text(comparison).split(", ", 1)
-        text = f"{images.capitalize()} would change {head} by {difference}"
+        text = f"{images.capitalize()} would change {heading} by {difference}"
         return f"{text} ({details[0]})." if details else f"{text}."
     if floor_comparison is not None and floor_comparison.is_unchanged:
-        return f"Even {images} would not change {head}."
-    return f"{images.capitalize()} would not change {head}."
+        return f"Even {images} would not change {heading}."
+    return f"{images.capitalize()} would not change {heading}."

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from reports.analysis import Limit
 from reports.answer.comparisons import (
-    OUTCOMES,
     classify_comparison,
     difference_text,
     metric_name,
     no_verdict_text,
+    outcomes_text,
 )
 from reports.answer.finding import Finding
 from reports.cells import EXTERNAL, Table, Value
@@ -32,7 +32,7 @@ def external_finding(
     rows = [row for row in table.rows if row.control == EXTERNAL]
     if not rows:
         return None
-    head = metric_name(study, metric)
+    heading = metric_name(study, metric)
     names: dict[str, list[str]] = {}  # by outcome
     not_compared = []
     for row in rows:
@@ -45,15 +45,17 @@ def external_finding(
             names.setdefault(classify_comparison(comparison), []).append(f"{row.name}{details}")
         elif isinstance(mean, Value):
             not_compared.append(f"{row.name} ({cell_text(mean)}, n {mean.estimate.n})")
-    outcomes = [result for result in OUTCOMES if result in names]
-    parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
-    base = table.baseline.name if table.baseline else ""
-    sentences = [
-        no_verdict_text(limits) if parts else "",
-        f"Compared with the baseline ({base}), {head} is {parts}." if parts else "",
-        f"Not compared: {join_names(not_compared)}." if not_compared else "",
-        "Their data, seeds and code were not checked.",
-    ]
+    outcomes = outcomes_text(names)
+    baseline_name = table.baseline.name if table.baseline else ""
+    sentences: list[str] = []
+    if outcomes:
+        sentences += [
+            no_verdict_text(limits),
+            f"Compared with the baseline ({baseline_name}), {heading} is {outcomes}.",
+        ]
+    if not_compared:
+        sentences.append(f"Not compared: {join_names(not_compared)}.")
+    sentences.append("Their data, seeds and code were not checked.")
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
     subject = f"external results of {study.external.file}"
     return Finding(subject, verdict, " ".join(filter(None, sentences)))

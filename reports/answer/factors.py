@@ -8,7 +8,6 @@ from harness.store import CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
-    OUTCOMES,
     classify_comparison,
     difference_text,
     flags_sentence,
@@ -18,6 +17,7 @@ from reports.answer.comparisons import (
     metric_name,
     no_verdict_text,
     other_metrics_text,
+    outcomes_text,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
@@ -30,16 +30,20 @@ BEST = "best configuration by selection"
 RANKS = "rank association with the factors"
 IMPORTANCE = "importance"
 _MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, even if significant
-_OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
+# End of a finding's subject, by kind of table.
+_AVERAGING = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
 
-def levels_finding(table: Table, head: str, limits: Sequence[Limit]) -> Finding | None:
+def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Finding | None:
     """Return the finding of a table whose rows are levels, or methods over datasets.
 
     Args:
-        table: Table with differences to its baseline. Without any, there is no finding.
-        head: Heading of the metric.
+        table: Table of the study.
+        heading: Heading of the metric.
         limits: Limits that keep levels from a verdict.
+
+    Returns:
+        None for other tables, and if the table has no difference to a baseline.
     """
     comparisons = [(row.level, row.comparison) for row in table.non_controls if row.comparison]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
@@ -59,28 +63,30 @@ def levels_finding(table: Table, head: str, limits: Sequence[Limit]) -> Finding 
     for level, comparison in comparisons:
         name = level if comparison.is_unchanged else f"{level} ({difference_text(comparison)})"
         names.setdefault(classify_comparison(comparison), []).append(name)
-    outcomes = [result for result in OUTCOMES if result in names]
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
     headings = [column.heading for column in table.columns[: table.n_labels]]
     baseline_text = table.baseline.level
     if len(headings) == 1:
         baseline_text = f"{headings[0]}={baseline_text}"
-    parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
-    sentence = f"Compared with the baseline {baseline_text}, {head} is {parts}." if parts else ""
+    outcomes = outcomes_text(names)
+    sentence = ""
+    if outcomes:
+        sentence = f"Compared with the baseline {baseline_text}, {heading} is {outcomes}."
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
         no_verdict_text(blocking_limits),
         sentence,
         flags_sentence([(row.level, row) for row in table.non_controls], limits, unit),
     ]
-    subject = ", ".join(headings) + _OVER.get(table.kind, "")
+    subject = ", ".join(headings) + _AVERAGING.get(table.kind, "")
     return Finding(subject, verdict, " ".join(filter(None, texts)))
 
 
 def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
-    """Yield the configuration with the best selection score, its test result and its gain.
+    """Yield the finding on the configuration with the best selection score.
 
-    The gain is over the fine-tuner alone at the same levels, or else over the baseline.
+    It has the configuration's test result, and its difference to the fine-tuner alone at the same
+    levels, or else to the baseline. With fewer than two configurations there is no finding.
     """
     headline = tables.make_headline(study, metric)
     if headline is None or len(tables.rank_configurations(study)) < 2:
@@ -116,17 +122,17 @@ def _control_text(study: Study, name: str) -> str:
 
 
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
-    """Return the best configuration's difference to a control in a metric, if there is one."""
+    """Return the best configuration's difference to a control in a metric; None if unknown."""
     headline = tables.make_headline(study, metric)
     return headline.differences.get(name) if headline else None
 
 
-def ranks_finding(table: Table, head: str, study: Study) -> Finding:
+def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     """Return the finding of a table of rank associations.
 
     Args:
         table: Table with a row per factor.
-        head: Heading of the metric.
+        heading: Heading of the metric.
         study: Study whose configurations are ranked. Factors are tested only if the configurations
             were drawn at random.
     """
@@ -135,7 +141,7 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
         if association := row.association:
             rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
             details = ", ".join(filter(None, [rho, holm_p_text(association.p)]))
-            phrase = _rank_phrase(association, head)
+            phrase = _rank_phrase(association, heading)
             names_by_phrase.setdefault(phrase, []).append(
                 f"{row.name} ({details})" if details else row.name
             )
@@ -146,26 +152,25 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     )
     texts = [f"{n_finished} of {n_configurations} configurations finished."]
     texts += [f"{phrase} {join_names(names)}." for phrase, names in names_by_phrase.items()]
-    texts += filter(None, [_trials_text(study)])
+    texts += filter(None, [_untrained_text(study)])
     return Finding(RANKS, None, " ".join(texts))
 
 
-def _rank_phrase(association: Association, head: str) -> str:
+def _rank_phrase(association: Association, heading: str) -> str:
     """Return the result of an association as a phrase before the factor's name."""
-    # the metric or the factor is constant
     if association.min_p is None and association.n >= MIN_RANKED:
-        return f"No test, because the factor or {head} does not vary:"
+        return f"No test, because the factor or {heading} does not vary:"
     # with this few configurations, even the most extreme order is not significant
     if not is_beyond_chance(association.min_p):
         return "Too few configurations for a test of"
     if association.p is None:
         return "No test, because configurations were not drawn at random:"
     varies = "varies" if is_beyond_chance(association.p) else "does not vary"
-    return f"{head} {varies} significantly with"
+    return f"{heading} {varies} significantly with"
 
 
-def _trials_text(study: Study) -> str:
-    """Return the number of trials, over all configurations, that tested an untrained model."""
+def _untrained_text(study: Study) -> str:
+    """Return a sentence on the trials that tested an untrained model; "" if there are none."""
     rows = [
         row
         for configuration in study.non_controls
@@ -192,9 +197,9 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
 
 
 def importance_findings(
-    importance: Importance, head: str, names: Mapping[str, str]
+    importance: Importance, heading: str, names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yield the factors and pairs that explain a significant part of the variance."""
+    """Yield one finding on the factors and pairs with a significant share, if there are any."""
     significant_shares = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
@@ -205,11 +210,13 @@ def importance_findings(
         factors = " and ".join(names[key] for key in effect.factors)
         subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
-        explanation = "" if shares else f" of the variance of {head} between configurations"
+        explanation = "" if shares else f" of the variance of {heading} between configurations"
         share_text = f"{share.mean:.0f}%{ends}{explanation}"
         shares.append(f"{subject} explains {share_text} ({holm_p_text(effect.holm_p)})")
     if shares:
         brackets = "Brackets: 95% interval of the share over seeds. "
         legend = brackets if any(share.low is not None for _, share in significant_shares) else ""
         text = f"{join_names(shares)}. {legend}p: test of no effect over seeds."
-        yield Finding(IMPORTANCE, None, text.replace("the", "The", text.startswith("the ")))
+        if text.startswith("the "):
+            text = f"T{text[1:]}"
+        yield Finding(IMPORTANCE, None, text)

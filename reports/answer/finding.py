@@ -22,8 +22,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding as one line."""
-        judged = f"{self.verdict}. " if self.verdict else ""
-        return f"{self.subject}: {judged}{self.text}"
+        verdict_text = f"{self.verdict}. " if self.verdict else ""
+        return f"{self.subject}: {verdict_text}{self.text}"
 
 
 @dataclass(frozen=True)

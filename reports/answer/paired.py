@@ -12,25 +12,25 @@ from reports.analysis import NO_HEADROOM, Design, Limit, find_limits, uneven_noi
 from reports.answer.build import rule_text
 from reports.answer.cautions import MIN_SEEDS
 from reports.answer.comparisons import (
-    OUTCOMES,
     classify_comparison,
     difference_text,
     is_conclusive,
     metric_name,
     no_verdict_text,
+    outcomes_text,
 )
 from reports.answer.finding import Answer, Finding
-from reports.formatting import join_names
 from reports.stats import Verdict
 from reports.tables import PairedStudies
 
 
 def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answer:
-    """Return what differs between two studies, a finding per metric, and the cautions.
+    """Return the answer to a paired comparison: the differing options, and a finding per metric.
 
     Args:
         paired: The two studies.
-        average: The same for averages over datasets, whose findings come first; None without them.
+        average: Comparison of averages over datasets, whose findings come first. None if there are
+            no averages.
     """
     study, metric = paired.combined, paired.metrics[0]
     limits = paired_limits(paired)
@@ -46,8 +46,8 @@ def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answe
 def paired_limits(paired: PairedStudies) -> list[Limit]:
     """Return the limits that keep the comparison from verdicts.
 
-    Saturated selection and results at chance in one of the studies are sufficient. Missing headroom
-    counts if both studies have it and an option of the synthesis differs.
+    Saturated selection or results at chance in one of the studies are sufficient. "No headroom"
+    counts only if both studies have this limit and an option of the synthesis differs.
 
     Args:
         paired: The two studies.
@@ -60,25 +60,34 @@ def paired_limits(paired: PairedStudies) -> list[Limit]:
     names = dict.fromkeys(name for by_name in by_study for name in by_name)
     merged_limits = []
     for name in names:
-        sides = [by_name.get(name) for by_name in by_study]
-        existing = [limit for limit in sides if limit]
-        is_affected = any(map(existing[0].applies_to, paired.differing))
-        if name == NO_HEADROOM and not (len(existing) == 2 and is_affected):
+        limits = {
+            letter: by_name[name]
+            for letter, by_name in zip("AB", by_study, strict=True)
+            if name in by_name
+        }
+        first_limit = next(iter(limits.values()))
+        differs_in_synthesis = any(map(first_limit.applies_to, paired.differing))
+        if name == NO_HEADROOM and not (len(limits) == 2 and differs_in_synthesis):
             continue
-        texts = [
-            f"{letter}: {limit.text}" for letter, limit in zip("AB", sides, strict=True) if limit
-        ]
-        merged_limits.append(replace(existing[0], text=" ".join(dict.fromkeys(texts))))
+        text = " ".join(f"{letter}: {limit.text}" for letter, limit in limits.items())
+        merged_limits.append(replace(first_limit, text=text))
     return merged_limits
 
 
 def _metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit]) -> Finding:
-    """Return the finding of a metric: the outcome of each pair, in the order of OUTCOMES."""
-    head = metric_name(paired.combined, metric)
+    """Return the finding on a metric: the outcome of each pair, and separately of the controls.
+
+    With limits there are no verdicts, and only pairs with a significant difference or without any
+    difference are listed.
+    """
+    heading = metric_name(paired.combined, metric)
     compared = paired.compared[metric]
     if limits:
-        plain = {pair: replace(c, verdict=None, more_seeds=None) for pair, c in compared.items()}
-        compared = {pair: c for pair, c in plain.items() if is_conclusive(c)}
+        compared = {
+            pair: replace(comparison, verdict=None, more_seeds=None)
+            for pair, comparison in compared.items()
+            if is_conclusive(comparison)
+        }
     sentences, verdicts = [no_verdict_text(limits)], set[str]()
     for is_control in (False, True):
         names: dict[str, list[str]] = {}  # by outcome
@@ -90,13 +99,13 @@ def _metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit])
                 )
         if not is_control:
             verdicts |= names.keys()
-        outcomes = [result for result in OUTCOMES if result in names]
-        parts = "; ".join(f"{result} for {join_names(names[result])}" for result in outcomes)
-        beginning = "Of the controls, it" if is_control else f"In B, {head}"
-        sentences.append(f"{beginning} is {parts}." if parts else "")
+        outcomes = outcomes_text(names)
+        beginning = "Among the controls" if is_control else "In B"
+        sentences.append(f"{beginning}, {heading} is {outcomes}." if outcomes else "")
     verdict = next((verdict for verdict in Verdict if verdict in verdicts), None)
     scope = f" ({paired.combined.scope})" if paired.combined.scope else ""
-    return Finding(f"{head}, B compared with A{scope}", verdict, " ".join(filter(None, sentences)))
+    subject = f"{heading}, B compared with A{scope}"
+    return Finding(subject, verdict, " ".join(filter(None, sentences)))
 
 
 def _cautions(paired: PairedStudies) -> Iterator[str]:
@@ -107,19 +116,22 @@ def _cautions(paired: PairedStudies) -> Iterator[str]:
         yield f"Selection used test images ({rule}): the numbers are too optimistic."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
-    pairs = [comparison.difference.n for comparison in paired.compared[metric].values()]
-    if pairs and min(pairs) < MIN_SEEDS:
-        yield f"A comparison has only {count(min(pairs), 'common seed')}: its interval is rough."
-    absent = tables.all_rows(study).counts.absence_texts()
-    if absent:
-        yield f"Incomplete: {', '.join(absent)} of {len(study.rows)} (configuration, seed) pairs."
+    seed_counts = [comparison.difference.n for comparison in paired.compared[metric].values()]
+    if seed_counts and min(seed_counts) < MIN_SEEDS:
+        n = count(min(seed_counts), "common seed")
+        yield f"A comparison has only {n}: its interval is rough."
+    absences = tables.all_rows(study).counts.absence_texts()
+    if absences:
+        yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
     name, design = metric_name(study, metric), _design(paired, metric)
-    for place in uneven_noise(design) if design else ():
-        yield f"{name} {place}: intervals and verdicts do not account for rare large losses."
+    for description in uneven_noise(design) if design else ():
+        yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
 
 
 def _design(paired: PairedStudies, metric: str) -> Design | None:
-    """Return the paired configurations of both studies under the seeds that all of them finished.
+    """Return the design of the paired configurations of both studies, for checks of the noise.
+
+    It has the seeds under which all of these configurations finished, and no factors.
 
     Args:
         paired: The two studies.
@@ -130,8 +142,8 @@ def _design(paired: PairedStudies, metric: str) -> Design | None:
     """
     column = f"test/{metric}"
     pairs = [pair for pair in paired.pairs if not pair.control and pair.common_seeds(column)]
-    common = [set(pair.common_seeds(column)) for pair in pairs]
-    seeds = sorted(set.intersection(*common)) if common else []
+    seeds_by_pair = [set(pair.common_seeds(column)) for pair in pairs]
+    seeds = sorted(set.intersection(*seeds_by_pair)) if seeds_by_pair else []
     if len(seeds) < 2:
         return None
     configurations, values = [], []

@@ -12,7 +12,8 @@ from reports.formatting import join_names, number_text
 from reports.study import Study
 from reports.tables import Group
 
-# Controls whose distance from the dots exceeds this many times their range are only in the legend.
+# A control is only in the legend if its distance from the dots exceeds this many times the range of
+# the dots.
 _REACH = 1.0
 # Color and dashes of each control's line.
 _LOOKS: Final = {
@@ -29,12 +30,11 @@ class ControlLine:
 
     Attributes:
         control: Key of the control.
-        words: Name in the legend.
+        label: Name in the legend.
         height: Highest mean.
-        points: Points of the line; empty if it is too far from the dots. A horizontal line has one
-            point without a position on the horizontal axis, a matched control has one point per
-            level.
-        is_matched: Whether the control ran at the levels of factors.
+        points: Points of the line; [] if the line is too far from the dots. A matched control has a
+            point per level. Other controls are horizontal lines, with one point that has only `y`.
+        is_matched: Whether the control has a mean at each level of the figure's factor.
     """
 
     control: str
@@ -53,8 +53,8 @@ def control_lines(
     """Return the finished controls, the highest first.
 
     If the study is a grid and a control reads some of its factors, the control is drawn at each
-    level of the figure's factor, as the mean over the same levels of the other factors. Otherwise
-    the control at the baseline is drawn.
+    level of the figure's factor, as the mean over the same levels of the other factors. If it reads
+    no factor, or lacks results at some level, the control at the baseline is drawn.
 
     Args:
         study: Study of one dataset, with its controls.
@@ -71,7 +71,8 @@ def control_lines(
             study, control if control in COMPETING else FINETUNER_ALONE
         )
         points = _matched_points(study, metric, control, placed_groups) if control_factors else []
-        if is_matched := bool(points):
+        is_matched = bool(points)
+        if is_matched:
             label += f" at the same {join_names([names[key] for key in control_factors])}"
         elif estimate:
             points = [{"y": estimate.mean}]
@@ -91,7 +92,7 @@ def control_lines(
 def _matched_points(
     study: Study, metric: str, control: str, placed_groups: Sequence[tuple[Spec, Group]]
 ) -> list[Spec]:
-    """Return a control's mean at each level; [] if it has not finished at some level."""
+    """Return a control's mean at each level; [] if a level has no result of the control."""
     if control not in COMPETING or study.sampler != "grid":
         return []
     controls = tables.controls_by_configuration(study, control)
@@ -106,7 +107,7 @@ def _matched_points(
 
 
 def control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spec]:
-    """Yield the layers of the lines; the legend has all controls, including those that are too far.
+    """Yield the layers of the lines; the legend also has the controls outside the plot.
 
     Args:
         lines: The controls.

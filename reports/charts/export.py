@@ -29,7 +29,7 @@ def _make_style(text: str, rule: str, size: int) -> Spec:
         rule: Color of axes and grid lines.
         size: Font size in pixels.
     """
-    words = {"fill": text, "fontSize": size, "fontWeight": "normal"}
+    text_style = {"fill": text, "fontSize": size, "fontWeight": "normal"}
     lines = {"domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.35}
     return {
         "background": "transparent",
@@ -38,7 +38,7 @@ def _make_style(text: str, rule: str, size: int) -> Spec:
         "axis": {**lines, "labelLimit": 140},
         "axisX": {"grid": False},
         "legend": {"labelLimit": 300},
-        "style": dict.fromkeys(("guide-label", "guide-title", "group-title"), words),
+        "style": dict.fromkeys(("guide-label", "guide-title", "group-title"), text_style),
         "title": {"anchor": "start"},
         "text": {"color": text},
     }
@@ -50,9 +50,9 @@ PAGE: Final = _make_style("currentColor", "#888888", 11)
 
 
 def chart_bytes(chart: Chart) -> dict[str, bytes]:
-    """Return the chart as "png", "svg" and "pdf", on white and as wide as a paper's column.
+    """Return the chart's files by format: "png", "svg" and "pdf".
 
-    The bytes of the PNG are reproducible.
+    Charts are on white and as wide as a paper's column. The bytes of the PNG are reproducible.
     """
     import vl_convert as vlc
 
@@ -92,7 +92,7 @@ def _replace_undrawable(value: Any) -> Any:
 def page_script() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed.
 
-    vl-convert takes a second for the first call of a process, and keeps the script.
+    The first call in a process takes a second; vl-convert then caches the script.
     """
     import vl_convert as vlc
 
@@ -101,7 +101,7 @@ def page_script() -> str:
 
 
 def to_safe_json(value: Any) -> Markup:
-    """Return JSON that is safe in a page's script element: no text of a store can close it.
+    """Return JSON that is safe in a page's script element: no text in it can close the element.
 
     Numbers are rounded to six digits, which is enough for a chart.
     """

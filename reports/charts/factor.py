@@ -21,10 +21,9 @@ _DOT = 5  # size of a dot, in pixels
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield a chart per factor.
+    """Yield the chart of a test metric against each factor.
 
-    In a study over datasets, the charts of the other factors show the average over datasets, for
-    the methods with results on all of them.
+    In a study over datasets, the charts of the other factors show averages over datasets.
     """
     is_only_factor = len(study.factors) == 1
     averaged_study = study if is_only_factor else tables.average_over_datasets(study)
@@ -38,11 +37,15 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
 def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of a test metric against a factor; none if nothing has finished.
 
-    Up to 12 levels are labeled at equal distances. More values, and those of a range, have a
-    continuous axis, which is logarithmic if the factor is. In a sampled study of several factors a
-    dot is a configuration. There are no means then, because they would mix in the other factors'
-    levels that the sampler chose. Controls are lines: at each level if they read a factor of a
-    grid, else at the baseline. Averages over datasets have no controls, which ran on one dataset.
+    Levels are labeled at equal distances. Numeric factors with a range or with more than 12 levels
+    have a continuous axis, which is logarithmic if the factor is. If there are more than 12 such
+    levels, the chart has no means.
+
+    In a sampled study of several factors a dot is a configuration. There are no means, because they
+    would depend on the levels of the other factors that the sampler chose.
+
+    Controls are lines: see control_lines. A study over datasets has none, because its controls ran
+    on one dataset.
 
     Args:
         study: Study with the rows.
@@ -72,7 +75,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     )
     control_values = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *control_values]), max([high, *control_values])
-    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
+    title, heading = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
     if is_continuous:
         x = vega.value_axis(field, title, dots, log=factor.log)
     else:
@@ -85,9 +88,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         layers.append(
             vega.make_layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)
         )
-    layers += _mark_layers(study, spread_dots, means, encoding, {field: title}, head)
-    dot = "a configuration's mean over seeds" if is_scatter else "a seed"
-    caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{note}"
+    layers += _mark_layers(study, spread_dots, means, encoding, {field: title}, heading)
+    dot_text = "a configuration's mean over seeds" if is_scatter else "a seed"
+    caption = f"Test {heading} of {study.name} against {factor.key}. Each dot is {dot_text}.{note}"
     if means:
         decimals = tables.decimals_of(study, metric)
         texts = [
@@ -107,28 +110,32 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
 def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
     family = tables.method_family(study, metric)
-    methods = {tables.row_text(g, family.labels): g for g in family.groups if not g.control}
+    methods = {
+        tables.row_text(group, family.labels): group for group in family.groups if not group.control
+    }
     placed_groups = [
-        ({"level": name, "method": method}, line.parts[name])
+        ({"level": name, "method": method}, group.parts[name])
         for name in tables.list_datasets(study)
-        for method, line in methods.items()
-        if name in line.parts
+        for method, group in methods.items()
+        if name in group.parts
     ]
     dots, means = _dots_and_means(study, metric, placed_groups)
     if not dots:
         return
-    title, head = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
+    title, heading = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
     y = _metric_axis(
         study, metric, *_value_range(dots, means, is_percent=tables.is_percent(metric))
     )
     encoding = {"x": vega.level_axis("level", title, dots), "y": y}
-    order = {"domain": list(methods)}
-    encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
+    scale = {"domain": list(methods)}
+    encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": scale}
     encoding["color"] = vega.colors_by_name("method", list(methods))
     dots, note = vega.thin_points(dots, "dots")
-    layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
+    layers = _mark_layers(
+        study, dots, means, encoding, {"level": title, "method": "method"}, heading
+    )
     caption = (
-        f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{note}"
+        f"Test {heading} of {study.name}: each method on each dataset. Each dot is a seed.{note}"
         " Diamonds are means with 95% intervals."
     )
     if any(vega.select_clipped(means, encoding["y"]).values()):
@@ -185,17 +192,20 @@ def _dots_and_means(
 
 
 def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
-    """Yield y and name of a dot per seed of a group, or if scattered per configuration.
+    """Yield a dot per seed of a group, or per configuration in a scatter plot.
 
-    A dot of a configuration is the mean over its seeds. `run` is the ID of the run behind a dot, if
-    there is only one and it has an address.
+    A dot has the fields `y`, the mean over its results, and `name`. If the results are of a single
+    run that has an address, `run` is the ID of the run.
     """
     keys = {key: key for key in group.column("config_key")} if is_scatter else {}
     values, runs = group.results(column, keys), group.results("run_id", keys)
-    dots: dict[Any, list[tuple[str, int]]] = {}
-    for place in values:
-        dots.setdefault(place[0] if is_scatter else place[1], []).append(place)
-    for dot, places in dots.items() if is_scatter else sorted(dots.items()):
+    places_by_dot: dict[Any, list[tuple[str, int]]] = {}
+    for config_key, seed in values:
+        dot = config_key if is_scatter else seed
+        places_by_dot.setdefault(dot, []).append((config_key, seed))
+    if not is_scatter:
+        places_by_dot = dict(sorted(places_by_dot.items()))
+    for dot, places in places_by_dot.items():
         name = f"mean of {len(places)} seeds" if is_scatter else f"seed {dot}"
         run_id, *other_ids = {run for place in places for run in runs.get(place, ())} or {""}
         has_address = not other_ids and run_address(study.runs_address, run_id)
@@ -205,9 +215,9 @@ def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) ->
 
 
 def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
-    """Return the range of dots and intervals, with a minimum height.
+    """Return the range of dots and intervals, widened if it is small.
 
-    The minimum is half a point for percentages, else a part of the values.
+    A range is small up to half a point for percentages, else up to 2% of the largest value.
 
     Args:
         dots: Dots that are drawn.
@@ -216,7 +226,7 @@ def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[floa
     """
     values = [dot["y"] for dot in dots]
     for point in means:
-        # An interval over two seeds may be huge. It is clipped to the range of the dots.
+        # an interval over two seeds may be huge, and is clipped
         if point["low"] is not None and point["n"] > 2:
             values += [point["low"], point["high"]]
     low, high = min(values), max(values)
@@ -232,7 +242,12 @@ def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
 
 
 def _mark_layers(
-    study: Study, dots: Values, means: Values, channels: Spec, fields: Mapping[str, str], head: str
+    study: Study,
+    dots: Values,
+    means: Values,
+    channels: Spec,
+    fields: Mapping[str, str],
+    heading: str,
 ) -> Iterator[Spec]:
     """Yield the layers of dots and of means. A click on a dot opens its run.
 
@@ -243,10 +258,10 @@ def _mark_layers(
         means: Means with the fields of `channels` and `fields`.
         channels: Encoding of x, y, and the channels that distinguish points.
         fields: Fields that identify a point, in the format of vega.tooltip.
-        head: Heading of the metric.
+        heading: Heading of the metric.
     """
     encoding = {"color": {"value": vega.DOT}, **channels}
-    encoding["tooltip"] = vega.tooltip({**fields, "name": "dot", "y*": head})
+    encoding["tooltip"] = vega.tooltip({**fields, "name": "dot", "y*": heading})
     mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
     transform: Spec = {}
     if any("run" in dot for dot in dots):
@@ -260,7 +275,7 @@ def _mark_layers(
     if means:
         encoding = {"color": {"value": vega.MEAN}, **channels}
         tooltip = [
-            *vega.interval_tooltip({**fields, "y*": f"mean {head}"}),
+            *vega.interval_tooltip({**fields, "y*": f"mean {heading}"}),
             *vega.tooltip({"n": "n"}),
         ]
         mark_style = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}

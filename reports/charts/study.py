@@ -1,4 +1,4 @@
-"""All charts of a study in reading order; charts of single factors are made in factor.py."""
+"""All charts of a study in reading order. factor.py makes the charts of single factors."""
 
 from collections.abc import Iterator
 
@@ -16,8 +16,8 @@ from reports.study import Study, metric_heading
 TOGETHER, TRAINING, CONFIGURATIONS = "together", "training", "configurations"  # sections
 MAX_CURVES = 60  # configurations with a curve, best selection scores first
 MIN_POINTS = 4  # configurations in a scatter plot
-# quality measures of the class means that have a chart, with the titles of their axes
-_SHOWN = {
+# Axis titles of the quality measures that have a chart.
+_QUALITY_AXES = {
     "cosine_to_mean": "cosine of synthetic to real class means",
     "synthetic_to_real": "accuracy of synthetic class means on real images (%)",
 }
@@ -27,7 +27,7 @@ def study_charts(report: Report) -> list[Chart]:
     """Return the charts of a study in reading order.
 
     Args:
-        report: Report of the study. A study over datasets is represented by its averages.
+        report: Report of the study. Most charts of a study over datasets show its averages.
     """
     study, metric = report.study, report.metric
     analyzed_study = analysis.compute_if_available(analysis.select_analyzed_study, study, metric)
@@ -43,9 +43,9 @@ def study_charts(report: Report) -> list[Chart]:
 
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
-    """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
+    """Yield the chart of the importance of factors and pairs, for a grid with intervals."""
     names = tables.short_names(study)
-    head = metric_heading(study.protocol, importance.design.metric)
+    heading = metric_heading(study.protocol, importance.design.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
@@ -60,18 +60,20 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
         return
     values.sort(key=lambda value: -value["share"])
     y = vega.level_axis("effect", None, values, axis={})
-    unit = f"% of the variance of {head}"
+    unit = f"% of the variance of {heading}"
     caption = (
-        f"Share of the variance of {head} between configurations, with 95% intervals over seeds"
+        f"Share of the variance of {heading} between configurations, with 95% intervals over seeds"
     )
     tooltip = vega.interval_tooltip(
         {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
     )
     if importance.design.is_sampled:
         count = len(importance.design.configurations)
-        unit = f"% of importance for {head}, {count} configurations"
-        caption = f"Importance for {head} by Optuna's PED-ANOVA"
-        caption = f"{caption} over {count} configurations, without a test"
+        unit = f"% of importance for {heading}, {count} configurations"
+        caption = (
+            f"Importance for {heading} by Optuna's PED-ANOVA over {count} configurations, without"
+            " a test"
+        )
         tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
     x = vega.number_axis("share", unit, {"domain": [0, 100]})
     kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
@@ -91,14 +93,15 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
 
     A curve has a band if its configuration has several runs.
     """
-    points, head = analysis.learning_curves(study), metric_heading(study.protocol, study.objective)
+    points = analysis.learning_curves(study)
     if not points:
         return
+    heading = metric_heading(study.protocol, study.objective)
     keys = list(dict.fromkeys(point["key"] for point in points))
     shown_keys = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown_keys]
     x = vega.number_axis("step", "epochs of all stages", {"nice": False})
-    y = vega.number_axis("y", f"selection {head} (%)")
+    y = vega.number_axis("y", f"selection {heading} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
     channels: Spec = {
         "x": x,
@@ -110,12 +113,12 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         "label": "configuration",
         "state": "state",
         "step": "epoch",
-        "y*": f"selection {head}",
+        "y*": f"selection {heading}",
     }
-    lines = {**channels, "tooltip": vega.tooltip(fields)}
+    line_encoding = {**channels, "tooltip": vega.tooltip(fields)}
     layers = [
         *vega.interval_layers(values, channels, kind="area", opacity=0.16),
-        vega.make_layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
+        vega.make_layer("line", line_encoding, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     note = (
         f" Only the {MAX_CURVES} best configurations by selection are drawn."
@@ -125,8 +128,8 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     if len(labels) > vega.MAX_NAMED:
         note += " Colors from dark to light: from the best configuration by selection to the worst."
     caption = (
-        f"Selection {head} during training: mean over the seeds of a run. Bands: 95% intervals over"
-        f" the runs of a configuration.{note}"
+        f"Selection {heading} during training: mean over the seeds of a run. Bands: 95% intervals"
+        f" over the runs of a configuration.{note}"
     )
     options: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
     yield vega.make_chart(
@@ -139,7 +142,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
-    head, kinds = metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
+    heading, kinds = metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     other_points, optimal_points = (
@@ -153,24 +156,26 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
         "color": vega.colors_by_name("kind", kinds, "by selection score"),
     }
-    tooltip = vega.interval_tooltip({"label": "configuration", "seconds*": "seconds", "y*": head})
+    tooltip = vega.interval_tooltip(
+        {"label": "configuration", "seconds*": "seconds", "y*": heading}
+    )
     layers = vega.points_with_intervals(
         [*drawn_points, *optimal_points], channels, tooltip, name="configurations", size=45
     )
     caption = (
-        f"Each point is a configuration: mean test {head} with its 95% interval against wall-clock"
-        " seconds per seed. Pareto-optimal: no other configuration has as good a selection score in"
-        " as few seconds." + note
+        f"Each point is a configuration: mean test {heading} with its 95% interval against"
+        " wall-clock seconds per seed. Pareto-optimal: no other configuration has as good a"
+        " selection score in as few seconds." + note
     )
-    place, title = (CONFIGURATIONS, "cost"), f"Cost against {head}"
+    place, title = (CONFIGURATIONS, "cost"), f"Cost against {heading}"
     yield vega.make_chart(study, place, title, caption, layers)
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield charts of the metric against quality measures, with a point per configuration."""
-    head, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
+    heading, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
-        name, axis_title = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")
+        name, axis_title = f"{QUALITY}{measure.metric}", _QUALITY_AXES.get(measure.metric, "")
         if not axis_title or name == metric:
             continue
         values = []
@@ -184,12 +189,13 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         encoding = {
             "x": vega.number_axis("x", axis_title, {"padding": 8}),
             "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
-            "tooltip": vega.tooltip({"label": "configuration", "x*": axis_title, "y*": head}, 3),
+            "tooltip": vega.tooltip({"label": "configuration", "x*": axis_title, "y*": heading}, 3),
         }
         caption = (
-            f"Each point is a configuration with synthetic features: test {head} against"
+            f"Each point is a configuration with synthetic features: test {heading} against"
             f" {axis_title}, means over seeds. An association need not be causal." + note
         )
-        place, title = (CONFIGURATIONS, f"quality-{measure.metric}"), f"{head} against {axis_title}"
+        place = (CONFIGURATIONS, f"quality-{measure.metric}")
+        title = f"{heading} against {axis_title}"
         layers = [vega.point_layer(encoding, name="configurations", size=45, color=vega.MEAN)]
         yield vega.make_chart(study, place, title, caption, layers, values=values)

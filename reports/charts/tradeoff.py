@@ -1,4 +1,4 @@
-"""The chart of a harmonic mean's two halves against each other, such as Base and New."""
+"""The chart of the two halves of a harmonic mean, such as Base and New, against each other."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,12 @@ from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.study import Study, metric_heading
 
-MIN_LINES, STEPS = 3, 40  # lines of equal H, and points on each
-MIN_LINE = 8  # shorter lines in the corners of the plot are left out
+MIN_LINES = 3  # fewest values of H that have a line
+STEPS = 40  # steps along the horizontal axis, from point to point of a line
+MIN_LINE = 8  # points; shorter lines in the corners of the plot are left out
 # Kinds of points, in the order of the legend.
 CONTROL, OTHER = "control", "configuration"
-BEST = "configuration that no other one beats in both"
+BEST = "Pareto-optimal configuration"
 
 
 def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterator[Chart]:
@@ -27,20 +28,21 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     points = _mean_points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
-    head, (x_head, y_head) = metric_heading(study.protocol, metric), _half_headings(study, halves)
+    heading = metric_heading(study.protocol, metric)
+    x_heading, y_heading = _half_headings(study, halves)
     drawn_points, note = vega.thin_points(points, "configurations and controls")
     kinds = [CONTROL, OTHER, BEST]
     axes: Spec = {
-        "x": _padded_axis("x", f"test {x_head} (%)", points),
-        "y": _padded_axis("y", f"test {y_head} (%)", points),
+        "x": _padded_axis("x", f"test {x_heading} (%)", points),
+        "y": _padded_axis("y", f"test {y_heading} (%)", points),
     }
-    tips = {"label": "configuration", "x*": x_head, "y*": y_head, "h*": head}
+    tips = {"label": "configuration", "x*": x_heading, "y*": y_heading, "h*": heading}
     color = vega.colors_by_name("kind", kinds, None)
     # the same legend for both channels, so that Vega-Lite draws one
     shape = {**color, "scale": {"domain": kinds}}
     encoding = {**axes, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
     lines = [*_lines_of_equal_mean(axes["x"]["scale"]["domain"], axes["y"]["scale"]["domain"])]
-    line_encoding = {**axes, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": head})}
+    line_encoding = {**axes, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": heading})}
     line_style: Spec = {"color": "#999", "strokeWidth": 0.7}
     line_text = {**axes, "text": {"field": "h", "format": "~g"}}
     layers = [
@@ -50,10 +52,12 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
         *_control_names(axes, drawn_points),
     ]
     caption = (
-        f"Test {x_head} against {y_head}, means over seeds. Gray lines: equal {head}, "
+        f"Test {x_heading} against {y_heading}, means over seeds. Gray lines: equal {heading}, "
         f"{_levels_text(lines)}.{note}"
     )
-    yield vega.make_chart(study, place, f"{y_head} against {x_head}", caption, layers, height=220)
+    yield vega.make_chart(
+        study, place, f"{y_heading} against {x_heading}", caption, layers, height=220
+    )
 
 
 def _text_layer(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
@@ -87,7 +91,7 @@ def _half_headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
 def _mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
     """Return a point per finished configuration and control; controls come last.
 
-    `h` is the mean of the metric over seeds, as in tables, not that of the two means.
+    `h` is the mean of the metric over seeds, as in tables, not the harmonic mean of x and y.
     """
     labels = tables.factor_labels(study)
     points: list[Spec] = []
@@ -104,7 +108,7 @@ def _mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spe
 
 
 def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
-    """Return True if another configuration is at least as good in both halves, better in one."""
+    """Return True if another configuration is at least as good in both halves and better in one."""
     return any(
         other_point["kind"] != CONTROL
         and other_point["x"] >= point["x"]
@@ -115,7 +119,7 @@ def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
 
 
 def _padded_axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
-    """Return an axis that extends past the points by a tenth of their range, and one point."""
+    """Return an axis that extends past the points by 1 point plus a tenth of their range."""
     values = [point[field] for point in points]
     margin = 1.0 + 0.1 * (max(values) - min(values))
     domain = [max(0.0, min(values) - margin), min(100.0, max(values) + margin)]

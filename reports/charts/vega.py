@@ -20,8 +20,8 @@ DOT: Final = "#56B4E9"  # not in COLORS, so it represents no level
 MAX_POINTS = 1_000  # points per layer; more look the same and make pages large
 HEIGHT: Final = 170  # height of a plot, in pixels
 MAX_NAMED = len(COLORS)  # configurations or methods with different colors in a chart
-_ABREAST = 36  # characters of all labels that fit horizontally
-_SLANTED = 10  # labels that fit when slanted
+_MAX_HORIZONTAL_CHARACTERS = 36  # of all labels of an axis; more do not fit horizontally
+_MAX_SLANTED_LABELS = 10  # more labels are vertical
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def make_chart(
         caption: Caption of the chart.
         layers: Layers of the plot.
         height: Height of the plot in pixels.
-        subtitle: Text for the end of the first line above the plot.
-        more: Other properties of the specification. `values` is the data that the layers share.
+        subtitle: Text at the end of the first line above the plot.
+        more: Other properties of the specification. `values` is the data that all layers share.
     """
     scope = [study.scope] if study.pooled_datasets else []
     warnings = (
@@ -89,7 +89,7 @@ def make_layer(
         kind: Vega-Lite's name of the mark.
         encoding: Encoding of the data.
         name: Name of the layer.
-        values: Data of the layer. Defaults to that of the chart.
+        values: Data of the layer. Defaults to the data of the chart.
         mark: Properties of the mark.
     """
     name_field = {"name": name} if name else {}
@@ -98,14 +98,14 @@ def make_layer(
 
 
 def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
-    """Return evenly spaced points if there are too many, and a sentence for the caption.
+    """Return evenly spaced points if there are more than MAX_POINTS, and a note for the caption.
 
     Args:
         points: All points, in the order of the chart.
-        noun: The plural noun that the sentence uses for the points.
+        noun: Plural noun for the points in the note.
 
     Returns:
-        The points to draw, and the sentence; all points and "" if there are few.
+        The points to draw, and the note; "" if all points are drawn.
     """
     step = max(1, math.ceil(len(points) / MAX_POINTS))
     drawn_points = [*points[::step]]
@@ -124,12 +124,12 @@ def interval_layers(
 ) -> list[Spec]:
     """Return a layer of vertical intervals from `low` to `high`; [] if no value has both.
 
-    If the axis has a domain, arrow heads at the frame mark ends that are beyond it.
+    If the axis has a domain, arrowheads at the frame mark ends beyond the domain.
 
     Args:
         values: Data of the layer.
         encoding: Encoding of the means.
-        kind: Type of the mark; an area is a band.
+        kind: Type of the mark; "area" draws a band.
         mark: Properties of the mark.
     """
     ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
@@ -157,7 +157,7 @@ def select_clipped(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]
 
 
 def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
-    """Return a layer of triangles at the frame for each side at which intervals are clipped."""
+    """Return a layer of triangles for each end of the frame at which intervals are clipped."""
     layers = []
     for end, clipped_values in select_clipped(values, encoding["y"]).items():
         if clipped_values:
@@ -226,21 +226,27 @@ def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Sp
     """
     names = list(dict.fromkeys(str(value[field]) for value in values))
     angle = 0
-    if max(map(len, names), default=0) * len(names) > _ABREAST:
-        angle = -30 if len(names) <= _SLANTED else -90
-    # a domain instead of a sort: Vega compiles a sort to code that loses a label "constructor"
+    if max(map(len, names), default=0) * len(names) > _MAX_HORIZONTAL_CHARACTERS:
+        angle = -30 if len(names) <= _MAX_SLANTED_LABELS else -90
+    # a domain instead of a sort, because code that Vega compiles for a sort loses a label
+    # "constructor"
     labels = {"scale": {"domain": names}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
 
 def metric_axis_title(study: Study, metric: str) -> str:
     """Return the axis title of a test metric."""
-    head = metric_heading(study.protocol, metric)
-    return f"test {head} (%)" if is_percent(metric) else f"test {head}"
+    heading = metric_heading(study.protocol, metric)
+    return f"test {heading} (%)" if is_percent(metric) else f"test {heading}"
 
 
 def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """Return a tooltip from field names to titles; a field that ends in "*" is a rounded number."""
+    """Return a tooltip with the titles of fields.
+
+    Args:
+        fields: Titles by field name. A "*" after the name marks a number to round.
+        digits: Number of decimals of rounded numbers.
+    """
     return [
         {"field": field.rstrip("*"), "title": title}
         | ({"format": f".{digits}f"} if field.endswith("*") else {})

@@ -1,4 +1,4 @@
-"""Files of a report, written atomically."""
+"""Outputs of a report: text, printed tables, files, and the parts that MLflow shows."""
 
 import os
 import re
@@ -33,22 +33,23 @@ from reports.report import PairedReport, Report
 from reports.tables import make_headline, run_differences
 
 MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
-_HEAD = 1000  # characters at the start of a page that contain its stamp
+_STAMP_CHARACTERS = 1000  # a page has its stamp within this many characters
 
 
 def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDTH) -> str:
-    """Return the report as text: "terminal" or "markdown", or only its tables as "latex" or "csv".
+    """Return a report as text.
 
     Args:
-        form: Name of the format.
+        form: "terminal" or "markdown" for the answer and the tables; "latex" or "csv" for only the
+            tables.
         report: The report.
         width: Width of the terminal format in characters.
     """
     tables = report.all_tables
     match form:
         case "markdown":
-            head = f"### {escape_markdown(report.name)}: the answer"
-            return f"{head}\n\n{answer_markdown(report.answer)}{tables_as_markdown(tables)}"
+            heading = f"### {escape_markdown(report.name)}: the answer"
+            return f"{heading}\n\n{answer_markdown(report.answer)}{tables_as_markdown(tables)}"
         case "latex":
             return tables_as_latex(tables)
         case "csv":
@@ -72,14 +73,14 @@ def print_report(
     legend: bool = False,
     width: int | None = None,
 ) -> None:
-    """Print the answer and the tables, followed by a line.
+    """Print the answer and the tables of a report, followed by a line.
 
     Args:
         report: Report of a study, or of two.
         last_line: The last line.
         legend: Whether to include notes that explain the columns.
-        width: Width in characters. Defaults to that of the terminal or COLUMNS; FILE_WIDTH if the
-            output is a file.
+        width: Width in characters. Defaults to COLUMNS or the width of the terminal; FILE_WIDTH if
+            the output is a file.
     """
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
@@ -102,7 +103,7 @@ def is_page_of(path: Path, stamp: str) -> bool:
     """Return True if a file is the page of the report with the given stamp."""
     try:
         with path.open(encoding="utf-8") as stream:
-            return f'content="{stamp}"' in stream.read(_HEAD)
+            return f'content="{stamp}"' in stream.read(_STAMP_CHARACTERS)
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -113,7 +114,7 @@ def write_report(report: Report, out: Path, *, every_figure: bool = False) -> li
 
 
 def report_files(report: Report, *, every_figure: bool = False) -> dict[str, bytes]:
-    """Return the content of a report's files by name: all formats, the study's rows, and figures.
+    """Return the content of a report's files by name: all formats, estimates, rows, and figures.
 
     Args:
         report: Report of a study.
@@ -165,14 +166,14 @@ def paired_name(first: str, second: str) -> str:
 def overview_files(
     reports: Iterable[Report | ReportError],
 ) -> tuple[dict[str, bytes], list[str], list[ReportError]]:
-    """Return the page of several studies, index.html, with a page per study.
+    """Return the overview page of several studies, index.html, and a page per study.
 
     Args:
-        reports: Reports in their order. Each is requested after the page of the previous one is
-            made. An error takes the place of a report that cannot be made.
+        reports: Reports in the order of the overview, or the error of a study without one. A report
+            is requested only after the page of the previous one is made.
 
     Returns:
-        Content of the files by name; the overview as lines for a terminal; and the errors of
+        Content of the files by name; lines of the overview for a terminal; and the errors of
         studies without a report.
     """
     files: dict[str, bytes] = {}
@@ -193,7 +194,11 @@ def overview_files(
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
-    """Write the files of a report.
+    """Write the files of a report to a folder, which is created if necessary.
+
+    Args:
+        files: Content of the files by name.
+        out: The folder.
 
     Returns:
         Paths of the files, in the order in which they were written.
@@ -228,10 +233,10 @@ def _write_atomically(path: Path, data: bytes) -> Path:
 
 
 def make_publication(report: Report) -> Publication:
-    """Return the parts of a report that the study's own run in MLflow shows.
+    """Return the parts of a report that MLflow shows.
 
     Args:
-        report: Report of the protocol's main metric.
+        report: Report in the protocol's main metric.
     """
     study = report.study
     best_result = make_headline(study, report.metric)

@@ -29,13 +29,13 @@ def section_texts(
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table's page with its rows and the texts of their cells.
 
-    The first label of a row with flags has a mark. `write` gets None if a row has no such cell; a
-    missing label is an empty text.
+    The first label of a row with flags has a mark. Missing labels are empty.
 
     Args:
         table: The table.
-        write: Function from a cell to its text.
-        columns: Columns to show; () for all of the page's.
+        write: Function that returns the text of a cell. It is called with None if a row has no cell
+            in a column.
+        columns: Columns to show; () for all columns of the page.
     """
     columns = columns or table.page_columns
     empty_labels: dict[str, Cell] = {
@@ -52,7 +52,7 @@ def section_texts(
 
 
 def answer_markdown(answer: Answer) -> str:
-    """Return the answer as a Markdown list, followed by an empty line."""
+    """Return the answer as a Markdown list, followed by a blank line."""
     lines = []
     for finding in answer.leading:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
@@ -98,8 +98,8 @@ def escape_markdown(text: str) -> str:
 
 def tables_as_latex(tables: Sequence[Table]) -> str:
     r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
-    head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
-    return "\n".join([head, *(_latex_table(table) for table in tables if table.place != "csv")])
+    preamble = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
+    return "\n".join([preamble, *(_latex_table(table) for table in tables if table.place != "csv")])
 
 
 def escape_latex(text: str) -> str:
@@ -109,7 +109,7 @@ def escape_latex(text: str) -> str:
 
 
 def _protect_start(text: str) -> str:
-    r"""Protect a text after \\, which would parse [ as its argument and * as part of its name."""
+    r"""Protect a text that follows \\, which would read a leading [ or * as part of the command."""
     return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 

@@ -1,6 +1,7 @@
-"""HTML pages of one study and of several.
+"""HTML pages of one study, of two compared studies, and of several studies.
 
-All text is escaped, and all scripts belong to the project.
+All text is escaped. Scripts are part of this package or of vl-convert; none is loaded from a
+network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from reports.tables import configuration_groups, factor_labels, row_text
 
 MAX_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
-# Filters of the overview page, with the keys of their values.
+# Filters of the overview page, with the options that have their values.
 FILTERS = {
     "dataset": ("dataset",),
     "backbone": ("backbone",),
@@ -40,7 +41,7 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
 
     Args:
         report: The report. Its tables with the place "csv" are left out.
-        charts: Charts in their order.
+        charts: Charts in the order of the page.
     """
     specs = {chart.name: style_for_page(chart.spec) for chart in charts}
     return page_html(
@@ -51,8 +52,8 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
         charts=charts,
         rows_without_mean=_rows_without_mean(report),
         runs=_run_links(report.study),
-        count=len(configuration_groups(report.study)),
-        most=MAX_RUNS,
+        n_configurations=len(configuration_groups(report.study)),
+        max_configurations=MAX_RUNS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
         specs=to_safe_json(specs),
@@ -65,10 +66,10 @@ def paired_page(report: PairedReport) -> str:
 
 
 def _run_links(study: Study) -> list[tuple[str, str]]:
-    """Return (configuration as text, address) for each run of controls and listed configurations.
+    """Return (configuration as text, address) for each run that has an address.
 
-    They are in the order of the configurations. If there are too many, those with the best
-    selection scores are listed.
+    The runs are those of the controls and of at most MAX_RUNS configurations, which have the best
+    selection scores.
     """
     labels = factor_labels(study)
     groups = configuration_groups(study)[:MAX_RUNS]
@@ -87,7 +88,7 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
 
 
 def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
-    """Return (state, number of rows, reason) of the rows in no mean, the most frequent first.
+    """Return (state, number of rows, reason) of the rows in no mean, the largest number first.
 
     Pruned rows are counted together, because each has a different reason.
     """
@@ -100,7 +101,7 @@ def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
 
 
 def _to_yaml(config: dict[str, Any]) -> str:
-    """Return the study as YAML, without empty entries."""
+    """Return a study's configuration as YAML, without empty entries."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
@@ -112,7 +113,7 @@ def _to_yaml(config: dict[str, Any]) -> str:
 
 
 def _drop_empty(value: Any) -> Any:
-    """Return a configuration without empty entries."""
+    """Return a value in which no mapping, at any depth, has an empty entry."""
     if isinstance(value, dict):
         items = {key: _drop_empty(item) for key, item in value.items()}
         return {key: item for key, item in items.items() if item not in (None, {}, "")}
@@ -120,11 +121,11 @@ def _drop_empty(value: Any) -> Any:
 
 
 def make_entry(report: Report, page: str) -> dict[str, Any]:
-    """Return the entry of a study on the page of several.
+    """Return the entry of a study on the overview page.
 
     Args:
         report: Report of the study.
-        page: Relative address of its own page.
+        page: Relative address of the study's own page.
     """
     study = report.study
     filter_values = {
@@ -136,11 +137,11 @@ def make_entry(report: Report, page: str) -> dict[str, Any]:
 
 
 def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
-    """Return the page of several studies.
+    """Return the overview page of several studies.
 
     Args:
-        entries: Entries in their order.
-        left_out: A line per study without a report, with the reason.
+        entries: Entries in the order of the page; see make_entry.
+        left_out: Reason why a study has no report, one per such study.
     """
     choices = {
         name: sorted({value for entry in entries for value in entry["filter_values"][name]})
@@ -152,7 +153,12 @@ def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] 
 def overview_lines(
     entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the content of the page of several studies as plain text, a paragraph per study."""
+    """Yield the lines of the overview page as plain text.
+
+    Args:
+        entries: Entries in the order of the page; see make_entry.
+        left_out: Reason why a study has no report, one per such study.
+    """
     for study_entry in entries:
         details = "; ".join(
             ", ".join(values) for values in study_entry["filter_values"].values() if values
@@ -163,7 +169,7 @@ def overview_lines(
 
 
 def _level_texts(study: Study, key: str) -> Iterator[str]:
-    """Yield a study's values of a key: its constant, or every level in its configurations."""
+    """Yield a study's values of an option: its level in each configuration, or its constant."""
     group = key.removesuffix(".name")
     for configuration in study.configurations:
         value = configuration.assignment.get(key, configuration.assignment.get(group))
@@ -174,18 +180,18 @@ def _level_texts(study: Study, key: str) -> Iterator[str]:
 
 
 def _run_days(study: Study) -> str:
-    """Return the days of the first and last run, without invalid times."""
+    """Return the days of the first and last run as text; "not run" if no run has a valid time."""
     start_times = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
     days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in start_times]
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
 def page_html(name: str, script_of: str = "", **values: Any) -> str:
-    """Return a page from its template, with its script and the style of all pages.
+    """Return a page from its template, with a script and the style of all pages.
 
     Args:
         name: Name of the template.
-        script_of: Template whose script the page has. Defaults to the page's own.
+        script_of: Name of the script, if it is not that of the template.
         values: Variables of the template.
     """
     folder = files("reports.render") / "templates"
@@ -200,7 +206,7 @@ def answer_html(answer: Answer) -> Markup:
 
 
 def table_html(table: Table) -> Markup:
-    """Return the table as HTML, without its title and notes, which are separate on the page."""
+    """Return the table as HTML, without its title and notes."""
     dialect = STACKED if table.is_crowded else PLAIN
     sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
@@ -225,7 +231,7 @@ def _make_environment() -> Environment:
 
 
 def _escape_controls(value: Any) -> Any:
-    """Return a value of a template without control characters; Markup is trusted and unchanged."""
+    """Return text without control characters; Markup, which is trusted, is returned unchanged."""
     is_trusted = not isinstance(value, str) or isinstance(value, Markup)
     return value if is_trusted else printable_lines(value)
 

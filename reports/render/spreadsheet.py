@@ -15,11 +15,11 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def table_frame(table: Table) -> pl.DataFrame:
-    """Return all rows at full precision, as text; unknown values are null.
+    """Return all rows of a table at full precision, as text; unknown values are null.
 
     An estimate has four columns: mean, low, high and n. Epochs have three: median, minimum and
     maximum. `selection_rule` is "selected on test" if selection used test images. The texts in
-    `flags` have the form FLAG RAISED/OF.
+    `flags` have the form "FLAG RAISED/CHECKED", in numbers of trials.
     """
     rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:

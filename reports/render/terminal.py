@@ -26,15 +26,15 @@ _STYLES = {
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.INCONCLUSIVE: "bold",
 }
-# Layouts from the widest to the narrowest: the dialect of a mean and its interval, and the width at
-# which labels wrap. A longer word widens the column; 0 is the width of the longest word.
+# Layouts from the widest to the narrowest: (dialect of a mean with its interval, width of labels).
+# Labels wrap at this width, or at the width of their longest word if that is larger.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
 FILE_WIDTH = 160
 _WIDEST_LABEL = 30  # maximum width of a label; longer words are broken
 
 
 def literal_text(text: str, style: str = "") -> Words:
-    """Return a text that rich shows literally; in a str, rich would interpret [words] as markup."""
+    """Return a text that rich shows literally. It would interpret [words] in a str as markup."""
     return Words(printable_lines(text), style)
 
 
@@ -124,7 +124,8 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     row becomes a paragraph, because rich would truncate numbers and labels.
     """
     columns = table.page_columns
-    console = Console(file=io.StringIO(), width=1000, force_jupyter=False)  # narrows no grid
+    # wide enough that rich measures the full width of a grid
+    console = Console(file=io.StringIO(), width=1000, force_jupyter=False)
     for max_drop in range(max(column.drop for column in columns) + 1):
         kept_columns = [column for column in columns if not 0 < column.drop <= max_drop]
         headings = [column.heading for column in columns if column not in kept_columns]

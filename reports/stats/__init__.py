@@ -4,8 +4,8 @@ The unit is a seed, which sets the few-shot draw, the pseudo-new split and the i
 interval shows how far the mean would move with other seeds, not with other test images. For other
 test classes see classes.py.
 
-scipy is imported in the functions that call it. scipy.special is preferred to scipy.stats, which
-takes half a second to import: a study with nothing to do would have to wait for it.
+scipy is imported in the functions that call it, so that a study with nothing to do does not wait
+for it. scipy.special is preferred to scipy.stats, which takes half a second to import.
 """
 
 from harness.intervals import (

@@ -2,7 +2,7 @@
 
 Source: the cluster bootstrap (Davison and Hinkley, "Bootstrap Methods and their Application", 1997,
 section 3.8). Images of one class are alike, and a test set has few classes. An interval that treats
-images as independent, or the classes as all there are, is too narrow.
+images as independent, or the tested classes as the only ones, is too narrow.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from harness.intervals import CONFIDENCE, Array, Estimate, critical
 
 DRAWS = 1_000
-MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not informative
+MIN_CLASSES = 10  # with fewer classes, resampling them is not informative
 
 
 def resample_accuracy(
@@ -23,13 +23,13 @@ def resample_accuracy(
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
     The draws depend only on the evaluation set and its classes. Configurations that were tested on
-    the same classes share them, so that their differences are paired. The draws are widened a
-    little, because a percentile interval of k classes is narrower than a t-interval, by sqrt(1 -
-    1/k) and by the use of the normal quantile instead of Student's.
+    the same classes share the draws, so their differences are paired. A percentile interval of k
+    classes is narrower than a t-interval: it lacks the factor sqrt(k / (k - 1)) and uses the normal
+    quantile instead of Student's. The draws are widened by both factors.
 
     Args:
         eval_set: Name of the evaluation set.
-        ids: IDs of its k classes, in ascending order.
+        ids: IDs of the k classes, in ascending order.
         correct: Number of correct answers per class, (k,).
         images: Number of images per class, (k,).
 
@@ -58,8 +58,7 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
 def max_by_guessing(images: int, classes: int) -> int:
     """Return the largest number of correct answers that is no better than guessing.
 
-    It is one below the smallest number that uniform guessing reaches in at most 5% of cases, by the
-    binomial distribution.
+    Uniform guessing exceeds it in at most 5% of cases, by the binomial distribution.
 
     Args:
         images: Number of test images.
@@ -68,12 +67,12 @@ def max_by_guessing(images: int, classes: int) -> int:
     from scipy import special
 
     numbers = np.arange(images + 1, dtype=np.float64)
-    reached_by_more = special.bdtrc(numbers, images, 1 / classes)  # P(more than this many)
-    return int(np.argmax(reached_by_more <= 1 - CONFIDENCE))
+    exceeded = special.bdtrc(numbers, images, 1 / classes)  # probability of more correct answers
+    return int(np.argmax(exceeded <= 1 - CONFIDENCE))
 
 
 def _widening_factor(k: int) -> float:
-    """Return the factor from the spread of draws of k classes to that of a t-interval."""
+    """Return the ratio of a t-interval's width to that of a percentile interval of k classes."""
     from scipy import special
 
     normal = -float(special.ndtri((1 - CONFIDENCE) / 2))
@@ -83,5 +82,6 @@ def _widening_factor(k: int) -> float:
 @lru_cache(maxsize=16)
 def _class_weights(eval_set: str, ids: tuple[int, ...]) -> Array:
     """Return how often each class occurs in each draw, (DRAWS, k)."""
-    rng, k = np.random.default_rng([*eval_set.encode(), *ids]), len(ids)
+    rng = np.random.default_rng([*eval_set.encode(), *ids])
+    k = len(ids)
     return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Paired comparisons of two configurations over seeds, families of comparisons, and verdicts."""
+"""Paired comparisons of two configurations over seeds, Holm's correction, and verdicts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ CHANCE = 0.05  # significance level of corrected p-values
 class Verdict(StrEnum):
     """Verdict on a difference, relative to the smallest effect of interest.
 
-    HIGHER, LOWER: the interval is outside ±effect, Holm-corrected over the family. EQUIVALENT: the
-    95% interval is within ±effect. INCONCLUSIVE: neither.
+    HIGHER, LOWER: the difference is significantly beyond ±effect, Holm-corrected over the family.
+    EQUIVALENT: the 95% interval is within ±effect. INCONCLUSIVE: neither.
     """
 
     HIGHER = "higher"
@@ -49,26 +49,30 @@ class Compared:
 
     Attributes:
         difference: Mean difference over pairs; n is the number of pairs.
-        std: Standard deviation of the pairs' differences; None if they do not vary, or with one
+        std: Standard deviation of the pairs' differences. None with one pair, or if they do not
+            vary.
+        p: Uncorrected two-sided p of the hypothesis that the true difference is 0. None with one
             pair.
-        p: Two-sided p of this difference, without correction.
-        holm_p: p corrected over the family; None if there is no test, or if all differences are 0.
-        mde: Smallest difference that a test with this many pairs detects; None if unknown.
-        verdict: Verdict against the smallest effect of interest; None if there is no such effect,
-            or if the difference is the same under each seed.
-        effect: Smallest effect of interest; None without one.
-        beyond_p: p of the hypothesis that the true difference is within ±effect, corrected over the
-            family.
+        holm_p: p with Holm's correction over the family. None if p is None, or if all differences
+            are 0.
+        mde: Minimum detectable effect of a test with this many pairs. None if std is None.
+        verdict: Verdict against the smallest effect of interest. None without such an effect, if
+            all results are unchanged, or if the difference is the same under each seed.
+        effect: Smallest effect of interest. None without one.
+        beyond_p: p of the hypothesis that the true difference is within ±effect, with Holm's
+            correction over the family. None if std or effect is None.
         within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
-            two one-sided tests. The verdict requires 2.5%.
-        more_seeds: Fewest and most further pairs that settle the verdict with 80% power: at the
-            lower and the upper end of the standard deviation's interval (see further_pairs). None
-            if it is settled, or if the standard deviation is unknown.
-        classes: Interval of the difference over other test classes, if known.
-        n_classes: Number of classes behind that interval; of two halves, the smaller number.
+            two one-sided tests, uncorrected. EQUIVALENT requires a p below 2.5%. None if std or
+            effect is None.
+        more_seeds: Estimated number of further pairs that lead to a verdict with 80% power, as a
+            range from fewest to most (see further_pairs). None unless the verdict is INCONCLUSIVE
+            and std is known.
+        classes: Interval of the difference over other test classes. None if unknown.
+        n_classes: Number of classes behind that interval; for a harmonic mean, that of the smaller
+            half. 0 without an interval.
         is_unchanged: Whether every compared result equals the baseline's.
-        datasets: Number of datasets in the difference, and their total; None if it averages none or
-            all of them.
+        datasets: Number of datasets in the difference, and their total. None if the difference
+            averages no datasets or all of them.
         decimals: Number of decimals of the metric.
     """
 
@@ -108,10 +112,10 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         baseline: Metric of the baseline by seed.
 
     Returns:
-        The mean of value - baseline with its t-interval and the two-sided p of the paired t-test;
-        None without a common seed. p is None with one pair. If the differences do not vary, the
-        t-test is undefined and there is no interval: p is 1 if they are all zero, else the exact
-        sign test's 2 ** (1 - n), the smallest p that n pairs can have without a variance.
+        The mean of value - baseline with its t-interval and the two-sided p of the paired t-test.
+        None without a common seed. With one pair, p is None. If the differences do not vary, the
+        t-test is undefined and there is no interval: p is 1 if all are 0, else 2 ** (1 - n), which
+        is the exact sign test of n differences with the same sign.
 
     Example:
         >>> comparison = compare_paired({0: 61.0, 1: 63.0}, {0: 60.0, 1: 61.0, 2: 60.0})
@@ -135,17 +139,18 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
-    """Return the two-sided p of the t-test that the mean is 0; None with one value or no spread."""
+    """Return the two-sided p of a t-test of mean 0; None with one value or equal values."""
     if mean_interval(values).low is None:
         return None
     return _t_test(abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values))
 
 
 def _t_test(distance: float, std: float, n: int) -> float:
-    """Return the two-sided p that the mean of n values differs by a distance from the tested value.
+    """Return the two-sided p of a t-test.
 
     Args:
-        distance: Distance of the mean; below 0 if the mean is within the tested range.
+        distance: Distance of the observed mean from the tested value or range. Negative if the mean
+            is within the range.
         std: Standard deviation of the values.
         n: Number of values.
     """
@@ -156,7 +161,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust the p-values of one family by Holm's step-down method (Holm, 1979).
 
     Args:
-        p_values: Uncorrected p-values. None is not counted as a test and stays None.
+        p_values: Uncorrected p-values. A value of None is not counted as a test and stays None.
 
     Example:
         >>> holm([0.01, None, 0.04])
@@ -164,84 +169,93 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted_ps: list[float | None] = [None] * len(p_values)
-    running = 0.0
+    largest = 0.0
     for rank, (p, index) in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * p))
-        adjusted_ps[index] = running
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted_ps[index] = largest
     return adjusted_ps
 
 
 def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compared]:
     """Add Holm's p and verdicts to differences that are tested together.
 
-    A row is higher or lower if the interval lies outside ±effect: Student's t of |mean| - effect,
-    two-sided, Holm-corrected over the family. It is equivalent if its 95% interval lies within
-    ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987). This is not corrected,
-    because a claim that all are equivalent needs no correction.
+    A difference is HIGHER or LOWER if it is significantly beyond ±effect: by a two-sided t-test of
+    |mean| - effect, Holm-corrected over the family. It is EQUIVALENT if its 95% interval is within
+    ±effect, which is the same as two one-sided tests at 2.5% (Schuirmann, 1987). These are not
+    corrected, because the claim that all levels are equivalent needs no correction.
 
     Args:
         family: Comparisons made by compare_paired.
         effect: Smallest effect of interest, > 0, in the unit of the differences. None for no
             verdicts.
     """
-    # exact zeros are not counted as tests: there is nothing to detect
-    holm_ps = holm(
-        [
-            comparison.p if comparison.std or comparison.difference.mean else None
-            for comparison in family
-        ]
-    )
-    tests = max(1, sum(p is not None for p in holm_ps))
+    # comparisons whose differences are all 0 are not counted as tests
+    holm_ps = holm([None if _is_zero(comparison) else comparison.p for comparison in family])
+    n_tests = max(1, sum(p is not None for p in holm_ps))
     tested_family = [
         replace(
             comparison,
             holm_p=p,
-            mde=minimum_detectable(comparison.std, comparison.difference.n, tests),
+            mde=minimum_detectable(comparison.std, comparison.difference.n, n_tests),
         )
         for comparison, p in zip(family, holm_ps, strict=True)
     ]
     if effect is None:
         return tested_family
     beyond_ps = holm([_beyond_p(comparison, effect) for comparison in tested_family])
-    count = sum(p is not None for p in beyond_ps)
+    n_tests = sum(p is not None for p in beyond_ps)
     return [
-        _add_verdict(comparison, p, effect, count)
+        _add_verdict(comparison, p, effect, n_tests)
         for comparison, p in zip(tested_family, beyond_ps, strict=True)
     ]
 
 
-def _add_verdict(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
-    """Return a comparison with its verdict, and if inconclusive with further pairs."""
-    comparison_with_p = replace(
-        comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect)
+def _is_zero(comparison: Compared) -> bool:
+    """Return True if all differences of a comparison are 0."""
+    return comparison.std is None and comparison.difference.mean == 0
+
+
+def _add_verdict(
+    comparison: Compared, beyond_p: float | None, effect: float, n_tests: int
+) -> Compared:
+    """Return a comparison with its verdict; an inconclusive one also gets more_seeds.
+
+    Args:
+        comparison: Comparison with the baseline.
+        beyond_p: Its beyond_p, corrected over the family.
+        effect: Smallest effect of interest.
+        n_tests: Number of comparisons that are corrected together.
+    """
+    difference, std = comparison.difference, comparison.std
+    tested = replace(
+        comparison, effect=effect, beyond_p=beyond_p, within_p=_within_p(comparison, effect)
     )
-    low, high = comparison.difference.low, comparison.difference.high
-    if comparison_with_p.is_constant:
-        return comparison_with_p
-    if p is not None and p < CHANCE:
-        is_higher = comparison.difference.mean > 0
-        return replace(comparison_with_p, verdict=Verdict.HIGHER if is_higher else Verdict.LOWER)
+    if tested.is_constant:
+        return tested
+    if is_beyond_chance(beyond_p):
+        verdict = Verdict.HIGHER if difference.mean > 0 else Verdict.LOWER
+        return replace(tested, verdict=verdict)
+    low, high = difference.low, difference.high
     if low is not None and high is not None and -effect < low and high < effect:
-        return replace(comparison_with_p, verdict=Verdict.EQUIVALENT)
-    n, mean = comparison.difference.n, abs(comparison.difference.mean)
-    more_seeds = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
-    return replace(comparison_with_p, verdict=Verdict.INCONCLUSIVE, more_seeds=more_seeds)
+        return replace(tested, verdict=Verdict.EQUIVALENT)
+    more_seeds = None
+    if std is not None:
+        more_seeds = further_pairs(difference.n, abs(difference.mean), std, effect, n_tests)
+    return replace(tested, verdict=Verdict.INCONCLUSIVE, more_seeds=more_seeds)
 
 
 def _beyond_p(comparison: Compared, effect: float) -> float | None:
-    """Return the two-sided p of the hypothesis that the true difference is within ±effect."""
+    """Return Compared.beyond_p without correction; None if the standard deviation is unknown."""
+    if comparison.std is None:
+        return None
     distance = abs(comparison.difference.mean) - effect
-    return _t_test(distance, comparison.std, comparison.difference.n) if comparison.std else None
+    return _t_test(distance, comparison.std, comparison.difference.n)
 
 
 def _within_p(comparison: Compared, effect: float) -> float | None:
-    """Return the p of the hypothesis that the true difference is outside ±effect.
-
-    It is the larger p of two one-sided tests.
-    """
-    if not comparison.std:
+    """Return Compared.within_p; None if the standard deviation is unknown."""
+    if comparison.std is None:
         return None
     n = comparison.difference.n
-    return t_tail(
-        (effect - abs(comparison.difference.mean)) / (comparison.std / math.sqrt(n)), n - 1
-    )
+    distance = effect - abs(comparison.difference.mean)
+    return t_tail(distance / (comparison.std / math.sqrt(n)), n - 1)

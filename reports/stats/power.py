@@ -17,9 +17,9 @@ MAX_NONCENTRALITY = 30.0
 def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
     """Return the true mean difference that a paired t-test of n pairs detects with 80% power.
 
-    In a family, Holm's method tests the first comparison at 5% divided by their number, two-sided.
-    This level is used here: a difference of this size is detected whatever the other comparisons
-    are.
+    In a family, Holm's method tests the first comparison at 5% divided by the number of
+    comparisons, two-sided. This level is used here, so that the result does not depend on the other
+    comparisons.
 
     Args:
         std: Standard deviation of the paired differences. The observed one is itself a rough
@@ -36,27 +36,27 @@ def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float
 
 
 @cache
-def _noncentrality(freedom: int, alpha: float) -> float:
+def _noncentrality(df: int, alpha: float) -> float:
     """Return the noncentrality at which a two-sided t-test at level alpha has 80% power."""
     from scipy import special
 
-    edge = critical(freedom, alpha)
+    edge = critical(df, alpha)
     if edge > FAR:
-        # The numerator's standard deviation of 1 is negligible here. The power is then the chance
-        # that chi-squared / freedom is below (noncentrality / edge) ** 2. special.nctdtrinc fails
-        # for values this large.
-        return edge * math.sqrt(float(special.chdtri(freedom, 1 - POWER)) / freedom)
+        # special.nctdtrinc fails for values this large. The numerator's standard deviation of 1 is
+        # negligible here, so the power is the probability that chi-squared / df is below
+        # (noncentrality / edge) ** 2.
+        return edge * math.sqrt(float(special.chdtri(df, 1 - POWER)) / df)
     # The other tail adds less than 1e-6 to the power, so one tail is enough.
-    return float(special.nctdtrinc(freedom, 1 - POWER, edge))
+    return float(special.nctdtrinc(df, 1 - POWER, edge))
 
 
 def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -> tuple[int, int]:
-    """Return the fewest and the most further pairs that settle a difference with 80% power.
+    """Return the fewest and the most further pairs that lead to a verdict with 80% power.
 
     The mean is assumed to stay as it is. After few seeds the standard deviation is poorly known,
-    and the number of pairs grows with its square. The two numbers belong to the lower and the upper
-    end of its 80% interval, so the first is never larger than the second. For differences beyond
-    the effect, the power is that of Holm's first and strictest step.
+    and the number of pairs grows with its square. The two numbers are for the lower and the upper
+    end of the standard deviation's 80% interval. For differences beyond the effect, the power is
+    that of Holm's first and strictest step.
 
     Args:
         n: Number of pairs so far, at least 2.
@@ -66,7 +66,8 @@ def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -
         family: Number of comparisons that are corrected together.
 
     Returns:
-        MAX_FURTHER_PAIRS + 1 at an end that needs more than MAX_FURTHER_PAIRS pairs.
+        The fewest and the most pairs. A number above MAX_FURTHER_PAIRS is given as
+        MAX_FURTHER_PAIRS + 1.
     """
     from scipy import special
 
@@ -77,9 +78,9 @@ def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -
 
 
 def _find_further(n: int, mean: float, std: float, effect: float, family: int) -> int:
-    """Return the smallest number of pairs beyond n that settles a difference, by bisection.
+    """Return the smallest number of pairs beyond n that leads to a verdict, by bisection.
 
-    The power increases with the number of pairs, so every larger number settles it, too.
+    The power increases with the number of pairs, so every larger number is sufficient, too.
 
     Args:
         n: Number of pairs so far.
@@ -99,10 +100,9 @@ def _find_further(n: int, mean: float, std: float, effect: float, family: int) -
 
 
 def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> bool:
-    """Return True if n pairs, at least 3, have 80% power to settle a difference.
+    """Return True if n pairs, at least 3, lead to a verdict with 80% power.
 
-    To settle is to decide a difference beyond the effect, or to show that a smaller one is
-    equivalent.
+    The verdict is HIGHER or LOWER if the mean is beyond the effect, else EQUIVALENT.
     """
     from scipy import special
 
@@ -110,7 +110,7 @@ def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> b
     if mean > effect:
         return (mean - effect) * root >= _noncentrality(n - 1, (1 - CONFIDENCE) / family)
     edge = critical(n - 1)
-    # the sum of both sides' misses: they hardly ever occur together
+    # probability that either one-sided test fails; both hardly ever fail together
     misses = sum(
         float(special.nctdtr(n - 1, min(distance * root, MAX_NONCENTRALITY), edge))
         for distance in (effect - mean, effect + mean)

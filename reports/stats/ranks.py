@@ -9,9 +9,10 @@ import numpy as np
 
 from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
-RESAMPLES = 9_999  # permutations; all 5040 of 7 configurations are enumerated instead
+RESAMPLES = 9_999  # random permutations; up to 7 configurations, all (5,040) are used instead
 DRAWS = 2_000  # bootstrap samples
-# numbers per batch; with 2 million, which fit no cache, a bootstrap takes four times as long
+# Numbers per batch. With 2 million, which exceed the CPU's caches, a bootstrap takes four times as
+# long.
 MAX_VALUES_IN_MEMORY = 200_000
 MIN_RANKED = 3  # configurations; the order of two is not informative
 
@@ -21,11 +22,12 @@ class Association:
     """Rank association of a factor with a metric over n configurations.
 
     Attributes:
-        rho: Spearman's rho with its interval; None for categorical factors.
-        p: p of no association; None if the factor or the metric does not vary.
+        rho: Spearman's rho with its interval. None for categorical factors, and if there is no p.
+        p: p of the hypothesis of no association. None with fewer than MIN_RANKED configurations, or
+            if the factor or the metric does not vary.
         n: Number of configurations.
         min_p: Smallest p that any order of these configurations has. With few configurations or
-            many ties it is not below 0.05.
+            many ties it is above 0.05. None if there is no p.
     """
 
     rho: Estimate | None
@@ -39,9 +41,9 @@ def rank_correlation(
 ) -> Association:
     """Return Spearman's rho over configurations with its bootstrap interval and permutation p.
 
-    The interval is a percentile interval. p is exact up to 7 configurations, and else based on
-    9,999 seeded permutations. With fewer than three configurations, or if one side is constant,
-    there is no rho.
+    The interval is a percentile interval. p is exact for up to 7 configurations; otherwise it is
+    based on 9,999 random permutations. With fewer than three configurations, or if one side is
+    constant, there is no rho and no p.
 
     Args:
         factor: Level of each configuration, as a number.
@@ -95,7 +97,7 @@ def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float
 def rank_groups(
     levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:
-    """Return the Kruskal-Wallis test of a categorical factor over configurations.
+    """Test a categorical factor over configurations by the Kruskal-Wallis test.
 
     Args:
         levels: Level of the factor in each configuration.
@@ -104,7 +106,7 @@ def rank_groups(
             rank_correlation).
 
     Returns:
-        An association without rho, and with a permutation p.
+        An association with a permutation p, and without rho.
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
@@ -126,7 +128,7 @@ def _ranks(values: Sequence[float] | Array) -> Array:
 
 
 def _tied_places(values: Sequence[float] | Array) -> Whole:
-    """Return integers from 0 in the order of the values; values equal up to rounding share one."""
+    """Return dense ranks from 0; values that are equal up to rounding share a rank."""
     numbers = np.asarray(values, dtype=np.float64)
     order = np.argsort(numbers, kind="stable")
     ascending = numbers[order]
@@ -139,7 +141,7 @@ def _tied_places(values: Sequence[float] | Array) -> Whole:
 
 
 def _mid_ranks(places: Whole) -> Array:
-    """Return the ranks of integers from 0, by counting, which is faster than sorting samples."""
+    """Return mean ranks from 1 of dense ranks, by counting, which is faster than sorting."""
     counts = np.bincount(places)
     return np.asarray((counts.cumsum() - (counts - 1) / 2)[places])
 
@@ -152,7 +154,7 @@ def _is_flat(values: Array | Whole) -> bool:
 def _permutation_p(
     ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return p and the smallest possible p of an association.
+    """Return the permutation p of an association, and the smallest p that is possible.
 
     Args:
         ranks: Ranks of the metric, (n,).
@@ -160,8 +162,8 @@ def _permutation_p(
         rng: Generator of the permutations.
 
     Returns:
-        The share of orders whose statistic is at least as large as the observed one, up to
-        rounding; and the share for the order with the largest statistic.
+        The share of orders whose statistic is at least as large as that of the observed order, up
+        to rounding, and the same for the order with the largest statistic.
     """
     observed = statistic(ranks)
     statistics = np.concatenate([*map(statistic, _draw_orders(ranks, rng))])
@@ -175,7 +177,7 @@ def _permutation_p(
 
 
 def _draw_orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield batches of orders, (orders, n): all of them if few, else RESAMPLES random ones."""
+    """Yield batches of orders, (orders, n): all if there are few, else RESAMPLES random ones."""
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return

@@ -1,6 +1,6 @@
 """Read a study's MLflow runs into one tidy polars frame.
 
-This package validates the store's content, which is untrusted input, selects one row per
+The store's content is untrusted input. This package validates it, selects one row per
 (configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 

@@ -17,24 +17,30 @@ _CONFIGURATION, _SEED = "configuration", "seed"
 MAX_BYTES: Final = 10_000_000
 MAX_ROWS: Final = 100_000
 MAX_FAULTS: Final = 20  # maximum number of faults in a message
-_LEAST_ROUNDING = 1e-3  # of a harmonic mean, in points; smaller differences are rounding
+_MIN_TOLERANCE = 1e-3  # points; smaller deviations of a harmonic mean are always accepted
 _NUMBER = re.compile(r"\d{1,3}(\.\d*)?|\.\d+")
-_SEED_TEXT = re.compile(r"[0-9]{1,9}")
+_SEED_DIGITS = 9
+_SEED_TEXT = re.compile(f"[0-9]{{1,{_SEED_DIGITS}}}")
 
 
 def with_external(study: Study, path: Path) -> Study:
-    """Return a study with the results of a CSV file, which its tables show as external.
+    """Add the results of a CSV file to a study. Its tables show them as external results.
 
-    The file has the columns `configuration`, `seed`, and metrics of the study's protocol, by name
-    (`base`) or heading (`Base`). A harmonic mean that is absent is computed from its halves.
+    The file has the columns `configuration`, `seed` (a whole number of at most 9 digits), and
+    metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). If a harmonic
+    mean is absent, it is computed from its halves.
 
     Args:
         study: Study of one dataset.
-        path: The file.
+        path: Path of the file.
+
+    Returns:
+        A copy of the study with the results.
 
     Raises:
-        ReportError: If the file cannot be read.
-        ReportFaults: If it is invalid. It is a ReportError.
+        ReportError: If the study has several datasets or sets of classes, or if the file cannot be
+            read, is too large or has no results.
+        ReportFaults: If the content of the file is invalid. It is a ReportError.
 
     Example:
         >>> study = with_external(load_records("prompt_len"), Path("ours.csv"))  # doctest: +SKIP
@@ -45,33 +51,44 @@ def with_external(study: Study, path: Path) -> Study:
             f"{study.name}: external results need a study of one dataset and one set of classes,"
             f" got the factor {separate[0]}"
         )
-    table = _read(path)
-    columns, faults = _columns(table.header, study.protocol)
+    content = _read(path)
+    columns, faults = _columns(content.header, study.protocol)
     values: dict[str, dict[int, dict[str, float]]] = {}
-    for line in table.lines:
+    for line in content.lines:
         faults += _add_line(line, columns, study.protocol, values)
     faults += _file_faults(values)
     if faults:
-        shown = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
-        more = len(faults) - MAX_FAULTS
-        shown += [f"{path.name}: {count(more, 'more fault')}"] if more > 0 else []
-        raise ReportFaults(shown)
+        messages = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
+        n_more = len(faults) - MAX_FAULTS
+        if n_more > 0:
+            messages.append(f"{path.name}: {count(n_more, 'more fault')}")
+        raise ReportFaults(messages)
     return replace(study, external=ExternalResults(path.name, values))
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the file: its number, and its cells without surrounding spaces."""
+    """A line of the file that is not blank.
+
+    Attributes:
+        number: Number of the line in the file, from 1.
+        cells: The cells without surrounding spaces.
+    """
 
     number: int
     cells: Sequence[str]
 
+    @property
+    def place(self) -> str:
+        """Place of a fault, which follows the file's name."""
+        return f", line {self.number}"
+
 
 @dataclass(frozen=True)
 class _File:
-    """The header of the file, and its other lines that are not empty."""
+    """The lines of the file that are not blank: the header, and a line per result."""
 
-    header: Sequence[str]
+    header: _Line
     lines: Sequence[_Line]
 
 
@@ -79,7 +96,8 @@ def _read(path: Path) -> _File:
     """Read the file as CSV.
 
     Raises:
-        ReportError: If it cannot be read, is too large, or has no line below its header.
+        ReportError: If the file cannot be read, is no CSV file in UTF-8, is too large, or has no
+            line below its header.
     """
     try:
         with path.open("rb") as stream:
@@ -89,7 +107,7 @@ def _read(path: Path) -> _File:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         lines = [
             _Line(reader.line_num, [cell.strip() for cell in cells])
-            for cells in reader  # MAX_BYTES bounds them
+            for cells in reader  # MAX_BYTES limits their number
             if any(cell.strip() for cell in cells)
         ]
     except OSError as error:
@@ -100,37 +118,40 @@ def _read(path: Path) -> _File:
         raise ReportError(f"{path}: no results; a header and a line per result are needed")
     if len(lines) > MAX_ROWS + 1:
         raise ReportError(f"{path}: more than {MAX_ROWS:,} lines")
-    return _File(lines[0].cells, lines[1:])
+    return _File(lines[0], lines[1:])
 
 
-def _columns(header: Sequence[str], protocol: ProtocolMetrics) -> tuple[list[str], list[str]]:
-    """Return the meaning of each column (_CONFIGURATION, _SEED or a metric), and the faults.
+def _columns(header: _Line, protocol: ProtocolMetrics) -> tuple[list[str], list[str]]:
+    """Return the meaning of each column, and the faults of the header.
+
+    The meaning is _CONFIGURATION, _SEED, the name of a metric, or "" for an unknown column.
 
     Args:
-        header: Cells of the first line.
+        header: Line with the names of the columns.
         protocol: Protocol of the study.
     """
+    place = header.place
     choices = [_CONFIGURATION, _SEED, *protocol.headings]
     known = {heading.casefold(): metric for metric, heading in protocol.headings.items()}
     known |= {name: name for name in choices}
     columns, faults = [], []
-    for text in header:
+    for text in header.cells:
         name = known.get(text.casefold(), "")
         if not name:
-            near = nearest(text, choices)
-            suggestion = f"did you mean {near}? " if near else ""
+            match = nearest(text, choices)
+            suggestion = f"did you mean {match}? " if match else ""
             faults.append(
-                f", line 1: unknown column {show(text)} ({suggestion}choices: {', '.join(choices)})"
+                f"{place}: unknown column {show(text)} ({suggestion}choices: {', '.join(choices)})"
             )
         elif name in columns:
-            faults.append(f", line 1: two columns are {name}")
+            faults.append(f"{place}: two columns are {name}")
         columns.append(name)
-    faults += [f", line 1: no column {n}" for n in (_CONFIGURATION, _SEED) if n not in columns]
+    faults += [f"{place}: no column {n}" for n in (_CONFIGURATION, _SEED) if n not in columns]
     metric = protocol.default
     halves = protocol.halves.get(metric, ())
     if metric not in columns and not (halves and {*halves} <= {*columns}):
         parts = f", nor both {' and '.join(halves)}" if halves else ""
-        faults.append(f", line 1: no column {metric}{parts}")
+        faults.append(f"{place}: no column {metric}{parts}")
     return columns, faults
 
 
@@ -141,20 +162,21 @@ def _add_line(
     values: dict[str, dict[int, dict[str, float]]],
 ) -> list[str]:
     """Add a line's metrics to `values`, by configuration and seed, and return its faults."""
-    place = f", line {line.number}"
+    place = line.place
     if len(line.cells) != len(columns):
         cells = count(len(line.cells), "cell")
         return [f"{place}: {cells}, but the header has {count(len(columns), 'column')}"]
     texts = dict(zip(columns, line.cells, strict=True))
     faults: list[str] = []
     metrics: dict[str, float] = {}
-    texts.pop("", None)  # columns that are unknown
-    # a column that is absent is a fault of the header
+    # unknown and absent columns are already faults of the header
+    texts.pop("", None)
     name, seed = texts.pop(_CONFIGURATION, "-"), texts.pop(_SEED, "0")
     if not name:
         faults.append(f"{place}, column {_CONFIGURATION}: is empty")
     if not _SEED_TEXT.fullmatch(seed):
-        faults.append(f"{place}, column {_SEED}: must be a whole number, got {show(seed)}")
+        rule = f"must be a whole number of at most {_SEED_DIGITS} digits"
+        faults.append(f"{place}, column {_SEED}: {rule}, got {show(seed)}")
     elif _SEED in columns and int(seed) in values.get(name, {}):
         faults.append(f"{place}: a second result of {show(name)} under seed {seed}")
     for metric, text in texts.items():
@@ -173,9 +195,14 @@ def _add_line(
 def _add_harmonic_means(
     metrics: dict[str, float], texts: Mapping[str, str], protocol: ProtocolMetrics
 ) -> Iterator[str]:
-    """Add the absent harmonic means, and yield a fault for each that contradicts its halves.
+    """Add absent harmonic means, and yield a fault for each one that contradicts its halves.
 
-    The tolerance is what rounding of the three numbers to their decimals may cause.
+    The tolerance is the error that rounding of the three numbers to their decimals can cause.
+
+    Args:
+        metrics: Valid metrics of a line by name, to which the harmonic means are added.
+        texts: Cells of the line by name of the metric.
+        protocol: Protocol of the study.
     """
     for name, halves in protocol.halves.items():
         if not {*halves} <= metrics.keys():
@@ -191,7 +218,7 @@ def _add_harmonic_means(
         rounding = _rounding(texts[name]) if name in texts else 0.0
         for half, slope in zip(halves, slopes, strict=True):
             rounding += slope * _rounding(texts[half])
-        if abs(metrics[name] - mean) > max(rounding, _LEAST_ROUNDING):
+        if abs(metrics[name] - mean) > max(rounding, _MIN_TOLERANCE):
             yield (
                 f"column {name}: {texts[name]} contradicts {halves[0]} {texts[halves[0]]} and"
                 f" {halves[1]} {texts[halves[1]]}, whose harmonic mean is {mean:.2f}"
@@ -204,7 +231,7 @@ def _rounding(text: str) -> float:
 
 
 def _file_faults(values: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
-    """Return the fault of a file whose accuracies are fractions."""
+    """Return a fault if no number exceeds 1: the file probably has fractions; [] otherwise."""
     by_seed = [metrics for seeds in values.values() for metrics in seeds.values()]
     largest = max((number for metrics in by_seed for number in metrics.values()), default=0.0)
     if not 0 < largest <= 1:

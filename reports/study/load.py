@@ -54,10 +54,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ExternalResults:
-    """Results from outside the store, which nothing of ship-sweep has computed or checked.
+    """Results from outside the store, which ship-sweep has neither computed nor checked.
 
     Attributes:
-        file: Name of the file.
+        file: Name of the file. "" without external results.
         values: Configuration -> seed -> metric -> percentage.
     """
 
@@ -76,26 +76,27 @@ class Study:
         factors: The factors.
         configurations: The configurations, including the controls.
         protocol: Protocol that defines the metrics.
-        objective: Metric by which selection chooses.
+        objective: Metric that selection maximizes.
         sampler: Name of the sampler; "grid" for a full grid.
         constants: TrialConfig params, as MLflow text, that all configurations share.
         demonstration: Whether the runs used the demonstration backbone.
-        n_left_out: Number of finished rows of configurations or seeds that the study no longer asks
-            for.
+        n_left_out: Number of finished results that are not in `rows`, because the study no longer
+            plans their configuration or seed.
         n_untried: Number of configurations that the sampler has yet to propose.
         warnings: Problems in the study's records, one line each.
-        scope: Part of the study: "" for all of it, else the name of a dataset, or a phrase for the
-            average over datasets.
-        pooled_datasets: Datasets that each row averages over; () if each row is of one dataset.
-        correct_predictions: Correct answers that the runs store.
-        histories: Metric histories that the runs have logged.
+        scope: Part of the study that this object covers: the name of a dataset, or a phrase for the
+            average over datasets. "" for the whole study.
+        pooled_datasets: Datasets that each row averages over. () if each row is of one dataset.
+        correct_predictions: Files with the correct answers of the runs.
+        histories: Metric histories of the runs.
         smallest_effect: Smallest effect of interest, in points.
         description: Description from the YAML.
         runs_address: Address of a run in MLflow's UI, without the run ID; "" if unknown.
-        config: Content of the YAML with its defaults, as of the last run, under the study's name.
+        config: Content of the YAML with its defaults, as of the last run of the study.
         versions: Versions of the code and of the packages that produced the results.
-        reused: Number of finished rows that were reused from each other study, by its name.
-        provenance: By config_key, the params and tags of a run of each configuration that has one.
+        reused: Number of finished rows that were reused from other studies, by name of the study.
+        provenance: Params and tags of a run of each configuration, by config_key. Configurations
+            without a run are absent.
         external: Results of a file, which the tables show next to the study's.
     """
 
@@ -138,7 +139,7 @@ class Study:
 
     @cached_property
     def by_configuration(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows by config_key, as plain values: faster than a frame for few rows."""
+        """Rows by config_key, as dictionaries, which are faster than a frame for few rows."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):
             rows.setdefault(row["config_key"], []).append(row)
@@ -157,8 +158,9 @@ def load_records(
             study's own run is then read again.
 
     Raises:
-        ReportError: If the store cannot be read, or if the study is unknown (one line).
-        EmptyStudyError: If no run of the study has ended yet.
+        ReportError: If the store cannot be read, if the study is unknown, or if its records are
+            damaged (one line).
+        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     with _as_report_errors():
         uri = require_store(tracking_uri or default_tracking_uri())
@@ -169,7 +171,7 @@ def load_records(
     warnings = study.warnings
     if n_lost:
         message = f"{count(n_lost, 'finished run')} without {SEED_TABLE}"
-        warnings += (f"{message}: only the metrics that MLflow shows are known of their seeds",)
+        warnings += (f"{message}: only the metrics in MLflow are known for their seeds",)
     return replace(
         study,
         warnings=warnings,
@@ -199,9 +201,15 @@ def _as_report_errors() -> Iterator[None]:
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
-    """Build the study from the runs of its experiment, oldest first, without their files.
+    """Build a study from the runs of its experiment, without their files.
 
-    The arguments and errors are those of load_records.
+    Args:
+        name: Name of the study.
+        runs: Runs of the experiment, oldest first.
+
+    Raises:
+        ReportError: If there is no study among the runs, or if its records are damaged (one line).
+        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     parents = [r for r in runs if r.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
@@ -220,11 +228,14 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     warnings += _unfinished_lines(trials, table_rows)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in table_rows):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    source_of = {
+    # "" for runs that were not reused
+    source_studies = {
         trial.logged.run_id: trial.logged.tags.get(Tag.REUSED_STUDY, "") for trial in trials
     }
-    n_reused = Counter(source_of[row["run_id"]] for row in table_rows if row["state"] == COMPLETE)
-    # a configuration that a sampler proposed twice counts as two tries
+    n_reused = Counter(
+        source_studies[row["run_id"]] for row in table_rows if row["state"] == COMPLETE
+    )
+    # record.configurations, because a configuration that was proposed twice counts as two tries
     n_tried = sum(not configuration.control for configuration in record.configurations)
     planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
     protocol = study_protocol(
@@ -243,14 +254,14 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         constants=_shared_params(planned_runs),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in planned_runs),
         n_left_out=n_left_out,
-        # a finished study has none left, even if its space holds fewer than `n_trials`
+        # a finished study has none left, even if its space has fewer than `n_trials` configurations
         n_untried=0 if record.finished else max(0, record.trials - n_tried),
         warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
         config=dict(record.content),
         versions=dict(record.versions),
-        reused={study: rows for study, rows in n_reused.items() if study},
+        reused={study: n_rows for study, n_rows in n_reused.items() if study},
         provenance={
             trial.config_key: Provenance(trial.logged.params, trial.logged.tags)
             for trial in trials
@@ -260,7 +271,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
 
 
 def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the params that all configurations share, without regard to controls."""
+    """Return the params that all runs share. Controls are ignored, unless there are only these."""
     compared_runs = [run for run in runs if not run.tags.get(Tag.CONTROL)] or runs
     params = [
         {**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")}
@@ -273,7 +284,7 @@ def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
 def _unfinished_lines(
     trials: Iterable[RunRecord], rows: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Yield a line for each row whose run is COMPLETE, but has not finished the row's seed.
+    """Yield a line for each row whose run is COMPLETE, but lacks metrics of the row's seed.
 
     Args:
         trials: Records of the study's trials.
@@ -294,7 +305,7 @@ def _unfinished_lines(
 def _lacking_lines(
     rows: pl.DataFrame, configurations: Iterable[ConfigurationRecord], metrics: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a line per metric that a finished seed lacks and its configuration's other seeds have.
+    """Yield a line per finished seed without a metric that other seeds of its configuration have.
 
     Args:
         rows: Rows of the study.

@@ -20,9 +20,9 @@ from harness.store import (
     split_seed,
 )
 
-MAX_IMAGES = 1_000_000  # images in a valid file of answers
-MAX_VALUES = 1_000_000  # values of all histories in total
-MAX_HISTORIES = 300  # runs whose history is read, one request each, spread evenly over all runs
+MAX_IMAGES = 1_000_000  # larger files of answers are ignored
+MAX_VALUES = 1_000_000  # values of a metric that are read, over all histories
+MAX_HISTORIES = 300  # runs whose history is read, one request each
 
 # (step, value) pairs with ascending steps
 History = list[tuple[int, float]]
@@ -35,8 +35,8 @@ _NOTHING = pl.DataFrame(schema=_IMAGE)
 class Histories:
     """Metric histories of a store's runs. Each metric is read once, on first use.
 
-    The store is untrusted input: values that are no finite numbers are dropped, and at most
-    MAX_VALUES values are read.
+    The store is untrusted input: values that are not finite numbers are dropped, and at most
+    MAX_VALUES values are read. Of many runs, an evenly spaced sample is read.
 
     Attributes:
         uri: MLflow tracking URI of the store; "" for no histories.
@@ -46,7 +46,7 @@ class Histories:
     _cache: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
 
     def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
-        """Return the histories by run ID, for the runs whose history can be read.
+        """Return the histories that can be read, by run ID.
 
         Args:
             metric: Key of the metric in MLflow.
@@ -71,7 +71,10 @@ class Histories:
 
 
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
+    """Yield (run ID, step, value), from at most MAX_HISTORIES evenly spaced runs.
+
+    After MAX_FAILED failed requests, no further run is read.
+    """
     n_failed, n_left = 0, MAX_VALUES
     with silence_client():
         from mlflow.tracking import MlflowClient
@@ -106,11 +109,11 @@ class CorrectFiles:
     def load(self, run_id: str) -> pl.DataFrame:
         """Return the counts of a run, one row per class and evaluation set.
 
-        There are no rows without a readable file.
+        The columns are EVAL_SET, CLASS_ID, SEEN, images (the number of images), and the number of
+        correct answers in a column per seed and kind of answer, named as in the file. The number is
+        null if answers of this kind are missing.
 
-        The columns are EVAL_SET, CLASS_ID, SEEN, images (the number of images), and one column
-        per seed and kind of answer. That column has the number of correct answers and is named as
-        in the file. It is null if an evaluation set has no answers of that kind.
+        Without a readable file there are no rows.
         """
         if run_id not in self._cache:
             self._cache[run_id] = self._read(run_id)

@@ -41,7 +41,8 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# A constant vector by construction, and a few real images per class: no collapsed generators.
+# Controls without a generator that could collapse: one has a constant vector per class by
+# construction, the other a few real images.
 _NOT_DIVERSE = ("text_feature", "real_images")
 
 
@@ -62,10 +63,11 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
 
 
 def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
-    """Return one row per seed of a trial; the trial's cost is divided among its seeds.
+    """Return one row per seed of a trial.
 
-    If a COMPLETE run lacks a metric that its protocol requires for a seed, that seed's row is a
-    failure with a reason, and the next run of the study trains the seed again.
+    Seconds and text tokens of the trial are divided among its seeds. If a COMPLETE run lacks a
+    metric that its protocol requires for a seed, the seed's row has state FAIL with a reason, and
+    the next run of the study trains the seed again.
     """
     run, seeds = record.logged, record.seeds
     fields: dict[str, Any] = {
@@ -99,17 +101,18 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
-    """Return the finite metrics of each seed, by metric name without its seed, in one pass.
+    """Return the finite metrics of each seed, by metric name without the seed.
 
-    The flag for collapsed diversity is dropped where no diversity is possible: for the controls in
-    _NOT_DIVERSE, and for configurations whose generator is the same as theirs (real images, or text
-    features without noise).
+    The flag for collapsed diversity is dropped if no generator could collapse: for the controls in
+    _NOT_DIVERSE, and for configurations that are equivalent to them (real images, or text features
+    without noise).
     """
     run = record.logged
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
-    name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
-    is_point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
-    can_be_diverse = record.control not in _NOT_DIVERSE and not is_point
+    generator, scale = run.params.get("generator.name"), run.params.get("generator.scale")
+    is_noiseless_text = generator == "gaussian_text" and scale in ("0", "0.0")
+    is_like_control = generator == "real" or is_noiseless_text
+    can_collapse = record.control not in _NOT_DIVERSE and not is_like_control
     for key, value in run.metrics.items():
         parts = split_seed(key)
         if parts is None or parts[0] not in numbers or _finite_or_none(value) is None:
@@ -117,7 +120,7 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
         seed, name = parts
         if FLAG in name:
             name = name.removeprefix("test/")
-            if not name.startswith(FLAG) or (name == _DIVERSITY and not can_be_diverse):
+            if not name.startswith(FLAG) or (name == _DIVERSITY and not can_collapse):
                 continue
         numbers[seed][name] = value
     return numbers
@@ -136,16 +139,16 @@ def planned_rows(
     rows: Iterable[dict[str, Any]],
     warnings: list[str],
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the row of every planned (configuration, seed), and the number of other finished rows.
+    """Return the row of every planned (configuration, seed), and the number of finished others.
 
-    Among several runs, the row is of the one that counts (see harness.store.replaces). Without a
-    run, it is in state MISSING.
+    If several runs have the seed, harness.store.replaces decides which one counts. Without a run,
+    the row has state MISSING.
 
     Args:
         configurations: Planned configurations, including the controls.
         seeds: Planned seeds of each configuration.
         rows: Rows of the runs, oldest first, in any state.
-        warnings: Gains a line if a (configuration, seed) finished more than once.
+        warnings: Gains a line if any (configuration, seed) finished more than once.
     """
     rows_by_place: dict[tuple[str, int], dict[str, Any]] = {
         (configuration.key, seed): {
@@ -185,8 +188,8 @@ def make_study_frame(
     Args:
         rows: Rows of the study.
         factors: The factors. A column is numeric if all levels are numbers, else text.
-        configurations: The configurations, whose order the rows get.
-        metrics: Metrics of the protocol. Each has a test and a selection column, even if empty.
+        configurations: The configurations. Rows are sorted in their order, then by seed.
+        metrics: Metrics of the protocol. Each gets a test and a selection column, even if empty.
     """
     metric_columns = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
     other_columns = sorted(
@@ -199,7 +202,7 @@ def make_study_frame(
     }
     rows = sorted(rows, key=lambda row: (positions[row["config_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
-    # A control and a configuration may share a key; the configuration's levels describe the row.
+    # A control and a configuration may share a key. The row then has the configuration's levels.
     assignments = {
         configuration.key: configuration.assignment
         for configuration in sorted(
@@ -216,7 +219,10 @@ def make_study_frame(
 
 
 def _factor_column(key: str, values: Sequence[Any]) -> pl.Series:
-    """Return levels as integers, floats or text; levels of several kinds become their JSON text."""
+    """Return a factor's levels as a column of numbers, or of text if some are no numbers.
+
+    In a column of text, levels other than strings are JSON.
+    """
     kinds = {type(value) for value in values} - {type(None)}
     if kinds and kinds <= {int, float} and all(abs(v) < 2**63 for v in values if type(v) is int):
         kind = pl.Float64 if float in kinds else pl.Int64

@@ -25,7 +25,7 @@ from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
 
-UNBIASED = ("grid", "random")  # samplers that do not use results
+UNBIASED = ("grid", "random")  # samplers that do not use earlier results
 
 
 class _Ranked(NamedTuple):
@@ -38,56 +38,55 @@ class _Ranked(NamedTuple):
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
     """Return the rank association of a metric with each factor, over finished configurations.
 
-    Only configurations that were drawn at random have a p. Other samplers move all factors towards
-    values that did well before, so that a factor without any effect is associated with the metric,
-    too.
+    There is a p only if the sampler is UNBIASED. Other samplers move all factors towards values
+    that did well before, so even a factor without any effect is associated with the metric.
 
     Args:
-        study: Study with a sampler that draws configurations.
+        study: Study of the configurations.
         factors: Factors of the rows.
         metric: Name of the test metric; the value of a configuration is its mean over seeds.
     """
     associations = [_associate(study, factor, metric) for factor in factors]
     p_values = stats.holm([association.p for association in associations])
     min_p_values = stats.holm([association.min_p for association in associations])
-    is_random = study.sampler in UNBIASED
+    is_unbiased = study.sampler in UNBIASED
     lines = [
-        _Ranked(factor.key, replace(association, p=p if is_random else None, min_p=low))
-        for factor, association, p, low in zip(
+        _Ranked(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
+        for factor, association, p, min_p in zip(
             factors, associations, p_values, min_p_values, strict=True
         )
     ]
-    head, order = metric_heading(study.protocol, metric), "least Holm p of any order"
+    heading = metric_heading(study.protocol, metric)
     columns = [
         Column("factor", "factor", lambda line: Text(line.name), "left"),
         Column("n", "configurations", lambda line: Quantity(line.association.n, 0)),
         Column(
             "rho",
-            f"Spearman ρ with {head}",
+            f"Spearman ρ with {heading}",
             lambda line: optional_cell(Ranged, line.association.rho),
         ),
     ]
-    if is_random:
+    if is_unbiased:
         columns.append(
             Column("p", "Holm p", lambda line: optional_cell(PValue, line.association.p))
         )
         columns.append(
             Column(
                 "least",
-                order,
+                "smallest possible Holm p",
                 lambda line: optional_cell(PValue, line.association.min_p),
                 csv_only=True,
             )
         )
     test_text = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
-        if is_random
+        if is_unbiased
         else f"no p, because {study.sampler} moves all factors towards good configurations"
     )
     note = (
-        f"one value per finished configuration: its mean {head} over seeds; [bootstrap 95%"
-        f" interval]; {test_text}; a dash: the factor or {head} is the same in all configurations,"
-        f" or fewer than {stats.MIN_RANKED} have finished"
+        f"one value per finished configuration: its mean {heading} over seeds; [bootstrap 95%"
+        f" interval]; {test_text}; a dash: the factor or {heading} is the same in all"
+        f" configurations, or fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
         study, "ranks", "rank association", columns, lines, [note],
@@ -98,7 +97,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
 def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     """Return the association of a factor with the metric's mean over seeds.
 
-    It is over the finished configurations in which the factor is active.
+    Only finished configurations in which the factor is active are included.
     """
     levels: list[Any] = []
     values: list[float] = []
@@ -107,7 +106,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
             values.append(value)
-    # A fixed seed: the same store always gives the same table.
+    # a fixed seed, so that the same store always gives the same table
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
@@ -115,7 +114,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = 4  # configurations of a seed; with fewer, no trend is computed
+MIN_CONFIGURATIONS = 4  # a seed with fewer finished configurations is left out of trends
 
 
 class _Response(NamedTuple):
@@ -123,36 +122,36 @@ class _Response(NamedTuple):
 
     Attributes:
         rho: Spearman's rank correlation.
-        slope: Slope in points per standard deviation of the measure.
-        configurations: Number of configurations.
+        slope: Slope of the metric per standard deviation of the measure.
+        n_configurations: Number of configurations.
     """
 
     rho: float
     slope: float
-    configurations: int
+    n_configurations: int
 
 
 class _Trend(NamedTuple):
     """A measure's name, the response under each seed, and the corrected p of the mean slope."""
 
     name: str
-    seeds: list[_Response]
+    responses: list[_Response]
     p: float | None = None
 
     @property
-    def configurations(self) -> int:
-        """Largest number of configurations of a seed."""
-        return max(response.configurations for response in self.seeds)
+    def n_configurations(self) -> int:
+        """Number of configurations, of the seed with the most."""
+        return max(response.n_configurations for response in self.responses)
 
     @property
     def slopes(self) -> list[float]:
         """Slopes, one per seed."""
-        return [response.slope for response in self.seeds]
+        return [response.slope for response in self.responses]
 
     @property
     def rho(self) -> Estimate:
         """Mean correlation over seeds, with its interval clipped to [-1, 1]."""
-        estimate = stats.mean_interval([response.rho for response in self.seeds])
+        estimate = stats.mean_interval([response.rho for response in self.responses])
         if estimate.low is None or estimate.high is None:
             return estimate
         return Estimate(estimate.mean, max(estimate.low, -1.0), min(estimate.high, 1.0), estimate.n)
@@ -161,9 +160,9 @@ class _Trend(NamedTuple):
 def response_tables(study: Study, metric: str) -> list[Table]:
     """Return the table of a metric against the quality measures; [] with too few configurations.
 
-    There is no table if configurations are tested on different classes: easier classes would look
-    like an effect of the features. Configurations are compared within each seed, because an easy
-    few-shot draw changes the metric and the measures of all configurations.
+    Configurations are compared within each seed, because an easy few-shot draw changes the metric
+    and the measures of all configurations. There is no table if configurations are tested on
+    different classes: easier classes would look like an effect of the features.
 
     Args:
         study: Study of the configurations.
@@ -174,38 +173,38 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     all_trends = [
         _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
     ]
-    trends = [trend for trend in all_trends if trend.seeds]
+    trends = [trend for trend in all_trends if trend.responses]
     if not trends:
         return []
     p_values = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
-    head = metric_heading(study.protocol, metric)
+    heading = metric_heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda line: Text(line.name), "left"),
         Column(
             "configurations",
             "configurations",
-            lambda line: Quantity(line.configurations, 0),
+            lambda line: Quantity(line.n_configurations, 0),
             drop=2,
         ),
-        Column("n", "seeds", lambda line: Quantity(len(line.seeds), 0)),
-        Column("rho", f"ρ with {head}", lambda line: Ranged(line.rho)),
+        Column("n", "seeds", lambda line: Quantity(len(line.responses), 0)),
+        Column("rho", f"ρ with {heading}", lambda line: Ranged(line.rho)),
         Column(
             "slope",
-            f"{head} per SD",
+            f"{heading} per SD",
             lambda line: Value(stats.mean_interval(line.slopes), signed=True),
         ),
         Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
     ]
     note = (
         "computed for each seed separately, over its configurations with synthetic features. ρ:"
-        f" Spearman correlation of the measure with {head}; {head} per SD: slope of {head} on the"
-        " measure, in points per standard deviation of the measure between configurations. Both:"
-        " mean over seeds with its 95% t-interval. p: t-test of the slope, Holm-corrected over the"
-        " measures. Other configurations may behave differently, and an association need not be"
-        " causal"
+        f" Spearman correlation of the measure with {heading}; {heading} per SD: slope of"
+        f" {heading} on the measure, per standard deviation of the measure between configurations."
+        " Both: mean over seeds with its 95% t-interval. p: t-test of the slope, Holm-corrected"
+        " over the measures. Other configurations may behave differently, and an association need"
+        " not be causal"
     )
-    title = f"{head} against the quality of synthetic features"
+    title = f"{heading} against the quality of synthetic features"
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
 
 

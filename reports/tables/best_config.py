@@ -35,7 +35,7 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
 
 
 def selection_rules(study: Study) -> str:
-    """Return the rules that selected the epochs of a study, without controls; see join_rules."""
+    """Return the selection rules of a study's configurations, without controls; see join_rules."""
     return join_rules(configuration_rows(study)["selection"].to_list())
 
 
@@ -50,7 +50,11 @@ def best_configurations(study: Study) -> list[Group]:
 
 
 def find_ties(scores: Sequence[float]) -> list[bool]:
-    """Return, for scores in descending order, which equal the best one up to rounding."""
+    """Return whether each score equals the best one up to rounding.
+
+    Args:
+        scores: Scores in descending order.
+    """
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
 
@@ -62,11 +66,11 @@ class Headline:
     Attributes:
         configuration: The configuration as text; "" without factors. All tied configurations are
             listed.
-        estimate: The metric over seeds; for tied configurations, of their mean under each seed.
-        differences: Mean difference to "baseline" and to each control, by name, over the seeds that
-            both finished; positive if the configuration is better. The control has the
-            configuration's levels of all factors that it reads. Without a finished one there is no
-            difference.
+        estimate: Estimate of the metric over seeds. The value of a seed is the mean over all tied
+            configurations.
+        differences: The configuration's mean difference to "baseline" and to each control, by name,
+            over the seeds that both finished. A control has the configuration's levels of all
+            factors that the control reads. Controls that have not finished have no entry.
     """
 
     configuration: str
@@ -75,17 +79,19 @@ class Headline:
 
 
 def make_headline(study: Study, metric: str) -> Headline | None:
-    """Return the headline of a study; over several datasets, that of their average.
+    """Return the test result of the configuration that selection prefers.
+
+    In a study over several datasets, results are averages over the datasets.
 
     Args:
         study: Study read from the store.
         metric: Test metric of its protocol.
 
     Returns:
-        None if no configuration is preferred: nothing was selected among several, nothing has
-        finished, or configurations cannot be compared, because their datasets, classes or selection
-        rules differ. Also None if a finished seed of the preferred configuration lacks the metric,
-        because tables then have no mean either.
+        None if no configuration is preferred: none has finished, several have no selection score,
+        or they cannot be compared because their datasets, classes or selection rules differ. Also
+        None if a finished seed of the preferred configuration lacks the metric, because tables then
+        have no mean either.
     """
     averaged_study = average_over_datasets(study)
     if (

@@ -33,50 +33,55 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     - One factor with levels: its ablation table.
     - Several factors on a grid: all configurations, then each factor's main effects.
     - A sampled study, or a range: the best configurations, then rank associations.
-    - A grid over datasets: a row per method with its average, then a table per dataset.
+    - A grid over datasets: a row per method with its results on each dataset and their average,
+      then the main effects of several other factors on the averages, then a table per dataset.
 
     The last tables show what selection chose, the quality of synthetic features, and the
     association of the metric with that quality.
 
     Args:
         study: Study read from the store.
-        metric: Test metric or quality measure of the differences and p-values. Defaults to the
-            protocol's main metric.
+        metric: Test metric or quality measure to compare. Defaults to the protocol's main metric.
 
     Raises:
         ReportError: If the study has no such metric.
     """
     study, metric = resolve_metric(study, metric)
-    comparisons = (_tables_over_datasets if list_datasets(study) else _configuration_tables)(
-        study, metric
-    )
-    tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
+    comparison_tables = _tables_over_datasets if list_datasets(study) else _configuration_tables
+    tables = [
+        *comparison_tables(study, metric),
+        *selection_tables(study),
+        *quality_tables(study),
+    ]
     is_quality = metric.startswith(QUALITY)
     return tables if is_quality else [*tables, *response_tables(study, metric)]
 
 
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the tables of comparisons of one dataset, and that of rank associations."""
-    compared_families = list(list_families(study, metric))
-    first, *rest = compared_families
+    """Yield the comparisons of one dataset, then rank associations of factors without a table."""
+    families = list(list_families(study, metric))
+    first, *rest = families
     yield external_note(study, comparison_table(add_external_groups(first)))
     yield from map(comparison_table, rest)
-    names = {family.name for family in compared_families}
-    ranged_factors = [factor for factor in study.factors if factor.key not in names]
-    if ranged_factors:
-        yield rank_table(study, ranged_factors, metric)
+    names = {family.name for family in families}
+    other_factors = [factor for factor in study.factors if factor.key not in names]
+    if other_factors:
+        yield rank_table(study, other_factors, metric)
 
 
 def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
+    """Yield the tables of a study over datasets.
+
+    The controls ran on one dataset. A note explains why a table has no column of differences to the
+    fine-tuner alone.
+    """
     control_factors = [key for key in levels_of_control(study, FINETUNER_ALONE) if key != DATASET]
     is_controlled = any(control.control == FINETUNER_ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
-        varies = table.kind in ("methods", "configurations") or table.name.endswith(
-            tuple(control_factors)
-        )
+        is_of_control_factor = table.name.endswith(tuple(control_factors))
+        has_levels = table.kind in ("methods", "configurations") or is_of_control_factor
         lacks_column = versus_key(FINETUNER_ALONE) not in {column.key for column in table.columns}
-        if control_factors and is_controlled and varies and lacks_column:
+        if control_factors and is_controlled and has_levels and lacks_column:
             dataset = controls_dataset(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
             note = f"no column {column}: the controls ran only on {dataset}; see its table"
@@ -85,7 +90,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the table of methods over datasets, those of the averages, and one per dataset."""
+    """Yield the table of methods, the main effects on the averages, and a table per dataset."""
     yield comparison_table(method_family(study, metric))
     other_factors = factors_without_dataset(study)
     if not other_factors:

@@ -42,28 +42,35 @@ def comparison_table(family: Family) -> Table:
     Configurations are sorted by their selection score, followed by the controls.
 
     A family of methods has a column per dataset, and all metrics in the CSV file. An average is
-    over the datasets on which its method has any result. A seed counts only if it finished on each
-    of them. If these are not all datasets of the study, the average shows their number. The
+    over the datasets on which its method has any result; a seed counts only if it finished on all
+    of them. The average shows their number if it is not over all datasets of the study. The
     controls ran on one dataset and have no average.
     """
-    kind = {"configurations": " by selection objective", "effects": ", main effects"}
-    title = f"{family.name}{kind.get(family.kind, '')}"
-    epochs = _epoch_columns(family)
-    differences = [*_difference_columns(family), *_control_columns(family)]
-    columns = [COUNTS, *epochs, *_metric_columns(family), *differences, _SECONDS]
+    epochs, differences = _epoch_columns(family), _difference_columns(family)
     if family.kind == "methods":
         title = f"{family.head} by dataset"
-        columns = [COUNTS, *epochs, *_columns_by_dataset(family), *_difference_columns(family)]
+        columns = [COUNTS, *epochs, *_columns_by_dataset(family), *differences]
+    else:
+        suffixes = {"configurations": " by selection objective", "effects": ", main effects"}
+        title = f"{family.name}{suffixes.get(family.kind, '')}"
+        differences_to_controls = _control_columns(family)
+        columns = [
+            COUNTS,
+            *epochs,
+            *_metric_columns(family),
+            *differences,
+            *differences_to_controls,
+            _SECONDS,
+        ]
     notes, fields = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
     return group_table(family, groups, name, title, columns, notes, compares=True, **fields)
 
 
 def _epoch_columns(family: Family) -> list[Column]:
-    """Return the column of tested epochs for the first table with these rows.
+    """Return the column of tested epochs; [] if no row has an epoch.
 
-    There is none if no row has an epoch. Main effects and averages follow a table that has the
-    column.
+    Tables of main effects and of averages do not have the column, because an earlier table has it.
     """
     has_earlier_table = family.kind == "effects" or (
         family.study.pooled_datasets and family.kind != "methods"
@@ -95,7 +102,7 @@ def _difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
     if not family.is_comparable or family.baseline is None:
         return
-    head, comparisons = family.head, family.comparisons
+    heading, comparisons = family.head, family.comparisons
 
     def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
         return lambda group: cell(comparisons[group]) if group in comparisons else None
@@ -105,12 +112,12 @@ def _difference_columns(family: Family) -> Iterator[Column]:
             Text("baseline") if group is family.baseline else compared_cell(_difference_cell)(group)
         )
 
-    yield Column("difference", f"Δ{head}", difference)
+    yield Column("difference", f"Δ{heading}", difference)
     if any(comparison.classes for comparison in comparisons.values()):
         classes = compared_cell(
             lambda comparison: optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
         )
-        yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
+        yield Column(CLASSES, f"Δ{heading} over classes", classes, drop=4)
     yield Column(
         "pairs",
         "pairs",
@@ -128,7 +135,7 @@ def _difference_columns(family: Family) -> Iterator[Column]:
 
 
 def _control_columns(family: Family) -> Iterator[Column]:
-    """Yield a column of differences for each control that has the levels of the rows."""
+    """Yield a column of differences for each control that ran at the levels of the rows."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
 
@@ -152,13 +159,16 @@ def _control_columns(family: Family) -> Iterator[Column]:
 
 
 def _difference_cell(comparison: Compared) -> Cell:
-    """Return the cell of a difference, with the number of datasets if some are missing."""
+    """Return the cell of a difference, with its number of datasets if some are missing."""
     suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
     return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
 
 def _metric_columns(family: Family) -> Iterator[Column]:
-    """Yield the columns of a table without datasets: seeds, selection score, and the metrics."""
+    """Yield the columns of the selection score and of all metrics.
+
+    Main effects also have a column with the number of distinct seeds.
+    """
     study = family.study
 
     def seeds(group: Group) -> Cell | None:
@@ -169,15 +179,15 @@ def _metric_columns(family: Family) -> Iterator[Column]:
     objective = f"sel. {metric_heading(study.protocol, study.objective)}"
     score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
-    for name, head in _metric_headings(family).items():
+    for name, heading in _metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
         is_hidden = name not in (*study.protocol.shown, family.metric)
         mean = partial(_mean_cell, family, name, "")
-        yield Column(name, head, mean, drop=drop, csv_only=is_hidden, metric=name)
+        yield Column(name, heading, mean, drop=drop, csv_only=is_hidden, metric=name)
 
 
 def _metric_headings(family: Family) -> dict[str, str]:
-    """Return the metrics that were measured, with their headings; first those that a page shows."""
+    """Return the headings of measured and required metrics by name, those of the page first."""
     protocol, columns = family.study.protocol, measured_columns(family.study)
     required = (*protocol.required, family.metric)
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
@@ -189,25 +199,28 @@ def _metric_headings(family: Family) -> dict[str, str]:
 
 
 def _columns_by_dataset(family: Family) -> Iterator[Column]:
-    """Yield the metric's columns per dataset, then averages; other metrics only in CSV files."""
-    metric, heads = family.metric, family.study.protocol.headings
+    """Yield the columns of the metric per dataset, then those of averages over datasets.
+
+    Only CSV files have the halves of the metric per dataset, and all other metrics.
+    """
+    metric, headings = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
     csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def datasets_cell(group: Group) -> Cell | None:
         return None if group.control else Quantity(len(group.finished_datasets), 0)
 
-    def column(dataset: str, name: str, head: str, **options: Any) -> Column:
+    def column(dataset: str, name: str, heading: str, **options: Any) -> Column:
         mean = partial(_mean_cell, family, name, dataset)
-        return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **options)
+        return Column(f"{dataset}/{name}", heading, mean, metric=name, dataset=dataset, **options)
 
     yield Column("datasets", "datasets", datasets_cell, csv_only=True)
     for dataset in family.datasets:
         yield column(dataset, metric, dataset, drop=_DATASETS_DROP)
         for name in (*halves, *csv_names):
-            yield column(dataset, name, f"{dataset} {heads[name]}", csv_only=True)
+            yield column(dataset, name, f"{dataset} {headings[name]}", csv_only=True)
     for name in (*halves, *csv_names):
-        yield column(AVERAGE, name, f"mean {heads[name]}", drop=4, csv_only=name in csv_names)
+        yield column(AVERAGE, name, f"mean {headings[name]}", drop=4, csv_only=name in csv_names)
     yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
 
 

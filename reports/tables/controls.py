@@ -1,8 +1,8 @@
-"""Controls at the same levels: the gain of a configuration over one without SHIP.
+"""Comparison of each configuration with the controls at its own levels.
 
 A control at the baseline is no fair comparison for a configuration whose fine-tuner has another
-learning rate. Each configuration is compared with the control that has the same levels of all
-factors that the control reads.
+learning rate. Therefore each configuration is compared with the control that has the same levels of
+all factors that the control reads.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from reports.tables.metric import decimals_of
 
 
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
-    """Return the control at the levels of each configuration of a study, by configuration key.
+    """Return the control at each configuration's levels, by the key of the configuration.
 
-    Configurations without such a control, and those that equal the control, are left out. Each
-    group's value is the levels of the factors that the control reads.
+    Configurations without such a control, and those that equal the control, are left out. The
+    `value` of a group is the levels of the factors that the control reads.
 
     Args:
         study: The study, of one dataset.
@@ -64,7 +64,7 @@ def levels_of_control(study: Study, control: str) -> list[str]:
 
 
 def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> str:
-    """Return the levels that all controls of a row share, for example "lr 0.01, shots 4".
+    """Return the levels that all controls of a row share as text, such as "lr 0.01, shots 4".
 
     Args:
         study: The study, of one dataset.
@@ -85,8 +85,8 @@ def compare_with_control(
 ) -> Compared | None:
     """Compare configurations with the controls at their levels, paired by seed.
 
-    A seed's value is the mean over the configurations that finished under it together with their
-    controls.
+    A seed's value is the mean over the configurations for which both the configuration and its
+    control finished under that seed.
 
     Args:
         study: The study, of one dataset.

@@ -16,8 +16,8 @@ MIN_COMMON_SEEDS = 2
 def add_external_groups(family: Family) -> Family:
     """Return a family with a group per external configuration, below its controls.
 
-    A group is compared with the baseline, and its test is corrected with those of the table, if at
-    least two of its seeds have finished in the baseline, too.
+    A group that shares at least MIN_COMMON_SEEDS finished seeds with the baseline is compared with
+    the baseline, and its test is corrected together with those of the table.
 
     Args:
         family: Family of the study's first table.
@@ -58,13 +58,13 @@ def _row(name: str, seed: int, metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def external_note(study: Study, table: Table) -> Table:
-    """Return a table with the note on its external rows; the table itself without any."""
+    """Return a table with a note on its external rows; the unchanged table if it has none."""
     if not any(row.control == EXTERNAL for row in table.rows):
         return table
     note = (
         f"{EXTERNAL_MARK} external results of {study.external.file}: their data, seeds and code"
-        " were not checked. They are paired with the baseline by the number of the seed if at"
-        f" least {MIN_COMMON_SEEDS} seeds agree, and corrected with the table's other comparisons;"
-        " a dash: fewer seeds agree"
+        " were not checked. They are paired with the baseline by seed number if they share at least"
+        f" {MIN_COMMON_SEEDS} seeds, and corrected with the table's other comparisons; a dash:"
+        " fewer common seeds"
     )
     return dataclasses.replace(table, notes=(note, *table.notes))

@@ -32,10 +32,11 @@ from reports.tables.pooling import (
 
 
 def list_families(study: Study, metric: str) -> Iterator[Family]:
-    """Yield the families of comparisons of a study, that of the first table first.
+    """Yield the families of comparisons of a study in the order of their tables.
 
-    With one factor that has levels, it is the family of its levels. Otherwise it is that of the
-    configurations, and on a grid those of each factor's main effects.
+    - One factor with levels: the family of its levels.
+    - Otherwise: the family of the configurations and, on a grid, one of main effects for each
+      factor with levels.
 
     Args:
         study: Study of one dataset, or of averages.
@@ -76,7 +77,7 @@ def first_family(study: Study, metric: str) -> Family:
 
 
 def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
-    """Return the family of a factor's levels; with several factors, its main effects."""
+    """Return the family of a factor's levels; with several factors, of its main effects."""
     is_only_factor = len(study.factors) == 1
     levels, controls = level_groups(study, factor), control_groups(study) if is_only_factor else []
     baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
@@ -91,7 +92,10 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
 def _pair_with_baseline(
     baseline: Group | None, groups: Sequence[Group]
 ) -> dict[Group, tuple[Group, Group]]:
-    """Return each group with the baseline, except the baseline itself; equal groups only once."""
+    """Return each group with the baseline to compare it with, without equal groups.
+
+    The baseline itself has no pair. Among groups of the same configurations only the first has one.
+    """
     if baseline is None:
         return {}
     distinct_groups: dict[frozenset[str], Group] = {}
@@ -141,9 +145,9 @@ def method_family(study: Study, metric: str) -> Family:
 
 
 def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
-    """Return the families of a study by the main metric of its report.
+    """Return the families of comparisons of a study in its main metric.
 
-    For a study over datasets they are those of the averages; [] if there is no average.
+    A study over datasets has the families of its averages, or [] without an average.
 
     Args:
         study_name: Name of the study.

@@ -25,14 +25,10 @@ from reports.tables.pooling import (
     list_datasets,
 )
 
-Kind = Literal["levels", "effects", "configurations", "methods"]
-
+Kind = Literal["levels", "effects", "configurations", "methods"]  # see Table.kind
 
 TOP = 10  # configurations of a sampled study on a page
-
-
 MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
-
 
 # metric by seed, of a row and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
@@ -52,16 +48,16 @@ class Family:
     Attributes:
         study: Study of the groups.
         metric: Metric that is compared.
-        kind: Kind of the groups, apart from the controls.
+        kind: Kind of the groups that are not controls.
         name: Name of the table: the key of a factor, "configurations" or "datasets".
         labels: Columns that name a group.
         groups: The groups, including controls.
         baseline: Group that others are compared with; None for no comparison.
-        pairs: By group, the group and the baseline as they are compared; only for groups that are
-            compared. If a control equals one of the configurations, only the configuration is
-            listed, so that the test is counted once.
-        cells: Companion cell by config_key, within which levels are compared (see companion_cells);
-            in a table over datasets the dataset. Controls have none.
+        pairs: For each group that is compared, the group and the baseline; methods over datasets
+            are restricted to the datasets that both have. If a control equals one of the
+            configurations, only the configuration is listed, so that the test is counted once.
+        cells: Companion cell by config_key: the levels of the other factors (see companion_cells),
+            or the dataset for methods. Groups are compared within these cells. Controls have none.
     """
 
     study: Study
@@ -81,7 +77,10 @@ class Family:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there are several groups, and differences between them are meaningful."""
+        """Whether differences between groups are meaningful.
+
+        Several methods can be compared. Levels cannot if they are tested on different classes.
+        """
         if self.kind == "methods":
             return sum(not group.control for group in self.groups) > 1
         return self.name not in SEPARATE_FACTORS
@@ -101,16 +100,16 @@ class Family:
 
     @property
     def max_rows(self) -> int | None:
-        """Number of configurations, the best ones, on a page; None for all rows."""
+        """Number of configurations on a page, the best ones; None for all rows."""
         if self.kind != "configurations":
             return None
         return MAX_CONFIGURATIONS if self.study.sampler == "grid" else TOP
 
     @property
     def seconds(self) -> float:
-        """Time of one more seed of every configuration in the table, estimated from finished rows.
+        """Estimated seconds that one more seed of every configuration in the table takes.
 
-        For averages over datasets it is the time on all of them.
+        The estimate is from finished rows. Averages over datasets include the time on all of them.
         """
         seconds = sum(
             (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
@@ -119,7 +118,7 @@ class Family:
 
     @property
     def differences(self) -> list[dict[int, float]]:
-        """Differences in the metric by seed, on common seeds, for each group that is compared."""
+        """Differences in the metric by seed, one mapping per group that is compared."""
         return [subtract_by_seed(*values) for values in self._values.values()]
 
     @cached_property
@@ -152,7 +151,7 @@ class Family:
 
     @cached_property
     def _values(self) -> dict[Group, Pairs]:
-        """Metric by seed of each group and of its baseline, on the (cell, seed) pairs of both."""
+        """Metric by seed of each group and of its baseline, over the places that both have."""
         values: dict[Group, Pairs] = {}
         for group, pair in self.pairs.items():
             results, baseline_results = map(self._results, pair)
@@ -169,7 +168,7 @@ class Family:
     def _complete(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
         """Return a comparison with its interval over classes and its number of datasets.
 
-        If all results are unchanged it gets no verdict.
+        If all results equal the baseline's, the comparison gets no verdict.
         """
         mean = comparison.difference.mean
         draws, baseline_draws = self._draws(group), self._draws(baseline)
@@ -188,11 +187,11 @@ class Family:
 
     @cached_property
     def datasets(self) -> Sequence[str]:
-        """Datasets that an average should cover; () for families that average over none."""
+        """Datasets that an average should cover; () for kinds other than methods."""
         return list_datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Return True if each compared result, not only the mean, is equal up to rounding."""
+        """Return True if each compared result, not only the mean, equals the baseline's."""
         results, baseline_results = (self._results(side.trials) for side in (group, baseline))
         places = [
             [*results[place], *baseline_results[place]]
@@ -203,13 +202,21 @@ class Family:
         )
 
     @cached_property
-    def _draws(self) -> Callable[[Group], Draws]:
-        """Cached function from a group to its metric over other classes.
+    def _reads_answers(self) -> bool:
+        """Whether the correct answers of the runs are read: not for more than MAX_RUNS runs.
 
-        It returns {} if there are too many runs to read.
+        The table of methods over datasets always reads them.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if self.kind != "methods" and len(runs) > MAX_RUNS:
+        return self.kind == "methods" or len(runs) <= MAX_RUNS
+
+    @cached_property
+    def _draws(self) -> Callable[[Group], Draws]:
+        """Cached function that returns a group's metric under each draw of classes.
+
+        The function returns {} if there are too many runs to read, except for methods.
+        """
+        if not self._reads_answers:
             return lambda group: {}
         return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
 
@@ -220,8 +227,7 @@ class Family:
         (0, 0) if no run has any, if the metric is not an accuracy, or if there are too many runs to
         read.
         """
-        runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if len(runs) > MAX_RUNS or not has_answers(self.study, self.metric):
+        if not self._reads_answers or not has_answers(self.study, self.metric):
             return 0, 0
         finished_runs = {
             run

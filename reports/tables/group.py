@@ -1,4 +1,4 @@
-"""The rows behind one line of a table, and their numbers by seed."""
+"""Groups: the rows behind one line of a table, and their numbers by seed."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,8 @@ from reports.cells import Counts, Flagged, Text
 from reports.stats import Estimate
 from reports.tables.metric import interval_of
 
-# (levels of the other factors, seed): two levels are compared only if both agree.
+# (companion cell, seed), where the cell is the levels of the other factors, or the dataset. Results
+# are compared only within the same place.
 Place = tuple[str, int]
 
 
@@ -32,8 +33,9 @@ class Group:
         labels: Texts of the label columns.
         rows: The rows.
         control: Name of the control; "" for other groups.
-        value: The level, or the configuration.
-        parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
+        value: The level, the configuration, or the levels that a control has of the factors that it
+            reads (see controls_by_configuration). None for other groups.
+        parts: Groups by dataset, in the table over datasets; else {}. The rows of a method are then
             averages over the datasets in `finished_datasets`.
     """
 
@@ -68,8 +70,8 @@ class Group:
 
         Args:
             column: Name of the column.
-            cells: Companion cell by config_key (see companion_cells); "" for configurations that
-                are not in it.
+            cells: Companion cell by config_key (see companion_cells). Other configurations have the
+                cell "".
         """
         results: dict[Place, list[Any]] = {}
         for row in self.finished_rows:
@@ -86,7 +88,8 @@ class Group:
         """Return the mean of a metric over seeds, with its interval.
 
         Returns:
-            None if a finished row lacks the metric: the mean would not be over the displayed n.
+            None without a finished row, or if one lacks the metric, because the mean would not be
+            over the displayed n.
         """
         if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
             return None
@@ -99,12 +102,15 @@ class Group:
 
     @cached_property
     def configurations(self) -> frozenset[str]:
-        """Keys of the group's configurations, which also show whether a control is one of them."""
+        """Keys of the group's configurations.
+
+        A control that equals one of the configurations has the same key.
+        """
         return frozenset(self.column("config_key"))
 
     @property
     def trials(self) -> "Group":
-        """Group of the single trials; for averages, those behind them."""
+        """The group with the rows of single trials, also if its own rows are averages."""
         rows = [row for part in self.parts.values() for row in part.rows]
         return Group((), rows) if rows else self
 
@@ -118,7 +124,7 @@ class Group:
         )
 
     def flags(self) -> tuple[Flagged, ...]:
-        """Return the flags that finished trials raised, counting only trials that were checked."""
+        """Return the flags that finished trials raised, with the number of trials checked."""
         flags = []
         for name in (name for name in self.rows[0] if name.startswith(FLAG)):
             values = self.finished_values(name)
@@ -130,7 +136,7 @@ class Group:
 def mean_by_seed(
     results: Mapping[Place, Sequence[float]], places: Container[Place]
 ) -> dict[int, float]:
-    """Return, for each seed, the mean over places of the means there.
+    """Return the mean over places by seed, where each place counts with its own mean.
 
     Args:
         results: Values by place; see Group.results.

@@ -20,7 +20,7 @@ MAX_SHOWN_LEVELS = 12
 
 
 def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
-    """Return the factor's distinct values in the study: numbers ascending, others as declared."""
+    """Return the factor's distinct levels in the study: numbers ascending, others as declared."""
     levels = [
         configuration.assignment[factor.key]
         for configuration in _configurations_with(study, factor)
@@ -70,17 +70,17 @@ def _configurations_with(study: Study, factor: FactorRecord) -> list[Configurati
 
 
 # Cache by study, because a dozen tables and charts need its groups.
-_KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
+_GROUPS_BY_STUDY: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
 def configuration_groups(study: Study) -> tuple[Group, ...]:
-    """Return one group per configuration, best mean selection score first, unfinished ones last."""
+    """Return one group per configuration, best mean selection score first, unscored ones last."""
 
-    def loss(group: Group) -> float:
+    def sort_key(group: Group) -> float:
         score = group.mean(study.score)
         return inf if score is None else -score
 
-    if study not in _KNOWN:
+    if study not in _GROUPS_BY_STUDY:
         groups = [
             Group(
                 labels_of(study, configuration.assignment),
@@ -89,8 +89,8 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
             )
             for configuration in study.non_controls
         ]
-        _KNOWN[study] = tuple(sorted(groups, key=loss))
-    return _KNOWN[study]
+        _GROUPS_BY_STUDY[study] = tuple(sorted(groups, key=sort_key))
+    return _GROUPS_BY_STUDY[study]
 
 
 def labels_of(
@@ -107,7 +107,7 @@ def labels_of(
 
 
 def control_groups(study: Study) -> list[Group]:
-    """Return the study's controls at the baseline, in their fixed order."""
+    """Return the study's controls at the baseline, in the order of CONTROLS."""
     keys = {
         configuration.control: configuration.key
         for configuration in study.configurations
@@ -126,7 +126,11 @@ def all_rows(study: Study) -> Group:
 
 
 def join_rules(rules: Iterable[str | None]) -> str:
-    """Return the rules that selected the epochs of some rows, joined by "+"."""
+    """Return the distinct rules that selected epochs, in alphabetical order and joined by "+".
+
+    Args:
+        rules: Selection rule of each row. None and "" are ignored.
+    """
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
@@ -136,7 +140,7 @@ def level_label(value: Any) -> Text:
 
 
 def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
-    """Return the rows of some configurations."""
+    """Return the rows of the configurations with the given keys."""
     return study.rows.filter(pl.col("config_key").is_in(list(keys)))
 
 
@@ -146,13 +150,13 @@ def configuration_rows(study: Study) -> pl.DataFrame:
 
 
 def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
-    """Return the level that others are compared with: the factor's baseline, or else the first."""
+    """Return the group of the factor's baseline, or else the first group; None without groups."""
     matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
     return next(iter([*matches, *groups]), None)
 
 
 def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | None:
-    """Return the configuration with every active factor at its baseline, if the study has it."""
+    """Return the configuration with every active factor at its baseline; None without one."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     for group in groups:
         levels = {key: level_id(value) for key, value in group.value.assignment.items()}
@@ -162,10 +166,11 @@ def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | Non
 
 
 def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
-    """Return the levels of the other factors by config_key, as one text per combination.
+    """Return the levels of the other factors as one text per configuration, by config_key.
 
-    Only factors that every configuration has are included. Factors that are active in some of them
-    (`when:`) are averaged over; matching their levels would leave nothing to compare.
+    Levels of a factor are compared within these cells. Factors that are active only in some
+    configurations (`when:`) are left out and averaged over, because matching their levels would
+    leave nothing to compare.
     """
     other_keys = [other_factor.key for other_factor in study.factors if other_factor != factor]
     shared_keys = [
@@ -203,7 +208,7 @@ def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> 
         return group.labels[0].text
     columns_and_labels = zip(columns, group.labels, strict=False)
     return separator.join(
-        f"{column.heading} {level_label.text}"
-        for column, level_label in columns_and_labels
-        if column.key != "configuration" and level_label.text != DASH
+        f"{column.heading} {label.text}"
+        for column, label in columns_and_labels
+        if column.key != "configuration" and label.text != DASH
     )

@@ -1,6 +1,7 @@
 """The metric of a report: a test metric of the protocol, or a quality measure.
 
-This module defines how its numbers are shown, and which effect its differences are judged against.
+This module defines how numbers of a metric are shown, and which smallest effect of interest applies
+to its differences.
 """
 
 import dataclasses
@@ -20,10 +21,11 @@ class Measure:
     Attributes:
         metric: Name of the metric, without the prefix of quality metrics.
         heading: Heading of the column.
-        reference: Second metric that is shown after the first, mostly that of the real features.
+        reference: Metric that is shown after the first, usually that of the real features; "" for
+            none.
         drop: Order in which a narrow terminal drops the column; see Column.
         meaning: Explanation for the note; "" if another measure's note covers it.
-        percent: Whether the metric and the second metric are percentages.
+        percent: Whether the metric and its reference are percentages.
     """
 
     metric: str
@@ -35,7 +37,7 @@ class Measure:
 
     @property
     def short(self) -> str:
-        """The heading without the second metric."""
+        """The heading without the reference."""
         return self.heading.split(" / ")[0]
 
 
@@ -84,7 +86,7 @@ _PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.referen
 
 
 def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
-    """Return the study with a heading for the metric, and the metric.
+    """Check the metric of a report, and return the study with a heading for it, and the metric.
 
     Args:
         study: Study of the report.
@@ -120,7 +122,7 @@ def other_metrics(study: Study, metric: str) -> list[str]:
 
     Args:
         study: The study.
-        metric: Test metric of the report. For a quality measure the result is [].
+        metric: Metric of the report. The result is [] if it is a quality measure.
     """
     protocol = study.protocol
     halves = [half for pair in protocol.halves.values() for half in pair]
@@ -129,13 +131,16 @@ def other_metrics(study: Study, metric: str) -> list[str]:
 
 
 def is_percent(metric: str) -> bool:
-    """Return True if a metric is a percentage, as accuracies are and metric plugins are not."""
-    is_other = metric.startswith((QUALITY, CUSTOM))
-    return not is_other or metric.removeprefix(QUALITY) in _PERCENT
+    """Return True if a metric is a percentage: all metrics of protocols, and some measures.
+
+    Metrics of plugins are not percentages.
+    """
+    is_of_protocol = not metric.startswith((QUALITY, CUSTOM))
+    return is_of_protocol or metric.removeprefix(QUALITY) in _PERCENT
 
 
 def interval_of(metric: str, values: Sequence[float]) -> Estimate:
-    """Return a mean with its interval over seeds; that of a percentage stays within 0 and 100.
+    """Return a mean with its interval over seeds, within 0 and 100 for percentages.
 
     Args:
         metric: Metric of the values.
@@ -161,5 +166,5 @@ def decimals_for(values: Sequence[float]) -> int:
 
 
 def effect_of(study: Study, metric: str) -> float | None:
-    """Return the effect that differences are judged against; None if the metric has no points."""
+    """Return the smallest effect of interest; None if the metric is not a percentage."""
     return study.smallest_effect if is_percent(metric) else None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
+from harness.wording import count
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import join_names
 from reports.stats import DRAWS
@@ -14,7 +15,7 @@ from reports.tables.groups import all_rows, join_rules, row_text
 from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
-LEAKS = frozenset({"test", "authors"})
+LEAKS = frozenset({"test", "authors"})  # selection rules that use test images
 # Params that describe the setup if all configurations share them.
 _SETUP = (
     "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",
@@ -23,7 +24,7 @@ _SETUP = (
 _AVERAGES = (
     "averages over datasets are computed for each seed; their H is the harmonic mean of the"
     " averaged accuracies, not the average H. (k/m): only k of the m datasets have a result, and"
-    " the row cannot be compared with others; its Δ is over the datasets that both rows have"
+    " the row cannot be compared with others; its Δ is over the datasets that the baseline also has"
 )
 
 
@@ -52,7 +53,7 @@ def _annotate_table(
     notes: Iterable[str],
     **more: Any,
 ) -> Table:
-    """Return a table with the notes and the title that every table needs.
+    """Return a table with its own notes, those that every table needs, and its full title.
 
     Args:
         study: Study of the table.
@@ -84,23 +85,25 @@ def plain_table(
     columns: Sequence[Column],
     lines: Iterable[Any],
     notes: Iterable[str],
-    about: Callable[[Any], Mapping[str, Any]] = lambda line: {},
+    row_fields: Callable[[Any], Mapping[str, Any]] = lambda line: {},
     **more: Any,
 ) -> Table:
-    """Return a table whose rows describe the whole study.
+    """Return a table of lines that are not groups of a family, such as factors or measures.
+
+    Each row has the selection rules of the whole study.
 
     Args:
         study: Study of the table.
         name: Name of the table.
         title: Title without the study's name.
         columns: The columns.
-        lines: Objects that the rows describe; the columns compute cells from them.
+        lines: One object per row, from which the columns compute the row's cells.
         notes: Notes that are specific to the table.
-        about: Function that returns other fields of a line's Row.
+        row_fields: Function that returns other fields of a line's Row.
         more: Other fields of the Table.
     """
     rule = join_rules(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
+    rows = [Row(cells_of(columns, line), selection=rule, **row_fields(line)) for line in lines]
     return _annotate_table(study, name, title, columns, rows, notes, **more)
 
 
@@ -155,7 +158,7 @@ def group_table(
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
-    """Yield the notes of a table of comparisons: on its metrics, and on what is compared."""
+    """Yield the notes of a table of comparisons: on its columns, metrics and tests."""
     study, metric = family.study, family.metric
     yield Legend(
         "accuracies in percent. n: finished seeds, summed over the configurations of a row; for"
@@ -182,16 +185,16 @@ def comparison_notes(family: Family) -> Iterator[str]:
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
-    """Yield the notes on what is compared with what, and by which tests."""
+    """Yield the notes on the baseline and on the tests of differences to it."""
     if family.baseline is None:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
-    head, comparisons = family.head, family.comparisons
+    heading, comparisons = family.head, family.comparisons
     baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested_groups = [group for group in family.pairs if group in comparisons]
     count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
-        f"Δ{head}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
+        f"Δ{heading}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
         " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
         f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE:"
         f" smallest Δ that is detected with 80% power at 5%/{count} (Holm's first step), from the"
@@ -199,14 +202,15 @@ def _difference_notes(family: Family) -> Iterator[str]:
     )
     if any(comparison.classes for comparison in comparisons.values()):
         yield Legend(
-            f"Δ{head} over classes: 95% interval of the same Δ for other test classes, with these"
-            f" seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap)"
+            f"Δ{heading} over classes: 95% interval of the same Δ for other test classes, with"
+            f" these seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap,"
+            " widened by Student's t)"
         )
     n_missing, n_runs = family.runs_without_answers
     if n_missing:
         yield (
             f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"
-            f" have no Δ{head} over classes"
+            f" have no Δ{heading} over classes"
         )
 
 
@@ -221,7 +225,7 @@ def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _setup_note(study: Study) -> str:
-    """Return the parts of the setup that all configurations share, with selection and seeds."""
+    """Return the note on the setup that all configurations share, with selection and seeds."""
     params = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
         f"{key.removesuffix('.name')} {text}"
@@ -233,21 +237,19 @@ def _setup_note(study: Study) -> str:
 
 
 def _unfinished_notes(study: Study) -> Iterator[str]:
-    """Yield notes on the rows that are in no mean, and the study's warnings."""
+    """Yield notes on rows that are in no mean and on reused results, and the study's warnings."""
     absences = all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absences:
         reason_text = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
         yield f"not in any mean: {', '.join(absences)}{reason_text}"
-    counts_by_text = {
-        "configurations not tried yet": study.n_untried,
-        "results of changed configurations or removed seeds are left out": study.n_left_out,
-        **{
-            f"results were reused from study {source}": rows
-            for source, rows in study.reused.items()
-        },
-    }
-    yield from (f"{count} {text}" for text, count in counts_by_text.items() if count)
+    if study.n_untried:
+        yield f"{count(study.n_untried, 'configuration')} not tried yet"
+    if study.n_left_out:
+        results = count(study.n_left_out, "result")
+        yield f"left out: {results} of changed configurations or removed seeds"
+    for source, n_reused in study.reused.items():
+        yield f"reused from study {source}: {count(n_reused, 'result')}"
     yield from study.warnings
 
 
@@ -255,7 +257,7 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a note per flag: its meaning, and how many trials raised it in which rows."""
     raised_names = {flag.name for row in rows for flag in row.flags}
     for flag in (flag for flag in all_rows(study).flags() if flag.name in raised_names):
-        label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown here"))
+        label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown flag"))
         raised_by_row = [
             (row.name, row_flag)
             for row in rows

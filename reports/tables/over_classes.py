@@ -1,4 +1,4 @@
-"""Differences over other test classes, from the correct answers that runs store."""
+"""Intervals of differences over other test classes, from the correct answers that runs store."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,18 +13,18 @@ from reports.study import Study
 from reports.tables.group import Group, Place
 
 _PERCENT = 100.0
-# Tables of more runs have no intervals over classes: each run has a file to read, and its classes
-# are resampled for each seed.
+# A table of more runs has no intervals over classes, unless it compares methods over datasets: each
+# run has a file to read, and its classes are resampled for each seed.
 MAX_RUNS = 300
 
 
 class Share(NamedTuple):
-    """Definition of an accuracy in terms of the correct answers.
+    """Definition of an accuracy as a share of correct answers.
 
     Attributes:
-        kind: Kind of the answers: among "all" classes, or among the "own" half.
-        seen: True for seen classes, False for unseen classes, None for all.
-        by_class: Whether it averages over classes instead of images.
+        kind: Classes to choose among: "all", or only the image's "own" half (seen or unseen).
+        seen: Classes of the test images: True for seen, False for unseen, None for all.
+        by_class: Whether the accuracy is a mean over classes instead of images.
         eval_set: Name of the evaluation set with the images.
     """
 
@@ -59,12 +59,12 @@ class Drawn(NamedTuple):
     n_classes: int
 
 
-# by place; places with an unknown metric are left out
+# metric under each draw, by place
 Draws = Mapping[Place, Drawn]
 
 
 class _Unanswered(Exception):
-    """Error: a metric cannot be computed from the correct answers that a run stores."""
+    """Raised if a metric cannot be computed from the correct answers that a run stores."""
 
 
 def difference_over_classes(
@@ -80,7 +80,8 @@ def difference_over_classes(
         mean: Difference on the tested classes.
 
     Returns:
-        None if answers are missing, nothing is compared, or no answers differ.
+        None if answers are missing, if the groups share no place, or if the difference is the same
+        under all draws.
     """
     by_seed: dict[int, list[Array]] = {}
     for place, draw in group_draws.items():
@@ -99,7 +100,7 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
     Args:
         study: Study of the group.
         metric: Name of the metric. The H of averages is computed from the average accuracies.
-        group: Group in any state; for averages, with the averaged datasets as its parts.
+        group: Rows in any state. A group of averages has the averaged datasets as its parts.
         cells: Companion cells; see Family.
     """
     runs = group.trials.results("run_id", cells)
@@ -129,8 +130,10 @@ def _average_draws(draws: Sequence[Drawn]) -> Drawn:
 def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
     """Return a metric under each draw, averaged over datasets.
 
+    An H is computed from the averages of its two halves.
+
     Args:
-        study: Study with the protocol of the metric. An H is computed from the averages.
+        study: Study with the protocol of the metric.
         runs: Run of the model that was trained on each dataset, by the dataset's name. A single run
             may have any name.
         seed: Seed of the models.
@@ -154,7 +157,7 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
 
 
 class CorrectAnswers(NamedTuple):
-    """Number of a model's correct answers, of test images, and of classes to choose among."""
+    """Numbers of correct answers, of test images, and of classes that the model chooses among."""
 
     right: int
     images: int
@@ -162,7 +165,7 @@ class CorrectAnswers(NamedTuple):
 
 
 def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> CorrectAnswers | None:
-    """Return the correct answers behind an accuracy of one model.
+    """Count the correct answers behind an accuracy of one model.
 
     Args:
         study: The study.

@@ -51,8 +51,8 @@ class PairedStudies:
         first: Study A.
         second: Study B.
         metrics: Metrics that are compared; the first one is the main metric.
-        pairs: Pairs of configurations, followed by the controls.
-        differing: Options that differ, with their values as text.
+        pairs: Pairs of configurations, followed by pairs of controls.
+        differing: Options that differ, with their values as text; see differing_options.
     """
 
     first: Study
@@ -84,16 +84,20 @@ class PairedStudies:
         return {metric: self._compare(metric) for metric in self.metrics}
 
     def _compare(self, metric: str) -> dict[Pair, Compared]:
-        """Return the comparison of each pair with a common seed in a metric."""
-        column, once = f"test/{metric}", dict[tuple[str, str], Compared]()
+        """Return the comparison in one metric of each pair that has a common seed."""
+        column = f"test/{metric}"
+        by_keys: dict[tuple[str, str], Compared] = {}
         for pair in self.pairs:
             comparison = stats.compare_paired(pair.second.seeds(column), pair.first.seeds(column))
             if comparison is not None:
-                once.setdefault(pair.keys, comparison)
-        effect, decimals = effect_of(self.first, metric), decimals_of(self.combined, metric)
-        with_verdicts = zip(once, stats.add_verdicts([*once.values()], effect), strict=True)
-        by_keys = {keys: _completed(comparison, decimals) for keys, comparison in with_verdicts}
-        return {pair: by_keys[pair.keys] for pair in self.pairs if pair.keys in by_keys}
+                by_keys.setdefault(pair.keys, comparison)
+        comparisons = stats.add_verdicts([*by_keys.values()], effect_of(self.first, metric))
+        decimals = decimals_of(self.combined, metric)
+        finished = {
+            keys: _finish_comparison(comparison, decimals)
+            for keys, comparison in zip(by_keys, comparisons, strict=True)
+        }
+        return {pair: finished[pair.keys] for pair in self.pairs if pair.keys in finished}
 
     @cached_property
     def combined(self) -> Study:
@@ -104,16 +108,17 @@ class PairedStudies:
             study.rows.filter(pl.col("config_key").is_in(list(paired_keys)))
             for study, paired_keys in zip((first, second), keys, strict=True)
         ]
-        same = {k: v for k, v in first.constants.items() if second.constants.get(k) == v}
+        constants = {k: v for k, v in first.constants.items() if second.constants.get(k) == v}
         warnings = [f"{s.name}: {line}" for s in (first, second) for line in s.warnings]
         return dataclasses.replace(
             second,
             name=self.name,
             rows=pl.concat(parts, how="diagonal_relaxed"),
             factors=self._shared,
-            constants=same,
+            constants=constants,
             demonstration=first.demonstration or second.demonstration,
-            n_left_out=0,  # of either study, whose own report has it
+            # each study's own report has the numbers of its other results
+            n_left_out=0,
             n_untried=0,
             reused={},
             warnings=tuple(warnings),
@@ -126,12 +131,12 @@ class PairedStudies:
 
 
 def pair_studies(first: Study, second: Study, metric: str | None = None) -> PairedStudies:
-    """Return two studies with their pairs of configurations.
+    """Pair the configurations and controls of two studies.
 
     Args:
         first: Study A.
         second: Study B.
-        metric: Main metric. Defaults to that of the protocol of A.
+        metric: Main metric. Defaults to the main metric of A's protocol.
 
     Raises:
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons), or
@@ -155,8 +160,8 @@ def average_pairs(paired: PairedStudies) -> PairedStudies | None:
         paired: The two studies.
 
     Returns:
-        None with fewer than two such datasets, or without a method that has run on all of them in
-        both studies.
+        None if the studies share fewer than two datasets, or if no method finished on all of them
+        under a common seed.
     """
     second_names = list_datasets(paired.second)
     names = [name for name in list_datasets(paired.first) if name in second_names]
@@ -172,15 +177,17 @@ def average_pairs(paired: PairedStudies) -> PairedStudies | None:
     return dataclasses.replace(paired, first=first, second=second, pairs=tuple(pairs))
 
 
-def _completed(comparison: Compared, decimals: int) -> Compared:
-    """Return a comparison with its decimals. It has no verdict if all results are equal."""
-    same = comparison.difference.mean == 0 and comparison.std is None
-    verdict = None if same else comparison.verdict
-    return dataclasses.replace(comparison, is_unchanged=same, verdict=verdict, decimals=decimals)
+def _finish_comparison(comparison: Compared, decimals: int) -> Compared:
+    """Return a comparison with its decimals, and without a verdict if all differences are 0."""
+    is_unchanged = comparison.difference.mean == 0 and comparison.std is None
+    verdict = None if is_unchanged else comparison.verdict
+    return dataclasses.replace(
+        comparison, is_unchanged=is_unchanged, verdict=verdict, decimals=decimals
+    )
 
 
 def verdict_text(comparison: Compared) -> str | None:
-    """Return a verdict as text; None if there is none."""
+    """Return a comparison's verdict as text, or "unchanged"; None if it has no verdict."""
     return "unchanged" if comparison.is_unchanged else comparison.verdict
 
 
@@ -189,24 +196,26 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
 
     Args:
         paired: The two studies.
-        has_verdicts: Whether the column of verdicts has more than "unchanged".
+        has_verdicts: Whether to show verdicts. If False, only "unchanged" is shown.
     """
-    columns = [Column("n", "pairs", lambda pair: Quantity(_n(paired, pair), 0))]
-    for place, metric in enumerate(paired.metrics):
-        columns += _metric_columns(paired, metric, is_main=not place, has_verdicts=has_verdicts)
+    main_metric = paired.metrics[0]
+    comparisons = paired.compared[main_metric]
+    columns = [Column("n", "pairs", lambda pair: Quantity(_n_common_seeds(paired, pair), 0))]
+    for metric in paired.metrics:
+        is_main = metric == main_metric
+        columns += _metric_columns(paired, metric, is_main=is_main, has_verdicts=has_verdicts)
     labels = [
-        dataclasses.replace(column, cell=partial(_label, place))
-        for place, column in enumerate(paired.labels)
+        dataclasses.replace(column, cell=partial(_label_cell, index))
+        for index, column in enumerate(paired.labels)
     ]
-    main = paired.compared[paired.metrics[0]]
 
-    def about(pair: Pair) -> dict[str, Any]:
-        joined = Group((), [*pair.first.rows, *pair.second.rows])
+    def row_fields(pair: Pair) -> dict[str, Any]:
+        both_sides = Group((), [*pair.first.rows, *pair.second.rows])
         return {
             "control": pair.control,
-            "counts": joined.counts,
-            "flags": joined.flags(),
-            "comparison": main.get(pair),
+            "counts": both_sides.counts,
+            "flags": both_sides.flags(),
+            "comparison": comparisons.get(pair),
             "name": paired.name_of(pair),
             "level": pair.first.labels[0].text,
         }
@@ -215,30 +224,40 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     name = f"{TABLE}-{AVERAGE}" if study.pooled_datasets else TABLE
     table = plain_table(
         study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
-        _notes(paired), about, n_labels=len(labels), metric=paired.metrics[0],
+        _notes(paired), row_fields, n_labels=len(labels), metric=main_metric,
     )  # fmt: skip
     return dataclasses.replace(table, notes=(differences_text(paired), *table.notes))
 
 
 def differences_text(paired: PairedStudies) -> str:
-    """Return the names of the two studies with the options that differ."""
+    """Return the names of the two studies and the options that differ, as one line of text."""
     listed = [f"{key} is {text}" for key, text in paired.differing.items()]
     options = f"options that differ: {join_names(listed, '; ')}" if listed else "no option differs"
     return f"A: {paired.first.name}; B: {paired.second.name}; {options}"
 
 
-def _label(place: int, pair: Pair) -> Cell | None:
-    """Return a label of a pair; None for the other labels of a control."""
+def _label_cell(index: int, pair: Pair) -> Cell | None:
+    """Return a pair's cell in a label column; None if the pair has fewer labels.
+
+    A control has one label, its name, in the first label column.
+
+    Args:
+        index: Index of the label column.
+        pair: The pair.
+    """
     labels = pair.first.labels
-    return labels[place] if place < len(labels) else None
+    return labels[index] if index < len(labels) else None
 
 
-def _n(paired: PairedStudies, pair: Pair) -> int:
+def _n_common_seeds(paired: PairedStudies, pair: Pair) -> int:
     return len(pair.common_seeds(f"test/{paired.metrics[0]}"))
 
 
 def _n_tests(paired: PairedStudies, metric: str) -> int:
-    """Return the number of comparisons that are corrected together; equal ones count once."""
+    """Return the number of tests in a metric that are corrected together.
+
+    A control that equals one of the configurations is not counted again.
+    """
     compared = paired.compared[metric].items()
     return len({pair.keys for pair, comparison in compared if comparison.holm_p is not None})
 
@@ -246,52 +265,60 @@ def _n_tests(paired: PairedStudies, metric: str) -> int:
 def _metric_columns(
     paired: PairedStudies, metric: str, *, is_main: bool, has_verdicts: bool
 ) -> Iterator[Column]:
-    """Yield the columns of a metric: both means, the difference, its tests, and the verdict."""
-    head, compared = metric_heading(paired.combined.protocol, metric), paired.compared[metric]
+    """Yield the columns of a metric: both means, the difference, its p and MDE, and the verdict."""
+    heading, compared = metric_heading(paired.combined.protocol, metric), paired.compared[metric]
     decimals = decimals_of(paired.combined, metric)
 
-    def of(cell: Callable[[Compared], Cell | None]) -> Callable[[Pair], Cell | None]:
+    def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Pair], Cell | None]:
         return lambda pair: cell(compared[pair]) if pair in compared else None
 
-    def mean(name: str) -> Callable[[Pair], Cell | None]:
-        def cell(pair: Pair) -> Cell | None:
-            column, group = f"test/{metric}", pair.first if name == "A" else pair.second
-            values = group.seeds(column)
-            common = [values[seed] for seed in pair.common_seeds(column)]
-            return Value(interval_of(metric, common), decimals=decimals) if common else None
+    def mean_cell(side: str, pair: Pair) -> Cell | None:
+        column, group = f"test/{metric}", pair.first if side == "A" else pair.second
+        values = group.seeds(column)
+        common_values = [values[seed] for seed in pair.common_seeds(column)]
+        if not common_values:
+            return None
+        return Value(interval_of(metric, common_values), decimals=decimals)
 
-        return cell
-
-    def verdict(comparison: Compared) -> Cell | None:
+    def verdict_cell(comparison: Compared) -> Cell | None:
         has_text = has_verdicts or comparison.is_unchanged
         return optional_cell(Text, verdict_text(comparison)) if has_text else None
 
-    of_metric = "" if is_main else f"{head} "
-    drop = 0 if is_main else 3
-    for name in ("A", "B"):
-        key = f"{metric}_{name.lower()}"
-        yield Column(key, f"{head} of {name}", mean(name), drop=5, csv_only=not is_main)
-    difference = of(lambda c: Value(c.difference, signed=True, decimals=c.decimals))
-    yield Column(f"{metric}_difference", f"Δ{head}", difference, drop=drop)
-    p = of(lambda c: optional_cell(PValue, c.holm_p))
-    yield Column(f"{metric}_p", f"{of_metric}Holm p", p, drop=drop and 2)
-    mde = of(lambda c: optional_cell(Quantity, c.mde, decimals=c.decimals))
+    if is_main:
+        prefix = ""
+        drops = {"verdict": 0, "p": 0, "difference": 0}
+    else:
+        prefix = f"{heading} "
+        drops = {"verdict": 1, "p": 2, "difference": 3}
+    for side in ("A", "B"):
+        key = f"{metric}_{side.lower()}"
+        mean = partial(mean_cell, side)
+        yield Column(key, f"{heading} of {side}", mean, drop=5, csv_only=not is_main)
+    difference = compared_cell(lambda c: Value(c.difference, signed=True, decimals=c.decimals))
+    yield Column(f"{metric}_difference", f"Δ{heading}", difference, drop=drops["difference"])
+    p = compared_cell(lambda c: optional_cell(PValue, c.holm_p))
+    yield Column(f"{metric}_p", f"{prefix}Holm p", p, drop=drops["p"])
+    mde = compared_cell(lambda c: optional_cell(Quantity, c.mde, decimals=c.decimals))
     yield Column(f"{metric}_mde", "MDE", mde, drop=4, csv_only=not is_main)
-    yield Column(f"{metric}_verdict", f"{of_metric}verdict", of(verdict), "left", drop=drop and 1)
+    verdict = compared_cell(verdict_cell)
+    yield Column(f"{metric}_verdict", f"{prefix}verdict", verdict, "left", drop=drops["verdict"])
 
 
 def _notes(paired: PairedStudies) -> Iterator[str]:
-    """Yield the notes on the pairs, the tests and the rows that are left out."""
-    first, second, main = paired.first, paired.second, paired.metrics[0]
-    heads = [metric_heading(paired.combined.protocol, metric) for metric in paired.metrics]
-    n = [_n_tests(paired, metric) for metric in paired.metrics]
-    tests = ", ".join(f"{head}: {number}" for head, number in zip(heads, n, strict=True))
+    """Yield the notes on the pairs, the tests and the configurations without a pair."""
+    first, second, main_metric = paired.first, paired.second, paired.metrics[0]
+    protocol = paired.combined.protocol
+    tests = ", ".join(
+        f"{metric_heading(protocol, metric)}: {_n_tests(paired, metric)}"
+        for metric in paired.metrics
+    )
     yield Legend(
         "each row is one configuration in both studies. pairs: seeds that finished in both; all"
         " means are over these. Δ: B − A by seed, with an uncorrected interval. p: paired t-test"
         " (exact sign test if pairs do not vary), Holm-corrected over the rows of one metric"
-        f" (comparisons: {tests}). MDE: smallest Δ{heads[0]} that is detected with 80% power at"
-        f" 5%/{max(1, n[0])} (Holm's first step), from the pairs' standard deviation."
+        f" (comparisons: {tests}). MDE: smallest Δ{metric_heading(protocol, main_metric)} that is"
+        f" detected with 80% power at 5%/{max(1, _n_tests(paired, main_metric))} (Holm's first"
+        " step), from the pairs' standard deviation."
         f" Flags count the trials of both studies. {first.protocol.note}"
     )
     if first.smallest_effect != second.smallest_effect:
@@ -302,12 +329,12 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
             "averages over datasets are computed for each seed; their H is the harmonic mean of the"
             " averaged accuracies"
         )
-        return  # the keys of averages are not those of configurations
+        return  # the notes below compare keys of configurations, which averages do not have
     same = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
     if same:
         yield f"the same configuration in both studies: {join_names(same)}"
     not_compared = [
-        paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main]
+        paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main_metric]
     ]
     if not_compared:
         yield f"not compared, because no seed finished in both studies: {join_names(not_compared)}"

@@ -1,4 +1,4 @@
-"""Configurations of two studies that can be compared seed by seed, and what prevents it."""
+"""Pairs of equal configurations in two studies, and faults that prevent a comparison by seed."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ MIN_COMMON_SEEDS = 2
 # Options that determine which images and classes a seed draws.
 _DRAW = ("shots", "max_classes", "unseen_class", "targets")
 _ABSENT = "absent"
-# Options that were added within a results version -> their value in runs without them.
+# Options that were added without a new results version -> their value in runs that lack them.
 _ADDED = {"metrics": "[]"}
 
 
@@ -32,8 +32,8 @@ class Pair:
     """A configuration, or a control, in two studies A and B.
 
     Attributes:
-        first: Group of A.
-        second: Group of B.
+        first: The group of study A.
+        second: The group of study B.
     """
 
     first: Group
@@ -50,12 +50,12 @@ class Pair:
         return self.first.rows[0]["config_key"], self.second.rows[0]["config_key"]
 
     def common_seeds(self, column: str) -> list[int]:
-        """Return the seeds under which both have a value of a column, in ascending order."""
+        """Return the seeds under which both groups have a value of a column, in ascending order."""
         return sorted(self.first.seeds(column).keys() & self.second.seeds(column).keys())
 
 
 def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
-    """Return the factors that both studies have, as A declares them."""
+    """Return the factors that both studies have, as the first study declares them."""
     keys = {factor.key for factor in second.factors}
     return tuple(factor for factor in first.factors if factor.key in keys)
 
@@ -63,8 +63,8 @@ def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
 def pair_configurations(first: Study, second: Study) -> list[Pair]:
     """Pair the configurations of two studies, followed by their controls.
 
-    Two configurations form a pair if the factors of both studies have the same levels, and each
-    factor of only one study is at its baseline.
+    Two configurations form a pair if they have the same levels of the factors that both studies
+    have, and the baselines of all other factors.
 
     Args:
         first: Study A.
@@ -74,32 +74,35 @@ def pair_configurations(first: Study, second: Study) -> list[Pair]:
         The pairs in the order of the levels; [] if no configuration is in both studies.
     """
     factors = shared_factors(first, second)
-    named = dataclasses.replace(first, factors=factors)
+    labeled_study = dataclasses.replace(first, factors=factors)
     keys = [factor.key for factor in factors]
     by_levels = _by_shared_levels(second, keys)
     pairs = []
     for levels, configuration in _by_shared_levels(first, keys).items():
         if levels in by_levels:
-            labels = labels_of(named, configuration.assignment, "baseline")
+            labels = labels_of(labeled_study, configuration.assignment, "baseline")
             sides = ((first, configuration), (second, by_levels[levels]))
             groups = (Group(labels, s.by_configuration[c.key], value=c) for s, c in sides)
             pairs.append(Pair(*groups))
-    places = {
+    positions_by_factor = {
         factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(first, factor))}
         for factor in factors
     }
 
     def order(pair: Pair) -> list[int]:
         levels = pair.first.value.assignment
-        return [place[level_id(levels[k])] if k in levels else -1 for k, place in places.items()]
+        return [
+            positions[level_id(levels[key])] if key in levels else -1
+            for key, positions in positions_by_factor.items()
+        ]
 
     return [*sorted(pairs, key=order), *_pair_controls(first, second)]
 
 
 def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, ConfigurationRecord]:
-    """Return a study's configurations by their levels of the shared factors.
+    """Return a study's configurations by their levels of the shared factors, as JSON.
 
-    Configurations with another factor away from its baseline are left out.
+    Configurations in which any other factor is not at its baseline are left out.
     """
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     configurations: dict[str, ConfigurationRecord] = {}
@@ -112,7 +115,7 @@ def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, Configur
 
 
 def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
-    """Yield the controls of both studies whose levels of the shared factors are the same."""
+    """Yield pairs of the same control with the same levels of the shared factors."""
     groups_b = {group.control: group for group in control_groups(second)}
     for group_a in control_groups(first):
         levels = [
@@ -126,7 +129,10 @@ def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
 def _levels_of_control(
     study: Study, control: str, factors: Iterable[FactorRecord]
 ) -> dict[str, str]:
-    """Return the baselines of some factors that a control at the baseline reads."""
+    """Return the levels of some factors that determine the results of a control at the baseline.
+
+    Competing controls read some of the factors, other controls all of them.
+    """
     keys = {factor.key for factor in factors}
     baselines = {f.key: f.baseline for f in study.factors if f.key in keys}
     read = control_levels(control, baselines) if control in COMPETING else baselines
@@ -134,20 +140,21 @@ def _levels_of_control(
 
 
 def _dataset(run: Provenance) -> str:
-    return _fingerprint(run, Tag.DATASET, Tag.DATASET_FINGERPRINT)
+    return _name_with_fingerprint(run, Tag.DATASET, Tag.DATASET_FINGERPRINT)
 
 
 def _backbone(run: Provenance) -> str:
-    return _fingerprint(run, Tag.BACKBONE, Tag.BACKBONE_FINGERPRINT)
+    return _name_with_fingerprint(run, Tag.BACKBONE, Tag.BACKBONE_FINGERPRINT)
 
 
-def _fingerprint(run: Provenance, name: str, fingerprint: str) -> str:
+def _name_with_fingerprint(run: Provenance, name_tag: str, fingerprint_tag: str) -> str:
     """Return a name with its fingerprint; "" without a fingerprint."""
-    digits = run.tags.get(fingerprint, "")
-    return f"{run.tags.get(name, '')} (fingerprint {digits[:12]})" if digits else ""
+    digits = run.tags.get(fingerprint_tag, "")
+    return f"{run.tags.get(name_tag, '')} (fingerprint {digits[:12]})" if digits else ""
 
 
-# What has to be the same in both studies -> its text; "" if the store does not have it.
+# Properties that both studies must share -> function that returns a run's property as text; "" if
+# the store does not have it.
 _IDENTITY: Mapping[str, Callable[[Provenance], str]] = {
     "dataset": _dataset,
     "split version": lambda run: run.tags.get(Tag.SPLIT_VERSION) or "none",
@@ -163,25 +170,24 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
     Args:
         first: Study A.
         second: Study B.
-        pairs: Their pairs. Without any, the first configurations of both are checked.
+        pairs: Their pairs. If [], the first configurations of both studies are checked.
         metric: Test metric to compare.
     """
     faults = []
     provenances = provenance_pairs(first, second, pairs)
-    if not any(not pair.control for pair in pairs):
+    if all(pair.control for pair in pairs):
         faults.append(_no_pair_text(first, second))
-    for name, text in _IDENTITY.items():
-        faults += _identity_faults(
-            name, [(text(run_a), text(run_b)) for run_a, run_b in provenances]
-        )
+    for name, read in _IDENTITY.items():
+        values = [(read(run_a), read(run_b)) for run_a, run_b in provenances]
+        faults += _identity_faults(name, values)
     for key in _DRAW:
         values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
         faults += _identity_faults(key, values)
-    most = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
-    if most < MIN_COMMON_SEEDS:
+    n_common = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
+    if n_common < MIN_COMMON_SEEDS:
         finished = [_seeds_text(study, metric) for study in (first, second)]
         faults.append(
-            f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {most} (finished seeds:"
+            f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {n_common} (finished seeds:"
             f" {finished[0]} in A, {finished[1]} in B)"
         )
     return faults
@@ -190,9 +196,10 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
 def provenance_pairs(
     first: Study, second: Study, pairs: Sequence[Pair]
 ) -> list[tuple[Provenance, Provenance]]:
-    """Return the provenance of both sides of each pair of configurations that have runs.
+    """Return the provenance of both sides of each pair of configurations.
 
-    Without such a pair, it is that of the first configuration of each study.
+    Controls, and configurations without runs, are left out. If no pair is left, the result is the
+    provenance of the first configuration of each study.
     """
     keys = [pair.keys for pair in pairs if not pair.control]
     runs_a, runs_b = first.provenance, second.provenance
@@ -224,7 +231,7 @@ def _no_pair_text(first: Study, second: Study) -> str:
     ]
     return (
         "no configuration of A has the same levels in B (the factors are"
-        f" {factors[0]} in A and {factors[1]} in B; those of only one study are compared at their"
+        f" {factors[0]} in A and {factors[1]} in B; factors of only one study must be at their"
         " baseline)"
     )
 
@@ -243,16 +250,17 @@ def _param(run: Provenance, key: str) -> str:
 
 
 def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
-    """Return the options that differ between the sides of some pairs, with their values as text.
+    """Return the options that differ between the two sides of any pair.
 
     Args:
-        provenances: Provenance of the sides of each pair.
+        provenances: Provenance of both sides of each pair.
 
     Returns:
-        Dotted name -> for example "0.1 in A, 1.0 in B". Names of methods come first.
+        Values as text by dotted name of the option, such as "0.1 in A, 1.0 in B". Names of methods
+        come first. "plugins" has the plugins that differ.
     """
     names = dict.fromkeys(key for pair in provenances for run in pair for key in run.params)
-    # a method has its name under `generator` and under `generator.name`
+    # the name of a method is stored as `generator` and as `generator.name`
     names = {key: None for key in names if f"{key}.name" not in names}
     texts: dict[str, str] = {}
     for key in sorted(names, key=lambda key: not key.endswith(".name")):

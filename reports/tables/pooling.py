@@ -26,7 +26,7 @@ _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
 def list_datasets(study: Study) -> list[str]:
-    """Return the datasets of a grid over at least two, in the order of its levels; else []."""
+    """Return the datasets of a grid study over at least two datasets, in order; else []."""
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
@@ -42,7 +42,7 @@ def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
 
 
 def controls_dataset(study: Study) -> str:
-    """Return the dataset that the controls ran on: the factor's baseline, else its first level."""
+    """Return the dataset on which the controls ran: the factor's baseline, else its first level."""
     baseline_names = [
         level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
     ]
@@ -51,14 +51,15 @@ def controls_dataset(study: Study) -> str:
 
 
 def class_factors(study: Study) -> list[FactorRecord]:
-    """Return the factors whose levels are tested on other classes, or on more of them."""
+    """Return the factors whose levels are tested on different sets of classes."""
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
 
 def list_methods(study: Study) -> list[ConfigurationRecord]:
-    """Return every combination of the factors other than the dataset, in the order of their levels.
+    """Return a record per method, in the order of levels.
 
-    The parts of each are in the order of the datasets.
+    A method is a combination of levels of the factors other than the dataset. The `parts` of its
+    record are in the order of the datasets.
     """
     positions_by_factor = {
         factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, factor))}
@@ -90,7 +91,7 @@ def list_methods(study: Study) -> list[ConfigurationRecord]:
 
 
 def one_dataset(study: Study, dataset: str) -> Study:
-    """Return the part of a study that ran on one dataset, with the controls if they ran there."""
+    """Return the part of a study that ran on one dataset, with the controls if they ran on it."""
     has_controls = dataset == controls_dataset(study)
     configurations = [
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
@@ -103,16 +104,17 @@ def one_dataset(study: Study, dataset: str) -> Study:
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        n_left_out=0,  # these and reused results are counted over all datasets
+        n_left_out=0,  # left-out and reused results are counted over all datasets
         reused={},
         scope=dataset,
     )
 
 
 def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | None:
-    """Return a study over datasets with one average row per method and seed; others as they are.
+    """Return the averages of a study over datasets, with a row per method and seed.
 
-    Controls ran on one dataset and are not in the average.
+    Controls ran on one dataset and have no average. A study that is not over datasets is returned
+    unchanged.
 
     Args:
         study: Study read from the store.
@@ -143,7 +145,7 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
 
 
 def _average_rows(study: Study, method: ConfigurationRecord) -> list[dict[str, Any]]:
-    """Return a row per seed of a method: the average over the datasets of its parts."""
+    """Return a method's row per seed: the average over the datasets of its parts."""
     by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, key in method.parts.items():
         for row in study.by_configuration[key]:
@@ -154,9 +156,10 @@ def _average_rows(study: Study, method: ConfigurationRecord) -> list[dict[str, A
 def _average_row(
     study: Study, method: ConfigurationRecord, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the average of a method's rows of one seed, without flags, which belong to trials.
+    """Return the average over datasets of a method's rows of one seed.
 
-    It counts as finished if the rows of all datasets are. H is that of the mean halves.
+    The average is finished if the rows of all datasets are. It has no flags, which belong to
+    trials. H is computed from the averages of its two halves.
 
     Args:
         study: Study of the method.
@@ -206,8 +209,7 @@ def _harmonic_mean(first: float | None, second: float | None) -> float | None:
 def method_groups(study: Study) -> list[Group]:
     """Return a group per method: its averages over the datasets with results, and their parts.
 
-    The averages of a method without any result are over all of its datasets; none of them is
-    finished.
+    A method without results has unfinished averages over all of its datasets.
 
     Args:
         study: Study over several datasets.
@@ -233,7 +235,7 @@ def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> Confi
 def restrict_to_common_datasets(
     study: Study, group: Group, baseline: Group
 ) -> tuple[Group, Group] | None:
-    """Return a method and the baseline, averaged over the datasets on which both have results.
+    """Return a method and the baseline as averages over the datasets on which both have results.
 
     Args:
         study: Study over several datasets.

@@ -1,8 +1,8 @@
-"""Published results compared with those of the study, for the same method and protocol.
+"""Comparison of a study's results with published ones of the same method and protocol.
 
-The figures are in papers.csv. All are base-to-new generalization results in percent, for each of
-CoOp's eleven datasets or their average. `verified` tells whether the figure was checked in the
-paper or its log; otherwise it is as reported by others.
+The published results are in papers.csv. Each row has the base and new accuracy of a method in
+percent, on one of CoOp's eleven datasets or averaged over all of them. `verified` is "yes" if the
+numbers were checked in the paper or its log, and "no" if they are taken from another source.
 """
 
 import csv
@@ -26,10 +26,11 @@ PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
 SHOTS: Final = "16"
 AVERAGE_OF_ALL: Final = "average of 11"
-_OF_METHOD = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
+# Options that a row shows as its method and its dataset, not as levels of factors.
+_METHOD_KEYS = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
-_OF = (
-    f"published figures are for protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
+_SETUP_NOTE = (
+    f"published results are for protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
     f" ({' or '.join(BACKBONES)}), {SHOTS} shots and all classes of a dataset"
 )
 
@@ -45,87 +46,92 @@ def read_figures() -> dict[tuple[Method, str], dict[str, str]]:
     return {((row["finetuner"], row["generator"]), row["dataset"]): row for row in rows}
 
 
-def published_value(figure: Mapping[str, str], metric: str) -> float:
-    """Return a figure's base or new accuracy, or their harmonic mean.
+def published_value(paper_row: Mapping[str, str], metric: str) -> float:
+    """Return the base or new accuracy in a row of papers.csv, or their harmonic mean.
 
-    The harmonic mean of averages is that of the average accuracies, as in the papers.
+    For an average over datasets, it is the harmonic mean of the average accuracies, as in papers.
 
     Args:
-        figure: Row of papers.csv; see read_figures.
+        paper_row: Row of papers.csv; see read_figures.
         metric: "base", "new" or "harmonic_mean".
     """
-    base, new = float(figure["base"]), float(figure["new"])
-    return 2 * base * new / (base + new) if metric == "harmonic_mean" else float(figure[metric])
+    if metric != "harmonic_mean":
+        return float(paper_row[metric])
+    base, new = float(paper_row["base"]), float(paper_row["new"])
+    return 2 * base * new / (base + new)
 
 
 def all_datasets() -> set[str]:
-    """Return the datasets in the average over all."""
+    """Return the datasets of papers.csv: CoOp's eleven datasets."""
     return {dataset for _, dataset in read_figures()} - {AVERAGE_OF_ALL}
 
 
 class _Comparison(NamedTuple):
-    """A method on a dataset: its name, its row of papers.csv, and the rows of this study."""
+    """A method on a dataset: its name, its row of papers.csv, and its rows in this study."""
 
     configuration: str
-    figure: Mapping[str, str]
+    paper_row: Mapping[str, str]
     group: Group
 
     def values(self, metric: str) -> list[float]:
-        """Return the values of a metric, one per seed."""
+        """Return this study's values of a metric, one per seed."""
         return [*self.group.seeds(f"test/{metric}").values()]
 
-    def published(self, metric: str) -> float:
-        """Return the published figure of a metric."""
-        return published_value(self.figure, metric)
+    def published_value(self, metric: str) -> float:
+        """Return the published value of a metric."""
+        return published_value(self.paper_row, metric)
 
     def difference(self, metric: str) -> Estimate:
-        """Return the mean of the study minus the published figure."""
-        figure = self.published(metric)
-        return mean_interval([value - figure for value in self.values(metric)])
+        """Return this study's mean minus the published value."""
+        published = self.published_value(metric)
+        return mean_interval([value - published for value in self.values(metric)])
 
 
 def published_table(study: Study) -> Table:
-    """Return a table with a row per method and dataset of the study that has published figures.
+    """Return a table with a row per method and dataset of the study that has a published result.
 
-    A difference is the study's mean minus the figure. Its interval is over the study's seeds only,
-    because a figure has none. If nothing can be compared, the table has no rows and a note says so.
+    A difference is the study's mean minus the published value. Its interval is over the study's
+    seeds only, because published values have no interval. If nothing can be compared, the table has
+    no rows and a note says so.
     """
     lines = [*_published_lines(study)]
     columns = [
         Column("configuration", "configuration", lambda line: Text(line.configuration), "left"),
-        Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
+        Column("dataset", "dataset", lambda line: Text(line.paper_row["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
-    for metric, head in _METRICS.items():
-        columns += _published_columns(metric, head)
+    for metric, heading in _METRICS.items():
+        columns += _published_columns(metric, heading)
     columns.append(Column("source", "published by", _source_cell, "left"))
     note = (
-        "Δ: this study's mean minus the published figure; its interval is over this study's seeds."
+        "Δ: this study's mean minus the published value; its interval is over this study's seeds."
         " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
         if lines
         else "this study has no result that can be compared with them"
     )
     title = "published and measured results"
-    return plain_table(study, "published", title, columns, lines, [_OF, note], n_labels=2)
+    return plain_table(study, "published", title, columns, lines, [_SETUP_NOTE, note], n_labels=2)
 
 
-def _published_columns(metric: str, head: str) -> Iterator[Column]:
-    """Yield the columns of a metric: in the study, in the paper, and their difference."""
+def _published_columns(metric: str, heading: str) -> Iterator[Column]:
+    """Yield the columns of a metric: this study's mean, the published value, the difference."""
     published_key, difference_key = f"published_{metric}", f"difference_{metric}"
-    yield Column(metric, head, lambda line: Value(interval_of(metric, line.values(metric))))
-    yield Column(published_key, f"{head} publ.", lambda line: Quantity(line.published(metric), 2))
+    yield Column(metric, heading, lambda line: Value(interval_of(metric, line.values(metric))))
     yield Column(
-        difference_key, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True)
+        published_key, f"{heading} publ.", lambda line: Quantity(line.published_value(metric), 2)
+    )
+    yield Column(
+        difference_key, f"Δ{heading}", lambda line: Value(line.difference(metric), signed=True)
     )
 
 
 def _source_cell(line: _Comparison) -> Cell:
-    unverified = "" if line.figure["verified"] == "yes" else "; as reported, unverified"
-    return Text(f"{line.figure['source']}{unverified}")
+    unverified = "" if line.paper_row["verified"] == "yes" else "; as reported, unverified"
+    return Text(f"{line.paper_row['source']}{unverified}")
 
 
 def _published_lines(study: Study) -> Iterator[_Comparison]:
-    """Yield configurations with published figures, then methods that ran on all datasets."""
+    """Yield configurations with a published result, then methods that ran on all datasets."""
     averaged_study = average_over_datasets(study, sorted(all_datasets()))
     for study_part in (study, averaged_study) if averaged_study else (study,):
         for configuration in study_part.configurations:
@@ -135,19 +141,21 @@ def _published_lines(study: Study) -> Iterator[_Comparison]:
                 if study_part.pooled_datasets
                 else _value_of(study_part, configuration, "dataset")
             )
-            figure = read_figures().get((method, dataset))
+            paper_row = read_figures().get((method, dataset))
             group = Group((), study_part.by_configuration[configuration.key])
-            if figure and group.finished_rows and _has_published_setup(study_part, configuration):
-                yield _Comparison(_method_text(study_part, configuration, method), figure, group)
+            if not paper_row or not group.finished_rows:
+                continue
+            if _has_published_setup(study_part, configuration):
+                yield _Comparison(_method_text(study_part, configuration, method), paper_row, group)
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
-    """Return True if a configuration ran with the setup of the published figures."""
-    published_values = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    has_same_values = all(
-        _value_of(study, configuration, key) in values for key, values in published_values.items()
+    """Return True if a configuration ran with the setup of the published results."""
+    setup = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
+    has_same_options = all(
+        _value_of(study, configuration, key) in values for key, values in setup.items()
     )
-    return has_same_values and study.constants.get("protocol", PROTOCOL) == PROTOCOL
+    return has_same_options and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
 def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
@@ -163,17 +171,17 @@ def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
 
 
 def _method_text(study: Study, configuration: ConfigurationRecord, method: Method) -> str:
-    """Return the method with the levels of the other factors."""
+    """Return the method and the levels of the other factors as text."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, assignment = short_names(study), configuration.assignment
-    keys = [k for k in assignment if k not in _OF_METHOD]
+    keys = [key for key in assignment if key not in _METHOD_KEYS]
     return ", ".join(
         [name, *(f"{names.get(key, key)} {level_text(assignment[key])}" for key in keys)]
     )
 
 
 def _value_of(study: Study, configuration: ConfigurationRecord, key: str) -> str:
-    """Return a configuration's value of a key, as in MLflow's params; "" if the study has none."""
+    """Return a configuration's value of an option, as in MLflow's params; "" if it has none."""
     baselines = (
         {factor.key: factor.baseline for factor in study.factors} if configuration.control else {}
     )

@@ -9,14 +9,15 @@ from reports.tables.families import first_family
 from reports.tables.metric import decimals_of
 from reports.tables.pooling import list_datasets
 
-MAX_DESCRIBED = 200  # runs of a study; a changed description is a request to the store
+# Runs of larger studies get no difference: each changed description is a request to the store.
+MAX_DESCRIBED = 200
 
 
 def run_differences(study: Study, metric: str) -> dict[str, str]:
     """Return the paired difference to the baseline by run ID, such as "ΔH −0.5 ± 0.7, 10 seeds".
 
-    Every run of a configuration has the configuration's difference, over all seeds that it and the
-    baseline have finished.
+    All finished runs of a configuration have the same text: the configuration's difference over the
+    seeds that it shares with the baseline.
 
     Args:
         study: Study read from the store.

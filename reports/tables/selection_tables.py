@@ -1,4 +1,4 @@
-"""Tables of what selection chose for each seed, and of the quality of the features."""
+"""Tables of the values that selection chose, and of the quality of synthetic features."""
 
 import dataclasses
 from collections import Counter
@@ -17,27 +17,27 @@ from reports.tables.notes import COUNTS, group_table
 from reports.tables.pooling import list_datasets
 
 _EDGE = "grid_edge"
-# Quantities that selection may choose in addition to the epoch, by metric name. The value tells
-# whether the table shows the quantity even if no grid was searched.
+# Quantities that selection may choose in addition to the epoch, by metric name. True: the table
+# shows the quantity even if no grid was searched at inference.
 _CHOSEN = {"age": True, "alpha": False, "beta": False, "ratio": False, "calibration": True}
 
 
 def selection_tables(study: Study) -> list[Table]:
-    """Return the table of what selection chose in addition to the epoch, which the first table has.
+    """Return the table of the values that selection chose; [] if it chose only epochs.
 
-    The rows are those of the study's first table. The result is [] if there was no such choice.
+    The rows are the finished ones of the study's first table, which has the epochs.
     """
     columns_with_values = measured_columns(study)
     if study.score not in columns_with_values:
         return []
     family = first_family(study, study.objective)
     groups = [group for group in family.groups if group.finished_rows]
-    # without a grid, the values are those of the configuration
+    # without a grid, alpha, beta and ratio are options of the configuration, not choices
     has_grid = f"{FLAG}{_EDGE}" in columns_with_values
-    head = f"sel. {metric_heading(study.protocol, study.objective)}"
+    heading = f"sel. {metric_heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
-        Column("score", head, lambda group: optional_cell(Value, group.estimate(study.score))),
+        Column("score", heading, lambda group: optional_cell(Value, group.estimate(study.score))),
     ]
     n_columns = len(columns)
     for name, is_always_shown in _CHOSEN.items():
@@ -46,15 +46,19 @@ def selection_tables(study: Study) -> list[Table]:
     if len(columns) == n_columns:
         return []
     note = (
-        "sel.: score on the selection images with the chosen values; alpha, beta, ratio: chosen"
-        " values, each with the number of seeds that chose it"
+        "sel.: score on the selection images with the chosen values; alpha, beta, ratio, age (epoch"
+        " of the generator), calibration (constant subtracted from the logits of seen classes):"
+        " chosen values, each with the number of seeds that chose it"
     )
     title = "values chosen by selection"
     return [group_table(family, groups, "selected", title, columns, [note], place="files")]
 
 
 def _tally_cell(column: str, group: Group) -> Cell | None:
-    """Return values with the number of seeds that chose each, in that order: "10 (8), 3 (2)"."""
+    """Return each chosen value with the number of seeds that chose it, as in "10 (8), 3 (2)".
+
+    The cell of more than three values is their range, as in "0.12 to 3.4".
+    """
     values = group.finished_values(column)
     if not values:
         return None
@@ -64,25 +68,26 @@ def _tally_cell(column: str, group: Group) -> Cell | None:
     return Text(", ".join(f"{value:.3g} ({count})" for value, count in counts))
 
 
-# Errors of one seed's estimate, only in CSV files: intervals over seeds include them.
+# Standard errors of one seed's estimate. They are only in CSV files, because intervals over seeds
+# include this error.
 _ERRORS = ("frechet_error", "mmd_error")
 _TEST = f"test/{QUALITY}"
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """Quality measures of some groups.
+class _QualityCells:
+    """Cells with the quality measures of groups.
 
     Attributes:
-        decimals: Number of decimals of each column with a measure.
-        n: Number of rows with any measure, by group.
+        decimals: Number of decimals by name of the measure's column.
+        n: Number of finished seeds with any measure, by group.
     """
 
     decimals: Mapping[str, int]
     n: Mapping[Group, int]
 
     def mean(self, name: str, group: Group) -> Value | None:
-        """Return the mean of a column over seeds."""
+        """Return the mean of a measure over seeds; None if no seed has the measure."""
         values = group.finished_values(name)
         if not values:
             return None
@@ -91,7 +96,7 @@ class _Measured:
         return Value(estimate, decimals=self.decimals[name], suffix=suffix)
 
     def value_and_reference(self, measure: Measure, group: Group) -> Cell | None:
-        """Return the mean of a measure, followed by that of the real features if it is known."""
+        """Return the mean of a measure, followed by that of its reference if both are known."""
         value, reference = (
             self.mean(f"{_TEST}{name}", group) for name in (measure.metric, measure.reference)
         )
@@ -101,12 +106,14 @@ class _Measured:
         return dataclasses.replace(value, suffix=reference_text.strip())
 
     def counts(self, group: Group) -> Cell:
-        """Return the group's counts, with the rows that have measures as the finished ones."""
+        """Return the group's counts; only seeds with a measure count as finished."""
         return dataclasses.replace(group.counts, finished=self.n[group])
 
 
 def quality_tables(study: Study) -> list[Table]:
-    """Return the table of feature quality, with the rows of the first table; [] without measures.
+    """Return the table of feature quality; [] if no run has measures.
+
+    The rows are those of the first table, except finished rows without synthetic features.
 
     Over several datasets, a seed's value is its mean over the datasets on which its method
     finished. If the dataset is the only factor, each dataset has a row.
@@ -130,7 +137,7 @@ def quality_tables(study: Study) -> list[Table]:
         group: len({place for name in decimals for place in group.results(name)})
         for group in groups
     }
-    quality = _Measured(decimals, n)
+    quality = _QualityCells(decimals, n)
     columns = [Column("n", "n", quality.counts)]
     if n_datasets:
         columns.append(Column("datasets", "datasets", partial(_datasets_cell, n_datasets)))
@@ -145,7 +152,7 @@ def quality_tables(study: Study) -> list[Table]:
                 drop=drop,
             )
         )
-    # only in CSV files: measures of the real features, errors, and measures of pseudo-new classes
+    # only in CSV files: references, standard errors, and measures of pseudo-new classes
     csv_columns = {f"{_TEST}{name}": name for name in (*(m.reference for m in MEASURES), *_ERRORS)}
     pseudo_new_columns = [name for name in decimals if not name.startswith(_TEST)]
     csv_columns |= {name: f"pseudo_new_{name.partition(QUALITY)[2]}" for name in pseudo_new_columns}
@@ -153,7 +160,7 @@ def quality_tables(study: Study) -> list[Table]:
         key = csv_columns[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
-        "n: finished seeds with synthetic features. datasets: number in a row's average",
+        "n: finished seeds with synthetic features. datasets: number of averaged datasets",
         "; ".join(measure.meaning for measure in measures if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test images"
@@ -161,7 +168,7 @@ def quality_tables(study: Study) -> list[Table]:
     return [group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _datasets_cell(datasets: int, group: Group) -> Cell:
-    """Return the number of datasets that a row averages, and the total if it is not all of them."""
+def _datasets_cell(total: int, group: Group) -> Cell:
+    """Return the number of datasets that a row averages, with their total if some are missing."""
     count = len(group.finished_datasets or group.parts)
-    return Text(str(count) if count == datasets else f"{count} of {datasets}")
+    return Text(str(count) if count == total else f"{count} of {total}")

@@ -1,11 +1,12 @@
 """Frozen CLIP: any open_clip backbone whose text tower accepts prompt embeddings.
 
-- weights loads and checks weights; checkpoint_files diagnoses broken files.
+- weights loads and checks weights; checkpoint_files explains why a file cannot be loaded.
 - backbone encodes images and sentences.
-- prompts embeds the parts of prompts.
+- prompts embeds class names and the other fixed parts of prompts.
 - sentences averages the features of several sentences per class.
-- text encodes prompts, in two kinds of towers: causal ones compute the parts that classes share
-  once (packing), bidirectional ones read whole prompts.
+- text is the base of the two kinds of text towers, which encode prompts. In a causal one, the part
+  that classes share is computed once (causal, packing). In a bidirectional one, every prompt is
+  computed whole (bidirectional).
 
 Nothing is trained here. ship.architectures has the properties of a backbone that do not require its
 weights, and imports no torch.

@@ -30,12 +30,12 @@ class FrozenCLIP:
             With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
             bits of mantissa); on a CPU it equals fp32.
         fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
-            and configurations. Includes properties of the tokenizer, unless it is CLIP's and the
-            text tower does not read padding.
+            and configurations. Includes properties of a tokenizer that is not CLIP's, and the
+            padding token if the text tower reads padding.
         text: Text tower, which accepts prompt embeddings.
         tokenizer: open_clip's BPE tokenizer, or ship.hub_tokenizer.HubTokenizer.
         feature_dim: Size of image and text features (the text width may differ).
-        logit_scale: Learned factor on cosines, as a plain number.
+        logit_scale: Learned factor on cosines, as a Python number.
         text_width: Size of a token embedding.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         preprocess: Test-time transform, PIL image -> (3, size, size).
@@ -43,8 +43,8 @@ class FrozenCLIP:
         std: Standard deviation per channel of the same normalization.
         image_precision: Precision of the image tower's products; may be changed at any time.
             Features are always float32.
-        image_device: Kind of device that encodes the images, "cpu" or "cuda". May be set by a
-            process that has other processes encode them.
+        image_device: Kind of device that encodes the images, "cpu" or "cuda". Change it if other
+            processes encode them.
 
     Example:
         >>> clip = FrozenCLIP.load("pocket")
@@ -64,9 +64,9 @@ class FrozenCLIP:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         model = model.eval().requires_grad_(False)
-        config, read_with = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
-        # before the weights are on the device, from which they would be copied back
-        self.fingerprint = hash_model(model, config, read_with)
+        config, tokenizer_id = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
+        # before the move to the device: the hash is computed on the CPU
+        self.fingerprint = hash_model(model, config, tokenizer_id)
         self._model: Any = model.to(device)
         # fp32 and tf32 leave the weights unchanged
         text_dtype = torch.bfloat16 if precision == "bf16" else None
@@ -97,9 +97,9 @@ class FrozenCLIP:
         PRETRAINED is a tag or the path of a checkpoint. ORG/MODEL is a repository of open_clip on
         the Hugging Face Hub, with a configuration and weights.
 
-        Weights trained with QuickGELU use it under the plain name, too (ViT-B-16:openai equals
-        ViT-B-16-quickgelu:openai). A local checkpoint has the activation of the named architecture,
-        except for OpenAI's own archives, whose activation is known.
+        Weights trained with QuickGELU use it also under an architecture's plain name
+        (ViT-B-16:openai equals ViT-B-16-quickgelu:openai). A local checkpoint is loaded with the
+        activation of the named architecture. Only OpenAI's own archives always use QuickGELU.
 
         Args:
             name: Name of the backbone.
@@ -128,7 +128,8 @@ class FrozenCLIP:
     def preprocess_id(self) -> str:
         """Description of how images are encoded, for cache keys.
 
-        It has the precision and the kind of device, since features of a CPU and a GPU differ.
+        It includes precision and kind of device unless they are fp32 and "cpu": features of a CPU
+        and of a GPU differ.
         """
         options: dict[str, str] = {}
         if self.image_precision != "fp32":
@@ -147,7 +148,7 @@ class FrozenCLIP:
         """Compute products on CUDA in TensorFloat-32 if the precision is tf32, else in float32.
 
         Training on this backbone runs in this context. torch's setting is global to the process and
-        restored on exit. Nothing changes on other devices.
+        restored on exit. On other devices the context has no effect.
         """
         if self.device.type != "cuda":
             yield

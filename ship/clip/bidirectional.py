@@ -1,9 +1,9 @@
 """Text towers without a causal mask: those of SigLIP, SigLIP 2, CLIPA, MobileCLIP and MobileCLIP 2.
 
-Every position attends to every other one, and open_clip masks no padding. A prompt is therefore
-filled up to the full context length with the embedding of the padding token, and all of it is
-computed for each prompt: nothing is shared between classes. The feature is read off at EOT
-(MobileCLIP) or at the last position (SigLIP, CLIPA).
+Every position attends to every other one, and open_clip masks no padding. Each prompt is therefore
+padded to the full context length with the embedding of the padding token, and computed whole:
+nothing is shared between classes. The feature is the output at EOT (MobileCLIP) or at the last
+position (SigLIP, CLIPA).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ from ship.clip.text import TextTower, get_pooling
 from ship.prompt_cost import padding_factor
 from ship.seeds import to_device
 
-# Number of prompts per pass without gradients. Bounds memory: with ViT-B/16's width and 77 tokens
-# a prompt needs about 2 MB.
+# Number of prompts per pass without gradients, which bounds memory: a prompt needs about 2 MB with
+# ViT-B/16's width and 77 tokens.
 PROMPTS_AT_ONCE = 256
 
 
@@ -37,7 +37,7 @@ class BidirectionalTower(TextTower):
         super().__init__(model, dtype)
         self.padding_factor = padding_factor(self.context_length)
         self._reads_last = get_pooling(model)[0] == "last"
-        # cached because a recorded step must not copy from the host
+        # cached so that training steps do not copy it from the host again
         self._end_positions = lru_cache(64)(partial(_end_positions, self._positions.device))
         self._pad = self.embed(torch.tensor(pad, device=self._positions.device))
 
@@ -45,7 +45,7 @@ class BidirectionalTower(TextTower):
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
         """See TextTower. Tokens after a prompt's EOT are replaced by padding."""
-        return torch.cat([self._read(*part) for part in _split_rows(prompts, eot)])
+        return torch.cat([self._encode_padded(*part) for part in _split_rows(prompts, eot)])
 
     def encode_shared(
         self,
@@ -55,9 +55,10 @@ class BidirectionalTower(TextTower):
         tokens: Float[Tensor, "seed c m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "seed c feature"]:
-        """See TextTower. Every prefix and suffix is a prompt of its own.
+        """See TextTower. Each pair of a prefix and a suffix is a separate prompt.
 
-        The tokens that `tokens` replaces have been attended to by all others, SOT included.
+        Before `tokens` replaces them, the replaced tokens are attended to by all others, including
+        SOT.
         """
         (n, p), c = prefix.shape[:2], len(suffix)
         prefixes = prefix.unsqueeze(1).expand(-1, c, -1, -1)
@@ -65,11 +66,11 @@ class BidirectionalTower(TextTower):
         eot = self._end_positions(p, tuple(lengths)).repeat(n)
         inner = () if tokens is None else (tokens.flatten(0, 1),)
         parts = _split_rows(prompts, eot, *inner)
-        features = [self._read(*part, depth=depth, end=p) for part in parts]
+        features = [self._encode_padded(*part, depth=depth, end=p) for part in parts]
         encoded: Tensor = torch.cat(features).unflatten(0, (n, c))
         return encoded
 
-    def _read(
+    def _encode_padded(
         self,
         prompts: Tensor,
         eot: Tensor,
@@ -78,20 +79,22 @@ class BidirectionalTower(TextTower):
         depth: int = 0,
         end: int = 0,
     ) -> Tensor:
-        """Return the features of n prompts, (n, feature).
+        """Pad n prompts and return their features, (n, feature).
 
         Args:
             prompts: Token embeddings, (n, t, width).
             eot: Index of each prompt's EOT, (n,).
-            tokens: Tokens that replace those before position `end`, (n, m, width).
+            tokens: Tokens that replace the last m ones before position `end`, (n, m, width).
+                Defaults to no replacement.
             depth: Number of blocks before the replacement.
             end: Position after the replaced tokens.
         """
-        hidden = self._enter(self._pad_prompts(prompts, eot) + self._positions)
+        hidden = self._cast_input(self._pad_prompts(prompts, eot) + self._positions)
         if tokens is not None:
             hidden = self._apply_blocks(self._blocks[:depth], hidden, None)
             start = end - tokens.shape[1]
-            hidden = torch.cat([hidden[:, :start], self._enter(tokens), hidden[:, end:]], dim=1)
+            inner = self._cast_input(tokens)
+            hidden = torch.cat([hidden[:, :start], inner, hidden[:, end:]], dim=1)
         positions = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
         blocks = self._blocks if tokens is None else self._blocks[depth:]
         return self._features(self._run(blocks, hidden, positions.unsqueeze(1), None)[:, 0])
@@ -105,12 +108,12 @@ class BidirectionalTower(TextTower):
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Split the rows of tensors into parts that fit memory. With gradients there is one part."""
+    """Split the rows of tensors into parts that bound memory; with gradients into a single part."""
     if torch.is_grad_enabled():
         return [tensors]
     return zip(*(rows.split(PROMPTS_AT_ONCE) for rows in tensors), strict=True)
 
 
 def _end_positions(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
-    """Return the index of the last token of each name after a context of p tokens."""
+    """Return the index of each suffix's last token after a prefix of p tokens."""
     return to_device(torch.tensor(lengths) + p - 1, device)

@@ -1,4 +1,4 @@
-"""Checkpoint files: TorchScript archives, and the diagnosis of broken files."""
+"""Read TorchScript archives, and explain why a checkpoint file cannot be loaded."""
 
 import pickle
 import zipfile
@@ -32,7 +32,7 @@ def read_archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
 
 
 def explain_loading_fault(name: str, why: Exception) -> str:
-    """Explain why weights could not be loaded. A file is read again for this.
+    """Explain why weights could not be loaded, reading a checkpoint file again.
 
     Args:
         name: Name of the backbone.
@@ -57,7 +57,7 @@ def explain_loading_fault(name: str, why: Exception) -> str:
     expected = _shapes(architecture)
     if shapes == expected:
         return summarize_error(why)
-    if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
+    if fitting := [f"{other}:{path}" for other in _find_fitting(shapes)]:
         return f"{path} has the weights of another architecture. Use {' or '.join(fitting)}"
     return f"{path} does not fit {architecture}: {_difference(shapes, expected)}. {advice}"
 
@@ -95,7 +95,7 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     return ", ".join(parts)
 
 
-def _fitting(shapes: Shapes) -> Iterator[str]:
+def _find_fitting(shapes: Shapes) -> Iterator[str]:
     """Yield the architectures with these weights whose text tower accepts prompt embeddings."""
     embedding = shapes.get("token_embedding.weight", Size())
     positions = shapes.get("positional_embedding", Size())

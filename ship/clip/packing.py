@@ -11,9 +11,9 @@ from torch import Tensor
 from ship.seeds import to_device
 
 # Approximate number of tokens in a packed sequence. The cost of attention grows with its square,
-# the number of copies of the context with its inverse. A tile of the fused kernels spans 128.
+# but shorter sequences need more copies of the context. A tile of the fused kernels spans 128.
 SEQUENCE = 128
-# The rows of a mask start at multiples of this many numbers, as the fused kernels require.
+# Alignment of the rows of a mask, in numbers, as the fused kernels require.
 ALIGNMENT = 16
 
 
@@ -46,7 +46,7 @@ def pack(
     lengths: tuple[int, ...],
     max_tokens: int = SEQUENCE,
 ) -> Packing:
-    """Pack names into as few sequences as possible, each as short as their number allows.
+    """Pack names into few sequences, each as short as their number allows.
 
     Args:
         device: Device of the result.
@@ -79,10 +79,10 @@ def pack(
             starts[name] = sequence * t + p + first
             first = positions.stop
             ends[sequence, nth] = p + first - 1
-    seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
+    visible = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
     width = math.ceil(t / ALIGNMENT) * ALIGNMENT
     mask = torch.full((len(bins), t, width), -math.inf, dtype=dtype)
-    mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
+    mask[:, :, :t].masked_fill_(visible.tril(), 0.0)
     parts = (classes, offsets, ends, order, starts, mask)
     return Packing(*(to_device(part, device) for part in parts))
 
@@ -90,7 +90,7 @@ def pack(
 def source_positions(
     packing: Any, p: int, lengths: tuple[int, ...], m: int
 ) -> Int[Tensor, "S tokens"]:
-    """Return the source of each token once m class-specific tokens replace the context's last m.
+    """Return the source of each token when m class-specific tokens replace the context's last m.
 
     Args:
         packing: Function that returns the Packing of names after a context of some length.

@@ -1,4 +1,4 @@
-"""Prompts of classes as embeddings: the fixed parts around a context of vectors."""
+"""Prompts of classes as embeddings: the fixed parts around context vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from ship.settings import NamePosition
 class ClassPrompts:
     """The fixed parts of the prompts "[SOT] context [class name] . [EOT]", as embeddings.
 
-    They are tokenized and embedded once per list of classes. The name may be in another position.
-    Some tokenizers have no SOT, some drop the ".".
+    They are tokenized and embedded once per list of classes. The name may also be before or within
+    the context. Some tokenizers have no SOT, some drop the ".".
 
     Attributes:
         sot: Embedded start token, (1, width), or (0, width) if there is none.
@@ -28,7 +28,7 @@ class ClassPrompts:
         host_lengths: The same on the host, available without synchronization.
         name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
         order: Index into (SOT, context, name . EOT) for each position, (n_cls, n_sot + n_ctx + s).
-            None if the order is unchanged (the name at the end).
+            None if the name is at the end.
     """
 
     sot: Float[Tensor, "n_sot width"]
@@ -49,7 +49,7 @@ class ClassPrompts:
         Args:
             ctx: Context vectors of n prompts; n_ctx may be 0.
             class_ids: Class of each prompt.
-            on_names: Vector to add to every token of each prompt's class name.
+            on_names: Vector to add to every token of each prompt's class name. Defaults to none.
         """
         sot, names = self.sot.expand(len(ctx), -1, -1), self.names[class_ids]
         if on_names is not None:
@@ -72,7 +72,7 @@ def make_class_prompts(
 ) -> ClassPrompts:
     """Tokenize and embed class names for prompts with n_ctx context vectors.
 
-    A name that is too long is truncated so that EOT still fits, like CLIP's tokenizer does. With
+    A name that is too long is truncated so that EOT still fits, as CLIP's tokenizer does. With
     position "middle", the first floor(n_ctx / 2) vectors precede the name. "." and EOT always come
     last.
 
@@ -80,7 +80,7 @@ def make_class_prompts(
         clip: Backbone with the tokenizer and token embeddings.
         class_names: Names of the classes.
         n_ctx: Number of context vectors.
-        position: Position of the name among them.
+        position: Position of the name among the context vectors.
 
     Raises:
         ValueError: n_ctx leaves no room for a name, or two different names have the same tokens.
@@ -101,7 +101,7 @@ def make_class_prompts(
         stop = encode("a.")[len(encode("a")) :]
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
-    if groups := _same_names(class_names, rows):
+    if groups := _find_equal_names(class_names, rows):
         rule = f"class names with the same tokens for backbone {clip.name!r}"
         if any(len(rows[class_names.index(names[0])]) == room for names in groups):
             rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
@@ -127,12 +127,14 @@ def make_class_prompts(
     )
 
 
-def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> list[tuple[str, ...]]:
+def _find_equal_names(
+    class_names: Sequence[str], rows: Sequence[Sequence[int]]
+) -> list[tuple[str, ...]]:
     """Return the first five groups of different names with equal tokens.
 
-    Truncation may make names equal, and so do tokenizers that drop punctuation or accents. Names
-    that are the same to CLIP's tokenizer are checked by the dataset, which rejects them unless it
-    is ImageNet, where two pairs of classes share a name.
+    Truncation may make names equal, and so may a tokenizer that drops punctuation or accents. Names
+    that CLIP's tokenizer reads as the same name are not reported: datasets reject them when they
+    are read, except for ImageNet, where two pairs of classes share a name.
     """
     by_row: dict[tuple[int, ...], dict[str, None]] = {}
     for name, row in zip(class_names, rows, strict=True):
@@ -143,7 +145,7 @@ def _same_names(class_names: Sequence[str], rows: Sequence[Sequence[int]]) -> li
 
 
 def _order(n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
-    """Return the order of (SOT, context, name . EOT, padding) for a name in front or middle."""
+    """Return the order of (SOT, context, name . EOT, padding) for position "front" or "middle"."""
     order = list(range(n_sot + n_ctx + longest))
     before = n_sot + (n_ctx // 2 if position == "middle" else 0)
     name, end = n_sot + n_ctx, n_sot + n_ctx + n_name

@@ -1,14 +1,14 @@
 """Text transformers of open_clip, applied to prompt embeddings instead of token IDs.
 
-Weights are frozen, so that gradients are computed for the prompts only. A TextTower is the part
-that all kinds share: the blocks, their precision, and the features of their last outputs. Its
-subclasses decide which positions are computed for a prompt, and where features are read off:
+Weights are frozen, so that gradients are computed for the prompts only. TextTower has what all
+kinds of towers share: the blocks, their precision, and the projection of outputs to features. Its
+subclasses decide which positions are computed for a prompt, and which output becomes its feature:
 
-- ship.clip.causal: CLIP's own kind, where a token does not attend to later ones.
+- ship.clip.causal: like CLIP's tower, where a token does not attend to later ones.
 - ship.clip.bidirectional: towers without a mask, where all positions attend to each other.
 
-The last block computes its output at the positions of features only. With reduced precision only
-the blocks are cast, once. Embeddings, positions, the last norm and the projection keep the
+The last block computes only the outputs that become features. For reduced precision the blocks are
+cast once, and nothing else is: embeddings, positions, the last norm and the projection keep the
 precision of the weights, as do prompts, features and their gradients.
 """
 
@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# A block of the transformer, and its keys and values of SOT, (2, 1, heads, 1, head width), if the
-# input does not include SOT; None if it does.
+# A block of the transformer, and its cached keys and values of SOT, (2, 1, heads, 1, head width).
+# None instead of these if the input includes SOT.
 Block: TypeAlias = tuple[Any, Tensor | None]
 
 
@@ -107,11 +107,12 @@ class TextTower(ABC):
             hidden: Input, (n, t, width).
             positions: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
-                blocks have SOT. None means the attention of the tower's kind.
+                blocks have cached keys of SOT. None means a causal mask in a causal tower, and no
+                mask in others.
         """
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)
-        # only the output at these positions is needed
+        # the rest of the block is computed at these positions only
         return finish_block(blocks[-1][0], _gather(hidden, positions), _gather(mixed, positions))
 
     def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -132,12 +133,12 @@ class TextTower(ABC):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return mixed.transpose(-3, -2).flatten(-2)
 
-    def _enter(self, hidden: Tensor) -> Tensor:
+    def _cast_input(self, hidden: Tensor) -> Tensor:
         """Cast the input of the blocks to their precision."""
         return hidden.to(self._dtype)
 
     def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
-        """Return unit-norm text features of the last outputs, in the weights' precision."""
+        """Return unit-norm text features of the last block's outputs, in the weights' precision."""
         features = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
         if projection is not None:

@@ -1,4 +1,4 @@
-"""Weights of a backbone: checks of its name, loading and fingerprints."""
+"""Check the name of a backbone, load its model, and hash its weights and architecture."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from ship.hub import (
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
 from ship.pocket import MODEL_DIR
 
-# Tag of random weights with a fixed seed: for benchmarks and tests of shapes, never for results.
+# Tag of random weights with a fixed seed, for benchmarks and tests only.
 RANDOM: Final = "random"
 # Attributes of a layer that affect its function in addition to its weights. hash_model() adds
 # QuickGELU.
@@ -44,7 +44,7 @@ _LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.ReLU: (),
     nn.SiLU: (),
 }
-# The same for a text tower; CLIP and CustomTextCLIP's tower use different names for the pooling.
+# The same for a text tower. open_clip's CLIP and CustomTextCLIP name the pooling differently.
 _TOWER_SETTINGS: Final = ("context_length", "text_pool_type", "pool_type")
 
 
@@ -52,8 +52,9 @@ def check_backbone_name(name: str) -> None:
     """Check that a backbone exists and accepts prompt embeddings, without loading its weights.
 
     Raises:
-        BackboneError: It does not exist or does not accept them. The message is one line with the
-            name, and the nearest choices or the reason.
+        BackboneError: The backbone does not exist, does not accept prompt embeddings, or requires
+            a library that is not installed. The message is one line with the name, and the nearest
+            choices or the reason.
     """
     if name == "pocket":
         return
@@ -120,10 +121,12 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
 
 
 def _check_eot(model: nn.Module, tokenizer: Any) -> None:
-    """Check that a tower that pools at a given token pools at the tokenizer's EOT.
+    """Check that the text tower takes its feature at the tokenizer's EOT.
+
+    This concerns towers of pool_type "eos", whose configuration has the ID of that token.
 
     Raises:
-        ValueError: It pools at another token.
+        ValueError: The configured token is not the tokenizer's EOT.
     """
     (pool_type, eos), eot = get_pooling(model), tokenizer.eot_token_id
     if pool_type == "eos" and eos != eot:
@@ -139,7 +142,7 @@ def _create_model(name: str) -> nn.Module:
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
     elif repository := parse_repository(name):
         path = Path(hub_file(repository, WEIGHT_FILES, "its weights are"))
-        find_config(name)  # in the folder of the same revision, where open_clip reads both
+        find_config(name)  # downloads the configuration: open_clip reads both files in this folder
         model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
     elif pretrained == RANDOM:
         with torch.random.fork_rng(devices=[]):
@@ -148,37 +151,38 @@ def _create_model(name: str) -> nn.Module:
     elif (entry := get_pretrained_cfg(architecture, pretrained)) or not is_torchscript(pretrained):
         model = create_model(
             architecture,
-            pretrained=_weights_on_hub(architecture, entry) or pretrained,
+            pretrained=_fetch_hub_weights(architecture, entry) or pretrained,
             # open_clip only warns if the weights need another activation than the architecture's
             force_quick_gelu=bool(entry.get("quick_gelu", False)),
-            # open_clip ignores the tag's settings for a file; the size is the architecture's
+            # open_clip ignores a tag's preprocessing if it loads a file; the image size is the
+            # architecture's
             force_preprocess_cfg={k: value for k, value in entry.items() if k != "size"},
         )
     else:
-        weights, is_openais = read_archive_weights(pretrained)
+        weights, is_openai = read_archive_weights(pretrained)
         # all of OpenAI's archives use QuickGELU
-        model = create_model(architecture, load_weights=False, force_quick_gelu=is_openais)
+        model = create_model(architecture, load_weights=False, force_quick_gelu=is_openai)
         model.load_state_dict(weights)
     return model
 
 
-def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
-    """Return the path of a tag's weights in the Hugging Face Hub's cache, downloading if necessary.
+def _fetch_hub_weights(architecture: str, entry: Mapping[str, Any]) -> str | None:
+    """Return the path of a tag's weights in the hub's cache, downloading them if necessary.
 
-    open_clip itself contacts the hub even for cached files, and takes 45 seconds to fail without a
-    network.
+    open_clip itself contacts the hub even for cached files and, without a network, takes 45 seconds
+    to fail.
 
     Args:
         architecture: Architecture of the tag.
         entry: open_clip's configuration of the tag. Empty for the path of a file.
 
     Returns:
-        The path, or None for a tag whose weights are not on the hub: open_clip locates them.
+        The path. None if the weights are not on the hub: open_clip downloads or reads them.
 
     Raises:
         HubError: The weights are not in the cache, and the hub does not respond. The message says
             what to do.
-        Exception: Any exception of open_clip for a failed download.
+        Exception: The download failed; open_clip may raise anything.
     """
     from huggingface_hub.errors import HfHubHTTPError
     from open_clip.pretrained import download_pretrained
@@ -193,7 +197,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     try:
         request_metadata(repository, names[0], "its weights are")
     except HfHubHTTPError:
-        pass  # the hub responds; open_clip may find the weights in another file
+        pass  # the hub responds, and open_clip may find the weights under another name
     except HubError as error:
         advice = f"Or use a checkpoint file instead of the tag: {architecture}:FILE"
         raise HubError(f"{error}. {advice}") from error
@@ -207,13 +211,13 @@ def hash_model(
 ) -> str:
     """Hash everything that determines a model's output: weights, layer settings and architecture.
 
-    The activation is that of the built layers, not of the configuration, because it depends on the
-    weights (ViT-B-16:openai uses QuickGELU, too). The hash excludes properties that a release of
+    The activation is read from the layers instead of the configuration, because it depends on the
+    weights (ViT-B-16:openai also uses QuickGELU). The hash excludes properties that a release of
     torch may change without altering results, e.g. how a model is printed.
 
     Args:
         model: A CLIP of open_clip.
-        config: open_clip's configuration of its architecture, if there is one.
+        config: open_clip's configuration of the architecture. Defaults to none.
         tokenizer: Properties of the tokenizer that affect the token IDs. Defaults to none.
 
     Returns:
@@ -222,7 +226,7 @@ def hash_model(
     from open_clip.transformer import QuickGELU
 
     tower = get_text_module(model)
-    described = {
+    description = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
         "tower": {name: getattr(tower, name, None) for name in _TOWER_SETTINGS},
         "layers": [
@@ -234,7 +238,7 @@ def hash_model(
         **({"tokenizer": tokenizer} if tokenizer else {}),
     }
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(described, sort_keys=True).encode())
+    digest.update(json.dumps(description, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
         flat_value = value.detach().cpu().contiguous().reshape(-1)

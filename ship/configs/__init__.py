@@ -1,7 +1,7 @@
 """Settings of the generators and fine-tuners that a YAML may name. Imports no torch.
 
 The settings classes define the keys below `generator` and `finetuner` in a YAML, with their bounds
-and help texts (ship.trial_config has the other keys). Every settings class in the modules
+and help texts; ship.trial_config has the other keys of a trial. Every settings class in the modules
 `generators` and `finetuners` is registered, in the order of the file; plugins are added when they
 are loaded. The methods themselves are in ship.generators and ship.finetuners.
 """

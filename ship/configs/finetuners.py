@@ -15,13 +15,15 @@ MAX_BYTES: Final = 64 * 2**20
 
 # Fields of the fine-tuners that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="number of learned context vectors")]
-_CtxInit = Annotated[str | None, Field(description="initial words; null: random")]
-_SgdRate = Annotated[float, Field(gt=0, description="SGD's peak learning rate, see `optimizer`")]
+_CtxInit = Annotated[
+    str | None, Field(description="words that initialize the context vectors; null: random")
+]
+_SgdRate = Annotated[float, Field(gt=0, description="SGD's peak learning rate (see `optimizer`)")]
 _Optimizer = Annotated[
     Literal["sgd", "dassl"],
     Field(
-        description="sgd: plain, cosine to 0 per step (SHIP); dassl: momentum 0.9, weight decay "
-        "5e-4, a first epoch at rate 1e-5, then cosine per epoch (CoOp)"
+        description="sgd: plain SGD, cosine decay to 0 per step (SHIP); dassl: SGD with momentum "
+        "0.9, weight decay 5e-4, a first epoch with lr 1e-5, then cosine decay per epoch (CoOp)"
     ),
 ]
 # Fields of the fine-tuners that are trained in steps.
@@ -31,12 +33,13 @@ _BatchSize = Annotated[int, Field(ge=1, description="real features per step")]
 _DropLast = Annotated[
     bool,
     Field(
-        description="drop an epoch's incomplete last batch (Dassl); false: fill it from the next "
-        "shuffle"
+        description="true: drop an epoch's incomplete last batch (Dassl); false: fill it from the "
+        "next shuffle"
     ),
 ]
 
-# zero_shot trains nothing, but the quality of a generator's features is still measured
+# Keys that a trial with zero_shot uses. It trains no fine-tuner, but still measures the quality of
+# a generator's features.
 _ZERO_SHOT_KEYS: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
     "shots", "augmentations", "templates", "generator", "finetuner", "quality",
@@ -47,7 +50,7 @@ class _FixedSyntheticConfig(FinetunerSettings):
     """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: there are no steps in which features could be resampled."""
+        """Return why a key is ignored: synthetic features are not drawn in each step."""
         if key in ("synthetic.ratio", "synthetic.resample"):
             return f"finetuner {self.name} uses one fixed set of synthetic features"
         return None
@@ -69,17 +72,19 @@ class ZeroShotConfig(FinetunerSettings):
     method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
     templates: Literal["single", "dataset", "ensemble"] = "dataset"
-    """single: 'a photo of a {}.'; dataset: the trial's `templates`; ensemble: the mean of seven"""
+    """single: 'a photo of a {}.'; dataset: the trial's `templates`; ensemble: the mean of seven
+    templates"""
     descriptions: str | None = Field(None, min_length=1)
-    """JSON file of class name -> list of sentences, whose mean replaces templates; every worker
-    needs the same file at this path"""
+    """JSON file that maps each class name to a list of sentences, which are averaged instead of
+    templates; every worker needs the same file at this path"""
     random_words: int | None = Field(None, ge=0)
-    """control: replace each description by as many random words, drawn with this seed"""
+    """control: replace each description by as many random words, drawn with this seed; null: keep
+    the descriptions"""
 
     @field_validator("descriptions")
     @classmethod
     def _append_digest(cls, value: str | None) -> str | None:
-        """Append the file's digest, so that a file with other content is another configuration."""
+        """Append the file's digest, so that a changed file results in another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
         content = read_whole(Path(value), MAX_BYTES)
@@ -106,7 +111,7 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: it concerns training, selection or unused templates."""
+        """Return why a key is ignored: nothing is trained, or other sentences replace templates."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
             return f"finetuner zero_shot uses its own sentences ({source})"
@@ -122,9 +127,9 @@ class CoOpConfig(FinetunerSettings):
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     class_specific: bool = False
-    """learn separate contexts per class; those of classes without data stay as initialized"""
+    """learn a separate context per class; that of a class without data stays as initialized"""
     name_position: NamePosition = "end"
-    """position of the class name among the contexts"""
+    """position of the class name relative to the context vectors"""
     optimizer: _Optimizer = "sgd"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
@@ -133,7 +138,7 @@ class CoOpConfig(FinetunerSettings):
 
 
 class CoCoOpConfig(FinetunerSettings):
-    """CoCoOp: context conditioned on the image; costs one text pass per image and class."""
+    """CoCoOp: a context conditioned on the image; each image needs a prompt per class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
@@ -149,7 +154,7 @@ class CoCoOpConfig(FinetunerSettings):
 
 
 class KgCoOpConfig(FinetunerSettings):
-    """KgCoOp: CoOp's shared context, kept near the hand-written prompt's text features."""
+    """KgCoOp: CoOp whose text features are kept near those of the hand-written prompts."""
 
     method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
@@ -172,7 +177,7 @@ class DePTSettings(FinetunerSettings):
     head_lr_scale: float = Field(6.5, gt=0)
     """the head's learning rate divided by that of the prompts"""
     head_norm: float = Field(10.0, gt=0)
-    """norm of the head's features"""
+    """norm of the features that the head classifies"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     optimizer: _Optimizer = "dassl"
@@ -192,7 +197,7 @@ class CoOpDePTConfig(DePTSettings):
 
 
 class KgCoOpDePTConfig(DePTSettings):
-    """KgCoOp with DePT: KgCoOp's prompts with the same head."""
+    """KgCoOp with DePT: KgCoOp's prompts with the same second head."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
@@ -208,14 +213,15 @@ class TCPConfig(FinetunerSettings):
     kg_weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     layer: int | None = Field(None, ge=1)
-    """number of text blocks before the class-specific tokens are inserted; null: two thirds"""
+    """number of text blocks before the class-specific tokens are inserted; null: two thirds of
+    them"""
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """number of learned context vectors, and of class-specific tokens"""
+    """number of learned context vectors, and of the class-specific tokens that replace them"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
-    """Adam's learning rate; 1e-5 in the first epoch, then cosine decay"""
+    """Adam's learning rate: 1e-5 in the first epoch, then cosine decay from this value"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
     drop_last: _DropLast = False
@@ -233,7 +239,7 @@ class CLIPAdapterConfig(FinetunerSettings):
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     lr: float = Field(1e-3, gt=0)
-    """AdamW's learning rate, cosine to 0"""
+    """AdamW's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
     drop_last: _DropLast = False
@@ -245,19 +251,19 @@ class LinearAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     penalty_weight: float = Field(1.0, ge=0)
-    """weight, divided by images per class, of the squared distance to the identity"""
+    """weight of the squared distance to the identity; divided by the number of images per class"""
     lr: float = Field(1e-4, gt=0)
-    """Adam's learning rate, cosine to 0"""
+    """Adam's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 300
     batch_size: int = Field(4096, ge=1)
-    """real features per step; all if there are fewer"""
+    """real features per step, or all if there are fewer"""
 
 
 class TipSettings(_FixedSyntheticConfig):
     """Settings of Tip-Adapter's key-value cache, with or without trained keys."""
 
-    # init_alpha and init_beta of the authors' configurations of ImageNet, Food101, OxfordPets and
-    # SUN397; those of other datasets are in search_spaces/authors.yaml
+    # init_alpha and init_beta in the authors' configurations of ImageNet, Food101, OxfordPets and
+    # SUN397; the values of other datasets are in search_spaces/authors.yaml
     alpha: float = Field(1.17, ge=0)
     """weight of the cache (tip_adapter_f: during training)"""
     beta: float = Field(1.0, gt=0)
@@ -273,7 +279,7 @@ class TipAdapterConfig(TipSettings, _TrainingFreeConfig):
     name: Literal["tip_adapter"] = "tip_adapter"
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: no loss is trained that could be weighted."""
+        """Return why a key is ignored: there is no training loss."""
         if key == "synthetic.loss_weight":
             return "finetuner tip_adapter has no training loss"
         return super().explain_unused(key)
@@ -285,7 +291,7 @@ class TipAdapterFConfig(TipSettings):
     method = "ship.finetuners.adapters:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
     lr: float = Field(1e-3, gt=0)
-    """AdamW's learning rate, cosine to 0"""
+    """AdamW's initial learning rate, cosine decay to 0"""
     epochs: int = Field(20, ge=1)
     """passes over the cached features"""
     batch_size: int = Field(256, ge=1)
@@ -298,11 +304,11 @@ class LinearProbeConfig(FinetunerSettings):
     method = "ship.finetuners.probes:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
     init: Literal["zero_shot", "zero"] = "zero_shot"
-    """initial weights: text features, or 0 (classes without data keep them)"""
+    """initial weights: text features or 0; classes without data keep them"""
     l2: float = Field(0.0, ge=0)
     """weight of half the squared distance to the initial weights"""
     lr: float = Field(3e-4, gt=0)
-    """AdamW's learning rate, cosine to 0"""
+    """AdamW's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -313,7 +319,7 @@ class ProbeSettings(FinetunerSettings):
     init_norm: float = Field(10.0, gt=0)
     """norm of the initial weights"""
     lr: float = Field(0.1, gt=0)
-    """learning rate of SGD with momentum 0.9, cosine to 0"""
+    """initial learning rate of SGD with momentum 0.9, cosine decay to 0"""
     epochs: _Epochs = 300
     batch_size: _BatchSize = 256
     drop_last: _DropLast = False
@@ -332,24 +338,24 @@ class CLAPConfig(ProbeSettings):
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
     penalty_weight: float = Field(1.0, ge=0)
-    """weight of the penalty"""
+    """weight of the penalty on the distance to the initial weights"""
 
 
 class LPPlusPlusConfig(_FixedSyntheticConfig):
-    """LP++: a linear probe plus the text features, with learning rates computed from the data."""
+    """LP++: a linear probe plus weighted text features; learning rates come from the data."""
 
     method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
-    """initial multipliers of the text features, in units of a mean cosine"""
+    """initial multiplier of the text features, divided by the images' mean cosine to them"""
     lr_scale: float = Field(1.0, gt=0)
     """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)
-    """number of steps, each on all features"""
+    """number of gradient steps, each on all features"""
 
 
 class GDAConfig(_TrainingFreeConfig):
-    """GDA, training-free: Gaussian classes with one covariance, plus the zero-shot logits."""
+    """GDA, training-free: a discriminant of Gaussian classes that is added to zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
@@ -358,9 +364,11 @@ class GDAConfig(_TrainingFreeConfig):
     tune_on_validation: bool = True
     """select alpha on the selection images"""
     precision: Literal["ks", "pinv"] = "ks"
-    """ks: the paper's eq. 4; pinv: the pseudoinverse of the classes' mean covariance"""
+    """estimate of the inverse covariance. ks: the paper's eq. 4; pinv: the pseudoinverse of the
+    classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
-    """shrinkage of the covariance to the scaled identity, instead of `precision`; null: none"""
+    """weight of the scaled identity in the covariance, which is then inverted instead of using
+    `precision`; null: use `precision`"""
     new_classes: Literal["neighbors", "zero_shot"] = "neighbors"
-    """without synthetic features: a Gaussian from the 64 seen features nearest to the class's text
-    feature, or only the zero-shot logit"""
+    """classes without features. neighbors: a Gaussian from the 64 seen features nearest to the
+    class's text feature; zero_shot: only the zero-shot logit"""

@@ -9,14 +9,14 @@ from ship.settings import GeneratorSettings, NamePosition
 # How z changes a prompt (ship.generators.vae).
 PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]
 
-_LatentDim = Annotated[int, Field(ge=1, description="size of z")]
+_LatentDim = Annotated[int, Field(ge=1, description="size of the latent code z")]
 _GeneratorHidden = Annotated[
-    int, Field(ge=1, description="hidden units from z to the prompt (mlp_vae: to the feature)")
+    int, Field(ge=1, description="hidden units of the map from z to the prompt (mlp_vae: feature)")
 ]
 
 
 def uses_z(prompt: PromptMode) -> bool:
-    """Return True if a prompt depends on z, so that a class has several synthetic features."""
+    """Return True if the prompts of a class depend on z, so that its features differ."""
     return prompt in ("instance_bias", "instance_tokens", "noise")
 
 
@@ -26,9 +26,9 @@ class _PromptSettings(GeneratorSettings):
     prompt: PromptMode
     n_ctx: int
     ctx_init: str | None = Field(None, min_length=1)
-    """initial words of the contexts; null: random, N(0, 0.02)"""
+    """words that initialize the context vectors; null: random, normal with std 0.02"""
     name_position: NamePosition = "end"
-    """position of the class name among the contexts"""
+    """position of the class name relative to the context vectors"""
 
 
 class VAESettings(GeneratorSettings):
@@ -36,14 +36,14 @@ class VAESettings(GeneratorSettings):
 
     latent_dim: _LatentDim = 512
     encoder_hidden: int = Field(2048, ge=1)
-    """hidden units of q(z|x)"""
+    """hidden units of the encoder q(z|x)"""
     generator_hidden: _GeneratorHidden = 4096
     kl_weight: float = Field(1.0, ge=0)
     """weight of the KL term"""
     kl_warmup: int = Field(0, ge=0)
-    """epochs over which the KL weight grows from 0"""
+    """epochs over which the KL weight grows from 0 to kl_weight"""
     free_bits: float = Field(0.0, ge=0)
-    """nats of KL per latent dimension that are not penalized"""
+    """KL per latent dimension, in nats, below which it is not penalized"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate"""
     weight_decay: float = Field(0.01, ge=0)
@@ -51,7 +51,7 @@ class VAESettings(GeneratorSettings):
     epochs: int = Field(50, ge=1)
     """passes over the base features"""
     early_stopping: int | None = Field(None, ge=1)
-    """epochs without a better held-out ELBO before a seed stops; null: never"""
+    """epochs without a better ELBO on validation images before a seed stops; null: never"""
     batch_size: int = Field(256, ge=1)
     """features per step"""
 
@@ -62,9 +62,10 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
-    """what z adds to the prompt. instance_bias: one vector for all contexts. instance_tokens: one
-    per context. noise: one vector from noise, never from the image. global: none, contexts are
-    learned. fixed: none, words only"""
+    """what z adds to the prompt. instance_bias: one vector, to all context vectors.
+    instance_tokens: a separate vector to each. noise: one vector, with z from noise and never from
+    an image. global: nothing; context vectors are learned. fixed: nothing; prompts consist of
+    words"""
     n_ctx: int = Field(4, ge=0)
     """number of learned context vectors; 0: the bias is added to the class name's tokens"""
 
@@ -76,27 +77,28 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
         return self
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: the prompt has no posterior, no code or no parameters."""
+        """Return why a key is ignored: the prompt has no posterior, no latent or no parameters."""
         group, _, leaf = key.partition(".")
         if group != "generator" or leaf in ("", "prompt"):
             return None
         if self.prompt == "fixed" and leaf not in ("ctx_init", "name_position"):
             return "prompt fixed learns nothing"
-        of_posterior = leaf in ("kl_weight", "kl_warmup", "free_bits", "encoder_hidden")
-        if self.prompt == "global" and (of_posterior or leaf in ("latent_dim", "generator_hidden")):
+        is_posterior_key = leaf in ("kl_weight", "kl_warmup", "free_bits", "encoder_hidden")
+        is_latent_key = is_posterior_key or leaf in ("latent_dim", "generator_hidden")
+        if self.prompt == "global" and is_latent_key:
             return "prompt global has no latent code"
-        if self.prompt == "noise" and of_posterior:
+        if self.prompt == "noise" and is_posterior_key:
             return "prompt noise has no posterior"
         return None
 
 
 class WGANConfig(_PromptSettings):
-    """Competing method: a conditional WGAN-GP on features whose generator is SHIP's prompts."""
+    """Competing method: a conditional WGAN-GP that generates features with SHIP's prompts."""
 
     method = "ship.generators.wgan:BatchedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
-    """as for vae"""
+    """what z adds to the prompt (see vae)"""
     n_ctx: int = Field(4, ge=1)
     """number of learned context vectors"""
     latent_dim: _LatentDim = 512
@@ -108,15 +110,15 @@ class WGANConfig(_PromptSettings):
     gp_weight: float = Field(10.0, ge=0)
     """weight of the gradient penalty"""
     classification_weight: float = Field(0.0, ge=0)
-    """weight of f-CLSWGAN's classification loss"""
+    """weight of the classification loss of f-CLSWGAN"""
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate"""
     beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's decay rate of the gradient's mean"""
+    """Adam's decay rate of the mean gradient"""
     beta2: float = Field(0.9, ge=0, lt=1)
-    """Adam's decay rate of the squared gradient"""
+    """Adam's decay rate of the mean squared gradient"""
     epochs: int = Field(50, ge=1)
-    """number of epochs; one has as many generator steps as there are batches of features"""
+    """number of epochs, each with one generator step per batch of base features"""
     batch_size: int = Field(256, ge=1)
     """features per step"""
 
@@ -129,21 +131,22 @@ class MlpVAEConfig(VAESettings):
 
 
 class GaussianTextConfig(GeneratorSettings):
-    """Control: the class's text feature plus isotropic noise."""
+    """Control: the class's text feature plus isotropic noise, normalized."""
 
     method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
     scale: float | None = Field(None, ge=0)
-    """standard deviation of the noise per dimension; null: that of base features within classes"""
+    """standard deviation of the noise per dimension; null: that of base features within their
+    classes"""
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: the text feature plus the base classes' mean shift, with their covariance."""
+    """Control: a Gaussian with the base classes' covariance and mean shift from text features."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
     shrinkage: float | None = Field(None, ge=0, le=1)
-    """weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf"""
+    """weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf's estimate"""
 
 
 class KnnGaussianConfig(GeneratorSettings):
@@ -152,26 +155,27 @@ class KnnGaussianConfig(GeneratorSettings):
     method = "ship.generators.gaussians:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
     neighbors: int = Field(64, ge=1)
-    """number of nearest seen features per class, in all views"""
+    """number of nearest seen features per class; each view of an image is one"""
     text_copies: int = Field(16, ge=0)
-    """number of copies of the text feature included in the mean"""
+    """number of copies of the text feature in the mean of the neighbors"""
     center: Literal["text", "mean"] = "text"
-    """center of their covariance: the text feature, or their own mean"""
+    """center of the neighbors' covariance: the text feature, or their mean"""
 
 
 class RealImagesConfig(GeneratorSettings):
     """Upper bound: real training images of the new classes, `shots` per class.
 
-    `mean_shift` and `spread_scale` degrade them in a known way. A study of these therefore shows
-    which quality metrics change with accuracy; studies of methods only show correlations.
+    `mean_shift` and `spread_scale` degrade the features in a known way. A study of these settings
+    therefore shows which quality metrics change with accuracy; studies of methods show only
+    correlations.
     """
 
     method = "ship.generators.source:RealImages"
     name: Literal["real"] = "real"
     mean_shift: float = Field(0.0, ge=0, le=1)
-    """how far class means are moved"""
+    """fraction of the way that class means are moved to shift_target"""
     shift_target: Literal["text", "noise"] = "text"
-    """direction of the move: the class's text feature, or random"""
+    """where class means are moved: text: to the class's text feature; noise: to a random vector"""
     spread_scale: float = Field(1.0, ge=0)
     """factor on the deviations from the class means"""
 

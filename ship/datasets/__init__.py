@@ -1,4 +1,4 @@
-"""Datasets by name: labeled images with a train, a val and a test split."""
+"""Load datasets by name: labeled images with a train, a val and a test split."""
 
 import hashlib
 import logging
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedDataset:
-    """A dataset packaged with ship-sweep. It needs no data root; labels follow the sorted names.
+    """A dataset packaged with ship-sweep. It needs no data root. Labels follow the sorted names.
 
     Attributes:
         path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
@@ -82,7 +82,7 @@ PACKAGED: Final = {
     "emoji": PackagedDataset(EMOJI_PARQUET, "icon", _EMOJI),
     "photos": PackagedDataset(PHOTOS_PARQUET, "picture", _PHOTOS),
 }
-"""Packaged datasets by name; ship/pocket/NOTICE describes how their files were created."""
+"""Packaged datasets by name. ship/pocket/NOTICE describes how their files were created."""
 
 _PET: Final = "a photo of a {}, a type of pet."
 _FLOWER: Final = "a photo of a {}, a type of flower."
@@ -92,7 +92,8 @@ _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
-# folder, images, number of images in train, val and test, classes, template; layout-specific fields
+# Arguments: folder, images, numbers of images in train, val and test, number of classes, template,
+# and the fields of the layout.
 PUBLISHED: Final[Mapping[str, Published]] = {
     "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
                        "Caltech101"),
@@ -123,7 +124,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name; xlsa17's counts are those of trainval, test_seen and test_unseen."""
+"""Published datasets by name. Xlsa's counts are those of trainval, test_seen and test_unseen."""
 
 ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -138,7 +139,7 @@ DATASETS: Final[Registry[DatasetSpec]] = Registry(
     DatasetPlugin,
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
-"""All datasets with a fixed name; image_folder:NAME is handled separately."""
+"""All datasets with a fixed name. image_folder:NAME is handled separately."""
 
 
 def load_dataset(
@@ -151,13 +152,14 @@ def load_dataset(
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders; emoji and photos need none.
+        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
         memory: Folder that caches the hashes of image files, so that only new and changed files are
-            read. Defaults to reading all of them.
+            read. Defaults to reading all files.
         folder: Options for reading an image_folder:NAME.
 
     Raises:
-        DatasetError: The name is unknown, or the files have faults; lists all of them.
+        DatasetError: The name is unknown, or the files have faults. The error lists all faults.
+        PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
     scan = scan_dataset(name, data_root, folder)
     if scan.faults:
@@ -169,7 +171,7 @@ def load_dataset(
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestCache(memory, f"{name} in {data_root.absolute()}")
-    template = _spec(name, data_root, folder).template
+    template = find_spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
     images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)
     if dataset.folder_names:
@@ -183,18 +185,21 @@ def load_dataset(
 def scan_dataset(
     name: str, data_root: Path | None = None, folder: ImageFolder = DEFAULT_FOLDER
 ) -> DatasetScan:
-    """Scan a dataset on disk, with its faults and its differences from the published one.
+    """Scan a dataset on disk for faults and for differences from the published one.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders.
+        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
         folder: Options for reading an image_folder:NAME.
+
+    Returns:
+        The scan. A dataset that cannot be read at all has only faults.
 
     Raises:
         DatasetError: The name is unknown.
         PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
-    spec, label = _spec(name, data_root, folder), f"dataset {shorten_list([name])}"
+    spec, label = find_spec(name, data_root, folder), f"dataset {shorten_list([name])}"
     try:
         scan = spec.scan(name, data_root)
     except DatasetError as why:
@@ -218,7 +223,7 @@ def scan_dataset(
 
 
 def has_unseen_images(name: str) -> bool:
-    """Return True if there are training images of the unseen classes (xlsa17 has none)."""
+    """Return True if a dataset has training images of its unseen classes. xlsa17's have none."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
@@ -248,7 +253,10 @@ def _normalize(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec:
+def find_spec(
+    name: str, data_root: Path | None = None, folder: ImageFolder = DEFAULT_FOLDER
+) -> DatasetSpec:
+    """Return the layout of a dataset. The arguments and the error are those of `scan_dataset`."""
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:
@@ -274,6 +282,7 @@ __all__ = [
     "Split",
     "UndecodableError",
     "find_nearest_dataset",
+    "find_spec",
     "has_unseen_images",
     "load_dataset",
     "scan_dataset",

@@ -1,4 +1,4 @@
-"""Base of all datasets: images, splits, scans, faults and class names."""
+"""Define what all datasets share: images, splits, scans, faults and rules for class names."""
 
 import html
 import io
@@ -21,11 +21,12 @@ from ship.templates import fill_template, has_control_characters
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Allowed image formats, whatever the file is called: for others Pillow starts programs (EPS)."""
+"""Allowed image formats, whatever a file's suffix. For others, e.g. EPS, Pillow starts programs."""
 MAX_IMAGE: Final = 89_478_485
-"""Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a bomb."""
+"""Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a decompression
+bomb."""
 CONTEXT_LENGTH: Final = 77
-"""Number of tokens of a prompt that CLIP reads, including start and end; it truncates the rest."""
+"""Number of tokens of a prompt that CLIP reads, including start and end. The rest is truncated."""
 MAX_LETTERS: Final = 1000
 """Maximum length of a class name. The longest published one has about 60 characters."""
 # The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
@@ -48,7 +49,7 @@ class DatasetError(ValueError):
 
 
 class UndecodableError(Exception):
-    """An image cannot be decoded, or is too large. The text is its location.
+    """An image cannot be decoded, or is too large. The message is its location.
 
     Attributes:
         image: Name of the image.
@@ -65,7 +66,7 @@ class ImageFile:
 
     Attributes:
         name: Name for messages: a path relative to the dataset, or the name of an icon.
-        source: Path of the file, or its content.
+        source: Path of the file, or the encoded bytes.
 
     Example:
         >>> buffer = io.BytesIO()
@@ -92,8 +93,8 @@ class ImageFile:
         The EXIF orientation is ignored, as in CoOp.
 
         Raises:
-            UndecodableError: The image cannot be read, has floating-point values, or has more than
-                MAX_IMAGE pixels.
+            UndecodableError: The image cannot be read or decoded, has another format than those of
+                FORMATS, has floating-point values, or has more than MAX_IMAGE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
         what = f"more than the maximum of {MAX_IMAGE} pixels"
@@ -141,21 +142,23 @@ class DatasetScan:
     Attributes:
         class_names: Class names by label, with spaces for "_". They are distinct, except for two
             pairs of ImageNet.
-        splits: "train", "val" and "test"; the first two are empty in a dataset that can only be a
+        splits: "train", "val" and "test". The first two are empty in a dataset that can only be a
             target. Images of a scan with faults may be missing or damaged.
         faults: Reasons why the dataset cannot be used, one line each.
         differences: Differences from the published dataset, which make accuracies incomparable.
-        notes: Information that is no mistake.
-        n_seen: Number of officially seen classes, which come first. None without an official split.
-        split_version: Description of the official split, "" if there is only one.
-        fingerprint: Fingerprint computed by the layout, "" to compute it from the content.
+        notes: Information that needs no action.
+        n_seen: Number of officially seen classes, which come first. None without an official
+            assignment of seen and unseen classes.
+        split_version: Name or description of the split, which is recorded with each run. "" if the
+            dataset has only one split.
+        fingerprint: Fingerprint computed by the layout. "" to compute it from the content.
         by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
-        warnings: Probable mistakes; the dataset can be used.
-        own_split: Description of the split of a custom image folder, "" for a published split.
+        warnings: Probable mistakes. The dataset can still be used.
+        own_split: Description of the split of a custom image folder. "" for all other datasets.
         folder_names: Class names from the folders by label, if a file gives the classes other
-            names; otherwise empty.
-        few_shot: Seed -> names of the training images that it uses, of every class. {}: each seed
-            draws its images.
+            names. Otherwise empty.
+        few_shot: Seed -> names of its training images, at least one per class. If it is empty, each
+            seed draws its images.
 
     Example:
         >>> image = ImageFile("cat/1.png", Path("cat/1.png"))
@@ -181,7 +184,7 @@ class DatasetScan:
 
     @property
     def own_labels(self) -> dict[str, int]:
-        """Label of each image by name in a custom image folder; empty for published datasets."""
+        """Label of each image by name in a custom image folder. Empty for all other datasets."""
         parts = self.splits.values() if self.own_split else ()
         return {
             image.name: label
@@ -197,10 +200,10 @@ class ImageDataset(DatasetScan):
     Attributes:
         name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
         template: Prompt with one {} for a class name.
-        fingerprint: Hash of class names, template, order, labels and image bytes (32 hex digits).
-            For the ImageNet family, sizes replace bytes.
-        images_fingerprint: The same without class names from a file, so that cached features
-            remain valid if classes are renamed.
+        fingerprint: Hash of class names, template, order, labels, image bytes and few-shot lists
+            (32 hex digits). For the ImageNet family, sizes replace bytes.
+        images_fingerprint: The same without few-shot lists, and with the folders' names in place of
+            class names from a file. Cached features remain valid if only these change.
     """
 
     name: str
@@ -221,7 +224,7 @@ class DatasetSpec(Protocol):
 
         Args:
             name: Name of the dataset.
-            data_root: Folder that contains the datasets' folders, if one is configured.
+            data_root: Folder that contains the datasets' folders. None if none is configured.
 
         Raises:
             DatasetError: The dataset cannot be read at all.
@@ -249,7 +252,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
     """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
 
-    Items with line breaks or unprintable characters are shown by their repr.
+    Items with line breaks or unprintable characters are shown by their repr. Long items are cut.
     """
     everything = [str(item) for item in items]
     head = ", ".join(_escape(text) for text in everything[:n_shown])
@@ -281,7 +284,7 @@ class Faults(list[str]):
             where: File or folder to fix, or the dataset.
             noun: Singular noun for the items (see count_noun).
             items: Affected items.
-            what: Description of the fault. May be empty if the noun describes it.
+            what: Description of the fault. "" if the noun describes it.
         """
         items = list(items)
         if items:
@@ -306,11 +309,13 @@ class Faults(list[str]):
             self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
 
     def add_few_shot(self, where: object, scan: "DatasetScan") -> None:
-        """Add few-shot images that are listed twice or are no training images, by seed.
+        """Add each seed's few-shot images that are listed twice or are not in train.
+
+        Classes without a few-shot image are added, too.
 
         Args:
-            where: The dataset.
-            scan: Scan with the lists; each seed needs an image of every class.
+            where: Dataset or file of the lists, for messages.
+            scan: Scan with the lists and the train split.
         """
         train = scan.splits["train"]
         names = [image.name for image in train.images]
@@ -332,7 +337,7 @@ class Faults(list[str]):
         """Add class names that are empty, or have the same token IDs for CLIP (see split_pieces).
 
         Args:
-            where: File that contains the names.
+            where: File or folder that contains the names, for messages.
             names: Name of each class.
             labels: Text for each class in messages. Defaults to its name.
         """
@@ -349,8 +354,8 @@ class Faults(list[str]):
         """Add class names that have control characters, are too long, or are equal if truncated.
 
         CLIP reads at most CONTEXT_LENGTH tokens. Names are compared in the dataset's template with
-        CLIP's vocabulary. For learned contexts and other backbones, class_prompts of ship.clip
-        compares truncated names.
+        CLIP's vocabulary. ship.clip.make_class_prompts compares them again behind learned contexts,
+        with the vocabulary of the backbone.
 
         Args:
             where: Dataset, for messages.
@@ -392,7 +397,8 @@ def group_truncated(
     """
     room = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
-    # a token has at least one byte: names that differ within this many bytes stay different
+    # A token has at least one byte, so the backbone reads at least this many bytes of a name in the
+    # template with the shortest start. Names that differ within them stay different.
     length = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
@@ -416,8 +422,8 @@ def clean_class_name(name: str) -> str:
 def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
-    Two names have the same token IDs if and only if the results are equal, for any vocabulary: a
-    token encodes whether it ends a piece, so that a piece can be recovered from its IDs. Case,
+    With any vocabulary, two names have the same token IDs if and only if the results are equal: a
+    token encodes whether it ends a piece, so the pieces can be recovered from the IDs. Case,
     underscores, white space and HTML entities ("&amp;") make no difference, nor does a space before
     a digit or a sign ("dog 2", "dog2").
     """

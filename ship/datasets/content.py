@@ -1,4 +1,4 @@
-"""Content of images: the hash of a whole dataset, and images that are in several splits or classes.
+"""Hash the images of a dataset, and find copies of images in several splits or classes.
 
 Image files are read once, not at each start: their SHA-256 is cached on disk. A cached digest is
 valid for a file of the same name, size, mtime and ctime. No program can set ctime back, so a file
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 28
-"""Maximum size of a cache file in bytes; an image takes about 150."""
+"""Maximum size of a cache file in bytes. An image needs about 150 of them."""
 _FRESH_NS: Final = 2_000_000_000
-"""Digests of files that changed within this time before reading are not cached: a file system with
-coarse timestamps (up to 2 s) would give another change the same times."""
+"""A digest is not cached if its file changed less than this time before it was read. On a file
+system with coarse timestamps (up to 2 s), another change could leave the times unchanged."""
 
 
 class DigestCache:
@@ -43,7 +43,7 @@ class DigestCache:
         Args:
             folder: Folder with one cache file per dataset.
             dataset: Name and location of the dataset, as one text.
-            now: Function that returns the time of the file system's clock in ns.
+            now: Function that returns the current time in ns, by the clock of the file system.
         """
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
@@ -57,7 +57,7 @@ class DigestCache:
                 self._cached = cached
 
     def get_hash(self, image: ImageFile) -> bytes:
-        """Return the SHA-256 of the encoded bytes, which are read only if it is not cached.
+        """Return the SHA-256 of an image's encoded bytes, which are only read if it is not cached.
 
         May be called from several threads.
 
@@ -73,14 +73,15 @@ class DigestCache:
             ):
                 self._seen[image.name] = [*version, digits]
                 return bytes.fromhex(digits)
-        begun = self._clock()
+        read_at = self._clock()
         content_hash = hash_file(image)
-        if _read_file_version(image.source) == version and max(version[1:]) < begun - _FRESH_NS:
+        is_unchanged = _read_file_version(image.source) == version
+        if is_unchanged and max(version[1:]) < read_at - _FRESH_NS:
             self._seen[image.name] = [*version, content_hash.hex()]
         return content_hash
 
     def save(self) -> None:
-        """Write the digests that were requested, and drop all others."""
+        """Write the digests that were requested since the cache was read, and drop all others."""
         if self._seen != self._cached:
             body = json.dumps(self._seen, sort_keys=True).encode("ascii")
             with suppress(OSError):  # without a cache, the files are read again at the next start
@@ -95,13 +96,13 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
-    file dates are not included, so that a copied dataset keeps its fingerprint. If the dataset is
+    file dates are not included, so a copied dataset keeps its fingerprint. If the dataset is
     by_size, the size of an image replaces its bytes, and a change that keeps the size is not
     noticed.
 
-    Because all files are hashed here, files with equal bytes in two splits are reported, too. In a
-    custom image folder they are a fault, as are equal files in two classes. A published split is
-    used unchanged, with a warning, so that its results can be compared with published ones.
+    Files with equal bytes in two splits are reported here, because this function hashes all files.
+    In a custom image folder they are a fault, as are equal files in two classes. A published split
+    only gets a warning and is used unchanged, so its results are comparable with published ones.
 
     Args:
         dataset: The dataset.
@@ -112,16 +113,16 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hashed = memory.get_hash if memory else hash_file
+    hash_image = memory.get_hash if memory else hash_file
     if dataset.by_size:
-        hashed = _encode_size
+        hash_image = _encode_size
 
-    def named(image: ImageFile) -> tuple[str, bytes]:
-        return image.name, hashed(image)
+    def name_and_hash(image: ImageFile) -> tuple[str, bytes]:
+        return image.name, hash_image(image)
 
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-            pairs = {split: [*pool.map(named, splits[split].images)] for split in SPLITS}
+            pairs = {split: [*pool.map(name_and_hash, splits[split].images)] for split in SPLITS}
     except OSError as why:
         raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
     if memory:
@@ -135,20 +136,20 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
             logger.warning("%s", line)
     seen = () if dataset.n_seen is None else (dataset.n_seen,)
     names = dataset.folder_names or tuple(dataset.class_names)
-    digest = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
+    hasher = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
     for split in SPLITS:
-        digest.update(f"{split} {len(splits[split])}".encode())
-        digest.update(np.ascontiguousarray(splits[split].labels).data)
-    for image, content in chain.from_iterable(pairs.values()):
-        digest.update(image.encode("utf-8", "surrogateescape") + b"\0" + content)
-    return digest.hexdigest()[:32]
+        hasher.update(f"{split} {len(splits[split])}".encode())
+        hasher.update(np.ascontiguousarray(splits[split].labels).data)
+    for name, content in chain.from_iterable(pairs.values()):
+        hasher.update(name.encode("utf-8", "surrogateescape") + b"\0" + content)
+    return hasher.hexdigest()[:32]
 
 
 def hash_pixels(file: ImageFile) -> bytes:
     """Return the SHA-256 of an image's size and decoded RGB pixels.
 
-    Unlike the hash of the bytes, it is equal for copies that differ in metadata or lossless format
-    only. A resized image, or one encoded again with loss, has another hash.
+    Unlike the hash of the bytes, it is the same for copies that differ only in metadata or lossless
+    format. A resized image, or one that was encoded again with loss, has another hash.
 
     Raises:
         UndecodableError: The image cannot be decoded, or is too large.
@@ -162,12 +163,12 @@ def find_copies(
 ) -> Faults:
     """Return equal images in two classes, and equal images in two splits (one line per pair).
 
-    Only copies under different names count. The readers of lists report repeated names.
+    Only copies under different names count. Repeated names are reported when a list is read.
 
     Args:
         where: Dataset, for messages.
         contents: Split -> name of an image -> hash of its content.
-        label_of: Name of an image -> its class. Empty: classes are not compared.
+        label_of: Name of an image -> its label. If it is empty, classes are not compared.
     """
     faults = Faults()
     first: dict[bytes, str] = {}

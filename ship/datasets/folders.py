@@ -1,4 +1,4 @@
-"""Layout of ImageNet and its variants: one folder per class."""
+"""Read ImageNet and its variants: one folder per class. List images in folders."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def list_directories(folder: Path) -> list[str]:
 
 
 def ends_in(suffixes: tuple[str, ...], name: str) -> bool:
-    """Return True if a file is not hidden and has one of the suffixes, in any case."""
+    """Return True if a file's name is not hidden and ends in one of the suffixes, in any case."""
     return name[0] != "." and name.lower().endswith(suffixes)
 
 
@@ -48,18 +48,19 @@ class ImageNet(Published):
     study starts. Therefore a fixed subset of each class is used, selected by the hash of the
     images' paths, and fingerprints of these datasets hash paths and sizes instead of bytes.
 
-    Labels follow the lines of classnames.txt, which is in data_root/folder or in that of imagenet.
-    ImageNet itself has images/{train,val}/<wnid>/: test images are those of images/val, and the
-    train and val images are a fixed subset of images/train (see select_images). Targets have a
-    folder per class in images, for the test split only; their train and val splits are empty.
+    Labels follow the lines of classnames.txt, which is in data_root/folder, or else in
+    data_root/imagenet. ImageNet itself has images/{train,val}/<wnid>/: test images are those of
+    images/val, and the train and val splits are a fixed subset of images/train (see select_images).
+    Targets have a folder per class in images, for the test split only; their train and val splits
+    are empty.
 
     Attributes:
         counts: Number of images in images/train and images/val. There is no official third split.
         target: "" for ImageNet itself. Otherwise the kind of a test-only variant:
 
             - "whole": has all classes.
-            - "numbered": has folders 0, 1, ... after the lines of classnames.txt, instead of wnids.
-            - "part": has some of the classes; the others do not belong to the dataset.
+            - "numbered": has all classes, in folders 0, 1, ... by the lines of classnames.txt.
+            - "part": has some of the classes. The others do not belong to the dataset.
     """
 
     target: Literal["", "whole", "numbered", "part"] = ""
@@ -117,9 +118,9 @@ class ImageNet(Published):
 def select_images(paths: Sequence[str]) -> dict[str, list[str]]:
     """Select the train and val images of a class.
 
-    In the order of the SHA-256 of their paths, the first TRAIN_PER_CLASS are train and the next
-    VAL_PER_CLASS are val. In a class with too few images, a fifth of them are val, rounded up and
-    at most VAL_PER_CLASS (none of a single image), and the others train.
+    Images are ordered by the SHA-256 of their paths. The first TRAIN_PER_CLASS are train, and the
+    next VAL_PER_CLASS are val. In a smaller class a fifth of the images, rounded up and at most
+    VAL_PER_CLASS, are val, and the others are train. A single image is train.
 
     Args:
         paths: Paths of the class's images.
@@ -127,10 +128,10 @@ def select_images(paths: Sequence[str]) -> dict[str, list[str]]:
     Returns:
         The paths of "train" and "val".
     """
-    chosen = sort_by_hash(paths)
+    ordered = sort_by_hash(paths)
     n_val = min(VAL_PER_CLASS, -(-len(paths) // 5) if len(paths) > 1 else 0)
     n_train = min(TRAIN_PER_CLASS, len(paths) - n_val)
-    return {"train": chosen[:n_train], "val": chosen[n_train : n_train + n_val]}
+    return {"train": ordered[:n_train], "val": ordered[n_train : n_train + n_val]}
 
 
 def _class_names(path: Path, faults: Faults) -> dict[str, str]:

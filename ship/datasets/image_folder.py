@@ -1,4 +1,4 @@
-"""Custom image folders: a folder per class, with its split and class names."""
+"""Read custom image folders: a directory per class, with optional splits and class names."""
 
 import os
 import posixpath
@@ -29,7 +29,7 @@ from ship.datasets.lists import (
 PREFIX: Final = "image_folder:"
 """Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
 SMALLEST_CLASS: Final = 3
-"""Minimum number of images per class, one each for train, val and test."""
+"""Minimum number of images per class if the folder has no splits: one each for train, val, test."""
 _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Suffixes of images that Pillow can read only with a plugin."""
@@ -41,9 +41,9 @@ _UNUSED: Final = {
     "link": "not followed, to the dataset's folder or one of its parents",
     "path": "skipped: hidden, read before, or without the suffix of an image",
 }
-"""Noun -> description of the parts of a folder that are ignored or read in an unusual way.
+"""Kinds of entries that are ignored or read in an unusual way: noun -> description for messages.
 
-All are warnings, except for the last, which is a note.
+All are reported as warnings, except for the last, which is a note.
 """
 
 
@@ -55,17 +55,17 @@ class ImageFolder:
     folder that contains it. Skipped files, and directories of images below a class directory, are
     reported as notes and warnings.
 
-    If there are subfolders train/, val/ and test/, they contain the class directories and are the
-    splits. Otherwise each class is split 50/20/30 percent (val and test are rounded to the nearest
-    image, at least one; train gets the rest) by a hash of its images' paths, so that the split is
-    the same on every machine. Labels follow the sorted directories.
+    If there are subfolders train/, val/ and test/, they are the splits and contain the class
+    directories. Otherwise each class is split 50/20/30 percent by a hash of its images' paths, so
+    the split is the same on every machine. The sizes of val and test are rounded to the nearest
+    image, at least one; train gets the rest. Labels follow the sorted directories.
 
     Attributes:
-        class_names: File of class names. Defaults to class_names.csv or class_names.txt in the
-            folder, otherwise to the names of the directories.
-        split: File in CoOp's format with the class and split of images in the folder; directories
-            are then ignored. Its key `few_shot` may list the training images of each seed. Defaults
-            to none.
+        class_names: File of class names. None uses class_names.csv or class_names.txt in the
+            folder, or else the names of the directories.
+        split: File in CoOp's format with the class and split of images in the folder. The
+            directories are then ignored. Its key `few_shot` may list the training images of each
+            seed. None uses the directories.
         split_seed: Seed of the 50/20/30 split. 0 hashes only the paths.
     """
 
@@ -119,7 +119,12 @@ class ImageFolder:
         return Listing(scan, folder, folder, rows).check_images(faults)
 
     def _scan_split_file(self, folder: Path, path: Path) -> DatasetScan:
-        """Scan the folder by a split file, ignoring its directories."""
+        """Scan the images that a split file lists, whatever their directories are.
+
+        Args:
+            folder: The folder.
+            path: Path of the split file.
+        """
         faults, warnings = Faults(), Faults()
         rows, names = read_split(path, faults)
         ok = not faults  # otherwise the index of a name may not be its label
@@ -147,7 +152,7 @@ class ImageFolder:
         checked = Listing(scan, folder, path, rows).check_images(faults)
         if not faults:  # otherwise some images may be missing from the splits
             list_faults.add_few_shot(path, checked)
-        head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
+        head = f"{path}: "  # all faults name the list, also those of images missing in the folder
         lines = (head + line.removeprefix(head) for line in (*checked.faults, *list_faults))
         return replace(checked, faults=tuple(lines))
 
@@ -177,8 +182,8 @@ class _Reader:
         seed: Seed of the split if the folder has none.
         faults: Faults of the folder.
         split: Description of the split.
-        directories: Names of the class directories, after list_images().
-        unused: Noun of _UNUSED -> paths.
+        directories: Names of the class directories. Empty before list_images().
+        unused: Noun of _UNUSED -> paths of such entries.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -195,7 +200,7 @@ class _Reader:
         other_names = [name for name in names if name not in SPLITS]
         misnamed: list[str] = []
         if not has_splits:
-            # a folder with some of train, val and test and nothing else is an incomplete split
+            # A folder that has only some of train, val and test is an incomplete split.
             misnamed = self._misnamed_splits(names) if other_names else names
         if misnamed:
             rule = "name them train, val (may be empty) and test"
@@ -231,7 +236,10 @@ class _Reader:
         return rows
 
     def _misnamed_splits(self, directories: list[str]) -> list[str]:
-        """Return a directory "train" in any case, and those with two folders in common with it."""
+        """Return the directories that look like splits: "train" in any case, and similar ones.
+
+        A similar directory has at least two folder names in common with it.
+        """
         train = next((name for name in directories if name.lower() == "train"), None)
         folders = set(list_directories(self.folder / train)) if train else set()
         if len(folders) < 2:  # avoids listing the other directories, which may have many images

@@ -1,4 +1,4 @@
-"""Layouts of published datasets that are lists in files, and the check of images for all layouts.
+"""Read published datasets that are lists in files, and check the images of all layouts.
 
 A layout reads lists and folders, and returns (split, path, label) for each image.
 """
@@ -38,11 +38,11 @@ class Listing:
 
     Attributes:
         scan: DatasetScan without splits, faults and differences.
-        images: Folder of the images.
+        images: Folder of the images, which the paths of `rows` are relative to.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.
-        counts: Numbers to compare with the published ones. Defaults to the numbers of images in
-            train, val and test.
+        counts: Numbers of images to compare with the published ones. None uses the numbers of
+            images in train, val and test.
     """
 
     scan: DatasetScan
@@ -52,14 +52,14 @@ class Listing:
     counts: tuple[int, ...] | None = None
 
     def check_images(self, faults: Faults) -> DatasetScan:
-        """Check all images without reading them, and return the scan with its splits.
+        """Check all images without reading them, and return the scan with its splits and faults.
 
         These are faults: images in two splits or with two labels, paths outside of the folder
         (their images are omitted), missing, empty or too large files, a missing folder, and fewer
         than two classes.
 
         Args:
-            faults: Faults of reading the lists; the faults of the images are added.
+            faults: Faults of reading the lists. Those of the images are added to it.
         """
         files = {path: self.images / path for _, path, _ in self.rows if is_inside(path)}
         uses: dict[str, set[tuple[str, int]]] = defaultdict(set)
@@ -98,7 +98,7 @@ def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> Non
 
 
 def get_file_size(path: Path) -> int:
-    """Return the size of a file in bytes, or -1 if there is none."""
+    """Return the size of a file in bytes, or -1 if there is no regular file."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # no file system supports lone surrogates
@@ -107,9 +107,9 @@ def get_file_size(path: Path) -> int:
 
 
 def is_inside(path: str) -> bool:
-    """Return True if the text of a relative path does not leave its folder, on any system.
+    """Return True if a path is relative and does not leave its folder, on any operating system.
 
-    Links on the disk are not checked: users may link datasets.
+    Only the text of the path is checked. Links on the disk are allowed: users may link datasets.
     """
     posix = path.replace("\\", "/")
     leaves = posix.startswith("/") or ".." in posix.split("/") or _DRIVE.match(posix)
@@ -121,7 +121,7 @@ def sort_by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
 
     Args:
         paths: Paths to sort.
-        salt: Prefix of each path before hashing; another salt results in another order.
+        salt: Prefix of each path before hashing. Each salt results in another order.
     """
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
@@ -141,7 +141,7 @@ def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
 
     Args:
         name: Name of the dataset, for messages.
-        data_root: Data root as configured.
+        data_root: Data root as configured. None if none is configured.
         folders: Folders of the dataset below the data root, for messages.
 
     Raises:
@@ -157,15 +157,15 @@ def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
 
 @dataclass(frozen=True)
 class Published(ABC):
-    """A published dataset below the data root. Subclasses are layouts.
+    """A published dataset below the data root. Each subclass reads one layout of files.
 
     Attributes:
-        folder: Folder of the lists.
-        images: Folder of the images, below `folder` ("" for `folder` itself).
+        folder: Folder of the lists, below the data root.
+        images: Folder of the images, below `folder`. "" is `folder` itself.
         counts: Numbers of images in the published train, val and test split.
         classes: Number of classes.
         template: Prompt with one {} for a class name.
-        n_seen: Number of officially seen classes. None without an official split.
+        n_seen: Number of officially seen classes. None without an official assignment.
     """
 
     folder: str
@@ -177,11 +177,11 @@ class Published(ABC):
 
     @abstractmethod
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """Read lists and folders. Those that cannot be read are reported and left empty.
+        """Read lists and folders. Those that cannot be read are reported as faults.
 
         Args:
             data_root: Folder that contains the datasets' folders.
-            faults: The faults are added to it.
+            faults: List that faults are added to.
         """
 
     @property
@@ -214,17 +214,20 @@ def _describe_size(counts: tuple[int, ...], classes: int, n_seen: int | None) ->
 
 @dataclass(frozen=True)
 class CoOpDataset(Published):
-    """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
+    """A dataset in CoOp's layout, with one file of all splits.
+
+    The file is data_root/folder/split_zhou_SPLIT.json and contains
+    {"train"|"val"|"test": [[path, label, class name], ...]}.
 
     Attributes:
-        split: SPLIT in the file's name split_zhou_SPLIT.json.
+        split: SPLIT in the file's name.
     """
 
     split: str = ""
 
     @property
     def split_file(self) -> str:
-        """Name of the split file in data_root/folder. It is CoOp's; torchvision has none."""
+        """Name of the split file in data_root/folder. CoOp's authors publish it."""
         return f"split_zhou_{self.split}.json"
 
     def read(self, data_root: Path, faults: Faults) -> Listing:

@@ -1,4 +1,4 @@
-"""Readers of list files: images with splits and labels, and class names.
+"""Read list files: images with splits and labels, and class names.
 
 Files are untrusted input: sizes are bounded, and faults are collected instead of raised.
 """
@@ -17,7 +17,7 @@ from ship.datasets.base import SPLITS, Faults, clean_class_name, shorten_list, s
 from ship.whole_file import read_whole
 
 MAX_FILE: Final = 1 << 28
-"""Maximum size in bytes of an image or a list, which are read as a whole."""
+"""Maximum size in bytes of an image or a list, because both are read as a whole."""
 SEPARATORS: Final = {".csv": ",", ".txt": " "}
 """Separator of folder and name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
@@ -33,7 +33,10 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
 
     Args:
         path: Path of the file.
-        faults: The faults of the file are added to it.
+        faults: List that the faults of the file are added to.
+
+    Returns:
+        The rows of all splits, and the class names. A fault may leave both incomplete.
     """
     rows: list[Row] = []
     label_names: list[tuple[int, str]] = []
@@ -57,10 +60,10 @@ def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
 
     Args:
         path: Path of the file.
-        faults: The faults of the key are added to it; other faults of the file are not.
+        faults: List that faults of the key are added to. read_split reports all others.
 
     Returns:
-        Seed -> paths of its training images, as in `train`. {} without the key.
+        Seed -> paths of its training images, as in `train`. Empty without the key.
     """
     try:
         listed = read_object(path).get("few_shot", {})
@@ -69,19 +72,21 @@ def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
     if not isinstance(listed, dict):
         faults.append(f"{path}: few_shot must be an object of seeds and lists of paths")
         return {}
-    odd = [seed for seed in listed if not _SEED.fullmatch(seed)]
-    faults.add(path, "seed", odd, "of few_shot, must be a whole number such as 0")
-    sound = {seed: paths for seed, paths in listed.items() if seed not in odd}
-    wrong = [seed for seed, paths in sound.items() if not _is_list_of_text(paths)]
-    faults.add(path, "seed", wrong, "of few_shot, must have a list of paths")
-    return {int(seed): tuple(paths) for seed, paths in sound.items() if seed not in wrong}
+    bad_seeds = [seed for seed in listed if not _SEED.fullmatch(seed)]
+    faults.add(path, "seed", bad_seeds, "of few_shot, must be a whole number such as 0")
+    by_seed = {seed: paths for seed, paths in listed.items() if seed not in bad_seeds}
+    bad_lists = [seed for seed, paths in by_seed.items() if not _is_list_of_text(paths)]
+    faults.add(path, "seed", bad_lists, "of few_shot, must have a list of paths")
+    return {int(seed): tuple(paths) for seed, paths in by_seed.items() if seed not in bad_lists}
 
 
 def _is_list_of_text(value: Any) -> bool:
+    """Return True for a list of at least one text."""
     return isinstance(value, list) and bool(value) and all(type(item) is str for item in value)
 
 
 def _well_formed(row: Any) -> bool:
+    """Return True if a row has a path, a valid label and a class name."""
     return (
         isinstance(row, list)
         and [*map(type, row)] == [str, int, str]  # isinstance would accept a bool as an int
@@ -114,16 +119,16 @@ def _names_by_label(
 def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
     """Read the class names of directories from a file.
 
-    Malformed lines, and directories that are unknown, missing from the file or in it twice, are
-    reported.
+    Faults are malformed lines, and directories that are unknown, missing from the file, or in it
+    twice.
 
     Args:
         path: Path of the file.
         directories: Names of the class directories.
-        faults: The faults of the file are added to it.
+        faults: List that the faults of the file are added to.
 
     Returns:
-        Directory -> class name.
+        Directory -> class name. Directories without a valid line are omitted.
     """
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
@@ -132,25 +137,28 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     if not rows:
         return {}
     existing = {unicodedata.normalize("NFC", folder): folder for folder in directories}
-    hidden = [folder for folder in directories if folder not in existing.values()]
-    faults.add(path, "folder", hidden, "named as another one, with other codes of accents")
-    fit: list[list[str]] = []
+    duplicates = [folder for folder in directories if folder not in existing.values()]
+    faults.add(path, "folder", duplicates, "named as another one, with other codes of accents")
+    pairs: list[list[str]] = []
     bad_rows: list[list[str]] = []
     for row in rows:
         if len(row) == 2 and row[0] and clean_class_name(row[1]):
-            fit.append(row)
+            pairs.append(row)
         else:
             bad_rows.append(row)
     faults.add(path, "line", map(separator.join, bad_rows), f"must be 'folder{separator}name'")
-    faults.add(path, "folder", find_repeated(folder for folder, _ in fit), "on more than one line")
-    unknown_folders = [folder for folder, _ in fit if folder not in existing]
+    repeats = find_repeated(folder for folder, _ in pairs)
+    faults.add(path, "folder", repeats, "on more than one line")
+    unknown_folders = [folder for folder, _ in pairs if folder not in existing]
     spaced = separator == " " and any(" " in folder for folder in existing)
     hint = " (for folders with spaces, use a .csv file)" if spaced else ""
     faults.add(path, "name", unknown_folders, f"of a folder that does not exist{hint}")
     listed_folders = {row[0] for row in rows}
     missing_folders = [folder for folder in existing if folder not in listed_folders]
     faults.add(path, "folder", missing_folders, "without a name")
-    return {existing[folder]: clean_class_name(name) for folder, name in fit if folder in existing}
+    return {
+        existing[folder]: clean_class_name(name) for folder, name in pairs if folder in existing
+    }
 
 
 def _rows(path: Path, separator: str) -> list[list[str]]:
@@ -159,11 +167,12 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
     Args:
         path: Path of the list. With a comma as separator, it is CSV and may begin with the line
             "folder,name".
-        separator: Value of SEPARATORS. With a space as separator, the first white space of a line
-            ends the folder's name.
+        separator: Separator by the file's suffix. With a space, the first white space of a line
+            ends the folder's name. "" means that the suffix is not one of SEPARATORS.
 
     Raises:
-        ValueError: The file has another suffix, cannot be read, or is empty.
+        ValueError: The suffix is not one of SEPARATORS, or the file cannot be read, is not valid
+            CSV, or is empty.
     """
     if not separator:
         raise ValueError("must be a .csv or .txt file")
@@ -189,11 +198,14 @@ def find_repeated(items: Iterable[str]) -> list[str]:
 
 
 def read_lines(path: Path, faults: Faults) -> list[str]:
-    """Read the non-empty lines of a list, stripped. Returns none if the file has faults.
+    """Read the non-empty lines of a list, stripped.
 
     Args:
         path: Path of the list.
-        faults: The faults of the file are added to it.
+        faults: List that the faults of the file are added to.
+
+    Returns:
+        The lines. Empty if the file cannot be read or has none.
     """
     lines: list[str] = []
     with faults.catch(path):

@@ -1,9 +1,11 @@
-"""Layout xlsa17 for generalized zero-shot learning (AWA2, CUB, SUN, FLO), and its MATLAB files.
+"""Read xlsa17's datasets for generalized zero-shot learning (AWA2, CUB, SUN, FLO).
 
 Splits are those of Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the
-Bad and the Ugly" (arXiv:1707.00600). MATLAB files are read here instead of by SciPy, which crashes
-the interpreter on some damaged files (1.17: a type code outside of its table), or allocates any
-array size that a file claims. Only the requested variables of a file are read.
+Bad and the Ugly" (arXiv:1707.00600).
+
+The MATLAB files are read here instead of by SciPy, which crashes the interpreter on some damaged
+files (1.17: a type code outside of its table), and allocates any array size that a file claims.
+Only the requested variables of a file are read.
 """
 
 import hashlib
@@ -27,22 +29,25 @@ from ship.datasets.layouts import Listing, Published, format_counts, sort_by_has
 from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
-"""Lists of images that define the official split; train_loc and val_loc are not used."""
+"""Lists of images that define the official split. train_loc and val_loc are not used."""
 _NAMES: Final = "allclasses_names"
 _MAX_INT: Final = 2**31 - 1
 
 Ids = Int64[np.ndarray, " _"]
 Value = np.ndarray | list[str]
-"""A matrix of numbers, or texts: the cells of a cell array in MATLAB's order ("" for a cell without
-a single text), or the rows of a text."""
+"""A matrix of numbers, or a list of texts.
+
+The texts are the cells of a cell array in MATLAB's order ("" for a cell that is not a single text),
+or the rows of a text.
+"""
 
 MAX_FILE_BYTES: Final = 1 << 26
-"""Maximum size of the requested variables, unpacked; the lists of a dataset are a few MB."""
+"""Maximum size of the requested variables, unpacked. The lists of a dataset have a few MB."""
 DEEPEST: Final = 2
-"""Maximum nesting of cells; lists of names have one level."""
+"""Maximum nesting of cells. Lists of names have one level."""
 _HEADER: Final = 128
 _NAMED: Final = 1024
-"""Number of unpacked bytes of a variable that must contain its name."""
+"""Number of unpacked bytes at the start of a variable that must contain its name."""
 # MAT-File Format, MathWorks, chapter 1 ("Level 5 MAT-Files"): types of elements, classes of arrays
 _NUMBERS: Final = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
                    12: "<i8", 13: "<u8"}  # fmt: skip
@@ -54,20 +59,22 @@ _CELL, _TEXT, _REAL = 1, 4, range(6, 16)
 
 @dataclass(frozen=True)
 class Xlsa(Published):
-    """data_root/xlsa17/data/<DATASET> with the class and split of each image.
+    """A dataset of xlsa17: data_root/xlsa17/data/<DATASET> has the class and split of each image.
 
-    Seen classes come first, then unseen ones, each sorted by name. val is a tenth of each class's
-    trainval images, selected by the hash of their paths, at least one of two; train is the rest;
-    test is test_seen and test_unseen together.
+    Seen classes come first, then unseen ones, each group sorted by name.
+
+    val is a tenth of each class's trainval images, selected by the hash of their paths, and at
+    least one image of a class with two or more. train has the other trainval images. test is
+    test_seen and test_unseen together.
 
     Attributes:
-        folder: Folder of res101.mat and att_splits.mat.
+        folder: Folder of res101.mat and att_splits.mat, below data_root.
         images: Folder of the images, below data_root.
         counts: Published numbers of images in trainval, test_seen and test_unseen.
-        root_folder: Name of the last folder of the prefix that is removed from paths, which are
-            those of the authors' machine. "" removes all folders.
-        names_file: File {"<class number>": "<name>"} below data_root, for an att_splits.mat without
-            names.
+        root_folder: Last folder of the prefix to remove from the paths in the files, which are
+            paths on the authors' machine. "" removes all folders.
+        names_file: File {"<class number>": "<name>"} below data_root, which is read if
+            att_splits.mat has no names. "" if there is no such file.
     """
 
     root_folder: str = ""
@@ -75,11 +82,11 @@ class Xlsa(Published):
 
     @property
     def image_dir(self) -> str:
-        """Folder of the images, relative to the data root; not below the folder of the lists."""
+        """Folder of the images, relative to the data root. It is not below `folder`."""
         return self.images
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """Read both files."""
+        """Read res101.mat and att_splits.mat."""
         folder, image_dir = data_root / self.folder, data_root / self.image_dir
         images = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
@@ -164,7 +171,15 @@ def _seen_classes(
 
 
 def _tail(path: str, folder: str) -> str:
-    """Return an image's path below `folder`, from its path on the authors' machine, or ""."""
+    """Return the part of an image's path on the authors' machine that follows a folder.
+
+    Args:
+        path: Path on the authors' machine.
+        folder: Name of the folder. "" means the last folder of the path.
+
+    Returns:
+        The part below the folder, or "" if the path does not contain the folder.
+    """
     parts = [part for part in path.replace("\\", "/").split("/") if part]
     _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{folder}/" if folder else "/")
     return tail if separator else ""
@@ -193,7 +208,7 @@ def _split_version(locs: Mapping[str, Ids]) -> str:
 
 
 class _MatFile:
-    """The requested variables of a MATLAB file. Their faults are reported.
+    """The requested variables of a MATLAB file. Damaged or invalid ones are reported as faults.
 
     Attributes:
         path: Path of the file.
@@ -229,7 +244,7 @@ class _MatFile:
         return vector.astype(np.int64) - 1
 
     def texts(self, name: str) -> list[str]:
-        """Return the texts of a cell array, or the rows of a text; none if one has a fault."""
+        """Return the texts of a cell array, or the rows of a text. Empty if a text has a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
@@ -247,7 +262,8 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
         names: Names of the variables.
 
     Raises:
-        ValueError: The part that was read is damaged, or a variable is too large.
+        ValueError: The file is missing, is not of version 5 to 7, or is damaged in the part that is
+            read; or the variables are too large.
         OSError: The file cannot be read.
     """
     if not path.is_file():  # a pipe might never end
@@ -291,7 +307,13 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
-    """Return at most `limit` bytes of a variable, unpacked."""
+    """Return the first bytes of a variable, unpacked.
+
+    Args:
+        kind: Type of the variable's element.
+        content: Content of the element.
+        limit: Maximum number of bytes.
+    """
     if kind == _MATRIX:
         return content[:limit]
     if kind != _PACKED:
@@ -303,7 +325,7 @@ def _matrix(kind: int, content: memoryview, limit: int) -> memoryview:
 
 
 def _read_name(matrix: memoryview) -> str:
-    """Return the name of a variable from its first bytes, or "" if it has none, like objects."""
+    """Return the name of a variable from its first bytes, or "" if it has none, as objects do."""
     head: list[memoryview] = []
     with suppress(ValueError):  # the first bytes may end within an element
         for _, part in islice(_elements(matrix), 3):
@@ -314,7 +336,15 @@ def _read_name(matrix: memoryview) -> str:
 
 
 def _value(matrix: memoryview, depth: int = 0) -> Value:
-    """Return the content of a matrix after checking that it fits the shape."""
+    """Return the content of a matrix.
+
+    Args:
+        matrix: Bytes of the matrix.
+        depth: Number of cell arrays that contain it.
+
+    Raises:
+        ValueError: The content does not fit the shape, or is of an unsupported type.
+    """
     (_, flags), (_, dims), _, *parts = _elements(matrix)
     of_class, complex_numbers = struct.unpack("<BB6x", flags)
     shape = np.frombuffer(dims, "<i4").tolist()

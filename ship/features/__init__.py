@@ -1,6 +1,6 @@
 """Image features of whole datasets, extracted once and cached on disk.
 
-Images are decoded, augmented and encoded in shards, so that an interrupted extraction resumes from
+Images are decoded, augmented and encoded in shards, so that an interrupted extraction resumes after
 its last complete shard.
 """
 

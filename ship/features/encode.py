@@ -1,4 +1,4 @@
-"""Encoding of images: threads that decode, augment and encode batches of one split."""
+"""Encode the images of a split on this machine: threads decode, augment and encode batches."""
 
 import math
 import os
@@ -36,9 +36,9 @@ _RATIO: Final = (3 / 4, 4 / 3)
 
 Features = Float32[np.ndarray, "images views feature"]
 Shard = range
-"""Consecutive images of a split that are encoded and cached as a unit."""
+"""Indices of consecutive images of a split that are encoded and cached as a unit."""
 Done = Callable[[int], None]
-"""Callback with the number of views in each encoded batch."""
+"""Callback for progress. It gets the number of views in each encoded batch."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Parallelism:
     """Parallelism of extraction: each thread decodes and encodes separate batches.
 
     On a CPU, batches of about 8 views on one core each are faster than large batches on all cores:
-    activations stay in the cache, and no core waits for another. A GPU needs large batches, and
-    more images per second than a few cores decode.
+    activations stay in the cache, and no core waits for another. A GPU needs large batches. It
+    encodes more images per second than a few cores can decode, so up to 32 cores decode for it.
 
     Attributes:
         threads: Number of threads.
         cores_each: Number of cores per thread.
         views_per_batch: Number of views in a batch.
-        max_on_device: Maximum number of threads that encode at once, because each batch needs
-            device memory. Defaults to all.
+        max_on_device: Maximum number of threads that encode at once, which bounds device memory.
+            Defaults to all.
     """
 
     threads: int
@@ -76,9 +76,8 @@ class Parallelism:
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
-        return cls(
-            min(cores, 32), 1, 64, max_on_device=2
-        )  # one computes while another's input arrives
+        # two at once: one batch is copied to the device while another is computed
+        return cls(min(cores, 32), 1, 64, max_on_device=2)
 
     def batches(self, images: range, views: int) -> list[range]:
         """Cut consecutive images into batches.
@@ -91,7 +90,7 @@ class Parallelism:
 
 
 def split_range(images: range, size: int) -> list[range]:
-    """Cut consecutive images into parts of `size`; the last one may be smaller."""
+    """Cut consecutive images into parts of `size`. The last one may be smaller."""
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
@@ -117,7 +116,7 @@ def encode_split(
         Each shard with its features.
 
     Raises:
-        DatasetError: Images cannot be decoded; lists all such images of the split.
+        DatasetError: Images cannot be decoded. The message lists all such images of the split.
     """
     images = dataset.splits[split].images
     layout = Parallelism.for_device(clip.device)
@@ -145,13 +144,13 @@ def encode_images(
         views: Number of augmented views per image, in addition to the image itself.
         shards: Shards of the images to encode.
         layout: Number of threads, cores and views per batch.
-        done: Callback for progress, called from this thread.
+        done: Callback for progress, called from the calling thread.
 
     Yields:
         Each shard with its features, in the order of the shards.
 
     Raises:
-        UndecodableError: An image cannot be decoded; names the first one.
+        UndecodableError: An image cannot be decoded. The error names the first one.
     """
     batches = ((shard, batch) for shard in shards for batch in layout.batches(shard, views))
     pending: deque[tuple[Shard, Future[Features]]] = deque()
@@ -163,7 +162,7 @@ def encode_images(
     )
     try:
         while True:
-            # a short queue: Ctrl-C waits for the running batches only, and memory is bounded
+            # A short queue bounds memory. Ctrl-C waits only for the batches that are running.
             while len(pending) < 2 * layout.threads and (following := next(batches, None)):
                 shard, batch = following
                 work = pool.submit(_encode, clip, images, batch, views, gate)
@@ -232,7 +231,7 @@ def augment_image(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return an augmented view of a training image, randomly cropped and flipped as in SHIP's code.
 
-    The same image and view always have the same pixels, whatever else is extracted.
+    The result depends only on the arguments.
 
     Args:
         image: The decoded image.
@@ -253,8 +252,8 @@ def draw_crop_box(
 ) -> tuple[int, int, int, int]:
     """Return the box of a random crop, by the rule of torchvision's RandomResizedCrop.
 
-    The area is uniform in scale, the aspect ratio log-uniform. After ten boxes that do not fit, it
-    is the largest central box with an allowed ratio.
+    The area is uniform between 0.5 and 1 of the image's, and the aspect ratio is log-uniform. If
+    ten random boxes do not fit, the result is the largest central box with an allowed ratio.
 
     Args:
         width: Width of the image.

@@ -1,4 +1,4 @@
-"""Cached extraction of a dataset's features. The shards of a split are files with checksums."""
+"""Extract a dataset's features, with a cache on disk of one file per shard of a split."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ from ship.whole_file import write_whole
 logger = logging.getLogger(__name__)
 
 EXTRACTION_VERSION: Final = 1
-"""Incremented by hand whenever extraction alters the features of the same images and weights."""
+"""Incremented by hand whenever a code change alters the features of the same images and weights."""
 FORMAT_VERSION: Final = 3
-"""Incremented by hand whenever an older version would misread the files of write_features."""
+"""Incremented by hand whenever the format of cache files changes incompatibly."""
 _VIEWS: Final = 512
-"""Number of views in a shard. With ViT-B/16, two CPU cores take about a minute for them."""
+"""Number of views in a shard. Two CPU cores take about a minute to encode it with ViT-B/16."""
 _BATCH: Final = 64
-"""Number of views in an encoder's largest batch; a shard is a whole number of such batches."""
+"""Number of views in the largest batch (on a GPU). A shard is a whole number of such batches."""
 
 Rows = Int64[np.ndarray, " images"]
 """Indices of images in their split, ascending."""
@@ -57,50 +57,52 @@ def extract_features(
 ) -> FeatureSet:
     """Return the features of a dataset, from the cache if it has them.
 
-    Finished shards are cached at once, so that an interrupted extraction resumes from the last one.
-    The result is bit-identical on the same kind of device.
+    Each shard is cached as soon as it is finished, so that an interrupted extraction resumes after
+    the last one. The result is bit-identical on the same kind of device.
 
     Args:
         clip: Backbone that encodes the images.
         dataset: Dataset to extract.
         views: Number of augmented views per training image, in addition to the image itself.
         cache_dir: Folder of the cache, with one file per shard.
-        progress: Callback with the number of finished views and the total, at the start and after
-            each batch, from the calling thread. Not called if all features are cached.
+        progress: Callback that gets the number of finished views and the total number, at the start
+            and after each batch, in the calling thread. Not called if all features are cached.
         splits: Splits to extract. The others are empty in the result.
         encode: Function that encodes the images. Defaults to threads of this machine.
         classes: Labels of the classes whose features are returned. Defaults to all. Whole shards
             are extracted and cached, so that other studies can share them.
 
     Raises:
-        DatasetError: Images cannot be decoded; lists them. Complete shards of their split are
-            cached.
+        DatasetError: Images cannot be decoded. The message lists them. Finished shards are cached.
         ValueError: Features are not finite.
     """
-    works = _extractions(clip, dataset, views, cache_dir, splits, classes)
-    for work in works:
-        work.read_cache()
-    missing = [work for work in works if work.missing]
-    total = sum(work.views * work.images for work in missing)
-    done = total - sum(work.views * sum(map(len, work.missing)) for work in missing)
+    extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
+    for extraction in extractions:
+        extraction.read_cache()
+    missing = [extraction for extraction in extractions if extraction.missing]
+    total = sum(extraction.views * extraction.images for extraction in missing)
+    n_left = sum(extraction.views * sum(map(len, extraction.missing)) for extraction in missing)
+    done = total - n_left
 
-    def add(views: int) -> None:
+    def report(views: int) -> None:
         nonlocal done
         done += views
         progress(done, total)
 
     if missing:
-        add(0)
-    extracted = {work.split: work.run(encode or encode_split, add) for work in works}
+        report(0)
+    encode = encode or encode_split
+    extracted = {extraction.split: extraction.run(encode, report) for extraction in extractions}
     dim = next((features.shape[-1] for features in extracted.values()), 0)
-    labels = {work.split: work.labels for work in works}
+    labels = {extraction.split: extraction.labels for extraction in extractions}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
         shape = (0, 1 + views if split == "train" else 1, dim)
         features = extracted.get(split, np.empty(shape, dtype=np.float32))
         arrays[split] = features if split == "train" else features[:, 0]
         arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
-    rows = next((work.rows for work in works if work.split == "train"), None)
+    rows_of_split = {extraction.split: extraction.rows for extraction in extractions}
+    rows = rows_of_split.get("train")
     few_shot = {} if rows is None else listed_rows(dataset, rows)
     return FeatureSet(
         class_names=dataset.class_names,
@@ -126,12 +128,14 @@ def count_missing(
 
     Only the existence of cache files is checked. The arguments are those of extract_features.
     """
-    works = _extractions(clip, dataset, views, cache_dir, splits, classes)
-    counts = {work.split: sum(map(len, work.absent_shards())) for work in works}
+    extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
+    counts = {
+        extraction.split: sum(map(len, extraction.absent_shards())) for extraction in extractions
+    }
     return {split: count for split, count in counts.items() if count}
 
 
-def _extractions(
+def _make_extractions(
     clip: FrozenCLIP,
     dataset: ImageDataset,
     views: int,
@@ -139,8 +143,11 @@ def _extractions(
     splits: Collection[str],
     classes: Collection[int] | None,
 ) -> "list[_SplitExtraction]":
-    """Create the extraction of each requested split with images. See extract_features."""
-    works = []
+    """Create an extraction for each requested split that has requested images.
+
+    The arguments are those of extract_features.
+    """
+    extractions = []
     for split in (name for name in SPLITS if name in splits):
         labels = dataset.splits[split].labels
         is_needed = np.full(len(labels), fill_value=True)
@@ -149,20 +156,20 @@ def _extractions(
         rows = is_needed.nonzero()[0]
         if len(rows):
             augmented = views if split == "train" else 0
-            works.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
-    return works
+            extractions.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
+    return extractions
 
 
 class _SplitExtraction:
-    """The extraction of one split, with all, some or none of its shards in the cache.
+    """The extraction of the requested images of one split, by shards.
 
     Attributes:
         split: Name of the split.
         labels: Labels of the requested images.
         rows: Requested images, as indices into the split.
-        images: Number of images in the shards.
+        images: Number of images in the shards that contain requested images.
         views: Number of views per image, including the image itself.
-        missing: Shards to encode, after read_cache().
+        missing: Shards to encode. Empty before read_cache().
     """
 
     def __init__(
@@ -188,9 +195,9 @@ class _SplitExtraction:
             "augmentation": AUGMENTATION if views else "",
         }
         self._key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()
-        # a readable prefix for users who list the folder
+        # makes the names of the files readable
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
-        self._begin = cache_dir / f"{label}-{self._key[:24]}"
+        self._path_prefix = cache_dir / f"{label}-{self._key[:24]}"
         row_set = {*rows.tolist()}
         shards = split_into_shards(len(dataset.splits[split]), views)
         self._shards = [shard for shard in shards if not row_set.isdisjoint(shard)]
@@ -200,12 +207,16 @@ class _SplitExtraction:
 
     def absent_shards(self) -> list[Shard]:
         """Return the shards that have no file in the cache."""
-        return [shard for shard in self._shards if not self._place(shard)[0].exists()]
+        return [shard for shard in self._shards if not self._path_and_key(shard)[0].exists()]
 
     def read_cache(self) -> None:
         """Read the cached shards and record the missing ones."""
-        cached = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
-        self._features = {shard: features for shard, features in cached if features is not None}
+        self._features = {}
+        for shard in self._shards:
+            path, key = self._path_and_key(shard)
+            features = read_features(path, key, (len(shard), self.views))
+            if features is not None:
+                self._features[shard] = features
         self.missing = [shard for shard in self._shards if shard not in self._features]
 
     def run(self, encode: Encode, done: Done) -> Features:
@@ -228,7 +239,7 @@ class _SplitExtraction:
                     fault = f"backbone {self._clip.name} returned non-finite features"
                     raise ValueError(f"{fault} for {images} of {self._dataset.name}")
                 self._features[shard] = features
-                writable = writable and write_features(*self._place(shard), features)
+                writable = writable and write_features(*self._path_and_key(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
         array = np.empty((len(self.rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
@@ -238,14 +249,14 @@ class _SplitExtraction:
         array.flags.writeable = False
         return array
 
-    def _place(self, shard: Shard) -> tuple[Path, str]:
+    def _path_and_key(self, shard: Shard) -> tuple[Path, str]:
         """Return the path of a shard's file, and the key stored in it."""
         rows = f"{shard.start}-{shard.stop}"
-        return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
+        return Path(f"{self._path_prefix}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
 def split_into_shards(images: int, views: int) -> list[Shard]:
-    """Cut a split into shards, which depend only on the arguments: a resumed run finds the same.
+    """Cut a split into shards. A resumed run cuts it in the same way.
 
     Args:
         images: Number of images in the split.
@@ -254,7 +265,7 @@ def split_into_shards(images: int, views: int) -> list[Shard]:
     return split_range(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
 
 
-def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:
+def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> Features | None:
     """Read a shard and verify its checksum.
 
     The checksum detects damage, not forgery: any user who can write to the folder can create valid
@@ -263,7 +274,7 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
     Args:
         path: Path of the shard.
         key: Expected key.
-        rows: Expected numbers of images and views.
+        n_images_and_views: Expected numbers of images and views.
 
     Returns:
         The features, or None if there is no file or it is invalid. An invalid file is removed, with
@@ -274,13 +285,14 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
             raise ValueError("not a regular file")
         with safe_open(path, framework="numpy") as file:
             metadata, features = file.metadata(), np.asarray(file.get_tensor("features"))
-        if features.dtype != np.float32 or features.ndim != 3 or features.shape[:2] != rows:
+        has_shape = features.ndim == 3 and features.shape[:2] == n_images_and_views
+        if features.dtype != np.float32 or not has_shape:
             raise ValueError(f"shape {features.shape} or type {features.dtype} is wrong")
         if metadata != {"key": key, "blake2b": _checksum(key, features)}:
             raise ValueError("damaged, or written for other data")
     except FileNotFoundError:
         return None
-    # safetensors raises various errors for types that numpy does not have
+    # safetensors raises various errors for types that numpy lacks
     except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as why:
         logger.warning("cached features %s cannot be used (%s); extracting them again", path, why)
         with suppress(OSError):  # removed so that the warning is not repeated
@@ -290,7 +302,7 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
 
 
 def write_features(path: Path, key: str, features: Features) -> bool:
-    """Write a shard atomically. A folder without write permission only causes a warning.
+    """Write a shard atomically, or log a warning if it cannot be written.
 
     Returns:
         Whether the shard was written.

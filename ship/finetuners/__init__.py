@@ -1,6 +1,6 @@
-"""Fine-tuners on frozen CLIP features: real and synthetic features in, logits over classes out.
+"""Build fine-tuners: classifiers that are trained on real and synthetic CLIP features.
 
-`FINETUNERS` (ship.configs) maps each name to the settings class, which refers to the method.
+`FINETUNERS` (ship.configs) maps each name to its settings class, which refers to the method.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,12 @@ def build_finetuner(
         task: Task whose classes it classifies.
         synthesizer: Source of synthetic features. None trains without them.
         clip: Frozen backbone.
-        seeds: The seeds.
+        seeds: Seeds of the task.
+
+    Raises:
+        TypeError: The settings do not refer to a fine-tuner, or lack a setting that training
+            requires.
+        ValueError: The methods of the seeds differ in a plain attribute.
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):

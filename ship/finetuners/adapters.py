@@ -13,13 +13,13 @@ epsilon 1e-4, 300 full-batch steps with new crops in every step, cosine learning
 penalty decreases with the shots, so no validation images are needed. Here a batch may be smaller
 than the training set (`batch_size`).
 
-Both use `synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in
+These two use `synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in
 steps.
 
 Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x W^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
-one-hot labels. Synthetic features of unseen classes are added to the cache as keys. Tip-Adapter-F
-also trains its keys on them.
+one-hot labels. Synthetic features are added to the cache as further keys. Tip-Adapter-F trains the
+keys, also on the synthetic features.
 
 Tip-Adapter-F trains with the configured alpha and beta. Both are chosen on the selection split. The
 official code (github.com/gaopengcuhk/Tip-Adapter) trains with init_alpha, which depends on the
@@ -27,9 +27,10 @@ dataset (search_spaces/authors.yaml has the values), and init_beta = 1. It choos
 on validation features, on ImageNet on test features. On all datasets it picks Tip-Adapter-F's epoch
 on the test set and reports the better of the two test accuracies.
 
-Both use `synthetic.per_class`, the number of keys per class. Keys are drawn once, whatever
-`synthetic.resample` is, and Tip-Adapter-F trains on these cached features. `synthetic.loss_weight`
-only weights their loss in Tip-Adapter-F. `synthetic.ratio` has no effect.
+Both variants use `synthetic.per_class`, the number of synthetic keys per class. These are drawn
+once, whatever `synthetic.resample` is, and Tip-Adapter-F trains on the same features.
+`synthetic.loss_weight` weights their loss in Tip-Adapter-F, and does not affect Tip-Adapter.
+`synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -49,7 +50,7 @@ from ship.configs.finetuners import (
 from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Rng, Weights
 from ship.tasks import FixedRows, SeedTask
 
-# Tried on the selection split in addition to the configured ratio. 0 ignores the adapter.
+# Ratios that selection tries in addition to the configured one. 0 ignores the adapter.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -67,7 +68,7 @@ class CLIPAdapter(Finetuner):
         self, config: CLIPAdapterConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
         super().__init__(config, task, clip, draw)
-        # the configured ratio first, so that it wins a tie
+        # The configured ratio comes first: it is used in training, and wins a tie.
         ratios = (config.ratio, *RATIOS) if config.tune_on_validation else (config.ratio,)
         self.inference_grid = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
         size, start = clip.feature_dim, draw("clip_adapter/weights")
@@ -119,7 +120,7 @@ class LinearAdapter(Finetuner):
         return self.zero_shot(F.normalize(images @ self.map, dim=-1))
 
 
-# Tried on the selection split in addition to the configured pair. Alpha 0 ignores the cache.
+# Values that selection tries in addition to the configured pair. Alpha 0 ignores the cache.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 BETAS = (1.0, 2.0, 5.5, 10.0)
 
@@ -151,7 +152,7 @@ class Cache(nn.Module):
             alpha: Factor on the result.
             beta: Sharpness. A larger beta reduces the influence of distant keys.
         """
-        # One-hot rows, zeros for the label -1. Comparing with all classes is three times as slow.
+        # One-hot rows, zeros for the label -1. `labels == arange(n_cls)` is three times as slow.
         labels = self.labels.unsqueeze(1)
         columns = labels.clamp(0, self._n_cls - 1)
         zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
@@ -160,7 +161,12 @@ class Cache(nn.Module):
 
 
 class TipAdapter(Finetuner):
-    """The training-free cache. It ignores `synthetic.loss_weight`."""
+    """The training-free cache. It ignores `synthetic.loss_weight`.
+
+    Attributes:
+        trained: Whether the keys are trained.
+        cache: Keys and labels of the training rows.
+    """
 
     training_data = "fixed"
     rows = "cache"
@@ -168,7 +174,7 @@ class TipAdapter(Finetuner):
 
     def __init__(self, config: TipSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        # the configured pair first, so that it wins a tie; then the grid
+        # The configured pair comes first: it is used in training, and wins a tie.
         pairs = [(config.alpha, config.beta)]
         if config.tune_on_validation:
             pairs += [(a, b) for a in ALPHAS for b in BETAS if a > 0] + [(0.0, config.beta)]
@@ -203,9 +209,10 @@ class TipAdapterF(TipAdapter):
         return torch.optim.AdamW, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the mean of weight * loss over the rows / the mean weight of the training set.
+        """Return the mean of weight * loss over the rows, divided by `mean_weight`.
 
-        A row then counts the same in every batch. Without weights it is the mean loss.
+        A row then counts the same in every batch, whichever rows it is batched with. Without
+        weights this is the mean loss.
         """
         loss = super().loss(features, labels, weights)
         return loss if weights is None else loss * weights.mean() / self.mean_weight

@@ -1,4 +1,4 @@
-"""DePT: learned prompts with a second head for what is specific to the base classes.
+"""DePT: learned prompts with a second head for knowledge that is specific to the base classes.
 
 Source: Zhang et al., "DePT: Decoupled Prompt Tuning" (arXiv:2309.07439), and the authors' code
 (github.com/Koorye/DePT, trainers/elp_coop.py, elp_kgcoop.py, configuration in train.py). The head
@@ -7,10 +7,10 @@ prompt features each have their own scale and bias, initialized to 1 and 0. With
 
     loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ kg_weight * L_kg of KgCoOp).
 
-The head's cross-entropy is a mean over each image feature and, with the same weight, the text
-feature of its class. The gradient of the text feature reaches the prompts. The prompts are CoOp's
-or KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_scale times that of the
-prompts. Defaults are the authors'.
+The head's cross-entropy is a mean over the image features and the text features of their classes,
+which count the same. The gradient of a text feature reaches the prompts. The prompts are CoOp's or
+KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_scale times that of the prompts.
+Defaults are the authors'.
 
 The head classifies the seen (base) classes, and only their features go through it. Under
 base-to-new these are the real features: synthetic features, which are of new classes, only train
@@ -21,9 +21,9 @@ logits. The authors never let the two groups compete. Here all classes share one
 prompts decide the total probability of the base classes, and the head only distributes it among
 them. The head is not trained on new classes, so it cannot decide whether an image belongs to one.
 
-Differences from the authors: their head uses features that are not normalized, this one uses
-`head_norm` times the unit-norm features. It starts at 0 instead of at random values, so that no
-class depends on its position among the others.
+Differences from the authors: their head gets features that are not normalized; this one gets
+`head_norm` times the unit-norm features. This one starts at 0 instead of at random values, so that
+the order of the classes has no effect on the start.
 """
 
 from typing import Any
@@ -113,7 +113,7 @@ class DePT(PromptTuned):
         self._share = task.features.new_tensor(config.head_weight)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Return SGD with the learning rate for the contexts and a multiple of it for the head."""
+        """Return SGD, with head_lr_scale times the learning rate for the head."""
         kind, settings = super().optimizer()
         # The contexts are the first parameter.
         factors = [1.0] + [self.config.head_lr_scale] * len(list(self.head.parameters()))
@@ -131,14 +131,15 @@ class DePT(PromptTuned):
         return loss if distance is None else loss + distance
 
     def logits(self, images: Features, choice: Choice) -> Logits:
-        """Return the prompts' logits for unseen and fused logits for seen classes.
+        """Return the prompts' logits for unseen classes, and fused logits for seen classes.
 
-        The fused logits have the same log-sum-exp over the seen classes as the prompts' logits.
+        The fused logits are shifted per image, so that the seen classes have the same total
+        probability as under the prompts' logits.
         """
         prompt = super().logits(images, choice)
         head = self.head(images, self.head.image)
         share, seen = self._share, self.head.seen
-        # the head's logits of unseen classes are -inf, and 0 * -inf is NaN
+        # The head's logits of unseen classes are -inf, and share * -inf is NaN if the share is 0.
         fused = (1 - share) * prompt + share * head.masked_fill(~seen, 0.0)
         mass = [x.masked_fill(~seen, -torch.inf).logsumexp(1, True) for x in (prompt, fused)]
         return torch.where(seen, fused + mass[0] - mass[1], prompt)

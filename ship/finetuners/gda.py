@@ -1,15 +1,17 @@
 """Gaussian discriminant analysis on features, training-free (arXiv:2402.04087).
 
-Classes are Gaussians with means mu_c, a shared covariance and uniform priors. logits = zero-shot +
-alpha * (w_c^T x + b_c) with w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (eq. 3) and the precision P.
+Classes are Gaussians with means mu_c, a shared covariance and uniform priors. logits_c = zero-shot
+logit of c + alpha * (w_c^T x + b_c) with w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (eq. 3) and the
+shared precision P.
 
 - Classes with features, real or synthetic, use their means and one precision: eq. 4 (`precision:
-  ks`) or the pseudoinverse of the mean of their covariances (`pinv`). The authors' code uses the
-  first for few-shot and the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
-  and main_base2new.py). The second fits noise if there are fewer views than feature dimensions.
-- Classes without features use, with `new_classes: neighbors`, the authors' Gaussians from the base
-  features nearest to their text features, which have a separate precision
-  (ship.generators.gaussians). With `zero_shot` they only have their zero-shot logit.
+  ks`) or the pseudoinverse of the mean of their covariances (`pinv`). The authors' code uses `ks`
+  for few-shot and `pinv` for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py and
+  main_base2new.py). `pinv` fits noise if there are fewer views than feature dimensions.
+- For classes without features, `new_classes: neighbors` fits the authors' Gaussians to the base
+  features nearest to the classes' text features, with a separate precision
+  (ship.generators.gaussians). With `new_classes: zero_shot` these classes only have their zero-shot
+  logit.
 
 Every view of an image counts. w and b are centered over the classes that share a precision, which
 changes nothing within such a group. The authors never compare seen with new classes; here only the
@@ -37,7 +39,8 @@ from ship.configs.finetuners import GDAConfig
 from ship.generators.gaussians import neighbor_means, neighbor_precision, seen_views
 from ship.methods import Choice, Draw, Features, Finetuner, Logits, SeedTask
 
-# The authors' grid, and 0, which ignores the discriminant.
+# Values of alpha that selection tries in addition to the configured one: the authors' grid, and 0,
+# which ignores the discriminant.
 ALPHAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -55,7 +58,7 @@ class GDA(Finetuner):
 
     def __init__(self, config: GDAConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        # the configured alpha first, so that it wins a tie; then the grid
+        # The configured alpha comes first, so that it wins a tie.
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
@@ -106,7 +109,10 @@ class Rows:
 
 
 def _training_rows(task: SeedTask) -> Rows:
-    """Return the rows to fit, one per view. All views of a synthetic feature are equal."""
+    """Return the rows to fit, one per view, on the CPU and in double precision.
+
+    All views of a synthetic feature are equal.
+    """
     rows = task.fixed_rows
     views = rows.features.shape[1]
     return Rows(
@@ -123,6 +129,10 @@ def discriminant(
     """Return w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (arXiv:2402.04087, eq. 3), centered.
 
     Centering over the classes shifts all m scores of an image by the same number.
+
+    Args:
+        means: Mean of each class.
+        precision: Precision that the classes share.
     """
     w = means @ precision
     b = -(w * means).sum(1) / 2
@@ -134,16 +144,18 @@ def shared_precision(
 ) -> Float[Tensor, "feature feature"]:
     """Return the inverse of the covariance that all classes share.
 
-    Without any scatter it is feature * I, which classifies by the nearest mean.
+    Below, d is the size of a feature, and the scatter is the weighted sum of outer products of
+    (row - class mean). Without any scatter the precision is d * I, which classifies by the nearest
+    mean.
 
     Args:
         rows: Rows of all classes, at least one.
-        estimate: Estimate of the precision. "ks" is feature * ((n - 1) S + tr(S) I)^-1 with S =
-            scatter / (n - 1) and the total weight n (arXiv:2402.04087, eq. 4; n - 1 is at least 1).
-            "pinv" is the pseudoinverse of the mean over classes of their unbiased covariances,
-            without the classes of one row.
-        shrinkage: s in the inverse of (1 - s) S + s tr(S) / feature * I with S = scatter / n
-            (scikit-learn's definition), which replaces the estimate. None uses the estimate.
+        estimate: Estimate of the precision. "ks" is d * ((n - 1) S + tr(S) I)^-1 with S = scatter /
+            (n - 1) and the total weight n (arXiv:2402.04087, eq. 4; n - 1 is at least 1). "pinv" is
+            the pseudoinverse of the mean over classes of their unbiased covariances, without
+            classes that have a single row.
+        shrinkage: s in the inverse of (1 - s) S + s tr(S) / d * I with S = scatter / n
+            (scikit-learn's definition). None uses `estimate` instead.
     """
     size, n, mass = rows.features.shape[1], float(rows.weights.sum()), rows.mass
     identity = torch.eye(size, dtype=rows.features.dtype)

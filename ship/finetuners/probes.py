@@ -1,14 +1,14 @@
 """Linear probes on image features: logistic regression, ZS-LP, CLAP, and LP++.
 
-The first is CLIP's own (arXiv:2103.00020, sec. 3.2), logits = logit_scale * x W^T + b. By default
-it starts at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes without features,
-real or synthetic, keep their initial weights: the loss runs over the other ones.
+Logistic regression is CLIP's own probe (arXiv:2103.00020, sec. 3.2): logits = logit_scale * x W^T +
+b. By default it starts at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes
+without features, real or synthetic, are not in the loss and keep their initial weights.
 
-ZS-LP and CLAP are probes of cosines that start from the text features: logits = logit_scale * x w^T
-/ |w|; the weights w_c start at the text features. Source: Silva-Rodriguez et al., arXiv:2312.12730
-(ZS-LP in sec. 3, CLAP in sec. 4) and their code (github.com/jusiro/CLAP, trainers/adapters.py,
-constraint "l2"): SGD with momentum 0.9, learning rate 0.1, cosine to 0, 300 epochs in batches of
-256; nothing is chosen on validation images.
+ZS-LP and CLAP are probes of cosines: logits = logit_scale * x w^T / |w|. The weights w_c start at
+the text features. Source: Silva-Rodriguez et al., arXiv:2312.12730 (ZS-LP in sec. 3, CLAP in sec.
+4) and their code (github.com/jusiro/CLAP, trainers/adapters.py, constraint "l2"): SGD with momentum
+0.9, learning rate 0.1, cosine to 0, 300 epochs in batches of 256; nothing is chosen on validation
+images.
 
 CLAP's loss adds the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the mean probability
 that zero-shot CLIP assigns to class c on the class's own training images, so classes with a good
@@ -16,19 +16,19 @@ text feature stay close to it. The multipliers are constant, as in the authors' 
 
 The authors start from text features that are not normalized, and their norm determines the effect
 of a learning rate and of a penalty on a cosine. Here the start is `init_norm` times the unit-norm
-text features. The authors' warm-up epoch is omitted. Additions: classes without images are not part
-of the loss or the penalty; with synthetic features of such a class, its lambda_c is the mean of the
-other classes'.
+text features. The authors' warm-up epoch is omitted. Additions: classes without real or synthetic
+features are not part of the loss or the penalty; a class with only synthetic features has the mean
+of the other classes' lambda_c.
 
-The first probe's weights are not normalized, so the logits of a class can grow as a whole. It has a
-bias per class and is trained with AdamW. The first three probes use `synthetic.ratio`, `.resample`
-and `.loss_weight`, like all fine-tuners that train in steps.
+Unlike these two, logistic regression does not normalize its weights, so all logits of a class can
+grow. It has a bias per class and is trained with AdamW. All three use `synthetic.ratio`,
+`.resample` and `.loss_weight`, like all fine-tuners that train in steps.
 
 LP++ adds a linear probe and the text features, with a trained multiplier per class:
 
 logits_k = x^T (w_k + alpha_k t_k), without CLIP's factor. Source: Huang, Shakeri et al.,
 arXiv:2404.02285, and their code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
-methods/linear_probe_p2.py), whose values are used where it is more specific than the paper:
+methods/linear_probe_p2.py), whose values are used where the code is more specific than the paper:
 
 - w_k starts at the sum of the class's features. alpha starts at `alpha_scale` times the cosine
   between an image and the text feature of its class, averaged over each class and then over the
@@ -36,12 +36,13 @@ methods/linear_probe_p2.py), whose values are used where it is more specific tha
 - Each epoch is one step of full-batch gradient descent, with momentum 0.9 and the learning rate
   4 / lambda_max(mean of x x^T) for w. Every tenth step also updates alpha, without momentum, with
   the rate 1 / (4 max_k mean of (x^T t_k)^2). Both rates follow from bounds of the loss's curvature
-  with the code's factors 4 and 1/4, so no learning rate has to be chosen.
+  with the code's factors 4 and 1/4, so no learning rate has to be chosen. `lr_scale` scales both.
 
-The code's bias, which starts at random values, is omitted, as in the paper. Its epoch is the last
-of the best on `shots` validation images per class, and it never resets alpha's gradient: each step
-of alpha follows the sum of all gradients so far. Here all views count; the views of an image share
-its weight. Classes without features keep their initial w = 0, so their logit is alpha * x^T t.
+Differences from the code: its bias, which starts at random values, is omitted, as in the paper. It
+selects the last of the best epochs on `shots` validation images per class. It never resets alpha's
+gradient, so each of its steps of alpha follows the sum of all gradients so far. Here all views of
+an image count and share its weight. Classes without features keep their initial w = 0, so their
+logit is alpha * x^T t.
 
 LP++ uses `synthetic.per_class` and `.loss_weight`: synthetic features are drawn once, whatever
 `synthetic.resample` is, and each counts as `loss_weight` images in the loss, the start and the
@@ -65,7 +66,7 @@ MOMENTUM = 0.9
 class LinearProbe(Finetuner):
     """Logistic regression, trained by AdamW.
 
-    There is no weight decay, as it would move classes without data away from their start.
+    There is no weight decay, because it would move classes without data away from their start.
 
     Attributes:
         weight: W, (n_cls, feature).
@@ -216,7 +217,14 @@ class LPPlusPlus(Finetuner):
             self.register_buffer(name, value, persistent=False)
 
     def _constants(self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor) -> list[float]:
-        """Return the mean cosine to the class's text feature and the rates of w and alpha."""
+        """Return the mean cosine to the class's text feature, and the rates of w and alpha.
+
+        Args:
+            x: Features, one row per view.
+            share: Weight of each row.
+            sums: Weighted sum of each class's rows.
+            mass: Total weight of each class's rows.
+        """
         x, share, sums, mass, text = (v.cpu().double() for v in (x, share, sums, mass, self.text))
         share, has_rows = share / share.sum(), mass > 0
         means = sums[has_rows] / mass[has_rows].unsqueeze(1)
@@ -233,17 +241,17 @@ class LPPlusPlus(Finetuner):
 
     def epoch(self) -> Float[Tensor, ""]:
         """Take one step of w, every tenth time also of alpha, and return the loss before it."""
-        slopes_and_loss = torch.func.grad_and_value(self._full_loss, argnums=(0, 1))
-        (by_weight, by_alpha), loss = slopes_and_loss(self.weight, self.alpha)
+        grad_and_loss = torch.func.grad_and_value(self._full_loss, argnums=(0, 1))
+        (weight_grad, alpha_grad), loss = grad_and_loss(self.weight, self.alpha)
         self.done.add_(1)
-        self.velocity.mul_(MOMENTUM).add_(by_weight)
+        self.velocity.mul_(MOMENTUM).add_(weight_grad)
         self.weight.sub_(self.weight_rate * self.velocity)
-        self.alpha.sub_(self.alpha_rate * by_alpha * (self.done % ALPHA_EVERY == 0))
+        self.alpha.sub_(self.alpha_rate * alpha_grad * (self.done % ALPHA_EVERY == 0))
         return torch.as_tensor(loss)
 
     def _full_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
         """Return the weighted mean cross-entropy of all features."""
-        # Padding has weight 0, but its label must still be a class of the loss.
+        # Padding has weight 0, but its label -1 must be replaced by a class of the loss.
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
         return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
 

@@ -9,31 +9,32 @@ together, without them over the base classes.
 CoCoOp (arXiv:2203.05557) conditions the context on the image. A meta-net turns an image's feature x
 into one token that is added to every context vector (sec. 3.2): ctx_m(x) = ctx_m +
 Linear(d / 16, width)(ReLU(Linear(d, d / 16)(x))). Every pair of image and class therefore has its
-own prompt: a step encodes seeds x images x classes prompts, where CoOp encodes seeds x classes, and
-so does an evaluation. Synthetic features condition their prompts as real ones do. Defaults are
-those of the authors' code (github.com/KaiyangZhou/CoOp).
+own prompt: a step or an evaluation encodes seeds x images x classes prompts, where CoOp encodes
+seeds x classes. Synthetic features condition their prompts as real ones do. Defaults are those of
+the authors' code (github.com/KaiyangZhou/CoOp).
 
 KgCoOp (arXiv:2303.13283) keeps CoOp near the hand-written prompts: loss = cross-entropy +
 kg_weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
-unit-norm text features of the learned and of the hand-written prompt (the dataset's template). The
-squared distance and weight 8 are the paper's (as restated in later papers). The authors' code
-(github.com/htyao89/KgCoOp), whose other values are the defaults, has 1 - cos, half of it, also with
-weight 8, which is weight 4 here. The mean is over the classes in the cross-entropy: the base
-classes without synthetic features (the only case in the authors' code), all classes with them.
+unit-norm text features of the learned and of the hand-written prompts (`templates`). The squared
+distance and weight 8 are the paper's (as restated in later papers). The authors' code
+(github.com/htyao89/KgCoOp) also has weight 8, but for 1 - cos, which is half the squared distance:
+this is weight 4 here. All other defaults are those of the code. The mean is over the classes in the
+cross-entropy: the base classes without synthetic features (the only case in the authors' code), all
+classes with them.
 
 TCP (Yao et al., arXiv:2311.18231) adds knowledge of the class to the prompts. The text feature t_c
 of each class's hand-written prompt goes through a small net,
 Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))). Its output replaces the n_ctx
 learned contexts, which all classes share until then, between two blocks of the text tower: before
-block 8 of 12, counted from 0. A new class gets its tokens from its name. The loss is KgCoOp's with
-t_c. Defaults are those of the authors' code
+block 8 of 12, counted from 0. A new class gets its tokens from its name. The loss is KgCoOp's, with
+the distance to t_c. Defaults are those of the authors' code
 (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py): 50 epochs in batches
 of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). The
 words that their prompts have after the class name on some datasets (on UCF101 before it) are
-omitted. In a tower of another depth the tokens are replaced after two thirds of the blocks, as in
-theirs.
+omitted. In a tower of another depth the contexts are replaced after two thirds of the blocks, as in
+the authors' tower.
 
-All but CoOp are trained as in their authors' code, whose trainers are Dassl's (see dassl_rate).
+All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see dassl_rate).
 """
 
 import math
@@ -55,9 +56,9 @@ MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
 TCP_EPSILON: Final = 1e-3
-# Prompts per pass through the text tower; more only if a single image has more prompts. It bounds
-# memory at inference, and also in training, where each part has its own backward pass: about
-# 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
+# CoCoOp's maximum number of prompts per pass through the text tower, unless a single image has more
+# prompts. It bounds memory at inference and in training, where each part has its own backward pass:
+# about 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
 PROMPTS_AT_ONCE: Final = 1024
 
 
@@ -90,14 +91,14 @@ class PromptTuned(Finetuner):
         self.ctx = nn.Parameter(start)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Return SGD: plain, as in SHIP's code, or with Dassl's momentum and weight decay."""
+        """Return SGD. The setting `optimizer` adds Dassl's momentum and weight decay."""
         settings: dict[str, Any] = {"lr": self.config.lr}
         if self.config.optimizer == "dassl":
             settings |= {"momentum": MOMENTUM, "weight_decay": DECAY}
         return torch.optim.SGD, settings
 
     def lr_at(self, base: float, epoch: float, epochs: int) -> float:
-        """Return the rate of a cosine that decays to 0 step by step, or Dassl's rate."""
+        """Return the rate of the setting `optimizer`: Dassl's, or a cosine that decays to 0."""
         dassl = self.config.optimizer == "dassl"
         return dassl_rate(base, epoch, epochs) if dassl else super().lr_at(base, epoch, epochs)
 
@@ -110,11 +111,13 @@ class PromptTuned(Finetuner):
         return self.logit_scale * images @ self.text_features().T
 
     def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
-        """Return KgCoOp's L_kg: mean over class_mask of squared distances to the written prompts.
+        """Return KgCoOp's L_kg: the mean squared distance to the text features `text`.
+
+        The mean is over the classes of `class_mask`. Features have unit norm, so a class's squared
+        distance is 2 - 2 cos.
 
         Args:
-            learned: Text features of the learned prompts, unit norm, so that a class's distance is
-                2 - 2 cos. Those of the written prompts are self.text.
+            learned: Text features of the learned prompts.
         """
         distance = (learned - self.text).square().sum(-1)
         if self.class_mask is None:
@@ -128,8 +131,8 @@ class CoOp(PromptTuned):
 
     Class-specific contexts (CSC), (n_cls, n_ctx, width), all start from the same vectors, so shared
     and class-specific contexts start as the same classifier. (CoOp's code draws random starts for
-    each class.) The contexts of a class without features, real or synthetic, are only trained
-    through the softmax denominator, and not at all if the class is not in the loss.
+    each class.) The contexts of a class without features, real or synthetic, get no gradient,
+    because the class is not in the loss.
     """
 
     def __init__(self, config: CoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -182,7 +185,7 @@ class TCP(KgCoOp):
 
     Attributes:
         net: Layers `reduce` and `expand` from a class's text feature to its tokens, initialized as
-            torch.nn.Linear. The activation is QuickGELU, x * sigmoid(1.702 x), for every backbone.
+            torch.nn.Linear. Between them is QuickGELU, x * sigmoid(1.702 x), for every backbone.
     """
 
     def __init__(self, config: TCPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -218,7 +221,7 @@ def find_inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
     """Return the number of text tower blocks before the class-specific tokens.
 
     Args:
-        layer: Number from the settings. Defaults to two thirds of the blocks.
+        layer: Number from the settings. None means two thirds of the blocks, rounded down.
         clip: Backbone with the text tower.
 
     Raises:

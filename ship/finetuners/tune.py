@@ -1,9 +1,8 @@
 """Train a fine-tuner, which is written for one seed, for all seeds at once.
 
-Fine-tuners that train in steps get batches of the task's images, with new synthetic features added
-in every step (`synthetic.ratio`, `.resample`, `.loss_weight`). For caches and
-closed-form solutions, synthetic features are drawn once and treated as images
-(`synthetic.per_class`, `.loss_weight`).
+If its `training_data` is "stream", it gets batches of the task's images, with synthetic features
+added in every step (`synthetic.ratio`, `.resample`, `.loss_weight`). If it is "fixed" or "custom",
+synthetic features are drawn once and treated as images (`synthetic.per_class`, `.loss_weight`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +25,11 @@ from ship.tasks import Task
 
 
 class BatchedFinetuner(BatchedTraining):
-    """The classifiers of all seeds over a task's classes.
+    """The fine-tuners of all seeds over a task's classes.
 
     Attributes:
-        inference_grid: Options that matter only at inference. Each is tried on the selection split.
-        epochs: Number of epochs. 0 if the method has no parameters.
+        inference_grid: Inference options that selection chooses from. See `Finetuner`.
+        epochs: Number of epochs. 0 if there is nothing to train.
     """
 
     prototype: Finetuner
@@ -74,9 +73,9 @@ class BatchedFinetuner(BatchedTraining):
         """Set the epoch at which each seed's learning-rate schedule ends.
 
         Args:
-            lengths: Last epoch of each seed's schedule. The training of a seed with 0 is discarded.
+            lengths: Last epoch of each seed's schedule. 0 for a seed whose training is discarded.
         """
-        # A schedule of 0 epochs has no rates, so a discarded seed uses one of 1 epoch.
+        # A schedule of 0 epochs has no rates, so such a seed gets a schedule of 1 epoch.
         self._lengths = tuple(max(1, n) for n in lengths)
 
     def loss(
@@ -85,7 +84,16 @@ class BatchedFinetuner(BatchedTraining):
         labels: Int[Tensor, "seed n"],
         weights: Float[Tensor, "seed n"] | None,
     ) -> Float[Tensor, " seed"]:
-        """Return the loss of each seed for its batch."""
+        """Return the loss of each seed for its batch.
+
+        Args:
+            features: Features of each seed's batch.
+            labels: Label of each feature.
+            weights: Loss weight of each feature. None means 1 for all.
+
+        Raises:
+            TypeError: The method's loss is not a scalar tensor.
+        """
         loss: Tensor = self.stack("loss", features, labels, weights)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
             what = f"{type(self.prototype).__name__}.loss"
@@ -94,7 +102,11 @@ class BatchedFinetuner(BatchedTraining):
         return loss
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
-        """Train one epoch: a pass over the training rows, or the method's own `epoch`."""
+        """Train one epoch: a pass over the training rows, or the method's own `epoch`.
+
+        Returns:
+            The mean loss of the epoch by the name "loss". Empty if there is nothing to train.
+        """
         if not self.epochs:
             return {}
         if self.prototype.training_data == "custom":
@@ -113,10 +125,14 @@ class BatchedFinetuner(BatchedTraining):
         return {"loss": torch.as_tensor(loss)}
 
     def _rates(self, base: float, step: int) -> list[float]:
-        """Return each seed's learning rate at a step, counted from 0 over all epochs.
+        """Return each seed's learning rate at a step.
 
-        A seed whose schedule has ended keeps the rate of its last step: a schedule need not have
-        rates after its end.
+        A seed whose schedule has ended keeps the rate of its last step, because `lr_at` need not be
+        defined after the end.
+
+        Args:
+            base: Learning rate set in `optimizer()`.
+            step: Number of the step, counted from 0 over all epochs.
         """
         by_length = {}
         for n in set(self._lengths):
@@ -125,7 +141,7 @@ class BatchedFinetuner(BatchedTraining):
         return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the features, labels and loss weights of a step. None means weight 1 for all."""
+        """Return the features, labels and loss weights of a step. Weights None mean 1 for all."""
         indices = to_device(self._batches.at(step), self._weights.device)
         features, labels = self._rows.batch(indices, self._views.at(step))
         if self._each_step is not None:
@@ -136,7 +152,11 @@ class BatchedFinetuner(BatchedTraining):
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Iterator[Float[Tensor, " seed"]]:
-        """Yield the parts of the loss, each over at most `microbatch_size` rows of all seeds."""
+        """Yield the parts of the loss, whose sum is each seed's loss.
+
+        A part has at most `microbatch_size` rows over all seeds. If there are more seeds than that,
+        a part has one row of each of some seeds, and is 0 for the others.
+        """
         n_seeds, n = labels.shape
         limit = self.prototype.microbatch_size
         if limit is None or limit >= n_seeds * n:
@@ -156,7 +176,12 @@ class BatchedFinetuner(BatchedTraining):
     def logits(
         self, images: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "seed n n_cls"]:
-        """Return class scores of the same images for every seed."""
+        """Return every seed's class scores for the same images.
+
+        Args:
+            images: Image features with unit norm.
+            choice: Entry of `inference_grid`.
+        """
         logits: Tensor = self.stack("logits", shared=(images, dict(choice)))
         return logits
 
@@ -193,9 +218,9 @@ class BatchedFinetuner(BatchedTraining):
 def add_synthetic_rows(
     task: Task, synthesizer: Synthesizer | None
 ) -> tuple[Task, Float[Tensor, "seed n"]]:
-    """Add `per_class` synthetic features of each class to synthesize before the task's images.
+    """Insert synthetic features before the task's images, `per_class` of each class to synthesize.
 
-    All views of a synthetic feature are equal. Rows are padded: each seed uses a prefix of them.
+    All views of a synthetic feature are equal. Rows are padded: each seed uses the first `counts`.
 
     Args:
         task: Task with the images.

@@ -1,7 +1,7 @@
-"""Zero-shot CLIP with hand-written prompts, to which every fine-tuner is compared.
+"""Zero-shot CLIP with hand-written prompts, the baseline of every fine-tuner.
 
-Hand-written prompts are either the same for all datasets or specific to the dataset. Class
-descriptions come from a JSON file in CuPL's format (Pratt et al., arXiv:2209.03320;
+Hand-written prompts are the same for all datasets, specific to the dataset, or descriptions of the
+classes. Descriptions come from a JSON file in CuPL's format (Pratt et al., arXiv:2209.03320;
 github.com/sarahpratt/CuPL), which maps class names to lists of sentences. The text feature of a
 class is the normalized mean of its sentences' unit-norm features.
 
@@ -25,7 +25,7 @@ from ship.seeds import SeedRng
 from ship.tasks import SeedTask
 from ship.templates import ENSEMBLE, fill_templates
 
-# Prompts by name. "dataset" is missing because the task already has these text features.
+# Values of the setting `templates`. "dataset" is missing: the task already has these text features.
 _TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
 
 
@@ -64,7 +64,7 @@ def read_class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) 
 
     Args:
         config: Settings with the file and the seed of random words.
-        class_names: Names of the classes. The file is searched case-insensitively.
+        class_names: Names of the classes. Case is ignored in the file.
 
     Raises:
         ValueError: The file cannot be read, does not have the expected content, or lacks classes.
@@ -102,7 +102,14 @@ def _random_sentences(
     pool: Mapping[str, Sequence[str]],
     seed: int,
 ) -> list[list[str]]:
-    """Return sentences with the same numbers of words, drawn from the words of all classes."""
+    """Return each class's sentences with their words replaced by random ones.
+
+    Args:
+        class_names: Names of the classes.
+        sentences: Sentences of each class. Only their numbers of words are used.
+        pool: Sentences by class name, from whose words the random words are drawn.
+        seed: Seed of the draw.
+    """
     words = sorted({word for texts in pool.values() for text in texts for word in text.split()})
     max_words = max(len(text.split()) for texts in sentences for text in texts)
     rng = SeedRng([seed], "descriptions/words")

@@ -1,6 +1,6 @@
-"""Generators of synthetic features for classes without images, all with one small interface.
+"""Build generators of synthetic image features, for classes without images and others.
 
-`GENERATORS` (ship.configs) maps each name to the settings class, which refers to the method.
+`GENERATORS` (ship.configs) maps each name to its settings class, which refers to the method.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,16 @@ def build_generator(
         config: Settings of the generator.
         task: Task whose seen classes it is fitted to.
         clip: Frozen backbone.
-        seeds: The seeds.
+        seeds: Seeds of the task.
 
     Returns:
-        The generator, or None if the settings have no method (no synthetic features).
+        The generator. None if the settings have no method, which means no synthetic features.
+
+    Raises:
+        TypeError: The settings refer to something other than a generator, or lack a setting that
+            training requires.
+        ValueError: The methods of the seeds differ in a plain attribute, or early stopping is on,
+            but a seed has no validation images.
     """
     kind = config.load_method()
     if kind is None:

@@ -22,7 +22,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     """A feature source with one generator per seed, all fitted together.
 
     Raises:
-        ValueError: Early stopping is on, but there are no validation images.
+        ValueError: Early stopping is on, but a seed has no validation images.
     """
 
     prototype: Generator
@@ -51,9 +51,9 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
         """Return the inputs of the held-out loss, each with one entry per seed.
 
-        Each image keeps the same noise vector in all epochs, which makes epochs comparable. Unlike
-        z at the posterior mean, it also keeps the estimate of the ELBO unbiased, as the posterior's
-        variance increases the squared error.
+        Each image has the same noise vector in all epochs, which makes epochs comparable. Using the
+        posterior mean as z would do so, too, but would bias the ELBO: the posterior's variance adds
+        to the squared error.
         """
         held_out = self._task.held_out()
         counts = [len(images.labels) for images in held_out]
@@ -88,12 +88,12 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             self._stopping.stopped[list(seed_indices)] = True
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
-        """Train one epoch: a pass over the seen classes' features, with a random view of each.
+        """Train one epoch: a pass over the seen classes' features, each in a random view.
 
         Returns:
-            The means of the epoch's losses and the metrics of its end, with early stopping also
-            held_out_loss. Seeds that have stopped, and all seeds after the last epoch, report the
-            values of their best epoch.
+            The means of the epoch's losses, and the metrics at its end. Early stopping adds
+            held_out_loss. With early stopping, seeds that have stopped report the values of their
+            best epoch, and so do all seeds in the last epoch. Empty if there is nothing to fit.
         """
         if not self.epochs:
             return {}
@@ -108,7 +108,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         return metrics
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the features, class ids and noise of a step."""
+        """Return the features, class IDs and noise of a step. Noise is None if there is none."""
         features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
         return features, labels, self._draw_noise(self._batch_size, self._noise.at(number))
 
@@ -133,6 +133,9 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             optimizer: Optimizer of the parameters to train.
             batch: Inputs of the loss, (seed, n, ...) each.
             shared: Further inputs, which are the same for all seeds.
+
+        Raises:
+            TypeError: The loss function does not return a dict with the key "loss".
         """
         values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
         if not isinstance(values, dict) or "loss" not in values:
@@ -148,7 +151,15 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def _keep_best(
         self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " seed"]]:
-        """Record the epoch, and restore the best epoch of seeds whose training is over."""
+        """Record the epoch, and restore the best epoch of seeds whose training is over.
+
+        Args:
+            stopping: State of early stopping.
+            metrics: Metrics of the epoch, (seed,) each.
+
+        Returns:
+            The metrics and held_out_loss, with those of the best epoch for the restored seeds.
+        """
         held_out_loss = self.stack.call_in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": held_out_loss}
@@ -165,7 +176,12 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
-        """Return synthetic features. They are drawn in chunks, which bounds memory."""
+        """Return one unit-norm feature per class ID. They are drawn in chunks to bound memory.
+
+        Args:
+            class_ids: Indices into the task's classes.
+            rng: Random stream of each seed, for the noise.
+        """
         if not self._precomputed:
             self.stack.state.update(self.stack.call_in_turn("precompute"))
             self._precomputed = True
@@ -197,10 +213,10 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
 
 
 class EarlyStopping(SeedState):
-    """The epoch of each seed with the lowest held-out loss, and whether the seed has stopped.
+    """Each seed's epoch with the lowest held-out loss, and whether the seed has stopped.
 
-    A stopped seed keeps training with the batch, because its share of a step cannot be omitted. It
-    has no effect: the kept state is restored after each epoch.
+    A stopped seed keeps training with the batch, because its share of a step cannot be omitted.
+    This has no effect, because its best state is restored after each epoch.
     """
 
     def __init__(self, patience: int, warmup: int, n_seeds: int, device: torch.device) -> None:

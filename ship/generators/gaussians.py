@@ -1,9 +1,12 @@
 """Gaussians with the moments of few-shot features: simple baselines for SHIP.
 
+`GaussianText` and `GaussianBase` transfer moments of the seen classes to all classes.
+
 `KnnGaussian` fits Gaussians to the nearest images of other classes, after Wang et al.,
 arXiv:2402.04087, and the base-to-new part of their code (github.com/mrflogs/ICLR24,
-main_base2new.py; SHIP's authors are among them). There they define the discriminant of the new
-classes (ship.finetuners.gda). Here they can also be sampled for any other fine-tuner.
+main_base2new.py). SHIP's authors are among them. Their code uses these Gaussians in the
+discriminant of the new classes (ship.finetuners.gda). Here they can also be sampled, for any
+fine-tuner.
 
 The moments are fitted once, on the CPU and in double precision, so they are the same on every
 device.
@@ -28,15 +31,16 @@ MIN_SHRINKAGE = 1e-6
 class GaussianText(Generator):
     """Features drawn around the zero-shot text feature of the class.
 
-    The fitted scale is the unbiased RMS deviation per dimension (n - n_classes) of un-augmented
-    training features from their class means. If every class has one image, it is that of (image -
-    text feature) from its mean (n - 1).
+    If the setting `scale` is null, the scale is fitted: it is the RMS deviation per dimension of
+    un-augmented training features from their class means, with n - n_classes degrees of freedom. If
+    every class has one image, (image - text feature) and its mean over the classes take the place
+    of the feature and the class mean, with n - 1 degrees of freedom.
 
     Attributes:
         scale: Standard deviation per dimension, a scalar.
 
     Raises:
-        ValueError: The scale is to be fitted, and there is only one image.
+        ValueError: The scale has to be fitted, but there is only one image.
     """
 
     scale: Tensor
@@ -63,7 +67,8 @@ class GaussianBase(Generator):
     The mean is text feature + mean over the seen classes of (class mean - text feature). The
     covariance is the pooled within-class covariance of un-augmented training features, shrunk
     towards isotropy. If every class has one image, it is the covariance of (image - text feature).
-    A generator that does not beat it has learned no more than two moments (LP-DiF's critique).
+    A generator that does not beat this baseline has learned no more than two moments (LP-DiF's
+    critique).
 
     Attributes:
         shift: Mean of (class mean - text feature), (feature,).
@@ -147,14 +152,16 @@ def within_class_rows(
 def shrunk_cholesky(
     rows: Float[Tensor, "m feature"], shrinkage: float | None
 ) -> Float[Tensor, "feature feature"]:
-    """Return the lower L with L L^T = (1 - s) * covariance + s * mean variance * identity.
+    """Return the lower triangular L with L L^T = (1 - s) * covariance + s * variance * identity.
+
+    The variance is the mean over dimensions. If it is 0, L is 0.
 
     Args:
         rows: Rows with mean 0.
-        shrinkage: s in [0, 1]; values below 1e-6 are raised to it. Defaults to Ledoit-Wolf's.
+        shrinkage: s in [0, 1], raised to at least MIN_SHRINKAGE. None uses Ledoit-Wolf's estimate.
     """
     if shrinkage is None:
-        # A single row has no covariance to estimate.
+        # The estimate requires at least two rows.
         best = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True) if len(rows) > 1 else 1
         shrinkage = float(best)
     s = max(MIN_SHRINKAGE, shrinkage)
@@ -170,7 +177,13 @@ def shrunk_cholesky(
 def sample_around(
     means: Float[Tensor, "n feature"], factor: Float[Tensor, "feature feature"], noise: Noise
 ) -> Features:
-    """Return mean + L N(0, I), normalized, for each mean. L L^T is the covariance."""
+    """Return mean + L * noise, normalized, for each mean.
+
+    Args:
+        means: Mean of each feature to sample.
+        factor: Cholesky factor L of the covariance.
+        noise: Standard normal noise of each feature.
+    """
     return F.normalize(plus_product(means, noise, factor.mT), dim=-1)
 
 
@@ -189,7 +202,7 @@ def _class_means(
     return classes, sums / counts.unsqueeze(1)
 
 
-# The authors' values.
+# The authors' numbers of nearest views per class, and of copies of its text feature in its mean.
 NEIGHBORS = 64
 TEXT_COPIES = 16
 # Number of classes whose neighbors are in memory at once: 33 MB for features of size 512.
@@ -197,14 +210,20 @@ _CLASSES_AT_ONCE = 128
 
 
 def seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
-    """Return all views of the images, on the CPU and in double precision."""
+    """Return all views of the training images, on the CPU and in double precision."""
     return task.features.flatten(0, 1).cpu().double()
 
 
 def find_nearest(
     views: Float[Tensor, "n feature"], text: Float[Tensor, "m feature"], k: int
 ) -> Int[Tensor, "m near"]:
-    """Return the rows of the k views (or of all, if fewer) with the largest dot product."""
+    """Return the indices of the k views with the largest dot product with each text feature.
+
+    Args:
+        views: Image features, unit norm.
+        text: Text features, unit norm.
+        k: Number of views per text feature. All views are returned if there are fewer.
+    """
     rows: Tensor = (text @ views.T).topk(min(k, len(views)), dim=1).indices
     return rows
 
@@ -244,18 +263,18 @@ def neighbor_precision(
     Args:
         views: Image features of other classes, unit norm.
         text: Text features of the classes, at least one, unit norm.
-        k: Number of nearest views per class.
-        around_text: Whether S_c is around the text feature. If False it is around the mean of the
-            views.
+        k: Number of nearest views per class. All views are used if there are fewer.
+        around_text: Whether S_c is around the text feature. If False, it is around the mean of the
+            class's nearest views.
     """
     size, nearest = text.shape[1], find_nearest(views, text, k)
     total = text.new_zeros(size, size)
     k = nearest.shape[1]
-    for part, names in zip(
+    for indices, text_part in zip(
         nearest.split(_CLASSES_AT_ONCE), text.split(_CLASSES_AT_ONCE), strict=True
     ):
-        rows = views[part]
-        centers = names if around_text else rows.mean(1)
+        rows = views[indices]
+        centers = text_part if around_text else rows.mean(1)
         deviations = rows - centers.unsqueeze(1)
         trace = deviations.square().sum((1, 2)) / max(k - 1, 1)
         trace = torch.where(trace > 1e-12, trace, 1.0)  # without scatter: d times the identity
@@ -272,17 +291,16 @@ class KnnGaussian(Generator):
     """Features of one Gaussian per class with a shared covariance.
 
     The means are `neighbor_means`. The covariance is the inverse of `neighbor_precision` over the
-    classes without images, or over all classes if all have images. It is the authors' estimate for
-    a classifier: a covariance around the text feature includes the distance between CLIP's two
-    modalities, so features drawn from it scatter more than real ones. `center: mean` excludes it.
+    classes without images, or over all classes if all have images.
+
+    The authors estimate the covariance around the text feature, for a classifier. It then includes
+    the distance between CLIP's two modalities, so sampled features scatter more than real ones.
+    The setting `center: mean` excludes this distance.
 
     Attributes:
         views: Views of the training images, (n, feature).
         means: Means of all classes, (n_cls, feature).
         factor: Lower Cholesky factor of the covariance, (feature, feature).
-
-    Raises:
-        ValueError: There are no views.
     """
 
     rows = "views"
@@ -307,13 +325,16 @@ class KnnGaussian(Generator):
         self.register_buffer("means", torch.empty(0), persistent=False)
 
     def precompute(self) -> dict[str, Tensor]:
-        """Return the class means, which exist also for classes that were added after loading."""
-        views, config = self.views, self.config
-        real = views[views.any(dim=1)].cpu().double()  # without the zeros of padding
-        if not len(real):
+        """Return the class means, which exist also for classes that were added after loading.
+
+        Raises:
+            ValueError: There are no training images.
+        """
+        is_image = self.views.any(dim=1)  # rows of padding are 0
+        views, text = self.views[is_image].cpu().double(), self.text.cpu().double()
+        if not len(views):
             raise ValueError("requires at least one training image, got 0")
-        text = self.text.cpu().double()
-        means = neighbor_means(real, text, config.neighbors, config.text_copies)
+        means = neighbor_means(views, text, self.config.neighbors, self.config.text_copies)
         return {"means": means.to(self.text)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:

@@ -1,4 +1,4 @@
-"""Sources of synthetic features (generators of all seeds, real images) and their sampling."""
+"""Draw features for a fine-tuner: from generators, from real images, or from a mixture of both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,16 +16,18 @@ from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
 
-# Number of equally spaced random starts of a mixture, enough to approximate a uniform number.
+# The random start of a mixture is one of this many equally spaced numbers in [0, 1).
 _STARTS: Final = 2**30
 
 
 class FeatureSource:
-    """A source of unit-norm features for class ids, for all seeds. The base class fits nothing.
+    """Base class of sources, which return unit-norm features for class IDs, for all seeds.
+
+    A source that has to be fitted overrides the functions that fit it.
 
     Attributes:
-        epochs: Number of passes over the real features, one per call of `train_epoch`. 0 means
-            there is nothing to fit.
+        epochs: Number of epochs of the fit, one per call of `train_epoch`. 0 means that there is
+            nothing to fit.
     """
 
     epochs: int = 0
@@ -38,12 +40,12 @@ class FeatureSource:
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return mean losses and other metrics by name.
 
-        A seed that has stopped early keeps its best parameters while the other seeds train on.
+        A seed that has stopped early keeps its best parameters while the other seeds are trained.
         """
         return {}
 
     def mark_failed(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds as stopped. Their state may have been replaced.
+        """Treat failed seeds as stopped. Values computed from their state are no longer valid.
 
         Args:
             seed_indices: Indices of the seeds that have failed.
@@ -52,7 +54,12 @@ class FeatureSource:
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
-        """Return one unit-norm feature per class id, without gradients."""
+        """Return one unit-norm feature per class ID, without gradients.
+
+        Args:
+            class_ids: Indices into the classes of the source's task.
+            rng: Random stream of each seed.
+        """
         raise NotImplementedError
 
     def parts(self) -> Mapping[str, Part]:
@@ -73,9 +80,9 @@ class FeatureSource:
 class RealImages(FeatureSource):
     """Features of real training images of the new classes, the upper bound of any generator.
 
-    With mean_shift d and spread_scale s, a feature x of a class with mean m (over its images in all
-    views) becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a
-    random unit vector.
+    The settings can degrade the features. With mean_shift d and spread_scale s, a feature x of a
+    class with mean m (over its images in all views) becomes (1 - d) m + d a + s (x - m),
+    normalized. a is the class's text feature, or a random unit vector (`shift_target: noise`).
     """
 
     def __init__(
@@ -99,10 +106,10 @@ class RealImages(FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
-        """Return features of the class's few-shot images, each in a random view.
+        """Return features of the classes' few-shot images, each in a random view.
 
-        If a class is requested several times, its images are used in turn, starting at a random
-        one: none repeats before all have been used.
+        If a class is requested several times, its images are used in turn from a random one on, so
+        that no image repeats before all have been used.
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
@@ -116,10 +123,10 @@ class RealImages(FeatureSource):
 
 
 class MixedWithReal(FeatureSource):
-    """A generator's features with a share of each class's features replaced by real images.
+    """A generator, with a share of each class's features replaced by those of real images.
 
-    Real features are evenly spaced among a class's features, from a random start: of n features
-    requested at once, share * n are real, rounded up or down at random.
+    If n features of a class are requested at once, share * n are real, rounded up or down at
+    random. They are evenly spaced among the n features, from a random start.
     """
 
     def __init__(
@@ -154,7 +161,7 @@ class MixedWithReal(FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
-        """Return one feature per class id, from the generator or from a real image."""
+        """Return one feature per class ID, from the generator or from a real image."""
         synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
         firsts, before = _count_occurrences(class_ids)
         start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, firsts).double() / _STARTS
@@ -166,7 +173,11 @@ class MixedWithReal(FeatureSource):
 def _count_occurrences(
     ids: Int[Tensor, "seed n"],
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
-    """Return where each id occurs first in its row, and its number of previous occurrences."""
+    """Return the index of each ID's first occurrence in its row, and how often it occurred before.
+
+    Args:
+        ids: IDs of each seed.
+    """
     order = ids.argsort(dim=1, stable=True)
     sorted_ids = ids.gather(1, order)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -189,7 +200,7 @@ def _padded_class_means(
     return total / count.clamp_min(1).unsqueeze(-1)
 
 
-# Maps class ids, (seed, n), and a random stream to features, (seed, n, feature).
+# Maps class IDs, (seed, n), and a random stream to features, (seed, n, feature).
 Sample = Callable[[Tensor, SeedRng], Tensor]
 
 
@@ -227,16 +238,16 @@ class Synthesizer:
     ) -> tuple[Float[Tensor, "seed m feature"], Int[Tensor, "seed m"], Float[Tensor, "seed m"]]:
         """Append synthetic features and labels to the real ones of a step.
 
-        There are `ratio` times as many synthetic features as real ones. Their labels are uniform
-        over the classes to synthesize, as in the authors' code of SHIP.
+        There are `ratio` times as many synthetic features as real ones. Their labels are drawn
+        uniformly from the classes to synthesize, as in the code of SHIP's authors.
 
         Args:
             features: Real features of the step.
-            labels: Their labels.
+            labels: Label of each real feature.
             step: Number of the step, which selects the random streams.
 
         Returns:
-            Features, labels, and loss weights.
+            The features, their labels, and their loss weights.
         """
         size = max(1, round(self._ratio * features.shape[1]))
         rng = self._labels.at(step)
@@ -250,7 +261,7 @@ class Synthesizer:
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
     def fixed_set(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
-        """Return `per_class` features of every class to synthesize, class by class."""
+        """Return `per_class` features of every class to synthesize, class by class, and labels."""
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)

@@ -1,13 +1,12 @@
 """SHIP's generator: a VAE of image features that decodes through CLIP's frozen text tower.
 
-Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code (a VAE with one instance
-bias added to L global context vectors). Every size is configurable. The generating prompt is
-[SOT] (ctx_1 + r) ... (ctx_L + r) [class name] . [EOT]. The WGAN uses it, too. Its variants are the
-ablation of the prompt.
+Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code: one instance bias r is
+added to L global context vectors. The generating prompt is [SOT] (ctx_1 + r) ... (ctx_L + r) [class
+name] . [EOT]. The WGAN uses it, too. The variants of PromptDecoder are an ablation of this prompt.
 
-MlpVAE decodes with a trained MLP instead of CLIP: the ablation of SHIP's main idea. Its decoder
-gets the class's text feature, as f-VAEGAN's decoder gets attributes (arXiv:1903.10132). Encoder,
-loss and training are those of the prompt VAE.
+MlpVAE decodes with a trained MLP instead of CLIP, which is an ablation of SHIP's main idea. Its
+decoder gets the class's text feature, as f-VAEGAN's decoder gets attributes (arXiv:1903.10132).
+Encoder, loss and training are those of the prompt VAE.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,8 @@ from ship.methods.prompts import Linear, Prompts, make_initial_context
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
-# Features encoded per pass when active dimensions are counted; bounds memory on ImageNet.
+# Features per pass through the encoder when active dimensions are counted. Bounds memory on
+# ImageNet.
 ENCODED_AT_ONCE = 4096
 
 
@@ -50,9 +50,9 @@ class VAE(Generator):
     """Base class of VAEs: an encoder and a decoder, fitted with the ELBO.
 
     Attributes:
-        encoder: Encoder of the features. If it is None, z is noise during fitting, or there is no
-            z, and the model is fitted with the squared error.
-        decoder: Maps z and class ids to unit-norm features.
+        encoder: Encoder of the features. None if z does not depend on the image, or if there is no
+            z. The decoder is then fitted with the squared error only.
+        decoder: Maps z and class IDs to unit-norm features.
     """
 
     stream = "vae"  # shared, so that all VAEs see the same batches and noise in a comparison
@@ -70,7 +70,7 @@ class VAE(Generator):
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": self.config.weight_decay}
 
     def kl_weight(self, epoch: float) -> float:
-        """Return the weight of the KL term. During warm-up it rises from 0 in epoch 1."""
+        """Return the weight of the KL term. During warm-up it rises linearly from 0 in epoch 1."""
         weight: float = self.config.kl_weight
         return weight * min(1.0, (epoch - 1) / self.warmup) if self.warmup else weight
 
@@ -79,8 +79,8 @@ class VAE(Generator):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the negative ELBO up to constants: squared error + kl_weight * KL(q || N(0, I)).
 
-        The KL of a latent dimension is at least free_bits nats in the loss, so it has no gradient
-        below (arXiv:1606.04934, sec. C.8). The reported KL is the true one, in nats.
+        The loss counts the KL of each latent dimension as at least free_bits nats, so a smaller KL
+        has no gradient (arXiv:1606.04934, sec. C.8). The reported KL is the true one, in nats.
         """
         if self.encoder is None or noise is None:
             error = _squared_error(self.sample(labels, noise), features)
@@ -97,10 +97,16 @@ class VAE(Generator):
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
     def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """Count active latent dimensions: the posterior mean's variance over features is > 0.01.
+        """Count the latent dimensions whose posterior mean varies over the features.
 
-        The definition is that of Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01.
+        A dimension is active if Cov_x(E_q[z_j]) > 0.01 (Burda et al. 2016, arXiv:1509.00519).
         Without active dimensions the posterior has collapsed.
+
+        Args:
+            features: Features of all training images without augmentation, unit norm.
+
+        Returns:
+            active_units. Empty without an encoder.
         """
         if self.encoder is None:
             return {}
@@ -123,7 +129,7 @@ class PromptVAE(VAE):
     """SHIP's generator, which decodes through CLIP's frozen text tower.
 
     Raises:
-        ValueError: The contexts are too long for the backbone.
+        ValueError: The contexts leave no room for a class name.
     """
 
     def __init__(
@@ -166,7 +172,7 @@ class MlpVAE(VAE):
         self.decoder = MlpDecoder(config, task.text_features, rng)
 
 
-# The words of prompt "fixed" if ctx_init is null.
+# Words of `prompt: fixed` if ctx_init is null.
 FIXED_WORDS = "a photo of a"
 
 
@@ -180,10 +186,10 @@ class PromptDecoder(nn.Module):
     - "instance_tokens": the MLP computes L vectors, one added to each context. Replacing the
       contexts instead would span the same prompts, because the last layer's bias acts like a
       context, but would lose their initialization.
-    - "noise": like "instance_bias", with a z that does not depend on the image (cf. the random
-      vectors that CaPT, arXiv:2506.23856, uses in place of image features).
-    - "global": contexts without z.
-    - "fixed": words, nothing learned.
+    - "noise": like "instance_bias", but z is random and does not depend on the image (cf. the
+      random vectors that CaPT, arXiv:2506.23856, uses in place of image features).
+    - "global": learned contexts without z.
+    - "fixed": the embeddings of words. Nothing is learned.
 
     Attributes:
         ctx: Global contexts, (L, width).

@@ -49,12 +49,12 @@ class WGAN(Generator):
     """A generator and its critic.
 
     Attributes:
-        generator: Prompt decoder from noise and class ids to features.
-        critic: Scores how real a feature of a class looks.
+        generator: Prompt decoder from noise and class IDs to features.
+        critic: Network that scores how real a feature of a class looks.
         seen: Mask of the seen classes, (n_cls,).
 
     Raises:
-        ValueError: The contexts are too long for the backbone.
+        ValueError: The contexts leave no room for a class name.
     """
 
     stream = "wgan"
@@ -84,8 +84,8 @@ class WGAN(Generator):
         """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(synthetic)]).
 
         The difference is the Wasserstein estimate. The penalty is the mean of (||d D / d x|| - 1)^2
-        at interpolates x. These are inside the unit sphere, not on it, as f-CLSWGAN's are between
-        non-negative features.
+        at interpolates x between real and synthetic features. They are not normalized, so they are
+        inside the unit sphere.
 
         Args:
             real: Features of images.
@@ -95,7 +95,7 @@ class WGAN(Generator):
         """
         text, share = self.text[class_ids], mix.unsqueeze(-1)
         estimate = (self.critic(real, text) - self.critic(synthetic, text)).mean()
-        # No score depends on another row, so the gradient of the sum has each row's gradient.
+        # No score depends on another row: each row of this gradient is that of the row's own score.
         slope = torch.func.grad(lambda x: self.critic(x, text).sum())(
             share * real + (1 - share) * synthetic
         )
@@ -108,7 +108,7 @@ class WGAN(Generator):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the generator's loss, -E[D(synthetic)] + classification_weight * cross-entropy.
 
-        The cross-entropy is that of CLIP's zero-shot classifier over the seen classes.
+        The cross-entropy is that of zero-shot CLIP on synthetic features, over the seen classes.
         """
         synthetic = self.sample(labels, noise)
         loss = -self.critic(synthetic, self.text[labels]).mean()
@@ -127,7 +127,7 @@ class WGAN(Generator):
 class BatchedWGAN(BatchedGenerator):
     """The WGANs of all seeds, with n_critic steps of the critic before each generator step.
 
-    An epoch has as many generator steps as one pass over the features has batches. It reports
+    An epoch has as many generator steps as one pass over the features has batches. Its metrics are
     critic_loss, wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the
     critic's steps, and generator_loss, averaged over the generator's steps.
     """

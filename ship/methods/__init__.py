@@ -1,10 +1,10 @@
 """Methods written for one seed, as in their papers, and run for all seeds at once.
 
 - `base`: the base classes of a method.
-- `stack`: seeds stacked under `torch.func.vmap`, and functions called once for all seeds.
-- `prompts`: prompts that go through the text tower.
+- `stack`: the methods of all seeds as one, run under `torch.vmap`.
+- `prompts`: learned prompts and their encoding by the text tower.
 
-The package exports the names that a method's code needs.
+The package exports the names that a method needs.
 """
 
 from ship.methods.base import (

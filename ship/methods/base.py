@@ -2,10 +2,10 @@
 
 A method is an `nn.Module` with the constructor arguments (settings, SeedTask, FrozenCLIP, Draw).
 
-- Parameters are trained.
-- Buffers are all other tensors that differ between seeds. A buffer is persistent if the method has
-  learned it.
-- Plain attributes are the same for all seeds; `ship.methods.stack` checks this.
+- Parameters are trained, unless `requires_grad` is False.
+- All other tensors that differ between seeds must be buffers. Register a buffer as persistent if it
+  contains something that the method has learned: persistent buffers are saved with the model.
+- Plain attributes must be the same for all seeds; `ship.methods.stack` checks this.
 
 The caller handles epochs, optimizers, batches, random streams, checkpoints and saved files.
 """
@@ -26,15 +26,15 @@ from ship.tasks import SeedTask
 Features: TypeAlias = Float[Tensor, "n feature"]  # unit norm
 Labels: TypeAlias = Int[Tensor, " n"]  # indices into the task's classes
 Weights: TypeAlias = Float[Tensor, " n"] | None  # loss weight per feature; None means 1 for all
-Noise: TypeAlias = Float[Tensor, "n noise"] | None  # standard normal; None if no noise is used
-Choice: TypeAlias = Mapping[str, float]  # options that matter only at inference
+Noise: TypeAlias = Float[Tensor, "n noise"] | None  # standard normal; None if noise_size is 0
+Choice: TypeAlias = Mapping[str, float]  # inference options by name, e.g. {"alpha": 1.0}
 Logits: TypeAlias = Float[Tensor, "n n_cls"]
 
 
 class Rng:
     """A random stream of one seed for one purpose.
 
-    Numbers are drawn on the CPU, so that they are the same for every device.
+    Numbers are drawn on the CPU and then copied, so they are the same on every device.
 
     Example:
         >>> rng = Rng(seed=0, like=torch.empty(0), purpose="my_method/weights")
@@ -48,13 +48,13 @@ class Rng:
         Args:
             seed: Seed of the stream.
             like: Tensor with the dtype and the device of the numbers to draw.
-            purpose: Name of the stream.
+            purpose: Name of the stream. Streams of different names are independent.
         """
         self._stream = make_stream(seed, purpose)
         self._like = like
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw standard normal numbers with the dtype and on the device of `like`.
+        """Draw the next standard normal numbers, with the dtype and on the device of `like`.
 
         Args:
             shape: Size of each dimension of the result.
@@ -66,7 +66,9 @@ class Rng:
 Draw: TypeAlias = Callable[[str], Rng]
 """A function that starts a random stream of the seed: draw("clip_adapter/weights").normal(3, 4).
 
-Methods that use the same purpose get the same numbers, so that competing methods start alike.
+Its argument is the purpose of the stream. Each call starts the stream from the beginning, so two
+calls with the same purpose return the same numbers. Methods can share a purpose to start from the
+same weights.
 """
 
 
@@ -74,19 +76,21 @@ class Method(nn.Module):
     """The base class of fine-tuners and generators.
 
     Attributes:
-        stream: Name of the random streams of batches and views. Defaults to the method's name in
-            its settings.
-        vmapped: Whether the seeds run at once under `torch.vmap`. Set it to False if the method
-            reads values on the host or has sizes that depend on values. The seeds then run in
-            turn, with the same results.
-        rows: Name of a buffer, or of a submodule with tensors, that have one row per image. The
-            number of rows may differ between seeds, and between a saved state and the method that
-            loads it.
-        text: Text features of the dataset's template, unit norm, (n_cls, feature).
+        stream: Prefix of the random streams that choose batches, views and noise. Methods with the
+            same prefix train on the same batches. Defaults to `config.name`.
+        vmapped: Whether all seeds run at once under `torch.vmap`. Set it to False if the method
+            reads the values of tensors (`.item()`, `if x > 0`) or has sizes that depend on them.
+            The seeds then run one after the other, with the same results.
+        rows: Name of the persistent buffer, or of the submodule, whose tensors have one row per
+            image. A saved state may then have another number of rows than the method that loads
+            it. None if there is no such buffer. Seeds with fewer rows are padded: integers with
+            -1, all other tensors with 0.
+        config: Settings of the method.
+        text: Zero-shot text features of the classes, unit norm, (n_cls, feature).
         logit_scale: CLIP's factor on cosines.
 
     Example:
-        >>> class ScaledText(Finetuner):  # or Generator
+        >>> class ScaledText(Finetuner):
         ...     def __init__(self, config, task, clip, draw):
         ...         super().__init__(config, task, clip, draw)
         ...         self.scale = nn.Parameter(self.text.new_ones(self.text.shape[1]))  # trained
@@ -113,7 +117,7 @@ class Method(nn.Module):
             config: Settings of the method.
             task: Task of the seed.
             clip: Frozen backbone.
-            draw: Starts random streams of the seed, by purpose.
+            draw: Function that starts a random stream of the seed, by purpose.
         """
         super().__init__()
         self.config = config
@@ -122,16 +126,19 @@ class Method(nn.Module):
         self.logit_scale = task.logit_scale
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Return the class of the optimizer and its keyword arguments, "lr" among them.
+        """Return the class of the optimizer and its keyword arguments, which must include "lr".
 
-        It must be elementwise, e.g. SGD, Adam or AdamW. Defaults to AdamW without weight decay.
+        The optimizer must be elementwise, e.g. SGD, Adam or AdamW. An optional argument "factors"
+        has a factor on the learning rate per trained parameter, in the order of `parameters()`.
+
+        Defaults to AdamW with the rate `config.lr` and without weight decay.
         """
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": 0}
 
     def forward(self, name: str, *inputs: Any) -> Any:
         """Call the method's function `name`, and return its result.
 
-        `torch.func.functional_call` can only call `forward`, so every function goes through it.
+        `torch.func.functional_call` can only call `forward`, so every call goes through it.
 
         Args:
             name: Name of the function.
@@ -140,7 +147,7 @@ class Method(nn.Module):
         return getattr(self, name)(*inputs)
 
     def zero_shot(self, images: Features) -> Logits:
-        """Return logit_scale * cosine to the text features of the dataset's template.
+        """Return the logits of zero-shot CLIP: logit_scale * cosine to `text`.
 
         Args:
             images: Image features, unit norm, (n, feature).
@@ -152,16 +159,22 @@ class Finetuner(Method):
     """A classifier over the task's classes, trained on real and synthetic features.
 
     Attributes:
-        training_data: Source of the training data. "stream": every step draws new synthetic
-            features. "fixed": synthetic features are drawn once, before the method is built
-            (SeedTask.fixed). "custom": like "fixed", and the method defines `epoch`.
+        training_data: Where the training data come from.
+
+            - "stream": Every step gets a batch of images, to which synthetic features are added.
+            - "fixed": Synthetic features are drawn once, before the method is built. The
+              constructor reads them and the images from `task.fixed_rows`. If the method has
+              parameters, they are trained on batches of these rows.
+            - "custom": Like "fixed", but the method defines `epoch`, which replaces the steps.
         stateful_buffers: Names of the buffers that `epoch` changes in addition to the parameters.
-        inference_grid: Options that matter only at inference. Each is tried on the selection split.
-        microbatch_size: Number of rows of a batch, over all seeds, that one backward pass may take.
-            It bounds memory and requires that the loss is a weighted mean over rows. None means no
+        inference_grid: Inference options that selection chooses from, such as a cache's alpha. All
+            entries have the same names. Selection evaluates each entry, and picks the best one for
+            each seed. The first entry is used in training, without selection, and in a tie.
+        microbatch_size: Maximum number of rows, over all seeds, of one backward pass. A limit
+            bounds memory, and requires a loss that is a weighted mean over rows. None means no
             limit.
-        class_mask: Mask of the classes in the loss, (n_cls,). None means all classes, because all
-            of them have features.
+        class_mask: Mask of the classes in the loss, (n_cls,). Without synthetic features these are
+            the seen classes. With synthetic features it is None, which means all classes.
 
     Example:
         >>> class Prototypes(Finetuner):
@@ -192,7 +205,7 @@ class Finetuner(Method):
         Defaults to the cross-entropy of the logits under the first entry of `inference_grid`.
 
         Args:
-            features: Features with unit norm.
+            features: Features with unit norm, (n, feature).
             labels: Label of each feature, an index into the task's classes.
             weights: Loss weight of each feature. None means 1 for all.
         """
@@ -204,14 +217,16 @@ class Finetuner(Method):
         Args:
             base: Learning rate set in `optimizer()`.
             epoch: Number of finished epochs, including the finished fraction of the current one.
-            epochs: Total number of epochs.
+            epochs: Length of the schedule. It is below the configured number of epochs if selection
+                chose an earlier epoch and the method is retrained up to it.
         """
         return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
 
     def epoch(self) -> Float[Tensor, ""]:
         """Train one epoch and return its loss. Required only if `training_data` is "custom".
 
-        The function changes the parameters and the buffers named in `stateful_buffers` in place.
+        Change the parameters and the buffers named in `stateful_buffers` in place. Autograd is off:
+        compute gradients with `torch.func.grad`.
         """
         raise NotImplementedError
 
@@ -219,11 +234,11 @@ class Finetuner(Method):
         """Return class scores. The scores of an image must not depend on the other images.
 
         Args:
-            images: Image features with unit norm.
+            images: Image features with unit norm, (n, feature).
             choice: One entry of `inference_grid`.
 
         Returns:
-            Scores of all classes of the task. Their softmax are the probabilities.
+            Scores of all classes of the task, (n, n_cls). Their softmax gives the probabilities.
         """
         raise NotImplementedError
 
@@ -245,13 +260,14 @@ class Finetuner(Method):
 
 
 class Generator(Method):
-    """A generator of image features of any class of the task, with or without images.
+    """A generator of image features for any class of the task, including classes without images.
 
     Attributes:
-        sampler: Name of the submodule that has everything `sample()` reads of the learned state.
-            The rest, such as an encoder or a critic, is only used for fitting. "" means that
-            `sample()` reads the whole state.
-        noise_size: Number of standard normal numbers per feature. 0 means no noise.
+        sampler: Name of the submodule that contains all learned state that `sample()` reads. Only
+            this submodule is saved with the model. The rest, such as an encoder or a critic, is
+            used for fitting only. "" saves the whole state.
+        noise_size: Number of standard normal numbers per feature. If it is 0, the `noise` of
+            `loss()` and `sample()` is None.
         patience: Number of epochs without a lower validation loss after which a seed stops and
             returns to its best epoch. None means no early stopping.
         warmup: Number of epochs before `patience` starts counting.
@@ -280,15 +296,16 @@ class Generator(Method):
             features: Image features of the seen classes, unit norm.
             labels: Label of each feature, an index into the task's classes.
             noise: Noise of each feature, or None if `noise_size` is 0.
-            epoch: 1-based epoch. Infinity evaluates the loss with all warm-up schedules completed.
+            epoch: 1-based epoch, for warm-up schedules. It is infinity for the validation loss,
+                which is computed as after the warm-up.
 
         Returns:
-            Scalar tensors by name, "loss" among them.
+            Scalar tensors by name, including "loss".
         """
         raise NotImplementedError
 
     def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """Return extra metrics to log at the end of an epoch, by name.
+        """Return extra metrics to log at the end of an epoch, by name. Defaults to none.
 
         Args:
             features: Features of all training images without augmentation, unit norm.
@@ -296,20 +313,21 @@ class Generator(Method):
         return {}
 
     def precompute(self) -> dict[str, Tensor]:
-        """Return buffers computed from the learned state, by name.
+        """Return tensors that `sample()` reads as attributes, by name. Defaults to none.
 
-        Called before the first `sample()` after a change of the state, for values that are too slow
-        to compute for every sample. They are not saved, because the saved state may be loaded with
-        another set of classes.
+        Override it for values that follow from the learned state but are too slow to compute in
+        every `sample()`. It is called before the first `sample()` after each change of the state.
+
+        Register these tensors as non-persistent buffers, so that they are not saved: the state may
+        be loaded for other classes than those of the training.
         """
         return {}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Return one synthetic image feature with unit norm per class ID.
+        """Return one synthetic image feature with unit norm per class ID, (n, feature).
 
         Args:
-            class_ids: Classes, as indices into the task's classes. They may be classes without
-                images.
+            class_ids: Indices into the task's classes, (n,), including classes without images.
             noise: Noise of each feature, or None if `noise_size` is 0.
         """
         raise NotImplementedError

@@ -1,7 +1,8 @@
-"""Prompts [SOT] context [class name] . [EOT] of one seed, encoded for all seeds in one pass.
+"""Learned prompts [SOT] context [class name] . [EOT], and the linear layers that compute them.
 
-A causal text tower (ship.clip.causal) packs prompts with a shared prefix and groups prompts by
-length, over the rows of all seeds.
+Methods call them for one seed. Under vmap the prompts of all seeds are encoded in one pass: a
+causal text tower (ship.clip.causal) packs prompts with a shared prefix, and groups the prompts of
+all seeds by length.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ PROMPTS_AT_ONCE = 8192
 class Prompts:
     """Prompts for a list of class names with n_ctx context vectors each.
 
-    A function decorated with `batched_over_seeds` is written with a leading seed axis, and called
-    without it.
+    Functions decorated with `batched_over_seeds` document tensors with the leading seed axis that
+    their code gets. Callers omit this axis.
 
     Raises:
-        ValueError: n_ctx leaves no room for a name.
+        ValueError: n_ctx leaves no room for a class name.
     """
 
     def __init__(
@@ -77,12 +78,18 @@ class Prompts:
 
         Args:
             ctx: Context shared by all classes, or one context per class.
-            tokens: Tokens of each class. Before block `depth` they replace the last m positions of
-                a shared context. Defaults to none.
+            tokens: Tokens of each class that replace the last m positions of a shared context
+                before block `depth`. They require the name at the end. Defaults to none.
             depth: Number of tower blocks before the replacement.
+
+        Raises:
+            ValueError: `tokens` are given, but the context is not shared or the name is not at the
+                end.
         """
         if ctx.ndim == 2 and self._names_are_last:
             return self._encode_shared(ctx, tokens, depth)
+        if tokens is not None:
+            raise ValueError("tokens require a shared context with the class name at the end")
         n_cls = len(self._parts.names)
         contexts = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
         return self.encode_prompts(contexts, torch.arange(n_cls, device=ctx.device))
@@ -91,7 +98,7 @@ class Prompts:
     def encode_classifiers(
         self, ctx: Float[Tensor, "seed n n_ctx width"], microbatch_size: int
     ) -> Float[Tensor, "seed n n_cls feature"]:
-        """Return unit-norm features of all classes for each of n contexts, with the name last.
+        """Return unit-norm features of all classes for each of n contexts. The name comes last.
 
         Args:
             ctx: Contexts, each shared by all classes.
@@ -112,15 +119,15 @@ class Prompts:
 def make_initial_context(
     clip: FrozenCLIP, n_ctx: int, words: str | None, rng: Rng
 ) -> Float[Tensor, "n_ctx width"]:
-    """Return initial context vectors: N(0, 0.02), the last of them replaced by embedded words.
+    """Return initial context vectors: random ones, followed by the embeddings of the words.
 
-    The words fill the positions just before the class name. If they have more than n_ctx tokens,
-    the first ones are omitted.
+    Random vectors are normal with a standard deviation of 0.02. If the words have more than n_ctx
+    tokens, the first tokens are omitted.
 
     Args:
         clip: Backbone with the tokenizer and the token embeddings.
         n_ctx: Number of context vectors.
-        words: Words whose embeddings replace the last vectors. None leaves all vectors random.
+        words: Words to start from. None makes all vectors random.
         rng: Random stream of the seed.
     """
     ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
@@ -132,7 +139,7 @@ def make_initial_context(
 
 
 class Linear(nn.Module):
-    """An affine map, initialized as in SHIP's code: weights N(0, std), biases 0."""
+    """An affine map, initialized as in SHIP's code: normal weights of this std, biases 0."""
 
     def __init__(self, n_in: int, n_out: int, rng: Rng, std: float = 0.02) -> None:
         super().__init__()

@@ -1,11 +1,12 @@
-"""All seeds of a method as one: parameters and buffers are stacked, functions run under vmap.
+"""Run the methods of all seeds as one: `Stack` stacks their tensors and calls them under vmap.
 
-A function *batched over seeds* is written with a leading seed axis and called from code of one
+A function *batched over seeds* is written with a leading seed axis, but called from code of one
 seed. Under vmap it is called once, with the tensors of all seeds. It can therefore save work across
 seeds (packing, grouping by length, fused kernels), and autograd records its operations directly
-instead of vmap's decomposition. It only relies on torch's public vmap rule of
-`torch.autograd.Function`, whose forward is never run. Gradients are computed outside of vmap:
-backward of the sum of the losses.
+instead of vmap's decomposition. The mechanism is the public `vmap` rule of a
+`torch.autograd.Function` whose forward is never run.
+
+Gradients are computed outside of vmap, by the backward pass of the sum of the seeds' losses.
 
 `BatchedTraining` is the training loop that generators and fine-tuners share.
 """
@@ -41,7 +42,7 @@ _INSIDE_VMAP: ContextVar[bool] = ContextVar("inside_vmap", default=False)
 
 @contextmanager
 def inside_vmap() -> Iterator[None]:
-    """Mark that functions in this context are called under vmap over the seeds."""
+    """Mark the code in this context as running under vmap over the seeds."""
     token = _INSIDE_VMAP.set(True)
     try:
         yield
@@ -50,14 +51,14 @@ def inside_vmap() -> Iterator[None]:
 
 
 def batched_over_seeds(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a function that is written for all seeds callable from the code of one seed.
+    """Return a function that code of one seed can call in place of one written for all seeds.
 
-    The function's tensors and its result have a leading seed axis, which the caller's do not have.
-    Outside of vmap this axis has length 1. Under vmap the function is called once, with all seeds.
+    The given function gets and returns tensors with a leading seed axis, which the caller's tensors
+    do not have. Under vmap it is called once, with all seeds. Otherwise the axis has length 1.
 
     Args:
-        function: Function of tensors with a leading seed axis. Other arguments are the same for all
-            seeds.
+        function: Function of tensors with a leading seed axis. All other arguments are the same for
+            all seeds.
     """
 
     def call(*inputs: Any) -> Tensor:
@@ -107,14 +108,15 @@ class Stack:
     """Methods of one class, one for each seed.
 
     Attributes:
-        prototype: Method of the first seed, without tensor values, for what is the same for all
-            seeds.
+        prototype: Method of the first seed, whose plain attributes are those of all seeds. Its
+            tensors have no values.
         state: All parameters and buffers by name, (seed, ...) each.
-        trained: Parameters that require gradients.
-        learned: Parameters and persistent buffers. Those of the `rows` module are one entry.
+        trained: Parameters that require gradients, by name.
+        learned: Parameters and persistent buffers by name. Those of the module `rows` are one
+            entry.
 
     Raises:
-        ValueError: The methods differ in something that is neither parameter nor buffer.
+        ValueError: The methods differ in a plain attribute, or a parameter has two names.
     """
 
     def __init__(self, methods: Sequence[Method], device: torch.device) -> None:
@@ -123,7 +125,7 @@ class Stack:
         _require_distinct(self.prototype)
         for method in methods[1:]:
             _require_alike(self.prototype, method)
-        # The same tensor may have two names, such as the mask of the seen classes.
+        # A buffer may have two names, such as the mask of the seen classes.
         states = [
             {
                 **dict(method.named_parameters(remove_duplicate=False)),
@@ -164,12 +166,15 @@ class Stack:
 
         Args:
             name: Name of the method's function.
-            batched: Inputs with a leading seed axis.
+            batched: Inputs with a leading seed axis. None is passed on unchanged.
             shared: Further inputs, which are the same for all seeds.
-            seeds: Seeds to call the function for. The leading axis of `batched` has only these.
+            seeds: Seeds to call the function for. `batched` has only these seeds.
 
         Returns:
             The function's result with a leading seed axis.
+
+        Raises:
+            RuntimeError: The function cannot run under vmap, and the method is `vmapped`.
         """
         if not self.prototype.vmapped or not (self.state or batched):
             n = len(range(self._n)[seeds])
@@ -201,10 +206,11 @@ class Stack:
         Args:
             name: Name of the method's function.
             inputs: Inputs, each with one entry per seed. Entries may differ in size.
-            seeds: Seeds to call the function for. The inputs have only entries of these.
+            seeds: Seeds to call the function for. The inputs have entries for only these seeds.
 
         Returns:
-            The function's results, stacked along a leading seed axis. They must have one size.
+            The function's results, stacked along a leading seed axis. All seeds must return the
+            same sizes.
         """
         results = [
             functional_call(
@@ -218,7 +224,7 @@ class Stack:
 
 
 class _Rows:
-    """Tensors with equally many rows, (seed, n, ...). A loaded state may have another number."""
+    """Tensors with the same number n of rows, (seed, n, ...). A loaded state may have another n."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
@@ -229,28 +235,28 @@ class _Rows:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load a state of `state_dict()` with any number of rows."""
-        numbers = [value.shape[1] for value in state.values() if value.ndim > 1]
+        row_counts = [value.shape[1] for value in state.values() if value.ndim > 1]
         for name, tensor in self._tensors.items():
-            shape = (len(tensor), *numbers[:1], *tensor.shape[2:])
+            shape = (len(tensor), *row_counts[:1], *tensor.shape[2:])
             like = torch.empty(shape, dtype=tensor.dtype, device="meta")
             tensor.data = require_tensor(state, name, like).to(tensor.device, copy=True)
 
 
 def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
-    """Stack the tensors of all seeds. Missing rows are padded with 0, or -1 for indices."""
+    """Stack the tensors of all seeds. Missing rows are padded with 0, or -1 for integers."""
     if len({value.shape for value in values}) == 1:
         tensor = torch.stack(values)
     else:
-        are_indices = not values[0].is_floating_point() and values[0].dtype != torch.bool
-        padding = -1 if are_indices else 0
+        are_integers = not values[0].is_floating_point() and values[0].dtype != torch.bool
+        padding = -1 if are_integers else 0
         tensor = pad_sequence(values, batch_first=True, padding_value=padding)
     return to_device(tensor, device) if tensor.device.type == "cpu" else tensor
 
 
 def _require_alike(first: nn.Module, second: nn.Module) -> None:
-    """Raise ValueError if two seeds' methods differ in a plain attribute.
+    """Raise ValueError if two seeds' methods differ in their modules or plain attributes.
 
-    Under vmap the plain attributes of the first seed are used for all seeds.
+    The plain attributes of the first seed are used for all seeds.
     """
     modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
     if list(modules) != list(counterparts):
@@ -263,7 +269,7 @@ def _require_alike(first: nn.Module, second: nn.Module) -> None:
 
 
 def _differ(first: Any, second: Any) -> bool:
-    """Return True if arrays, numbers or strings differ, also inside containers.
+    """Return True if tensors, arrays, numbers or strings differ, also inside containers.
 
     Objects of other types count as equal.
     """
@@ -279,7 +285,7 @@ def _differ(first: Any, second: Any) -> bool:
 
 
 def _require_distinct(method: nn.Module) -> None:
-    """Raise ValueError if a parameter has two names: only one of the two would be trained."""
+    """Raise ValueError if a parameter has two names, because only one of them would be trained."""
     names = {id(value): name for name, value in method.named_parameters()}
     for name, value in method.named_parameters(remove_duplicate=False):
         if names[id(value)] != name:
@@ -302,7 +308,7 @@ class BatchedTraining:
 
     Attributes:
         stack: The methods of all seeds.
-        prototype: Method of the first seed, for what is the same for all seeds.
+        prototype: Method of the first seed, whose plain attributes are those of all seeds.
         epochs: Number of epochs to call `train_epoch` for. 0 if nothing is trained in epochs.
         steps: Number of steps per epoch.
     """
@@ -329,7 +335,7 @@ class BatchedTraining:
         self._done = torch.zeros((), dtype=torch.long)  # finished steps
 
     def _train_by_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
-        """Prepare training in epochs: one pass over the rows in batches, a random view of each."""
+        """Prepare training in steps. An epoch is a pass over the rows, each in a random view."""
         name, device = self.prototype.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
         drop_last = getattr(config, "drop_last", False)
@@ -356,7 +362,11 @@ class BatchedTraining:
         return {name: value / self.steps for name, value in sums.items()}
 
     def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
-        """Take one step and return its values by name. Steps are counted from 0 over all epochs."""
+        """Take one training step and return its values by name.
+
+        Args:
+            step: Number of the step, counted from 0 over all epochs.
+        """
         raise NotImplementedError
 
 

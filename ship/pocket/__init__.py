@@ -1,4 +1,4 @@
-"""Paths of the packaged small CLIP ("pocket"), its defaults and the packaged datasets.
+"""Paths of the packaged small CLIP ("pocket"), of its defaults and of the packaged datasets.
 
 Importing this module is cheap: it loads neither torch nor the files.
 """
@@ -10,7 +10,7 @@ MODEL_DIR: Final[Path] = Path(__file__).resolve().parent
 """Folder of open_clip_config.json, open_clip_model.safetensors and bpe_pocket.txt.gz."""
 
 BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
-"""The model's BPE merges; open_clip's tokenizer needs this path given explicitly."""
+"""The model's BPE merges. open_clip does not find them by itself: pass this path to it."""
 
 EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
 """The packaged drawings, one image per row (see NOTICE)."""
@@ -19,4 +19,4 @@ PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
 """The packaged photographs, one image per row (see NOTICE)."""
 
 DEFAULTS_YAML: Final[Path] = MODEL_DIR / "defaults.yaml"
-"""Defaults of studies with this backbone, in the format of a study's YAML."""
+"""Default settings of studies with this backbone, in the format of a study's YAML."""

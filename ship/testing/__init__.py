@@ -1,4 +1,4 @@
-"""Checks of the requirements that every generator, fine-tuner, dataset and metric has to meet.
+"""Check a generator, fine-tuner, dataset or metric against the requirements that all have to meet.
 
     from ship.testing import check_finetuner
     for result in check_finetuner("ridge"):

@@ -1,4 +1,4 @@
-"""Test cases of the checks (a method on a backbone and tasks) and the results of the checks."""
+"""Build the test cases of the checks (a method, a backbone and tasks), and run the checks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from ship.trial_config import SyntheticConfig, TrialConfig
 SEEDS: Final = (7, 2, 0)
 CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee"
 TOLERANCE: Final = 1e-8
+# Label -> number of training images to keep. The other classes keep 6.
 _FEWER_IMAGES: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
 Case = TypeVar("Case")
@@ -37,7 +38,7 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        requirement: Requirement, in words.
+        requirement: Text of the requirement.
         fault: Reason why the requirement is not met. "" if it is met.
 
     Example:
@@ -50,19 +51,17 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the method or dataset meets the requirement."""
+        """Whether the requirement is met."""
         return not self.fault
 
     def __str__(self) -> str:
-        return (
-            f"passed  {self.requirement}"
-            if self.passed
-            else f"FAILED  {self.requirement}: {self.fault}"
-        )
+        if self.passed:
+            return f"passed  {self.requirement}"
+        return f"FAILED  {self.requirement}: {self.fault}"
 
 
 class CheckError(Exception):
-    """A requirement is not met; the message is the reason."""
+    """A requirement is not met. The message is the reason."""
 
 
 def require(is_met: bool, fault: str) -> None:
@@ -72,7 +71,13 @@ def require(is_met: bool, fault: str) -> None:
 
 
 def require_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
-    """Raise CheckError if a tensor has another shape. `what` is its name in the message."""
+    """Raise CheckError if a tensor does not have a shape.
+
+    Args:
+        what: Name of the tensor in the message.
+        value: The tensor.
+        shape: The required shape.
+    """
     actual = list(value.shape)
     require(actual == list(shape), f"{what} must have shape {list(shape)}, got {actual}")
 
@@ -88,7 +93,7 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TO
     """
     require_shape(what, ours, theirs.shape)
     differences = (ours.double() - theirs.double()).abs()
-    # NaN counts as a difference, also from NaN
+    # NaN differs from everything, also from NaN.
     ok = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
     require(ok, f"{what} differ by up to {float(differences.max()):.3g}")
 
@@ -101,7 +106,7 @@ def run_checks(
     All requirements depend on the first one. If it fails, no further checks are run.
 
     Args:
-        checks: Checks by their requirement, in words. Any exception but EXITS is a failure.
+        checks: Checks by the text of their requirement. Any exception but EXITS is a failure.
         cases: Cases by the prefix of their requirements.
     """
     first, *_ = checks
@@ -127,8 +132,8 @@ class Bench:
 
     Attributes:
         clip: Backbone in double precision, which separates rounding errors from real differences.
-        features: Read-only features of a dataset with at least 8 classes of 6 training and 4
-            validation images each.
+        features: Read-only features of a dataset with at least 8 classes, each with at least 6
+            training and 4 validation images.
         seeds: Seeds that are trained together.
     """
 
@@ -149,19 +154,28 @@ class Bench:
         return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
     def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> SeedRng:
-        """Start a noise stream for samples."""
+        """Start the noise streams of samples.
+
+        Args:
+            seeds: Seeds of the streams.
+            purpose: Name of the streams.
+        """
         return SeedRng(seeds, purpose, self.clip.device, torch.float64)
 
 
 def make_packaged_bench() -> Bench:
-    """Return a bench with the packaged backbone and noisy text features instead of images."""
+    """Build a bench with the packaged backbone, and noisy text features in place of images."""
     pocket = FrozenCLIP.load("pocket")
     clip = FrozenCLIP("pocket", pocket._model.double(), pocket.tokenizer)
     return Bench(clip, make_up_features(clip))
 
 
 def make_up_features(clip: FrozenCLIP) -> FeatureSet:
-    """Make image features from noisy copies of class text features. They are read-only."""
+    """Build read-only image features from noisy copies of class text features.
+
+    Args:
+        clip: Backbone that encodes the class names.
+    """
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
     centers = encode_classes(clip, fill_templates([template], CLASSES)).cpu().numpy()
@@ -204,8 +218,9 @@ class BenchRun:
     Attributes:
         method: The trained method of all seeds.
         epochs: Metrics of each epoch.
-        outputs: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
-            images under each choice; for a generator, two samples of each unseen class.
+        outputs: Outputs after training, (seed, ...) each. For a fine-tuner these are the logits of
+            the test images under each inference choice, for a generator two samples of each unseen
+            class.
     """
 
     method: Any
@@ -218,7 +233,7 @@ class MethodCase:
     """A generator or a fine-tuner with its settings, on a bench.
 
     Attributes:
-        config: Settings of the method.
+        config: Settings of the method, which also tell which of the two it is.
         bench: Bench to check it on.
         synthetic: Whether a fine-tuner gets synthetic features.
     """
@@ -234,7 +249,7 @@ class MethodCase:
 
     @cached_property
     def run(self) -> BenchRun:
-        """Run of all seeds, shared by checks that do not change it."""
+        """Trained method of all seeds. Checks share it and must not change it."""
         return self.train(self.task, self.bench.seeds)
 
     @property
@@ -243,7 +258,12 @@ class MethodCase:
         return "samples" if isinstance(self.config, GeneratorSettings) else "logits"
 
     def build(self, task: Task, seeds: Sequence[int]) -> Any:
-        """Build an untrained method."""
+        """Build the untrained method.
+
+        Args:
+            task: Task of the seeds.
+            seeds: The seeds.
+        """
         clip, synthesizer = self.bench.clip, None
         if isinstance(self.config, GeneratorSettings):
             return build_generator(self.config, task, clip, seeds)
@@ -254,7 +274,12 @@ class MethodCase:
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
     def train(self, task: Task, seeds: Sequence[int]) -> BenchRun:
-        """Build and train a method, and compute its outputs."""
+        """Build and train the method, and compute its outputs.
+
+        Args:
+            task: Task of the seeds.
+            seeds: The seeds.
+        """
         method, epochs = self.build(task, seeds), []
         for _ in range(method.epochs):
             epochs.append(method.train_epoch())
@@ -263,13 +288,24 @@ class MethodCase:
         return BenchRun(method, epochs, self.outputs(method, task, seeds))
 
     def outputs(self, method: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
-        """Return the outputs of a method, with the same noise in every call."""
+        """Return the outputs of a method (see BenchRun), with the same noise in every call.
+
+        Args:
+            method: Method of all seeds.
+            task: Task of the seeds.
+            seeds: The seeds.
+        """
         if isinstance(self.config, GeneratorSettings):
             return [method.sample(task.synthetic_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
     def require_same(self, method: Any, what: str) -> None:
-        """Raise CheckError unless the outputs of all seeds are bitwise those of `run`."""
-        ours = self.outputs(method, self.task, self.bench.seeds)
-        for mine, theirs in zip(ours, self.run.outputs, strict=True):
-            require_equal(mine, theirs, f"{self.output_name} {what}", 0)
+        """Raise CheckError unless the outputs of all seeds are bitwise those of `run`.
+
+        Args:
+            method: Method to compare.
+            what: Description of the method, which follows `output_name` in the message.
+        """
+        outputs = self.outputs(method, self.task, self.bench.seeds)
+        for ours, theirs in zip(outputs, self.run.outputs, strict=True):
+            require_equal(ours, theirs, f"{self.output_name} {what}", 0)

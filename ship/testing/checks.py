@@ -1,4 +1,4 @@
-"""Checks of a generator, a fine-tuner and a dataset, one for each requirement."""
+"""Check generators, fine-tuners, datasets and metrics: one function per requirement."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from ship.configs import FINETUNERS, GENERATORS, METRICS
-from ship.datasets import DATASETS, SPLITS, DatasetScan, ImageFile, load_dataset, scan_dataset
+from ship.datasets import (
+    SPLITS,
+    DatasetScan,
+    ImageFile,
+    find_spec,
+    load_dataset,
+    scan_dataset,
+)
 from ship.metrics import is_finite_number
 from ship.state import capture, restore
 from ship.tasks import make_placeholder_images
@@ -28,7 +35,7 @@ from ship.testing.bench import (
 )
 
 EPOCHS: Final = 3
-"""Maximum number of epochs under default settings."""
+"""Maximum number of epochs of a check with default settings."""
 DECODED_PER_SPLIT: Final = 20
 """Number of images per split of a dataset that are decoded."""
 ROUNDING: Final = 1e-5
@@ -131,7 +138,7 @@ def _check_determinism(case: MethodCase) -> None:
 def _check_solo_runs(case: MethodCase) -> None:
     for seed_index, seed in enumerate(case.bench.seeds):
         solo_run = case.train(case.bench.task([seed]), [seed])
-        # In its solo run a seed that has stopped early has fewer epochs.
+        # A seed that stops early has fewer epochs in its solo run.
         for ours, theirs in zip(case.run.epochs, solo_run.epochs, strict=False):
             for name, value in theirs.items():
                 require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
@@ -165,7 +172,7 @@ def _check_inputs(case: MethodCase) -> None:
     before = {name: value.clone() for name, value in tensors.items()}
     case.train(task, case.bench.seeds)
     names = [name for name, value in tensors.items() if not torch.equal(value, before[name])]
-    require(not names, f"the method has modified {', '.join(names[:5])}")
+    require(not names, f"it has modified {', '.join(names[:5])}")
 
 
 def _check_unit_norm(case: MethodCase) -> None:
@@ -228,7 +235,7 @@ METHOD_CHECKS: Final[Checks] = {
     "its outputs depend only on its saved state (parameters, persistent buffers)": _check_load,
     "it does not modify CLIP's weights or the task": _check_inputs,
 }
-"""Checks of both generators and fine-tuners, by their requirement in words."""
+"""Checks of both generators and fine-tuners, by the text of their requirement."""
 GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples have unit norm": _check_unit_norm}
 FINETUNER_CHECKS: Final[Checks] = {
     **METHOD_CHECKS,
@@ -245,7 +252,7 @@ class DatasetCase:
 
     Attributes:
         name: Name of the dataset.
-        data_root: Folder that contains the datasets' folders, or None.
+        data_root: Folder that contains the datasets' folders. None if the dataset needs none.
     """
 
     name: str
@@ -262,8 +269,8 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
 
     Args:
         name: Name of the dataset in a YAML.
-        data_root: Folder that contains the datasets' folders. Defaults to none, which packaged
-            datasets and some plugins do not need.
+        data_root: Folder that contains the datasets' folders. Packaged datasets and some plugins
+            need none.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
@@ -283,7 +290,7 @@ def _check_readable(case: DatasetCase) -> None:
 
 
 def _check_template(case: DatasetCase) -> None:
-    template = DATASETS[case.name].template
+    template = find_spec(case.name, case.data_root).template
     n_places = template.count("{}") if isinstance(template, str) else 0
     require(n_places == 1, f"template must have one {{}} for a class name, got {template!r}")
 
@@ -325,7 +332,7 @@ def _check_reproducible(case: DatasetCase) -> None:
 
 @dataclass(frozen=True)
 class MetricCase:
-    """A metric to check, with made-up predictions for 12 images of 4 classes, 2 of them seen.
+    """A metric to check on random logits for 12 images of 4 classes, 2 of which are seen.
 
     Attributes:
         name: Name of the metric.
@@ -335,7 +342,7 @@ class MetricCase:
 
     @cached_property
     def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits, labels and seen classes; read-only as in a trial."""
+        """Logits, labels and mask of the seen classes. They are read-only, as in a trial."""
         logits = np.random.default_rng(0).normal(size=(12, 4))
         arrays = (logits, np.arange(12) % 4, np.array([True, True, False, False]))
         for array in arrays:
@@ -343,7 +350,7 @@ class MetricCase:
         return arrays
 
     def value(self) -> Any:
-        """Return the value of the metric."""
+        """Compute the metric and return its value."""
         return METRICS[self.name](*self.inputs)
 
 
@@ -358,6 +365,12 @@ def check_metric(name: str) -> Iterator[CheckResult]:
 
     Raises:
         KeyError: There is no metric of that name.
+
+    Example:
+        >>> from ship.plugins import load_plugin
+        >>> load_plugin("my_metric.py")  # doctest: +SKIP
+        >>> all(result.passed for result in check_metric("class_mean"))  # doctest: +SKIP
+        True
     """
     return run_checks(METRIC_CHECKS, {"": MetricCase(name)})
 
@@ -376,7 +389,7 @@ METRIC_CHECKS: Final[Mapping[str, Callable[[MetricCase], None]]] = {
     "it returns a finite number": _check_value,
     "it returns the same number for the same predictions": _check_deterministic,
 }
-"""Checks of metrics, by their requirement in words."""
+"""Checks of metrics, by the text of their requirement."""
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "it can be read, and has at least 2 classes": _check_readable,
     "its template has one {} for a class name": _check_template,
@@ -384,4 +397,4 @@ DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "images can be decoded (checked for some of each split)": _check_decodable,
     "it has the same content when it is read again": _check_reproducible,
 }
-"""Checks of datasets, by their requirement in words."""
+"""Checks of datasets, by the text of their requirement."""

@@ -1,9 +1,10 @@
-"""One trial: a configuration trained for all of its seeds, selected, retrained and tested once.
+"""Run a trial: train a configuration under all of its seeds, select, retrain, and test once.
 
 - `run`: the stages of a trial.
-- `selection`: the choice of the epoch and the test.
+- `selection`: the choice of each seed's epoch, and the test.
 - `journal`: reported metrics, failed seeds and checkpoints.
-- `trained` and `model`: saving trained models and loading them.
+- `trained`: the files of trained models.
+- `model`: trained models that are loaded from these files.
 """
 
 from ship.trial.model import TrainedModel, load_trained

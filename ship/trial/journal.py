@@ -1,4 +1,4 @@
-"""The progress of a trial: reported metrics, current state, failed seeds and checkpoints.
+"""Record the progress of a trial: reported metrics, failed seeds, and the state for checkpoints.
 
 A seed with a non-finite number has failed. The other seeds continue. The failed seed's state is
 replaced by a copy of another seed's, because some functions raise for all seeds if one has a NaN.
@@ -19,10 +19,11 @@ from ship.trial_config import CorrectPredictions, EpochMetrics, NonFiniteLoss, S
 
 
 class Journal:
-    """The reports of a trial, and the state to resume it from.
+    """The reports of a trial, and the state that a checkpoint saves.
 
     Attributes:
-        trained: Files of the tested models by name. None before the test, or if they are not saved.
+        trained: Files of the tested models by name. None before the test, or if models are not
+            saved.
         failed: Index of each failed seed -> name, stage and epoch of the non-finite value.
     """
 
@@ -36,10 +37,11 @@ class Journal:
         """Start a trial, or resume one.
 
         Args:
-            planned: Number of epochs that the trial plans to report.
+            planned: Maximum number of epochs that the trial reports, for its progress.
             n_seeds: Number of seeds of the trial.
-            permanent: Parts that exist throughout the trial, by name.
-            resume: Checkpoint to resume from. Defaults to a new trial.
+            permanent: Parts that exist throughout the trial, by name. They are saved in each
+                checkpoint, and a failed seed's state in them is kept.
+            resume: Checkpoint to resume from. None starts a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
         self._planned, self._permanent = planned, permanent
@@ -64,10 +66,12 @@ class Journal:
             stage: Stage of the metrics.
             epoch: Epoch of the stage.
             metrics: Metrics by name, (seed,) each.
-            what: Start of the failure's reason, e.g. "the loss is". Defaults to the metric's name.
+            what: Start of the failure's reason, e.g. "logits are". Defaults to "NAME is" with the
+                metric's name.
 
         Returns:
-            The metrics on the CPU, NaN for each failed seed.
+            The metrics on the CPU, NaN for each failed seed. Without failed seeds their types are
+            unchanged, otherwise they are in double precision.
 
         Raises:
             NonFiniteLoss: No seed is left.
@@ -94,7 +98,11 @@ class Journal:
         }
 
     def _replace(self, seed_indices: Sequence[int]) -> None:
-        """Replace the state of failed seeds by that of an active one, in all parts in training."""
+        """Replace the state of failed seeds by that of an active one, in all parts in training.
+
+        Args:
+            seed_indices: Indices of the failed seeds.
+        """
         for name, part in self._active.items():
             if name in self._permanent:  # selected epochs and test results are not changed
                 continue
@@ -142,7 +150,8 @@ class Journal:
             self._predictions_of_active(correct_predictions),
             self.failed,
         )
-        yield from self._old_reports  # no checkpoint meanwhile, as the state is one epoch ahead
+        # checkpoint() returns None meanwhile, because the state is already one epoch ahead.
+        yield from self._old_reports
         self._old_reports = []
         self._history.append(item)
         yield item
@@ -180,11 +189,11 @@ class Journal:
         }
 
     def set_parts(self, **parts: Part | None) -> None:
-        """Set the parts that a checkpoint saves, and restore those that were saved.
+        """Set the parts that a checkpoint saves. In a resumed trial, restore their saved state.
 
         Args:
-            parts: Parts in training, by name, in addition to those that always exist. Parts that
-                are None are ignored.
+            parts: Parts in training, by name, in addition to the permanent ones. Parts that are
+                None are ignored.
 
         Raises:
             CheckpointError: The saved state is that of another trial.
@@ -206,7 +215,7 @@ class Journal:
 
 @dataclass(frozen=True, eq=False)
 class TrialRun(Iterator[EpochMetrics]):
-    """An iterator over the metrics of a trial's epochs.
+    """A trial as an iterator over the metrics of its epochs.
 
     Each `next` runs the trial up to its next report. A checkpoint can be taken between two reports.
 
@@ -235,5 +244,5 @@ class TrialRun(Iterator[EpochMetrics]):
 
     @property
     def trained(self) -> Mapping[str, bytes] | None:
-        """Files of the tested models by name, after the last epoch of a trial that saves them."""
+        """Files of the tested models by name. None before the test, or if models are not saved."""
         return self.journal.trained

@@ -1,6 +1,6 @@
-"""Load the generator and the fine-tuner that a trial has tested from files.
+"""Load trained models from a trial's files: the tested fine-tuner, and its generator.
 
-They are built on a task without images, because everything learned from images is saved. Settings
+Both are built on a task without images, because everything learned from images is saved. Settings
 in a file cannot make the loader allocate more weights than the file contains.
 """
 
@@ -32,7 +32,8 @@ from ship.trial.trained import SavedSeed, TrainedError, read_saved, trained_erro
 IMAGES_AT_ONCE: Final = 64
 # Maximum number of characters of a context's initial words.
 MAX_WORDS: Final = 1000
-# Replacements of settings that only affect training. The tensors they affect are not saved.
+# Values that replace the settings of training when a model is loaded. Tensors whose size depends on
+# these settings are not saved.
 _TRAINING_ONLY: Final = {
     "encoder_hidden": 1,
     "critic_hidden": 1,
@@ -52,14 +53,14 @@ def load_trained(
     clip: FrozenCLIP | None = None,
     device: str = "cpu",
 ) -> "TrainedModel":
-    """Load the model that a trial of a study with `save_models: true` has trained under one seed.
+    """Load the model that a trial trained under one seed. The study must have `save_models: true`.
 
     Args:
         path: Folder with trained.json and the seeds' files, or path of one seed's file.
-        seed: Seed to load. Defaults to the first one of the folder.
+        seed: Seed to load. Defaults to the seed of the file, or to the folder's first seed.
         target: Target dataset of the fine-tuner under cross_dataset. Defaults to the first one.
-        clip: Backbone. Defaults to loading it by its name, which must be pocket or an open_clip
-            NAME:PRETRAINED with a published tag.
+        clip: Backbone. Defaults to loading it by its name, which must be pocket, an open_clip
+            NAME:PRETRAINED with a published tag, or an hf-hub:ORG/MODEL that is in the local cache.
         device: torch device of a backbone loaded by name.
 
     Returns:
@@ -80,17 +81,17 @@ def load_trained(
         return TrainedModel(saved, backbone, target)
     except TrainedError:
         raise
-    # Settings and tensors may not match, or a plugin may differ from the one of the training.
+    # The file's settings and tensors may not match, or a plugin may have changed since training.
     except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise trained_error(saved.path, why) from error
 
 
 def _may_load(name: str) -> bool:
-    """Return True if a backbone named by a file may be loaded.
+    """Return True if a backbone that is named in a file may be loaded.
 
-    These are published weights, weights of the hub that this machine has downloaded before, and
-    random weights, which are drawn from a fixed seed.
+    Allowed are weights that open_clip publishes, weights of the hub that this machine has already
+    downloaded, and random weights, which are drawn from a fixed seed.
     """
     if repository := parse_repository(name):
         return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
@@ -100,37 +101,45 @@ def _may_load(name: str) -> bool:
 
 
 def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
-    """Return the backbone of the training, after checking that it is the same.
+    """Return the backbone that the model was trained with.
 
-    A name from a file is only loaded if it refers to published weights. A path could be that of an
-    archive, whose code torch would execute.
+    A name in a file is untrusted input, so it is only loaded if `_may_load` allows it: it could be
+    the path of an archive whose code torch would execute.
+
+    Args:
+        saved: Files of the seed.
+        clip: Backbone to check. None loads it by its name in the file.
+        device: torch device of a backbone loaded by name.
 
     Raises:
-        TrainedError: The backbone cannot be loaded or is another one.
+        TrainedError: The backbone cannot be loaded, or differs from that of the training.
     """
     manifest, name = saved.manifest, saved.manifest.settings.backbone
     if clip is None:
         advice = "load it yourself and pass clip=FrozenCLIP.load(...)"
         if not _may_load(name):
-            fault = f"its backbone {name[:200]!r} has no published weights"
+            fault = f"its backbone {name[:200]!r} is neither published by open_clip nor cached"
             raise trained_error(saved.path, fault, advice)
         try:
             clip = FrozenCLIP.load(name, device, manifest.settings.precision)
         except BackboneError as error:
             raise trained_error(saved.path, str(error), advice) from error
         clip.image_precision = manifest.settings.image_precision
-    weights, precision = manifest.backbone_fingerprint, manifest.settings.precision
-    if clip.fingerprint != weights:
+    fingerprint = manifest.backbone_fingerprint
+    if clip.fingerprint != fingerprint:
         actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
-        expected = f"backbone {name[:200]!r} with fingerprint {weights[:32]!r}"
+        expected = f"backbone {name[:200]!r} with fingerprint {fingerprint[:32]!r}"
         fault = f"was trained with {expected}, got {actual}"
         raise trained_error(saved.path, fault, "load the weights that it was trained with")
+    precision = manifest.settings.precision
     if clip.precision != precision:
-        fault = f"was trained in precision {precision}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (precision_then := manifest.settings.image_precision):
-        fault = f"was trained in image_precision {precision_then}, got a backbone in "
-        raise trained_error(saved.path, fault + clip.image_precision, f"set it to {precision_then}")
+        fault = f"was trained in precision {precision}, got a backbone in {clip.precision}"
+        raise trained_error(saved.path, fault, f"load it in {precision}")
+    image_precision = manifest.settings.image_precision
+    if clip.image_precision != image_precision:
+        actual = f"a backbone in {clip.image_precision}"
+        fault = f"was trained in image_precision {image_precision}, got {actual}"
+        raise trained_error(saved.path, fault, f"set it to {image_precision}")
     return clip
 
 
@@ -139,7 +148,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         names: Name of each image's most probable class.
-        probabilities: Probabilities of all classes, in the order of the logits.
+        probabilities: Probabilities of all classes, in the order of the model's `class_names`.
     """
 
     names: tuple[str, ...]
@@ -147,14 +156,14 @@ class Prediction(NamedTuple):
 
 
 class TrainedModel:
-    """The model that a trial trained under one seed, at its selected epoch.
+    """The model that a trial trained under one seed, in the state that was tested.
 
     Attributes:
         config: Configuration of the trial (ship.trial_config.TrialConfig).
         seed: Seed of the model.
         seeds: All seeds with files in the folder, including this one.
-        epoch: Epoch at which the fine-tuner was tested.
-        choice: Inference options, such as alpha and beta. Empty if there are none.
+        epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
+        choice: Selected inference options, such as alpha and beta. Empty if there are none.
         base: Names of the classes with training images.
         new: Names of the classes without training images.
         class_names: Names of both, in the order of the logits.
@@ -179,8 +188,8 @@ class TrainedModel:
             choices = f"choices: {', '.join(targets[:10])}"
             raise trained_error(saved.path, f"has no target {target!r}", choices)
         model_index = 0 if target is None else targets.index(target)
-        number = manifest.models[model_index].task
-        classes = manifest.tasks[number]
+        task_index = manifest.models[model_index].task
+        classes = manifest.tasks[task_index]
         self._saved = saved
         self.clip = clip
         self.config = manifest.settings
@@ -193,15 +202,15 @@ class TrainedModel:
         self.new = classes.new
         self.class_names = classes.class_names
         _require_sizes(saved, clip)
-        task = _build_task(saved, number, clip)
-        config = _drop_training_settings(self.config.finetuner)
+        task = _build_task(saved, task_index, clip)
+        config = _replace_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{model_index}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
-            self._generator(())  # reject a generator that does not fit when loading
+            self._build_generator(())  # raises here, not in features(), if its state does not fit
 
     @torch.no_grad()
     def features(
@@ -215,8 +224,8 @@ class TrainedModel:
         Args:
             class_names: Names of m classes. Defaults to the model's `class_names`.
             per_class: Number of features per class.
-            rng: Seed of the noise, or a random stream of one seed. The same noise and the same
-                names in the same order return the same features.
+            rng: Seed of the noise, or a random stream of one seed. The same noise, and the same
+                names in the same order, result in the same features.
 
         Returns:
             m * per_class unit-norm features, class by class, and the index of each feature's class
@@ -234,14 +243,16 @@ class TrainedModel:
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         names = self.class_names if class_names is None else tuple(class_names)
-        generator, task = self._generator(names)
-        label_of = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
-        ids = torch.tensor([label_of[name] for name in names], dtype=torch.long)
+        generator, task = self._build_generator(names)
+        # Two classes of a dataset may have the same name: the first one is used.
+        id_of = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
+        ids = torch.tensor([id_of[name] for name in names], dtype=torch.long)
         labels = torch.arange(len(names)).repeat_interleave(per_class).to(self.clip.device)
         if isinstance(rng, int):
             dtype = task.text_features.dtype
             rng = SeedRng([rng], "trained/noise", self.clip.device, dtype)
-        features = generator.sample(ids.to(self.clip.device)[labels].unsqueeze(0), rng)
+        class_ids = ids.to(self.clip.device)[labels]
+        features = generator.sample(class_ids.unsqueeze(0), rng)
         return features[0], labels
 
     @torch.no_grad()
@@ -274,7 +285,7 @@ class TrainedModel:
                 that `encode` accepts.
 
         Returns:
-            Scores (n, n_cls), whose softmax are the probabilities.
+            Scores, (n, n_cls). Their softmax gives the probabilities.
 
         Raises:
             ValueError: The features do not have the backbone's size.
@@ -312,10 +323,10 @@ class TrainedModel:
         method = f"{finetuner} with generator {generator}"
         return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
-    def _generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
-        """Build the generator and its task, extended by those of the classes that are new to it."""
+    def _build_generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
+        """Build the generator and its task, which also gets those classes that it does not have."""
         task = _build_task(self._saved, self._saved.manifest.generator_task, self.clip, class_names)
-        config = _drop_training_settings(self.config.generator)
+        config = _replace_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
@@ -330,25 +341,28 @@ def _open_image(image: Image | str | Path) -> Image:
     return to_rgb(image)
 
 
-def _build_task(saved: SavedSeed, number: int, clip: FrozenCLIP, names: Sequence[str] = ()) -> Task:
-    """Build a task of one seed, without images.
+def _build_task(
+    saved: SavedSeed, task_index: int, clip: FrozenCLIP, names: Sequence[str] = ()
+) -> Task:
+    """Build a task of one seed with placeholder images.
 
     Args:
         saved: Files of the seed.
-        number: Index of the task in the file.
-        clip: Backbone, which encodes new class names.
+        task_index: Index of the task in the manifest.
+        clip: Backbone that encodes new class names.
         names: Class names. Those that the task does not have are added as unseen classes.
     """
-    entry, text = saved.manifest.tasks[number], saved.tensors[f"tasks.{number}.text_features"]
-    further = tuple(dict.fromkeys(name for name in names if name not in set(entry.class_names)))
-    if further:
+    entry = saved.manifest.tasks[task_index]
+    text = saved.tensors[f"tasks.{task_index}.text_features"]
+    new_names = tuple(dict.fromkeys(name for name in names if name not in set(entry.class_names)))
+    if new_names:
         settings = saved.manifest.settings
         templates = settings.templates_for(settings.dataset, saved.manifest.template)
-        further_text = encode_classes(clip, fill_templates(templates, further))
-        text = torch.cat([text, further_text.to(text)])
+        new_text = encode_classes(clip, fill_templates(templates, new_names))
+        text = torch.cat([text, new_text.to(text)])
     text = text.to(clip.device)
     return Task(
-        class_names=entry.class_names + further,
+        class_names=entry.class_names + new_names,
         text_features=text,
         seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
         **make_placeholder_images(text, 1),
@@ -360,8 +374,8 @@ def _build_task(saved: SavedSeed, number: int, clip: FrozenCLIP, names: Sequence
     )
 
 
-def _drop_training_settings(config: Any) -> Any:
-    """Return settings of a generator or a fine-tuner without those that only affect training."""
+def _replace_training_settings(config: Any) -> Any:
+    """Return a method's settings with those that only affect training replaced, except None."""
     names = {name for name in _TRAINING_ONLY if getattr(config, name, None) is not None}
     return config.model_copy(update={name: _TRAINING_ONLY[name] for name in names})
 
@@ -372,18 +386,18 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
     Sizes in a file are untrusted input.
 
     Raises:
-        TrainedError: The shape of text features does not match the classes and the backbone, or the
-            settings have more weights than the file.
+        TrainedError: Text features do not have the shape given by the classes and the backbone, the
+            settings need more weights than the file contains, or ctx_init is too long.
     """
-    for number, task in enumerate(saved.manifest.tasks):
-        text = saved.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
+    for i, task in enumerate(saved.manifest.tasks):
+        text = saved.tensors.get(f"tasks.{i}.text_features", torch.empty(0))
         shape = (len(task.class_names), clip.feature_dim)
         if text.shape != shape or not text.is_floating_point():
-            fault = f"text features of task {number} must be {[*shape]}, got {[*text.shape]}"
+            fault = f"text features of task {i} must be {[*shape]}, got {[*text.shape]}"
             raise trained_error(saved.path, fault)
-    n_numbers = sum(value.numel() for value in saved.tensors.values())
-    if _count_weights(saved, clip) > n_numbers:
-        fault = f"its settings need more weights than the {n_numbers} numbers that it has"
+    n_saved = sum(value.numel() for value in saved.tensors.values())
+    if _count_weights(saved, clip) > n_saved:
+        fault = f"its settings need more weights than the {n_saved} numbers that it contains"
         raise trained_error(saved.path, fault)
     groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):
@@ -391,18 +405,23 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
 
 
 def _count_weights(saved: SavedSeed, clip: FrozenCLIP) -> int:
-    """Count the weights whose number depends on the settings."""
+    """Return a lower bound on the number of weights that the settings would allocate.
+
+    Only weights whose number the settings can make large are counted.
+    """
     generator: Any = saved.manifest.settings.generator
     finetuner: Any = saved.manifest.settings.finetuner
-    n_weights, rows = 0, 0
+    n_generator_weights = 0
     if saved.manifest.generator_kept and hasattr(generator, "generator_hidden"):
         prompt = getattr(generator, "prompt", None)  # None: the decoder's output is the feature
-        vectors = generator.n_ctx if prompt == "instance_tokens" else 1
-        outputs = clip.feature_dim if prompt is None else vectors * clip.text_width
+        n_vectors = generator.n_ctx if prompt == "instance_tokens" else 1
+        n_outputs = clip.feature_dim if prompt is None else n_vectors * clip.text_width
         if prompt is None or uses_z(prompt):
-            n_weights = generator.generator_hidden * (generator.latent_dim + outputs)
+            n_generator_weights = generator.generator_hidden * (generator.latent_dim + n_outputs)
+    n_contexts = 0  # contexts of n_ctx vectors each: one per class, or per hidden unit of TCP
     if getattr(finetuner, "class_specific", False):
-        rows = max(len(task.class_names) for task in saved.manifest.tasks)
+        n_contexts = max(len(task.class_names) for task in saved.manifest.tasks)
     if isinstance(finetuner, TCPConfig):
-        rows = max(1, clip.feature_dim // finetuner.reduction)
-    return int(n_weights + rows * getattr(finetuner, "n_ctx", 0) * clip.text_width)
+        n_contexts = max(1, clip.feature_dim // finetuner.reduction)
+    n_context_weights = n_contexts * getattr(finetuner, "n_ctx", 0) * clip.text_width
+    return int(n_generator_weights + n_context_weights)

@@ -1,4 +1,15 @@
-"""One trial: a configuration trained for all of its seeds at once, selected, and tested once.
+"""Run a trial: train one configuration under all of its seeds at once, and test it once.
+
+A trial has up to three parts:
+
+1. Selection trains on the data that it may see, and records the best epoch of each seed.
+2. Retraining trains new models on all training data, each seed up to its selected epoch. Without
+   selection, this is the last epoch.
+3. The test evaluates the models on the test images.
+
+The protocol (ship.protocols) decides whether there is a selection, and whether its models are
+tested or new ones are trained. Selection "authors" compares ages instead of epochs: the *age* of a
+generator is the number of epochs that it has been trained for.
 
 A trial can be resumed from any epoch: its objects are rebuilt in the same way, and the state that
 training has changed (ship.state) is restored.
@@ -32,7 +43,7 @@ from ship.trial.selection import (
 from ship.trial.trained import make_trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
-# Subject and verb of a failure's reason, for NaN in metrics that are always finite themselves.
+# Start of a failure's reason if a metric is NaN because the values that it measures are not finite.
 LOGITS = "logits are"
 FEATURES = "synthetic features are"
 WEIGHTS = "the generator's weights are"
@@ -58,7 +69,7 @@ def run_trial(
     cannot be computed for one seed's images is omitted for all seeds.
 
     A seed with a non-finite loss, logit or synthetic feature has failed (EpochMetrics.failed). It
-    has no further results. The other seeds end with the same results as without it.
+    has no further results. The results of the other seeds do not change.
 
     A resumed trial first repeats its previous reports. On a CPU with the same number of threads its
     results are bitwise those of an uninterrupted trial.
@@ -74,22 +85,25 @@ def run_trial(
         save_models: Whether `TrialRun.trained` has the trained models after the test.
 
     Returns:
-        The trial as an iterator. It trains when it is iterated.
+        The trial as an iterator. It trains while it is iterated.
 
     Raises:
-        NonFiniteLoss: All seeds have failed, with the reason, stage and epoch of each.
-        ValueError: The dataset does not fit the configuration (too few classes, no training
-            images).
-        CheckpointError: `resume` is of another trial, or of one with another `save_models`.
+        ValueError: There are no seeds or duplicate ones, or the dataset does not meet the
+            requirements of the configuration, e.g. has too few classes or no training images.
+        CheckpointError: `resume` is of a trial with another `save_models`. While iterating: it is
+            of another trial.
+        NonFiniteLoss: While iterating: all seeds have failed. It contains the reason, stage and
+            epoch of each.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     save_flag = torch.tensor(save_models)
     if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        raise CheckpointError(f"save_models must be {not save_models} as in the checkpoint")
+        rule = f"save_models must be {not save_models} as in the checkpoint"
+        raise CheckpointError(f"{rule}, got {save_models}")
     features = select_studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
-    # Selections on test images measure the gain of picking the best epoch, so no tolerance.
+    # Leaking selections exist to measure the gain of picking the best epoch: no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
     permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": save_flag}
@@ -109,11 +123,11 @@ class _Trial:
         clip: Frozen backbone.
         protocol: Evaluation sets and tasks of the trial.
         journal: Journal that the trial reports to.
-        best: Selected epoch and inference choice of each seed.
-        tested: Results of the finished test sets (selection.eval_results).
-        dataset_to_save: Dataset, if trained models are saved. None if they are not.
-        inference_grid: Inference choices that selection chooses from.
-        last: Number of the last candidate of selection.
+        best: Selected epoch (or age) and inference choice of each seed.
+        tested: Results on the test sets that are finished (see selection.get_eval_results).
+        dataset_to_save: Dataset of the trial if its models are saved. None if they are not.
+        inference_grid: Inference choices of the fine-tuner.
+        last: Last epoch (or age) that selection can choose.
     """
 
     config: TrialConfig
@@ -133,14 +147,14 @@ class _Trial:
         return self.protocol.ages > 1
 
     @property
-    def _chosen_epoch(self) -> int:
+    def _latest_epoch(self) -> int:
         """Latest epoch at which an active seed is tested."""
         return int(self.best.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
         """Run the trial, or the rest of a resumed one, and yield the metrics of each epoch."""
-        protocol, best, by_age = self.protocol, self.best, self.by_age
-        self.last = epoch = _count_epochs(self.config.finetuner)
+        protocol, best = self.protocol, self.best
+        self.last = _count_epochs(self.config.finetuner)
         generator: FeatureSource | None = None
         if protocol.selection is None:
             best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
@@ -149,32 +163,43 @@ class _Trial:
         if protocol.generator_task is not None:
             generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
-        counted = "age" if by_age else "epoch"
-        metrics = best.as_metrics(self.inference_grid, counted)
-        judged = self.journal.last_metrics("selection_quality")
-        metrics |= {f"selection_{name}": value for name, value in judged.items()}
-        eval_sets = [best.metrics]  # an age is not tested again: selection used the test images
-        if not by_age:
-            epoch = self._chosen_epoch
-            eval_sets = [
+        yield from self._report_test(generator)
+
+    def _report_test(self, generator: FeatureSource | None) -> Iterator[EpochMetrics]:
+        """Report the results of the finished tests, and build the files of the tested models.
+
+        Args:
+            generator: Generator that the tested models were trained with. None if there is none.
+        """
+        protocol, journal, best = self.protocol, self.journal, self.best
+        candidates = "age" if self.by_age else "epoch"
+        metrics = best.as_metrics(self.inference_grid, candidates)
+        quality = journal.last_metrics("selection_quality")
+        metrics |= {f"selection_{name}": value for name, value in quality.items()}
+        if self.by_age:
+            epoch = _count_epochs(self.config.finetuner)
+            results = [best.metrics]  # not tested again: selection used the test images
+        else:
+            epoch = self._latest_epoch
+            results = [
                 get_eval_results(self.tested, i, number)
                 for i, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
             if self.config.quality:
-                judged_on = [final[0] for final in protocol.finals]
-                judged = measure_generator(generator, judged_on, self.seeds)
-                metrics |= self.journal.fail_non_finite("test", epoch, judged, FEATURES)
-        fitted = self.journal.last_metrics("selection_generator", "final_generator")
+                eval_sets = [final[0] for final in protocol.finals]
+                quality = measure_generator(generator, eval_sets, self.seeds)
+                metrics |= journal.fail_non_finite("test", epoch, quality, FEATURES)
+        fitted = journal.last_metrics("selection_generator", "final_generator")
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.flags(self.inference_grid, self.last, counted)
-        metrics = self.journal.fail_non_finite("test", epoch, protocol.combine(eval_sets) | metrics)
+            metrics |= best.flags(self.inference_grid, self.last, candidates)
+        metrics = journal.fail_non_finite("test", epoch, protocol.combine(results) | metrics)
         if self.dataset_to_save is not None:
-            self.journal.trained = self._files(self.dataset_to_save, generator)
+            journal.trained = self._make_files(self.dataset_to_save, generator)
         correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
-        yield from self.journal.report_epoch("test", epoch, metrics, correct_predictions)
+        yield from journal.report_epoch("test", epoch, metrics, correct_predictions)
 
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on the data visible to selection, and record each seed's best epoch.
@@ -183,9 +208,9 @@ class _Trial:
         training only harms.
 
         Selection "authors" compares ages of the generator instead, as SHIP's authors do
-        (github.com/mrflogs/SHIP, run_coop): a new CoOp is trained at each of five ages, epoch
-        numbers continue over the ages, and the best H on the test images is reported. This is a
-        leak; it exists to measure how much the leak adds to a result.
+        (github.com/mrflogs/SHIP, run_coop): a new CoOp is trained to its end at each of five ages,
+        and the best H on the test images is reported. Epoch numbers continue over the ages. This
+        selection leaks test images; it exists to measure how much the leak adds to a result.
 
         If nothing is retrained, the best state is tested.
 
@@ -193,11 +218,10 @@ class _Trial:
             eval_set: Evaluation set that epochs are evaluated on, with the task to train on.
 
         Returns:
-            The generator.
+            The generator. None if there are no synthetic features.
         """
-        protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
-        generator = self._generator(eval_set.task)
-        first = 1 if by_age else 0
+        protocol, journal, by_age = self.protocol, self.journal, self.by_age
+        generator = self._build_generator(eval_set.task)
         ages = plan_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
@@ -206,39 +230,57 @@ class _Trial:
             yield from self._fit(generator, "selection_generator", age)
             if journal.count_epochs("selection_generator") > age:  # resumed at a later age
                 continue
-            measures = (
-                self.config.quality and not by_age and not journal.count_epochs("selection_quality")
-            )
-            if measures and (judged := measure_generator(generator, [eval_set], self.seeds)):
-                judged = journal.fail_non_finite("selection_quality", 0, judged, FEATURES)
-                yield from journal.report_epoch("selection_quality", 0, judged)
-            finetuner = self._finetuner(eval_set.task, generator)
-            epochs = range(first, max(first, finetuner.epochs) + 1)
-            done = journal.count_epochs("selection") - i * len(epochs)
+            if self.config.quality and not by_age:
+                yield from self._report_selection_quality(generator, eval_set)
+            finetuner = self._build_finetuner(eval_set.task, generator)
+            first_epoch = 1 if by_age else 0
+            epochs = range(first_epoch, max(first_epoch, finetuner.epochs) + 1)
+            n_done = journal.count_epochs("selection") - i * len(epochs)
             journal.set_parts(generator=_generator_parts(generator), finetuner=finetuner.parts())
-            every = epochs[-1] if by_age else self.config.eval_every
-            for epoch in epochs[done:]:
+            interval = epochs[-1] if by_age else self.config.eval_every
+            for epoch in epochs[n_done:]:
                 losses = finetuner.train_epoch() if epoch else {}
                 number = i * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
-                if epoch % every == 0 or epoch == epochs[-1]:
+                if epoch % interval == 0 or epoch == epochs[-1]:
                     metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
                     metrics = journal.fail_non_finite("selection", number, metrics, LOGITS)
-                    state = finetuner.state_dict()
-                    if by_age:
-                        state = add_prefix("generator", self._learned(generator) or {})
-                        state |= add_prefix("finetuner", self._learned(finetuner) or {})
-                    best.update(age if by_age else epoch, choice, metrics, state)
+                    candidate = age if by_age else epoch
+                    state = self._selection_state(finetuner, generator)
+                    self.best.update(candidate, choice, metrics, state)
                 yield from journal.report_epoch("selection", number, {**losses, **metrics})
             if by_age:
                 del finetuner  # free its memory before the next one is built
             if generator is not None and self._has_finished(generator):
                 break
         if protocol.generator_task is None and not by_age:
-            finetuner.load_state_dict(best.state)
+            finetuner.load_state_dict(self.best.state)
             for i in range(len(protocol.finals)):
                 self._test(finetuner, i)
         return generator
+
+    def _report_selection_quality(
+        self, generator: FeatureSource | None, eval_set: EvalSet
+    ) -> Iterator[EpochMetrics]:
+        """Report the quality of the synthetic features, unless it has been reported or is empty."""
+        if self.journal.count_epochs("selection_quality"):
+            return
+        if quality := measure_generator(generator, [eval_set], self.seeds):
+            quality = self.journal.fail_non_finite("selection_quality", 0, quality, FEATURES)
+            yield from self.journal.report_epoch("selection_quality", 0, quality)
+
+    def _selection_state(
+        self, finetuner: BatchedFinetuner, generator: FeatureSource | None
+    ) -> dict[str, Tensor]:
+        """Return the state to keep if this epoch or age is chosen.
+
+        The state of an epoch is tested if nothing is retrained. The state of an age is only saved,
+        because selection has already tested it.
+        """
+        if not self.by_age:
+            return finetuner.state_dict()
+        state = add_prefix("generator", self._learned(generator) or {})
+        return state | add_prefix("finetuner", self._learned(finetuner) or {})
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on all seen classes for each final, and test each seed at its chosen epoch.
@@ -253,31 +295,32 @@ class _Trial:
             task: Task of the generator, which all finals share.
 
         Returns:
-            The generator.
+            The generator. None if there are no synthetic features.
         """
         journal = self.journal
-        journal.set_parts()  # release all of selection but its choice
+        journal.set_parts()  # release selection's objects; `best` is a permanent part
         best = self.best
         last = int(best.epoch.max())
-        generator = self._generator(task)
+        generator = self._build_generator(task)
         journal.set_parts(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
         for i, final in enumerate(self.protocol.finals):
-            if strip_prefix(self.tested.tensors, str(i)):
+            if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
                 continue
-            finetuner = self._finetuner(final[0].task, generator)
+            finetuner = self._build_finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
-            # the state of each seed at its chosen epoch, and its last losses until then
+            # Each seed's state at its chosen epoch, and its losses of the last epoch up to it.
             state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.set_parts(
                 generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
             )
-            for epoch in range(journal.count_epochs("final") - i * last + 1, last + 1):
+            n_done = journal.count_epochs("final") - i * last
+            for epoch in range(n_done + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
-                    # A seed that is tested untrained has no losses, though the batch trains on.
-                    none = {name: torch.zeros_like(value) for name, value in losses.items()}
-                    state.tensors |= add_prefix("losses", none)
+                    # A seed with the chosen epoch 0 is not trained, and reports losses of 0.
+                    zeros = {name: torch.zeros_like(value) for name, value in losses.items()}
+                    state.tensors |= add_prefix("losses", zeros)
                 state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
                 state.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
                 yield from journal.report_epoch(
@@ -290,18 +333,18 @@ class _Trial:
         return generator
 
     def _test(self, finetuner: BatchedFinetuner, final_index: int) -> None:
-        """Test a fine-tuner, in its selected state, on the evaluation sets of a final."""
+        """Test a fine-tuner in its selected state on the evaluation sets of a final."""
         results = self.tested.tensors
         for number, eval_set in enumerate(self.protocol.finals[final_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
-            self.journal.fail_non_finite("test", self._chosen_epoch, scores, LOGITS)
+            self.journal.fail_non_finite("test", self._latest_epoch, scores, LOGITS)
             results |= add_prefix(f"{final_index}.{number}", result)
         learned = self._learned(finetuner) or {}
         results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
 
-    def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Return the files of the tested models of all active seeds."""
+    def _make_files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
+        """Return the files of the active seeds' tested models by name."""
         best, active = self.best, self.journal.active_seeds
         if self.by_age:
             generator_state = strip_prefix(best.state, "generator") or None
@@ -317,14 +360,11 @@ class _Trial:
         finetuner_states = [
             {name: value[active] for name, value in state.items()} for state in finetuner_states
         ]
-        seeds = [self.seeds[seed_index] for seed_index in active]
-        epochs, inference_grid = best.epoch[active].tolist(), best.choice[active].tolist()
-        chosen = [
-            (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
-        ]
+        choices = [self.inference_grid[index] for index in best.choice[active].tolist()]
+        chosen = list(zip(best.epoch[active].tolist(), choices, strict=True))
         return make_trained_files(
             self.config,
-            seeds,
+            [self.seeds[seed_index] for seed_index in active],
             dataset,
             self.clip,
             self.protocol,
@@ -336,36 +376,42 @@ class _Trial:
     def _fit(
         self, generator: FeatureSource | None, stage: Stage, epochs: int
     ) -> Generator[EpochMetrics, None, None]:
-        """Train a generator up to this epoch of the stage, or until every seed has stopped."""
+        """Train a generator until it has this many epochs, or every seed has stopped.
+
+        Args:
+            generator: The generator. None trains nothing.
+            stage: Stage of the reported epochs.
+            epochs: Number of epochs, including those that the stage has already reported.
+        """
         if generator is None:
             return
-        while (done := self.journal.count_epochs(stage)) < epochs:
-            if done and self._has_finished(generator):
+        while (n_done := self.journal.count_epochs(stage)) < epochs:
+            if n_done and self._has_finished(generator):
                 break
-            yield from self.journal.report_epoch(stage, done + 1, generator.train_epoch())
+            yield from self.journal.report_epoch(stage, n_done + 1, generator.train_epoch())
         if generator.epochs:
-            # No loss shows the effect of the last step. Closed-form fits are not checked, as they
-            # raise by themselves.
+            # No loss shows the effect of the last step, so the weights are checked. Fits in closed
+            # form need no check, because their linear algebra raises.
             weights = capture(generator.learned() or {})
             is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
             values = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
-            self.journal.fail_non_finite(stage, done, values, WEIGHTS)
+            self.journal.fail_non_finite(stage, n_done, values, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
-        """Return True if every seed has stopped early or failed."""
+        """Return True if every seed has stopped early or failed, or there is nothing to fit."""
         generator.mark_failed(list(self.journal.failed))
         return generator.finished
 
-    def _generator(self, task: Task) -> FeatureSource | None:
-        """Build the untrained generator of a task, or None without synthetic features."""
+    def _build_generator(self, task: Task) -> FeatureSource | None:
+        """Build the untrained generator of a task. None if there are no synthetic features."""
         generator = build_generator(self.config.generator, task, self.clip, self.seeds)
         share = self.config.synthetic.real_share
         if generator and share:
             return MixedWithReal(generator, share, task, self.clip, self.seeds)
         return generator
 
-    def _finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
-        """Build the untrained fine-tuner of a task."""
+    def _build_finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
+        """Build the untrained fine-tuner of a task, and set `inference_grid` to its choices."""
         synthesizer = None
         if generator is not None and task.synthetic_ids.shape[1]:
             generator.mark_failed(list(self.journal.failed))
@@ -375,7 +421,7 @@ class _Trial:
         return finetuner
 
     def _learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
-        """Return copies of a part's learned state on the CPU, or None if it is not saved."""
+        """Return copies of a part's learned state on the CPU. None if it is not to be saved."""
         learned = None if part is None or self.dataset_to_save is None else part.learned()
         return None if learned is None else capture(learned)
 
@@ -385,10 +431,12 @@ def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | No
 
 
 def plan_ages(epochs: int, ages: int) -> list[int]:
-    """Return the generator epochs at which a fine-tuner is trained: evenly spaced, with the last.
+    """Return the ages of the generator at which a fine-tuner is trained, ascending.
+
+    They are evenly spaced, and the last one is the end of the generator's training.
 
     Args:
-        epochs: Number of epochs of the generator. 0 (it is not trained) results in one age, 0.
+        epochs: Number of epochs of the generator. If it is 0, the only age is 0.
         ages: Requested number of ages. There are at most as many as epochs.
     """
     return sorted({-(-epochs * (i + 1) // ages) for i in range(ages)})
@@ -398,18 +446,17 @@ def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
-    ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
-    trained = ages * selects + len(protocol.finals) * retrains
-    fitted = selects + retrains
-    # The further reports: feature quality, the test, and epoch 0 of selection.
+    n_ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
+    n_generators = selects + retrains
+    n_finetuners = n_ages * selects + len(protocol.finals) * retrains
+    n_other_reports = 2 + selects  # feature quality, the test, and epoch 0 of selection
     return (
-        fitted * _count_epochs(config.generator)
-        + 2
-        + selects
-        + trained * _count_epochs(config.finetuner)
+        n_generators * _count_epochs(config.generator)
+        + n_finetuners * _count_epochs(config.finetuner)
+        + n_other_reports
     )
 
 
-def _count_epochs(trained: object) -> int:
-    """Return the epochs of settings or of a method, 0 if it has none."""
-    return int(getattr(trained, "epochs", 0))
+def _count_epochs(trainable: object) -> int:
+    """Return the number of epochs of settings or of a method. 0 if it has none."""
+    return int(getattr(trainable, "epochs", 0))

@@ -1,4 +1,7 @@
-"""Selection of each seed's epoch and inference choice, and the test with them."""
+"""Select each seed's epoch and inference choice, and test each seed with them.
+
+An *inference choice* is an entry of a fine-tuner's `inference_grid`, e.g. an alpha and a beta.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -17,21 +20,21 @@ from ship.trial_config import CorrectPredictions
 
 InferenceGrid = Sequence[Mapping[str, float]]
 
-# Minimum number of evaluated epochs for which equal values show that selection is saturated.
+# With fewer evaluated epochs, equal values do not show that selection is saturated.
 MIN_EVALUATIONS: Final = 3
 # Points of the selection metric by which a later epoch may be below the best one. Differences of
 # this size between epochs are noise of the selection images (docs/statistics.md has the study).
 TOLERANCE: Final = 2.0
-# Entry of an evaluation set's metrics until they are copied to the CPU: whether the logits were
-# finite.
+# Name of the mask of finite logits, which is among the metrics until they are copied to the CPU.
 _FINITE = "logits are finite"
 
 
 class BestCheckpoint(SeedState):
-    """Each seed's chosen epoch and inference choice by the selection metric.
+    """Each seed's epoch and inference choice with the best selection metric.
 
-    The last epoch whose metric is within `tolerance` of the best is chosen. Without a tolerance it
-    is the first of the best epochs.
+    The last epoch whose metric is within `tolerance` of the best value is chosen. Without a
+    tolerance it is the first epoch with the best value. If selection compares ages of the
+    generator, they take the place of epochs.
 
     `tensors` also has, (seed,) each:
 
@@ -85,7 +88,7 @@ class BestCheckpoint(SeedState):
         of the best value over all epochs.
 
         Args:
-            epoch: Number of the epoch (0 before any training), or age of the generator.
+            epoch: Epoch of the fine-tuner (0 before any training), or age of the generator.
             choice: Index of the inference choice of the metrics, (seed,).
             metrics: Metrics in percent, (seed,) each, including the selection metric.
             state: Trained tensors by name, (seed, ...) each.
@@ -111,53 +114,62 @@ class BestCheckpoint(SeedState):
         self.tensors["evaluations"] = evaluations + 1
 
     def as_metrics(
-        self, inference_grid: InferenceGrid, counted: str = "epoch"
+        self, inference_grid: InferenceGrid, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
         """Return the selection as metrics, which are reported with the test metrics.
 
         Args:
             inference_grid: Inference choices that were tried.
-            counted: Kind of the candidates: "epoch", or "age" of the generator.
+            candidates: What selection compared: "epoch", or "age" of the generator.
+
+        Returns:
+            Selection's metrics, the chosen epoch or age, and the chosen inference options, each as
+            selection_NAME, (seed,).
         """
         metrics = {f"selection_{name}": value for name, value in self.metrics.items()}
-        metrics[f"selection_{counted}"] = self.epoch
+        metrics[f"selection_{candidates}"] = self.epoch
         for name in inference_grid[0]:
             values = torch.tensor([choice[name] for choice in inference_grid], dtype=torch.float64)
             metrics[f"selection_{name}"] = values[self.choice]
         return metrics
 
     def flags(
-        self, inference_grid: InferenceGrid, last: int, counted: str = "epoch"
+        self, inference_grid: InferenceGrid, last: int, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
         """Return flags of a weak selection, (seed,) of 0 or 1 each.
 
         - flag/last_epoch: The last epoch (or age) was better than all others.
-        - flag/untrained: Epoch 0 was chosen, though there are others.
-        - flag/saturated: At least half of the evaluated epochs, of 3 or more, share the best value.
-        - flag/grid_edge: The best value tried at inference was the largest or the smallest one. 0
-          and a CLIP-Adapter's ratio of 1 are not edges, since no values exist beyond them.
+        - flag/untrained: Epoch 0 was chosen, although there are others.
+        - flag/saturated: At least half of the evaluated epochs share the best value, and there are
+          at least 3.
+        - flag/grid_edge: A chosen inference option is the largest or the smallest value that was
+          tried. 0 and a CLIP-Adapter's ratio of 1 are not edges, because no values exist beyond.
 
-        Ages have no flag/untrained and flag/saturated, because which ages are evaluated depends on
-        the other seeds.
+        Ages have no flag/untrained and flag/saturated, because the other seeds determine which ages
+        are evaluated.
 
         Args:
             inference_grid: Inference choices that were tried.
-            last: Number of the last epoch. 0 if nothing is trained.
-            counted: Kind of the candidates: "epoch", or "age" of the generator.
+            last: Last epoch or age. 0 if nothing is trained.
+            candidates: What selection compared: "epoch", or "age" of the generator.
         """
         flags = {"flag/last_epoch": (self.tensors["peak"] == last).double()} if last else {}
-        if last and counted == "epoch":
+        if last and candidates == "epoch":
             evaluations, ties = self.tensors["evaluations"], self.tensors["ties"]
             saturated = (evaluations >= MIN_EVALUATIONS) & (2 * ties >= evaluations)
             flags["flag/untrained"] = (self.epoch == 0).double()
             flags["flag/saturated"] = saturated.double()
-        grid = {name: {choice[name] for choice in inference_grid} for name in inference_grid[0]}
-        edges = {name: {max(v), min(v)} - {0.0} for name, v in grid.items() if len(v) > 1}
-        if "ratio" in edges:
-            edges["ratio"] -= {1.0}
         if len(inference_grid) > 1:
+            edges: dict[str, set[float]] = {}
+            for name in inference_grid[0]:
+                values = {choice[name] for choice in inference_grid}
+                if len(values) > 1:
+                    edges[name] = {min(values), max(values)} - {0.0}
+            if "ratio" in edges:
+                edges["ratio"] -= {1.0}
             at_edge = [
-                any(choice[name] in v for name, v in edges.items()) for choice in inference_grid
+                any(choice[name] in values for name, values in edges.items())
+                for choice in inference_grid
             ]
             flags["flag/grid_edge"] = torch.tensor(at_edge)[self.choice].double()
         return flags
@@ -174,8 +186,8 @@ def evaluate_choices(
         protocol: Protocol that defines the metrics and the one to maximize.
 
     Returns:
-        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
-        indices into the fine-tuner's choices, (seed,). All tensors are on the CPU.
+        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and each
+        seed's index into the fine-tuner's `inference_grid`, (seed,). All tensors are on the CPU.
     """
     scores = [
         _score_eval_set(finetuner, eval_set, protocol, choice, None)
@@ -198,8 +210,8 @@ def evaluate(
         best: Selected epoch and inference choice of each seed.
 
     Returns:
-        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
-        masks of the correct predictions by kind, (seed, n) each. All tensors are on the CPU.
+        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and masks
+        of the correct predictions as correct/KIND, (seed, n) each. All tensors are on the CPU.
     """
     results = SeedState({})
     for choice_index in best.choice.unique().tolist():
@@ -237,9 +249,9 @@ def _score_eval_set(
 
 
 def _fetch_scores(on_device: State) -> State:
-    """Copy the result of `_score_eval_set` to the CPU, with NaN for non-finite logits.
+    """Copy the result of `_score_eval_set` to the CPU, with NaN for seeds with non-finite logits.
 
-    Otherwise argmax would predict a class for a NaN.
+    Without this, argmax would predict a class even from NaN.
     """
     scores = to_cpu(on_device)
     is_finite = scores.pop(_FINITE)
@@ -251,15 +263,18 @@ def _fetch_scores(on_device: State) -> State:
 
 
 def get_eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
-    """Return the results of one evaluation set, without the prefixes of their names.
+    """Return the results of one evaluation set by name, without prefixes.
 
     Args:
         tested: Results of `evaluate` on each evaluation set of the finished finals, as
             FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
             FINAL.0.learned/NAME.
-        final_index: Index of the final.
+        final_index: Index of the final in Protocol.finals.
         number: Index of the evaluation set in the final.
-        kind: Prefix of the results: "correct/", "learned/", or "" for the metrics.
+        kind: Prefix of the results to return: "correct/" or "learned/". "" returns the metrics.
+
+    Returns:
+        The results. Empty if the evaluation set has not been tested.
     """
     results = strip_prefix(tested.tensors, f"{final_index}.{number}")
     if not kind:
@@ -270,7 +285,10 @@ def get_eval_results(tested: SeedState, final_index: int, number: int, kind: str
 def collect_correct_predictions(
     tested: SeedState, finals: Sequence[FinalEvals]
 ) -> tuple[CorrectPredictions, ...]:
-    """Return the correct predictions on all finals' sets, in order; () without a test."""
+    """Return the correct predictions on the evaluation sets of all finals, in order.
+
+    Evaluation sets that were not tested are omitted.
+    """
     return tuple(
         CorrectPredictions(
             eval_set=eval_set.name,

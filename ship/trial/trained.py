@@ -1,9 +1,10 @@
-"""Files of a trial's trained models: write them, and read them as untrusted input.
+"""Write and read the files of a trial's trained models.
 
 trained.json is the manifest. seed_N.safetensors has the tensors of one seed:
 
 - tasks.T.text_features: text features of each task's classes,
-- generator.NAME and models.M.NAME: trained tensors, each with a leading dimension of one seed.
+- generator.NAME: trained tensors of the generator, with a leading seed dimension of size 1,
+- models.M.NAME: the same for each tested fine-tuner M.
 
 Files are untrusted input: their size is limited, errors are `TrainedError`, and nothing in them is
 executed.
@@ -31,7 +32,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 MANIFEST: Final = "trained.json"
-# Maximum number of bytes of a seed's file, which the driver of a study has in memory.
+# Maximum number of bytes of a seed's file. The driver of a study keeps the file in memory.
 MAX_TENSORS: Final = 40 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
@@ -61,11 +62,11 @@ class TaskEntry(Settings):
 
 
 class ModelEntry(Settings):
-    """A fine-tuner.
+    """A tested fine-tuner.
 
     Attributes:
         target: Target dataset under cross_dataset, "" under other protocols.
-        task: Index of its task.
+        task: Index of the fine-tuner's task in TrainedManifest.tasks.
     """
 
     target: Name
@@ -73,13 +74,13 @@ class ModelEntry(Settings):
 
 
 class SeedEntry(Settings):
-    """The file and the selection of a seed.
+    """The file of a seed, and the epoch and inference options that selection chose.
 
     Attributes:
         seed: Seed.
         epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
         choice: Selected inference options, such as alpha and beta. Empty if there are none.
-        file: Name of the file.
+        file: Name of the seed's file in the folder of trained.json.
         bytes: Size of the file.
         blake2b: Digest of the file, 32 hex digits. "" if the file is too large to be saved.
     """
@@ -104,15 +105,15 @@ class TrainedManifest(Settings):
 
     Attributes:
         format: Version of the file format.
-        results_version: Results version of the training.
+        results_version: RESULTS_VERSION of the code that trained the models.
         settings: Configuration of the trial.
         backbone_fingerprint: Fingerprint of the backbone's weights.
         dataset_fingerprint: Fingerprint of the dataset.
-        template: Prompt template of the dataset.
-        tasks: Tasks of the training.
+        template: Prompt template of the dataset, with one {} for a class name.
+        tasks: Classes of each task.
         generator_task: Index of the generator's task.
-        generator_kept: Whether the files contain a generator.
-        models: Fine-tuners that were tested.
+        generator_kept: Whether the files contain the generator's state.
+        models: Fine-tuners that were tested, one per target under cross_dataset.
         seeds: Entry of each seed.
         notes: Parts that are not saved, and why.
         versions: Versions of the packages that wrote the files.
@@ -154,17 +155,18 @@ def make_trained_files(
 ) -> dict[str, bytes]:
     """Return the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed whose file would be larger than MAX_TENSORS has no file, which trained.json records.
+    A seed whose file would be larger than MAX_TENSORS gets no file; its entry in trained.json has
+    no digest.
 
     Args:
         config: Configuration of the trial.
-        seeds: Seeds with trained models.
+        seeds: Seeds that have not failed.
         features: Features of config.dataset.
         clip: Backbone.
         protocol: Protocol with the finals that were tested.
         generator: Learned state of the generator, (seed, ...) each. None saves no generator.
         finetuners: Learned state of each final's fine-tuner, (seed, ...) each.
-        chosen: Epoch and inference choice at which each seed was tested.
+        chosen: Epoch and inference choice with which each seed was tested.
     """
     learned = add_prefix("generator", generator or {})
     files: dict[str, bytes] = {}
@@ -232,16 +234,16 @@ def _notes(
 
 
 class TrainedError(ValueError):
-    """A trained model cannot be loaded. The message is one line: file, fault and what to do."""
+    """A trained model cannot be loaded. The message is one line: file, fault and advice."""
 
 
 def trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
-    """Return the error for a file.
+    """Return a TrainedError with the message "PATH: FAULT; ADVICE".
 
     Args:
         path: Path of the file.
-        fault: Fault of the file, which follows the path in the message.
-        advice: What to do.
+        fault: What is wrong with the file.
+        advice: What to do about it.
     """
     return TrainedError(f"{path}: {fault}; {advice}")
 
@@ -267,10 +269,11 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
 
     Args:
         path: The folder, or the path of one of its files.
-        seed: Seed to read. Defaults to the seed of the file, or to the folder's first seed.
+        seed: Seed to read. None reads the seed of the file, or the folder's first seed.
 
     Raises:
-        TrainedError: The files are missing or damaged.
+        TrainedError: A file is missing, damaged, or of another version of ship-sweep or a plugin;
+            or the folder does not have the seed.
     """
     names_seed = path.suffix == ".safetensors"
     folder = path.parent if names_seed or path.name == MANIFEST else path
@@ -308,15 +311,16 @@ def _read_manifest(path: Path) -> TrainedManifest:
             advice = "if a plugin defines it, add --plugin FILE or MODULE"
         raise trained_error(path, fault, advice) from None
     if manifest.results_version != RESULTS_VERSION:
-        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
+        release = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
         expected = f"results version {manifest.results_version}"
-        fault = f"was written with {expected}, got {RESULTS_VERSION}, which alters numbers"
-        raise trained_error(path, fault, f"load it with ship-sweep {wrote}")
+        fault = f"was written with {expected}, got {RESULTS_VERSION}, which has other results"
+        raise trained_error(path, fault, f"load it with ship-sweep {release}")
     settings = manifest.settings
     identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
-    for name, identity_now in identities.items():
-        if (trained_identity := manifest.plugins.get(name, identity_now)) != identity_now:
-            fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity_now!r}"
+    for name, identity in identities.items():
+        trained_identity = manifest.plugins.get(name, identity)
+        if trained_identity != identity:
+            fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity!r}"
             raise trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
@@ -334,9 +338,9 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
-        is_valid = value.dtype in _FLOATS and bool(value.isfinite().all())
-        if not is_valid and value.dtype != torch.int64:
-            fault = f"{name[:100]!r} has values that are not finite, or of another type"
+        is_finite_float = value.dtype in _FLOATS and bool(value.isfinite().all())
+        if not is_finite_float and value.dtype != torch.int64:
+            fault = f"{name[:100]!r} has non-finite values, or is not float32, float64 or int64"
             raise trained_error(path, fault, "fetch it again, or train again")
     return tensors
 

@@ -18,7 +18,7 @@ from harness.config import load_study
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, make_plan
 from harness.store import RunHistory
-from harness.study.gpu_cost import GPU_RATES, LAUNCH_SECONDS, trial_costs
+from harness.study.gpu_cost import GPU_RATES, LAUNCH_SECONDS, compute_trial_costs
 from harness.wording import format_duration
 from tests.harness.fakes import FakeClip, FakeImages
 
@@ -43,7 +43,7 @@ def cost_row(space: str, datasets: Sequence[str]) -> tuple[str, ...]:
     method = replace(MethodFunctions(), load_dataset=load_named, load_backbone=FakeClip)
     with tempfile.TemporaryDirectory(prefix="bench-") as cache_dir:
         prints = Fingerprints(method, None, Path(cache_dir))
-        costs = trial_costs(make_plan(study, RunHistory(), prints), prints)
+        costs = compute_trial_costs(make_plan(study, RunHistory(), prints), prints)
     seconds = [sum(c.seconds(rate, LAUNCH_SECONDS) for c in costs) for rate in GPU_RATES.values()]
     return (
         space,

@@ -23,7 +23,8 @@ from tests.harness.fakes import make_study
     [
         (
             ([{"seeds": 3}],),
-            "the study must be a YAML file or the name of a packaged study, got a list (choices: ",
+            "the study must be a YAML file or the name of a packaged study, got a value of type "
+            "list (choices: ",
         ),
         (
             ("prompt_len", "seeds=3"),

@@ -144,7 +144,8 @@ def test_h_is_computed_where_it_is_absent(tmp_path: Path) -> None:
         ("a,0,nan,60,64", "line 2, column base: must be a percentage from 0 to 100, got 'nan'"),
         ("a,0,-3,60,64", "line 2, column base: must be a percentage from 0 to 100, got '-3'"),
         ("a,0,,60,64", "line 2, column base: must be a percentage from 0 to 100, got ''"),
-        ("a,1.5,70,60,64.6", "line 2, column seed: must be a whole number, got '1.5'"),
+        ("a,1.5,70,60,64.6", "column seed: must be a whole number of at most 9 digits, got '1.5'"),
+        ("a,1234567890,70,60,64.6", "a whole number of at most 9 digits, got '1234567890'"),
         (",0,70,60,64.6", "line 2, column configuration: is empty"),
         ("a,0,70,60", "line 2: 4 cells, but the header has 5 columns"),
         ("a,0,.7,.6,.646", ": percentages from 0 to 100 are needed, but the largest number is 0.7"),
@@ -162,6 +163,12 @@ def test_blank_lines_do_not_count(tmp_path: Path) -> None:
     text = "configuration,seed,base,new\n" + ("\n" * (MAX_ROWS // 50)).join(lines)
     study = read(prompt_len().study(), tmp_path, text)
     assert len(study.external.values["a"]) == 100
+
+
+def test_faults_of_the_header_name_its_line(tmp_path: Path) -> None:
+    """Blank lines above the header count as lines of the file."""
+    (fault,) = faults(tmp_path, "\n\nconfiguration,seed,bas,H\na,0,1,60\n")
+    assert fault.startswith("ours.csv, line 3: unknown column 'bas'")
 
 
 def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_unchanged_report_is_not_written_again(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == first
     printed = capsys.readouterr().out
     assert printed.startswith("prompt_len: the answer")
-    assert printed.endswith(f"report: {out} (as it was)\n")
+    assert printed.endswith(f"report: {out} (unchanged)\n")
     (out / "prompt_len.html").write_text("somebody's", encoding="utf-8")
     prepare("prompt_len", uri).show(out)
     assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")

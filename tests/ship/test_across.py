@@ -200,7 +200,7 @@ def test_cross_dataset_without_targets_or_with_test_selection_is_rejected(
     """Both raise ValueError."""
     with pytest.raises(ValueError, match="must not use test images"):
         across.run(targets, selection="test")
-    with pytest.raises(ValueError, match="needs targets"):
+    with pytest.raises(ValueError, match="requires targets"):
         across.run({})
 
 

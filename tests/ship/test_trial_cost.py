@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ship.clip import FrozenCLIP
 from ship.prompt_cost import prompt_operations, prompt_tokens
 from ship.trial_config import TrialConfig
-from ship.trial_cost import TrialCost, trial_cost
+from ship.trial_cost import TrialCost, compute_trial_cost
 
 VAE = {"name": "vae", "epochs": 10, "batch_size": 64, "n_ctx": 4}
 COOP = {"name": "coop", "epochs": 20, "batch_size": 64, "n_ctx": 4}
@@ -19,7 +19,8 @@ def cost(n_classes: int = 20, n_seeds: int = 1, **keys: Any) -> TrialCost:
     """Return the cost of a trial with 16 shots, 10 base classes, and selection none."""
     settings = {"backbone": "pocket", "shots": 16, "selection": "none", **keys}
     settings = {"generator": VAE, "finetuner": COOP, **settings}
-    return trial_cost(TrialConfig.model_validate(settings), n_classes, n_seeds)
+    config = TrialConfig.model_validate(settings)
+    return compute_trial_cost(config, n_classes // 2, n_classes, n_seeds)
 
 
 def test_operations_bound_torchs_count() -> None:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Charts: drawn when they come near the window, so that a page with many opens at once.
+  // A chart is drawn only when it is near the window, so that a page with many charts opens quickly.
   const specs = document.getElementById("specs");
   if (specs) {
     const all = JSON.parse(specs.textContent);
@@ -12,29 +12,29 @@
         place.querySelector("summary")?.setAttribute("aria-label", "Save this chart"));
     };
     const places = [...document.querySelectorAll(".chart")];
-    const seen = new IntersectionObserver(
-      (entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { seen.unobserve(e.target); draw(e.target); }),
+    const observer = new IntersectionObserver(
+      (entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { observer.unobserve(e.target); draw(e.target); }),
       { rootMargin: "400px" });
-    places.forEach((place) => seen.observe(place));
+    places.forEach((place) => observer.observe(place));
     window.addEventListener("beforeprint", () => places.forEach(draw));
   }
 
   // Notes are folded on a screen and open on paper.
   const notes = [...document.querySelectorAll("details.notes")];
-  let opened = [];
+  let foldedNotes = [];
   window.addEventListener("beforeprint", () => {
-    opened = notes.filter((note) => !note.open);
-    opened.forEach((note) => { note.open = true; });
+    foldedNotes = notes.filter((note) => !note.open);
+    foldedNotes.forEach((note) => { note.open = true; });
   });
-  window.addEventListener("afterprint", () => opened.forEach((note) => { note.open = false; }));
+  window.addEventListener("afterprint", () => foldedNotes.forEach((note) => { note.open = false; }));
 
-  // What a cell is sorted by: its first number, else its text; a dash comes last.
-  const key = (shown) => {
-    const text = shown.replace(/[†‡]/, "");
-    const found = text.replace(/−/g, "-").match(/^[^\d-]*(-?\d+(\.\d+)?(e[+-]?\d+)?)/i);
+  // Sort key of a cell: its first number, else its text; null for a dash, which comes last.
+  const sortKey = (cellText) => {
+    const text = cellText.replace(/[†‡]/, "");
+    const match = text.replace(/−/g, "-").match(/^[^\d-]*(-?\d+(\.\d+)?(e[+-]?\d+)?)/i);
     if (text.trim() === "–" || text.trim() === "") return null;
-    return found && !/[a-z]/i.test(text.slice(0, found.index + found[0].length).replace(/e[+-]?\d+$/i, ""))
-      ? parseFloat(found[1]) - (text.includes("<") ? 1e-9 : 0) : text;
+    return match && !/[a-z]/i.test(text.slice(0, match.index + match[0].length).replace(/e[+-]?\d+$/i, ""))
+      ? parseFloat(match[1]) - (text.includes("<") ? 1e-9 : 0) : text;
   };
   const compare = (a, b) => {
     if (a === null || b === null) return (a === null) - (b === null);
@@ -42,11 +42,11 @@
     return String(a).localeCompare(String(b), "en", { numeric: true });
   };
 
-  // Rows between two headings of groups, which stay where they are.
-  const groups = (body) => {
-    const found = [[]];
-    for (const row of body.rows) row.classList.contains("section") ? found.push([]) : found.at(-1).push(row);
-    return found.filter((rows) => rows.length);
+  // Rows of each section. The headings of sections are left out, because they are not sorted.
+  const sections = (body) => {
+    const lists = [[]];
+    for (const row of body.rows) row.classList.contains("section") ? lists.push([]) : lists.at(-1).push(row);
+    return lists.filter((rows) => rows.length);
   };
 
   const sortable = (table) => {
@@ -60,11 +60,11 @@
         const down = heading.getAttribute("aria-sort") === "ascending";
         headings.forEach((other) => other.removeAttribute("aria-sort"));
         heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-        for (const rows of groups(table.tBodies[0])) {
+        for (const rows of sections(table.tBodies[0])) {
           const after = rows.at(-1).nextSibling;
-          const keyed = rows.map((row) => [key(row.cells[place].textContent), row]);
-          const known = keyed.filter(([k]) => k !== null).sort((a, b) => compare(a[0], b[0]) * (down ? -1 : 1));
-          [...known, ...keyed.filter(([k]) => k === null)].forEach(([, row]) => table.tBodies[0].insertBefore(row, after));
+          const keyed = rows.map((row) => [sortKey(row.cells[place].textContent), row]);
+          const sorted = keyed.filter(([key]) => key !== null).sort((a, b) => compare(a[0], b[0]) * (down ? -1 : 1));
+          [...sorted, ...keyed.filter(([key]) => key === null)].forEach(([, row]) => table.tBodies[0].insertBefore(row, after));
         }
       });
     });
@@ -83,7 +83,7 @@
       filter.setAttribute("aria-label", "Filter rows");
       filter.addEventListener("input", () => {
         const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-        for (const rows of groups(table.tBodies[0])) for (const row of rows)
+        for (const rows of sections(table.tBodies[0])) for (const row of rows)
           row.hidden = !words.every((word) => [...row.cells].some((cell) => cell.textContent.toLowerCase().includes(word)));
       });
       tools.append(filter);

@@ -137,7 +137,7 @@ def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     calls = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
     assert code == case["code"]
     assert calls == ends + ["scontrol 'requeue' '4001'"] * case["requeued"]
-    assert ("job 4001 goes on" in err) == case["requeued"]
+    assert ("job 4001 is requeued" in err) == case["requeued"]
     assert not list(job.folder.glob(".ship-sweep-*"))
 
 

@@ -1,14 +1,17 @@
 """The estimate of `--dry-run`: by the seconds per seed of finished trials."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.study_config import StudyConfig
+from harness.planning import estimate as estimate_module
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import BETWEEN_TRIALS, START, TimeEstimate, make_plan
+from harness.store import State
 from harness.store.history import RunHistory, RunRecord
 from tests.case_files import load_cases
 from tests.harness.fakes import make_method, make_study
@@ -50,6 +53,19 @@ def test_finished_trials_determine_the_time(prints: Fingerprints) -> None:
     first, second, third = (configuration.key for configuration in configurations)
     assert estimate.seconds == {first: 3.0, second: 18.0, third: pytest.approx(3 * 5.0)}
     assert estimate.n_trials == 3
+
+
+def test_seeds_are_divided_as_in_the_study(
+    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seeds of an interrupted run are one trial, as its checkpoint is resumed."""
+    monkeypatch.setattr(estimate_module, "count_slots", lambda *_: 1)
+    study = make_study(space={"generator.n_ctx": [1, 2]}, seeds=3)
+    first, second = settings_of(study, prints)
+    interrupted = replace(run_of(second, (0, 1)), state=State.INTERRUPTED)
+    done = run_of(first, (0, 1, 2), seconds=6.0, device=CPU)
+    result = estimate_of(study, prints, done, interrupted)
+    assert result is not None and result.trials == (4.0, 2.0)
 
 
 def test_a_control_has_its_own_time_and_does_not_count_for_others(prints: Fingerprints) -> None:

@@ -15,11 +15,11 @@ from harness.planning.changes import StudyChanged
 from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
-from harness.study.gpu_cost import gpu_cost_lines
+from harness.study.gpu_cost import format_gpu_cost
 from harness.study.state import format_prompt_costs, format_prompts, plan_study
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
-from ship.trial_cost import trial_cost
+from ship.trial_cost import compute_trial_cost
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeImages, make_study
@@ -150,8 +150,8 @@ def test_plan_counts_what_trials_cost_on_a_gpu(tmp_path: Path) -> None:
         PlanRow(Configuration("k", TrialConfig(backbone=backbone, **keys)), (0, 1))
         for backbone in ("pocket", "ViT-B-16:openai")
     )
-    (line,) = gpu_cost_lines(Plan(rows, (), 0), prints)
+    (line,) = format_gpu_cost(Plan(rows, (), 0), prints)
     assert line.startswith("counted for 1 trial on a GPU: ")
-    cost = trial_cost(rows[1].configuration.trial, n_classes=100, n_seeds=2)
+    cost = compute_trial_cost(rows[1].configuration.trial, n_seen=50, n_classes=100, n_seeds=2)
     assert f"{cost.operations / 1e15:.3g} PFLOP, {cost.launches / 1e6:.3g} million" in line
-    assert gpu_cost_lines(Plan(rows[:1], (), 0), prints) == []
+    assert format_gpu_cost(Plan(rows[:1], (), 0), prints) == []

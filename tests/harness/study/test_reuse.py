@@ -65,7 +65,7 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert_same_table(bench.uri, calm(study))
     records = load_records("small", bench.uri)
     assert records.reused == {"before": 10}
-    note = "10 results were reused from study before"
+    note = "reused from study before: 10 results"
     assert note in build_tables(records)[0].notes
     # reused results are reused again from the run that computed them
     third = make_study(name="third", seeds=[1, 2], space=space)

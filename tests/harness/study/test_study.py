@@ -98,7 +98,7 @@ def test_rerun_of_finished_study_imports_nothing_heavy(
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     *_, shown, counts, loaded = done.stdout.splitlines()
-    assert (shown, counts, loaded) == ("report: small-report (as it was)", "3 False", "loaded:")
+    assert (shown, counts, loaded) == ("report: small-report (unchanged)", "3 False", "loaded:")
 
 
 def test_run_has_params_metrics_and_tags(bench: Bench) -> None:

@@ -124,7 +124,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
         total, _, _, *parts = products(values, model)
         # the second factor, and its pair with the first
         for term, part in zip(model.terms[1:], parts, strict=True):
-            assert block_f(contrasts(term, values)) == (0.0, term.freedom, 1.0)
+            assert block_f(contrasts(term, values)) == (0.0, term.degrees_of_freedom, 1.0)
             estimate = share_of_variance(part, total)
             assert estimate is None or (estimate.mean, estimate.high or 0) == (0, 0)
 

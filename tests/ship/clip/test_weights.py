@@ -73,7 +73,7 @@ def test_every_tag_has_the_activation_of_its_weights(monkeypatch: pytest.MonkeyP
         raise RuntimeError("not built")
 
     monkeypatch.setattr(open_clip, "create_model", record)
-    monkeypatch.setattr("ship.clip.weights._weights_on_hub", lambda *_: None)
+    monkeypatch.setattr("ship.clip.weights._fetch_hub_weights", lambda *_: None)
     names = [name for name in backbones() if name != "pocket"]
     for name in names:
         with pytest.raises(BackboneError, match="not built"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, ImageFile, Split, scan_dataset
@@ -13,7 +14,7 @@ from ship.plugins import DatasetPlugin
 from ship.registry import Origin, PluginError
 from ship.testing import Bench, check_dataset, check_finetuner, check_generator
 from ship.testing.bench import CheckResult
-from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
+from ship.testing.checks import DATASET_CHECKS, FINETUNER_CHECKS, GENERATOR_CHECKS
 
 pytestmark = pytest.mark.usefixtures("example")
 
@@ -223,6 +224,18 @@ def test_dataset_that_violates_requirements_fails_its_checks(
     failures = failing(list(check_dataset("spoiled")))
     for promise in ("one {} for a class name", "a valid label", "can be decoded"):
         assert any(promise in title for title in failures), failures
+
+
+def test_folder_of_images_passes(tmp_path: Path) -> None:
+    """Its template is that of `image_folder`."""
+    for split, color in (("train", 0), ("val", 9), ("test", 18)):
+        for label in range(3):
+            path = tmp_path / "pets" / split / f"kind {label}"
+            path.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (color + i, 60 * label, 7)).save(path / f"{i}.png")
+    results = list(check_dataset("image_folder:pets", tmp_path))
+    assert len(results) == len(DATASET_CHECKS) and failing(results) == {}
 
 
 @pytest.mark.usefixtures("own_tables")

@@ -70,7 +70,8 @@ def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: Sound) -> 
     (tmp_path / "evil.pt").write_bytes(b"x")
     backbone = f"ViT-B-32:{tmp_path / 'evil.pt'}"
     folder = write(tmp_path, *edited(sound, {"settings.backbone": backbone}))
-    with pytest.raises(TrainedError, match=r"has no published weights; .* clip=FrozenCLIP\.load"):
+    message = r"neither published by open_clip nor cached; .* clip=FrozenCLIP\.load"
+    with pytest.raises(TrainedError, match=message):
         ship.load_trained(folder)
 
 
