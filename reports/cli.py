@@ -269,8 +269,8 @@ def report(
         typer.Option(
             "--external",
             metavar="FILE.csv",
-            help="Add results from elsewhere: the columns configuration, seed, and metrics in "
-            "percent.",
+            help="Add results from elsewhere: the columns configuration, seed, dataset (only in a "
+            "study over datasets), and metrics in percent.",
         ),
     ] = None,
     published: Annotated[
@@ -311,7 +311,8 @@ def report(
             return
         from reports.render import file_name, write_report
         from reports.report import make_report
-        from reports.study import load_records, with_external
+        from reports.study import load_records
+        from reports.tables import with_external
 
         study = load_records(study_names[0], tracking_uri)
         if external is not None:

@@ -4,9 +4,10 @@ This package validates the store's content, which is untrusted input, selects on
 (configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 
-from reports.study.external import with_external
 from reports.study.load import (
+    ExternalResults,
     Provenance,
+    ResultsBySeed,
     Study,
     load_records,
     load_study_names,

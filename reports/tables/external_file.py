@@ -1,4 +1,4 @@
-"""Results from outside the store, read from a CSV file: a row per configuration and seed."""
+"""Results from outside the store, read from a CSV file with a row per configuration and seed."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from typing import Final
 from harness.store import SEPARATE_FACTORS, ProtocolMetrics
 from harness.wording import count, nearest, show
 from reports.errors import ReportError, ReportFaults
-from reports.study.load import ExternalResults, Study
+from reports.study import ExternalResults, ResultsBySeed, Study
+from reports.tables.pooling import DATASET, list_datasets
 
 _CONFIGURATION, _SEED = "configuration", "seed"
 MAX_BYTES: Final = 10_000_000
@@ -26,10 +27,11 @@ def with_external(study: Study, path: Path) -> Study:
     """Return a study with the results of a CSV file, which its tables show as external.
 
     The file has the columns `configuration`, `seed`, and metrics of the study's protocol, by name
-    (`base`) or heading (`Base`). A harmonic mean that is absent is computed from its halves.
+    (`base`) or heading (`Base`). For a grid over datasets it also has the column `dataset`, and
+    needs the halves of a harmonic mean. A harmonic mean that is absent is computed from its halves.
 
     Args:
-        study: Study of one dataset.
+        study: Study of one dataset, or a grid over datasets.
         path: The file.
 
     Raises:
@@ -39,17 +41,20 @@ def with_external(study: Study, path: Path) -> Study:
     Example:
         >>> study = with_external(load_records("prompt_len"), Path("ours.csv"))  # doctest: +SKIP
     """
+    datasets = list_datasets(study)
     separate = [factor.key for factor in study.factors if factor.key in SEPARATE_FACTORS]
+    if datasets:
+        separate.remove(DATASET)
     if separate:
         raise ReportError(
-            f"{study.name}: external results need a study of one dataset and one set of classes,"
+            f"{study.name}: external results need a study of one set of classes per dataset,"
             f" got the factor {separate[0]}"
         )
     table = _read(path)
-    columns, faults = _columns(table.header, study.protocol)
-    values: dict[str, dict[int, dict[str, float]]] = {}
+    columns, faults = _columns(table.header, study.protocol, datasets)
+    values: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for line in table.lines:
-        faults += _add_line(line, columns, study.protocol, values)
+        faults += _add_line(line, columns, study.protocol, datasets, values)
     faults += _file_faults(values)
     if faults:
         shown = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
@@ -103,14 +108,18 @@ def _read(path: Path) -> _File:
     return _File(lines[0].cells, lines[1:])
 
 
-def _columns(header: Sequence[str], protocol: ProtocolMetrics) -> tuple[list[str], list[str]]:
-    """Return the meaning of each column (_CONFIGURATION, _SEED or a metric), and the faults.
+def _columns(
+    header: Sequence[str], protocol: ProtocolMetrics, datasets: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the meaning of each column (a label or a metric), and the faults.
 
     Args:
         header: Cells of the first line.
         protocol: Protocol of the study.
+        datasets: Datasets of a grid over datasets, else [].
     """
-    choices = [_CONFIGURATION, _SEED, *protocol.headings]
+    labels = [_CONFIGURATION, _SEED, *([DATASET] if datasets else [])]
+    choices = [*labels, *protocol.headings]
     known = {heading.casefold(): metric for metric, heading in protocol.headings.items()}
     known |= {name: name for name in choices}
     columns, faults = [], []
@@ -125,10 +134,16 @@ def _columns(header: Sequence[str], protocol: ProtocolMetrics) -> tuple[list[str
         elif name in columns:
             faults.append(f", line 1: two columns are {name}")
         columns.append(name)
-    faults += [f", line 1: no column {n}" for n in (_CONFIGURATION, _SEED) if n not in columns]
+    faults += [f", line 1: no column {name}" for name in labels if name not in columns]
     metric = protocol.default
     halves = protocol.halves.get(metric, ())
-    if metric not in columns and not (halves and {*halves} <= {*columns}):
+    if halves and {*halves} <= {*columns}:
+        return columns, faults
+    if halves and datasets:
+        # H over datasets is that of the mean halves
+        lacking = " and ".join(half for half in halves if half not in columns)
+        faults.append(f", line 1: no column {lacking}, which the average over datasets needs")
+    elif metric not in columns:
         parts = f", nor both {' and '.join(halves)}" if halves else ""
         faults.append(f", line 1: no column {metric}{parts}")
     return columns, faults
@@ -138,9 +153,18 @@ def _add_line(
     line: _Line,
     columns: Sequence[str],
     protocol: ProtocolMetrics,
-    values: dict[str, dict[int, dict[str, float]]],
+    datasets: Sequence[str],
+    values: dict[str, dict[str, dict[int, dict[str, float]]]],
 ) -> list[str]:
-    """Add a line's metrics to `values`, by configuration and seed, and return its faults."""
+    """Add a line's metrics to `values`, and return its faults.
+
+    Args:
+        line: The line.
+        columns: Meaning of each column.
+        protocol: Protocol of the study.
+        datasets: Datasets of a grid over datasets, else [].
+        values: Dataset -> configuration -> seed -> metric -> percentage.
+    """
     place = f", line {line.number}"
     if len(line.cells) != len(columns):
         cells = count(len(line.cells), "cell")
@@ -151,12 +175,20 @@ def _add_line(
     texts.pop("", None)  # columns that are unknown
     # a column that is absent is a fault of the header
     name, seed = texts.pop(_CONFIGURATION, "-"), texts.pop(_SEED, "0")
+    dataset = texts.pop(DATASET, "")
+    if DATASET in columns and dataset not in datasets:
+        choices = ", ".join(datasets)
+        faults.append(
+            f"{place}, column {DATASET}: must be one of the study's, got {show(dataset)}"
+            f" (choices: {choices})"
+        )
     if not name:
         faults.append(f"{place}, column {_CONFIGURATION}: is empty")
     if not _SEED_TEXT.fullmatch(seed):
         faults.append(f"{place}, column {_SEED}: must be a whole number, got {show(seed)}")
-    elif _SEED in columns and int(seed) in values.get(name, {}):
-        faults.append(f"{place}: a second result of {show(name)} under seed {seed}")
+    elif _SEED in columns and int(seed) in values.get(dataset, {}).get(name, {}):
+        suffix = f" on {dataset}" if dataset else ""
+        faults.append(f"{place}: a second result of {show(name)} under seed {seed}{suffix}")
     for metric, text in texts.items():
         if not _NUMBER.fullmatch(text) or float(text) > 100:
             faults.append(
@@ -166,7 +198,7 @@ def _add_line(
             metrics[metric] = float(text)
     faults += [f"{place}, {fault}" for fault in _add_harmonic_means(metrics, texts, protocol)]
     if not faults:
-        values.setdefault(name, {})[int(seed)] = metrics
+        values.setdefault(dataset, {}).setdefault(name, {})[int(seed)] = metrics
     return faults
 
 
@@ -203,10 +235,16 @@ def _rounding(text: str) -> float:
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
-def _file_faults(values: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
+def _file_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
     """Return the fault of a file whose accuracies are fractions."""
-    by_seed = [metrics for seeds in values.values() for metrics in seeds.values()]
-    largest = max((number for metrics in by_seed for number in metrics.values()), default=0.0)
+    numbers = [
+        number
+        for configurations in values.values()
+        for seeds in configurations.values()
+        for metrics in seeds.values()
+        for number in metrics.values()
+    ]
+    largest = max(numbers, default=0.0)
     if not 0 < largest <= 1:
         return []
     return [f": percentages from 0 to 100 are needed, but the largest number is {largest:g}"]
