@@ -272,7 +272,8 @@ def report(
             "--external",
             metavar="FILE.csv",
             help="Add results from outside the store. The file has the columns configuration, "
-            "seed (a whole number of at most 9 digits), and metrics in percent.",
+            "seed (a whole number of at most 9 digits), and metrics in percent; also dataset, in a "
+            "study over datasets.",
         ),
     ] = None,
     published: Annotated[
@@ -316,7 +317,8 @@ def report(
             return
         from reports.render import file_name, write_report
         from reports.report import make_report
-        from reports.study import load_records, with_external
+        from reports.study import load_records
+        from reports.tables import with_external
 
         study = load_records(study_names[0], tracking_uri)
         if external is not None:

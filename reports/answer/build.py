@@ -52,8 +52,8 @@ def build_answer(
     level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
     external_findings = [
         finding
-        for table in all_tables
-        if (finding := external_finding(table, study, metric, limits))
+        for table in study_tables
+        if (finding := external_finding(table, study, metric, level_limits))
     ]
     findings = (
         *_findings(study, metric, study_tables, importance, level_limits),

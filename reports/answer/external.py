@@ -12,7 +12,7 @@ from reports.answer.comparisons import (
     outcomes_text,
 )
 from reports.answer.finding import Finding
-from reports.cells import EXTERNAL, Table, Value
+from reports.cells import AVERAGE, EXTERNAL, Table, Value
 from reports.formatting import cell_text, join_names
 from reports.stats import Verdict
 from reports.study import Study
@@ -32,11 +32,12 @@ def external_finding(
     rows = [row for row in table.rows if row.control == EXTERNAL]
     if not rows:
         return None
+    is_average = table.kind == "methods"
     heading = metric_name(study, metric)
     names: dict[str, list[str]] = {}  # by outcome
     not_compared = []
     for row in rows:
-        mean = row.cells.get(metric)
+        mean = row.cells.get(f"{AVERAGE}/{metric}" if is_average else metric)
         if row.comparison:
             comparison = row.comparison
             if limits:
@@ -58,4 +59,5 @@ def external_finding(
     sentences.append("Their data, seeds and code were not checked.")
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
     subject = f"external results of {study.external.file}"
+    subject += ", averaged over datasets" if is_average else ""
     return Finding(subject, verdict, " ".join(filter(None, sentences)))

@@ -4,9 +4,10 @@ The store's content is untrusted input. This package validates it, selects one r
 (configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 
-from reports.study.external import with_external
 from reports.study.load import (
+    ExternalResults,
     Provenance,
+    ResultsBySeed,
     Study,
     load_records,
     load_study_names,

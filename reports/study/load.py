@@ -52,17 +52,22 @@ class Provenance:
     tags: Mapping[str, str]
 
 
+# Configuration -> seed -> metric -> percentage.
+ResultsBySeed = Mapping[str, Mapping[int, Mapping[str, float]]]
+
+
 @dataclass(frozen=True)
 class ExternalResults:
     """Results from outside the store, which ship-sweep has neither computed nor checked.
 
     Attributes:
         file: Name of the file. "" without external results.
-        values: Configuration -> seed -> metric -> percentage.
+        values: Dataset -> configuration -> seed -> metric -> percentage. The dataset is "" if the
+            study has only one.
     """
 
     file: str = ""
-    values: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+    values: Mapping[str, ResultsBySeed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,7 +91,8 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 
 def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the table of methods, the main effects on the averages, and a table per dataset."""
-    yield comparison_table(method_family(study, metric))
+    methods = add_external_groups(method_family(study, metric))
+    yield external_note(study, comparison_table(methods))
     other_factors = factors_without_dataset(study)
     if not other_factors:
         yield from _configuration_tables(study, metric)

@@ -9,6 +9,7 @@ from harness.store import CONTROLS, FINETUNER_ALONE, FLAG
 from reports.cells import (
     AVERAGE,
     CLASSES,
+    EXTERNAL,
     OBJECTIVE,
     Cell,
     Column,
@@ -208,7 +209,7 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def datasets_cell(group: Group) -> Cell | None:
-        return None if group.control else Quantity(len(group.finished_datasets), 0)
+        return Quantity(len(group.finished_datasets), 0) if _is_over_datasets(group) else None
 
     def column(dataset: str, name: str, heading: str, **options: Any) -> Column:
         mean = partial(_mean_cell, family, name, dataset)
@@ -222,6 +223,11 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     for name in (*halves, *csv_names):
         yield column(AVERAGE, name, f"mean {headings[name]}", drop=4, csv_only=name in csv_names)
     yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
+
+
+def _is_over_datasets(group: Group) -> bool:
+    """Return True for methods and external results; controls ran on only one dataset."""
+    return not group.control or group.control == EXTERNAL
 
 
 def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
@@ -241,7 +247,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     if metric == OBJECTIVE:
         return optional_cell(Value, group.estimate(study.score))
     if dataset == AVERAGE:
-        if group.control:  # controls ran on one dataset
+        if not _is_over_datasets(group):
             return None
         n_datasets, total = len(group.finished_datasets), len(family.datasets)
         suffix = f"({n_datasets}/{total})" if n_datasets < total else ""

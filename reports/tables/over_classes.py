@@ -104,6 +104,8 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
         cells: Companion cells; see Family.
     """
     runs = group.trials.results("run_id", cells)
+    if not runs:  # external results have no runs
+        return {}
     models = {place: [{"": run} for run in run_ids] for place, run_ids in runs.items()}
     if group.parts:  # the row of a seed averages one model per dataset
         models = {("", seed): [{}] for seed in group.finished_values("seed")}

@@ -16,8 +16,8 @@ from harness.store import (
     FactorRecord,
     level_id,
 )
-from reports.cells import level_text
-from reports.study import Study, make_study_frame
+from reports.cells import Text, level_text
+from reports.study import ExternalResults, Study, make_study_frame
 from reports.tables.group import Group
 from reports.tables.groups import join_rules, labels_of, ordered_levels, rows_of
 
@@ -107,6 +107,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
         n_left_out=0,  # left-out and reused results are counted over all datasets
         reused={},
         scope=dataset,
+        external=ExternalResults(study.external.file, {"": study.external.values.get(dataset, {})}),
     )
 
 
@@ -132,7 +133,11 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
     ]
     if not complete_methods:
         return None
-    rows = [row for method in complete_methods for row in _average_rows(study, method)]
+    rows = [
+        row
+        for method in complete_methods
+        for row in average_rows(study, method.key, _parts_of(study, method))
+    ]
     factors = factors_without_dataset(study)
     return dataclasses.replace(
         study,
@@ -144,17 +149,28 @@ def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | No
     )
 
 
-def _average_rows(study: Study, method: ConfigurationRecord) -> list[dict[str, Any]]:
-    """Return a method's row per seed: the average over the datasets of its parts."""
+def _parts_of(study: Study, method: ConfigurationRecord) -> dict[str, Group]:
+    """Return the groups of a method by dataset."""
+    return {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
+
+
+def average_rows(study: Study, key: str, parts: Mapping[str, Group]) -> list[dict[str, Any]]:
+    """Return a row per seed: the average over the datasets of a method.
+
+    Args:
+        study: Study of the method.
+        key: Value of `config_key` in the rows.
+        parts: Groups of the method by dataset.
+    """
     by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
-    for name, key in method.parts.items():
-        for row in study.by_configuration[key]:
+    for name, part in parts.items():
+        for row in part.rows:
             by_seed.setdefault(row["seed"], {})[name] = row
-    return [_average_row(study, method, rows) for _, rows in sorted(by_seed.items())]
+    return [_average_row(study, key, len(parts), rows) for _, rows in sorted(by_seed.items())]
 
 
 def _average_row(
-    study: Study, method: ConfigurationRecord, rows: Mapping[str, Mapping[str, Any]]
+    study: Study, key: str, n_datasets: int, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the average over datasets of a method's rows of one seed.
 
@@ -163,7 +179,8 @@ def _average_row(
 
     Args:
         study: Study of the method.
-        method: Method with the datasets to average as its parts.
+        key: Value of `config_key` in the row.
+        n_datasets: Number of datasets to average over.
         rows: Rows of the seed by dataset.
     """
     group = Group((), [*rows.values()])
@@ -171,14 +188,14 @@ def _average_row(
     numbers = [n for n in first if n in _COSTS or n.startswith(("test/", "selection/"))]
     average = {
         **dict.fromkeys(numbers),
-        "config_key": method.key,
+        "config_key": key,
         "seed": first["seed"],
         "control": "",
         "protocol": first["protocol"],
         "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
-    if len(group.finished_rows) < len(method.parts):
+    if len(group.finished_rows) < n_datasets:
         failure_reasons = {
             name: row["reason"] for name, row in rows.items() if row["state"] == FAIL
         }
@@ -220,11 +237,26 @@ def method_groups(study: Study) -> list[Group]:
     groups = []
     for method in list_methods(study):
         labels = labels_of(without_dataset, method.assignment, method_name or "constants")
-        parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
-        group = Group(labels, (), value=method, parts=parts)
-        rows = _average_rows(study, _restrict_method(method, group.finished_datasets or parts))
-        groups.append(dataclasses.replace(group, rows=rows))
+        parts = _parts_of(study, method)
+        groups.append(method_group(study, labels, method.key, parts, value=method))
     return groups
+
+
+def method_group(
+    study: Study, labels: tuple[Text, ...], key: str, parts: Mapping[str, Group], **options: Any
+) -> Group:
+    """Return the group of a method: its averages over the datasets with results, and its parts.
+
+    Args:
+        study: Study over several datasets.
+        labels: Texts of the label columns.
+        key: Value of `config_key` in the averages.
+        parts: Groups of the method by dataset.
+        options: Other attributes of the group.
+    """
+    finished_parts = {name: part for name, part in parts.items() if part.finished_rows}
+    rows = average_rows(study, key, finished_parts or parts)
+    return Group(labels, rows, parts=parts, **options)
 
 
 def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> ConfigurationRecord:
@@ -254,9 +286,8 @@ def restrict_to_common_datasets(
         return group, baseline
 
     def restrict(method: Group) -> Group:
-        rows = _average_rows(study, _restrict_method(method.value, common_datasets))
-        return dataclasses.replace(
-            method, rows=rows, parts={name: method.parts[name] for name in common_datasets}
-        )
+        parts = {name: method.parts[name] for name in common_datasets}
+        rows = average_rows(study, method.rows[0]["config_key"], parts)
+        return dataclasses.replace(method, rows=rows, parts=parts)
 
     return restrict(group), restrict(baseline)

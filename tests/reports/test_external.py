@@ -17,8 +17,9 @@ from reports.errors import ReportError, ReportFaults
 from reports.estimates import make_estimates_frame
 from reports.render import csv_text, report_files
 from reports.report import Report, make_report
-from reports.study import Study, with_external
-from reports.study.external import MAX_ROWS
+from reports.study import Study
+from reports.tables import with_external
+from reports.tables.external_file import MAX_ROWS
 from tests.reports.builder import prompt_len
 from tests.reports.studies import over_datasets
 
@@ -130,9 +131,9 @@ def test_h_is_computed_where_it_is_absent(tmp_path: Path) -> None:
     """From base and new; a rounded H that agrees with them is used as it is."""
     text = "Configuration,seed,Base,NEW\na,0,70.0,60\na,1,71.5,61.25\n"
     study = read(prompt_len().study(), tmp_path, text)
-    assert study.external.values["a"][1][H] == pytest.approx(2 * 71.5 * 61.25 / (71.5 + 61.25))
+    assert study.external.values[""]["a"][1][H] == pytest.approx(2 * 71.5 * 61.25 / (71.5 + 61.25))
     rounded = "configuration,seed,base,new,H\na,0,69.96,60.04,64.6\na,1,0,0,0\n"
-    assert read(study, tmp_path, rounded).external.values["a"][0][H] == 64.6
+    assert read(study, tmp_path, rounded).external.values[""]["a"][0][H] == 64.6
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_blank_lines_do_not_count(tmp_path: Path) -> None:
     lines = [f"a,{seed},70,60" for seed in range(100)]
     text = "configuration,seed,base,new\n" + ("\n" * (MAX_ROWS // 50)).join(lines)
     study = read(prompt_len().study(), tmp_path, text)
-    assert len(study.external.values["a"]) == 100
+    assert len(study.external.values[""]["a"]) == 100
 
 
 def test_faults_of_the_header_name_its_line(tmp_path: Path) -> None:
@@ -205,10 +206,98 @@ def test_a_file_that_is_no_table_is_one_line(content: bytes, expected: str, tmp_
         with_external(prompt_len().study(), path)
 
 
-def test_a_study_over_datasets_is_refused(tmp_path: Path) -> None:
-    """A file has no dataset."""
-    with pytest.raises(ReportError, match="one dataset and one set of classes, got the factor"):
-        with_external(over_datasets().study(), tmp_path / "none.csv")
+def halves_csv(values: dict[tuple[str, int], tuple[float, float]], name: str = "fork") -> str:
+    """A file of base and new by dataset and seed."""
+    rows = [f"{name},{d},{s},{base},{new}" for (d, s), (base, new) in values.items()]
+    return "\n".join(["configuration,dataset,seed,base,new", *rows])
+
+
+def halves_of_baseline(study: Study) -> dict[tuple[str, int], tuple[float, float]]:
+    """Base and new of the baseline by dataset and seed."""
+    rows = study.rows.filter(study.rows["generator"] == "none", study.rows["control"] == "")
+    return {
+        (row["dataset"], row["seed"]): (row["test/base"], row["test/new"])
+        for row in rows.iter_rows(named=True)
+    }
+
+
+def h_of(halves: Sequence[tuple[float, float]]) -> float:
+    """The harmonic mean of mean halves."""
+    base, new = np.mean([h[0] for h in halves]), np.mean([h[1] for h in halves])
+    return float(2 * base * new / (base + new))
+
+
+@pytest.mark.parametrize("names", [("emoji", "caltech101", "dtd"), ("emoji", "dtd")])
+def test_over_datasets_averages_are_compared(names: Sequence[str], tmp_path: Path) -> None:
+    """A row averages over the datasets of the file, and is compared with the baseline on those."""
+    study, rng = over_datasets().study(), np.random.default_rng(0)
+    baseline = {key: h for key, h in halves_of_baseline(study).items() if key[0] in names}
+    values = {
+        key: (round(base + rng.normal(3, 0.3), 3), round(new + rng.normal(3, 0.3), 3))
+        for key, (base, new) in baseline.items()
+    }
+    report = make_report(read(study, tmp_path, halves_csv(values)))
+    seeds = sorted({seed for _, seed in baseline})
+    means = [
+        [h_of([source[name, seed] for name in names]) for seed in seeds]
+        for source in (values, baseline)
+    ]
+    row = external_rows(report)["fork ‡"]
+    average = row.cells[f"average/{H}"]
+    assert isinstance(average, Value)
+    assert average.estimate.mean == pytest.approx(np.mean(means[0]))
+    assert average.suffix == ("" if len(names) == 3 else "(2/3)")
+    assert row.comparison and row.comparison.verdict == "higher"
+    assert row.comparison.p == pytest.approx(stats.ttest_rel(*means).pvalue)
+    assert row.comparison.difference.mean == pytest.approx(np.mean(means[0]) - np.mean(means[1]))
+    (finding,) = (f for f in report.answer.findings if f.subject.startswith("external results"))
+    assert finding.subject == "external results of ours.csv, averaged over datasets"
+    assert finding.verdict == "higher"
+    for name in ("emoji", "caltech101", "dtd"):
+        (table,) = (table for table in report.all_tables if table.name.startswith(f"{name}-"))
+        labels = [row.name for row in table.rows if row.control == EXTERNAL]
+        assert labels == (["fork ‡"] if name in names else [])
+        assert any("were not checked" in note for note in table.notes) == (name in names)
+
+
+def test_the_only_factor_may_be_the_dataset(tmp_path: Path) -> None:
+    """Then there is no baseline, and an external row is shown without a comparison."""
+    builder = over_datasets(generators=("none",))
+    builder.factors = builder.factors[:1]
+    values = {(name, seed): (80.0, 60.0 + seed) for name in ("emoji", "dtd") for seed in range(3)}
+    report = make_report(read(builder.study(), tmp_path, halves_csv(values)))
+    row = external_rows(report)["fork ‡"]
+    assert row.comparison is None and isinstance(row.cells[f"average/{H}"], Value)
+    assert report.answer.findings[-1].text.startswith("Not compared: fork ‡ (6")
+
+
+def test_a_file_over_datasets_names_the_datasets_of_the_study(tmp_path: Path) -> None:
+    """Faults: another dataset, a second result, no half, and no column of datasets."""
+    study = over_datasets().study()
+
+    def refused(text: str) -> Sequence[str]:
+        with pytest.raises(ReportFaults) as error:
+            read(study, tmp_path, text)
+        return error.value.lines
+
+    lines = "a,dtd,0,70,60\na,dtd,0,70,60\na,food,0,70,60"
+    first, second = refused(f"configuration,dataset,seed,base,new\n{lines}")
+    assert first.endswith("line 3: a second result of 'a' under seed 0 on dtd")
+    assert second.endswith(
+        "line 4, column dataset: must be one of the study's, got 'food'"
+        " (choices: emoji, caltech101, dtd)"
+    )
+    first, second = refused("configuration,seed,H,base\na,0,60,60")
+    assert first.endswith("line 1: no column dataset")
+    assert second.endswith("line 1: no column new, which the average over datasets needs")
+
+
+def test_other_test_classes_are_refused(tmp_path: Path) -> None:
+    """Levels of some factors are tested on other classes, which a file does not name."""
+    study = prompt_len().study()
+    factor = replace(study.factors[0], key="targets")
+    with pytest.raises(ReportError, match="one set of classes per dataset, got the factor targets"):
+        with_external(replace(study, factors=(factor,)), tmp_path / "none.csv")
 
 
 def test_a_saturated_study_gives_no_verdict_on_external_results(tmp_path: Path) -> None:
@@ -237,7 +326,7 @@ def test_random_files_are_results_or_faults(lines: list[str], tmp_path: Path) ->
         read_study = read(study, tmp_path, "\n".join(["configuration,seed,H", *lines]))
     except ReportError:
         return
-    for by_seed in read_study.external.values.values():
+    for by_seed in read_study.external.values.get("", {}).values():
         for seed, metrics in by_seed.items():
             assert seed >= 0 and all(0 <= value <= 100 for value in metrics.values())
 

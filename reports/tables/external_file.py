@@ -1,4 +1,4 @@
-"""Results from outside the store, read from a CSV file: a row per configuration and seed."""
+"""Results from outside the store, read from a CSV file with a row per configuration and seed."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from typing import Final
 from harness.store import SEPARATE_FACTORS, ProtocolMetrics
 from harness.wording import count, nearest, show
 from reports.errors import ReportError, ReportFaults
-from reports.study.load import ExternalResults, Study
+from reports.study import ExternalResults, ResultsBySeed, Study
+from reports.tables.pooling import DATASET, list_datasets
 
 _CONFIGURATION, _SEED = "configuration", "seed"
 MAX_BYTES: Final = 10_000_000
@@ -27,11 +28,12 @@ def with_external(study: Study, path: Path) -> Study:
     """Add the results of a CSV file to a study. Its tables show them as external results.
 
     The file has the columns `configuration`, `seed` (a whole number of at most 9 digits), and
-    metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). If a harmonic
-    mean is absent, it is computed from its halves.
+    metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). For a grid
+    over datasets it also has the column `dataset`. If a harmonic mean is absent, it is computed
+    from its halves, which the average over datasets needs in any case.
 
     Args:
-        study: Study of one dataset.
+        study: Study of one dataset, or a grid over datasets.
         path: Path of the file.
 
     Returns:
@@ -45,17 +47,20 @@ def with_external(study: Study, path: Path) -> Study:
     Example:
         >>> study = with_external(load_records("prompt_len"), Path("ours.csv"))  # doctest: +SKIP
     """
+    datasets = list_datasets(study)
     separate = [factor.key for factor in study.factors if factor.key in SEPARATE_FACTORS]
+    if datasets:
+        separate.remove(DATASET)
     if separate:
         raise ReportError(
-            f"{study.name}: external results need a study of one dataset and one set of classes,"
+            f"{study.name}: external results need a study of one set of classes per dataset,"
             f" got the factor {separate[0]}"
         )
     content = _read(path)
-    columns, faults = _columns(content.header, study.protocol)
-    values: dict[str, dict[int, dict[str, float]]] = {}
+    columns, faults = _columns(content.header, study.protocol, datasets)
+    values: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for line in content.lines:
-        faults += _add_line(line, columns, study.protocol, values)
+        faults += _add_line(line, columns, study.protocol, datasets, values)
     faults += _file_faults(values)
     if faults:
         messages = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
@@ -121,17 +126,22 @@ def _read(path: Path) -> _File:
     return _File(lines[0], lines[1:])
 
 
-def _columns(header: _Line, protocol: ProtocolMetrics) -> tuple[list[str], list[str]]:
+def _columns(
+    header: _Line, protocol: ProtocolMetrics, datasets: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Return the meaning of each column, and the faults of the header.
 
-    The meaning is _CONFIGURATION, _SEED, the name of a metric, or "" for an unknown column.
+    The meaning is _CONFIGURATION, _SEED, DATASET, the name of a metric, or "" for an unknown
+    column.
 
     Args:
         header: Line with the names of the columns.
         protocol: Protocol of the study.
+        datasets: Datasets of a grid over datasets, else [].
     """
     place = header.place
-    choices = [_CONFIGURATION, _SEED, *protocol.headings]
+    labels = [_CONFIGURATION, _SEED, *([DATASET] if datasets else [])]
+    choices = [*labels, *protocol.headings]
     known = {heading.casefold(): metric for metric, heading in protocol.headings.items()}
     known |= {name: name for name in choices}
     columns, faults = [], []
@@ -146,10 +156,16 @@ def _columns(header: _Line, protocol: ProtocolMetrics) -> tuple[list[str], list[
         elif name in columns:
             faults.append(f"{place}: two columns are {name}")
         columns.append(name)
-    faults += [f"{place}: no column {n}" for n in (_CONFIGURATION, _SEED) if n not in columns]
+    faults += [f"{place}: no column {name}" for name in labels if name not in columns]
     metric = protocol.default
     halves = protocol.halves.get(metric, ())
-    if metric not in columns and not (halves and {*halves} <= {*columns}):
+    if halves and {*halves} <= {*columns}:
+        return columns, faults
+    if halves and datasets:
+        # H over datasets is that of the mean halves
+        lacking = " and ".join(half for half in halves if half not in columns)
+        faults.append(f"{place}: no column {lacking}, which the average over datasets needs")
+    elif metric not in columns:
         parts = f", nor both {' and '.join(halves)}" if halves else ""
         faults.append(f"{place}: no column {metric}{parts}")
     return columns, faults
@@ -159,9 +175,18 @@ def _add_line(
     line: _Line,
     columns: Sequence[str],
     protocol: ProtocolMetrics,
-    values: dict[str, dict[int, dict[str, float]]],
+    datasets: Sequence[str],
+    values: dict[str, dict[str, dict[int, dict[str, float]]]],
 ) -> list[str]:
-    """Add a line's metrics to `values`, by configuration and seed, and return its faults."""
+    """Add a line's metrics to `values`, and return its faults.
+
+    Args:
+        line: The line.
+        columns: Meaning of each column.
+        protocol: Protocol of the study.
+        datasets: Datasets of a grid over datasets, else [].
+        values: Dataset -> configuration -> seed -> metric -> percentage.
+    """
     place = line.place
     if len(line.cells) != len(columns):
         cells = count(len(line.cells), "cell")
@@ -172,13 +197,21 @@ def _add_line(
     # unknown and absent columns are already faults of the header
     texts.pop("", None)
     name, seed = texts.pop(_CONFIGURATION, "-"), texts.pop(_SEED, "0")
+    dataset = texts.pop(DATASET, "")
+    if DATASET in columns and dataset not in datasets:
+        choices = ", ".join(datasets)
+        faults.append(
+            f"{place}, column {DATASET}: must be one of the study's, got {show(dataset)}"
+            f" (choices: {choices})"
+        )
     if not name:
         faults.append(f"{place}, column {_CONFIGURATION}: is empty")
     if not _SEED_TEXT.fullmatch(seed):
         rule = f"must be a whole number of at most {_SEED_DIGITS} digits"
         faults.append(f"{place}, column {_SEED}: {rule}, got {show(seed)}")
-    elif _SEED in columns and int(seed) in values.get(name, {}):
-        faults.append(f"{place}: a second result of {show(name)} under seed {seed}")
+    elif _SEED in columns and int(seed) in values.get(dataset, {}).get(name, {}):
+        suffix = f" on {dataset}" if dataset else ""
+        faults.append(f"{place}: a second result of {show(name)} under seed {seed}{suffix}")
     for metric, text in texts.items():
         if not _NUMBER.fullmatch(text) or float(text) > 100:
             faults.append(
@@ -188,7 +221,7 @@ def _add_line(
             metrics[metric] = float(text)
     faults += [f"{place}, {fault}" for fault in _add_harmonic_means(metrics, texts, protocol)]
     if not faults:
-        values.setdefault(name, {})[int(seed)] = metrics
+        values.setdefault(dataset, {}).setdefault(name, {})[int(seed)] = metrics
     return faults
 
 
@@ -230,10 +263,16 @@ def _rounding(text: str) -> float:
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
-def _file_faults(values: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
+def _file_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
     """Return a fault if no number exceeds 1: the file probably has fractions; [] otherwise."""
-    by_seed = [metrics for seeds in values.values() for metrics in seeds.values()]
-    largest = max((number for metrics in by_seed for number in metrics.values()), default=0.0)
+    numbers = [
+        number
+        for configurations in values.values()
+        for seeds in configurations.values()
+        for metrics in seeds.values()
+        for number in metrics.values()
+    ]
+    largest = max(numbers, default=0.0)
     if not 0 < largest <= 1:
         return []
     return [f": percentages from 0 to 100 are needed, but the largest number is {largest:g}"]
