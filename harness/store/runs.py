@@ -156,8 +156,8 @@ def convert_run(run: Any) -> Run:
     """Return MLflow's entity of a run as plain data.
 
     Raises:
-        StoreError: A tag, param or metric has a type that MLflow does not write. The store is
-            damaged.
+        StoreError: A tag, param or metric has a name or a value of a type that MLflow does not
+            write. The store is damaged.
     """
     info, data = run.info, run.data
     parts: tuple[tuple[str, Mapping[str, Any], Any], ...] = (
@@ -167,6 +167,8 @@ def convert_run(run: Any) -> Run:
     )
     for part, values, kind in parts:
         for key, value in values.items():
+            if not isinstance(key, str):
+                raise StoreError(f"run {info.run_id} is damaged: a {part} is named {key!r}")
             if not isinstance(value, kind):
                 raise StoreError(f"run {info.run_id} is damaged: {part} {key} has value {value!r}")
     return Run(

@@ -185,6 +185,7 @@ def epsilon(values: Array) -> float:
         values: Orthonormal contrasts that vary over seeds, (df, R).
     """
     deviations = values - values.mean(axis=-1, keepdims=True)
+    deviations /= np.abs(deviations).max()  # fourth powers of large numbers overflow
     # both products have the same trace and the same sum of squares; the smaller one is computed
     products = (
         deviations.T @ deviations

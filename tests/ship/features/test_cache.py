@@ -91,15 +91,19 @@ def test_invalid_cache_file_is_reported_removed_and_rewritten(
 
 
 @example(damage=([], 0), appended=b"")
+@example(damage=([(155, ord(" ") ^ ord("\r"))], None), appended=b"")
 @given(damage=DAMAGE, appended=st.binary(max_size=40))
 def test_damaged_cache_file_never_returns_another_array(
     path: Path, damage: Damage, appended: bytes
 ) -> None:
-    """Flipped bytes, truncation and appended bytes give the array or None."""
+    """Flipped bytes, truncation and appended bytes give the array or None.
+
+    Some bytes of the header have no meaning, e.g. the spaces around it.
+    """
     assert write_features(path, KEY, ARRAY)
     sound = path.read_bytes()
     for changed in (damaged(sound, damage), damaged(sound, damage) + appended):
         path.write_bytes(changed)
         result = read_features(path, KEY, ROWS)
-        assert (result is not None) is (changed == sound)
+        assert result is not None or changed != sound
         assert result is None or np.array_equal(result, ARRAY)
