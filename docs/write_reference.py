@@ -109,7 +109,7 @@ def reference() -> str:
         *_methods("Schedulers", "", SCHEDULERS),
         *_names("Samplers", SAMPLERS),
         *_names("Selections", SELECTIONS),
-        *_names("Protocols", {name: rules.line for name, rules in PROTOCOLS.items()}),
+        *_names("Protocols", {name: rules.summary for name, rules in PROTOCOLS.items()}),
         *_names(
             "Objectives",
             {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.wording import one_line
+from harness.wording import describe_error
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -87,9 +87,9 @@ class Storage:
             self.delete(name)
         except Exception as error:  # OSError, or pyarrow's errors for an unusable URI
             raise StorageError(
-                f"storage {self.uri}: cannot write checkpoints: {one_line(error)}. Choose another "
-                "place with storage, --storage or SHIP_SWEEP_STORAGE, or disable checkpoints with "
-                "checkpoint_every: null"
+                f"storage {self.uri}: cannot write checkpoints: {describe_error(error)}. Choose "
+                "another place with storage, --storage or SHIP_SWEEP_STORAGE, or disable "
+                "checkpoints with checkpoint_every: null"
             ) from error
 
     def read(self, name: str) -> bytes | None:

@@ -35,7 +35,7 @@ def is_gpu(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def usable_gpus() -> int:
+def count_visible_gpus() -> int:
     """Return the number of GPUs visible to this process. See `why_no_gpu` for their usability."""
     return int(_cuda().device_count())
 
@@ -90,7 +90,7 @@ class PeakMemory:
         with suppress(OSError):
             _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
 
-    def megabytes(self) -> float:
+    def mebibytes(self) -> float:
         """Return the peak so far in MiB."""
         if self._gpu:
             return float(_cuda().max_memory_reserved() / MIB)

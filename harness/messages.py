@@ -24,7 +24,7 @@ from harness.store import (
     seed_metric,
     stage_metric,
 )
-from harness.wording import one_line
+from harness.wording import describe_error
 from ship.architectures import ImagePrecision
 from ship.plugins import find_plugin_identities
 from ship.trial_config import (
@@ -51,7 +51,7 @@ MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requeste
 SeedValues = Mapping[str, Sequence[float | None]]
 
 
-class Need(NamedTuple):
+class FeatureKey(NamedTuple):
     """Key of a feature set that trials read.
 
     Attributes:
@@ -69,11 +69,11 @@ class Need(NamedTuple):
     splits: tuple[str, ...] = SPLITS
 
 
-def list_needs(config: TrialConfig) -> list[Need]:
+def list_feature_keys(config: TrialConfig) -> list[FeatureKey]:
     """Return the feature sets of a trial: the training dataset, then the test split of targets."""
     clip = config.backbone, config.image_precision
-    targets = [Need(*clip, target, 0, ("test",)) for target in config.targets]
-    return [Need(*clip, config.dataset, config.augmentations), *targets]
+    targets = [FeatureKey(*clip, target, 0, ("test",)) for target in config.targets]
+    return [FeatureKey(*clip, config.dataset, config.augmentations), *targets]
 
 
 def make_trial_spec(
@@ -190,7 +190,7 @@ def encode_failure(
             for index, reason in error.failed.items()
         }
         return {"failure": Failure.NON_FINITE, "reason": join_reasons(reasons)}
-    reason = f"{type(error).__name__}: {one_line(error)} ({where})"
+    reason = f"{type(error).__name__}: {describe_error(error)} ({where})"
     if not is_out_of_memory(error):
         return {"failure": Failure.ERROR, "reason": reason}
     if 0 < gpus < 1:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from harness.config import Resources
-from harness.device import usable_gpus, why_no_gpu
+from harness.device import count_visible_gpus, why_no_gpu
 from harness.errors import ClusterError
 
 ANSWER_SECONDS = 5.0
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 5.0
 Nodes = Sequence[Mapping[str, float]]
 
 
-def usable_cpus() -> int:
+def count_usable_cpus() -> int:
     """Return the number of CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -25,7 +25,7 @@ def usable_cpus() -> int:
 
 def machine_resources() -> Nodes:
     """Return this machine's resources as Ray detects them, including GPUs that torch cannot use."""
-    return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
+    return [{"CPU": count_usable_cpus(), "GPU": count_visible_gpus()}]
 
 
 def count_gpus(nodes: Nodes) -> int:

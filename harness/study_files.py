@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 import search_spaces
 from harness.errors import ConfigError, Fault, UserError
-from harness.wording import nearest, one_line, show
+from harness.wording import describe_error, nearest, show
 from ship.whole_file import read_whole, write_whole
 
 MAX_BYTES = 256 * 1024
@@ -121,9 +121,11 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
         text = read_whole(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{label}: the file must be UTF-8: {one_line(error)}"]) from error
+        raise ConfigError([f"{label}: the file must be UTF-8: {describe_error(error)}"]) from error
     except ValueError as error:
-        raise ConfigError([f"{label}: {one_line(error).removeprefix(f'{path}: ')}"]) from error
+        raise ConfigError(
+            [f"{label}: {describe_error(error).removeprefix(f'{path}: ')}"]
+        ) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
         rule = f"the file must contain a mapping of keys to values, got {show(value)}"
@@ -150,7 +152,7 @@ def parse_value(text: str, label: str) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         fault = f"{where}invalid YAML: {error.problem or error.context}"
     except Exception as error:  # ruamel's other errors, and those of tags
-        fault = f"invalid YAML: {one_line(error)}"
+        fault = f"invalid YAML: {describe_error(error)}"
     else:
         return to_json(value, label)
     raise ConfigError([f"{label}: {fault}"])
@@ -188,7 +190,7 @@ def to_json(root: Any, label: str) -> Any:
             [f"{label}: values must not be nested too deeply or contain themselves"]
         ) from error
     except (TypeError, ValueError) as error:
-        raise ConfigError([f"{label}: {one_line(error)}"]) from error
+        raise ConfigError([f"{label}: {describe_error(error)}"]) from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

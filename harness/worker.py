@@ -55,7 +55,7 @@ class Worker:
         gpu_is_broken: Whether the last trial has made the GPU unusable for this process.
     """
 
-    features: Mapping[messages.Need, Any]
+    features: Mapping[messages.FeatureKey, Any]
     run_trial: RunTrial
     load_backbone: Callable[..., Any]
     threads: int = 1
@@ -210,7 +210,7 @@ class Worker:
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
-        features, *target_sets = (self.features[need] for need in messages.list_needs(trial))
+        features, *target_sets = (self.features[need] for need in messages.list_feature_keys(trial))
         targets = dict(zip(trial.targets, target_sets, strict=True))
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
@@ -235,7 +235,7 @@ class Worker:
         )
         failed = self._test.failed if self._test else {}
         active = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
-        metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
+        metrics |= {Cost.PEAK_MEMORY: self._memory.mebibytes(), Cost.TEXT_TOKENS: self._tokens()}
         correct_predictions = messages.make_correct_file(
             self._test.correct_predictions if self._test else (), active
         )
@@ -250,21 +250,21 @@ class Worker:
         }
 
 
-class SharedFeatures(Mapping[messages.Need, Any]):
+class SharedFeatures(Mapping[messages.FeatureKey, Any]):
     """Feature sets in Ray's object store, which all workers of a node share without copying.
 
     A node fetches a feature set when one of its trials first needs it.
     """
 
-    def __init__(self, references: Mapping[messages.Need, Any]) -> None:
+    def __init__(self, references: Mapping[messages.FeatureKey, Any]) -> None:
         """Create the mapping from references to the feature sets."""
         self._references = references
 
-    def __getitem__(self, need: messages.Need) -> Any:
+    def __getitem__(self, need: messages.FeatureKey) -> Any:
         """Return a feature set, whose arrays are read-only."""
         return ray.get(self._references[need])
 
-    def __iter__(self) -> Iterator[messages.Need]:
+    def __iter__(self) -> Iterator[messages.FeatureKey]:
         """Iterate over the needs, without fetching features."""
         return iter(self._references)
 
@@ -284,7 +284,7 @@ class ShipTrainable(tune.Trainable):
         arguments: Other arguments of Worker.
     """
 
-    shared: Mapping[messages.Need, Any]
+    shared: Mapping[messages.FeatureKey, Any]
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
-REFERENCES = "controls"
+CONTROLS_SECTION = "controls"
 EXTERNAL = "external"  # section, and value of Row.control, of rows from outside the store
 OBJECTIVE = "objective"  # value of Column.metric for the selection score
 AVERAGE = "average"  # value of Column.dataset for the average over datasets
@@ -53,7 +53,7 @@ class Counts:
     missing: int = 0
 
     @property
-    def of_all(self) -> str:
+    def finished_text(self) -> str:
         """Number of finished rows, with the total if some are absent: "4 of 5"."""
         total = self.finished + self.failed + self.pruned + self.missing
         return f"{self.finished} of {total}" if total > self.finished else str(self.finished)
@@ -216,10 +216,10 @@ class Row:
 
     @property
     def section(self) -> str:
-        """Section of the table that has the row: LEVELS, REFERENCES (controls) or EXTERNAL."""
+        """Section of the table that has the row: LEVELS, CONTROLS_SECTION or EXTERNAL."""
         if self.control == EXTERNAL:
             return EXTERNAL
-        return REFERENCES if self.control else LEVELS
+        return CONTROLS_SECTION if self.control else LEVELS
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Table:
         """Yield the name of each section that is not empty, with its rows up to `max_rows`."""
         sections = (
             (LEVELS, self.non_controls[: self.max_rows]),
-            (REFERENCES, [row for row in self.rows if row.section == REFERENCES]),
+            (CONTROLS_SECTION, [row for row in self.rows if row.section == CONTROLS_SECTION]),
             (EXTERNAL, [row for row in self.rows if row.section == EXTERNAL]),
         )
         yield from ((name, rows) for name, rows in sections if rows)

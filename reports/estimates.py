@@ -11,9 +11,9 @@ import polars as pl
 from harness.store import COMPETING
 from reports.cells import (
     AVERAGE,
+    CONTROLS_SECTION,
     EXTERNAL,
     LEVELS,
-    REFERENCES,
     Quantity,
     Row,
     Spread,
@@ -95,7 +95,7 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
 
 def _kind(table: Table, line: Row) -> str:
     """Return the kind of a line: the kind of its table, "control" or "external"."""
-    kinds = {LEVELS: table.kind, REFERENCES: "control", EXTERNAL: EXTERNAL}
+    kinds = {LEVELS: table.kind, CONTROLS_SECTION: "control", EXTERNAL: EXTERNAL}
     return kinds[line.section]
 
 

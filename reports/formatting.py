@@ -114,7 +114,7 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
             return text
         case Counts():
             absences = ", ".join(cell.absence_texts())
-            return f"{cell.of_all} ({absences})" if absences else cell.of_all
+            return f"{cell.finished_text} ({absences})" if absences else cell.finished_text
         case PValue(p):
             return p_text(p)
         case Quantity(value, decimals):

@@ -19,8 +19,8 @@ from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
 from reports.tables import (
     PairedStudies,
-    average_pairs,
     build_tables,
+    pair_averages,
     pair_studies,
     paired_table,
     published_table,
@@ -158,7 +158,7 @@ def make_paired_report(first: Study, second: Study, metric: str | None = None) -
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
     """
     paired = pair_studies(first, second, metric)
-    average = average_pairs(paired)
+    average = pair_averages(paired)
     comparisons = [average, paired] if average else [paired]
     has_verdicts = not paired_limits(paired)
     tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in comparisons)

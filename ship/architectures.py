@@ -11,7 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from ship.hub import CONFIG_FILE, HUB_PREFIX, HubError, hub_file, is_repository, parse_repository
+from ship.hub import (
+    CONFIG_FILE,
+    HUB_PREFIX,
+    HubError,
+    fetch_hub_file,
+    is_repository,
+    parse_repository,
+)
 from ship.hub_tokenizer import load_hub_tokenizer
 from ship.pocket import BPE_PATH, MODEL_DIR
 from ship.whole_file import read_whole
@@ -251,7 +258,7 @@ def _hub_config_path(architecture: str) -> Path:
     if not is_repository(repository):
         raise BackboneError(f"must be {HUB_PREFIX}ORG/MODEL, got {architecture!r}")
     try:
-        return Path(hub_file(repository, [CONFIG_FILE], "its configuration is"))
+        return Path(fetch_hub_file(repository, [CONFIG_FILE], "its configuration is"))
     except HubError as error:
         raise BackboneError(f"backbone {architecture!r} could not be loaded: {error}") from error
 

@@ -33,7 +33,7 @@ def is_repository(name: str) -> bool:
     return ".." not in name and _REPOSITORY.fullmatch(name) is not None
 
 
-def cached_file(repository: str, names: Sequence[str]) -> str | None:
+def find_cached_file(repository: str, names: Sequence[str]) -> str | None:
     """Return the path of the first of these files that is in the hub's cache, or None.
 
     Args:
@@ -46,7 +46,7 @@ def cached_file(repository: str, names: Sequence[str]) -> str | None:
     return next((path for path in paths if isinstance(path, str)), None)
 
 
-def hub_file(repository: str, names: Sequence[str], what: str) -> str:
+def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
     """Return the path of the first of these files, downloading it if none is in the cache.
 
     Args:
@@ -60,7 +60,7 @@ def hub_file(repository: str, names: Sequence[str], what: str) -> str:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    if path := cached_file(repository, names):
+    if path := find_cached_file(repository, names):
         return path
     for name in names:
         try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ship.hub import hub_file
+from ship.hub import fetch_hub_file
 from ship.whole_file import read_whole
 
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json")
@@ -164,7 +164,7 @@ def load_hub_tokenizer(
         raise TokenizerError(f"its tokenizer has options that only transformers supports: {names}")
     if (clean := options.get("clean", "whitespace")) not in _CLEANING:
         raise TokenizerError(f"its tokenizer's clean must be {' or '.join(_CLEANING)}, got {clean}")
-    paths = [Path(hub_file(repository, [name], "its tokenizer is")) for name in _FILES]
+    paths = [Path(fetch_hub_file(repository, [name], "its tokenizer is")) for name in _FILES]
     try:
         config = json.loads(read_whole(paths[1], _MAX_BYTES))
     except ValueError as error:

@@ -166,7 +166,9 @@ def harmonic_mean(
     return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
 
 
-def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, " seed"]]:
+def score_base_to_new(
+    predictions: Predictions, all_seen: bool
+) -> dict[str, Float[Tensor, " seed"]]:
     """Compute base-to-new and joint accuracies of each seed, in percent.
 
     Args:
@@ -198,7 +200,7 @@ def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, "
     }
 
 
-def score_one_softmax(
+def score_generalized_zero_shot(
     predictions: Predictions, all_seen: bool, constant: Float[Tensor, " seed"] | None = None
 ) -> dict[str, Float[Tensor, " seed"]]:
     """Compute metrics of generalized zero-shot learning for each seed.
@@ -262,7 +264,7 @@ def _seen_and_unseen(
 
 
 def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """Return the metrics of one seed; see score_one_softmax.
+    """Return the metrics of one seed; see score_generalized_zero_shot.
 
     Args:
         constant: Constant of calibrated stacking. Defaults to the one with the best H.
@@ -295,7 +297,7 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
     return {**percentages, "calibration": seen.new_tensor(constant)}
 
 
-def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
+def score_open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     """Compute metrics of a mixture of base and new images, in percent per seed.
 
     They measure whether base and new images can be distinguished, which the harmonic mean of two

@@ -20,22 +20,22 @@ def is_bidirectional(name: str) -> bool:
     return bool(getattr(get_text_settings(name), "no_causal_mask", False))
 
 
-def padding_factor(context_length: int) -> int:
+def compute_padding_factor(context_length: int) -> int:
     """Return the approximate ratio of tokens per prompt without and with a causal mask."""
     return max(1, context_length // PROMPT_TOKENS)
 
 
-def prompt_cost(name: str) -> float:
+def compute_prompt_cost(name: str) -> float:
     """Return the cost of a class's prompt in a CoOp step, relative to the backbone ViT-B-16.
 
     The cost is the number of floating-point operations in the text tower's matrix products. A
     causal tower computes about PROMPT_TOKENS positions per prompt, a bidirectional one the whole
     context length.
     """
-    return prompt_operations(name) / prompt_operations("ViT-B-16")
+    return count_prompt_operations(name) / count_prompt_operations("ViT-B-16")
 
 
-def prompt_tokens(name: str, n_own: int = 0) -> int:
+def count_prompt_tokens(name: str, n_own: int = 0) -> int:
     """Return the number of tokens that a backbone computes per prompt.
 
     Args:
@@ -48,14 +48,14 @@ def prompt_tokens(name: str, n_own: int = 0) -> int:
     return PROMPT_TOKENS + n_own
 
 
-def prompt_operations(name: str, n_own: int = 0) -> float:
+def count_prompt_operations(name: str, n_own: int = 0) -> float:
     """Return the floating-point operations of a prompt's forward pass through the blocks.
 
     Only matrix products count, an addition and a multiplication as two operations. The number is an
     upper bound, because the last block computes only EOT's output. The arguments are those of
-    `prompt_tokens`.
+    `count_prompt_tokens`.
     """
-    text, tokens = get_text_settings(name), prompt_tokens(name, n_own)
+    text, tokens = get_text_settings(name), count_prompt_tokens(name, n_own)
     n_keys = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
     attention_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
     scores_and_mixing = 2 * n_keys * text.width

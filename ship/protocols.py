@@ -15,21 +15,24 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import split_pieces
-from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
-from ship.requirements import PROTOCOLS, require_dataset
+from ship.metrics import (
+    Predictions,
+    percent,
+    score_base_to_new,
+    score_generalized_zero_shot,
+    score_open_world,
+)
+from ship.requirements import N_AGES, PROTOCOLS, require_dataset
 from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
-# Number of ages at which selection "authors" compares the generator. An age is a number of epochs
-# of its training. SHIP's authors retrain CoOp at five ages (github.com/mrflogs/SHIP, run_coop).
-REFERENCE_AGES = 5
 # Name of the metric of the source's test images in cross_dataset.
 SOURCE = "source"
 
 # Metrics on the selection images at the selected epoch, (seed,) each. None during selection.
-Chosen = Mapping[str, Tensor] | None
+SelectionMetrics = Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class EvalSet:
 
 # The evaluation sets of one trained model. All have the task that the model was trained on. The
 # quality of synthetic features is measured against the images of the first one.
-FinalEvals: TypeAlias = tuple[EvalSet, ...]
+TestSets: TypeAlias = tuple[EvalSet, ...]
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Protocol:
         selection: Evaluation set that selects the epoch, with the task trained for it. None
             if nothing is selected (selection none) and the last epoch is tested.
         metric: Metric that selection maximizes, "" if nothing is selected.
-        finals: Evaluation sets of each tested model. cross_dataset tests one model per target, the
-            other protocols a single one.
+        tested_models: Evaluation sets of each tested model. cross_dataset tests one model per
+            target, the other protocols a single one.
         generator_task: Task on which the generator is fitted for the final models. None if nothing
             is retrained and the model kept by selection is tested.
         custom_metrics: Names of the metric plugins that the test computes.
@@ -91,13 +94,13 @@ class Protocol:
     name: ProtocolName
     selection: EvalSet | None
     metric: str
-    finals: tuple[FinalEvals, ...]
+    tested_models: tuple[TestSets, ...]
     generator_task: Task | None
     ages: int
     custom_metrics: tuple[str, ...] = ()
 
     def score(
-        self, predictions: Predictions, eval_set: EvalSet, chosen: Chosen
+        self, predictions: Predictions, eval_set: EvalSet, chosen: SelectionMetrics
     ) -> dict[str, Tensor]:
         """Return the metrics of an evaluation set, (seed,) each, in percent.
 
@@ -108,7 +111,7 @@ class Protocol:
         """
         if self.name in ("generalized_zero_shot", "single_unseen"):
             constant = None if chosen is None else chosen.get("calibration")
-            metrics = score_one_softmax(predictions, eval_set.all_seen, constant)
+            metrics = score_generalized_zero_shot(predictions, eval_set.all_seen, constant)
             if chosen is None or constant is not None:
                 return metrics
             # without images of unseen classes, selection found no constant of calibrated stacking
@@ -116,8 +119,8 @@ class Protocol:
         if self.name == "few_shot" or eval_set.name:
             all_images = torch.ones_like(predictions.correct)
             return {eval_set.name or "accuracy": percent(predictions.correct, all_images)}
-        metrics = score(predictions, eval_set.all_seen)
-        return metrics if chosen is None else metrics | open_world(predictions)
+        metrics = score_base_to_new(predictions, eval_set.all_seen)
+        return metrics if chosen is None else metrics | score_open_world(predictions)
 
     def combine(self, by_eval_set: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Combine the metrics of all evaluation sets of a test.
@@ -187,9 +190,9 @@ def build_protocol(
     n_classes = len(features.class_names)
     task = tasks.task(n_classes, [seen] * len(seeds), extra_classes, augment=augment)
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
-    finals: tuple[FinalEvals, ...] = ((test,),)
+    tested_models: tuple[TestSets, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(
+        tested_models = tuple(
             _build_final(name, target, tasks, test, new_labels) for name, target in targets.items()
         )
     chosen_on: EvalSet | None = None
@@ -206,9 +209,9 @@ def build_protocol(
         config.protocol,
         chosen_on,
         config.selection_metric,
-        finals,
+        tested_models,
         generator_task=task if retrained else None,
-        ages=REFERENCE_AGES if selection == "authors" else 1,
+        ages=N_AGES if selection == "authors" else 1,
         custom_metrics=config.metrics,
     )
 
@@ -254,7 +257,7 @@ def _number_new_classes(
 
 def _build_final(
     name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new_labels: Mapping[_Class, int]
-) -> FinalEvals:
+) -> TestSets:
     """Create the evaluation sets of a target.
 
     Their task has the source's images and classes, followed by the target's further classes.

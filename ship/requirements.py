@@ -38,13 +38,13 @@ class Rules(NamedTuple):
     """The rules of a protocol.
 
     Attributes:
-        line: Description printed by ship-sweep options.
+        summary: Description printed by ship-sweep options.
         new_classes: Whether some of the dataset's classes have no training images and are tested.
         unseen_class: Whether exactly one class has none: the last one or that of `unseen_class`.
         targets: Whether the model is tested on other datasets.
     """
 
-    line: str
+    summary: str
     new_classes: bool = True
     unseen_class: bool = False
     targets: bool = False
@@ -60,6 +60,10 @@ class Rules(NamedTuple):
             return n_classes
         return n_classes - 1 if self.unseen_class else n_base
 
+
+# Number of ages at which selection "authors" compares the generator. An age is a number of epochs
+# of its training. SHIP's authors retrain CoOp at five ages (github.com/mrflogs/SHIP, run_coop).
+N_AGES: Final = 5
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # Base classes are the officially seen ones if the dataset has such a split, else the first

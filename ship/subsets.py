@@ -100,7 +100,7 @@ class FeatureSet:
         names = tuple(self.class_names[label] for label in labels_to_keep)
         return replace(self, class_names=names, n_seen=n_seen, few_shot=few_shot, **arrays)
 
-    def shots_of(self, classes: Ids, shots: int | None) -> Float64[np.ndarray, " _"]:
+    def count_shots(self, classes: Ids, shots: int | None) -> Float64[np.ndarray, " _"]:
         """Return the number of training images of each class that a seed uses.
 
         With lists, it is the mean over all listed seeds, so that all seeds have equal epochs.
@@ -129,7 +129,7 @@ class FeatureSet:
         return rows[np.isin(self.train_labels[rows], classes)]
 
 
-def listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, Ids]:
+def find_listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, Ids]:
     """Return the rows of each seed's listed few-shot images; {} without lists.
 
     Args:
@@ -155,7 +155,7 @@ def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> Feature
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
     return FeatureSet(
         class_names=scan.class_names, template="{}", dataset=name, dataset_fingerprint="",
-        backbone_fingerprint="", n_seen=scan.n_seen, few_shot=listed_rows(scan),
+        backbone_fingerprint="", n_seen=scan.n_seen, few_shot=find_listed_rows(scan),
         train=empty["train"][:, None], val=empty["val"], test=empty["test"],
         **{f"{split}_labels": rows for split, rows in labels.items()},
     )  # fmt: skip

@@ -44,8 +44,8 @@ class Task:
     padding. The seen classes may differ between seeds (pseudo-new classes are drawn by seed), but
     not their number.
 
-    `unseen` and `held_out` are functions that copy images to the device, because few methods need
-    these images.
+    `load_unseen` and `load_validation` are functions that copy images to the device, because few
+    methods need these images.
 
     Attributes:
         class_names: Names of all classes, (n_cls,).
@@ -59,10 +59,10 @@ class Task:
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
-        unseen: Returns each seed's training images of unseen classes in all views, ordered by
+        load_unseen: Returns each seed's training images of unseen classes in all views, ordered by
             class. Only generators that use real images of unseen classes may call it.
-        held_out: Returns each seed's validation images of the seen classes, for early stopping.
-            Never train on them.
+        load_validation: Returns each seed's validation images of the seen classes, for early
+            stopping. Never train on them.
         augment: Whether features are synthesized for seen classes, too (few_shot).
         generator_ids: Index of each class in the generator's task. None if the indices are equal.
     """
@@ -76,8 +76,8 @@ class Task:
     n_nominal: int
     shots: int
     logit_scale: float
-    unseen: Callable[[], Sequence[Images]]
-    held_out: Callable[[], Sequence[Images]]
+    load_unseen: Callable[[], Sequence[Images]]
+    load_validation: Callable[[], Sequence[Images]]
     augment: bool = False
     generator_ids: Int[Tensor, " n_cls"] | None = None
 
@@ -313,7 +313,7 @@ class TaskMaker:
         """
         features, labels = self.features, self.features.train_labels
         # all seeds have epochs of the same length, whichever classes they see
-        mean_count = float(features.shots_of(self.seen, self.config.shots).mean())
+        mean_count = float(features.count_shots(self.seen, self.config.shots).mean())
 
         def draw_images(seed: int, classes: Ids) -> Images:
             rows = features.draw(self.config.shots or len(labels), seed, classes)
@@ -337,7 +337,7 @@ class TaskMaker:
             n_nominal=max(1, round(len(seen[0]) * mean_count)),
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,
-            unseen=lambda: list(map(draw_images, self.seeds, unseen)),
-            held_out=lambda: list(map(self.validation, seen)),
+            load_unseen=lambda: list(map(draw_images, self.seeds, unseen)),
+            load_validation=lambda: list(map(self.validation, seen)),
             augment=augment,
         )

@@ -24,7 +24,7 @@ perform "a bit better than the full 80" (openai/CLIP,
 notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
 """Names of templates that a list of templates may contain."""
-MAX_LETTERS: Final = 1000
+MAX_NAME_CHARS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
@@ -65,8 +65,8 @@ def validate_template(text: str) -> str:
     if text not in NAMES and text.count("{}") != 1:
         names = ", ".join(NAMES)
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
-    if len(text) > MAX_LETTERS:
-        raise ValueError(f"must have at most {MAX_LETTERS} characters")
+    if len(text) > MAX_NAME_CHARS:
+        raise ValueError(f"must have at most {MAX_NAME_CHARS} characters")
     if has_control_characters(text):
         raise ValueError("must have no control characters")
     return text

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ship.architectures import get_text_settings
-from ship.prompt_cost import prompt_operations, prompt_tokens
+from ship.prompt_cost import count_prompt_operations, count_prompt_tokens
+from ship.requirements import N_AGES
 from ship.trial_config import TrialConfig
 
-# Number of generator ages that selection "authors" compares. It trains a fine-tuner at each.
-_AGES = 5
 # Kernel launches of a pass of prompts through the tower: a constant, and a number per block. With
 # the backward pass, they include those of the optimizer.
 _FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
@@ -106,12 +105,14 @@ class _Pass:
     def operations(self) -> float:
         """Operations of all steps. The weights are frozen, so backward costs as much as forward."""
         passes = 2 if self.trains else 1
-        return passes * self.steps * self.prompts * prompt_operations(self.backbone, self.n_own)
+        return (
+            passes * self.steps * self.prompts * count_prompt_operations(self.backbone, self.n_own)
+        )
 
     @property
     def saved_tokens(self) -> int:
         """Number of tokens whose activations a step keeps for its backward pass."""
-        return self.trains * self.prompts * prompt_tokens(self.backbone, self.n_own)
+        return self.trains * self.prompts * count_prompt_tokens(self.backbone, self.n_own)
 
     def launches(self, blocks: int) -> int:
         """Return the kernel launches of all steps in a tower with this many blocks."""
@@ -128,7 +129,7 @@ def _passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> I
     for n_trained, n_all in stages:
         rows = math.ceil(n_trained * shots)
         yield from _generator_passes(config, rows)
-        for _ in range(_AGES if config.selection == "authors" else 1):
+        for _ in range(N_AGES if config.selection == "authors" else 1):
             yield from _finetuner_passes(config, rows, n_trained, n_all)
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from harness import store
-from ship.metrics import Predictions, open_world
+from ship.metrics import Predictions, score_open_world
 from ship.quality import flag_faults
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, ProtocolName
@@ -82,7 +82,7 @@ def test_the_store_has_ships_protocols() -> None:
     """
     assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
     seen = torch.tensor([[True, False]])
-    beside = set(open_world(Predictions(torch.eye(2)[None], torch.tensor([0, 1]), seen)))
+    beside = set(score_open_world(Predictions(torch.eye(2)[None], torch.tensor([0, 1]), seen)))
     for name, objectives in OBJECTIVES.items():
         selected = "base_to_new" if name == "cross_dataset" else name
         tested = {*objectives, *(beside if selected == "base_to_new" else ())}

@@ -18,7 +18,7 @@ from harness.wording import nearest, printable, show
 from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
-from ship.prompt_cost import prompt_cost
+from ship.prompt_cost import compute_prompt_cost
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
@@ -92,7 +92,7 @@ def print_backbones(*, show_all: bool = False) -> None:
 
 def _cost(backbone: str) -> str:
     """Return the relative cost of a prompt as text with two digits."""
-    cost = prompt_cost(backbone)
+    cost = compute_prompt_cost(backbone)
     return f"{cost:.1f}" if cost < 10 else f"{cost:.0f}"
 
 
@@ -154,7 +154,7 @@ def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "finetuner": _variants(FINETUNERS),
         "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder))],
         "synthetic": _fields(SyntheticConfig),
-        "protocol": ((name, rules.line) for name, rules in PROTOCOLS.items()),
+        "protocol": ((name, rules.summary) for name, rules in PROTOCOLS.items()),
         "objective": ((name, ", ".join(OBJECTIVES[name])) for name in PROTOCOLS),
         "sampler": config.SAMPLERS.items(),
         "scheduler": _variants(config.SCHEDULERS),

@@ -116,7 +116,7 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     Raises:
         UserError: No configuration or several ones match. The message lists the choices.
     """
-    levels, class_factors = _parse_levels(study, assignments)
+    levels, factors_with_own_classes = _parse_levels(study, assignments)
     finished = tables.rank_configurations(study) or _list_unscored(study)
     ranked = [
         (score, group)
@@ -124,7 +124,7 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
         if all(are_equal(group.value.assignment.get(key), level) for key, level in levels.items())
     ]
     best = [group for _, group in ranked]
-    if levels.keys() <= class_factors:
+    if levels.keys() <= factors_with_own_classes:
         ties = tables.find_ties([score for score, _ in ranked])
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
@@ -165,8 +165,8 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
     levels = {
         keys[override.path]: override.value for override in overrides if override.path in keys
     }
-    class_factors = tables.class_factors(study)
-    for factor in class_factors:
+    factors_with_own_classes = tables.factors_with_own_classes(study)
+    for factor in factors_with_own_classes:
         if factor.key not in levels:
             short = names[factor.key]
             rule = f"must select a level of {short}, because its levels have different classes"
@@ -174,7 +174,7 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
             faults.append(Fault("config", rule, choices=choices).text)
     if faults:
         raise ConfigError(faults)
-    return levels, {factor.key for factor in class_factors}
+    return levels, {factor.key for factor in factors_with_own_classes}
 
 
 def _predict_columns(

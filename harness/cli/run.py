@@ -85,7 +85,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
     def warn(line: str) -> None:
         typer.echo(f"warning: {line}", err=True)
 
-    from harness.cli.detectable import format_detectable  # loads polars
+    from harness.cli.detectable_difference import format_detectable  # loads polars
 
     plan = harness.study.plan_study(study, **arguments)
     notes = [*plan.notes, *format_detectable(study, plan.history.logged)]

@@ -8,7 +8,7 @@ from harness.config.defaults import BACKBONE, load_defaults
 from harness.config.factor import Factor, are_equal, iter_assignments
 from harness.config.load import load_plugins, load_study, require_list
 from harness.config.mapping import parse_overrides
-from harness.config.resolved import format_resolved_yaml
+from harness.config.resolved_yaml import format_resolved_yaml
 from harness.config.space import (
     belongs,
     enumerate_grid,

@@ -101,7 +101,7 @@ def check_everything(
     label, faults = f"dataset {name}", Faults(scan.faults)
     warnings = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
-    if not scan.own_split:  # in a custom split, repeated images are faults of the scan
+    if not scan.custom_split:  # in a custom split, repeated images are faults of the scan
         for split, images in by_split.items():
             repeats = find_repeated(image.name for image in images)
             warnings.add(label, "image", repeats, f"more than once in {split}")
@@ -111,11 +111,11 @@ def check_everything(
         hashes = {name: content for name, content in contents.items() if content}
         faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            find_copies(label, _by_split(by_split, hashes, index), scan.own_labels)
+            find_copies(label, _by_split(by_split, hashes, index), scan.custom_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
-        if scan.own_split:
+        if scan.custom_split:
             faults += same_bytes
         warnings += [line for line in same_pixels if line not in faults]
         decoded = f"{count_noun(hashes, 'image')} decoded"
@@ -150,13 +150,13 @@ def _by_split(
 
 def _split_lines(scan: DatasetScan) -> list[str]:
     """Return lines about the split of a custom folder: the number of images per class and split."""
-    if not scan.own_split or not scan.class_names:
+    if not scan.custom_split or not scan.class_names:
         return []
     n_classes = len(scan.class_names)
     labels = (scan.splits[split].labels for split in SPLITS)
     counts = [np.bincount(of_split, minlength=n_classes).tolist() for of_split in labels]
     folders = scan.folder_names or scan.class_names
-    lines = [f"split {scan.own_split}; images for train/val/test:"]
+    lines = [f"split {scan.custom_split}; images for train/val/test:"]
     for name, folder, *class_counts in zip(scan.class_names, folders, *counts, strict=True):
         suffix = f" (folder {shorten_list([folder])})" if name != folder else ""
         lines.append(f"  {format_counts(class_counts)}  {shorten_list([name])}{suffix}")

@@ -8,8 +8,8 @@ saved in the cache.
 from harness.planning.changes import (
     ReusedRun,
     StaleRows,
-    compare,
     find_reusable_runs,
+    find_stale_rows,
     format_reuse,
     plan_after_reuse,
     refuse_changes,

@@ -104,7 +104,7 @@ def refuse_changes(changes: StaleRows, source: str) -> None:
         raise StudyChanged(text)
 
 
-def compare(
+def find_stale_rows(
     maker: ConfigurationMaker, plan: Plan, history: RunHistory, record: StudyRecord
 ) -> StaleRows:
     """Find the finished rows of the stored table that the present study no longer requests.

@@ -39,7 +39,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     for run in finished:
         by_key[run.config_key].append(run)
     unknown = {work.configuration.key for work in plan.work} - by_key.keys()
-    if not typical and (unknown or plan.proposals):
+    if not typical and (unknown or plan.n_proposals):
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
@@ -52,8 +52,8 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     return TimeEstimate(
         seconds={work.configuration.key: time_of(work) for work in plan.work},
         trials=tuple(map(time_of, trials)),
-        proposals=(seconds * len(study.seeds),) * plan.proposals,
-        at_once=max(1, min(n_slots, len(trials) + plan.proposals)),
+        proposal_seconds=(seconds * len(study.seeds),) * plan.n_proposals,
+        n_concurrent=max(1, min(n_slots, len(trials) + plan.n_proposals)),
         n_trials=len(finished),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.method import MethodFunctions
 from ship.architectures import split_name
-from ship.hub import CONFIG_FILE, WEIGHT_FILES, cached_file, parse_repository
+from ship.hub import CONFIG_FILE, WEIGHT_FILES, find_cached_file, parse_repository
 from ship.whole_file import read_whole, write_whole
 
 CACHE_SUBFOLDER = "fingerprints"
@@ -70,10 +70,12 @@ class Fingerprints:
         """
         if name not in self._backbones:
             fingerprint = self._read_cache(name)
-            self.remember(name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint)
+            self.cache_backbone(
+                name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint
+            )
         return self._backbones[name]
 
-    def remember(self, name: str, fingerprint: str) -> None:
+    def cache_backbone(self, name: str, fingerprint: str) -> None:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
@@ -119,7 +121,7 @@ def _make_cache_key(backbone: str) -> str:
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if repository := parse_repository(backbone):
         names = ([CONFIG_FILE], WEIGHT_FILES)
-        cached = (cached_file(repository, files_of) for files_of in names)
+        cached = (find_cached_file(repository, files_of) for files_of in names)
         weights = [Path(path).resolve() for path in cached if path]  # named by their content
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))

@@ -92,21 +92,21 @@ class TimeEstimate:
         seconds: Key of a configuration -> computation time of its missing seeds.
         trials: Computation time of each trial, in their order. A configuration may be several
             trials (harness.planning.division).
-        proposals: Computation time of each configuration that the sampler will still propose.
-        at_once: Number of trials that will run concurrently on this machine.
+        proposal_seconds: Computation time of each configuration that the sampler will propose.
+        n_concurrent: Number of trials that will run concurrently on this machine.
         n_trials: Number of finished trials on which the estimate is based.
     """
 
     seconds: Mapping[str, float]
     trials: tuple[float, ...]
-    proposals: tuple[float, ...]
-    at_once: int
+    proposal_seconds: tuple[float, ...]
+    n_concurrent: int
     n_trials: int
 
     @property
     def compute(self) -> float:
         """Total computation time of all trials in seconds."""
-        return math.fsum((*self.trials, *self.proposals))
+        return math.fsum((*self.trials, *self.proposal_seconds))
 
     @property
     def wall(self) -> float:
@@ -115,8 +115,8 @@ class TimeEstimate:
         Each trial goes to the worker that is idle first. At the end, workers wait for the last one,
         which matters if there are few trials.
         """
-        busy_until = [0.0] * self.at_once
-        for seconds in (*self.trials, *self.proposals):
+        busy_until = [0.0] * self.n_concurrent
+        for seconds in (*self.trials, *self.proposal_seconds):
             heapq.heapreplace(busy_until, busy_until[0] + seconds + BETWEEN_TRIALS)
         return START + max(busy_until)
 
@@ -130,7 +130,7 @@ class Plan:
             adds configurations while it runs.
         duplicate_controls: Controls that equal a configuration or another control, and have no
             separate run.
-        proposals: Number of configurations that the sampler has still to propose.
+        n_proposals: Number of configurations that the sampler has still to propose.
         estimate: Estimate of the time. None if details were not requested, or if
             harness.planning.estimate has no finished trials to base it on.
         notes: Further lines of a dry run.
@@ -139,13 +139,13 @@ class Plan:
     Example:
         >>> from harness import plan_study
         >>> plan = plan_study("prompt_len", ["seeds=3"])
-        >>> len(plan.rows), plan.proposals
+        >>> len(plan.rows), plan.n_proposals
         (9, 0)
     """
 
     rows: tuple[PlanRow, ...]
     duplicate_controls: tuple[Configuration, ...]
-    proposals: int
+    n_proposals: int
     estimate: TimeEstimate | None = None
     notes: tuple[str, ...] = ()
     history: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
@@ -163,7 +163,7 @@ class Plan:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        return not self.work and not self.proposals
+        return not self.work and not self.n_proposals
 
     @property
     def frame(self) -> "pl.DataFrame":
@@ -209,7 +209,7 @@ def make_plan(
     Raises:
         ValueError: A backbone or dataset cannot be read.
     """
-    maker, proposals = ConfigurationMaker(study, fingerprints), 0
+    maker, n_proposals = ConfigurationMaker(study, fingerprints), 0
     all_controls = maker.controls()
     if study.sampler == "grid":
         configurations = enumerate_configurations(maker)
@@ -217,12 +217,12 @@ def make_plan(
     else:
         # A configuration that a control runs anyway counts as proposed.
         configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
-        proposals = _count_proposals(maker, configurations)
+        n_proposals = _count_proposals(maker, configurations)
         is_left = any(
             _make_row(study, history, configuration, retry_before).seeds
             for configuration in configurations
         )
-        is_ended = not proposals and not is_left
+        is_ended = not n_proposals and not is_left
         matched = plan_sampled_controls(maker, configurations, history, is_ended=is_ended)
         configurations = _add_equal(configurations, matched, maker)
         all_controls += matched
@@ -234,7 +234,7 @@ def make_plan(
             for configuration in (*controls, *configurations)
         ),
         duplicate_controls=tuple(control for control in all_controls if control not in controls),
-        proposals=proposals,
+        n_proposals=n_proposals,
         history=history,
     )
 

@@ -28,12 +28,12 @@ def summary_lines(plan: Plan, *, here: bool) -> list[str]:
     """
     lines = []
     estimate = plan.estimate
-    if plan.proposals:
-        lines.append(f"{plan.proposals} more configurations will be proposed by the sampler")
+    if plan.n_proposals:
+        lines.append(f"{plan.n_proposals} more configurations will be proposed by the sampler")
     if estimate is not None:
         compute = f"about {format_duration(estimate.compute)} of computing"
-        trials_at_once = count(estimate.at_once, "trial")
-        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_at_once} at once"
+        trials_text = count(estimate.n_concurrent, "trial")
+        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_text} at once"
         total = f"{wall} ({compute})" if here else compute
         trials = count(estimate.n_trials, "finished trial")
         lines.append(f"estimated time left for trials: {total}; from {trials}")

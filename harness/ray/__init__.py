@@ -5,7 +5,7 @@ and for all uses of private names of Ray. Importing it imports Ray, which takes 
 """
 
 from harness.ray.extract import ClusterEncoder
-from harness.ray.internals import (
+from harness.ray.patches import (
     Death,
     find_dead_daemon,
     find_last_error,

@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.method import check_code, get_code_version
-from harness.ray.internals import find_last_error, list_alive_nodes
+from harness.ray.patches import find_last_error, list_alive_nodes
 from harness.ray.session import cluster_resources
 from harness.resources import check_capacity, count_fitting_trials
 from ship.architectures import ImagePrecision

@@ -21,9 +21,9 @@ import ray
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.machine import scratch_folder, set_environment, silence_loggers
-from harness.ray import internals
-from harness.resources import Nodes, usable_cpus
-from harness.wording import error_text, one_line, redacted
+from harness.ray import patches
+from harness.resources import Nodes, count_usable_cpus
+from harness.wording import describe_error, error_text, redacted
 
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
@@ -33,7 +33,7 @@ RAY_SOCKET_PATH = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasm
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 # Variables that Ray and Tune read in the driver.
 DRIVER_ENVIRONMENT = {
-    **internals.UNDOCUMENTED_ENVIRONMENT,
+    **patches.UNDOCUMENTED_ENVIRONMENT,
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -56,7 +56,7 @@ def ray_session(
     """Start Ray on this machine or join a cluster, and shut it down at the end of the context.
 
     A session that this process has open already is used as it is, and stays open. A Ray that is
-    started here is private, see harness.ray.internals.private_ray.
+    started here is private, see harness.ray.patches.private_ray.
 
     Args:
         resources: Resources of a trial.
@@ -79,23 +79,23 @@ def ray_session(
             return
         variables = worker_environment(resources)
         if address is not None:
-            stack.enter_context(internals.send_token())
+            stack.enter_context(patches.send_token())
             stack.enter_context(shut_ray_down_at_exit())
             start_ray(address, verbose, runtime_env={"env_vars": variables})
         else:
-            stack.enter_context(internals.private_ray())
+            stack.enter_context(patches.private_ray())
             # All users of the machine can read Ray's folder, so it is put inside a private folder,
             # with its sockets, logs and spilled objects.
             folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(RAY_SOCKET_PATH)))
             stack.enter_context(shut_ray_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
             # they could not use prestarted processes, and would have to wait for an agent.
-            session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
+            session = {"RAY_TMPDIR": str(folder), **patches.NO_WAIT_FOR_A_WORKER}
             with set_environment({**variables, **session}, override=True):
                 start_ray(
                     "local",
                     verbose,
-                    num_cpus=usable_cpus(),
+                    num_cpus=count_usable_cpus(),
                     object_store_memory=MIN_OBJECT_STORE_BYTES + 2 * object_bytes,
                     include_dashboard=False,
                 )
@@ -116,7 +116,7 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
     """
     level = logging.INFO if verbose else logging.CRITICAL
     try:
-        with block_sigterm(), restore_signal_handlers(), internals.limit_worker_imports():
+        with block_sigterm(), restore_signal_handlers(), patches.limit_worker_imports():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # Ray raises a plain Exception if it cannot start
         fault = _describe_start_fault(error)
@@ -124,7 +124,7 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
             advice = "Run the same command to try again"
             line = f"Ray did not start: {fault.rstrip('.')}. {advice}"
         else:
-            line = f"no Ray cluster at {address}: {fault}{internals.token_hint()}"
+            line = f"no Ray cluster at {address}: {fault}{patches.token_hint()}"
         raise ClusterError(line) from error
 
 
@@ -136,7 +136,7 @@ def _describe_start_fault(error: Exception) -> str:
     text = error_text(error)
     if text.startswith("Version mismatch"):
         return redacted(" ".join(text.split()))
-    return one_line(error)
+    return describe_error(error)
 
 
 def require_worker() -> None:
@@ -150,7 +150,7 @@ def require_worker() -> None:
     try:
         ray.get(ray.remote(lambda: None).options(num_cpus=0).remote(), timeout=START_SECONDS)
     except ray.exceptions.RayError as error:
-        fault = one_line(error).rstrip(".")
+        fault = describe_error(error).rstrip(".")
         raise ClusterError(
             f"Ray started no worker process within {START_SECONDS:g} s: {fault}. "
             "Run the same command to try again"
@@ -169,7 +169,7 @@ def shut_ray_down_at_exit() -> Iterator[None]:
         yield
     finally:
         gc.collect()
-        with restore_signal_handlers(), internals.kill_all_at_shutdown():
+        with restore_signal_handlers(), patches.kill_all_at_shutdown():
             ray.shutdown()
 
 
@@ -221,4 +221,4 @@ def worker_environment(resources: Resources) -> dict[str, str]:
 
 def cluster_resources() -> Nodes:
     """Return the total resources of each node of the session: CPU, GPU, memory in bytes."""
-    return [node["Resources"] for node in internals.list_alive_nodes()]
+    return [node["Resources"] for node in patches.list_alive_nodes()]

@@ -23,7 +23,7 @@ from harness.store import (
     LOAD,
     MANIFEST,
     OBJECTIVE,
-    SEED_TABLE,
+    SEEDS_CSV,
     TRAINED,
     Cost,
     Failure,
@@ -35,15 +35,15 @@ from harness.store import (
     StoreError,
     Tag,
     format_param,
-    format_seed_table,
-    is_metric,
+    format_seeds_csv,
+    is_logged,
+    list_logged_names,
     list_model,
     list_params,
     make_points,
-    parse_seed_table,
+    parse_seeds_csv,
     read_run_files,
     seed_metric,
-    shown_metrics,
     split_curve,
     split_seed,
     trained_file,
@@ -166,14 +166,14 @@ class TrialRecorder:
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
-        shown_names = shown_metrics(protocol, objective)
+        shown_names = list_logged_names(protocol, objective)
         final_points = make_points(
-            {key: value for key, value in metrics.items() if is_metric(key, shown_names)}
+            {key: value for key, value in metrics.items() if is_logged(key, shown_names)}
         )
         run.points += final_points
         files = final["files"]
         saved = [seed for seed in seeds if f"{TRAINED}/{trained_file(seed)}" in files]
-        files[SEED_TABLE] = format_seed_table(metrics)
+        files[SEEDS_CSV] = format_seeds_csv(metrics)
         for name, content in final["files"].items():
             # one request per file: if an answer is lost, only that file is sent again
             self.record.store.write(RunUpdate(run=run.run, files={name: content}))
@@ -282,7 +282,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:
         return False
-    numbers = _select_numbers(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
+    numbers = _select_numbers(reused, parse_seeds_csv(files.pop(SEEDS_CSV, b"")))
     if save:
         files = _select_files(files, seeds)
         if files is None:

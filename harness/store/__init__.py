@@ -16,7 +16,24 @@ from harness.store.artifacts import (
     has_trained_models,
     read_run_files,
 )
-from harness.store.changes import (
+from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
+from harness.store.errors import StoreAway, StoreError, retry_requests
+from harness.store.history import (
+    RunHistory,
+    RunRecord,
+    find_study_run,
+    is_finished,
+    make_run_record,
+    missing_metrics,
+    read_finished,
+    read_history,
+    replaces,
+)
+from harness.store.lease import StudyLost, Timing
+from harness.store.models import list_model
+from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
+from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
+from harness.store.run_update import (
     INTERRUPTED,
     MAX_BYTES,
     MAX_TAG,
@@ -29,23 +46,6 @@ from harness.store.changes import (
     make_points,
     split_tag,
 )
-from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
-from harness.store.errors import StoreAway, StoreError, retry_requests
-from harness.store.history import (
-    RunHistory,
-    RunRecord,
-    find_study_run,
-    is_finished,
-    missing_metrics,
-    read_finished,
-    read_history,
-    replaces,
-    run_record,
-)
-from harness.store.lease import StudyLost, Timing
-from harness.store.models import list_model
-from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
-from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
 from harness.store.runs import (
     ML_VIEW,
     Run,
@@ -76,7 +76,7 @@ from harness.store.schema import (
     PRUNED,
     QUALITY,
     REPORT,
-    SEED_TABLE,
+    SEEDS_CSV,
     SEEN,
     TARGET,
     TRAINED,
@@ -95,12 +95,12 @@ from harness.store.schema import (
     stage_metric,
     trained_file,
 )
-from harness.store.seed_table import (
-    add_seed_tables,
-    format_seed_table,
-    is_metric,
-    parse_seed_table,
-    shown_metrics,
+from harness.store.seeds_csv import (
+    add_seeds_csv,
+    format_seeds_csv,
+    is_logged,
+    list_logged_names,
+    parse_seeds_csv,
 )
 from harness.store.study_record import (
     ConfigurationRecord,

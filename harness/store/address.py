@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from harness.wording import error_text, first_line
+from harness.wording import error_text, first_error_line
 
 CONNECT_SECONDS: Final = 5
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -96,7 +96,7 @@ def store_fault(error: BaseException, uri: str) -> str:
     are not in its --allowed-hosts.
     """
     if "Invalid Host header" not in error_text(error):
-        return first_line(error)
+        return first_error_line(error)
     host = urlsplit(uri).netloc.rpartition("@")[2]
     return f"the server does not accept the host name {host}. Start it with --allowed-hosts {host}"
 

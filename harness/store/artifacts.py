@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlparse
 
 from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
-from harness.store.changes import MAX_BYTES
 from harness.store.errors import StoreError, describe_cause, wrap_errors
-from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
+from harness.store.run_update import MAX_BYTES
+from harness.store.schema import CORRECT_FILE, SEEDS_CSV, TRAINED, trained_file
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -119,7 +119,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
     Raises:
         Exception: Any error of the client, if the store does not answer.
     """
-    names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
+    names = {CORRECT_FILE, SEEDS_CSV, TRAINED} if trained else {CORRECT_FILE, SEEDS_CSV}
     try:
         _require_trusted(run.artifacts)
         with scratch_folder() as folder, set_environment(QUIET_ENVIRONMENT):

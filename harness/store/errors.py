@@ -10,7 +10,7 @@ import tenacity
 
 from harness.errors import LineError, UserError
 from harness.store.address import SQLITE, store_fault
-from harness.wording import error_text, first_line, redacted
+from harness.wording import error_text, first_error_line, redacted
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -134,7 +134,7 @@ def _is_transient_status(status: int) -> bool:
 def describe_cause(error: BaseException, uri: str = "") -> str:
     """Return in a few words why a store did not answer, without secrets of its address."""
     match = _CAUSE.search(str(error))
-    return redacted(match[0] if match else first_line(error), uri)[:_MAX_REASON]
+    return redacted(match[0] if match else first_error_line(error), uri)[:_MAX_REASON]
 
 
 def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:

@@ -19,7 +19,7 @@ from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run, convert_run, find_study_runs, list_experiments, list_runs
 from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
 from harness.store.study_record import Seeds, StudyRecord
-from harness.wording import one_line
+from harness.wording import describe_error
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -112,7 +112,7 @@ class RunRecord:
         return tuple(seed for seed in self.seeds if seed not in self.unfinished)
 
 
-def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
+def make_run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
     """Return the record of a trial's run.
 
     Args:
@@ -155,7 +155,7 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
     except ValidationError as error:
         raise StoreError(_invalid_tags_message(run, error.errors()[0]["msg"])) from error
     except ValueError as error:
-        raise StoreError(_invalid_tags_message(run, one_line(error))) from error
+        raise StoreError(_invalid_tags_message(run, describe_error(error))) from error
 
 
 def _invalid_tags_message(run: Run, fault: str) -> str:
@@ -247,7 +247,7 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
     try:
         runs = list_runs(client, experiment_id)
         trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
-        return RunHistory(tuple(run_record(run, objective) for run in trials), tuple(runs))
+        return RunHistory(tuple(make_run_record(run, objective) for run in trials), tuple(runs))
     except StoreError as error:
         raise StoreError(f"{client.tracking_uri}: {error}") from error
 
@@ -288,7 +288,7 @@ def read_finished(
         if trained and not has_trained_models(client, run.run_id):
             continue
         try:
-            records.append(run_record(run, "", names[run.experiment_id]))
+            records.append(make_run_record(run, "", names[run.experiment_id]))
         except StoreError:  # damaged; reported when its own study is read
             continue
     return records

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.machine import scratch_folder
-from harness.store.changes import MAX_PARAM, Point, escape_text
+from harness.store.run_update import MAX_PARAM, Point, escape_text
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import hold_lock, set_environment
 from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
-from harness.store.changes import (
+from harness.store.errors import (
+    READ_METHODS,
+    StoreError,
+    retry_requests,
+    wrap_client,
+    wrap_errors,
+)
+from harness.store.run_update import (
     MAX_TAG,
     RunUpdate,
     escape_text,
@@ -19,13 +26,6 @@ from harness.store.changes import (
     get_time_ms,
     run_priority,
     write_update,
-)
-from harness.store.errors import (
-    READ_METHODS,
-    StoreError,
-    retry_requests,
-    wrap_client,
-    wrap_errors,
 )
 from harness.store.schema import Tag
 from harness.store.sqlite_tables import prepare_tables
@@ -128,7 +128,7 @@ class Store:
         with wrap_errors(self.uri):
             return act()
 
-    def experiment(self, name: str) -> str | None:
+    def find_experiment(self, name: str) -> str | None:
         """Return the ID of an experiment, or None if it does not exist.
 
         Raises:
@@ -157,7 +157,7 @@ class Store:
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
         def make() -> str:
-            return self.experiment(name) or self.client.create_experiment(
+            return self.find_experiment(name) or self.client.create_experiment(
                 name, location, EXPERIMENT_TAGS
             )
 

@@ -261,7 +261,7 @@ FLAGS: Final = {
 # Folder of trained models, in studies with save_models: true (ship.trial.trained).
 TRAINED: Final = "trained"
 # All final numbers of a trial's run: one row per metric, one column per seed.
-SEED_TABLE: Final = "seeds.csv"
+SEEDS_CSV: Final = "seeds.csv"
 # Correct predictions of a trial's run: one row per test image, with the four columns below. Boolean
 # columns contain whether each seed's prediction is correct. They are named like metrics of seeds:
 # own/seed_3 is the prediction among the classes of the image's own kind (seen or unseen),

@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from harness.store.changes import split_tag
 from harness.store.errors import StoreError
+from harness.store.run_update import split_tag
 from harness.store.schema import COMPLETE, Tag, join_tag
 
 Content = TypeVar("Content")

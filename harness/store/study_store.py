@@ -13,10 +13,10 @@ from typing import TypeVar
 import tenacity
 
 from harness.machine import hold_lock, set_environment
-from harness.store.changes import DRIVER_DIED, close_dead_runs
 from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, wrap_errors
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
+from harness.store.run_update import DRIVER_DIED, close_dead_runs
 from harness.wording import format_duration
 
 STORE_TIMEOUT = 1800.0  # default time to wait for the store, in seconds
@@ -74,7 +74,7 @@ class StudyStore(Store):
     def close_dead_runs(self, reason: str = DRIVER_DIED) -> int:
         """Close the study's runs that are still RUNNING, and return their number.
 
-        See `harness.store.changes.close_dead_runs`.
+        See `harness.store.run_update.close_dead_runs`.
         """
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 

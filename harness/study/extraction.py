@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.config import StudyConfig
-from harness.messages import Need
+from harness.messages import FeatureKey
 from harness.planning import Fingerprints, Plan
 from harness.resources import machine_resources, resolve_resources
 from harness.study.features import collect_needs, list_studied_labels
-from harness.wording import format_duration, one_line
+from harness.wording import describe_error, format_duration
 
 TIMED_VIEWS: Final = 32
 """Views that are encoded to measure the time, after the same number for warm-up."""
@@ -44,12 +44,12 @@ def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints
                 n_images = f"{sum(missing.values()):,} images"
                 lines.append(f"{features}: {n_images} to encode before the trials, {time_text}")
         except Exception as error:  # the plan can be shown without the time
-            lines.append(f"{features}: extraction time unknown: {one_line(error)}")
+            lines.append(f"{features}: extraction time unknown: {describe_error(error)}")
     return lines
 
 
 def _count_missing(
-    clip: Any, need: Need, images: Any, classes: list[int] | None, fingerprints: Fingerprints
+    clip: Any, need: FeatureKey, images: Any, classes: list[int] | None, fingerprints: Fingerprints
 ) -> Mapping[str, int]:
     """Return the number of images per split whose features are not in the cache.
 
@@ -67,7 +67,7 @@ def _count_missing(
 
 
 def _estimate_time(
-    clip: Any, need: Need, images: Any, missing: Mapping[str, int], *, on_gpus: bool
+    clip: Any, need: FeatureKey, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
     """Encode a few images, and return the extrapolated time of all missing images as text.
 

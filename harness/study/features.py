@@ -20,7 +20,7 @@ from harness.config import (
     resolve,
 )
 from harness.device import why_no_gpu
-from harness.messages import Need, list_needs
+from harness.messages import FeatureKey, list_feature_keys
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, make_line_printer, show_progress
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "augmentations")
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
 # Feature set -> configs of the trials whose classes are extracted. () means all classes.
-NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
+ConfigsByFeatures = Mapping[FeatureKey, Sequence[TrialConfig]]
 
 
 def make_fingerprints(
@@ -73,17 +73,17 @@ def cache_folder(requested: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def collect_needs(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
+def collect_needs(study: StudyConfig, plan: Plan | None = None) -> ConfigsByFeatures:
     """Return the feature sets that the plan's trials read, and that proposals may read.
 
     Args:
         study: Study that the plan is for.
         plan: Plan of the study. Defaults to all configurations of the study.
     """
-    configs_by_need: dict[Need, dict[object, TrialConfig]] = {}
-    unrestricted: set[Need] = set()
+    configs_by_need: dict[FeatureKey, dict[object, TrialConfig]] = {}
+    unrestricted: set[FeatureKey] = set()
     for config in iter_planned_configs(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
-        for index, need in enumerate(list_needs(config)):
+        for index, need in enumerate(list_feature_keys(config)):
             limits = configs_by_need.setdefault(need, {})
             limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
             # needs after the first are targets, which are tested on all of their classes
@@ -108,7 +108,7 @@ def iter_planned_configs(
     """
     if plan is not None:
         yield from (work.configuration.trial for work in plan.work)
-    if plan is None or plan.proposals:
+    if plan is None or plan.n_proposals:
         yield from iter_space_configs(study, keys)
 
 
@@ -144,11 +144,11 @@ def list_studied_labels(configs: Sequence[TrialConfig], images: Any) -> list[int
 
 
 def prepare_features(
-    needs: NeededFeatures,
+    needs: ConfigsByFeatures,
     fingerprints: Fingerprints,
     console: Console,
     encode: "ClusterEncoder | None" = None,
-) -> dict[Need, Any]:
+) -> dict[FeatureKey, Any]:
     """Extract each feature set, or read it from the cache.
 
     Args:
@@ -165,13 +165,13 @@ def prepare_features(
         ValueError: A backbone or a dataset cannot be loaded.
         UserError: A backbone's weights differ from the remembered ones.
     """
-    features: dict[Need, Any] = {}
+    features: dict[FeatureKey, Any] = {}
     device = encode.device if encode else "cpu"
     method, cache = fingerprints.method, fingerprints.cache_dir
     for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
         # on the CPU, because trials need the whole memory of the GPU
         clip = method.load_backbone(backbone, "cpu")
-        fingerprints.remember(backbone, clip.fingerprint)
+        fingerprints.cache_backbone(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.load_dataset(need.dataset)

@@ -23,7 +23,7 @@ from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
 from harness.study.interrupts import Interrupts
 from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
-from harness.study.trials import Options, TrialRunner
+from harness.study.trials import RunOptions, TrialRunner
 
 # Function that builds the report of a finished run, or returns None if there is nothing to publish.
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -121,7 +121,7 @@ def run_study(
     hashes = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
-    options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
+    options = RunOptions(console, accept_changes, address, in_process, verbose, reuse, retry_before)
     checkpoints = resolve_storage_uri(storage, hashes.cache_dir)
     remove_stale_folders()
 
@@ -167,7 +167,7 @@ class StudyRunner:
     store: StudyStore
     fingerprints: Fingerprints
     storage: Storage
-    options: Options
+    options: RunOptions
     interrupts: Interrupts
     record: StudyRun = field(init=False, repr=False)
 
@@ -188,7 +188,7 @@ class StudyRunner:
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             n_reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
-            if n_seeds_left > n_reusable or state.plan.proposals:
+            if n_seeds_left > n_reusable or state.plan.n_proposals:
                 self._check_resources()
             if self.store.close_dead_runs():
                 state = state.refresh()
@@ -257,7 +257,7 @@ class StudyRunner:
             done=sum(row.state == "done" for row in plan.rows),
             failed=sum(bool(row.reason) for row in plan.rows),
             pruned=sum(row.state == "pruned" for row in plan.rows),
-            missing=sum(bool(row.seeds) and not row.reason for row in plan.rows) + plan.proposals,
+            missing=sum(bool(row.seeds) and not row.reason for row in plan.rows) + plan.n_proposals,
             experiment=self.study.name,
             tracking_uri=self.store.uri,
             final=plan.finished,
@@ -320,7 +320,7 @@ class StudyRunner:
             row if row.configuration.key in controls else replace(row, seeds=())
             for row in plan.rows
         )
-        controls_plan = replace(plan, rows=rows, proposals=0)
+        controls_plan = replace(plan, rows=rows, n_proposals=0)
         if controls_plan.finished:
             return state
         return self._run_trials(replace(state, plan=controls_plan))

@@ -19,7 +19,7 @@ from harness.study.gpu_cost import format_gpu_cost
 from harness.study_files import get_file_label
 from harness.wording import count
 from ship.architectures import get_text_settings, truncate_texts
-from ship.prompt_cost import is_bidirectional, padding_factor
+from ship.prompt_cost import compute_padding_factor, is_bidirectional
 from ship.templates import fill_template
 
 MAX_PROMPTS = 3  # prompts per dataset
@@ -58,7 +58,7 @@ class StudyState:
     def find_stale_rows(self) -> StaleRows:
         """Return the finished rows that would leave the report's tables, and the reasons."""
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
-        return planning.compare(maker, self.plan, self.history, self.history.study)
+        return planning.find_stale_rows(maker, self.plan, self.history, self.history.study)
 
     def find_reusable_runs(self) -> list[RunRecord]:
         """Return finished runs of other studies for configurations that the plan would run.
@@ -91,7 +91,7 @@ def read_state(
     if isinstance(reader, StudyStore):
         experiment_id = reader.experiment_id
     elif reader is not None:
-        experiment_id = reader.experiment(study.name)
+        experiment_id = reader.find_experiment(study.name)
     if reader is not None and experiment_id is not None:
         query = experiment_id, study.objective
         history = reader.read(lambda client: store.read_history(client, *query))
@@ -176,7 +176,7 @@ def plan_study(
     if study.backbone_defaults:
         notes.append(format_defaults(study))
     plan = state.plan
-    if plan.proposals and study.controls and control_levels("text_feature", study.space):
+    if plan.n_proposals and study.controls and control_levels("text_feature", study.space):
         notes.append(
             "controls at the levels of the best configuration will run after the last proposal"
         )
@@ -240,7 +240,7 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
         if hasattr(config.finetuner, "n_ctx") or hasattr(config.generator, "n_ctx")
     )
     names = [name for name in backbones if is_bidirectional(name)]
-    factors = [padding_factor(get_text_settings(name).context_length) for name in names]
+    factors = [compute_padding_factor(get_text_settings(name).context_length) for name in names]
     return [
         f"the text tower of {name} has no causal mask: a step of CoOp costs about {factor} times "
         "as much as with a causal mask"

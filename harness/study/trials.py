@@ -9,7 +9,7 @@ from rich.console import Console
 from harness import planning, resources
 from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
-from harness.messages import Need
+from harness.messages import FeatureKey
 from harness.progress import View, make_line_printer
 from harness.recording import StudyRun, TrialRecorder
 from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """Options of a study's run.
 
     Attributes:
@@ -63,7 +63,7 @@ class TrialRunner:
     state: StudyState
     record: StudyRun
     storage: Storage
-    options: Options
+    options: RunOptions
     interrupts: Interrupts
 
     def __post_init__(self) -> None:
@@ -121,17 +121,17 @@ class TrialRunner:
                 features = self._extract(encode)
             self._run_distributed(features, owns_session)
 
-    def _extract(self, encode: "ClusterEncoder | None") -> dict[Need, Any]:
+    def _extract(self, encode: "ClusterEncoder | None") -> dict[FeatureKey, Any]:
         needs = collect_needs(self._study, self.state.plan)
         return prepare_features(needs, self._fingerprints, self.options.console, encode)
 
-    def _run_distributed(self, features: Mapping[Need, Any], owns_session: bool) -> None:
+    def _run_distributed(self, features: Mapping[FeatureKey, Any], owns_session: bool) -> None:
         """Put the features into the object store, and run the trials in the open Ray session."""
         from harness.tuning import put_features
 
         self._sweep(put_features(features), owns_session)
 
-    def _sweep(self, features: Mapping[Need, Any], owns_session: bool = True) -> None:
+    def _sweep(self, features: Mapping[FeatureKey, Any], owns_session: bool = True) -> None:
         """Run the plan's trials in the open Ray session, or one after the other in this process.
 
         Args:
@@ -148,7 +148,7 @@ class TrialRunner:
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
         total_resources = resources.machine_resources() if in_process else cluster_resources()
-        n_seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
+        n_seeds = sum(len(work.seeds) for work in plan.work) + plan.n_proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolve_resources(study.resources, total_resources)
         resolved_study = study.model_copy(update={"resources": per_trial})
@@ -168,7 +168,7 @@ class TrialRunner:
 
         maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
-        n_ray_trials = len(trials) + plan.proposals  # a configuration may be several trials
+        n_ray_trials = len(trials) + plan.n_proposals  # a configuration may be several trials
         view = View(self.options.console, n_seeds, n_ray_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,

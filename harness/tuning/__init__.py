@@ -6,7 +6,7 @@ fault of the configuration. Importing it imports Ray and Optuna.
 
 from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
-from harness.tuning.sweep import (
+from harness.tuning.tune_run import (
     count_bytes,
     make_worker_arguments,
     put_features,

@@ -144,7 +144,7 @@ class Monitor(tune.Callback):
         self._write_guarded(lambda: self.recorder.start(name, work))
         label, n_seeds = work.configuration.label, len(work.seeds)
         if n_seeds < len(self.study.seeds):
-            label = f"{label} ({seeds_text(work.seeds)})"
+            label = f"{label} ({format_seeds(work.seeds)})"
         self.view.start(name, label, n_seeds)
 
     def _end(self, name: str) -> None:
@@ -225,7 +225,7 @@ class Monitor(tune.Callback):
                 )
 
 
-def seeds_text(seeds: Sequence[int]) -> str:
+def format_seeds(seeds: Sequence[int]) -> str:
     """Return the seeds of a trial as text: "seed 3", "seeds 0, 2, 5" or "10 seeds from 0 to 12"."""
     if len(seeds) > MAX_LISTED_SEEDS:
         return f"{count(len(seeds), 'seed')} from {min(seeds)} to {max(seeds)}"

@@ -108,9 +108,9 @@ class StudySearcher(Searcher):
         self._attempts_of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
         self._enqueue(map(Attempt, plan.work if trials is None else trials))
-        self._proposals_left = plan.proposals
+        self._proposals_left = plan.n_proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
-        self._unproposed = iter(enumerate_configurations(make) if plan.proposals else ())
+        self._unproposed = iter(enumerate_configurations(make) if plan.n_proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := history.state(key):

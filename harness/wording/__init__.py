@@ -7,11 +7,11 @@ project, and nothing heavy.
 from harness.wording.redaction import redacted
 from harness.wording.text import (
     count,
+    describe_error,
     error_text,
-    first_line,
+    first_error_line,
     format_duration,
     nearest,
-    one_line,
     printable,
     printable_lines,
     show,

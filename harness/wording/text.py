@@ -47,10 +47,10 @@ def error_text(error: BaseException) -> str:
         return ""
 
 
-def first_line(error: BaseException) -> str:
+def first_error_line(error: BaseException) -> str:
     """Return the first nonblank line of an error's text, or the name of its type.
 
-    Secrets are not masked; see `one_line`.
+    Secrets are not masked; see `describe_error`.
     """
     lines = (line.strip() for line in error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
@@ -80,9 +80,9 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return choice_of[matches[0]] if matches else None
 
 
-def one_line(error: BaseException) -> str:
-    """Return `first_line` of an error with secrets masked, truncated to 300 characters."""
-    return redacted(first_line(error))[:300]
+def describe_error(error: BaseException) -> str:
+    """Return `first_error_line` of an error with secrets masked, truncated to 300 characters."""
+    return redacted(first_error_line(error))[:300]
 
 
 def format_duration(seconds: float) -> str:

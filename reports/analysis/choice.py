@@ -29,7 +29,7 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     averaged_study = tables.average_over_datasets(study)
     if averaged_study is None:
         return None
-    columns = [f"test/{metric}", averaged_study.score]
+    columns = [f"test/{metric}", averaged_study.score_column]
     if not {*columns} <= {*averaged_study.rows.columns}:
         return None
     finished_rows = (

@@ -133,7 +133,7 @@ def _grid_importance(design: Design) -> Importance:
         )
     model = grid_model(design.factors)
     tests = [_grid_test(design, term) for term in model.terms]
-    total, rest, *parts = variance.products(design.values, model)
+    total, rest, *parts = variance.seed_products(design.values, model)
 
     def effects(size: int) -> tuple[Effect, ...]:
         """Return the effects of the terms of `size` factors, the largest first."""
@@ -175,7 +175,7 @@ def _grid_test(design: Design, term: Term) -> _Test:
     is_factor = len(term.factors) == 1
     if not term.degrees_of_freedom or (is_factor and design.n_left_out):
         return _Test(None)
-    test = variance.block_f(variance.contrasts(term, design.values))
+    test = variance.block_f(variance.term_contrasts(term, design.values))
     return _Test(test.p, test.statistic, test.numerator_df)
 
 

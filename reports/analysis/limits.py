@@ -10,15 +10,15 @@ from statistics import fmean
 from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
 from reports.cells import Value
 from reports.formatting import cell_text, join_names, points_text
-from reports.stats import compare_paired, max_by_guessing
+from reports.stats import compare_paired, max_correct_by_guessing
 from reports.study import Study, metric_heading
 from reports.tables import (
     Group,
     baseline_configuration,
     configuration_groups,
     control_groups,
-    controls_dataset,
     count_correct_answers,
+    dataset_of_controls,
     decimals_of,
     effect_of,
     list_datasets,
@@ -101,7 +101,7 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
-    comparison = compare_paired(controls[REAL].seeds(column), floor.seeds(column))
+    comparison = compare_paired(controls[REAL].values_by_seed(column), floor.values_by_seed(column))
     if comparison is None or comparison.difference.n < 2:
         return None
     gain = comparison.difference
@@ -133,7 +133,7 @@ def _suggest_data(study: Study) -> str:
 
 def _exceeds_floor(group: Group, floor: Group, column: str, effect: float) -> bool:
     """Return True if the 95% interval of a row's difference to the floor is above the effect."""
-    comparison = compare_paired(group.seeds(column), floor.seeds(column))
+    comparison = compare_paired(group.values_by_seed(column), floor.values_by_seed(column))
     return comparison is not None and (comparison.difference.low or 0) > effect
 
 
@@ -223,7 +223,7 @@ class _Answers:
     @property
     def is_guessing(self) -> bool:
         """Whether guessing gives at least this many correct answers in more than 5% of cases."""
-        return self.correct <= max_by_guessing(self.images, self.classes)
+        return self.correct <= max_correct_by_guessing(self.images, self.classes)
 
 
 def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
@@ -234,19 +234,19 @@ def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
     if (
         not available_answers
         or len(available_answers) < len(answers_by_seed)
-        or available_answers[0].classes < 2
+        or available_answers[0].n_classes < 2
     ):
         return None
-    correct = fmean(answers.right for answers in available_answers)
+    correct = fmean(answers.n_correct for answers in available_answers)
     names = {"": "the baseline", REAL: "real images"}
     name = names.get(group.control) or CONTROLS[group.control][0]
-    return _Answers(name, correct, available_answers[0].images, available_answers[0].classes)
+    return _Answers(name, correct, available_answers[0].n_images, available_answers[0].n_classes)
 
 
 def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
     """Return the evidence as text: "New is no better than guessing (zero-shot 4.5%; ...)"."""
     first = guesses[0]
-    max_correct = max_by_guessing(first.images, first.classes)
+    max_correct = max_correct_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
     mean_percent, max_percent = _PERCENT / first.classes, _PERCENT * max_correct / first.images
     return (
@@ -272,4 +272,4 @@ def _finished_controls(study: Study) -> Mapping[str, Group]:
 
 def _place_text(study: Study) -> str:
     """Return "on DATASET, " for a study of several datasets, whose controls ran on one of them."""
-    return f"on {controls_dataset(study)}, " if list_datasets(study) else ""
+    return f"on {dataset_of_controls(study)}, " if list_datasets(study) else ""

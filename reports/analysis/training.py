@@ -96,7 +96,7 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
 def _read_curves(study: Study) -> dict[str, History]:
     """Return the history of the selection objective by run ID."""
     run_ids = tables.configuration_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
-    return study.histories.load(study.score, run_ids.to_list())
+    return study.histories.load(study.score_column, run_ids.to_list())
 
 
 def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:

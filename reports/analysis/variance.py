@@ -22,7 +22,7 @@ MIN_FOR_INTERVAL = 3  # seeds: with one left out, two remain for a product
 _NOTHING = 1e-12  # share of a sum of squares that counts as rounding
 
 
-def contrasts(term: Term, values: Array) -> Array:
+def term_contrasts(term: Term, values: Array) -> Array:
     """Return a term's contrasts under each seed, (..., df, R), with rounding errors set to 0.
 
     Args:
@@ -33,7 +33,7 @@ def contrasts(term: Term, values: Array) -> Array:
     return without_rounding(projected, scale_of(values))
 
 
-def products(values: Array, model: Model) -> Array:
+def seed_products(values: Array, model: Model) -> Array:
     """Return the inner products between seeds' vectors, (2 + T, R, R).
 
     Args:
@@ -47,7 +47,7 @@ def products(values: Array, model: Model) -> Array:
     scale = scale_of(values)
     centered = without_rounding(values - values.mean(axis=0), scale)
     residual = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    parts = (centered, residual, *(contrasts(term, values) for term in model.terms))
+    parts = (centered, residual, *(term_contrasts(term, values) for term in model.terms))
     return np.array([part.T @ part for part in parts])
 
 

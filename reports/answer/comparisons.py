@@ -9,7 +9,7 @@ from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.formatting import cell_text, join_names, p_text, points_text
-from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_beyond_chance
+from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_significant
 from reports.study import Study, metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
@@ -44,8 +44,9 @@ def classify_comparison(comparison: Compared) -> str:
         return _CONSTANT
     if comparison.verdict:
         return comparison.verdict
-    is_significant = is_beyond_chance(comparison.holm_p)
-    return "significantly different" if is_significant else "not significantly different"
+    if is_significant(comparison.holm_p):
+        return "significantly different"
+    return "not significantly different"
 
 
 def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
@@ -61,7 +62,7 @@ def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
 
 def is_conclusive(comparison: Compared) -> bool:
     """Return True if a difference is significant, or if all results are the same."""
-    return comparison.is_unchanged or is_beyond_chance(comparison.holm_p)
+    return comparison.is_unchanged or is_significant(comparison.holm_p)
 
 
 def difference_text(comparison: Compared) -> str:
@@ -90,7 +91,7 @@ def difference_text(comparison: Compared) -> str:
 def verdict_p_text(comparison: Compared) -> str:
     """Return the p of a verdict, labeled with what it shows; "" if there is none to report."""
     points = points_text(comparison.effect) if comparison.effect else ""
-    nonzero_text = holm_p_text(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
+    nonzero_text = holm_p_text(comparison.holm_p) if is_significant(comparison.holm_p) else ""
     if comparison.verdict and comparison.verdict.is_different:
         return f"beyond {points}: {holm_p_text(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:

@@ -17,7 +17,7 @@ from reports.answer.comparisons import (
     reverse_comparison,
 )
 from reports.answer.finding import Finding
-from reports.cells import REFERENCES, Table
+from reports.cells import CONTROLS_SECTION, Table
 from reports.stats import Compared, Estimate, compare_paired
 from reports.study import Study
 from reports.tables import Family
@@ -55,7 +55,7 @@ def controls_finding(
     # the controls ran on one dataset, whose table contains them
     datasets = tables.list_datasets(study)
     controls_study = (
-        tables.one_dataset(study, tables.controls_dataset(study)) if datasets else study
+        tables.one_dataset(study, tables.dataset_of_controls(study)) if datasets else study
     )
     family = tables.first_family(controls_study, metric)
     baseline_comparisons = {
@@ -76,7 +76,7 @@ def controls_finding(
     controls = [
         (row.name, row)
         for row in table.rows
-        if row.section == REFERENCES and row.control != "zero_shot"
+        if row.section == CONTROLS_SECTION and row.control != "zero_shot"
     ]
     sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
     # The first control is the fine-tuner alone: its verdict shows whether synthesis helps at all.
@@ -99,7 +99,9 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
     if family.baseline is None or control_group is None:
         return None
     column = f"test/{metric}"
-    comparison = compare_paired(family.baseline.seeds(column), control_group.seeds(column))
+    comparison = compare_paired(
+        family.baseline.values_by_seed(column), control_group.values_by_seed(column)
+    )
     return comparison.difference if comparison else None
 
 

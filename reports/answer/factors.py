@@ -22,7 +22,7 @@ from reports.answer.comparisons import (
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.formatting import cell_text, join_names
-from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_beyond_chance
+from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_significant
 from reports.study import Study
 
 # subjects of findings
@@ -161,11 +161,11 @@ def _rank_phrase(association: Association, heading: str) -> str:
     if association.min_p is None and association.n >= MIN_RANKED:
         return f"No test, because the factor or {heading} does not vary:"
     # with this few configurations, even the most extreme order is not significant
-    if not is_beyond_chance(association.min_p):
+    if not is_significant(association.min_p):
         return "Too few configurations for a test of"
     if association.p is None:
         return "No test, because configurations were not drawn at random:"
-    varies = "varies" if is_beyond_chance(association.p) else "does not vary"
+    varies = "varies" if is_significant(association.p) else "does not vary"
     return f"{heading} {varies} significantly with"
 
 
@@ -189,7 +189,7 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
     partners = [
         f"{names[other_key]} ({holm_p_text(pair.holm_p)})"
         for pair in importance.interactions
-        if key in pair.factors and is_beyond_chance(pair.holm_p)
+        if key in pair.factors and is_significant(pair.holm_p)
         for other_key in pair.factors
         if other_key != key
     ]
@@ -203,7 +203,7 @@ def importance_findings(
     significant_shares = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
-        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm_p)
+        if effect.share and effect.share.mean >= _MIN_SHARE and is_significant(effect.holm_p)
     ]
     shares: list[str] = []
     for effect, share in sorted(significant_shares, key=lambda pair: -pair[1].mean):

@@ -151,7 +151,7 @@ def _design(paired: PairedStudies, metric: str) -> Design | None:
         for letter, group in (("A", pair.first), ("B", pair.second)):
             levels = {"study": letter, **pair.first.value.assignment}
             configurations.append(ConfigurationRecord("", levels, ""))
-            by_seed = group.seeds(column)
+            by_seed = group.values_by_seed(column)
             values.append([by_seed[seed] for seed in seeds])
     return Design(
         paired.combined, metric, tuple(configurations), tuple(seeds), np.array(values), "", 0, ()

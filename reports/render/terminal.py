@@ -181,7 +181,7 @@ def _table_grid(
 def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
     """Return a cell's text; counts of absent rows are below the number of finished rows."""
     if isinstance(cell, Counts):
-        return "\n".join([cell.of_all, *cell.absence_texts()])
+        return "\n".join([cell.finished_text, *cell.absence_texts()])
     return cell_text(cell, dialect)
 
 

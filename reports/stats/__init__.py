@@ -21,14 +21,19 @@ from harness.intervals import (
     t_tail,
     without_rounding,
 )
-from reports.stats.classes import DRAWS, interval_over_classes, max_by_guessing, resample_accuracy
+from reports.stats.classes import (
+    DRAWS,
+    interval_over_classes,
+    max_correct_by_guessing,
+    resample_accuracy,
+)
 from reports.stats.paired import (
     Compared,
     Verdict,
     add_verdicts,
     compare_paired,
     holm,
-    is_beyond_chance,
+    is_significant,
     one_sample_p,
 )
 from reports.stats.power import MAX_FURTHER_PAIRS, minimum_detectable

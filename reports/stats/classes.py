@@ -55,7 +55,7 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
-def max_by_guessing(images: int, classes: int) -> int:
+def max_correct_by_guessing(images: int, classes: int) -> int:
     """Return the largest number of correct answers that is no better than guessing.
 
     Uniform guessing exceeds it in at most 5% of cases, by the binomial distribution.

@@ -99,7 +99,7 @@ class Compared:
         return difference.n > 1 and difference.low is None and difference.mean != 0
 
 
-def is_beyond_chance(p: float | None) -> bool:
+def is_significant(p: float | None) -> bool:
     """Return True if a corrected p is significant."""
     return p is not None and p < CHANCE
 
@@ -232,7 +232,7 @@ def _add_verdict(
     )
     if tested.is_constant:
         return tested
-    if is_beyond_chance(beyond_p):
+    if is_significant(beyond_p):
         verdict = Verdict.HIGHER if difference.mean > 0 else Verdict.LOWER
         return replace(tested, verdict=verdict)
     low, high = difference.low, difference.high

@@ -13,7 +13,7 @@ from harness.store import (
     COMPLETE,
     FAIL,
     PRUNED,
-    SEED_TABLE,
+    SEEDS_CSV,
     ConfigurationRecord,
     FactorRecord,
     Kind,
@@ -24,7 +24,7 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
-    add_seed_tables,
+    add_seeds_csv,
     default_tracking_uri,
     read_runs,
     refresh_study_run,
@@ -138,7 +138,7 @@ class Study:
         )
 
     @property
-    def score(self) -> str:
+    def score_column(self) -> str:
         """Name of the column with the selection objective."""
         return f"selection/{self.objective}"
 
@@ -171,11 +171,11 @@ def load_records(
         uri = require_store(tracking_uri or default_tracking_uri())
         runs = refresh_study_run(recent_runs, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
-    runs, n_lost = add_seed_tables(runs, files)
+    runs, n_lost = add_seeds_csv(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_lost:
-        message = f"{count(n_lost, 'finished run')} without {SEED_TABLE}"
+        message = f"{count(n_lost, 'finished run')} without {SEEDS_CSV}"
         warnings += (f"{message}: only the metrics in MLflow are known for their seeds",)
     return replace(
         study,

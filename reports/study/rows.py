@@ -22,9 +22,9 @@ from harness.store import (
     RunRecord,
     StoreError,
     Tag,
+    make_run_record,
     missing_metrics,
     replaces,
-    run_record,
     split_seed,
 )
 
@@ -56,7 +56,7 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
     records = []
     for run in (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL):
         try:
-            records.append(run_record(run))
+            records.append(make_run_record(run))
         except StoreError as error:
             warnings.append(f"run {run.run_id} left out: {error}")
     return records

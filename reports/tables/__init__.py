@@ -44,20 +44,20 @@ from reports.tables.metric import (
 )
 from reports.tables.notes import plain_table, uses_test_images
 from reports.tables.over_classes import count_correct_answers
-from reports.tables.paired import (
-    PairedStudies,
-    average_pairs,
-    differences_text,
-    pair_studies,
-    paired_table,
-)
-from reports.tables.pooling import (
+from reports.tables.over_datasets import (
     DATASET,
     average_over_datasets,
-    class_factors,
-    controls_dataset,
+    dataset_of_controls,
+    factors_with_own_classes,
     list_datasets,
     one_dataset,
+)
+from reports.tables.paired import (
+    PairedStudies,
+    differences_text,
+    pair_averages,
+    pair_studies,
+    paired_table,
 )
 from reports.tables.published import published_table
 from reports.tables.run_descriptions import run_differences

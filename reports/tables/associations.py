@@ -23,7 +23,7 @@ from reports.study import Study, metric_heading
 from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
-from reports.tables.pooling import class_factors
+from reports.tables.over_datasets import factors_with_own_classes
 
 UNBIASED = ("grid", "random")  # samplers that do not use earlier results
 
@@ -168,7 +168,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         study: Study of the configurations.
         metric: Name of the test metric.
     """
-    if class_factors(study):
+    if factors_with_own_classes(study):
         return []
     all_trends = [
         _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES

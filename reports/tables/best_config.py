@@ -18,7 +18,7 @@ from reports.tables.groups import (
     row_text,
 )
 from reports.tables.metric import interval_of
-from reports.tables.pooling import average_over_datasets, class_factors
+from reports.tables.over_datasets import average_over_datasets, factors_with_own_classes
 
 
 def rank_configurations(study: Study) -> list[tuple[float, Group]]:
@@ -26,11 +26,12 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
 
     Configurations with a finished row that has no score are left out.
     """
-    scores_and_groups = [(group.mean(study.score), group) for group in configuration_groups(study)]
+    column = study.score_column
+    scores_and_groups = [(group.mean(column), group) for group in configuration_groups(study)]
     return [
         (score, group)
         for score, group in scores_and_groups
-        if score is not None and len(group.finished_values(study.score)) == len(group.finished_rows)
+        if score is not None and len(group.finished_values(column)) == len(group.finished_rows)
     ]
 
 
@@ -96,7 +97,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     averaged_study = average_over_datasets(study)
     if (
         averaged_study is None
-        or class_factors(averaged_study)
+        or factors_with_own_classes(averaged_study)
         or "+" in selection_rules(averaged_study)
     ):
         return None
@@ -105,7 +106,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
         list(configurations) if len(configurations) == 1 else []
     )
     column = f"test/{metric}"
-    values = _mean_results([group.seeds(column) for group in best_groups])
+    values = _mean_results([group.values_by_seed(column) for group in best_groups])
     if not values or not all(group.estimate(column) for group in best_groups):
         return None
     baseline = (
@@ -113,7 +114,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     )
     comparisons: dict[str, Compared | None] = {}
     if baseline is not None:
-        comparisons["baseline"] = compare_paired(values, baseline.seeds(column))
+        comparisons["baseline"] = compare_paired(values, baseline.values_by_seed(column))
     for control in COMPETING:
         controls = controls_by_configuration(averaged_study, control)
         if all(group.value.key in controls for group in best_groups):

@@ -9,14 +9,14 @@ from reports.study import Study
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.comparison import comparison_table
 from reports.tables.controls import levels_of_control
-from reports.tables.external import add_external_groups, external_note
+from reports.tables.external import add_external_groups, add_external_note
 from reports.tables.families import level_family, list_families, method_family
 from reports.tables.groups import control_groups
 from reports.tables.metric import resolve_metric
-from reports.tables.pooling import (
+from reports.tables.over_datasets import (
     DATASET,
     average_over_datasets,
-    controls_dataset,
+    dataset_of_controls,
     factors_without_dataset,
     list_datasets,
     one_dataset,
@@ -61,7 +61,7 @@ def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the comparisons of one dataset, then rank associations of factors without a table."""
     families = list(list_families(study, metric))
     first, *rest = families
-    yield external_note(study, comparison_table(add_external_groups(first)))
+    yield add_external_note(study, comparison_table(add_external_groups(first)))
     yield from map(comparison_table, rest)
     names = {family.name for family in families}
     other_factors = [factor for factor in study.factors if factor.key not in names]
@@ -82,7 +82,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
         has_levels = table.kind in ("methods", "configurations") or is_of_control_factor
         lacks_column = versus_key(FINETUNER_ALONE) not in {column.key for column in table.columns}
         if control_factors and is_controlled and has_levels and lacks_column:
-            dataset = controls_dataset(study)
+            dataset = dataset_of_controls(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
             note = f"no column {column}: the controls ran only on {dataset}; see its table"
             table = dataclasses.replace(table, notes=(*table.notes, note))
@@ -92,7 +92,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the table of methods, the main effects on the averages, and a table per dataset."""
     methods = add_external_groups(method_family(study, metric))
-    yield external_note(study, comparison_table(methods))
+    yield add_external_note(study, comparison_table(methods))
     other_factors = factors_without_dataset(study)
     if not other_factors:
         yield from _configuration_tables(study, metric)

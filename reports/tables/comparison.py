@@ -49,7 +49,7 @@ def comparison_table(family: Family) -> Table:
     """
     epochs, differences = _epoch_columns(family), _difference_columns(family)
     if family.kind == "methods":
-        title = f"{family.head} by dataset"
+        title = f"{family.heading} by dataset"
         columns = [COUNTS, *epochs, *_columns_by_dataset(family), *differences]
     else:
         suffixes = {"configurations": " by selection objective", "effects": ", main effects"}
@@ -103,7 +103,7 @@ def _difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
     if not family.is_comparable or family.baseline is None:
         return
-    heading, comparisons = family.head, family.comparisons
+    heading, comparisons = family.heading, family.comparisons
 
     def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
         return lambda group: cell(comparisons[group]) if group in comparisons else None
@@ -147,7 +147,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
             if comparison is None:
                 return None
             n = comparison.difference.n
-            suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
+            suffix = f"(n {n})" if n != len(group.values_by_seed(f"test/{metric}")) else ""
             levels, decimals = shared_levels(study, controls, group), comparison.decimals
             return Value(
                 comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=levels
@@ -222,7 +222,9 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
             yield column(dataset, name, f"{dataset} {headings[name]}", csv_only=True)
     for name in (*halves, *csv_names):
         yield column(AVERAGE, name, f"mean {headings[name]}", drop=4, csv_only=name in csv_names)
-    yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
+    yield column(
+        AVERAGE, metric, f"{family.heading} of means" if halves else f"mean {family.heading}"
+    )
 
 
 def _is_over_datasets(group: Group) -> bool:
@@ -245,7 +247,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     """
     study, dataset_group, suffix = family.study, group, ""
     if metric == OBJECTIVE:
-        return optional_cell(Value, group.estimate(study.score))
+        return optional_cell(Value, group.estimate(study.score_column))
     if dataset == AVERAGE:
         if not _is_over_datasets(group):
             return None

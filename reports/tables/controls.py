@@ -72,7 +72,7 @@ def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> 
         group: Group of the row.
     """
     names = short_names(study)
-    levels = [controls[key].value for key in group.configurations if key in controls]
+    levels = [controls[key].value for key in group.config_keys if key in controls]
     return ", ".join(
         f"{names[key]} {level_text(level)}"
         for key, level in (levels[0].items() if levels else ())
@@ -102,7 +102,7 @@ def compare_with_control(
     control_values: dict[int, list[float]] = {}
     for row in (row for group in groups for row in group.finished_rows):
         control, seed = controls.get(row["config_key"]), row["seed"]
-        results = control.seeds(column) if control else {}
+        results = control.values_by_seed(column) if control else {}
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])
             control_values.setdefault(seed, []).append(results[seed])

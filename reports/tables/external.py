@@ -9,7 +9,7 @@ from reports.cells import EXTERNAL, EXTERNAL_MARK, Table, Text
 from reports.study import Study
 from reports.tables.families import Family
 from reports.tables.groups import Group
-from reports.tables.pooling import list_datasets, method_group, restrict_to_common_datasets
+from reports.tables.over_datasets import list_datasets, method_group, restrict_to_common_datasets
 
 MIN_COMMON_SEEDS = 2
 
@@ -33,9 +33,13 @@ def add_external_groups(family: Family) -> Family:
         pair: tuple[Group, Group] | None = (group, baseline)
         if family.kind == "methods":
             pair = restrict_to_common_datasets(study, group, baseline)
-        if pair and len(pair[0].seeds(column).keys() & pair[1].seeds(column)) >= MIN_COMMON_SEEDS:
+        if (
+            pair
+            and len(pair[0].values_by_seed(column).keys() & pair[1].values_by_seed(column))
+            >= MIN_COMMON_SEEDS
+        ):
             pairs[group] = pair
-    cells = {
+    strata = {
         row["config_key"]: dataset
         for group in groups
         for dataset, part in group.parts.items()
@@ -45,8 +49,13 @@ def add_external_groups(family: Family) -> Family:
         family,
         groups=[*family.groups, *groups],
         pairs=pairs,
-        cells={**family.cells, **cells},
+        strata={**family.strata, **strata},
     )
+
+
+def _count_common_seeds(first: Group, second: Group, column: str) -> int:
+    """Return the number of seeds under which both groups have a value of a column."""
+    return len(first.values_by_seed(column).keys() & second.values_by_seed(column).keys())
 
 
 def _groups(study: Study) -> list[Group]:
@@ -96,7 +105,7 @@ def _row(key: str, seed: int, metrics: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def external_note(study: Study, table: Table) -> Table:
+def add_external_note(study: Study, table: Table) -> Table:
     """Return a table with a note on its external rows; the unchanged table if it has none."""
     if not any(row.control == EXTERNAL for row in table.rows):
         return table

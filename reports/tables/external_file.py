@@ -12,7 +12,7 @@ from harness.store import SEPARATE_FACTORS, ProtocolMetrics
 from harness.wording import count, nearest, show
 from reports.errors import ReportError, ReportFaults
 from reports.study import ExternalResults, ResultsBySeed, Study
-from reports.tables.pooling import DATASET, list_datasets
+from reports.tables.over_datasets import DATASET, list_datasets
 
 _CONFIGURATION, _SEED = "configuration", "seed"
 MAX_BYTES: Final = 10_000_000

@@ -13,18 +13,18 @@ from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
     baseline_configuration,
     baseline_level,
-    companion_cells,
     configuration_groups,
     control_groups,
     factor_labels,
     level_groups,
     ordered_levels,
     short_names,
+    strata_by_configuration,
 )
 from reports.tables.metric import resolve_metric
-from reports.tables.pooling import (
+from reports.tables.over_datasets import (
     average_over_datasets,
-    controls_dataset,
+    dataset_of_controls,
     factors_without_dataset,
     method_groups,
     restrict_to_common_datasets,
@@ -84,9 +84,9 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
     pairs = _pair_with_baseline(baseline, groups)
-    cells = {} if is_only_factor else companion_cells(study, factor)
+    strata = {} if is_only_factor else strata_by_configuration(study, factor)
     kind: Kind = "levels" if is_only_factor else "effects"
-    return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
+    return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, strata)
 
 
 def _pair_with_baseline(
@@ -100,7 +100,7 @@ def _pair_with_baseline(
         return {}
     distinct_groups: dict[frozenset[str], Group] = {}
     for group in (baseline, *groups):
-        distinct_groups.setdefault(group.configurations, group)
+        distinct_groups.setdefault(group.config_keys, group)
     return {group: (group, baseline) for group in distinct_groups.values() if group is not baseline}
 
 
@@ -126,7 +126,7 @@ def method_family(study: Study, metric: str) -> Family:
         study: Study over several datasets.
         metric: Test metric of its protocol.
     """
-    method_rows, dataset = method_groups(study), controls_dataset(study)
+    method_rows, dataset = method_groups(study), dataset_of_controls(study)
     controls = [
         dataclasses.replace(control, parts={dataset: control}) for control in control_groups(study)
     ]
@@ -139,9 +139,9 @@ def method_family(study: Study, metric: str) -> Family:
         for group, pair in _pair_with_baseline(baseline, method_rows).items()
     }
     pairs = {group: pair for group, pair in common_pairs.items() if pair}
-    cells = {key: name for group in method_rows for name, key in group.value.parts.items()}
+    strata = {key: name for group in method_rows for name, key in group.value.parts.items()}
     labels, groups = factor_labels(without_dataset), [*method_rows, *controls]
-    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
+    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, strata)
 
 
 def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:

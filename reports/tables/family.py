@@ -12,16 +12,16 @@ from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
 from reports.study import Study, metric_heading
 from reports.tables.controls import controls_by_configuration, levels_of_control
-from reports.tables.group import Group, Place, mean_by_seed
+from reports.tables.group import Group, PairKey, mean_by_seed
 from reports.tables.metric import decimals_of, effect_of
 from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
     difference_over_classes,
-    draws_of,
     has_answers,
+    resample_group,
 )
-from reports.tables.pooling import (
+from reports.tables.over_datasets import (
     list_datasets,
 )
 
@@ -56,8 +56,8 @@ class Family:
         pairs: For each group that is compared, the group and the baseline; methods over datasets
             are restricted to the datasets that both have. If a control equals one of the
             configurations, only the configuration is listed, so that the test is counted once.
-        cells: Companion cell by config_key: the levels of the other factors (see companion_cells),
-            or the dataset for methods. Groups are compared within these cells. Controls have none.
+        strata: Stratum by config_key: the levels of the other factors (strata_by_configuration),
+            or the dataset for methods. Groups are compared within these strata. Controls have none.
     """
 
     study: Study
@@ -68,10 +68,10 @@ class Family:
     groups: Sequence[Group]
     baseline: Group | None
     pairs: Mapping[Group, tuple[Group, Group]]
-    cells: Mapping[str, str] = field(default_factory=dict)
+    strata: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def head(self) -> str:
+    def heading(self) -> str:
         """Heading of the metric."""
         return metric_heading(self.study.protocol, self.metric)
 
@@ -112,12 +112,12 @@ class Family:
         The estimate is from finished rows. Averages over datasets include the time on all of them.
         """
         seconds = sum(
-            (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
+            (group.mean("seconds") or 0.0) * len(group.config_keys) for group in self.groups
         )
         return seconds * max(1, len(self.study.pooled_datasets))
 
     @property
-    def differences(self) -> list[dict[int, float]]:
+    def differences_by_seed(self) -> list[dict[int, float]]:
         """Differences in the metric by seed, one mapping per group that is compared."""
         return [subtract_by_seed(*values) for values in self._values.values()]
 
@@ -138,15 +138,15 @@ class Family:
         }
         # a control that equals one of the configurations has the same results
         by_configurations = {
-            group.configurations: comparison for group, comparison in comparisons_by_group.items()
+            group.config_keys: comparison for group, comparison in comparisons_by_group.items()
         }
         controls = (
             group for group in self.groups if group.control and group not in comparisons_by_group
         )
         return comparisons_by_group | {
-            control: by_configurations[control.configurations]
+            control: by_configurations[control.config_keys]
             for control in controls
-            if control.configurations in by_configurations
+            if control.config_keys in by_configurations
         }
 
     @cached_property
@@ -162,8 +162,8 @@ class Family:
                 )
         return values
 
-    def _results(self, group: Group) -> dict[Place, list[float]]:
-        return group.results(f"test/{self.metric}", self.cells)
+    def _results(self, group: Group) -> dict[PairKey, list[float]]:
+        return group.results(f"test/{self.metric}", self.strata)
 
     def _complete(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
         """Return a comparison with its interval over classes and its number of datasets.
@@ -218,7 +218,7 @@ class Family:
         """
         if not self._reads_answers:
             return lambda group: {}
-        return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
+        return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
     @cached_property
     def runs_without_answers(self) -> tuple[int, int]:
@@ -232,7 +232,7 @@ class Family:
         finished_runs = {
             run
             for group in self.groups
-            for run_ids in group.trials.results("run_id", self.cells).values()
+            for run_ids in group.trials.results("run_id", self.strata).values()
             for run in run_ids
         }
         n_missing = sum(

@@ -15,9 +15,9 @@ from reports.cells import Counts, Flagged, Text
 from reports.stats import Estimate
 from reports.tables.metric import interval_of
 
-# (companion cell, seed), where the cell is the levels of the other factors, or the dataset. Results
-# are compared only within the same place.
-Place = tuple[str, int]
+# (stratum, seed). A stratum is the levels of the other factors, or the dataset. Two results are
+# compared only if their keys are equal.
+PairKey = tuple[str, int]
 
 
 def mean(values: Sequence[float]) -> float:
@@ -64,23 +64,23 @@ class Group:
         return mean(values) if values else None
 
     def results(
-        self, column: str, cells: Mapping[str, str] | None = None
-    ) -> dict[Place, list[Any]]:
+        self, column: str, strata: Mapping[str, str] | None = None
+    ) -> dict[PairKey, list[Any]]:
         """Return the known values of a column in finished rows, by place.
 
         Args:
             column: Name of the column.
-            cells: Companion cell by config_key (see companion_cells). Other configurations have the
-                cell "".
+            strata: Stratum by config_key (see strata_by_configuration). It is "" for other
+                configurations.
         """
-        results: dict[Place, list[Any]] = {}
+        results: dict[PairKey, list[Any]] = {}
         for row in self.finished_rows:
             if row.get(column) is not None:
-                place = (cells or {}).get(row["config_key"], ""), row["seed"]
+                place = (strata or {}).get(row["config_key"], ""), row["seed"]
                 results.setdefault(place, []).append(row[column])
         return results
 
-    def seeds(self, column: str) -> dict[int, float]:
+    def values_by_seed(self, column: str) -> dict[int, float]:
         """Return the mean of a column over the finished rows of each seed."""
         return {seed: mean(values) for (_, seed), values in self.results(column).items()}
 
@@ -93,7 +93,7 @@ class Group:
         """
         if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
             return None
-        return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
+        return interval_of(column.partition("/")[2], list(self.values_by_seed(column).values()))
 
     @cached_property
     def finished_datasets(self) -> list[str]:
@@ -101,7 +101,7 @@ class Group:
         return [name for name, part in self.parts.items() if part.finished_rows]
 
     @cached_property
-    def configurations(self) -> frozenset[str]:
+    def config_keys(self) -> frozenset[str]:
         """Keys of the group's configurations.
 
         A control that equals one of the configurations has the same key.
@@ -134,7 +134,7 @@ class Group:
 
 
 def mean_by_seed(
-    results: Mapping[Place, Sequence[float]], places: Container[Place]
+    results: Mapping[PairKey, Sequence[float]], places: Container[PairKey]
 ) -> dict[int, float]:
     """Return the mean over places by seed, where each place counts with its own mean.
 

@@ -77,7 +77,7 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
     """Return one group per configuration, best mean selection score first, unscored ones last."""
 
     def sort_key(group: Group) -> float:
-        score = group.mean(study.score)
+        score = group.mean(study.score_column)
         return inf if score is None else -score
 
     if study not in _GROUPS_BY_STUDY:
@@ -165,10 +165,10 @@ def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | Non
     return None
 
 
-def companion_cells(study: Study, factor: FactorRecord) -> dict[str, str]:
+def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str]:
     """Return the levels of the other factors as one text per configuration, by config_key.
 
-    Levels of a factor are compared within these cells. Factors that are active only in some
+    Levels of a factor are compared within these strata. Factors that are active only in some
     configurations (`when:`) are left out and averaged over, because matching their levels would
     leave nothing to compare.
     """

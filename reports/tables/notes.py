@@ -175,7 +175,7 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield from _difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
-            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.head} to the fine-tuner without"
+            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.heading} to the fine-tuner without"
             " synthetic features at the row's levels of the factors that it uses, paired by seed,"
             " with an uncorrected interval; a dash: no such run has finished"
         )
@@ -189,7 +189,7 @@ def _difference_notes(family: Family) -> Iterator[str]:
     if family.baseline is None:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
-    heading, comparisons = family.head, family.comparisons
+    heading, comparisons = family.heading, family.comparisons
     baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested_groups = [group for group in family.pairs if group in comparisons]
     count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))

@@ -10,7 +10,7 @@ from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, seed_metric
 from reports import stats
 from reports.stats import Array, Estimate
 from reports.study import Study
-from reports.tables.group import Group, Place
+from reports.tables.group import Group, PairKey
 
 _PERCENT = 100.0
 # A table of more runs has no intervals over classes, unless it compares methods over datasets: each
@@ -46,7 +46,7 @@ _SHARES = {
 }
 
 
-class Drawn(NamedTuple):
+class Resampled(NamedTuple):
     """A metric under each draw of classes, and the number of classes behind it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Drawn(NamedTuple):
 
 
 # metric under each draw, by place
-Draws = Mapping[Place, Drawn]
+Draws = Mapping[PairKey, Resampled]
 
 
 class _Unanswered(Exception):
@@ -94,16 +94,16 @@ def difference_over_classes(
     return stats.interval_over_classes(mean, means)
 
 
-def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> Draws:
+def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str, str]) -> Draws:
     """Return a group's metric under each draw, by place; {} if a finished row has no answers.
 
     Args:
         study: Study of the group.
         metric: Name of the metric. The H of averages is computed from the average accuracies.
         group: Rows in any state. A group of averages has the averaged datasets as its parts.
-        cells: Companion cells; see Family.
+        strata: Strata; see Family.
     """
-    runs = group.trials.results("run_id", cells)
+    runs = group.trials.results("run_id", strata)
     if not runs:  # external results have no runs
         return {}
     models = {place: [{"": run} for run in run_ids] for place, run_ids in runs.items()}
@@ -123,13 +123,13 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
         return {}
 
 
-def _average_draws(draws: Sequence[Drawn]) -> Drawn:
+def _average_draws(draws: Sequence[Resampled]) -> Resampled:
     """Return the mean of a metric over models, datasets or targets."""
     values = np.mean([draw.values for draw in draws], axis=0)
-    return Drawn(np.asarray(values), min(draw.n_classes for draw in draws))
+    return Resampled(np.asarray(values), min(draw.n_classes for draw in draws))
 
 
-def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
+def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Resampled:
     """Return a metric under each draw, averaged over datasets.
 
     An H is computed from the averages of its two halves.
@@ -147,7 +147,7 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
         )
         total, product = first.values + second.values, first.values * second.values
         means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
-        return Drawn(np.asarray(means), min(first.n_classes, second.n_classes))
+        return Resampled(np.asarray(means), min(first.n_classes, second.n_classes))
     # Datasets with the same class IDs get the same draws. A different order for each dataset makes
     # them independent.
     draws = []
@@ -161,9 +161,9 @@ def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: st
 class CorrectAnswers(NamedTuple):
     """Numbers of correct answers, of test images, and of classes that the model chooses among."""
 
-    right: int
-    images: int
-    classes: int
+    n_correct: int
+    n_images: int
+    n_classes: int
 
 
 def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> CorrectAnswers | None:
@@ -221,7 +221,7 @@ def _read_answers(
     return share, counts, column
 
 
-def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
+def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Resampled:
     """Return an accuracy of one model under each draw."""
     if metric == "accuracy" and (targets := _target_metrics(study)):
         return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
@@ -232,4 +232,4 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     draws = stats.resample_accuracy(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
     if draws is None:  # too few classes
         raise _Unanswered
-    return Drawn(draws, len(counts))
+    return Resampled(draws, len(counts))

@@ -30,6 +30,7 @@ from reports.study import Study, metric_heading
 from reports.tables.groups import Group, factor_labels, row_text
 from reports.tables.metric import decimals_of, effect_of, interval_of, resolve_metric
 from reports.tables.notes import plain_table
+from reports.tables.over_datasets import average_over_datasets, list_datasets
 from reports.tables.pairing import (
     Pair,
     differing_options,
@@ -38,7 +39,6 @@ from reports.tables.pairing import (
     provenance_pairs,
     shared_factors,
 )
-from reports.tables.pooling import average_over_datasets, list_datasets
 
 TABLE = "paired"
 
@@ -88,7 +88,9 @@ class PairedStudies:
         column = f"test/{metric}"
         by_keys: dict[tuple[str, str], Compared] = {}
         for pair in self.pairs:
-            comparison = stats.compare_paired(pair.second.seeds(column), pair.first.seeds(column))
+            comparison = stats.compare_paired(
+                pair.second.values_by_seed(column), pair.first.values_by_seed(column)
+            )
             if comparison is not None:
                 by_keys.setdefault(pair.keys, comparison)
         comparisons = stats.add_verdicts([*by_keys.values()], effect_of(self.first, metric))
@@ -153,7 +155,7 @@ def pair_studies(first: Study, second: Study, metric: str | None = None) -> Pair
     return PairedStudies(first, second, tuple(metrics), tuple(pairs), differing)
 
 
-def average_pairs(paired: PairedStudies) -> PairedStudies | None:
+def pair_averages(paired: PairedStudies) -> PairedStudies | None:
     """Return the same comparison for averages over the datasets that both studies have.
 
     Args:
@@ -274,7 +276,7 @@ def _metric_columns(
 
     def mean_cell(side: str, pair: Pair) -> Cell | None:
         column, group = f"test/{metric}", pair.first if side == "A" else pair.second
-        values = group.seeds(column)
+        values = group.values_by_seed(column)
         common_values = [values[seed] for seed in pair.common_seeds(column)]
         if not common_values:
             return None

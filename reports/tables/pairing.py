@@ -51,7 +51,9 @@ class Pair:
 
     def common_seeds(self, column: str) -> list[int]:
         """Return the seeds under which both groups have a value of a column, in ascending order."""
-        return sorted(self.first.seeds(column).keys() & self.second.seeds(column).keys())
+        return sorted(
+            self.first.values_by_seed(column).keys() & self.second.values_by_seed(column).keys()
+        )
 
 
 def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:

@@ -20,7 +20,7 @@ from reports.tables.group import Group
 from reports.tables.groups import short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
-from reports.tables.pooling import average_over_datasets
+from reports.tables.over_datasets import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
@@ -39,7 +39,7 @@ Method = tuple[str, str]
 
 
 @cache
-def read_figures() -> dict[tuple[Method, str], dict[str, str]]:
+def read_published_results() -> dict[tuple[Method, str], dict[str, str]]:
     """Return the rows of papers.csv by method, and by dataset or AVERAGE_OF_ALL."""
     text = resources.files("reports.tables").joinpath("papers.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
@@ -52,7 +52,7 @@ def published_value(paper_row: Mapping[str, str], metric: str) -> float:
     For an average over datasets, it is the harmonic mean of the average accuracies, as in papers.
 
     Args:
-        paper_row: Row of papers.csv; see read_figures.
+        paper_row: Row of papers.csv; see read_published_results.
         metric: "base", "new" or "harmonic_mean".
     """
     if metric != "harmonic_mean":
@@ -63,7 +63,7 @@ def published_value(paper_row: Mapping[str, str], metric: str) -> float:
 
 def all_datasets() -> set[str]:
     """Return the datasets of papers.csv: CoOp's eleven datasets."""
-    return {dataset for _, dataset in read_figures()} - {AVERAGE_OF_ALL}
+    return {dataset for _, dataset in read_published_results()} - {AVERAGE_OF_ALL}
 
 
 class _Comparison(NamedTuple):
@@ -75,7 +75,7 @@ class _Comparison(NamedTuple):
 
     def values(self, metric: str) -> list[float]:
         """Return this study's values of a metric, one per seed."""
-        return [*self.group.seeds(f"test/{metric}").values()]
+        return [*self.group.values_by_seed(f"test/{metric}").values()]
 
     def published_value(self, metric: str) -> float:
         """Return the published value of a metric."""
@@ -141,7 +141,7 @@ def _published_lines(study: Study) -> Iterator[_Comparison]:
                 if study_part.pooled_datasets
                 else _value_of(study_part, configuration, "dataset")
             )
-            paper_row = read_figures().get((method, dataset))
+            paper_row = read_published_results().get((method, dataset))
             group = Group((), study_part.by_configuration[configuration.key])
             if not paper_row or not group.finished_rows:
                 continue

@@ -7,7 +7,7 @@ from reports.stats import compare_paired
 from reports.study import Study
 from reports.tables.families import first_family
 from reports.tables.metric import decimals_of
-from reports.tables.pooling import list_datasets
+from reports.tables.over_datasets import list_datasets
 
 # Runs of larger studies get no difference: each changed description is a request to the store.
 MAX_DESCRIBED = 200
@@ -31,12 +31,14 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
     family, column = first_family(study, metric), f"test/{metric}"
     texts: dict[str, str] = {}
     for group, (configuration, baseline) in family.pairs.items():
-        comparison = compare_paired(configuration.seeds(column), baseline.seeds(column))
+        comparison = compare_paired(
+            configuration.values_by_seed(column), baseline.values_by_seed(column)
+        )
         if comparison is None:
             continue
         difference = comparison.difference
         value = cell_text(Value(difference, signed=True, decimals=decimals_of(study, metric)))
         value = value.removesuffix(f"{PLAIN.plus_minus}{DASH}")  # one pair has no interval
-        text = f"Δ{family.head} {value}, {count(difference.n, 'seed')}"
+        text = f"Δ{family.heading} {value}, {count(difference.n, 'seed')}"
         texts |= dict.fromkeys((row["run_id"] for row in group.finished_rows), text)
     return texts

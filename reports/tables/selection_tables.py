@@ -14,7 +14,7 @@ from reports.tables.families import first_family, method_family
 from reports.tables.group import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
 from reports.tables.notes import COUNTS, group_table
-from reports.tables.pooling import list_datasets
+from reports.tables.over_datasets import list_datasets
 
 _EDGE = "grid_edge"
 # Quantities that selection may choose in addition to the epoch, by metric name. True: the table
@@ -28,7 +28,7 @@ def selection_tables(study: Study) -> list[Table]:
     The rows are the finished ones of the study's first table, which has the epochs.
     """
     columns_with_values = measured_columns(study)
-    if study.score not in columns_with_values:
+    if study.score_column not in columns_with_values:
         return []
     family = first_family(study, study.objective)
     groups = [group for group in family.groups if group.finished_rows]
@@ -37,7 +37,9 @@ def selection_tables(study: Study) -> list[Table]:
     heading = f"sel. {metric_heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
-        Column("score", heading, lambda group: optional_cell(Value, group.estimate(study.score))),
+        Column(
+            "score", heading, lambda group: optional_cell(Value, group.estimate(study.score_column))
+        ),
     ]
     n_columns = len(columns)
     for name, is_always_shown in _CHOSEN.items():
@@ -91,7 +93,7 @@ class _QualityCells:
         values = group.finished_values(name)
         if not values:
             return None
-        estimate = interval_of(name.partition("/")[2], [*group.seeds(name).values()])
+        estimate = interval_of(name.partition("/")[2], [*group.values_by_seed(name).values()])
         suffix = f"(n {len(values)})" if len(values) < self.n[group] else ""
         return Value(estimate, decimals=self.decimals[name], suffix=suffix)
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip.text import TextTower, get_pooling
-from ship.prompt_cost import padding_factor
+from ship.prompt_cost import compute_padding_factor
 from ship.seeds import to_device
 
 # Number of prompts per pass without gradients, which bounds memory: a prompt needs about 2 MB with
@@ -35,7 +35,7 @@ class BidirectionalTower(TextTower):
 
     def __init__(self, model: nn.Module, pad: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
-        self.padding_factor = padding_factor(self.context_length)
+        self.padding_factor = compute_padding_factor(self.context_length)
         self._reads_last = get_pooling(model)[0] == "last"
         # cached so that training steps do not copy it from the host again
         self._end_positions = lru_cache(64)(partial(_end_positions, self._positions.device))

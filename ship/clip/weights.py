@@ -23,8 +23,8 @@ from ship.clip.text import get_pooling, get_text_module
 from ship.hub import (
     WEIGHT_FILES,
     HubError,
-    cached_file,
-    hub_file,
+    fetch_hub_file,
+    find_cached_file,
     parse_repository,
     request_metadata,
 )
@@ -141,7 +141,7 @@ def _create_model(name: str) -> nn.Module:
     if name == "pocket":
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
     elif repository := parse_repository(name):
-        path = Path(hub_file(repository, WEIGHT_FILES, "its weights are"))
+        path = Path(fetch_hub_file(repository, WEIGHT_FILES, "its weights are"))
         find_config(name)  # downloads the configuration: open_clip reads both files in this folder
         model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
     elif pretrained == RANDOM:
@@ -192,7 +192,7 @@ def _fetch_hub_weights(architecture: str, entry: Mapping[str, Any]) -> str | Non
         return None
     # in open_clip's order: safetensors first
     names = [Path(name).with_suffix(".safetensors").name, name] if name else WEIGHT_FILES
-    if path := cached_file(repository, names):
+    if path := find_cached_file(repository, names):
         return path
     try:
         request_metadata(repository, names[0], "its weights are")

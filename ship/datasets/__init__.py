@@ -145,7 +145,7 @@ DATASETS: Final[Registry[DatasetSpec]] = Registry(
 def load_dataset(
     name: str,
     data_root: Path | None = None,
-    memory: Path | None = None,
+    digest_cache_dir: Path | None = None,
     folder: ImageFolder = DEFAULT_FOLDER,
 ) -> ImageDataset:
     """Read a dataset's names, labels and image references, and hash its content.
@@ -153,8 +153,8 @@ def load_dataset(
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Packaged datasets need none.
-        memory: Folder that caches the hashes of image files, so that only new and changed files are
-            read. Defaults to reading all files.
+        digest_cache_dir: Folder that caches the hashes of image files, so that only new and
+            changed files are read. Defaults to reading all files.
         folder: Options for reading an image_folder:NAME.
 
     Raises:
@@ -169,8 +169,8 @@ def load_dataset(
     for line in scan.notes:
         logger.info("%s", line)
     digests = None
-    if memory is not None and data_root is not None:
-        digests = DigestCache(memory, f"{name} in {data_root.absolute()}")
+    if digest_cache_dir is not None and data_root is not None:
+        digests = DigestCache(digest_cache_dir, f"{name} in {data_root.absolute()}")
     template = find_spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
     images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)

@@ -22,12 +22,12 @@ SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Allowed image formats, whatever a file's suffix. For others, e.g. EPS, Pillow starts programs."""
-MAX_IMAGE: Final = 89_478_485
+MAX_PIXELS: Final = 89_478_485
 """Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a decompression
 bomb."""
 CONTEXT_LENGTH: Final = 77
 """Number of tokens of a prompt that CLIP reads, including start and end. The rest is truncated."""
-MAX_LETTERS: Final = 1000
+MAX_NAME_CHARS: Final = 1000
 """Maximum length of a class name. The longest published one has about 60 characters."""
 # The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
@@ -94,15 +94,15 @@ class ImageFile:
 
         Raises:
             UndecodableError: The image cannot be read or decoded, has another format than those of
-                FORMATS, has floating-point values, or has more than MAX_IMAGE pixels.
+                FORMATS, has floating-point values, or has more than MAX_PIXELS pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than the maximum of {MAX_IMAGE} pixels"
+        what = f"more than the maximum of {MAX_PIXELS} pixels"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
                     what = "floating-point values have no scale; save it with 8 bits per channel"
-                elif image.width * image.height <= MAX_IMAGE:
+                elif image.width * image.height <= MAX_PIXELS:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
@@ -154,7 +154,7 @@ class DatasetScan:
         fingerprint: Fingerprint computed by the layout. "" to compute it from the content.
         by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
         warnings: Probable mistakes. The dataset can still be used.
-        own_split: Description of the split of a custom image folder. "" for all other datasets.
+        custom_split: Description of the split of a custom image folder. "" for all other datasets.
         folder_names: Class names from the folders by label, if a file gives the classes other
             names. Otherwise empty.
         few_shot: Seed -> names of its training images, at least one per class. If it is empty, each
@@ -178,14 +178,14 @@ class DatasetScan:
     fingerprint: str = ""
     by_size: bool = False
     warnings: tuple[str, ...] = ()
-    own_split: str = ""
+    custom_split: str = ""
     folder_names: tuple[str, ...] = ()
     few_shot: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def own_labels(self) -> dict[str, int]:
+    def custom_labels(self) -> dict[str, int]:
         """Label of each image by name in a custom image folder. Empty for all other datasets."""
-        parts = self.splits.values() if self.own_split else ()
+        parts = self.splits.values() if self.custom_split else ()
         return {
             image.name: label
             for part in parts
@@ -363,9 +363,9 @@ class Faults(list[str]):
             template: Prompt with one {} for a class name.
         """
         bad_names = [name for name in names if has_control_characters(name)]
-        long = [name for name in names if len(name) > MAX_LETTERS]
+        long = [name for name in names if len(name) > MAX_NAME_CHARS]
         self.add(where, "class name", bad_names, "with control characters")
-        self.add(where, "class name", long, f"longer than {MAX_LETTERS} characters")
+        self.add(where, "class name", long, f"longer than {MAX_NAME_CHARS} characters")
         if bad_names or long:
             return
         rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"

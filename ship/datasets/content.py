@@ -92,7 +92,7 @@ class DigestCache:
         return digest(self._head + body).encode()
 
 
-def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> str:
+def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None) -> str:
     """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
     Class names are those of the folders, even if a file gives the classes other names. Location and
@@ -106,14 +106,14 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
 
     Args:
         dataset: The dataset.
-        memory: Cache of file hashes, so that only new and changed files are read.
+        digest_cache: Cache of file hashes, so that only new and changed files are read.
 
     Raises:
         DatasetError: An image cannot be read, or a custom image folder has copies.
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hash_image = memory.get_hash if memory else hash_file
+    hash_image = digest_cache.get_hash if digest_cache else hash_file
     if dataset.by_size:
         hash_image = _encode_size
 
@@ -125,12 +125,12 @@ def hash_dataset(dataset: ImageDataset, memory: DigestCache | None = None) -> st
             pairs = {split: [*pool.map(name_and_hash, splits[split].images)] for split in SPLITS}
     except OSError as why:
         raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
-    if memory:
-        memory.save()
+    if digest_cache:
+        digest_cache.save()
     if not dataset.by_size:
         contents = {split: dict(hashes) for split, hashes in pairs.items()}
-        copies = find_copies(where, contents, dataset.own_labels)
-        if copies and dataset.own_split:
+        copies = find_copies(where, contents, dataset.custom_labels)
+        if copies and dataset.custom_split:
             raise DatasetError(*copies)
         for line in copies:
             logger.warning("%s", line)

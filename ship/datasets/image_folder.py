@@ -28,7 +28,7 @@ from ship.datasets.lists import (
 
 PREFIX: Final = "image_folder:"
 """Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
-SMALLEST_CLASS: Final = 3
+MIN_IMAGES_PER_CLASS: Final = 3
 """Minimum number of images per class if the folder has no splits: one each for train, val, test."""
 _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
@@ -113,7 +113,7 @@ class ImageFolder:
             warnings=(*warnings,),
             notes=(*notes,),
             split_version=f"split_seed {self.split_seed}" if self.split_seed else "",
-            own_split=reader.split,
+            custom_split=reader.split,
             folder_names=folder_names if names != folder_names else (),
         )
         return Listing(scan, folder, folder, rows).check_images(faults)
@@ -146,7 +146,7 @@ class ImageFolder:
             names,
             warnings=(*warnings,),
             split_version=path.name,
-            own_split=f"as in {path}",
+            custom_split=f"as in {path}",
             few_shot=few_shot,
         )
         checked = Listing(scan, folder, path, rows).check_images(faults)
@@ -226,8 +226,8 @@ class _Reader:
                 self.faults.add(self.folder, "class", lacking, f"without an image in {split}")
         else:
             sizes = {name: len(paths) for (_, name), paths in images.items()}
-            small = [f"{name} ({n})" for name, n in sizes.items() if n < SMALLEST_CLASS]
-            what = f"with fewer than {SMALLEST_CLASS} images"
+            small = [f"{name} ({n})" for name, n in sizes.items() if n < MIN_IMAGES_PER_CLASS]
+            what = f"with fewer than {MIN_IMAGES_PER_CLASS} images"
             self.faults.add(self.folder, "class", small, what)
         rows = []
         for (where, directory), paths in images.items():

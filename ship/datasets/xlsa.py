@@ -43,7 +43,7 @@ or the rows of a text.
 
 MAX_FILE_BYTES: Final = 1 << 26
 """Maximum size of the requested variables, unpacked. The lists of a dataset have a few MB."""
-DEEPEST: Final = 2
+MAX_CELL_DEPTH: Final = 2
 """Maximum nesting of cells. Lists of names have one level."""
 _HEADER: Final = 128
 _NAMED: Final = 1024
@@ -352,7 +352,7 @@ def _value(matrix: memoryview, depth: int = 0) -> Value:
         raise ValueError("its shape is not that of a matrix")
     if of_class == _CELL:
         cells = [inner for kind, inner in parts if kind == _MATRIX]
-        if len(cells) != math.prod(shape) or (cells and depth == DEEPEST):
+        if len(cells) != math.prod(shape) or (cells and depth == MAX_CELL_DEPTH):
             raise ValueError("its cells do not fit its shape, or are nested too deeply")
         values = [_value(cell, depth + 1) if len(cell) else [] for cell in cells]
         return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in values]

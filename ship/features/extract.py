@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, ImageDataset
 from ship.features.encode import AUGMENTATION, Done, Features, Shard, encode_split, split_range
-from ship.subsets import FeatureSet, listed_rows
+from ship.subsets import FeatureSet, find_listed_rows
 from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def extract_features(
         arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
     rows_of_split = {extraction.split: extraction.rows for extraction in extractions}
     rows = rows_of_split.get("train")
-    few_shot = {} if rows is None else listed_rows(dataset, rows)
+    few_shot = {} if rows is None else find_listed_rows(dataset, rows)
     return FeatureSet(
         class_names=dataset.class_names,
         template=dataset.template,

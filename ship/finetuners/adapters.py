@@ -164,13 +164,13 @@ class TipAdapter(Finetuner):
     """The training-free cache. It ignores `synthetic.loss_weight`.
 
     Attributes:
-        trained: Whether the keys are trained.
+        trains_keys: Whether the keys are trained.
         cache: Keys and labels of the training rows.
     """
 
     training_data = "fixed"
     rows = "cache"
-    trained = False
+    trains_keys = False
 
     def __init__(self, config: TipSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -179,7 +179,7 @@ class TipAdapter(Finetuner):
         if config.tune_on_validation:
             pairs += [(a, b) for a in ALPHAS for b in BETAS if a > 0] + [(0.0, config.beta)]
         self.inference_grid = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
-        self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)
+        self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trains_keys)
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return the zero-shot logits plus those of the cache."""
@@ -195,7 +195,7 @@ class TipAdapterF(TipAdapter):
     """
 
     stream = "tip"
-    trained = True
+    trains_keys = True
     mean_weight: Tensor
 
     def __init__(

@@ -55,7 +55,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         posterior mean as z would do so, too, but would bias the ELBO: the posterior's variance adds
         to the squared error.
         """
-        held_out = self._task.held_out()
+        held_out = self._task.load_validation()
         counts = [len(images.labels) for images in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
@@ -79,8 +79,8 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
-    def mark_failed(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds as stopped. See `FeatureSource.mark_failed`."""
+    def stop_seeds(self, seed_indices: Sequence[int]) -> None:
+        """Treat failed seeds as stopped. See `FeatureSource.stop_seeds`."""
         if not seed_indices:
             return
         self._precomputed = False

@@ -44,7 +44,7 @@ class FeatureSource:
         """
         return {}
 
-    def mark_failed(self, seed_indices: Sequence[int]) -> None:
+    def stop_seeds(self, seed_indices: Sequence[int]) -> None:
         """Treat failed seeds as stopped. Values computed from their state are no longer valid.
 
         Args:
@@ -88,7 +88,7 @@ class RealImages(FeatureSource):
     def __init__(
         self, config: RealImagesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
-        by_seed, n_cls = task.unseen(), len(task.class_names)
+        by_seed, n_cls = task.load_unseen(), len(task.class_names)
         self._features = pad_sequence([images.features for images in by_seed], batch_first=True)
         self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._first = self._count.cumsum(1) - self._count
@@ -149,9 +149,9 @@ class MixedWithReal(FeatureSource):
         """Train the generator for one epoch and return its metrics."""
         return self._generator.train_epoch()
 
-    def mark_failed(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds of the generator as stopped. See `FeatureSource.mark_failed`."""
-        self._generator.mark_failed(seed_indices)
+    def stop_seeds(self, seed_indices: Sequence[int]) -> None:
+        """Treat failed seeds of the generator as stopped. See `FeatureSource.stop_seeds`."""
+        self._generator.stop_seeds(seed_indices)
 
     def parts(self) -> Mapping[str, Part]:
         """Return everything that fitting the generator changes, for a checkpoint."""

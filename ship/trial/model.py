@@ -21,17 +21,17 @@ from ship.datasets import ImageFile
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
-from ship.hub import WEIGHT_FILES, cached_file, is_repository, parse_repository
+from ship.hub import WEIGHT_FILES, find_cached_file, is_repository, parse_repository
 from ship.seeds import SeedRng
 from ship.state import CheckpointError, restore, strip_prefix
 from ship.tasks import Task, make_placeholder_images
 from ship.templates import fill_templates
-from ship.trial.trained import SavedSeed, TrainedError, read_saved, trained_error
+from ship.trial.trained import SavedSeed, TrainedError, make_trained_error, read_saved
 
 # Images per pass through the image tower.
 IMAGES_AT_ONCE: Final = 64
 # Maximum number of characters of a context's initial words.
-MAX_WORDS: Final = 1000
+MAX_CTX_INIT_CHARS: Final = 1000
 # Values that replace the settings of training when a model is loaded. Tensors whose size depends on
 # these settings are not saved.
 _TRAINING_ONLY: Final = {
@@ -84,7 +84,7 @@ def load_trained(
     # The file's settings and tensors may not match, or a plugin may have changed since training.
     except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise trained_error(saved.path, why) from error
+        raise make_trained_error(saved.path, why) from error
 
 
 def _may_load(name: str) -> bool:
@@ -94,7 +94,7 @@ def _may_load(name: str) -> bool:
     downloaded, and random weights, which are drawn from a fixed seed.
     """
     if repository := parse_repository(name):
-        return is_repository(repository) and cached_file(repository, WEIGHT_FILES) is not None
+        return is_repository(repository) and find_cached_file(repository, WEIGHT_FILES) is not None
     architecture, tag = split_name(name)
     tags = {entry.name: (*entry.tags, RANDOM) for entry in list_architectures()}
     return name == "pocket" or tag in tags.get(architecture, ())
@@ -119,27 +119,27 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
         advice = "load it yourself and pass clip=FrozenCLIP.load(...)"
         if not _may_load(name):
             fault = f"its backbone {name[:200]!r} is neither published by open_clip nor cached"
-            raise trained_error(saved.path, fault, advice)
+            raise make_trained_error(saved.path, fault, advice)
         try:
             clip = FrozenCLIP.load(name, device, manifest.settings.precision)
         except BackboneError as error:
-            raise trained_error(saved.path, str(error), advice) from error
+            raise make_trained_error(saved.path, str(error), advice) from error
         clip.image_precision = manifest.settings.image_precision
     fingerprint = manifest.backbone_fingerprint
     if clip.fingerprint != fingerprint:
         actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
         expected = f"backbone {name[:200]!r} with fingerprint {fingerprint[:32]!r}"
         fault = f"was trained with {expected}, got {actual}"
-        raise trained_error(saved.path, fault, "load the weights that it was trained with")
+        raise make_trained_error(saved.path, fault, "load the weights that it was trained with")
     precision = manifest.settings.precision
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in {clip.precision}"
-        raise trained_error(saved.path, fault, f"load it in {precision}")
+        raise make_trained_error(saved.path, fault, f"load it in {precision}")
     image_precision = manifest.settings.image_precision
     if clip.image_precision != image_precision:
         actual = f"a backbone in {clip.image_precision}"
         fault = f"was trained in image_precision {image_precision}, got {actual}"
-        raise trained_error(saved.path, fault, f"set it to {image_precision}")
+        raise make_trained_error(saved.path, fault, f"set it to {image_precision}")
     return clip
 
 
@@ -186,7 +186,7 @@ class TrainedModel:
         targets = [model.target for model in manifest.models]
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
-            raise trained_error(saved.path, f"has no target {target!r}", choices)
+            raise make_trained_error(saved.path, f"has no target {target!r}", choices)
         model_index = 0 if target is None else targets.index(target)
         task_index = manifest.models[model_index].task
         classes = manifest.tasks[task_index]
@@ -237,7 +237,7 @@ class TrainedModel:
         """
         if not self._saved.manifest.generator_kept:
             fault = f"contains no state of generator {self.config.generator.name}"
-            raise trained_error(
+            raise make_trained_error(
                 self._saved.path, fault, "only logits and predictions are available"
             )
         if per_class < 1:
@@ -369,8 +369,8 @@ def _build_task(
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,
-        unseen=list,
-        held_out=list,
+        load_unseen=list,
+        load_validation=list,
     )
 
 
@@ -394,14 +394,16 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
         shape = (len(task.class_names), clip.feature_dim)
         if text.shape != shape or not text.is_floating_point():
             fault = f"text features of task {i} must be {[*shape]}, got {[*text.shape]}"
-            raise trained_error(saved.path, fault)
+            raise make_trained_error(saved.path, fault)
     n_saved = sum(value.numel() for value in saved.tensors.values())
     if _count_weights(saved, clip) > n_saved:
         fault = f"its settings need more weights than the {n_saved} numbers that it contains"
-        raise trained_error(saved.path, fault)
+        raise make_trained_error(saved.path, fault)
     groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
-    if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):
-        raise trained_error(saved.path, f"ctx_init has more than {MAX_WORDS} characters")
+    if any(len(getattr(group, "ctx_init", None) or "") > MAX_CTX_INIT_CHARS for group in groups):
+        raise make_trained_error(
+            saved.path, f"ctx_init has more than {MAX_CTX_INIT_CHARS} characters"
+        )
 
 
 def _count_weights(saved: SavedSeed, clip: FrozenCLIP) -> int:

@@ -183,11 +183,11 @@ class _Trial:
             epoch = self._latest_epoch
             results = [
                 get_eval_results(self.tested, i, number)
-                for i, final in enumerate(protocol.finals)
+                for i, final in enumerate(protocol.tested_models)
                 for number in range(len(final))
             ]
             if self.config.quality:
-                eval_sets = [final[0] for final in protocol.finals]
+                eval_sets = [final[0] for final in protocol.tested_models]
                 quality = measure_generator(generator, eval_sets, self.seeds)
                 metrics |= journal.fail_non_finite("test", epoch, quality, FEATURES)
         fitted = journal.last_metrics("selection_generator", "final_generator")
@@ -198,7 +198,7 @@ class _Trial:
         metrics = journal.fail_non_finite("test", epoch, protocol.combine(results) | metrics)
         if self.dataset_to_save is not None:
             journal.trained = self._make_files(self.dataset_to_save, generator)
-        correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
+        correct_predictions = collect_correct_predictions(self.tested, protocol.tested_models)
         yield from journal.report_epoch("test", epoch, metrics, correct_predictions)
 
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
@@ -255,7 +255,7 @@ class _Trial:
                 break
         if protocol.generator_task is None and not by_age:
             finetuner.load_state_dict(self.best.state)
-            for i in range(len(protocol.finals)):
+            for i in range(len(protocol.tested_models)):
                 self._test(finetuner, i)
         return generator
 
@@ -292,7 +292,7 @@ class _Trial:
         no longer recorded.
 
         Args:
-            task: Task of the generator, which all finals share.
+            task: Task of the generator, which all tested_models share.
 
         Returns:
             The generator. None if there are no synthetic features.
@@ -304,7 +304,7 @@ class _Trial:
         generator = self._build_generator(task)
         journal.set_parts(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
-        for i, final in enumerate(self.protocol.finals):
+        for i, final in enumerate(self.protocol.tested_models):
             if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
                 continue
             finetuner = self._build_finetuner(final[0].task, generator)
@@ -332,16 +332,16 @@ class _Trial:
             journal.set_parts(generator=_generator_parts(generator))
         return generator
 
-    def _test(self, finetuner: BatchedFinetuner, final_index: int) -> None:
+    def _test(self, finetuner: BatchedFinetuner, model_index: int) -> None:
         """Test a fine-tuner in its selected state on the evaluation sets of a final."""
         results = self.tested.tensors
-        for number, eval_set in enumerate(self.protocol.finals[final_index]):
+        for number, eval_set in enumerate(self.protocol.tested_models[model_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.fail_non_finite("test", self._latest_epoch, scores, LOGITS)
-            results |= add_prefix(f"{final_index}.{number}", result)
+            results |= add_prefix(f"{model_index}.{number}", result)
         learned = self._learned(finetuner) or {}
-        results |= {f"{final_index}.0.learned/{name}": value for name, value in learned.items()}
+        results |= {f"{model_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _make_files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Return the files of the active seeds' tested models by name."""
@@ -351,9 +351,9 @@ class _Trial:
             finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
             generator_state = self._learned(generator)
-            final_indices = range(len(self.protocol.finals))
+            model_indices = range(len(self.protocol.tested_models))
             finetuner_states = [
-                get_eval_results(self.tested, n, 0, "learned/") for n in final_indices
+                get_eval_results(self.tested, n, 0, "learned/") for n in model_indices
             ]
         if generator_state:
             generator_state = {name: value[active] for name, value in generator_state.items()}
@@ -399,7 +399,7 @@ class _Trial:
 
     def _has_finished(self, generator: FeatureSource) -> bool:
         """Return True if every seed has stopped early or failed, or there is nothing to fit."""
-        generator.mark_failed(list(self.journal.failed))
+        generator.stop_seeds(list(self.journal.failed))
         return generator.finished
 
     def _build_generator(self, task: Task) -> FeatureSource | None:
@@ -414,7 +414,7 @@ class _Trial:
         """Build the untrained fine-tuner of a task, and set `inference_grid` to its choices."""
         synthesizer = None
         if generator is not None and task.synthetic_ids.shape[1]:
-            generator.mark_failed(list(self.journal.failed))
+            generator.stop_seeds(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
         self.inference_grid = finetuner.inference_grid
@@ -448,7 +448,7 @@ def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     selects = protocol.selection is not None
     n_ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
     n_generators = selects + retrains
-    n_finetuners = n_ages * selects + len(protocol.finals) * retrains
+    n_finetuners = n_ages * selects + len(protocol.tested_models) * retrains
     n_other_reports = 2 + selects  # feature quality, the test, and epoch 0 of selection
     return (
         n_generators * _count_epochs(config.generator)

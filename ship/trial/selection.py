@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ship.finetuners import BatchedFinetuner
 from ship.metrics import compute_custom
-from ship.protocols import EvalSet, FinalEvals, Protocol
+from ship.protocols import EvalSet, Protocol, TestSets
 from ship.seeds import SeedState, to_cpu
 from ship.state import State, add_prefix, strip_prefix
 from ship.trial_config import CorrectPredictions
@@ -262,30 +262,30 @@ def _fetch_scores(on_device: State) -> State:
     }
 
 
-def get_eval_results(tested: SeedState, final_index: int, number: int, kind: str = "") -> State:
+def get_eval_results(tested: SeedState, model_index: int, number: int, kind: str = "") -> State:
     """Return the results of one evaluation set by name, without prefixes.
 
     Args:
-        tested: Results of `evaluate` on each evaluation set of the finished finals, as
+        tested: Results of `evaluate` on each evaluation set of the finished tested_models, as
             FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
             FINAL.0.learned/NAME.
-        final_index: Index of the final in Protocol.finals.
+        model_index: Index of the final in Protocol.tested_models.
         number: Index of the evaluation set in the final.
         kind: Prefix of the results to return: "correct/" or "learned/". "" returns the metrics.
 
     Returns:
         The results. Empty if the evaluation set has not been tested.
     """
-    results = strip_prefix(tested.tensors, f"{final_index}.{number}")
+    results = strip_prefix(tested.tensors, f"{model_index}.{number}")
     if not kind:
         return {n: v for n, v in results.items() if not n.startswith(("correct/", "learned/"))}
     return {n.removeprefix(kind): v for n, v in results.items() if n.startswith(kind)}
 
 
 def collect_correct_predictions(
-    tested: SeedState, finals: Sequence[FinalEvals]
+    tested: SeedState, tested_models: Sequence[TestSets]
 ) -> tuple[CorrectPredictions, ...]:
-    """Return the correct predictions on the evaluation sets of all finals, in order.
+    """Return the correct predictions on the evaluation sets of all tested_models, in order.
 
     Evaluation sets that were not tested are omitted.
     """
@@ -301,7 +301,7 @@ def collect_correct_predictions(
                 for kind, value in correct.items()
             },
         )
-        for i, final in enumerate(finals)
+        for i, final in enumerate(tested_models)
         for number, eval_set in enumerate(final)
         if (correct := get_eval_results(tested, i, number, "correct/"))
     )

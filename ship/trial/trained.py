@@ -33,7 +33,7 @@ from ship.whole_file import read_whole
 
 MANIFEST: Final = "trained.json"
 # Maximum number of bytes of a seed's file. The driver of a study keeps the file in memory.
-MAX_TENSORS: Final = 40 * 2**20
+MAX_SEED_FILE_BYTES: Final = 40 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
 _FLOATS: Final = (torch.float32, torch.float64)
@@ -155,15 +155,15 @@ def make_trained_files(
 ) -> dict[str, bytes]:
     """Return the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed whose file would be larger than MAX_TENSORS gets no file; its entry in trained.json has
-    no digest.
+    A seed whose file would be larger than MAX_SEED_FILE_BYTES gets no file; its entry in
+    trained.json has no digest.
 
     Args:
         config: Configuration of the trial.
         seeds: Seeds that have not failed.
         features: Features of config.dataset.
         clip: Backbone.
-        protocol: Protocol with the finals that were tested.
+        protocol: Protocol with the tested_models that were tested.
         generator: Learned state of the generator, (seed, ...) each. None saves no generator.
         finetuners: Learned state of each final's fine-tuner, (seed, ...) each.
         chosen: Epoch and inference choice with which each seed was tested.
@@ -172,12 +172,12 @@ def make_trained_files(
     files: dict[str, bytes] = {}
     models: list[ModelEntry] = []
     entries: list[SeedEntry] = []
-    final_tasks = [final[0].task for final in protocol.finals]
+    final_tasks = [final[0].task for final in protocol.tested_models]
     # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
     tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
     all_texts = enumerate(copy_to_cpu(task.text_features) for task in tasks.values())
     texts = {f"tasks.{i}.text_features": text for i, text in all_texts}
-    for final, state in zip(protocol.finals, finetuners, strict=True):
+    for final, state in zip(protocol.tested_models, finetuners, strict=True):
         learned |= add_prefix(f"models.{len(models)}", state)
         target = final[0].name.removeprefix("accuracy/")
         models.append(ModelEntry(target=target, task=[*tasks].index(id(final[0].task))))
@@ -186,7 +186,7 @@ def make_trained_files(
         file = f"seed_{seed}.safetensors"
         data = safetensors.torch.save({**rows, **texts})
         check = ""
-        if len(data) <= MAX_TENSORS:
+        if len(data) <= MAX_SEED_FILE_BYTES:
             files[file] = data
             check = digest(data)
         entry = SeedEntry(
@@ -230,14 +230,14 @@ def _notes(
         reason = "its logits depend only on the backbone and the class names"
         yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
     if large_seeds := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large_seeds}: larger than {MAX_TENSORS} bytes, not saved"
+        yield f"seeds {large_seeds}: larger than {MAX_SEED_FILE_BYTES} bytes, not saved"
 
 
 class TrainedError(ValueError):
     """A trained model cannot be loaded. The message is one line: file, fault and advice."""
 
 
-def trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
+def make_trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
     """Return a TrainedError with the message "PATH: FAULT; ADVICE".
 
     Args:
@@ -283,13 +283,15 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
     entry = manifest.seeds[0] if key is None else entries.get(key)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
+        raise make_trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
-        raise trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
+        raise make_trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     seed_file = folder / entry.file
     if not entry.blake2b:
-        fault = f"was not saved: its {entry.bytes} bytes exceed the maximum of {MAX_TENSORS}"
-        raise trained_error(seed_file, fault, "use a smaller configuration")
+        fault = (
+            f"was not saved: its {entry.bytes} bytes exceed the maximum of {MAX_SEED_FILE_BYTES}"
+        )
+        raise make_trained_error(seed_file, fault, "use a smaller configuration")
     return SavedSeed(seed_file, manifest, entry, _read_tensors(seed_file, entry.blake2b))
 
 
@@ -298,7 +300,7 @@ def _read_manifest(path: Path) -> TrainedManifest:
     try:
         content = check_content(file)
     except ValueError as error:
-        raise trained_error(path, str(error), "fetch it again, or train again") from None
+        raise make_trained_error(path, str(error), "fetch it again, or train again") from None
     try:
         manifest = TrainedManifest.model_validate_json(content)
     except ValidationError as error:
@@ -309,39 +311,39 @@ def _read_manifest(path: Path) -> TrainedManifest:
         if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
             fault = f"{where}: unknown name {first['ctx']['tag'][:50]!r}"
             advice = "if a plugin defines it, add --plugin FILE or MODULE"
-        raise trained_error(path, fault, advice) from None
+        raise make_trained_error(path, fault, advice) from None
     if manifest.results_version != RESULTS_VERSION:
         release = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
         expected = f"results version {manifest.results_version}"
         fault = f"was written with {expected}, got {RESULTS_VERSION}, which has other results"
-        raise trained_error(path, fault, f"load it with ship-sweep {release}")
+        raise make_trained_error(path, fault, f"load it with ship-sweep {release}")
     settings = manifest.settings
     identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
     for name, identity in identities.items():
         trained_identity = manifest.plugins.get(name, identity)
         if trained_identity != identity:
             fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity!r}"
-            raise trained_error(path, fault, "load the same plugin, or train again")
+            raise make_trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
-        raise trained_error(path, "refers to a task that it does not have")
+        raise make_trained_error(path, "refers to a task that it does not have")
     return manifest
 
 
 def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
-    data = _read_content(path, MAX_TENSORS)
+    data = _read_content(path, MAX_SEED_FILE_BYTES)
     if digest(data) != checksum:
         fault = f"does not match {MANIFEST}, or is damaged"
-        raise trained_error(path, fault, "fetch both again")
+        raise make_trained_error(path, fault, "fetch both again")
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
+        raise make_trained_error(path, f"is not a safetensors file: {str(error)[:200]}") from error
     for name, value in tensors.items():
         is_finite_float = value.dtype in _FLOATS and bool(value.isfinite().all())
         if not is_finite_float and value.dtype != torch.int64:
             fault = f"{name[:100]!r} has non-finite values, or is not float32, float64 or int64"
-            raise trained_error(path, fault, "fetch it again, or train again")
+            raise make_trained_error(path, fault, "fetch it again, or train again")
     return tensors
 
 

@@ -102,7 +102,7 @@ def grid(
 
 
 def pruned(rng: np.random.Generator) -> Known:
-    """Drawn settings of which the better ones finish, some studies few; an arm was stopped, too."""
+    """Random configurations; the better ones finish, in some studies few. A control was stopped."""
     ranges, configurations, seeds = int(rng.choice([2, 4])), int(rng.integers(8, 25)), 3
     slope = EFFECT * 2 * (rng.random() < 0.5)
     factors = [

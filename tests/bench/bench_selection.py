@@ -186,7 +186,7 @@ class Trainer:
 
 def train(trainer: Trainer) -> Runs:
     """Train one method: for selection, for the test, and for the test with shorter schedules."""
-    chosen_on, tested_on = trainer.protocol.selection, trainer.protocol.finals[0][0]
+    chosen_on, tested_on = trainer.protocol.selection, trainer.protocol.tested_models[0][0]
     if chosen_on is None:
         raise ValueError("the bench needs selection pseudo_new")
     epochs = int(getattr(trainer.config.finetuner, "epochs", 0))

@@ -17,7 +17,7 @@ from reports.stats import (
     compare_paired,
     holm,
     interval_over_classes,
-    is_beyond_chance,
+    is_significant,
     mean_interval,
     rank_correlation,
     resample_accuracy,
@@ -63,7 +63,7 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
         counts[study] = (
             any(comparison.verdict in (Verdict.HIGHER, Verdict.LOWER) for comparison in at_effect),
             any(comparison.verdict is Verdict.EQUIVALENT for comparison in at_effect),
-            any(is_beyond_chance(comparison.holm_p) for comparison in at_zero),
+            any(is_significant(comparison.holm_p) for comparison in at_zero),
             np.mean(covered)
             if covered
             else math.nan,  # differences that do not vary have no interval
@@ -186,7 +186,7 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
         seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
         builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
         ranked = holm([rank_correlation([s[key] for s in drawn], values, rng).p for key in keys])
-        by_ranks = any(is_beyond_chance(p) for p in ranked[1:])
+        by_ranks = any(is_significant(p) for p in ranked[1:])
         largest = compute_importance(builder.study(), METRIC).factors[0]
         called += (by_ranks, largest.factors != ("x0",))
     return (called / studies).tolist()

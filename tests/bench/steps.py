@@ -81,7 +81,7 @@ class Steps:
         self.protocol: Protocol = build_protocol(
             config, self.seeds, features, {}, clip, torch.float32
         )
-        self.task: Task = self.protocol.finals[0][0].task
+        self.task: Task = self.protocol.tested_models[0][0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
         self.vae = BatchedGenerator(PromptVAE, generator, self.task, clip, self.seeds)
         synthesizer = Synthesizer(SyntheticConfig(), self.vae.sample, self.task, self.seeds)

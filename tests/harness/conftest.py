@@ -68,7 +68,7 @@ def ray_folder() -> Iterator[Path]:
 @pytest.fixture
 def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
     """Return a function that runs a scenario and returns its result and all other output."""
-    from harness.ray.internals import MODE, TOKEN_PATH
+    from harness.ray.patches import MODE, TOKEN_PATH
 
     def there(scenario: str) -> tuple[dict[str, Any], str]:
         command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
@@ -96,7 +96,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     from harness.machine import set_environment, silence_loggers
-    from harness.ray.internals import MODE
+    from harness.ray.patches import MODE
     from harness.ray.session import DRIVER_ENVIRONMENT
 
     ray.cloudpickle.register_pickle_by_value(fakes)
@@ -204,7 +204,7 @@ class Bench:
     def runs(self, name: str = "small") -> list[Any]:
         """Return every run of the study's experiment as MLflow has it, oldest first."""
         store, order = self.store(), ["attributes.start_time ASC"]
-        experiment_ids = [str(store.experiment(name))]
+        experiment_ids = [str(store.find_experiment(name))]
         return list(store.client.search_runs(experiment_ids, order_by=order, max_results=1000))
 
     def trials(self, name: str = "small") -> list[Any]:
@@ -219,7 +219,7 @@ class Bench:
     def history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """Return the run history."""
         store = self.store()
-        return read_history(store.client, str(store.experiment(name)), objective)
+        return read_history(store.client, str(store.find_experiment(name)), objective)
 
     def lines(self) -> list[str]:
         """Return the (configuration, seed) pairs that were run, in order."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.ray.internals import MODE
+from harness.ray.patches import MODE
 from tests.harness.servers import Daemon
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
@@ -45,7 +45,7 @@ class Node:
         # Ray 2.60: a node that is not the head sends the token of its home only in this mode
         environment = {**self.environment, **({} if head else {MODE: "token"})}
         self._ray = Daemon(command, self.home / "ray.log", env=environment, cwd=self.home)
-        wait = [sys.executable, "-m", "harness.ray.wait", address, str(n_nodes), "120"]
+        wait = [sys.executable, "-m", "harness.ray.wait_for_nodes", address, str(n_nodes), "120"]
         done = subprocess.run(wait, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, (done.stderr, (self.home / "ray.log").read_text())
 

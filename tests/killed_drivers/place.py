@@ -60,7 +60,7 @@ def drive(arguments: list[str], configurations: Mapping[str, str], output: Path)
 
 
 @dataclass
-class Place:
+class PairKey:
     """A study's folders and store.
 
     Attributes:
@@ -118,7 +118,7 @@ def kill(process: BaseProcess, whom: str) -> None:
     process.join()
 
 
-def run_to_end(place: Place) -> tuple[int, str]:
+def run_to_end(place: PairKey) -> tuple[int, str]:
     """Run a study undisturbed, and return exit code and output."""
     process = place.start()
     process.join(LONGEST)
@@ -129,13 +129,13 @@ def run_to_end(place: Place) -> tuple[int, str]:
 
 
 @contextmanager
-def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], Place]]:
+def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], PairKey]]:
     """Return a function that creates places for studies, and remove Ray's folders at the end."""
     ray = Path(tempfile.mkdtemp(prefix="ship-", dir="/tmp"))
 
-    def make(name: str) -> Place:
+    def make(name: str) -> PairKey:
         (folder / name).mkdir()
-        return Place(name, folder / name, ray, *uris(name))
+        return PairKey(name, folder / name, ray, *uris(name))
 
     try:
         yield make

@@ -79,7 +79,7 @@ def final_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
     """Return the base-to-new task that is tested: the first half of the classes is seen."""
-    return _protocol(clip, features, seeds, shots).finals[0][0].task
+    return _protocol(clip, features, seeds, shots).tested_models[0][0].task
 
 
 def selection_task(

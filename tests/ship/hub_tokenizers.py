@@ -97,7 +97,7 @@ def hub_tokenizers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         write_tokenizer(folder, family_of(repository))
         return str(folder / names[0])
 
-    monkeypatch.setattr("ship.hub_tokenizer.hub_file", load)
+    monkeypatch.setattr("ship.hub_tokenizer.fetch_hub_file", load)
 
 
 def read(folder: Path, name: str, length: int = 12, **options: Any) -> HubTokenizer:

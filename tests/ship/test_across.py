@@ -80,7 +80,7 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
     actual = across.plan(targets, templates=("dataset", *more))
     assert actual.generator_task is not None
     assert actual.generator_task.class_names == (*WORDS, "wolf", "cow")
-    pets, farm = actual.finals
+    pets, farm = actual.tested_models
     assert pets[0].task.class_names == (*WORDS, "wolf")
     assert farm[0].task.class_names == (*WORDS, "cow", "wolf")
     assert farm[0].task.generator_ids is not None and farm[0].task.generator_ids.tolist() == [
@@ -89,12 +89,12 @@ def test_source_classes_are_seen_and_other_target_classes_unseen(
         8,
     ]
     source = actual.generator_task.features
-    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in actual.finals)
+    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in actual.tested_models)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert pets[0].images.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
     assert pets[0].competing is not None
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
-    assert all(bool(f[0].task.seen[:, :8].all()) for f in actual.finals)
+    assert all(bool(f[0].task.seen[:, :8].all()) for f in actual.tested_models)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
         written = [
             [template.format(name) for name in names] for template in ("an image of a {}.", *more)
@@ -117,7 +117,7 @@ def test_equal_names_within_a_dataset_are_separate_classes(
     pets = replace(
         targets["pets"], class_names=twice, test_labels=np.arange(5), test=across.features.test[:5]
     )
-    final = across.plan({"pets": pets}).finals[0]
+    final = across.plan({"pets": pets}).tested_models[0]
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert final[0].images.labels.tolist() == [dog, bee, 8, 9, 10]
     assert final[0].task.class_names[8:] == ("wolf", "wolf", "BEE")
@@ -132,7 +132,7 @@ def test_names_with_equal_tokens_are_one_class(
     """A quotation mark or a space does not make another class."""
     across.features = replace(across.features, class_names=(ours, *WORDS[1:]))
     farm = replace(targets["farm"], class_names=(theirs, "wolf"))
-    task = across.plan({"farm": farm}).finals[0][0].task
+    task = across.plan({"farm": farm}).tested_models[0][0].task
     assert task.class_names[8:] == ("wolf",)
 
 
@@ -141,7 +141,7 @@ def test_target_with_only_source_classes_gets_no_synthetic_features(
 ) -> None:
     """Its trial runs."""
     targets_of_source = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
-    assert across.plan(targets_of_source).finals[0][0].task.synthetic_ids.shape == (2, 0)
+    assert across.plan(targets_of_source).tested_models[0][0].task.synthetic_ids.shape == (2, 0)
     actual = across.run(targets_of_source, targets=["farm"])[-1].per_seed
     assert "accuracy/farm" in actual and "quality/frechet" not in actual
 

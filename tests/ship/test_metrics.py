@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ship import metrics
-from ship.metrics import Predictions, harmonic_mean, open_world, score, score_one_softmax
+from ship.metrics import (
+    Predictions,
+    harmonic_mean,
+    score_base_to_new,
+    score_generalized_zero_shot,
+    score_open_world,
+)
 
 SEEN = torch.tensor([[True, True, False, False]])
 
@@ -28,7 +34,7 @@ def test_score_separates_base_to_new_from_joint() -> None:
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
     actual = {
         name: value.item()
-        for name, value in score(Predictions(logits, labels, SEEN), False).items()
+        for name, value in score_base_to_new(Predictions(logits, labels, SEEN), False).items()
     }
     assert (actual["base"], actual["new"]) == (100, 50)
     assert actual["harmonic_mean"] == pytest.approx(200 / 3)
@@ -85,7 +91,7 @@ def case() -> Case:
 def test_calibration_and_ausuc_equal_a_fine_sweep(case: Case) -> None:
     """No constant of the sweep has a better H; the area is a trapezoid sum."""
     logits, labels, seen = case
-    actual = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
+    actual = score_generalized_zero_shot(Predictions(*map(torch.tensor, case)), False)
     for r in range(2):
         result = {name: float(value[r]) for name, value in actual.items()}
         s, u = stacked(logits[r], labels, seen[r], 0.0)
@@ -106,7 +112,7 @@ def test_given_calibration_constant_is_used(case: Case) -> None:
     """On test images the constant is that of selection, one per seed."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    actual = score_one_softmax(
+    actual = score_generalized_zero_shot(
         Predictions(*map(torch.tensor, case)), False, torch.tensor(constants)
     )
     for r, constant in enumerate(constants):
@@ -119,9 +125,9 @@ def test_tied_calibration_constants_choose_the_nearest_to_0() -> None:
     """Of -4, -1 and 2 it is -1."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
-    assert score_one_softmax(Predictions(logits, labels, seen), False)["calibration"].tolist() == [
-        -1.0
-    ]
+    assert score_generalized_zero_shot(Predictions(logits, labels, seen), False)[
+        "calibration"
+    ].tolist() == [-1.0]
 
 
 ImageFile = tuple[bool, float, bool, float]  # whether base, likeness, whether right, confidence
@@ -180,7 +186,7 @@ def test_open_world_metrics_equal_their_definitions(seed: int, n: int, sharp: fl
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
     seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
-    actual = open_world(Predictions(logits, labels, seen))
+    actual = score_open_world(Predictions(logits, labels, seen))
     for seed_index in range(2):
         wanted = told_by_hand(logits[seed_index], labels, seen[seed_index])
         assert {k: v[seed_index].item() for k, v in actual.items()} == pytest.approx(
@@ -190,5 +196,5 @@ def test_open_world_metrics_equal_their_definitions(seed: int, n: int, sharp: fl
 
 def test_ties_count_half_in_openworld_auc() -> None:
     """With equal logits one pair of four is entirely correct."""
-    actual = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
+    actual = score_open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
     assert actual["auroc"].item() == 50 and actual["openworld_auc"].item() == 12.5

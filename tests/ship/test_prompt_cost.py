@@ -2,7 +2,7 @@
 
 import pytest
 
-from ship.prompt_cost import is_bidirectional, padding_factor, prompt_cost
+from ship.prompt_cost import compute_padding_factor, compute_prompt_cost, is_bidirectional
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from ship.prompt_cost import is_bidirectional, padding_factor, prompt_cost
 )
 def test_prompt_cost_is_relative_to_vit_b_16(name: str, cost: float, bidirectional: bool) -> None:
     """It follows width, depth and the number of computed tokens."""
-    assert prompt_cost(name) == pytest.approx(cost, abs=0.06)
+    assert compute_prompt_cost(name) == pytest.approx(cost, abs=0.06)
     assert is_bidirectional(name) == bidirectional
 
 
 def test_padding_factor_is_at_least_1() -> None:
     """However short the context is."""
-    assert [padding_factor(length) for length in (2, 4, 64, 77)] == [1, 1, 16, 19]
+    assert [compute_padding_factor(length) for length in (2, 4, 64, 77)] == [1, 1, 16, 19]

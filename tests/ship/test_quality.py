@@ -169,7 +169,7 @@ class Table:
 def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
     """The evaluation sets of selection and of the test."""
     protocol = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
-    return [protocol.selection, protocol.finals[0][0]]
+    return [protocol.selection, protocol.tested_models[0][0]]
 
 
 def class_means(eval_set: EvalSet) -> Tensor:

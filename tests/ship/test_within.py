@@ -50,7 +50,7 @@ def test_official_split_defines_the_seen_classes(clip: FrozenCLIP, features: Fea
     """The final task has only images of the seen classes."""
     for name in ("generalized_zero_shot", "base_to_new"):
         actual = plan(clip, replace(features, n_seen=3), protocol=name)
-        final = actual.finals[0][0].task
+        final = actual.tested_models[0][0].task
         assert final.seen.sum(1).tolist() == [3, 3] and int(final.labels.max()) == 2
         assert actual.selection.task.class_names == WORDS[:3]
 
@@ -72,11 +72,11 @@ def test_single_unseen_puts_the_class_last(clip: FrozenCLIP, features: FeatureSe
     """All other classes are seen, and selection uses no image of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
     actual = plan(clip, select_studied_classes(TrialConfig(**dog), features), **dog)
-    final = actual.finals[0][0].task
+    final = actual.tested_models[0][0].task
     assert final.class_names[-1] == "dog" and "dog" not in actual.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
     dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
-    eval_set = actual.finals[0][0].images
+    eval_set = actual.tested_models[0][0].images
     assert torch.equal(eval_set.features[eval_set.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
     assert {"unseen", "quality/recognized_by_images", "quality/frechet"} <= set(metrics)
@@ -91,7 +91,9 @@ def test_max_classes_keeps_the_unseen_class(clip: FrozenCLIP, features: FeatureS
     assert named.class_names == ("cat", "fire truck", "balloon", "bee") and named.n_seen == 3
     plain = select_studied_classes(TrialConfig(**keys), features)
     assert plain.class_names == WORDS[:4]
-    assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
+    assert plan(clip, plain, **keys).tested_models[0][0].task.seen[0].tolist() == [True] * 3 + [
+        False
+    ]
 
 
 def test_null_shots_uses_all_images(clip: FrozenCLIP, features: FeatureSet) -> None:
@@ -101,5 +103,5 @@ def test_null_shots_uses_all_images(clip: FrozenCLIP, features: FeatureSet) -> N
     keep[first] = True
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     for shown, n in ((features, 24), (poor, 9)):
-        task = plan(clip, shown, shots=None).finals[0][0].task
+        task = plan(clip, shown, shots=None).tested_models[0][0].task
         assert task.n_nominal == task.counts[0] == n

@@ -22,7 +22,13 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Puts a plan in place; the studies that are planned."""
 
     def put(**keys: Any) -> list[Any]:
-        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": (), "history": RunHistory()}
+        empty = {
+            "rows": (),
+            "n_proposals": 0,
+            "estimate": None,
+            "notes": (),
+            "history": RunHistory(),
+        }
         plan = SimpleNamespace(**{**empty, "finished": False, **keys})
         studies: list[Any] = []
         monkeypatch.setattr(
@@ -47,7 +53,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     )
     left = TimeEstimate({"b": 0.4, "c": 90.0}, (0.4, 90.0), (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
-    planned(rows=rows, proposals=3, estimate=left, notes=notes)
+    planned(rows=rows, n_proposals=3, estimate=left, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()
     assert [line.split() for line in lines[2:5]] == [
         ["n_ctx=[1]", "done"],
@@ -103,7 +109,7 @@ def test_a_dry_run_warns_of_missing_and_idle_resources(
 ) -> None:
     """The plan is shown nevertheless, since it may run on another machine."""
     planned(finished=finished)
-    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: gpus)
+    monkeypatch.setattr(harness.resources, "count_visible_gpus", lambda: gpus)
     monkeypatch.setattr(harness.resources, "why_no_gpu", lambda: None)
     result = invoke(*DRY, *arguments)
     assert result.exit_code == 0 and "study prompt_len" in result.stdout

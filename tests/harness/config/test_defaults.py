@@ -6,7 +6,7 @@ import pytest
 
 from harness.config.defaults import load_defaults
 from harness.config.load import load_study
-from harness.config.resolved import format_resolved_yaml
+from harness.config.resolved_yaml import format_resolved_yaml
 from harness.config.space import GROUPS, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError

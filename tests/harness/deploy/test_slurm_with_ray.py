@@ -40,7 +40,7 @@ def job(tmp_path: Path) -> Job:
 def states(folder: Path) -> list[str]:
     """Of the study's trials as MLflow has them."""
     store = find_store(f"sqlite:///{folder}/mlflow.db")
-    experiment = store.experiment("prompt_len") if store else None
+    experiment = store.find_experiment("prompt_len") if store else None
     if store is None or experiment is None:
         return []
     runs = store.client.search_runs([experiment])

@@ -14,8 +14,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.recording.numbers import make_provenance_tags
 from harness.recording.study_run import StudyRun, make_configuration_tags
 from harness.store import PROTOCOLS, seed_metric
-from harness.store.changes import RunUpdate, list_params, make_points
 from harness.store.open import Store
+from harness.store.run_update import RunUpdate, list_params, make_points
 from harness.study.state import read_state
 from ship.trial_config import RESULTS_VERSION
 from tests.case_files import load_cases

@@ -51,7 +51,7 @@ def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
     assert at_other_levels(make_plan(study, RunHistory((best, failed)), prints)) == {}
     ended = make_plan(study, RunHistory((first, best)), prints)
     assert at_other_levels(ended) == dict.fromkeys(CONTROLS, "to run")
-    assert not ended.proposals and not ended.finished
+    assert not ended.n_proposals and not ended.finished
 
 
 def test_a_best_configuration_at_the_baseline_needs_no_other_control(
@@ -90,4 +90,4 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     assert planned_row.state == "to run" and planned_row.configuration.key in {
         control.key for control in plan.duplicate_controls
     }
-    assert plan.proposals == 0
+    assert plan.n_proposals == 0

@@ -58,7 +58,7 @@ def test_a_plan_is_the_requested_work_without_the_finished_work(
     )
     plan = make_plan(study, history, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
-    assert plan.proposals == case.get("proposals", 0)
+    assert plan.n_proposals == case.get("proposals", 0)
     assert [control.control for control in plan.duplicate_controls] == case.get(
         "duplicate_controls", []
     )

@@ -18,7 +18,7 @@ import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError
 
-from harness.ray.internals import MODE, TOKEN, TOKEN_PATH
+from harness.ray.patches import MODE, TOKEN, TOKEN_PATH
 from tests.harness.listening import is_loopback
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ray.internals import MODE, TOKEN, TOKEN_PATH, _authentication_reader, private_ray
+from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, _authentication_reader, private_ray
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
 from tests.harness.study.drivers import Driver

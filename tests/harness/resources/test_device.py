@@ -8,10 +8,10 @@ import torch
 from harness.device import (
     MachineLoad,
     breaks_device,
+    count_visible_gpus,
     get_device_label,
     is_gpu,
     is_out_of_memory,
-    usable_gpus,
     why_no_gpu,
 )
 from harness.resources import machine_resources
@@ -39,7 +39,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.usefixtures("changes")
 def test_a_machine_with_gpus_reports_their_number_and_name() -> None:
     """The GPUs are simulated."""
-    assert usable_gpus() == 2 and why_no_gpu() is None
+    assert count_visible_gpus() == 2 and why_no_gpu() is None
     assert machine_resources()[0]["GPU"] == 2
     assert get_device_label("cuda") == get_device_label("cuda:0") == "NVIDIA H100"
     assert get_device_label("cpu").startswith("cpu (")
@@ -74,7 +74,7 @@ def test_a_missing_gpu_has_torchs_reason(
     monkeypatch.setattr(torch.cuda, "init", init)
     message = why_no_gpu()
     assert message is not None and message.startswith(reason) and "\n" not in message
-    assert usable_gpus() == 2
+    assert count_visible_gpus() == 2
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def test_resources_that_exceed_this_machine_are_refused(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message has torch's reason, and an override that helps."""
-    monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
+    monkeypatch.setattr(machine, "count_usable_cpus", lambda: 2)
+    monkeypatch.setattr(machine, "count_visible_gpus", lambda: case.get("gpus", 8))
     monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
     line = None
     try:

@@ -18,10 +18,10 @@ from harness.recording.numbers import make_flag_tags
 from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, join_tag, sqlite_tables
-from harness.store.changes import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
 from harness.store.open import Store, find_store, open_store
+from harness.store.run_update import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from reports import load_study
 from reports.errors import ReportError
 from tests.case_files import load_cases

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from harness.store import State, Tag
 from harness.store import study_store as module
-from harness.store.changes import Point, RunUpdate, close_dead_runs
 from harness.store.errors import StoreAway, StoreError
+from harness.store.run_update import Point, RunUpdate, close_dead_runs
 from harness.store.study_store import StudyStore
 from tests.harness.flaky import FakeStore, FlakyClient, study_store
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
-from harness.messages import Need
+from harness.messages import FeatureKey
 from harness.method import MethodFunctions
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
@@ -37,7 +37,7 @@ def make_prints(folder: Path) -> Fingerprints:
     return Fingerprints(make_method(folder / "log"), None, folder / "cache")
 
 
-def planned(study: StudyConfig, folder: Path) -> list[Need]:
+def planned(study: StudyConfig, folder: Path) -> list[FeatureKey]:
     """Return the feature sets that a run of the study would read."""
     return [*collect_needs(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
@@ -101,7 +101,7 @@ def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
     method = replace(make_method(tmp_path / "log"), load_backbone=load, extract=extract)
     prints = Fingerprints(method, None, tmp_path / "cache")
     combinations = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
-    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in combinations]
+    needs = [FeatureKey(backbone, precision, name, 2) for name, backbone, precision in combinations]
     features = prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
     assert features == {
         need: (f"weights-of-{need.backbone}", need.image_precision) for need in needs
@@ -139,7 +139,7 @@ def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.Monkey
         surveys.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset_fingerprint(name)
-        needs = [Need("b", "fp32", name, views) for views in (0, 2)]
+        needs = [FeatureKey("b", "fp32", name, views) for views in (0, 2)]
         prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
         return len(reads), len(surveys)
 

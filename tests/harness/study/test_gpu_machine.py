@@ -20,7 +20,7 @@ def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPat
     """Actors extract; the driver's backbone is on the CPU; the object store fits the features."""
     there = [{"CPU": 2.0, "GPU": 1.0}]
     monkeypatch.setattr(features, "machine_resources", lambda: there)
-    monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(machine, "count_visible_gpus", lambda: 1)
     monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     rooms, loaded = list[int](), set[str]()
 

@@ -132,7 +132,7 @@ def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> I
         two_hosts.connect()
         two_hosts.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
                     "--include-dashboard=false")  # fmt: skip
-        waiting = [sys.executable, "-m", "harness.ray.wait", f"{HEAD}:{PORT}"]
+        waiting = [sys.executable, "-m", "harness.ray.wait_for_nodes", f"{HEAD}:{PORT}"]
         assert two_hosts.start(0, *waiting, "1", "90").wait(timeout=120) == 0
         two_hosts.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
         assert two_hosts.start(0, *waiting, "2", "90").wait(timeout=120) == 0

@@ -11,7 +11,7 @@ from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
 from harness.planning import configurations
-from harness.store import CORRECT_FILE, SEED_TABLE, Tag, errors
+from harness.store import CORRECT_FILE, SEEDS_CSV, Tag, errors
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
@@ -182,4 +182,4 @@ def test_reuse_survives_store_errors(
     monkeypatch.undo()
     (run,) = bench.trials()
     files = bench.store().client.list_artifacts(run.info.run_id)
-    assert [file.path for file in files] == [CORRECT_FILE, SEED_TABLE]
+    assert [file.path for file in files] == [CORRECT_FILE, SEEDS_CSV]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import CORRECT_FILE, SEED_TABLE
+from harness.store import CORRECT_FILE, SEEDS_CSV
 from harness.store.errors import StoreAway
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -30,7 +30,7 @@ def test_study_waits_for_server_that_cannot_store_files(
     client = bench.store().client
     complete = [run for run in bench.trials() if run.info.status == "FINISHED"]
     files = [[file.path for file in client.list_artifacts(run.info.run_id)] for run in complete]
-    assert files == [[CORRECT_FILE, SEED_TABLE]] * 3
+    assert files == [[CORRECT_FILE, SEEDS_CSV]] * 3
 
 
 # What a study of the driver prints.

@@ -47,7 +47,7 @@ def test_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     first.process.terminate()
     check_order(first, bench)
     store = bench.store()
-    assert read_owner(store.client, str(store.experiment("small"))) is None
+    assert read_owner(store.client, str(store.find_experiment("small"))) is None
 
 
 @pytest.mark.faults

@@ -88,7 +88,7 @@ def read_models(uri: str) -> dict[float, dict[str, bytes]]:
     """Return the saved models of each complete run of the study by sign and file name."""
     store = open_store(uri)
     models: dict[float, dict[str, bytes]] = {}
-    for run in read_history(store.client, str(store.experiment(NAME)), "harmonic_mean").runs:
+    for run in read_history(store.client, str(store.find_experiment(NAME)), "harmonic_mean").runs:
         if run.state == "COMPLETE":
             files = read_run_files(store.client, run.logged, trained=True)
             assert files is not None

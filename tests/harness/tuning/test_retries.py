@@ -12,9 +12,9 @@ from harness.errors import ClusterError
 from harness.messages import FAILED, encode_failure
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
-from harness.ray import Death, internals, parse_death
+from harness.ray import Death, parse_death, patches
 from harness.store import Failure, State
-from harness.tuning.monitor import Monitor, seeds_text
+from harness.tuning.monitor import Monitor, format_seeds
 from harness.tuning.retries import Attempt
 from tests.case_files import load_cases
 from tests.harness.fakes import make_study, truth
@@ -139,7 +139,7 @@ def test_lost_node_is_distinguished_from_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By Ray's message, and by whether the cluster has another node."""
-    monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
+    monkeypatch.setattr(patches.ray, "nodes", lambda: [{}] * case["nodes"])
     assert parse_death(case["message"]) == Death(Failure[case["failure"]], case["reason"])
 
 
@@ -168,4 +168,4 @@ def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
 )
 def test_progress_names_the_seeds_of_a_part(seeds: tuple[int, ...], text: str) -> None:
     """A few are listed, many have their number and range."""
-    assert seeds_text(seeds) == text
+    assert format_seeds(seeds) == text

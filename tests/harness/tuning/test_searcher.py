@@ -18,7 +18,7 @@ from harness.planning.plan import Work, make_plan
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
-from harness.tuning.sweep import StudyScheduler
+from harness.tuning.tune_run import StudyScheduler
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of

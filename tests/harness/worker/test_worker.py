@@ -18,8 +18,8 @@ from harness.messages import (
     FAILED,
     FINAL,
     LAST_VALUE,
-    Need,
-    list_needs,
+    FeatureKey,
+    list_feature_keys,
     make_trial_spec,
 )
 from harness.method import get_code_version
@@ -112,7 +112,7 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
     requested = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
     for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
-        worker.features = dict.fromkeys(list_needs(config), features)
+        worker.features = dict.fromkeys(list_feature_keys(config), features)
         worker.begin(make_trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
     expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
@@ -133,7 +133,7 @@ def test_targets_are_passed_by_name() -> None:
     worker = make_worker(run_trial, config)
     worker.features = {
         **worker.features,
-        **{need: f"features of {need.dataset}" for need in list_needs(config)[1:]},
+        **{need: f"features of {need.dataset}" for need in list_feature_keys(config)[1:]},
     }
     finish(worker)
     assert seen == {"b": "features of b", "c": "features of c"}
@@ -237,7 +237,7 @@ def test_features_are_fetched_when_a_trial_needs_them(monkeypatch: pytest.Monkey
     """Those of other trials stay where they are."""
     fetched: list[Any] = []
     monkeypatch.setattr("harness.worker.ray.get", lambda ref: fetched.append(ref) or f"<{ref}>")
-    needs = [Need("pocket", name, 0, "") for name in ("a", "b")]
+    needs = [FeatureKey("pocket", name, 0, "") for name in ("a", "b")]
     features = SharedFeatures(dict(zip(needs, ("ref a", "ref b"), strict=True)))
     assert (len(features), list(features), fetched) == (2, needs, [])
     assert features[needs[1]] == "<ref b>" and fetched == ["ref b"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.messages import list_needs, make_trial_spec
+from harness.messages import list_feature_keys, make_trial_spec
 from harness.worker import Worker
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
@@ -20,7 +20,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
     shared.setflags(write=False)  # as Ray gives them
     features = FakeFeatures("emoji", shared, keys.get("backbone"))
     worker = Worker(
-        {list_needs(c)[0]: features for c in (config, CONFIG)},
+        {list_feature_keys(c)[0]: features for c in (config, CONFIG)},
         run_trial,
         keys.get("load_backbone", FakeClip),
         gpus=keys.get("gpus", 0),

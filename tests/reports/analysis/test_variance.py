@@ -10,11 +10,11 @@ from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
     block_f,
     common_share,
-    contrasts,
     epsilon,
     noise_percentage,
-    products,
+    seed_products,
     share_of_variance,
+    term_contrasts,
 )
 from reports.stats import Array
 
@@ -43,7 +43,7 @@ def test_intervals_contain_the_true_share() -> None:
     by_first = effect.reshape(3, 4).mean(axis=1)
     true, n_covered = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
-        total, _, first, *_ = products(drawn(effect, 5, rng), model)
+        total, _, first, *_ = seed_products(drawn(effect, 5, rng), model)
         estimate = share_of_variance(first, total)
         assert estimate is not None and estimate.low is not None and estimate.high is not None
         n_covered += estimate.low <= true <= estimate.high
@@ -79,7 +79,7 @@ def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     called = np.zeros(3)
     for _ in range(600):
         values = unequal(kind, 5, rng)
-        called += [block_f(contrasts(term, values)).p < 0.05 for term in model.terms]
+        called += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
     assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
 
@@ -121,10 +121,10 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
     for _ in range(50):
         of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
         values = np.repeat(of_first, levels[1], axis=0)
-        total, _, _, *parts = products(values, model)
+        total, _, _, *parts = seed_products(values, model)
         # the second factor, and its pair with the first
         for term, part in zip(model.terms[1:], parts, strict=True):
-            assert block_f(contrasts(term, values)) == (0.0, term.degrees_of_freedom, 1.0)
+            assert block_f(term_contrasts(term, values)) == (0.0, term.degrees_of_freedom, 1.0)
             estimate = share_of_variance(part, total)
             assert estimate is None or (estimate.mean, estimate.high or 0) == (0, 0)
 
@@ -132,7 +132,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
 def test_equal_configurations_have_no_variance() -> None:
     """Rounding errors of the means over configurations are no variance, either."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
-    total, _, first, *_ = products(values, grid_model(two_factors(3, 4)))
+    total, _, first, *_ = seed_products(values, grid_model(two_factors(3, 4)))
     assert share_of_variance(first, total) is None and noise_percentage(total) is None
 
 

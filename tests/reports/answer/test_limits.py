@@ -12,7 +12,7 @@ from harness.store import CORRECT_FILE, RunFiles, seed_metric
 from reports.answer import Answer
 from reports.render.page import overview_lines
 from reports.report import make_report
-from reports.stats import max_by_guessing
+from reports.stats import max_correct_by_guessing
 from reports.study.on_demand import CorrectFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
@@ -209,6 +209,6 @@ def test_guessing_is_judged_by_the_binomial_distribution() -> None:
     """More than 5% of guesses reach this number of correct answers, at most 5% one more."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
-        most = max_by_guessing(images, classes)
+        most = max_correct_by_guessing(images, classes)
         reached = stats.binom.sf([most - 1, most], images, 1 / classes)
         assert reached[0] > 0.05 >= reached[1]

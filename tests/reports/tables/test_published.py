@@ -13,14 +13,14 @@ from reports.tables.published import (
     AVERAGE_OF_ALL,
     all_datasets,
     published_value,
-    read_figures,
+    read_published_results,
 )
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, scores
 
 CASES = load_cases(__file__, "papers.yaml")
 SEEDS = (0, 1, 2)
-COOP = [name for method, name in read_figures() if method == ("coop", "none")]
+COOP = [name for method, name in read_published_results() if method == ("coop", "none")]
 DATASETS = [name for name in COOP if name != AVERAGE_OF_ALL]
 THEIRS = {"backbone": "ViT-B-16-quickgelu:openai", "dataset": "caltech101"}
 FINETUNER = {"key": "finetuner", "levels": ["coop", "gda"], "log": False, "baseline": "coop"}
@@ -87,7 +87,7 @@ def test_averages_are_over_all_datasets_or_none() -> None:
 def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: float) -> None:
     """Each published average is that of the published figures of the datasets."""
     method = (finetuner, generator)
-    rows = {name: row for (of, name), row in read_figures().items() if of == method}
+    rows = {name: row for (of, name), row in read_published_results().items() if of == method}
     whole = rows[AVERAGE_OF_ALL]
     assert published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
     assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})

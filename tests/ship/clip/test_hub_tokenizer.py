@@ -139,6 +139,8 @@ def test_tokenizer_files_and_options_are_checked(
     """Broken files, and options that only transformers supports, are rejected."""
     write_tokenizer(tmp_path, "siglip")
     (tmp_path / "tokenizer_config.json").write_text(content)
-    monkeypatch.setattr("ship.hub_tokenizer.hub_file", lambda _, names, __: tmp_path / names[0])
+    monkeypatch.setattr(
+        "ship.hub_tokenizer.fetch_hub_file", lambda _, names, __: tmp_path / names[0]
+    )
     with pytest.raises(TokenizerError, match=message):
         load_hub_tokenizer("org/model", 12, options)

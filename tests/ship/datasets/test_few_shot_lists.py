@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ship.datasets import DatasetError, ImageFolder, load_dataset, scan_dataset
 from ship.requirements import find_missing_data
-from ship.subsets import FeatureSet, listed_rows, make_bare_features
+from ship.subsets import FeatureSet, find_listed_rows, make_bare_features
 from ship.trial_config import TrialConfig
 from tests.ship.datasets.conftest import save_image
 
@@ -82,8 +82,8 @@ def test_a_seed_trains_on_its_list(root: Path) -> None:
     part = whole.select_classes(np.array([3, 1]), None)
     assert [part.train_labels[row] for row in part.draw(2, 3, np.arange(2))] == [1, 1, 0, 0]
     assert part.draw(2, 3, np.arange(2)).tolist() == [1, 3, 5, 7]
-    assert listed_rows(scan, np.arange(4, 12))[3].tolist() == [1, 3, 5, 7]
-    assert whole.shots_of(np.arange(4), 2).tolist() == [2, 2, 2, 2]
+    assert find_listed_rows(scan, np.arange(4, 12))[3].tolist() == [1, 3, 5, 7]
+    assert whole.count_shots(np.arange(4), 2).tolist() == [2, 2, 2, 2]
 
 
 def test_without_lists_images_are_drawn_as_before(root: Path) -> None:
@@ -91,8 +91,8 @@ def test_without_lists_images_are_drawn_as_before(root: Path) -> None:
     plain = features(root, None)
     drawn = plain.draw(2, 0, np.arange(4))
     assert len(drawn) == 8 and drawn.tolist() != plain.draw(2, 1, np.arange(4)).tolist()
-    assert plain.shots_of(np.arange(4), 3).tolist() == [3, 3, 3, 3]
-    assert plain.shots_of(np.arange(4), None).tolist() == [4, 4, 4, 4]
+    assert plain.count_shots(np.arange(4), 3).tolist() == [3, 3, 3, 3]
+    assert plain.count_shots(np.arange(4), None).tolist() == [4, 4, 4, 4]
 
 
 def test_all_faults_of_lists_are_reported_at_once(root: Path) -> None:

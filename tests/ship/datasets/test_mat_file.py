@@ -122,7 +122,7 @@ def test_damaged_matlab_files_are_one_line(path: Path, variables: list[bytes]) -
 
 def test_deeply_nested_matlab_cells_are_rejected(path: Path) -> None:
     """They are rejected before the interpreter's stack overflows."""
-    for height in (xlsa.DEEPEST - 1, 20_000):
+    for height in (xlsa.MAX_CELL_DEPTH - 1, 20_000):
         inner = matrix("", 4, (1, 1), element(2, b"a"))
         head = matrix("", 1, (1, 1), b"")[8:]
         size = len(inner)
@@ -132,7 +132,7 @@ def test_deeply_nested_matlab_cells_are_rejected(path: Path) -> None:
             parts.append(struct.pack("<II", 14, size) + head)
             size += 8
         write(path, matrix("x", 1, (1, 1), b"".join(reversed(parts))))
-        if height > xlsa.DEEPEST:
+        if height > xlsa.MAX_CELL_DEPTH:
             with pytest.raises(ValueError, match="nested too deeply"):
                 read_mat(path, ["x"])
             continue

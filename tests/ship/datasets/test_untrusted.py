@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ship.datasets import DatasetError, ImageFile, load_dataset
-from ship.datasets.base import MAX_IMAGE, UndecodableError
+from ship.datasets.base import MAX_PIXELS, UndecodableError
 from ship.features import make_decoding_error
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
@@ -36,7 +36,7 @@ def png(side: int) -> bytes:
 @pytest.mark.parametrize("side", [9_460, 20_000, 2_000_000])
 def test_image_with_too_many_pixels_is_not_decoded(side: int, coop_root: Path) -> None:
     """The message has the image and the limit."""
-    assert side**2 > MAX_IMAGE
+    assert side**2 > MAX_PIXELS
     with pytest.raises(UndecodableError, match="more than the maximum of"):
         ImageFile("bomb", png(side)).open()
     images = coop_root / "caltech-101/101_ObjectCategories"

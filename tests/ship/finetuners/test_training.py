@@ -97,7 +97,7 @@ def test_method_without_its_addition_equals_the_simpler_method(
         shared |= {"n_ctx": 3, "ctx_init": None, "optimizer": "dassl"}
     ours = trained(built(name, {**settings, **shared}, task, clip64, 0.5))
     theirs = trained(built(rival, shared, task, clip64, 0.5))
-    x = task.unseen()[0].features[:, 0]
+    x = task.load_unseen()[0].features[:, 0]
     torch.testing.assert_close(ours.logits(x, {}), theirs.logits(x, {}), atol=1e-9, rtol=0)
 
 

@@ -44,7 +44,7 @@ def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
 def test_gda_equals_scikit_learns_lda(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
     """Decision functions agree up to a constant per image, over all views."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
-    x = task.unseen()[0].features[:, 0]
+    x = task.load_unseen()[0].features[:, 0]
     actual = terms(gda, task, x)
     for r in range(len(SEEDS)):
         lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4)
@@ -92,7 +92,7 @@ def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
 def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLIP) -> None:
     """The precision is d ((N - 1) S + tr(S) I)^-1 over all views (eq. 4)."""
     gda = built("gda", {}, task, clip64)
-    test = task.unseen()[1].features[:, 0]
+    test = task.load_unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
     means = np.stack([x[y == c].mean(0) for c in range(4)])
     residuals = x - means[y]
@@ -108,7 +108,7 @@ def test_gda_ks_equals_the_papers_few_shot_formula(task: Task, clip64: FrozenCLI
 def test_gda_pinv_equals_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
     """Base: pinv of the mean covariance; new: 64 nearest views and 16 text copies."""
     gda = built("gda", {"precision": "pinv"}, task, clip64)
-    test = task.unseen()[1].features[:, 0]
+    test = task.load_unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
     d, k = x.shape[1], 36  # fewer views than 64: all of them
     assert len(x) == k
@@ -141,7 +141,7 @@ def test_gda_with_one_feature_per_class_uses_the_nearest_mean(clip64: FrozenCLIP
     task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=1)
     for shrinkage in (None, 0.5):
         gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
-        x = task.unseen()[0].features[:, 0]
+        x = task.load_unseen()[0].features[:, 0]
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
         actual = terms(gda, task, x)[0, :, :4]
@@ -169,7 +169,7 @@ def test_tip_adapter_adds_cache_logits_to_zero_shot(
     task = selection_task(clip64, features, SEEDS, shots=3)
     tip = built(name, {}, task, clip64, weight)
     actual = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
-    x = task.unseen()[0].features[:, 0]
+    x = task.load_unseen()[0].features[:, 0]
     result = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
     for r in range(2):
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()

@@ -134,7 +134,7 @@ def test_mean_shift_and_spread_scale_equal_the_formula(
         result = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for seed_index in range(2):
             label = int(task.synthetic_ids[seed_index, 0])
-            images = task.unseen()[seed_index]
+            images = task.load_unseen()[seed_index]
             mean = images.features[images.labels == label].flatten(0, 1).mean(0)
             actual = (1 - dose) * mean + dose * task.text_features[label]
             actual = actual + spread * (plain[seed_index] - mean)

@@ -86,7 +86,7 @@ EARLY = {"lr": 0.1, "epochs": 12}
 
 def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
     """Compute the held-out ELBO of a solo run, from the rows without padding."""
-    (images,) = task.held_out()
+    (images,) = task.load_validation()
     x = images.features[None]
     noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
@@ -139,9 +139,9 @@ def test_early_stopping_without_validation_images_is_rejected(
     clip64: FrozenCLIP, task: Task
 ) -> None:
     """The message has the requirement and the seeds."""
-    first, *other_images = task.held_out()
+    first, *other_images = task.load_validation()
     none = [Images(images.features[:0], images.labels[:0]) for images in other_images]
-    without = replace(task, held_out=lambda: [first, *none])
+    without = replace(task, load_validation=lambda: [first, *none])
     with pytest.raises(ValueError, match=r"early_stopping requires validation images.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)

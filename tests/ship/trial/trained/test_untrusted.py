@@ -80,7 +80,7 @@ def test_too_large_trained_file_is_not_read(
 ) -> None:
     """Whatever it contains."""
     folder = write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
-    monkeypatch.setattr(trained, "MAX_TENSORS", 1000)
+    monkeypatch.setattr(trained, "MAX_SEED_FILE_BYTES", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
         ship.load_trained(folder, clip=clip)
 

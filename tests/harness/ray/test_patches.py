@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from harness.ray import internals
-from harness.ray.internals import MODE, TOKEN, TOKEN_PATH, private_ray
+from harness.ray import patches
+from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, private_ray
 from tests.case_files import load_cases
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -25,7 +25,7 @@ def test_study_runs_without_rays_private_names(
     """No token is set that Ray's core would not read."""
     for name in (MODE, TOKEN):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(internals, "resolve_name", Mock(side_effect=AttributeError))
+    monkeypatch.setattr(patches, "resolve_name", Mock(side_effect=AttributeError))
     with private_ray():
         assert not {MODE, TOKEN} & set(os.environ)
     outcome = ray_bench.run(make_study(space={"generator.n_ctx": [1, 2]}, seeds=1))
@@ -49,7 +49,7 @@ def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatc
         RayActorManager, "_actor_task_failed", lambda *args, **keys: seen.append((args, keys))
     )
     manager: Any = object()
-    with internals.report_memory_kills_as_deaths():
+    with patches.report_memory_kills_as_deaths():
         failed: Any = RayActorManager._actor_task_failed
         failed(manager, OutOfMemoryError("x"))
         failed(manager, error=OutOfMemoryError("y"))
@@ -63,12 +63,12 @@ def test_unsent_token_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Only if the user has a token and has not set a mode; Ray's own error names neither."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(MODE, raising=False)
-    assert internals.token_hint() == ""
+    assert patches.token_hint() == ""
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
-    assert internals.token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
+    assert patches.token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
     monkeypatch.setenv(MODE, "disabled")
-    assert internals.token_hint() == ""
+    assert patches.token_hint() == ""
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_users_token_is_sent_to_a_cluster(
         (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
     seen = list[str | None]()
     monkeypatch.setattr(
-        internals, "_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
+        patches, "_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
     )
-    with internals.send_token():
+    with patches.send_token():
         assert os.environ.get(MODE) == mode
     assert os.environ.get(MODE) == variables.get(MODE)
     assert seen == (["token", None] if mode == "token" else [])

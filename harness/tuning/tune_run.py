@@ -20,7 +20,7 @@ from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.machine import scratch_folder
-from harness.messages import EVALUATIONS, LAST_VALUE, Need
+from harness.messages import EVALUATIONS, LAST_VALUE, FeatureKey
 from harness.method import MethodFunctions
 from harness.ray import parse_death, read_error_file, report_memory_kills_as_deaths
 from harness.tuning.monitor import Monitor
@@ -29,7 +29,7 @@ from harness.worker import ShipTrainable, Worker
 from ship.plugins import list_loaded_origins
 
 # References to feature sets in Ray's object store.
-FeatureReferences = Mapping[Need, Any]
+FeatureReferences = Mapping[FeatureKey, Any]
 # ASHA's max_t, at which it stops a trial: more evaluations than any trial has.
 MAX_EVALUATIONS = 10_000
 
@@ -142,7 +142,7 @@ def sweep_through_tune(
 
 
 def sweep_in_process(
-    monitor: Monitor, arguments: Mapping[str, Any], features: Mapping[Need, Any]
+    monitor: Monitor, arguments: Mapping[str, Any], features: Mapping[FeatureKey, Any]
 ) -> None:
     """Run a searcher's trials one after the other in this process.
 
@@ -218,7 +218,7 @@ def make_worker_arguments(
     }
 
 
-def put_features(features: Mapping[Need, Any]) -> FeatureReferences:
+def put_features(features: Mapping[FeatureKey, Any]) -> FeatureReferences:
     """Put features into Ray's object store, where all workers of a node share one copy.
 
     tune.with_parameters does the same, but adds a hook to Ray that is never removed.
@@ -241,7 +241,7 @@ def make_read_only(features: Any) -> Any:
     return replace(features, **arrays)
 
 
-def count_bytes(features: Mapping[Need, Any]) -> int:
+def count_bytes(features: Mapping[FeatureKey, Any]) -> int:
     """Return the total size of the arrays of feature sets in bytes."""
     values = (value for feature_set in features.values() for value in vars(feature_set).values())
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from harness.cli.detectable import count_needed_seeds, format_detectable, list_deviations
+from harness.cli.detectable_difference import count_needed_seeds, format_detectable, list_deviations
 from reports.stats import minimum_detectable
 from reports.tables import Family, list_families
 from tests.harness.fakes import make_study
@@ -52,7 +52,7 @@ def test_a_dry_run_reports_the_detectable_difference(
     """It gives the seeds for smaller differences, or the reason why they are unknown."""
     study = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
     (line,) = format_detectable(study, [build.parent(), *build.runs] if build else [])
-    differences = packaged().differences
+    differences = packaged().differences_by_seed
     middle = statistics.median(list_deviations(differences))
     shown, needed = (
         minimum_detectable(middle, 10, len(differences)),

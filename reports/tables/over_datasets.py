@@ -41,7 +41,7 @@ def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
     return tuple(factor for factor in study.factors if factor.key != DATASET)
 
 
-def controls_dataset(study: Study) -> str:
+def dataset_of_controls(study: Study) -> str:
     """Return the dataset on which the controls ran: the factor's baseline, else its first level."""
     baseline_names = [
         level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
@@ -50,7 +50,7 @@ def controls_dataset(study: Study) -> str:
     return next(name for name in (*baseline_names, *names) if name in names)
 
 
-def class_factors(study: Study) -> list[FactorRecord]:
+def factors_with_own_classes(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on different sets of classes."""
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
@@ -92,7 +92,7 @@ def list_methods(study: Study) -> list[ConfigurationRecord]:
 
 def one_dataset(study: Study, dataset: str) -> Study:
     """Return the part of a study that ran on one dataset, with the controls if they ran on it."""
-    has_controls = dataset == controls_dataset(study)
+    has_controls = dataset == dataset_of_controls(study)
     configurations = [
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
         for s in study.configurations

@@ -13,12 +13,12 @@ from harness.store import (
     Run,
     RunFiles,
     Tag,
-    add_seed_tables,
-    format_seed_table,
-    is_metric,
-    parse_seed_table,
+    add_seeds_csv,
+    format_seeds_csv,
+    is_logged,
+    list_logged_names,
+    parse_seeds_csv,
     seed_metric,
-    shown_metrics,
 )
 
 NUMBERS = {
@@ -37,12 +37,12 @@ NUMBERS = {
 def test_numbers_are_read_back_exactly(numbers: dict[tuple[int, str], float]) -> None:
     """All digits of every seed are restored, even if a seed lacks a metric."""
     keyed = {seed_metric(seed, name): value for (seed, name), value in numbers.items()}
-    assert parse_seed_table(format_seed_table(keyed)) == keyed
+    assert parse_seeds_csv(format_seeds_csv(keyed)) == keyed
 
 
 def test_rows_are_metrics_and_columns_are_seeds() -> None:
     """MLflow shows the file as a table, which has no means."""
-    lines = format_seed_table({**NUMBERS, "test/base": 1.0}).decode().splitlines()
+    lines = format_seeds_csv({**NUMBERS, "test/base": 1.0}).decode().splitlines()
     assert lines[0] == "metric,seed_0,seed_7"
     assert lines[2] == "test/auroc,50.0,52.333333333333336"
     assert len(lines) == 5
@@ -53,7 +53,7 @@ def test_rows_are_metrics_and_columns_are_seeds() -> None:
 )
 def test_damaged_table_has_no_numbers(damage: bytes) -> None:
     """A store's files are untrusted input."""
-    assert parse_seed_table(damage) == {}
+    assert parse_seeds_csv(damage) == {}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -62,17 +62,17 @@ def test_ten_seeds_log_at_most_fifty_metrics(protocol: str) -> None:
     rules = PROTOCOLS[protocol]
     names = [f"{kind}/{name}" for kind in ("test", "selection") for name in rules.headings]
     names += ["test/quality/coverage", "test/flag/untrained", "selection_epoch"]
-    metrics = shown_metrics(protocol, rules.default)
-    shown = {name for name in names if is_metric(seed_metric(3, name), metrics)}
+    metrics = list_logged_names(protocol, rules.default)
+    shown = {name for name in names if is_logged(seed_metric(3, name), metrics)}
     assert {f"test/{name}" for name in (*rules.required, rules.default)} < shown
     assert 10 * len(shown) <= 60 and "test/quality/coverage" not in shown
 
 
 def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
     """Its seed is unfinished and rerun; unlogged numbers come from the table."""
-    (tmp_path / "seeds.csv").write_bytes(format_seed_table(NUMBERS))
-    shown = shown_metrics("base_to_new")
-    metrics = {key: value for key, value in NUMBERS.items() if is_metric(key, shown)}
+    (tmp_path / "seeds.csv").write_bytes(format_seeds_csv(NUMBERS))
+    shown = list_logged_names("base_to_new")
+    metrics = {key: value for key, value in NUMBERS.items() if is_logged(key, shown)}
     del metrics["test/base/seed_7"]
     tags = {Tag.KIND: "trial", Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
     run = Run("r", 0, tags, {}, metrics)
@@ -80,7 +80,7 @@ def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "seeds.csv").write_bytes(b"metric,seed_7")
     folders = {"r": tmp_path.as_uri(), "damaged": (tmp_path / "damaged").as_uri()}
     other_runs = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
-    (read, *_), n_lost = add_seed_tables([run, *other_runs], RunFiles(folders=folders))
+    (read, *_), n_lost = add_seeds_csv([run, *other_runs], RunFiles(folders=folders))
     assert n_lost == 2
     assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
     assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}

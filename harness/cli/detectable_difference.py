@@ -33,7 +33,7 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     if families and not any(family.is_comparable and family.pairs for family in families):
         return []
     seeds = len(study.seeds)
-    estimable = [family for family in families if list_deviations(family.differences)]
+    estimable = [family for family in families if list_deviations(family.differences_by_seed)]
     return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
         f"the difference that {count(seeds, 'seed')} can detect is unknown: at least "
         f"one level and the baseline must have finished under {MIN_PAIRS} common seeds, with "
@@ -59,25 +59,28 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
 
     The smaller ones are half of the detectable difference, and the smallest effect of interest.
     """
-    deviations, n_tests = list_deviations(family.differences), len(family.differences)
+    deviations, n_tests = (
+        list_deviations(family.differences_by_seed),
+        len(family.differences_by_seed),
+    )
     deviation = statistics.median(deviations)
     targets = {smallest_effect}
     detectable = minimum_detectable(deviation, seeds, n_tests)
     result = "cannot detect any difference"
     if detectable is not None:
         targets.add(float(f"{detectable / 2:.2g}"))
-        result = f"can detect differences in {family.head} of {detectable:.2g} points or more"
+        result = f"can detect differences in {family.heading} of {detectable:.2g} points or more"
     base = f"with 80% power; median of {count(len(deviations), 'comparison')}"
     parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
     for effect in sorted(targets, reverse=True):
         n_seeds = count_needed_seeds(deviation, n_tests, effect)
-        seeds_text = f"more than {MAX_SEEDS:,} seeds"
+        format_seeds = f"more than {MAX_SEEDS:,} seeds"
         if n_seeds:
-            seeds_text = f"about {count(n_seeds, 'seed')}"
+            format_seeds = f"about {count(n_seeds, 'seed')}"
         extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
-        parts.append(f"{effect:g} {points} need {seeds_text}{cost}")
+        parts.append(f"{effect:g} {points} need {format_seeds}{cost}")
     return "; ".join(parts)
 
 

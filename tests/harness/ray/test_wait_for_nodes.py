@@ -6,7 +6,7 @@ from ray.exceptions import AuthenticationError
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray import wait
+from harness.ray import wait_for_nodes
 from harness.ray.session import ray_session
 
 
@@ -21,15 +21,15 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise ClusterError(f"no Ray cluster at {address}: refused")
         return count
 
-    monkeypatch.setattr(wait, "count_alive", count_alive)
-    monkeypatch.setattr(wait, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(wait_for_nodes, "count_alive", count_alive)
+    monkeypatch.setattr(wait_for_nodes, "PAUSE_SECONDS", 0.0)
     return remaining
 
 
 def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:
     """It also waits for a head that has not started yet."""
     counts += [-1, 1, 1, 3]
-    assert wait.main(["head:20000", "3"]) == 0
+    assert wait_for_nodes.main(["head:20000", "3"]) == 0
     assert not counts
 
 
@@ -41,14 +41,14 @@ def test_wait_ends_after_the_timeout(
 ) -> None:
     """The line has the number of nodes, or why the head does not answer."""
     counts += [last]
-    assert wait.main(["head:20000", "3", "-1"]) == 1
+    assert wait_for_nodes.main(["head:20000", "3", "-1"]) == 1
     assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
 
 
 def test_closed_port_is_reported_at_once() -> None:
     """Ray by itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        wait.count_alive("127.0.0.1:1")
+        wait_for_nodes.count_alive("127.0.0.1:1")
 
 
 # As Ray 2.60 words it (ray._private.utils.check_version_info).
@@ -81,13 +81,13 @@ def test_refusing_cluster_is_one_line_error(
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(wait, "preflight", lambda *_: None)
+    monkeypatch.setattr(wait_for_nodes, "preflight", lambda *_: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refused)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     words = f"no Ray cluster at host:6379: {line}"
     with pytest.raises(ClusterError, match=words):
-        wait.count_alive("host:6379")
+        wait_for_nodes.count_alive("host:6379")
     with (
         pytest.raises(ClusterError, match=words),
         ray_session(Resources(), "host:6379", 0, verbose=False),

@@ -1,6 +1,6 @@
 """Change Ray where it has no public option, and parse its messages about dead workers.
 
-No other file of harness uses private names of Ray (tests/harness/ray/test_internals.py). If the
+No other file of harness uses private names of Ray (tests/harness/ray/test_patches.py). If the
 installed Ray lacks a private name, nothing is changed; each docstring describes Ray's default
 behavior. Paths such as python/ray/_private/node.py are in Ray's repository, see
 harness.ray.session. A raylet is Ray's process on each node.

@@ -1,6 +1,6 @@
 """Command for job scripts that start a Ray cluster: wait until COUNT of its nodes are alive.
 
-python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
+python -m harness.ray.wait_for_nodes HOST:PORT COUNT [SECONDS]
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: The arguments are invalid (exit code 2).
     """
     parser = argparse.ArgumentParser(
-        prog="python -m harness.ray.wait",
+        prog="python -m harness.ray.wait_for_nodes",
         description="Wait until COUNT nodes of a Ray cluster are alive. The exit code is 1 if they "
         "are not alive after SECONDS.",
     )

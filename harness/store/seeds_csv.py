@@ -12,12 +12,12 @@ from dataclasses import replace
 from harness.store.artifacts import RunFiles
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run
-from harness.store.schema import COMPLETE, CUSTOM, SEED_TABLE, Kind, Tag, seed_metric, split_seed
+from harness.store.schema import COMPLETE, CUSTOM, SEEDS_CSV, Kind, Tag, seed_metric, split_seed
 
 _METRIC = "metric"  # heading of the first column
 
 
-def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
+def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
     """Return the names of the numbers that are logged as metrics, such as "test/harmonic_mean".
 
     Each seed has a metric of this name, see `seed_metric`.
@@ -31,14 +31,14 @@ def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
     return frozenset({*names, f"selection/{objective}"})
 
 
-def is_metric(key: str, shown_names: frozenset[str]) -> bool:
+def is_logged(key: str, shown_names: frozenset[str]) -> bool:
     """Return True if a final number is logged as a metric, False if only the seed table has it.
 
     Numbers that are not of a single seed, such as means, are always logged.
 
     Args:
         key: Key of the number.
-        shown_names: Result of `shown_metrics`.
+        shown_names: Result of `list_logged_names`.
     """
     seed_and_name = split_seed(key)
     if seed_and_name is None:
@@ -47,7 +47,7 @@ def is_metric(key: str, shown_names: frozenset[str]) -> bool:
     return name in shown_names or name.startswith(f"test/{CUSTOM}")
 
 
-def format_seed_table(numbers: Mapping[str, float]) -> bytes:
+def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
     """Return the content of a run's seed table: CSV with a row per metric and a column per seed.
 
     Args:
@@ -68,7 +68,7 @@ def format_seed_table(numbers: Mapping[str, float]) -> bytes:
     return text.getvalue().encode()
 
 
-def parse_seed_table(content: bytes) -> dict[str, float]:
+def parse_seeds_csv(content: bytes) -> dict[str, float]:
     """Return the numbers of a seed table by the metric's key, or {} if the file is damaged.
 
     Args:
@@ -87,7 +87,7 @@ def parse_seed_table(content: bytes) -> dict[str, float]:
         return {}
 
 
-def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
+def add_seeds_csv(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
     """Add the numbers of the seed tables to the metrics of finished runs.
 
     Args:
@@ -100,8 +100,8 @@ def add_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], in
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
-    contents = files.read_all(finished, SEED_TABLE)
-    tables = {run_id: parse_seed_table(content) for run_id, content in contents.items()}
+    contents = files.read_all(finished, SEEDS_CSV)
+    tables = {run_id: parse_seeds_csv(content) for run_id, content in contents.items()}
     extended = [
         replace(run, metrics=_unlogged_numbers(run, tables[run.run_id]) | run.metrics)
         if run.run_id in tables
@@ -128,5 +128,5 @@ def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:
         return {}
-    shown_names = shown_metrics(protocol)
-    return {key: value for key, value in table.items() if not is_metric(key, shown_names)}
+    shown_names = list_logged_names(protocol)
+    return {key: value for key, value in table.items() if not is_logged(key, shown_names)}
