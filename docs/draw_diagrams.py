@@ -72,7 +72,7 @@ RESULT: tuple[tuple[str, str, str], ...] = (
     ("harness", "Epochs become points of curves, in a buffer", "harness/recording/trial_runs.py"),
     ("harness", "Final numbers get means, intervals and flags", "harness/recording/numbers.py"),
     ("harness", "The driver waits for a store that is away", "harness/store/study_store.py"),
-    ("harness", "Updates become MLflow requests, the state last", "harness/store/changes.py"),
+    ("harness", "Updates become MLflow requests, the state last", "harness/store/run_update.py"),
     ("harness", "Each requires that this driver still has the lease", "harness/store/lease.py"),
     ("harness", "Failed requests are retried or reported", "harness/store/errors.py"),
     ("", "MLflow stores the run", "mlflow.db, or a tracking server"),
