@@ -34,11 +34,16 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
         return []
     seeds = len(study.seeds)
     estimable = [family for family in families if list_deviations(family.differences_by_seed)]
-    return [_format_family(family, seeds, study.smallest_effect) for family in estimable] or [
+    if estimable:
+        return [_format_family(family, seeds, study.smallest_effect) for family in estimable]
+    line = (
         f"the difference that {count(seeds, 'seed')} can detect is unknown: at least "
         f"one level and the baseline must have finished under {MIN_PAIRS} common seeds, with "
-        f"differences that vary. Run a pilot first (--set seeds={MIN_PAIRS})"
-    ]
+        "differences that vary"
+    )
+    if seeds > MIN_PAIRS:
+        line += f". Run a pilot first (--set seeds={MIN_PAIRS})"
+    return [line]
 
 
 def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:

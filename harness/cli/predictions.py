@@ -84,7 +84,8 @@ def predict(
     if run_ids:  # setting save_models later does not rerun a finished run
         raise UserError(
             f"study {study}: no saved models of run {', '.join(run_ids)}, which ran without "
-            "save_models: true. Rerun with save_models=true under another name (name=...)"
+            "save_models: true, or whose files have been moved. To save models, rerun with "
+            "save_models=true under another name (name=...)"
         )
     columns = {"image": names, **_predict_columns(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})

@@ -20,11 +20,14 @@ from harness.study_files import get_file_label
 from harness.wording import count
 from ship.architectures import get_text_settings, truncate_texts
 from ship.prompt_cost import compute_padding_factor, is_bidirectional
+from ship.subsets import select_studied_labels
 from ship.templates import fill_template
 
 MAX_PROMPTS = 3  # prompts per dataset
 # keys that prompts depend on
-_PROMPT_KEYS = ("backbone", "dataset", "targets", "templates", "finetuner")
+_PROMPT_KEYS = (
+    "backbone", "dataset", "targets", "templates", "finetuner", "max_classes", "unseen_class"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -251,27 +254,28 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
 def format_prompts(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """Return lines with the first prompts of each training and target dataset, as CLIP reads them.
 
-    There is one line per backbone, dataset and set of templates. Fine-tuners that do not read
-    templates are left out.
+    There is one line per backbone, dataset, set of templates and set of classes. Fine-tuners that
+    do not read templates are left out.
 
     Args:
         study: Study that the plan is for.
         plan: Plan of the study.
         fingerprints: Fingerprints of the study, which load its datasets.
     """
-    combinations = dict.fromkeys(
-        (
-            config.backbone,
-            name,
-            config.templates_for(name, fingerprints.load_dataset(name).template),
-        )
-        for config in iter_planned_configs(study, plan, _PROMPT_KEYS)
-        if not config.finetuner.explain_unused("templates")
-        for name in (config.dataset, *config.targets)
-    )
+    combinations = dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], None]()
+    for config in iter_planned_configs(study, plan, _PROMPT_KEYS):
+        if config.finetuner.explain_unused("templates"):
+            continue
+        for name in (config.dataset, *config.targets):
+            dataset = fingerprints.load_dataset(name)
+            templates = config.templates_for(name, dataset.template)
+            class_names = tuple(dataset.class_names)
+            if name == config.dataset:
+                labels, _ = select_studied_labels(config, class_names, dataset.n_seen)
+                class_names = tuple(class_names[label] for label in labels)
+            combinations[config.backbone, name, templates, class_names] = None
     lines = []
-    for backbone, name, templates in combinations:
-        class_names = fingerprints.load_dataset(name).class_names
+    for backbone, name, templates, class_names in combinations:
         # the templates are used in turn
         pairs = zip(class_names[:MAX_PROMPTS], cycle(templates), strict=False)
         texts = [fill_template(template, class_name) for class_name, template in pairs]

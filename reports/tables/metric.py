@@ -90,7 +90,8 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
 
     Args:
         study: Study of the report.
-        metric: Requested metric. Defaults to the protocol's main metric.
+        metric: Name of the requested metric, or its column heading, in upper or lower case.
+            Defaults to the protocol's main metric.
 
     Raises:
         ReportError: If the study has no such metric (one line with the choices).
@@ -101,6 +102,9 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         name: short for name, short in measures.items() if f"test/{name}" in columns
     }
     metric_name = study.protocol.default if metric is None else metric
+    if metric_name not in choices_by_name:
+        names_by_heading = {heading.casefold(): name for name, heading in choices_by_name.items()}
+        metric_name = names_by_heading.get(metric_name.casefold(), metric_name)
     if metric_name not in choices_by_name:
         choices = ", ".join(choices_by_name)
         raise ReportError(f"{study.name}: no test metric {metric!r}; choices: {choices}")

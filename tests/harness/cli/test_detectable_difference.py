@@ -35,6 +35,12 @@ def equal() -> StoreBuilder:
     return build
 
 
+def test_no_pilot_is_advised_to_a_pilot() -> None:
+    """The study has no more seeds than the advice."""
+    (line,) = format_detectable(make_study(seeds=3), [])
+    assert line.endswith("with differences that vary")
+
+
 @pytest.mark.parametrize(
     ("build", "head", "end"),
     [

@@ -101,7 +101,7 @@ def test_packaged_authors_study_can_be_planned(tmp_path: Path) -> None:
 
 def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     """In tokens, lower case and truncated; not for methods with their own sentences."""
-    names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
+    names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog", "cat")
     images = FakeImages("mine", "d", "", names, "a {}.")
     method = MethodFunctions(load_dataset=lambda *_: images)
     configs = [
@@ -110,18 +110,22 @@ def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     zero_shot = TrialConfig.model_validate(
         {"finetuner": {"name": "zero_shot", "templates": "ensemble"}}
     )
+    few = TrialConfig(max_classes=4)
     rows = tuple(
-        PlanRow(Configuration("k", config), (0,)) for config in [*configs, configs[0], zero_shot]
+        PlanRow(Configuration("k", config), (0,))
+        for config in [*configs, configs[0], zero_shot, few]
     )
     plan = Plan(rows, (), 1)
     mapping = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
     study = make_study(**mapping, dataset="emoji", sampler="tpe", n_trials=1)
     assert format_prompts(study, plan, Fingerprints(method, None, tmp_path)) == [
+        'prompts of emoji (5 class names), as pocket reads them: "a sea lion .", '
+        f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
+        "prompts of emoji (5 class names, 2 templates each), as pocket reads them: "
+        f'"a sea lion .", "{" ".join("x" * 30)}", "a caf\u00e9 ."',
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
-        "prompts of emoji (4 class names, 2 templates each), as pocket reads them: "
-        f'"a sea lion .", "{" ".join("x" * 30)}", "a caf\u00e9 ."',
-        'prompts of emoji (4 class names), as pocket reads them: "sea lion 2", '
+        'prompts of emoji (5 class names), as pocket reads them: "sea lion 2", '
         f'"{" ".join("x" * 30)}", "caf\u00e9 2"',
     ]
 

@@ -16,6 +16,7 @@ from reports.errors import ReportError
 from reports.report import make_report
 from reports.stats import holm, minimum_detectable
 from reports.tables import build_tables
+from reports.tables.metric import resolve_metric
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
@@ -124,6 +125,14 @@ def test_an_unknown_metric_is_one_line_with_the_choices(
     """The protocol does not have it."""
     with pytest.raises(ReportError, match=rf"no test metric '{metric}'; choices: {choices}"):
         build_tables(builder.study(), metric)
+
+
+def test_a_metric_may_be_named_by_its_heading() -> None:
+    """In upper or lower case."""
+    study = few_shot().study()
+    heading = study.protocol.headings["accuracy"].upper()
+    assert build_tables(study, heading) == build_tables(study, "accuracy")
+    assert resolve_metric(collapsing().study(), "h")[1] == "harmonic_mean"
 
 
 @pytest.mark.parametrize(
