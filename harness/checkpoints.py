@@ -245,8 +245,8 @@ class Checkpoints:
             logger.warning("cannot write checkpoint %s: %s", self._name, error)
         self._schedule_next(time.monotonic() - started)
 
-    def reject(self, error: BaseException) -> bool:
-        """Return True if an error means that the checkpoint is unusable. It is then ignored."""
+    def ignore_if_unusable(self, error: BaseException) -> bool:
+        """Ignore the checkpoint if an error says that it is unusable. Return whether it does."""
         from ship.state import CheckpointError
 
         self._is_unusable = isinstance(error, CheckpointError)

@@ -10,7 +10,7 @@ _RENAMED = {
     "--copy": "ship-sweep copy NAME",
     "--list-options": "ship-sweep options",
     "--list-backbones": "ship-sweep backbones",
-    "--check": "ship-sweep check METHOD",
+    "--check": "ship-sweep check NAME",
     "--predict": "ship-sweep predict STUDY FOLDER",
     "--setting": "ship-sweep predict STUDY FOLDER --config KEY=VALUE",
     "--prefetch": "ship-sweep prefetch WHAT --space FILE",

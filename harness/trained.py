@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.store import SUFFIX, fetch_artifacts, store_uri
+from harness.store import MODEL_SUFFIX, fetch_artifacts, store_uri
 from harness.wording import redacted
 
 if TYPE_CHECKING:
@@ -52,5 +52,5 @@ def load_trained(
         try:
             return ship.load_trained(path, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            folder = path.parent if path.suffix == SUFFIX else path  # a temporary folder
+            folder = path.parent if path.suffix == MODEL_SUFFIX else path  # a temporary folder
             raise type(error)(str(error).replace(str(folder), redacted(uri))) from error

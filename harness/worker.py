@@ -1,4 +1,4 @@
-"""Run trials one after the other in a worker process, by stepping through ship's run_trial."""
+"""Run trials one after another in a worker process: iterate over run_trial, report its epochs."""
 
 import json
 import logging
@@ -28,31 +28,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A result costs the driver about 2 ms and an epoch may be shorter, so epochs are sent together.
+# Epochs of this many seconds are sent in one result: an epoch may take less than the 2 ms that the
+# driver needs for a result.
 COALESCE_SECONDS = 1.0
-BACKBONES_KEPT = 2
+MAX_BACKBONES = 2  # number of loaded backbones that a worker keeps
 
 
 @dataclass
 class Worker:
-    """Runner of trials. A trial ends with a FINAL or a FAILED result, never with an exception.
+    """Runner of trials. The last result of each trial has the key FINAL or FAILED.
 
-    An exception of the method becomes a result (state FAIL and its reason), so that the worker can
-    run the next trial with its loaded backbone. The traceback goes to the process's log.
+    An exception that ends a trial becomes a FAILED result, and its traceback is logged. The worker
+    can then run the next trial with the loaded backbone. Only KeyboardInterrupt, SystemExit and
+    GeneratorExit (ship.registry.EXITS) are raised.
 
     Attributes:
-        features: Feature sets that trials need. Their arrays are read-only.
+        features: Feature sets of all trials. Their arrays are read-only.
         run_trial: Function that runs a trial (harness.method).
         load_backbone: Function that loads a backbone (harness.method).
         threads: Number of torch threads of a trial.
         device: torch device of a trial.
         gpus: Number of GPUs of each trial, or its share of one.
-        storage: Storage of checkpoints (harness.checkpoints). None for no checkpoints.
-        checkpoint_every: Minimum seconds between two checkpoints. None writes none.
-        seed_curves: Whether to send the values of each seed with the epochs.
-        system_metrics: Whether to send the machine's load with the epochs.
-        plugins: Plugins to load. Trials may use their generators, fine-tuners and metrics.
-        gpu_is_broken: Whether the last trial has made the GPU unusable for this process.
+        storage: Storage of checkpoints (harness.checkpoints). If None, checkpoints are neither read
+            nor written.
+        checkpoint_every: Minimum seconds between two checkpoints. If None, none are written, but
+            existing ones are read.
+        seed_curves: Whether an epoch's message has the values of each seed in addition to means.
+        system_metrics: Whether results include the machine's load.
+        plugins: Plugins to load before each trial, with generators, fine-tuners and metrics.
+        gpu_is_broken: Whether the last exception made the GPU unusable for this process.
     """
 
     features: Mapping[messages.FeatureKey, Any]
@@ -69,21 +73,23 @@ class Worker:
     gpu_is_broken: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        """Prepare the process for its trials."""
-        # for libraries that read it when they are loaded; torch may be loaded already
+        """Set the process's number of threads and its share of the GPU."""
+        # Libraries read this when they are loaded. torch may be loaded already: see below.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         import torch
 
         torch.set_num_threads(self.threads)
         if 0 < self.gpus < 1 and torch.device(self.device).type == "cuda":
-            # a trial that needs more than its share fails, and not the trial next to it
+            # A trial that exceeds its share runs out of memory itself, instead of starving the
+            # trials that share the GPU.
             torch.cuda.set_per_process_memory_fraction(self.gpus)
         self._checkpoints = Checkpoints(self.storage, self.checkpoint_every)
-        self._load = MachineLoad(self.device) if self.system_metrics else None
-        self._backbones: dict[tuple[str, str], Any] = {}  # in the order of their last use
+        self._machine_load = MachineLoad(self.device) if self.system_metrics else None
+        # (name, precision) -> loaded backbone, least recently used first
+        self._backbones: dict[tuple[str, str], Any] = {}
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Begin a trial.
+        """Begin a trial, and abandon the previous one if it is unfinished.
 
         Args:
             config: Result of messages.make_trial_spec.
@@ -91,74 +97,85 @@ class Worker:
         self._spec = json.loads(config["spec"])
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
         self._objective: str = self._spec["objective"]
-        self._items: Iterator[EpochMetrics] | None = None  # drops an unfinished trial
-        self._epochs: list[EpochMetrics] = []  # epochs reported so far
-        self._selection: dict[int, messages.SeedValues] = {}
-        self._test: EpochMetrics | None = None
-        self._progress = "before its first epoch"
-        self._seconds = 0.0
+        self._epochs: Iterator[EpochMetrics] | None = None  # None until the first step
+        self._past_epochs: list[EpochMetrics] = []
+        # selection epoch -> its metrics per seed, for each evaluated epoch
+        self._selection_values: dict[int, messages.SeedValues] = {}
+        self._test_metrics: EpochMetrics | None = None
+        self._progress = "before its first epoch"  # for messages about failures
+        self._seconds = 0.0  # run time so far, including the time before a resumed checkpoint
         self._checkpoints.begin(self._spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
         """Run epochs for about COALESCE_SECONDS, and return them as a result for Tune.
 
-        If the scheduler may stop the trial, the step also ends at the next evaluated selection
-        epoch.
+        If the scheduler may stop the trial, the step ends early after an evaluated selection epoch.
+
+        Returns:
+            The result, with keys of harness.messages. EPOCHS is empty if the checkpoint was
+            unusable: the next step starts the trial from its beginning.
         """
         started = time.monotonic()
         result: dict[str, Any] = {messages.EPOCHS: []}
         try:
-            if self._items is None:
-                trial, resume = self._parse(), self._checkpoints.read()
-                if resume is not None and messages.FINAL in resume.notes:
-                    return self._restore_result(resume)
-                # not counted as time of the trial: a worker loads a backbone once for all trials
-                clip = self._backbone(trial.backbone, trial.precision)
+            if self._epochs is None:
+                trial = self._parse_config()
+                checkpoint = self._checkpoints.read()
+                if checkpoint is not None and messages.FINAL in checkpoint.notes:
+                    return self._restore_result(checkpoint)
+                clip = self._get_backbone(trial.backbone, trial.precision)
+                # A trial's time excludes the loading: later trials find the backbone loaded.
                 started = time.monotonic()
-                self._items = self._start(trial, clip, resume)
-            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.interval))
+                self._epochs = self._start_trial(trial, clip, checkpoint)
+            deadline = started + min(COALESCE_SECONDS, self._checkpoints.interval)
+            self._run_epochs(self._epochs, result, deadline)
         except EXITS:
             raise
         except BaseException as error:  # a plugin may raise anything
-            self._items = None
+            self._epochs = None
             self.gpu_is_broken = breaks_device(error)
-            if self._checkpoints.reject(error):  # nothing was reported yet: start from scratch
+            # The next step starts from scratch. No epoch was reported yet: an unusable checkpoint
+            # fails before the first one.
+            if self._checkpoints.ignore_if_unusable(error):
                 self._seconds = 0.0
-                self._epochs.clear()
+                self._past_epochs.clear()
                 return {messages.EPOCHS: []}
             logger.error("a trial failed %s", self._progress, exc_info=error)
             failed = messages.encode_failure(error, self._seeds, self._progress, self.gpus)
             return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
-        if self._load is not None:
-            result[messages.MACHINE_LOAD] = self._load.sample()
+        if self._machine_load is not None:
+            result[messages.MACHINE_LOAD] = self._machine_load.sample()
         if messages.FINAL in result:
-            (final,) = result[messages.FINAL]
-            final["metrics"][Cost.SECONDS] = self._seconds
-            numbers = {name: value for name, value in final.items() if name != "files"}
+            (final_result,) = result[messages.FINAL]
+            final_result["metrics"][Cost.SECONDS] = self._seconds
+            numbers = {name: value for name, value in final_result.items() if name != "files"}
             notes: Notes = {messages.FINAL: json.dumps(numbers)}
-            self._checkpoints.finish(self._epochs, final["files"], notes)
+            self._checkpoints.finish(self._past_epochs, final_result["files"], notes)
         else:
-            notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
-            self._checkpoints.write(self._items, notes)
+            notes = {"seconds": self._seconds, "text_tokens": self._count_text_tokens()}
+            self._checkpoints.write(self._epochs, notes)
         return result
 
-    def _backbone(self, name: str, precision: str) -> Any:
-        """Return a loaded backbone. The least recently used one may be dropped to load it."""
+    def _get_backbone(self, name: str, precision: str) -> Any:
+        """Return a backbone, and load it if necessary.
+
+        At most MAX_BACKBONES stay loaded: the least recently used one is dropped to load another.
+        """
         clip = self._backbones.pop((name, precision), None)
         if clip is None:
-            if len(self._backbones) >= BACKBONES_KEPT:
+            if len(self._backbones) >= MAX_BACKBONES:
                 del self._backbones[next(iter(self._backbones))]
             clip = self.load_backbone(name, self.device, precision)
         self._backbones[name, precision] = clip
         return clip
 
-    def _parse(self) -> TrialConfig:
-        """Parse the trial's config, with the plugins that it uses.
+    def _parse_config(self) -> TrialConfig:
+        """Load the plugins, and parse the trial's config.
 
         Raises:
-            ValueError: This node has another version of ship-sweep or of a plugin, lacks a plugin,
-                or refuses the config.
+            ValueError: The version of ship-sweep or of a plugin differs from the driver's, a plugin
+                is missing on this node, or the config is invalid here.
         """
         check_code(self._spec["code"])
         load_origins(self.plugins)
@@ -168,49 +185,74 @@ class Worker:
         except (PluginError, ValidationError) as error:  # this node has another version
             raise ValueError(f"on this node: {' '.join(str(error).split())}") from error
 
-    def _advance(self, result: dict[str, Any], deadline: float) -> None:
-        """Run epochs until the deadline or the next evaluation, and add them to the result."""
-        for item in self._items or ():
-            self._progress = f"at stage {item.stage}, epoch {item.epoch}"
-            self._epochs.append(item)
-            result[messages.EPOCHS].append(self._message(item))
-            if item.stage == "test":
-                self._test = item
-            if item.stage == "selection" and self._objective in item.per_seed:
-                self._selection[item.epoch] = item.per_seed
-                evaluations = len(self._selection)
-                if self._has_training and 0 in self._selection:
-                    evaluations -= 1  # epoch 0 is before the training
-                if self._spec["may_stop"] and evaluations:
-                    result[messages.EVALUATIONS] = evaluations
-                    result[messages.LAST_VALUE] = fmean(item.active_values(self._objective))
+    def _run_epochs(
+        self, epochs: Iterator[EpochMetrics], result: dict[str, Any], deadline: float
+    ) -> None:
+        """Run epochs, and add them to the result. At the trial's end, also add FINAL.
+
+        Args:
+            epochs: Iterator of the trial's epochs.
+            result: Result for Tune, which is changed in place.
+            deadline: Time, as of time.monotonic, after which no further epoch begins. If the
+                scheduler may stop the trial, none begins after an evaluated selection epoch either.
+        """
+        for epoch in epochs:
+            # the last finished epoch: an error occurs in the next one
+            self._progress = f"after stage {epoch.stage}, epoch {epoch.epoch}"
+            self._past_epochs.append(epoch)
+            result[messages.EPOCHS].append(self._make_epoch_message(epoch))
+            if epoch.stage == "test":
+                self._test_metrics = epoch
+            if epoch.stage == "selection" and self._objective in epoch.per_seed:
+                self._selection_values[epoch.epoch] = epoch.per_seed
+                n_evaluations = len(self._selection_values)
+                if self._has_training and 0 in self._selection_values:
+                    n_evaluations -= 1  # epoch 0 is before the training
+                if self._spec["may_stop"] and n_evaluations:
+                    result[messages.EVALUATIONS] = n_evaluations
+                    result[messages.LAST_VALUE] = fmean(epoch.active_values(self._objective))
                     return
             if time.monotonic() >= deadline:
                 return
-        result[messages.FINAL] = [self._final()]
+        result[messages.FINAL] = [self._make_final_result()]
         result["done"] = True
 
-    def _message(self, item: EpochMetrics) -> dict[str, Any]:
+    def _make_epoch_message(self, epoch: EpochMetrics) -> dict[str, Any]:
         """Return the message with the metrics of an epoch."""
-        return messages.make_epoch_message(item, self._seeds if self.seed_curves else ())
+        return messages.make_epoch_message(epoch, self._seeds if self.seed_curves else ())
 
-    def _restore_result(self, saved: "Checkpoint") -> dict[str, Any]:
-        """Return the result of a finished trial that a previous driver did not record."""
-        final = json.loads(str(saved.notes[messages.FINAL]))
-        failed = final[messages.FAILED_SEEDS]  # its keys are text in JSON
-        final[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in failed.items()}
-        final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
-        epochs = [self._message(item) for item in saved.epochs]
-        return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}
+    def _restore_result(self, checkpoint: "Checkpoint") -> dict[str, Any]:
+        """Return the result of a trial that finished, but whose driver ended before recording it.
 
-    def _start(
-        self, trial: TrialConfig, clip: Any, resume: "Checkpoint | None"
+        Args:
+            checkpoint: Checkpoint that Checkpoints.finish wrote.
+        """
+        final_result = json.loads(str(checkpoint.notes[messages.FINAL]))
+        failed = final_result[messages.FAILED_SEEDS]  # its keys are text in JSON
+        final_result[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in failed.items()}
+        final_result["files"] = {
+            name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()
+        }
+        epochs = [self._make_epoch_message(epoch) for epoch in checkpoint.epochs]
+        return {messages.EPOCHS: epochs, messages.FINAL: [final_result], "done": True}
+
+    def _start_trial(
+        self, trial: TrialConfig, clip: Any, checkpoint: "Checkpoint | None"
     ) -> Iterator[EpochMetrics]:
-        """Start or resume a trial, and return the iterator of its epochs."""
+        """Start or resume a trial, and return the iterator of its epochs.
+
+        Args:
+            trial: Config of the trial.
+            clip: The loaded backbone.
+            checkpoint: Checkpoint to resume from. None starts the trial from its beginning.
+
+        Raises:
+            RuntimeError: The features were extracted with other weights than the backbone's.
+        """
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
-        self._tokens_before = int(getattr(clip, "text_tokens", 0))
-        self._memory = PeakMemory(self.device)
-        features, *target_sets = (self.features[need] for need in messages.list_feature_keys(trial))
+        self._tokens_at_start = int(getattr(clip, "text_tokens", 0))
+        self._peak_memory = PeakMemory(self.device)
+        features, *target_sets = (self.features[key] for key in messages.list_feature_keys(trial))
         targets = dict(zip(trial.targets, target_sets, strict=True))
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
@@ -219,27 +261,37 @@ class Worker:
                 f"features"
             )
         self._clip = clip
-        if resume is not None:
-            self._seconds += float(resume.notes["seconds"])
-            self._tokens_before -= int(resume.notes["text_tokens"])
-        return iter(self.run_trial(trial, self._seeds, features, clip, targets, resume))
+        if checkpoint is not None:
+            self._seconds += float(checkpoint.notes["seconds"])
+            self._tokens_at_start -= int(checkpoint.notes["text_tokens"])
+        return iter(self.run_trial(trial, self._seeds, features, clip, targets, checkpoint))
 
-    def _tokens(self) -> int:
-        """Return the number of tokens that the trial has passed through the text encoder."""
-        return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
+    def _count_text_tokens(self) -> int:
+        """Return the number of tokens that the trial has passed through the text encoder.
 
-    def _final(self) -> dict[str, Any]:
-        """Return the content of FINAL: numbers and costs of the trial, and files of its run."""
+        Tokens before a resumed checkpoint are included.
+        """
+        return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_at_start
+
+    def _make_final_result(self) -> dict[str, Any]:
+        """Return the content of FINAL without the trial's time: numbers, costs and files.
+
+        Raises:
+            RuntimeError: The method has not reported the test metrics or the objective.
+        """
+        test_metrics = self._test_metrics
         metrics = messages.make_final_numbers(
-            self._test, self._selection, self._seeds, self._objective
+            test_metrics, self._selection_values, self._seeds, self._objective
         )
-        failed = self._test.failed if self._test else {}
+        metrics[Cost.PEAK_MEMORY] = self._peak_memory.mebibytes()
+        metrics[Cost.TEXT_TOKENS] = self._count_text_tokens()
+        failed = test_metrics.failed if test_metrics else {}
         active = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
-        metrics |= {Cost.PEAK_MEMORY: self._memory.mebibytes(), Cost.TEXT_TOKENS: self._tokens()}
         correct_predictions = messages.make_correct_file(
-            self._test.correct_predictions if self._test else (), active
+            test_metrics.correct_predictions if test_metrics else (), active
         )
-        trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it
+        # only a ship.trial.journal.TrialRun has `trained`, and only if the study saves models
+        trained = getattr(self._epochs, "trained", None) or {}
         files = {CORRECT_FILE: correct_predictions} if correct_predictions else {}
         files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
         return {
@@ -251,21 +303,25 @@ class Worker:
 
 
 class SharedFeatures(Mapping[messages.FeatureKey, Any]):
-    """Feature sets in Ray's object store, which all workers of a node share without copying.
+    """Feature sets in Ray's object store, which the workers of a node share without copying.
 
-    A node fetches a feature set when one of its trials first needs it.
+    A feature set is fetched to a node when a trial on this node first reads it.
     """
 
     def __init__(self, references: Mapping[messages.FeatureKey, Any]) -> None:
-        """Create the mapping from references to the feature sets."""
+        """Create the mapping.
+
+        Args:
+            references: Ray's reference to each feature set.
+        """
         self._references = references
 
-    def __getitem__(self, need: messages.FeatureKey) -> Any:
+    def __getitem__(self, key: messages.FeatureKey) -> Any:
         """Return a feature set, whose arrays are read-only."""
-        return ray.get(self._references[need])
+        return ray.get(self._references[key])
 
     def __iter__(self) -> Iterator[messages.FeatureKey]:
-        """Iterate over the needs, without fetching features."""
+        """Iterate over the keys without fetching features."""
         return iter(self._references)
 
     def __len__(self) -> int:
@@ -274,14 +330,13 @@ class SharedFeatures(Mapping[messages.FeatureKey, Any]):
 
 
 class ShipTrainable(tune.Trainable):
-    """Adapter of Worker to Ray Tune.
+    """Adapter of Worker to Ray Tune. Each study creates a subclass that sets the attributes.
 
-    harness.tuning.retries decides about trials whose process dies. The sweep creates a subclass
-    with the attributes that its workers share.
+    If a process dies, harness.tuning.retries decides whether its trial is run again.
 
     Attributes:
         shared: References to feature sets in Ray's object store.
-        arguments: Other arguments of Worker.
+        arguments: Arguments of Worker other than `features`.
     """
 
     shared: Mapping[messages.FeatureKey, Any]
@@ -290,9 +345,9 @@ class ShipTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, and begin its first trial.
 
-        SIGTERM is unblocked. It is blocked in Ray's processes, see
-        harness.ray.session.block_sigterm. Processes that a plugin starts would inherit that, and
-        multiprocessing ends them by SIGTERM.
+        SIGTERM, which Ray's processes block (see harness.ray.session.block_sigterm), is unblocked.
+        Otherwise processes that a plugin starts would inherit the block, and multiprocessing could
+        not end them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._worker = Worker(SharedFeatures(self.shared), **self.arguments)
@@ -303,8 +358,12 @@ class ShipTrainable(tune.Trainable):
         return self._worker.step()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in the same process, unless the GPU has become unusable."""
+        """Begin another trial in the same process, and return True.
+
+        If the GPU has become unusable, the process exits instead, and Tune runs the trial on
+        another worker.
+        """
         if self._worker.gpu_is_broken:
-            os._exit(1)  # the trial is retried on another worker
+            os._exit(1)
         self._worker.begin(new_config)
         return True

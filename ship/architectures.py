@@ -199,11 +199,11 @@ def load_tokenizer(name: str) -> Any:
             raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
     if parse_repository(architecture) is not None:
         # open_clip contacts the hub even if the configuration is cached
-        return open_clip.get_tokenizer(f"local-dir:{_hub_config_path(architecture).parent}")
+        return open_clip.get_tokenizer(f"local-dir:{_fetch_hub_config(architecture).parent}")
     return open_clip.get_tokenizer(architecture)
 
 
-def padding_id(tokenizer: Any) -> int:
+def get_padding_id(tokenizer: Any) -> int:
     """Return the token ID that a tokenizer pads with, which is 0 for open_clip's own."""
     return int(getattr(tokenizer, "pad_token_id", 0))
 
@@ -246,13 +246,13 @@ def find_config(architecture: str) -> Any:
     if architecture == "pocket":
         return json.loads((MODEL_DIR / CONFIG_FILE).read_text("utf-8"))["model_cfg"]
     if parse_repository(architecture) is not None:
-        return _hub_config(architecture)
+        return _read_hub_config(architecture)
     import open_clip
 
     return open_clip.get_model_config(architecture)
 
 
-def _hub_config_path(architecture: str) -> Path:
+def _fetch_hub_config(architecture: str) -> Path:
     """Return the path of a repository's configuration, downloading it if necessary."""
     repository = parse_repository(architecture) or ""
     if not is_repository(repository):
@@ -263,9 +263,9 @@ def _hub_config_path(architecture: str) -> Path:
         raise BackboneError(f"backbone {architecture!r} could not be loaded: {error}") from error
 
 
-def _hub_config(architecture: str) -> Any:
+def _read_hub_config(architecture: str) -> Any:
     """Return the configuration of a backbone hf-hub:ORG/MODEL. The file is untrusted input."""
-    path = _hub_config_path(architecture)
+    path = _fetch_hub_config(architecture)
     try:
         config = json.loads(read_whole(path, _MAX_CONFIG_BYTES))["model_cfg"]
         if isinstance(config["text_cfg"], dict) and isinstance(config["embed_dim"], int):

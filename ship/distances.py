@@ -164,8 +164,8 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     """
     mu_x, mu_y = x.mean(dim=0), y.mean(dim=0)
     a, b = (x - mu_x) / math.sqrt(len(x) - 1), (y - mu_y) / math.sqrt(len(y) - 1)
-    basis_a, root_a = _reduced(a)
-    basis_b, root_b = _reduced(b)
+    basis_a, root_a = _factor_rows(a)
+    basis_b, root_b = _factor_rows(b)
     u, s, vh = torch.linalg.svd(root_a @ root_b.T, full_matrices=False)
     shift = mu_x - mu_y
     value = float(shift.square().sum() + a.square().sum() + b.square().sum() - 2 * s.sum())
@@ -182,7 +182,7 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     return max(value, 0.0), float(total.sqrt())
 
 
-def _reduced(rows: Tensor) -> tuple[Tensor | None, Tensor]:
+def _factor_rows(rows: Tensor) -> tuple[Tensor | None, Tensor]:
     """Factor rows = basis @ root with an orthonormal basis.
 
     Returns:
@@ -289,8 +289,8 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
     m = len(squared) - n
     k = min(NEIGHBORS, n - 1, m - 1)
     between = squared[:n, n:]
-    in_real: Bool[Tensor, "n m"] = between < _radii(squared[:n, :n], k).unsqueeze(1)
-    in_synthetic: Bool[Tensor, "n m"] = between < _radii(squared[n:, n:], k).unsqueeze(0)
+    in_real: Bool[Tensor, "n m"] = between < _compute_radii(squared[:n, :n], k).unsqueeze(1)
+    in_synthetic: Bool[Tensor, "n m"] = between < _compute_radii(squared[n:, n:], k).unsqueeze(0)
     return {
         "precision": float(in_real.any(dim=0).double().mean()),
         "recall": float(in_synthetic.any(dim=1).double().mean()),
@@ -299,7 +299,7 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
     }
 
 
-def _radii(squared: Float[Tensor, "n n"], k: int) -> Float[Tensor, " n"]:
+def _compute_radii(squared: Float[Tensor, "n n"], k: int) -> Float[Tensor, " n"]:
     """Return each row's squared distance to the k-th nearest other row."""
     distances = squared.clone().fill_diagonal_(torch.inf)
     nearest: Tensor = distances.kthvalue(k, dim=1).values

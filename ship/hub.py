@@ -64,7 +64,7 @@ def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
         return path
     for name in names:
         try:
-            request_metadata(repository, name, what)
+            require_reachable(repository, name, what)
             return hf_hub_download(repository, name)
         except HfHubHTTPError as error:
             if not isinstance(error, EntryNotFoundError):
@@ -72,11 +72,11 @@ def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
         except HubError:
             raise
         except Exception as error:  # the connection broke during the download
-            raise HubError(_unreachable(what, error)) from error
+            raise HubError(_unreachable_message(what, error)) from error
     raise HubError(f"{repository} on the Hugging Face Hub has no {' or '.join(names)}")
 
 
-def request_metadata(repository: str, name: str, what: str) -> None:
+def require_reachable(repository: str, name: str, what: str) -> None:
     """Request a file's metadata from the hub; without a network, fail within seconds.
 
     Args:
@@ -96,10 +96,10 @@ def request_metadata(repository: str, name: str, what: str) -> None:
     except HfHubHTTPError:
         raise
     except Exception as error:  # its type depends on the version and its HTTP client
-        raise HubError(_unreachable(what, error)) from error
+        raise HubError(_unreachable_message(what, error)) from error
 
 
-def _unreachable(what: str, error: Exception) -> str:
+def _unreachable_message(what: str, error: Exception) -> str:
     """Return the message for a file that is not in the cache when the hub does not respond.
 
     Args:

@@ -242,7 +242,7 @@ def score_generalized_zero_shot(
     seen_shares, unseen_shares = (values[name].gather(1, order) for name in ("seen", "unseen"))
     rows = list(zip(margins, seen_shares, unseen_shares, strict=True))
     if all_seen:
-        return {"seen": 100 * torch.stack([_seen_and_unseen(0.0, *row)[0] for row in rows])}
+        return {"seen": 100 * torch.stack([_score_with_constant(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if constant is None else constant.tolist()
     scores = [_score_seed(*pair) for pair in zip(constants, rows, strict=True)]
     return {name: torch.stack([score[name] for score in scores]) for name in scores[0]}
@@ -255,7 +255,7 @@ def score_generalized_zero_shot(
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
-def _seen_and_unseen(
+def _score_with_constant(
     constant: float, margin: Tensor, seen: Tensor, unseen: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return S and U for one constant, as fractions."""
@@ -283,7 +283,7 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
         means = harmonic_mean(curve_seen, curve_unseen)
         best = constants[means >= means.max() - 1e-12]
         constant = float(best[best.abs().argmin()])
-    uncalibrated, calibrated = _seen_and_unseen(0.0, *row), _seen_and_unseen(constant, *row)
+    uncalibrated, calibrated = _score_with_constant(0.0, *row), _score_with_constant(constant, *row)
     fractions = {
         "seen": uncalibrated[0],
         "unseen": uncalibrated[1],
@@ -324,16 +324,16 @@ def score_open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    ranks = _double_ranks(seen_log_odds, ~is_base)
-    ranks_among_correct = _double_ranks(seen_log_odds, ~is_base & correct)
+    ranks = _compute_double_ranks(seen_log_odds, ~is_base)
+    ranks_among_correct = _compute_double_ranks(seen_log_odds, ~is_base & correct)
     detected_pairs = (ranks * is_base).sum(1).double() / 2
     correct_pairs = (ranks_among_correct * (is_base & correct)).sum(1).double() / 2
     return {
         "joint_accuracy": 100 * predictions.correct.double().mean(1),
         "auroc": 100 * (detected_pairs / pairs),
         "openworld_auc": 100 * (correct_pairs / pairs),
-        "ece_base": 100 * _calibration_error(confidence, correct, is_base),
-        "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),
+        "ece_base": 100 * _compute_calibration_error(confidence, correct, is_base),
+        "ece_new": 100 * _compute_calibration_error(confidence, correct, ~is_base),
     }
 
 
@@ -380,7 +380,7 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, int | float | np.floating | np.integer) and math.isfinite(value)
 
 
-def _double_ranks(
+def _compute_double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
     """Return twice each image's rank among the counted images, an integer.
@@ -392,7 +392,7 @@ def _double_ranks(
     return torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
 
 
-def _calibration_error(
+def _compute_calibration_error(
     confidence: Float[Tensor, "seed n"],
     correct: Bool[Tensor, "seed n"],
     counted: Bool[Tensor, "seed n"],

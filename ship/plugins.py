@@ -60,7 +60,7 @@ def load_plugin(path: Path | str) -> None:
             one whose name is already used.
     """
     if _is_module(path):
-        load_origins([_module_origin(str(path))])
+        load_origins([_get_module_origin(str(path))])
         return
     try:
         content = read_whole(Path(path), MAX_BYTES)
@@ -83,17 +83,24 @@ def load_origins(origins: Iterable[Origin]) -> None:
     """
     for source in origins:
         # this node may have another version of a module; require_plugins compares them
-        origin = _module_origin(source.module) if source.module else source
-        load = partial(import_module, source.module) if source.module else partial(_module, source)
+        origin = _get_module_origin(source.module) if source.module else source
+        load = (
+            partial(import_module, source.module)
+            if source.module
+            else partial(_execute_file, source)
+        )
         module = import_plugin(load, origin.label)
         # a module's plugins are defined in it; imported base classes are not its plugins
         defined = [
             value
             for value in vars(module).values()
-            if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
+            if not isinstance(value, type) or _is_inside(value.__module__, module.__name__)
         ]
         entries = [
-            (table, value) for value in defined for table in _registries() if table.accepts(value)
+            (table, value)
+            for value in defined
+            for table in _list_registries()
+            if table.accepts(value)
         ]
         if not entries:
             raise PluginError(
@@ -120,7 +127,7 @@ def list_loaded_origins() -> tuple[Origin, ...]:
     require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
     start in advance.
     """
-    origins = {origin for table in _registries() for origin in table.origins.values()}
+    origins = {origin for table in _list_registries() for origin in table.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
@@ -142,7 +149,7 @@ def find_plugin_identities(
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
     entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    entries += [(_registries()[2], name) for name in datasets]
+    entries += [(_list_registries()[2], name) for name in datasets]
     entries += [(METRICS, name) for name in metrics]
     origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
@@ -178,7 +185,7 @@ def find_plugin_fault(error: BaseException) -> str | None:
     """
     origins = {
         str(entry.__module__).partition(".")[0]: origin
-        for table in _registries()
+        for table in _list_registries()
         for name, origin in table.origins.items()
         for entry in [table[name]]
     }
@@ -216,13 +223,13 @@ def _is_module(name: Path | str) -> bool:
     return not is_file and _MODULE.fullmatch(text) is not None
 
 
-def _is_part(name: str, module: str) -> bool:
+def _is_inside(name: str, module: str) -> bool:
     """Return True if module `name` is `module` itself or one of its submodules."""
     return name == module or name.startswith(f"{module}.")
 
 
 @cache  # listing the installed distributions is slow, and a module is imported only once
-def _module_origin(name: str) -> Origin:
+def _get_module_origin(name: str) -> Origin:
     """Import a module and return its origin.
 
     The identity is the version of the module's distribution if there is one, otherwise the SHA-256
@@ -251,7 +258,7 @@ def _module_origin(name: str) -> Origin:
     return Origin(label, f"sha256:{digest.hexdigest()}", module=name)
 
 
-def _module(file: Origin) -> ModuleType:
+def _execute_file(file: Origin) -> ModuleType:
     """Return the module of a file, executed once per process. An edited file is a new module."""
     name = f"ship_plugin_{file.identity.removeprefix('sha256:')[:16]}"
     if name in sys.modules:
@@ -269,7 +276,7 @@ def _module(file: Origin) -> ModuleType:
     return module
 
 
-def _registries() -> tuple[Registry[Any], ...]:
+def _list_registries() -> tuple[Registry[Any], ...]:
     from ship.datasets import DATASETS  # it imports Pillow and polars
 
     return GENERATORS, FINETUNERS, DATASETS, METRICS

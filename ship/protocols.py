@@ -22,7 +22,7 @@ from ship.metrics import (
     score_generalized_zero_shot,
     score_open_world,
 )
-from ship.requirements import N_AGES, PROTOCOLS, require_dataset
+from ship.requirements import N_AGES, PROTOCOLS, check_requirements
 from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
@@ -176,24 +176,27 @@ def build_protocol(
 
     Raises:
         ValueError: Protocol cross_dataset has no targets, or the configuration or dataset does not
-            meet the requirements (ship.requirements.require_dataset).
+            meet the requirements (ship.requirements.check_requirements).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:
         raise ValueError("protocol cross_dataset requires targets: a list of datasets")
-    require_dataset(config, features, seeds)
+    check_requirements(config, features, seeds)
     seen = np.arange(rules.count_seen(len(features.class_names), features.n_base))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
     new_labels = _number_new_classes(config, features, targets.values()) if rules.targets else {}
     extra_classes = [(cls.name, cls.sentences) for cls in new_labels]
-    augment = not (rules.new_classes or rules.targets)
+    synthesize_seen = not (rules.new_classes or rules.targets)
     n_classes = len(features.class_names)
-    task = tasks.task(n_classes, [seen] * len(seeds), extra_classes, augment=augment)
+    task = tasks.task(
+        n_classes, [seen] * len(seeds), extra_classes, synthesize_seen=synthesize_seen
+    )
     test = EvalSet(task, tasks.images(features.test, features.test_labels))
     tested_models: tuple[TestSets, ...] = ((test,),)
     if rules.targets:
         tested_models = tuple(
-            _build_final(name, target, tasks, test, new_labels) for name, target in targets.items()
+            _build_target_sets(name, target, tasks, test, new_labels)
+            for name, target in targets.items()
         )
     chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
@@ -255,7 +258,7 @@ def _number_new_classes(
     return {cls: len(source_keys) + i for i, cls in enumerate(targets_classes)}
 
 
-def _build_final(
+def _build_target_sets(
     name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new_labels: Mapping[_Class, int]
 ) -> TestSets:
     """Create the evaluation sets of a target.

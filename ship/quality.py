@@ -104,7 +104,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     )
     labels = ids.repeat_interleave(per_class, dim=1)
     noise = SeedRng(seeds, "quality/noise", device, dtype)
-    features = sample(task.for_generator(labels), noise)
+    features = sample(task.to_generator_labels(labels), noise)
     # a matrix decomposition fails for all seeds if one has non-finite features
     finite_seeds = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
     features, labels = features[finite_seeds], labels[finite_seeds]
@@ -115,8 +115,10 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     if finite_seeds:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognized = {
-        "recognized_by_images": _recognized(features, labels, *_normalized_class_means(eval_set)),
-        "recognized_by_text": _recognized(features, labels, task.text_features, None),
+        "recognized_by_images": _measure_recognition(
+            features, labels, *_compute_class_means(eval_set)
+        ),
+        "recognized_by_text": _measure_recognition(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
     metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
@@ -125,7 +127,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     return {name: missing.index_copy(0, seed_indices, value) for name, value in metrics.items()}
 
 
-def _normalized_class_means(
+def _compute_class_means(
     eval_set: EvalSet,
 ) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
     """Return the unit-norm mean real feature of every class, and which classes have one."""
@@ -135,7 +137,7 @@ def _normalized_class_means(
     return F.normalize(sums, dim=-1), labels.bincount(minlength=len(sums)) > 0
 
 
-def _recognized(
+def _measure_recognition(
     features: Float[Tensor, "seed m feature"],
     labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
@@ -210,7 +212,7 @@ def measure_quality(
     for features, feature_labels, images, labels, seed in rows:
         generator = torch.Generator().manual_seed(seed)
         sets = LabeledSet(features.double(), feature_labels), LabeledSet(images.double(), labels)
-        by_seed.append(_quality(*sets, text, generator))
+        by_seed.append(_measure_seed(*sets, text, generator))
     common = [name for name in by_seed[0] if all(name in metrics for metrics in by_seed)]
     return {
         name: torch.tensor([metrics[name] for metrics in by_seed], dtype=torch.float64)
@@ -245,7 +247,7 @@ def flag_faults(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Floa
     return {name: flag.to(torch.float64) for name, flag in flags.items()}
 
 
-def _quality(
+def _measure_seed(
     synthetic: LabeledSet,
     real: LabeledSet,
     text: Float[Tensor, "n_cls feature"],

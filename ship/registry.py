@@ -110,7 +110,7 @@ class Registry(UserDict[str, Entry]):
         """
         self.noun, self.kind = noun, kind
         plugins = [candidate for candidate in builtin if self.accepts(candidate)]
-        super().__init__({get_plugin_name(plugin): _entry(plugin) for plugin in plugins})
+        super().__init__({get_plugin_name(plugin): _get_entry(plugin) for plugin in plugins})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
 
@@ -175,7 +175,7 @@ class Registry(UserDict[str, Entry]):
             PluginError: The plugin cannot be registered (see require_valid).
         """
         self.require_valid(plugin, origin)
-        self[get_plugin_name(plugin)] = _entry(plugin)
+        self[get_plugin_name(plugin)] = _get_entry(plugin)
         self.origins[get_plugin_name(plugin)] = origin
 
 
@@ -196,9 +196,9 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(self._validated)
+        return core_schema.with_info_plain_validator_function(self._validate)
 
-    def _validated(self, value: Any, info: Any) -> Any:
+    def _validate(self, value: Any, info: Any) -> Any:
         name = value.get("name") if isinstance(value, dict) else None
         if isinstance(name, str) and name not in self.table:
             names = ", ".join(f"'{key}'" for key in self.table)
@@ -208,7 +208,7 @@ class OneOf:
                 "{expected_tags}",
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
-        union = _union(tuple(self.table.values()))
+        union = _make_union_adapter(tuple(self.table.values()))
         # JSON mode accepts e.g. a list for a tuple; a default is already an instance
         if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
@@ -216,7 +216,7 @@ class OneOf:
 
 
 @cache
-def _union(kinds: tuple[type[Any], ...]) -> Any:
+def _make_union_adapter(kinds: tuple[type[Any], ...]) -> Any:
     """Return pydantic's adapter for a union of settings classes, discriminated by `name`."""
     union: Any = Annotated[reduce(or_, kinds), Field(discriminator="name")]
     return TypeAdapter(union)
@@ -238,12 +238,12 @@ def import_plugin(load: Callable[[], Any], what: str) -> Any:
     except KeyboardInterrupt:
         raise
     except PydanticUserError as error:
-        raise PluginError(f"{what}{_settings_fault(error)}") from error
+        raise PluginError(f"{what}{_describe_settings_fault(error)}") from error
     except BaseException as error:
         raise PluginError(f"{what} cannot be imported: {format_error(error)}") from error
 
 
-def _settings_fault(error: PydanticUserError) -> str:
+def _describe_settings_fault(error: PydanticUserError) -> str:
     """Return the fault of a settings class. The text follows the origin in a message."""
     attribute = re.search(r"`(\w+) = ", error.message)
     if error.code != "model-field-missing-annotation" or not attribute:
@@ -273,7 +273,7 @@ def get_plugin_name(plugin: Plugin) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _entry(plugin: Plugin) -> Any:
+def _get_entry(plugin: Plugin) -> Any:
     """Return the registry's entry for a plugin: settings class, dataset spec or metric function."""
     if isinstance(plugin, MetricPlugin):
         return plugin.compute

@@ -20,7 +20,7 @@ from ship.trial_config import (
 )
 
 
-class Requirement(NamedTuple):
+class UnmetRequirement(NamedTuple):
     """A requirement that a trial's configuration does not meet.
 
     Attributes:
@@ -99,7 +99,7 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
 }
 
 
-def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
+def find_unmet_requirements(trial: TrialConfig) -> Iterator[UnmetRequirement]:
     """Yield the requirements that a trial's configuration does not meet.
 
     Those that depend on the content of a dataset are checked by find_missing_data.
@@ -107,55 +107,57 @@ def find_unmet_requirements(trial: TrialConfig) -> Iterator[Requirement]:
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
-        yield Requirement("selection", f"must not use test images {when}")
+        yield UnmetRequirement("selection", f"must not use test images {when}")
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
-        yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
+        yield UnmetRequirement(
+            "selection", f"must not be pseudo_new {when}, which has no new classes"
+        )
     if trial.unseen_images_key and not rules.new_classes:
         key, what = trial.unseen_images_key
-        yield Requirement(key, f"must not be {what} {when}, which has no new classes' images")
+        yield UnmetRequirement(key, f"must not be {what} {when}, which has no new classes' images")
     if trial.targets and not rules.targets:
-        yield Requirement("targets", "requires protocol cross_dataset")
+        yield UnmetRequirement("targets", "requires protocol cross_dataset")
     elif rules.targets and not trial.targets:
-        yield Requirement("targets", f"must be a list of datasets {when}")
+        yield UnmetRequirement("targets", f"must be a list of datasets {when}")
     elif trial.dataset in trial.targets:
         text = "must differ from the dataset that is trained on"
-        yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
+        yield UnmetRequirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
     if trial.unseen_class is not None and not rules.unseen_class:
-        yield Requirement("unseen_class", "requires protocol single_unseen")
+        yield UnmetRequirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
         yield from _check_objective(trial)
     yield from _check_metrics(trial)
 
 
-def _check_metrics(trial: TrialConfig) -> Iterator[Requirement]:
+def _check_metrics(trial: TrialConfig) -> Iterator[UnmetRequirement]:
     """Yield the unmet requirements of metric plugins, which are computed in a single test."""
     for index, name in enumerate(trial.metrics):
         if name not in METRICS:
             text = "must be the name of a metric that --plugin loads"
-            yield Requirement(f"metrics[{index}]", text, tuple(METRICS))
+            yield UnmetRequirement(f"metrics[{index}]", text, tuple(METRICS))
     if trial.metrics and PROTOCOLS[trial.protocol].targets:
-        yield Requirement("metrics", f"cannot be combined with protocol {trial.protocol}")
+        yield UnmetRequirement("metrics", f"cannot be combined with protocol {trial.protocol}")
     if trial.metrics and trial.selection == "authors":
-        yield Requirement("metrics", "cannot be combined with selection authors")
+        yield UnmetRequirement("metrics", "cannot be combined with selection authors")
 
 
-def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
+def _check_objective(trial: TrialConfig) -> Iterator[UnmetRequirement]:
     """Yield a requirement if the selection cannot measure the objective on its images."""
     objectives = OBJECTIVES[trial.protocol]
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of the objectives
     selection, objective = trial.selection, trial.objective
     if selection == "none":
         text = "cannot be combined with selection none, which evaluates no epoch"
-        yield Requirement("objective", text)
+        yield UnmetRequirement("objective", text)
     elif selection in SEEN_SELECTIONS and objective != seen_only:
         text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
-        yield Requirement("objective", text)
+        yield UnmetRequirement("objective", text)
     elif objective not in objectives:
         text = f"must be a metric of protocol {trial.protocol}"
-        yield Requirement("objective", text, objectives)
+        yield UnmetRequirement("objective", text, objectives)
 
 
-def require_dataset(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
+def check_requirements(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
     """Raise an error if a trial does not meet its protocol's requirements.
 
     Args:
@@ -197,7 +199,7 @@ def find_missing_data(
         return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
 
-    def require_images(
+    def note_missing(
         kind: str, classes: Ids, split: str, what: str, advice: str = "", *, some: bool = False
     ) -> None:
         """Record classes without images in a split; with `some`, only if no class has any."""
@@ -207,15 +209,15 @@ def find_missing_data(
             names = shorten_list(repr(features.class_names[label]) for label in lacking)
             missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
 
-    require_images("train", seen, "train", "training images of every seen class")
-    missing |= _few_shot_faults(config, features, seeds)
+    note_missing("train", seen, "train", "training images of every seen class")
+    missing |= _find_few_shot_faults(config, features, seeds)
     why = "for the control real_images (controls: false skips it)" if real_images else ""
     if config.unseen_images_key:
         why = "when {} is {}".format(*config.unseen_images_key)
     if why:
-        require_images("real", unseen, "train", f"training images of every unseen class {why}")
+        note_missing("real", unseen, "train", f"training images of every unseen class {why}")
     pseudo_new = config.selection == "pseudo_new"
-    reason = _reason_to_validate(config)
+    reason = _explain_validation(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         missing["val"] = (
@@ -225,7 +227,7 @@ def find_missing_data(
         what = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
         alternative = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        require_images("val", seen, "val", what, f". {alternative}", some=True)
+        note_missing("val", seen, "val", what, f". {alternative}", some=True)
     if pseudo_new and len(seen) >= 2:
         lacking = np.setdiff1d(seen, features.val_labels)
         bad_seeds = [
@@ -237,14 +239,14 @@ def find_missing_data(
         if bad_seeds:
             why = f"{reason} (not met by seeds {shorten_list(bad_seeds)})"
             images = f"validation images of seen and of pseudo-new classes when {why}"
-            require_images("val", seen, "val", images, ". Use selection: base_val or none")
+            note_missing("val", seen, "val", images, ". Use selection: base_val or none")
     if not rules.targets:  # targets are tested instead of the dataset
-        require_images("test", seen, "test", "test images of seen classes", some=True)
-        require_images("test", unseen, "test", "test images of unseen classes", some=True)
+        note_missing("test", seen, "test", "test images of seen classes", some=True)
+        note_missing("test", unseen, "test", "test images of unseen classes", some=True)
     return missing
 
 
-def _few_shot_faults(
+def _find_few_shot_faults(
     config: TrialConfig, features: FeatureSet, seeds: Sequence[int]
 ) -> dict[str, str]:
     """Return what listed few-shot images lack for a trial; see find_missing_data."""
@@ -268,7 +270,7 @@ def _few_shot_faults(
     return missing
 
 
-def _reason_to_validate(config: TrialConfig) -> str:
+def _explain_validation(config: TrialConfig) -> str:
     """Return why a trial needs validation images of seen classes, or "" if it needs none."""
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"

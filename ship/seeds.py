@@ -177,9 +177,11 @@ class BatchStream:
         Args:
             step: Number of the step, from 0.
         """
-        return torch.stack([self._rows(step, *seed_index) for seed_index in self._counts_and_seeds])
+        return torch.stack(
+            [self._draw_indices(step, *seed_index) for seed_index in self._counts_and_seeds]
+        )
 
-    def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
+    def _draw_indices(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
         first = step * self._size
         if self._epoch_steps is not None:
             epoch, step_of_epoch = divmod(step, self._epoch_steps)

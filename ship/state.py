@@ -152,7 +152,7 @@ class Checkpoint:
         header = json.dumps(fields, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
         # one text for both: safetensors writes several keys in random order
-        metadata = {HEADER: f"{_digest(header, tensors)} {header}"}
+        metadata = {HEADER: f"{_compute_digest(header, tensors)} {header}"}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
@@ -165,10 +165,10 @@ class Checkpoint:
         """
         try:
             tensors = safetensors.torch.load(data)
-            digest, _, header = _header(data).partition(" ")
+            digest, _, header = _read_header(data).partition(" ")
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"not a safetensors file: {error}") from error
-        if digest != _digest(header, tensors):
+        if digest != _compute_digest(header, tensors):
             raise CheckpointError("its content does not match its digest")
         try:
             fields = _Header.model_validate_json(header)
@@ -191,7 +191,7 @@ class _Header(BaseModel):
     epochs: tuple[EpochMetrics, ...]
 
 
-def _header(data: bytes) -> str:
+def _read_header(data: bytes) -> str:
     """Return the text that to_bytes put into the header, which safetensors.torch.load omits.
 
     The file starts with the length of the JSON header as eight little-endian bytes.
@@ -200,7 +200,7 @@ def _header(data: bytes) -> str:
     return str((document.get("__metadata__") or {}).get(HEADER, ""))
 
 
-def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+def _compute_digest(header: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(header.encode(), digest_size=16)
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())

@@ -75,7 +75,7 @@ class FeatureSet:
         Args:
             n: Number of classes to keep, at most all.
         """
-        return self.select_classes(*_first_labels(n, len(self.class_names), self.n_seen))
+        return self.select_classes(*_select_first_labels(n, len(self.class_names), self.n_seen))
 
     def select_classes(self, labels_to_keep: Ids, n_seen: int | None) -> "FeatureSet":
         """Return the dataset restricted to some classes, relabeled from 0.
@@ -212,11 +212,11 @@ def select_studied_labels(
         order, n_seen = np.r_[:last, last + 1 : len(names), last], len(names) - 1
     if config.max_classes is None:
         return order, n_seen
-    labels, n_seen = _first_labels(min(config.max_classes, len(names)), len(names), n_seen)
+    labels, n_seen = _select_first_labels(min(config.max_classes, len(names)), len(names), n_seen)
     return order[labels], n_seen
 
 
-def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int | None]:
+def _select_first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int | None]:
     """Return the labels of n classes, and the number of officially seen ones among them.
 
     Without an official split, these are the first n classes. With one, they are the first
@@ -250,7 +250,7 @@ def few_shot_indices(
     parts = [np.empty(0, np.int64)]
     for label in classes:
         rows = np.flatnonzero(labels == label)
-        parts.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
+        parts.append(rows[_make_permutation(len(rows), f"few_shot {seed} {label}")[:shots]])
     return np.sort(np.concatenate(parts))
 
 
@@ -272,11 +272,11 @@ def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -
     ids = np.sort(np.asarray(base_ids, dtype=np.int64))
     minimum = 2 if len(ids) >= 4 else 1
     n_pseudo = min(max(floor(fraction * len(ids) + 0.5), minimum), len(ids) - minimum)
-    order = ids[_shuffled(len(ids), f"pseudo_new {seed}")]
+    order = ids[_make_permutation(len(ids), f"pseudo_new {seed}")]
     return np.sort(order[n_pseudo:]), np.sort(order[:n_pseudo])
 
 
-def _shuffled(n: int, key: str) -> Int64[np.ndarray, " n"]:
+def _make_permutation(n: int, key: str) -> Int64[np.ndarray, " n"]:
     """Return a permutation that is determined by `key`, on every machine.
 
     It is the sort order of raw PCG64 output, which numpy guarantees never to change. The output of

@@ -55,7 +55,7 @@ class Task:
             (seed, n, 1 + views, feature).
         labels: Indices into the classes, (seed, n).
         counts: Number of rows of each seed without padding.
-        n_nominal: Number of images per epoch; the same for all seeds of a configuration.
+        rows_per_epoch: Number of images per epoch; the same for all seeds of a configuration.
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
@@ -63,7 +63,7 @@ class Task:
             class. Only generators that use real images of unseen classes may call it.
         load_validation: Returns each seed's validation images of the seen classes, for early
             stopping. Never train on them.
-        augment: Whether features are synthesized for seen classes, too (few_shot).
+        synthesize_seen: Whether features are synthesized for seen classes, too (few_shot).
         generator_ids: Index of each class in the generator's task. None if the indices are equal.
     """
 
@@ -73,12 +73,12 @@ class Task:
     features: Float[Tensor, "seed n view feature"]
     labels: Int[Tensor, "seed n"]
     counts: tuple[int, ...]
-    n_nominal: int
+    rows_per_epoch: int
     shots: int
     logit_scale: float
     load_unseen: Callable[[], Sequence[Images]]
     load_validation: Callable[[], Sequence[Images]]
-    augment: bool = False
+    synthesize_seen: bool = False
     generator_ids: Int[Tensor, " n_cls"] | None = None
 
     @property
@@ -88,11 +88,11 @@ class Task:
 
     @property
     def synthetic_ids(self) -> Int[Tensor, "seed n_made"]:
-        """Classes to synthesize, ascending: the unseen ones, or all of them with `augment`."""
-        ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
+        """Classes to synthesize, ascending: the unseen ones; all with `synthesize_seen`."""
+        ids: Tensor = (~self.seen | self.synthesize_seen).nonzero()[:, 1]
         return ids.reshape(self.n_seeds, -1)
 
-    def for_generator(self, labels: Int[Tensor, "seed n"]) -> Int[Tensor, "seed n"]:
+    def to_generator_labels(self, labels: Int[Tensor, "seed n"]) -> Int[Tensor, "seed n"]:
         """Map indices of this task's classes to indices of the generator's task."""
         return labels if self.generator_ids is None else self.generator_ids[labels]
 
@@ -300,7 +300,7 @@ class TaskMaker:
         seen: Sequence[Ids],
         extra_classes: Sequence[tuple[str, Sequence[str]]] = (),
         *,
-        augment: bool = False,
+        synthesize_seen: bool = False,
     ) -> Task:
         """Create the task of the dataset's first n classes, with the seen classes of each seed.
 
@@ -309,7 +309,7 @@ class TaskMaker:
             seen: Labels of each seed's seen classes.
             extra_classes: Additional classes without images, as (class name, sentences for the
                 zero-shot classifier). They are numbered after the dataset's classes.
-            augment: Whether features are synthesized for seen classes, too.
+            synthesize_seen: Whether features are synthesized for seen classes, too.
         """
         features, labels = self.features, self.features.train_labels
         # all seeds have epochs of the same length, whichever classes they see
@@ -334,10 +334,10 @@ class TaskMaker:
             features=pad_sequence([part.features for part in few_shot], batch_first=True),
             labels=pad_sequence([part.labels for part in few_shot], batch_first=True),
             counts=tuple(len(part.labels) for part in few_shot),
-            n_nominal=max(1, round(len(seen[0]) * mean_count)),
+            rows_per_epoch=max(1, round(len(seen[0]) * mean_count)),
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,
             load_unseen=lambda: list(map(draw_images, self.seeds, unseen)),
             load_validation=lambda: list(map(self.validation, seen)),
-            augment=augment,
+            synthesize_seen=synthesize_seen,
         )

@@ -34,7 +34,7 @@ _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
 # (GDA) and FereshteShakeri/FewShot-CLIP-Strong-Baseline (LP++); jusiro/CLAP, trainers/adapters.py;
 # Koorye/DePT, trainers/kgcoop.py, which is KgCoOp's;
 # htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py.
-_LINES: Final = (
+_AUTHORS_ROWS: Final = (
     (("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus"), _IMAGENET, ENSEMBLE),
     (("zs_lp", "clap"), _IMAGENET, (*ENSEMBLE, "a photo of a {}.")),
     (("kgcoop", "kgcoop_dept", "tcp"), ("dtd",), _TEXTURE),
@@ -42,7 +42,9 @@ _LINES: Final = (
     (("tcp",), ("fgvc_aircraft",), ("a photo of an aircraft {}.",)),
 )
 AUTHORS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
-    key: templates for methods, datasets, templates in _LINES for key in product(methods, datasets)
+    key: templates
+    for methods, datasets, templates in _AUTHORS_ROWS
+    for key in product(methods, datasets)
 }
 """Fine-tuner and dataset -> templates of the authors' code, if they differ from the dataset's."""
 

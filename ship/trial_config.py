@@ -25,8 +25,10 @@ ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
 ]
 
-_Halves = Literal["harmonic_mean", "base", "new", "joint_harmonic_mean", "joint_base", "joint_new"]
-_OneSoftmax = Literal[
+_GroupMetric = Literal[
+    "harmonic_mean", "base", "new", "joint_harmonic_mean", "joint_base", "joint_new"
+]
+_GeneralizedMetric = Literal[
     "harmonic_mean",
     "seen",
     "unseen",
@@ -35,15 +37,15 @@ _OneSoftmax = Literal[
     "calibrated_unseen",
     "ausuc",
 ]
-Objective = Literal[_Halves, "accuracy", _OneSoftmax]
+Objective = Literal[_GroupMetric, "accuracy", _GeneralizedMetric]
 
 # Metrics of the selection images that selection may maximize. The first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
-    "base_to_new": get_args(_Halves),
+    "base_to_new": get_args(_GroupMetric),
     "few_shot": ("accuracy",),
-    "cross_dataset": get_args(_Halves),
-    "generalized_zero_shot": get_args(_OneSoftmax),
-    "single_unseen": get_args(_OneSoftmax),
+    "cross_dataset": get_args(_GroupMetric),
+    "generalized_zero_shot": get_args(_GeneralizedMetric),
+    "single_unseen": get_args(_GeneralizedMetric),
 }
 # The only such metric if selection uses images of seen classes only (base_val, few_val).
 SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {

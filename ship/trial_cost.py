@@ -71,7 +71,7 @@ def compute_trial_cost(
         >>> cost.operations > 1e15 and cost.launches > 1e6
         True
     """
-    passes = [*_passes(config, n_seen, n_classes, config.shots or per_class)]
+    passes = [*_list_passes(config, n_seen, n_classes, config.shots or per_class)]
     text = get_text_settings(config.backbone)
     blocks = int(text.layers)
     bytes_per_token = _SAVED * _BYTES * int(text.width) * blocks
@@ -120,7 +120,7 @@ class _Pass:
         return self.steps * (constant + per_block * blocks if self.prompts else _SMALL_STEP)
 
 
-def _passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> Iterator[_Pass]:
+def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> Iterator[_Pass]:
     """Iterate over the passes of all stages of a trial."""
     # number of seen classes and of all classes in each stage
     stages = [(n_seen, n_classes)]
@@ -128,12 +128,12 @@ def _passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> I
         stages.insert(0, (math.ceil(n_seen * (1 - config.pseudo_new_fraction)), n_seen))
     for n_trained, n_all in stages:
         rows = math.ceil(n_trained * shots)
-        yield from _generator_passes(config, rows)
+        yield from _list_generator_passes(config, rows)
         for _ in range(N_AGES if config.selection == "authors" else 1):
-            yield from _finetuner_passes(config, rows, n_trained, n_all)
+            yield from _list_finetuner_passes(config, rows, n_trained, n_all)
 
 
-def _generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:
+def _list_generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:
     """Iterate over the passes of training a generator on some features."""
     generator, backbone = config.generator, config.backbone
     epochs, n_ctx = getattr(generator, "epochs", 0), getattr(generator, "n_ctx", None)
@@ -147,7 +147,9 @@ def _generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:
         yield _Pass(steps * n_critic, backbone, prompts, n_own, trains=False)
 
 
-def _finetuner_passes(config: TrialConfig, rows: int, n_seen: int, n_all: int) -> Iterator[_Pass]:
+def _list_finetuner_passes(
+    config: TrialConfig, rows: int, n_seen: int, n_all: int
+) -> Iterator[_Pass]:
     """Iterate over the passes of training a fine-tuner on real and synthetic features."""
     finetuner, generator, backbone = config.finetuner, config.generator, config.backbone
     if not (epochs := getattr(finetuner, "epochs", 0)):

@@ -1,4 +1,4 @@
-"""The subcommands of ship-sweep. Heavy modules are imported inside the functions."""
+"""The subcommands of ship-sweep. For a fast --help, functions import heavy modules themselves."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,16 +8,16 @@ import typer
 from harness.cli.group import SweepCommand
 from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, Verbose
 
-STEPS = ("downloads", "features")
+PREFETCH_STEPS = ("downloads", "features")
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the subcommands to the app of ship-sweep, in the order of its --help."""
+    """Add the subcommands to the app of ship-sweep. Its --help lists them in this order."""
     app.command("list", cls=SweepCommand)(list_studies)
     app.command("copy", cls=SweepCommand)(copy_study)
     app.command("options", cls=SweepCommand)(list_options)
     app.command("backbones", cls=SweepCommand)(list_backbones)
-    app.command("check", cls=SweepCommand)(check_method)
+    app.command("check", cls=SweepCommand)(check_by_name)
     app.command("prefetch", cls=SweepCommand)(prefetch_study)
     app.command("predict", cls=SweepCommand)(predict_images)
     app.command("deploy", cls=SweepCommand)(print_cluster_recipe)
@@ -37,7 +37,7 @@ def copy_study(
 ) -> None:
     """Copy the YAML of a packaged study into the working directory.
 
-    The study `template` explains every key.
+    The YAML of the study `template` explains every key.
     """
     from harness.study_files import copy_packaged
 
@@ -72,11 +72,11 @@ def list_backbones(
     lists.print_backbones(show_all=all_)
 
 
-def check_method(
-    method: Annotated[
+def check_by_name(
+    name: Annotated[
         str,
         typer.Argument(
-            metavar="METHOD",
+            metavar="NAME",
             help="Name of a generator, fine-tuner, dataset or metric, as in a YAML, e.g. vae or "
             "coop (all names: ship-sweep options).",
         ),
@@ -85,19 +85,19 @@ def check_method(
     plugin: Plugins = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Check that a generator, fine-tuner, dataset or metric works in a study, e.g. a plugin's.
+    """Check that a generator, fine-tuner, dataset or metric works in a study.
 
-    The exit code is 1 if a check fails.
+    Use it to test a plugin. The exit code is 1 if a check fails.
     """
     from harness.cli import lists
     from harness.config import load_plugins
 
     load_plugins(plugin or [])
-    lists.run_check(method, data_root)
+    lists.run_check(name, data_root)
 
 
 def prefetch_study(
-    what: Annotated[
+    last_step: Annotated[
         str,
         typer.Argument(
             metavar="WHAT",
@@ -115,18 +115,18 @@ def prefetch_study(
 ) -> None:
     """Prepare a study: download its weights and images, and optionally extract its features.
 
-    Use it on a machine with network access if the nodes of the cluster have none.
+    If the nodes of a cluster have no network access, run this first on a machine that has it.
     """
     import harness.study
     from harness.cli.exits import require_choice
     from harness.cli.run import require_space
     from harness.config import load_plugins
 
-    require_choice("WHAT", what, STEPS)
+    require_choice("WHAT", last_step, PREFETCH_STEPS)
     path = require_space(space)
     load_plugins(plugin or [])
     harness.study.prefetch_features(
-        path, overrides or [], data_root, cache_dir, to=what, verbose=verbose
+        path, overrides or [], data_root, cache_dir, to=last_step, verbose=verbose
     )
 
 
@@ -137,7 +137,7 @@ def predict_images(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="Folder, searched for images at any depth, or a single image."
+            metavar="FOLDER", help="Folder that is searched for images at any depth, or one image."
         ),
     ],
     *,
@@ -147,8 +147,8 @@ def predict_images(
             "--config",
             metavar="KEY=VALUE",
             help="Level of a factor, e.g. n_ctx=16, to select the configuration. Repeatable. "
-            "Required for factors that change the classes, such as dataset. Defaults to the "
-            "configuration with the best selection score.",
+            "Required for factors that change the classes, such as dataset. Without it, the "
+            "configuration with the best selection score is used.",
         ),
     ] = None,
     plugin: Plugins = None,

@@ -113,7 +113,7 @@ def run_check(name: str, data_root: Path | None) -> None:
     names = [*GENERATORS, *FINETUNERS, *DATASETS, *METRICS]
     if not folder and name not in names:
         rule = "must be a generator, fine-tuner, dataset or metric"
-        fault = Fault("METHOD", rule, name, suggestion=nearest(name, names)).text
+        fault = Fault("NAME", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
     generator, n_failed = GENERATORS.get(name), 0

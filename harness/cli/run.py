@@ -125,7 +125,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     console = Console(highlight=False)
     console.print(table)
-    for line in (*summary_lines(plan, here=is_local), *notes):
+    for line in (*summary_lines(plan, is_local=is_local), *notes):
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 

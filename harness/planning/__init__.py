@@ -1,19 +1,11 @@
 """Plan a study: which configurations it requests, which are left to run, and how long they take.
 
-Responsible for the keys of configurations, the plan, the rows that a changed YAML removes from the
-report's table, and the outcome of a run. Writes nothing to the store; fingerprints of backbones are
-saved in the cache.
+Responsible for the keys of configurations, the plan, the finished rows that leave the report when a
+study changes, results that are reused from other studies, and the outcome of a run. Writes nothing
+to the store. Fingerprints of backbones are saved in the cache.
 """
 
-from harness.planning.changes import (
-    ReusedRun,
-    StaleRows,
-    find_reusable_runs,
-    find_stale_rows,
-    format_reuse,
-    plan_after_reuse,
-    refuse_changes,
-)
+from harness.planning.changes import StaleRows, find_stale_rows, refuse_changes
 from harness.planning.configurations import (
     Configuration,
     ConfigurationMaker,
@@ -31,3 +23,4 @@ from harness.planning.plan import (
     study_prunes,
 )
 from harness.planning.plan_view import state_text, summary_lines
+from harness.planning.reuse import ReusedRun, find_reusable_runs, format_reuse, plan_after_reuse

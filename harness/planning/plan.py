@@ -1,7 +1,8 @@
 """Compare the study that the user requested with the runs already in the store.
 
 A *configuration* is one assignment of all factors. Its key hashes everything that determines a
-result except the seed. The work left is every (configuration, seed) pair without a final run.
+result except the seed. What is left to run is every (configuration, seed) pair without a result,
+see `make_plan`.
 """
 
 import heapq
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # Seconds between a trial's end and the start of the next one on the same worker.
 BETWEEN_TRIALS = 0.2
-# Seconds of a study besides features and trials: starting Ray and its workers, and ending Ray.
+# Seconds for starting Ray and its workers, and for ending Ray.
 START = 15.0
 
 RowState = Literal["done", "to run", "pruned", "failed"]
@@ -35,13 +36,16 @@ RowState = Literal["done", "to run", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Work:
-    """A trial to run: one configuration under all of its missing seeds.
+    """A trial to run: one configuration with seeds that are trained together.
+
+    In a plan these are all missing seeds of the configuration. harness.planning.division may divide
+    them among several trials.
 
     Attributes:
         configuration: The configuration.
-        seeds: Seeds that are trained together.
-        may_stop: Whether the scheduler may stop the trial early. Controls and extra seeds of a
-            finished configuration always run to the end.
+        seeds: Seeds to train.
+        may_stop: Whether a scheduler may stop the trial early. Controls, and configurations with a
+            finished seed, always run to the end.
     """
 
     configuration: Configuration
@@ -51,15 +55,14 @@ class Work:
 
 @dataclass(frozen=True)
 class PlanRow(Work):
-    """State of a configuration in the plan: a line of `--dry-run`.
+    """A configuration in the plan, and its state. `--dry-run` prints one line per row.
 
     Attributes:
         seeds: Seeds that will run. () if nothing is left.
-        done: Seeds that are finished.
-        failed: Seeds that have failed and have no result.
-        reason: Why the last of the failed seeds failed, or "". Failed seeds that are also in
-            `seeds` are retried.
-        stopped: Whether the scheduler has stopped the configuration for good.
+        done: Requested seeds that are finished.
+        failed: Requested seeds whose last run failed. Those that are also in `seeds` are retried.
+        reason: Why the last of the failed seeds failed. "" if no seed failed.
+        stopped: Whether the scheduler has stopped the configuration, which then has no `seeds`.
     """
 
     done: tuple[int, ...] = ()
@@ -84,14 +87,14 @@ class PlanRow(Work):
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Time of the work that is left, without the extraction of features.
+    """Estimated time of the remaining trials. The extraction of features is not included.
 
-    It is an upper bound if the scheduler may stop trials early.
+    If the study has a scheduler, it is an upper bound, because trials may be stopped early.
 
     Attributes:
-        seconds: Key of a configuration -> computation time of its missing seeds.
-        trials: Computation time of each trial, in their order. A configuration may be several
-            trials (harness.planning.division).
+        seconds: Key of a configuration -> computation time of its missing seeds in seconds.
+        trials: Computation time of each trial in seconds, in the order of the trials. The seeds of
+            a configuration may be divided among several trials (harness.planning.division).
         proposal_seconds: Computation time of each configuration that the sampler will propose.
         n_concurrent: Number of trials that will run concurrently on this machine.
         n_trials: Number of finished trials on which the estimate is based.
@@ -110,10 +113,9 @@ class TimeEstimate:
 
     @property
     def wall(self) -> float:
-        """Wall-clock time of the whole command on this machine in seconds.
+        """Wall-clock time of the trials on this machine in seconds, with the start of Ray.
 
-        Each trial goes to the worker that is idle first. At the end, workers wait for the last one,
-        which matters if there are few trials.
+        The trials are assigned in order, each to the worker that becomes idle first.
         """
         busy_until = [0.0] * self.n_concurrent
         for seconds in (*self.trials, *self.proposal_seconds):
@@ -126,13 +128,13 @@ class Plan:
     """The study as requested, and the work that is left.
 
     Attributes:
-        rows: One row per configuration that is known now, controls first. A tpe, gp or random study
-            adds configurations while it runs.
+        rows: One row per configuration that is known now, controls first. The samplers tpe, gp and
+            random propose further configurations while the study runs.
         duplicate_controls: Controls that equal a configuration or another control, and have no
             separate run.
-        n_proposals: Number of configurations that the sampler has still to propose.
-        estimate: Estimate of the time. None if details were not requested, or if
-            harness.planning.estimate has no finished trials to base it on.
+        n_proposals: Maximum number of configurations that the sampler will still propose.
+        estimate: Estimate of the remaining time. None in a plan of `make_plan`, and if
+            harness.planning.estimate returns none.
         notes: Further lines of a dry run.
         history: Run history that the plan was made from.
 
@@ -169,45 +171,44 @@ class Plan:
     def frame(self) -> "pl.DataFrame":
         """Data frame with one row per configuration.
 
-        Its columns are configuration, control, state, seeds_to_run, seeds_done, seeds_failed,
-        reason (of the last failure), seconds (estimated computation time of the seeds to run; null
-        if unknown) and config_key.
+        Its columns are configuration, control (null for configurations of the space), state,
+        seeds_to_run, seeds_done, seeds_failed, reason (of the last failure; null if none), seconds
+        (estimated computation time of the seeds to run; null if unknown) and config_key.
         """
-        from harness.planning.plan_view import plan_frame  # it imports this module, and polars
+        # imported here, because plan_view imports this module and polars
+        from harness.planning.plan_view import plan_frame
 
         return plan_frame(self)
 
     def _repr_html_(self) -> str:
         from harness.planning.plan_view import plan_html
 
-        return plan_html(self)
+        # plan_study does not know the cluster on which a study will run
+        return plan_html(self, is_local=True)
 
 
 def make_plan(
     study: StudyConfig, history: RunHistory, fingerprints: Fingerprints, retry_before: int = 0
 ) -> Plan:
-    """Compute what is left to run. Reads its arguments and changes nothing.
+    """Compute what is left to run. The store is not changed.
 
     A (configuration, seed) pair needs no further run if the run that counts for it
-
-    - is COMPLETE,
-    - was PRUNED and the study still has a scheduler, or
-    - FAILED with a non-finite number, unless it is to be retried.
-
-    All other failures are retried.
+    (harness.store.RunHistory) is COMPLETE, or if it failed because a number was not finite (unless
+    `retry_before` applies). All other failures are retried. A configuration that the scheduler
+    stopped (PRUNED) needs no further run for any seed, as long as the study has a scheduler.
 
     Args:
         study: The study as defined by the YAML.
         history: Run history of the study.
         fingerprints: Fingerprints of its data and weights, from which keys are computed.
-        retry_before: Retry non-finite seeds whose runs began before this time, in milliseconds
-            since the epoch. Defaults to none.
+        retry_before: Time in milliseconds since 1970. Seeds that failed because a number was not
+            finite are retried if their run began before it. By default they are not retried.
 
     Returns:
         The plan: controls first, then configurations in grid or proposal order.
 
     Raises:
-        ValueError: A backbone or dataset cannot be read.
+        ValueError: A backbone or dataset cannot be read, or weight files changed while in use.
     """
     maker, n_proposals = ConfigurationMaker(study, fingerprints), 0
     all_controls = maker.controls()
@@ -215,7 +216,7 @@ def make_plan(
         configurations = enumerate_configurations(maker)
         all_controls += plan_controls(maker, configurations)
     else:
-        # A configuration that a control runs anyway counts as proposed.
+        # A configuration that equals a control counts as proposed, because the control runs it.
         configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
         n_proposals = _count_proposals(maker, configurations)
         is_left = any(
@@ -244,23 +245,25 @@ def _add_equal(
     controls: Sequence[Configuration],
     maker: ConfigurationMaker,
 ) -> list[Configuration]:
-    """Return configurations, and the configurations of the space that equal a control."""
+    """Return configurations together with the configurations of the space that equal a control."""
     return deduplicate([*configurations, *filter(None, map(maker.find_equal, controls))])
 
 
 def _count_proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:
-    """Return the number of configurations that the sampler has still to propose.
+    """Return the number of configurations that the sampler will still propose.
+
+    These are `n_trials` without those that were proposed, or fewer in a small finite space.
 
     Args:
         maker: Maker of the study's configurations.
         configurations: Configurations that the sampler has proposed.
     """
-    n_trials = max(0, (maker.study.n_trials or 0) - len(configurations))
+    n_left = max(0, (maker.study.n_trials or 0) - len(configurations))
     space = enumerate_configurations(maker)
     if not space:
-        return n_trials
+        return n_left
     keys = {configuration.key for configuration in configurations}
-    return min(n_trials, sum(configuration.key not in keys for configuration in space))
+    return min(n_left, sum(configuration.key not in keys for configuration in space))
 
 
 def study_prunes(study: StudyConfig) -> bool:
@@ -283,7 +286,7 @@ def _make_row(
     return PlanRow(
         configuration,
         () if stopped else seeds_left,
-        # COMPLETE counts under any seed, even one that is no longer requested
+        # the configuration is COMPLETE if any of its seeds is, even one that is not requested
         may_stop=not (configuration.control or state is State.COMPLETE),
         done=tuple(seed for seed, run in runs_by_seed.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
@@ -296,7 +299,7 @@ def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
     """Return True if a seed needs no further run.
 
     Args:
-        run: Run that counts for the seed. None if there is none.
+        run: Run that counts for the seed (harness.store.RunHistory). None if it has no run.
         retry_before: See `make_plan`.
     """
     if run is not None and run.state is State.FAIL:
@@ -306,25 +309,23 @@ def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """Outcome of a run of a study, as returned by `run_study`.
-
-    Counts are numbers of configurations, including controls.
+    """Outcome of a study, as returned by `run_study`.
 
     Attributes:
-        done: Configurations that are finished for every seed.
-        failed: Configurations with at least one failed seed, including `n_partial`.
-        pruned: Configurations that the scheduler stopped.
-        missing: Configurations that were not run, or were interrupted.
+        done: Number of configurations, including controls, that are finished for every seed.
+        failed: Number of configurations with at least one failed seed, including `n_partial`.
+        pruned: Number of configurations that the scheduler stopped.
+        missing: Number of configurations that were not run, or were interrupted.
         experiment: Name of the study's experiment in the store.
         tracking_uri: Address of the store.
-        interrupted: Whether the run was interrupted.
+        interrupted: Whether the study was interrupted.
         ran: Whether anything was run.
-        final: Whether another run would change nothing: nothing is missing, and failures would
-            recur.
+        final: Whether running the study again would change nothing: nothing is missing, and no
+            failure would be retried.
         unpublished: Why the report could not be written to the study's own MLflow run. "" if it
             was written, or if there is no report.
         failed_seeds: Total number of failed seeds.
-        n_partial: Configurations with both failed and finished seeds.
+        n_partial: Number of configurations with both failed and finished seeds.
         history: Runs of the study as they were last read, for its report.
 
     Example:
@@ -349,7 +350,7 @@ class StudyOutcome:
 
     @property
     def reportable(self) -> bool:
-        """Whether any configuration has a result."""
+        """Whether any configuration has a finished seed, so that there is a report."""
         return bool(self.done or self.n_partial)
 
     @property
@@ -359,7 +360,7 @@ class StudyOutcome:
 
     @property
     def state(self) -> State:
-        """State of the study's own run."""
+        """State of the study's own MLflow run: COMPLETE, FAIL or INTERRUPTED."""
         if self.interrupted:
             return State.INTERRUPTED
         return State.COMPLETE if self.complete else State.FAIL

@@ -1,4 +1,4 @@
-"""A plan as text, as a data frame, and as HTML for notebooks."""
+"""Format a plan as text, as a data frame, and as HTML for notebooks."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -13,30 +13,33 @@ _HEADINGS = ("configuration", "state", "seeds to run", "time")
 
 
 def state_text(row: PlanRow) -> str:
-    """Return the state of a row; for failed rows with finished seeds, how many have finished."""
+    """Return the state of a row, or text such as "3 of 5 seeds" if only some seeds failed."""
     if row.state == "failed" and row.done:
         return f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
     return row.state
 
 
-def summary_lines(plan: Plan, *, here: bool) -> list[str]:
-    """Return the lines below a plan's table: further proposals, and the time that is left.
+def summary_lines(plan: Plan, *, is_local: bool) -> list[str]:
+    """Return the lines below a plan's table: number of further proposals, and remaining time.
 
     Args:
         plan: The plan.
-        here: Whether the study would run on this machine.
+        is_local: Whether the study would run on this machine. If not, only the computation time is
+            given, because the wall-clock time depends on the cluster.
     """
     lines = []
     estimate = plan.estimate
     if plan.n_proposals:
-        lines.append(f"{plan.n_proposals} more configurations will be proposed by the sampler")
+        proposals = count(plan.n_proposals, "more configuration")
+        lines.append(f"{proposals} will be proposed by the sampler")
     if estimate is not None:
-        compute = f"about {format_duration(estimate.compute)} of computing"
-        trials_text = count(estimate.n_concurrent, "trial")
-        wall = f"about {format_duration(estimate.wall)} on this machine, {trials_text} at once"
-        total = f"{wall} ({compute})" if here else compute
-        trials = count(estimate.n_trials, "finished trial")
-        lines.append(f"estimated time left for trials: {total}; from {trials}")
+        time_left = f"about {format_duration(estimate.compute)} of computing"
+        if is_local:
+            wall = format_duration(estimate.wall)
+            concurrent = count(estimate.n_concurrent, "trial")
+            time_left = f"about {wall} on this machine, {concurrent} at once ({time_left})"
+        finished = count(estimate.n_trials, "finished trial")
+        lines.append(f"estimated time left for trials: {time_left}; from {finished}")
     elif not plan.finished:
         lines.append(
             "estimated time left for trials: unknown until the first trial has finished "
@@ -70,26 +73,31 @@ def plan_frame(plan: Plan) -> "pl.DataFrame":
     return pl.DataFrame(rows, schema={**texts, **seeds, **last_columns})
 
 
-def plan_html(plan: Plan) -> str:
-    """Return a plan as an HTML table, with the time that is left and the notes below it."""
+def plan_html(plan: Plan, *, is_local: bool) -> str:
+    """Return a plan as an HTML table, with its summary and notes as a list below.
+
+    Args:
+        plan: The plan.
+        is_local: Whether the study would run on this machine, see `summary_lines`.
+    """
     seconds = plan.estimate.seconds if plan.estimate else {}
     times = {key: format_duration(value) for key, value in seconds.items()}
-    rows = [_html_row("th", _HEADINGS)]
+    rows = [_make_html_row("th", _HEADINGS)]
     for row in plan.rows:
         seeds = ", ".join(map(str, row.seeds))
         time = times.get(row.configuration.key, "")
-        rows.append(_html_row("td", (row.label, state_text(row), seeds, time)))
-    lines = [*summary_lines(plan, here=True), *plan.notes]
-    notes = "".join(f"<li>{escape(printable_lines(line))}</li>" for line in lines)
-    return f"<table>{''.join(rows)}</table><ul>{notes}</ul>"
+        rows.append(_make_html_row("td", (row.label, state_text(row), seeds, time)))
+    lines = [*summary_lines(plan, is_local=is_local), *plan.notes]
+    items = "".join(f"<li>{escape(printable_lines(line))}</li>" for line in lines)
+    return f"<table>{''.join(rows)}</table><ul>{items}</ul>"
 
 
-def _html_row(cell: str, texts: tuple[str, ...]) -> str:
+def _make_html_row(element: str, texts: tuple[str, ...]) -> str:
     """Return a row of an HTML table.
 
     Args:
-        cell: Name of the cells' element.
+        element: HTML element of the cells, "th" or "td".
         texts: Text of each cell.
     """
-    cells = "".join(f"<{cell}>{escape(printable_lines(text))}</{cell}>" for text in texts)
+    cells = "".join(f"<{element}>{escape(printable_lines(text))}</{element}>" for text in texts)
     return f"<tr>{cells}</tr>"

@@ -21,10 +21,10 @@ from harness.recording.study_run import StudyRun, make_configuration_tags
 from harness.store import (
     CORRECT_FILE,
     LOAD,
-    MANIFEST,
     OBJECTIVE,
     SEEDS_CSV,
     TRAINED,
+    TRAINED_MANIFEST,
     Cost,
     Failure,
     Kind,
@@ -166,9 +166,9 @@ class TrialRecorder:
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
-        shown_names = list_logged_names(protocol, objective)
+        logged_names = list_logged_names(protocol, objective)
         final_points = make_points(
-            {key: value for key, value in metrics.items() if is_logged(key, shown_names)}
+            {key: value for key, value in metrics.items() if is_logged(key, logged_names)}
         )
         run.points += final_points
         files = final["files"]
@@ -319,7 +319,7 @@ def _select_files(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str,
     Returns:
         The files. None if the model of a seed is missing, or trained.json is damaged.
     """
-    path = f"{TRAINED}/{MANIFEST}"
+    path = f"{TRAINED}/{TRAINED_MANIFEST}"
     try:
         manifest = json.loads(check_content(files[path]))
         manifest["seeds"] = [entry for entry in manifest["seeds"] if entry["seed"] in seeds]

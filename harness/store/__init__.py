@@ -8,9 +8,9 @@ neither torch nor Ray.
 
 from harness.store.address import address_fault, default_tracking_uri
 from harness.store.artifacts import (
-    MANIFEST,
-    MAX_FAILED,
-    SUFFIX,
+    MAX_FAILED_REQUESTS,
+    MODEL_SUFFIX,
+    TRAINED_MANIFEST,
     RunFiles,
     fetch_artifacts,
     has_trained_models,
@@ -96,10 +96,10 @@ from harness.store.schema import (
     trained_file,
 )
 from harness.store.seeds_csv import (
-    add_seeds_csv,
     format_seeds_csv,
     is_logged,
     list_logged_names,
+    merge_seeds_csv,
     parse_seeds_csv,
 )
 from harness.store.study_record import (

@@ -154,8 +154,7 @@ class Lease:
         """
         owner = self._read()
         # This process has the file lock, so an earlier owner of the same lock is dead.
-        is_dead = owner and owner.lock_id and owner.lock_id == self.me.lock_id
-        if owner and not is_dead and not self._is_me(owner):
+        if owner and not self._has_my_lock(owner) and not self._is_me(owner):
             self._wait_for_expiry(owner)
         self._claimed_at = self.timing.now()
         self._write()
@@ -172,7 +171,8 @@ class Lease:
         while is_late:
             start = timing.now()
             owner = self._read()
-            if not self._is_me(owner):
+            # A dead driver's last write may reach the store late. The beat then replaces it.
+            if not self._is_me(owner) and not self._is_late_write(owner):
                 self._lost = self._lost or self._loss_error(owner)
                 raise self._lost
             if self._stop.is_set():
@@ -283,6 +283,15 @@ class Lease:
 
     def _is_me(self, owner: LeaseOwner | None) -> bool:
         return owner is not None and owner.token == self.me.token
+
+    def _has_my_lock(self, owner: LeaseOwner) -> bool:
+        return bool(owner.lock_id) and owner.lock_id == self.me.lock_id
+
+    def _is_late_write(self, owner: LeaseOwner | None) -> bool:
+        """Return True if the tag is from an earlier owner of this file lock that has died."""
+        import psutil  # not needed to read a store
+
+        return owner is not None and self._has_my_lock(owner) and not psutil.pid_exists(owner.pid)
 
     def _read(self) -> LeaseOwner | None:
         return read_owner(self.client, self.experiment_id)

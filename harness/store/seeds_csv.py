@@ -14,7 +14,7 @@ from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run
 from harness.store.schema import COMPLETE, CUSTOM, SEEDS_CSV, Kind, Tag, seed_metric, split_seed
 
-_METRIC = "metric"  # heading of the first column
+_HEADING = "metric"  # heading of the first column
 
 
 def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
@@ -31,20 +31,20 @@ def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
     return frozenset({*names, f"selection/{objective}"})
 
 
-def is_logged(key: str, shown_names: frozenset[str]) -> bool:
+def is_logged(key: str, logged_names: frozenset[str]) -> bool:
     """Return True if a final number is logged as a metric, False if only the seed table has it.
 
     Numbers that are not of a single seed, such as means, are always logged.
 
     Args:
         key: Key of the number.
-        shown_names: Result of `list_logged_names`.
+        logged_names: Result of `list_logged_names`.
     """
     seed_and_name = split_seed(key)
     if seed_and_name is None:
         return True
     name = seed_and_name[1]
-    return name in shown_names or name.startswith(f"test/{CUSTOM}")
+    return name in logged_names or name.startswith(f"test/{CUSTOM}")
 
 
 def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
@@ -62,7 +62,7 @@ def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
     seeds = sorted({seed for values in rows.values() for seed in values})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_METRIC, *(f"seed_{seed}" for seed in seeds)])
+    writer.writerow([_HEADING, *(f"seed_{seed}" for seed in seeds)])
     for name, values in sorted(rows.items()):
         writer.writerow([name, *(repr(values[seed]) if seed in values else "" for seed in seeds)])
     return text.getvalue().encode()
@@ -87,7 +87,7 @@ def parse_seeds_csv(content: bytes) -> dict[str, float]:
         return {}
 
 
-def add_seeds_csv(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
+def merge_seeds_csv(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
     """Add the numbers of the seed tables to the metrics of finished runs.
 
     Args:
@@ -128,5 +128,5 @@ def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:
         return {}
-    shown_names = list_logged_names(protocol)
-    return {key: value for key, value in table.items() if not is_logged(key, shown_names)}
+    logged_names = list_logged_names(protocol)
+    return {key: value for key, value in table.items() if not is_logged(key, logged_names)}

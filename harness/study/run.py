@@ -199,6 +199,8 @@ class StudyRunner:
                 state = state.refresh() if has_changed else state  # the report needs the new tags
                 outcome = self._outcome(state)
                 self.record.end(outcome.state)
+                # an earlier driver may have been killed before it removed them
+                self.storage.remove()
                 return outcome
             ran = True
             outcome = self._run_plan(state, reusable_runs)

@@ -1,9 +1,10 @@
 """Factors and pairs of factors as orthonormal contrasts between configurations.
 
-Source: type II sums of squares (Langsrud, "ANOVA for unbalanced data: use type II instead of type
-III sums of squares", Statistics and Computing 13, 2003). A factor is adjusted for the other
-factors, a pair for all factors and the other pairs. On a complete grid no adjustment is needed, and
-these are the usual sums of squares.
+A contrast is a vector of S weights, one per configuration, that sum to zero. The projections of the
+results on the contrasts have type II sums of squares (Langsrud, "ANOVA for unbalanced data: use
+type II instead of type III sums of squares", Statistics and Computing 13, 2003): a factor is
+adjusted for the other factors, and a pair for all factors and the other pairs. On a complete grid
+the adjustment changes nothing.
 """
 
 import itertools
@@ -15,9 +16,11 @@ import numpy as np
 from reports.analysis.design import VariedFactor
 from reports.stats import Array
 
-# Relative length of a column, after projecting out the others, below which it depends on them.
-_DEPENDENT = 1e-8
-MAX_COLUMNS = 1_500  # columns of all pairs; decomposing more of them takes seconds
+# Columns whose residual norm is below this fraction of the largest norm count as linearly
+# dependent.
+_MIN_RELATIVE_NORM = 1e-8
+# If all pairs together have more columns, pairs are left out: decomposing them takes seconds.
+MAX_COLUMNS = 1_500
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +28,9 @@ class Term:
     """A factor, or a pair of factors.
 
     Attributes:
-        factors: Positions of the one or two factors.
-        basis: Basis of the contrasts, (S, df): orthonormal, and orthogonal to the constant and to
-            the terms that it is adjusted for. df is 0 if the term is confounded with others.
+        factors: Positions of the one or two factors in the arguments of build_model.
+        basis: Orthonormal basis of the contrasts, (S, df). It is orthogonal to the constant and to
+            the terms for which this term is adjusted. df is 0 if the term is confounded with these.
     """
 
     factors: tuple[int, ...]
@@ -40,45 +43,57 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Model:
-    """The terms of a study, and an orthonormal basis of their span with the constant, (S, p)."""
+class ContrastModel:
+    """The terms of a study.
+
+    Attributes:
+        terms: The terms, first the factors, then the pairs.
+        span: Orthonormal basis of the space that the constant and all terms span, (S, p).
+    """
 
     terms: tuple[Term, ...]
     span: Array
 
     @property
     def residual_degrees_of_freedom(self) -> int:
-        """Degrees of freedom between configurations that remain after all terms."""
+        """Degrees of freedom between configurations that the terms leave over."""
         return int(self.span.shape[0] - self.span.shape[1])
 
 
-def level_columns(factor: VariedFactor) -> Array:
-    """Return a centered indicator column per level, (S, L).
+def _encode_levels(factor: VariedFactor) -> Array:
+    """Return a centered indicator column for each of the factor's L levels, (S, L).
 
-    A column sums to zero over the configurations in which the factor is active, and is 0 in the
-    others. The factor's contrasts thus compare only configurations in which it is active. The
-    difference from the other configurations is attributed to the factor that activates it.
+    A column is 0 for configurations in which the factor is inactive, and sums to zero over the
+    others. The factor's contrasts therefore compare only configurations in which it is active. The
+    difference between active and inactive configurations is attributed to the factor that
+    activates this one.
     """
     active = factor.codes >= 0
-    columns = (factor.codes[:, None] == np.arange(len(factor.levels))).astype(np.float64)
-    return np.asarray(np.where(active[:, None], columns - columns[active].mean(axis=0), 0.0))
+    indicators = (factor.codes[:, None] == np.arange(len(factor.levels))).astype(np.float64)
+    centered = indicators - indicators[active].mean(axis=0)
+    return np.asarray(np.where(active[:, None], centered, 0.0))
 
 
-def grid_model(factors: Sequence[VariedFactor]) -> Model:
-    """Return the model of all factors and their pairs; without pairs above MAX_COLUMNS columns."""
-    by_factor = [level_columns(factor) for factor in factors]
+def build_model(factors: Sequence[VariedFactor]) -> ContrastModel:
+    """Return the model of all factors and pairs; only of the factors if pairs exceed MAX_COLUMNS.
+
+    Args:
+        factors: The factors that vary among the S configurations.
+    """
+    by_factor = [_encode_levels(factor) for factor in factors]
     pairs = list(itertools.combinations(range(len(by_factor)), 2))
     if sum(by_factor[a].shape[1] * by_factor[b].shape[1] for a, b in pairs) > MAX_COLUMNS:
         pairs = []
     columns: dict[tuple[int, ...], Array] = {(i,): array for i, array in enumerate(by_factor)}
-    for a, b in pairs:  # the product of each column of one factor with each of the other
-        product = by_factor[a][:, :, None] * by_factor[b][:, None, :]
-        columns[a, b] = product.reshape(len(product), -1)
-    return _build_model(columns)
+    for a, b in pairs:
+        # each column of the first factor multiplied by each column of the second
+        products = by_factor[a][:, :, None] * by_factor[b][:, None, :]
+        columns[a, b] = products.reshape(len(products), -1)
+    return _adjust_terms(columns)
 
 
-def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
-    """Return the model of some terms, each adjusted for the others.
+def _adjust_terms(columns: dict[tuple[int, ...], Array]) -> ContrastModel:
+    """Return the model of some terms, each adjusted for others as type II requires.
 
     Args:
         columns: Columns of each term, (S, c), by the positions of its factors.
@@ -91,24 +106,27 @@ def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
             for other_factors, other_columns in columns.items()
             if other_factors != factors and len(other_factors) <= len(factors)
         ]
-        nuisance = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
-        residual = term_columns - nuisance @ (nuisance.T @ term_columns)
-        largest = float(np.linalg.norm(term_columns, axis=0).max())
-        terms.append(Term(factors, _orthonormal_basis(residual, largest)))
-    return Model(tuple(terms), _orthonormal_basis(np.hstack([constant, *columns.values()])))
+        adjustment_basis = _find_orthonormal_basis(np.hstack([constant, *adjusted_for]))
+        residuals = term_columns - adjustment_basis @ (adjustment_basis.T @ term_columns)
+        largest_norm = float(np.linalg.norm(term_columns, axis=0).max())
+        terms.append(Term(factors, _find_orthonormal_basis(residuals, largest_norm)))
+    span = _find_orthonormal_basis(np.hstack([constant, *columns.values()]))
+    return ContrastModel(tuple(terms), span)
 
 
-def _orthonormal_basis(columns: Array, scale: float | None = None) -> Array:
-    """Return an orthonormal basis of the columns' span.
+def _find_orthonormal_basis(columns: Array, largest_norm: float | None = None) -> Array:
+    """Return an orthonormal basis of the columns' span, (S, rank).
 
     Args:
         columns: The columns, (S, c).
-        scale: Length that a column is compared with: if it is shorter than _DEPENDENT * scale, it
-            counts as zero. Defaults to the length of the longest column.
+        largest_norm: Norm with which _MIN_RELATIVE_NORM compares the columns' residual norms.
+            Defaults to the largest norm of the columns.
     """
     from scipy import linalg
 
     q, r, _ = linalg.qr(columns, mode="economic", pivoting=True)
-    lengths = np.abs(np.diag(r))
-    largest = lengths.max(initial=0.0) if scale is None else scale
-    return np.asarray(q[:, : int((lengths > _DEPENDENT * largest).sum())])
+    residual_norms = np.abs(np.diag(r))
+    if largest_norm is None:
+        largest_norm = residual_norms.max(initial=0.0)
+    rank = int((residual_norms > _MIN_RELATIVE_NORM * largest_norm).sum())
+    return np.asarray(q[:, :rank])

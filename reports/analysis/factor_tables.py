@@ -6,7 +6,7 @@ from typing import Any
 from reports import tables
 from reports.analysis.design import compute_if_available, select_analyzed_study
 from reports.analysis.importance import Effect, Importance
-from reports.analysis.ped_anova import best_count
+from reports.analysis.ped_anova import count_best
 from reports.cells import (
     Cell,
     Column,
@@ -107,7 +107,7 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
     ]
     notes = [
         "PED-ANOVA (Optuna's PedAnovaImportanceEvaluator): a factor has a large share if its values"
-        f" in the {best_count(n)} configurations with the highest {heading} differ from its values"
+        f" in the {count_best(n)} configurations with the highest {heading} differ from its values"
         f" in all {n}; {heading} is the mean over {len(design.seeds)} seeds",
         "this is a description, not a test: shares sum to 100%, and even a factor without any"
         " effect has a share",

@@ -16,65 +16,72 @@ from reports.analysis.design import Design, Unavailable, VariedFactor
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
-_MIN_BEST = 5  # Optuna's recommendation
-# Optuna's default is a tenth. In 15 simulated studies of 30 configurations, the only factor with an
-# effect ranked first in 11 studies with a tenth, and in 15 with a third, if it was a range. If it
-# had two levels, it ranked first in 8 and 13 studies.
+_MIN_BEST = 5  # configurations that count as the best; Optuna's recommendation
+# Share of configurations that count as the best. Optuna's default is 1/10. Number of studies, among
+# 15 simulated ones of 30 configurations, in which the only factor with an effect ranked first:
+#   the factor is a range:      11 with 1/10, 15 with 1/3
+#   the factor has two levels:   8 with 1/10, 13 with 1/3
 _BEST_SHARE = 1 / 3
 
 
-def best_count(configurations: int) -> int:
-    """Return the number of configurations that count as the best ones."""
-    return max(_MIN_BEST, math.ceil(_BEST_SHARE * configurations))
+def count_best(n_configurations: int) -> int:
+    """Return how many of `n_configurations` configurations count as the best."""
+    return max(_MIN_BEST, math.ceil(_BEST_SHARE * n_configurations))
 
 
 def ped_anova(design: Design) -> dict[str, float]:
-    """Return the share of each factor in percent, by factor key.
+    """Return the share of each factor in the total importance, in percent, by factor key.
 
-    A factor has a large share if its values in the best configurations differ from those in all
-    configurations. It is not a share of the variance, and it is not tested: a factor without any
-    effect has a share, too.
+    A factor has a large share if its values in the best configurations differ from its values in
+    all configurations. The shares are not shares of the variance. They have no test: even a factor
+    without any effect has a share.
 
     Args:
-        design: Configurations of a sampled study; the best ones have the largest means.
+        design: Configurations of a sampled study. The best are those with the largest means.
 
     Returns:
-        The shares. Before Optuna 5, factors that are active in only some configurations are left
-        out.
+        The shares. Optuna before version 5 leaves out factors that are active in only some
+        configurations.
 
     Raises:
-        Unavailable: If there are too few configurations, if more than half of them tie for the
-            best, or if the best have the same values as all.
+        Unavailable: If there are fewer than MIN_CONFIGURATIONS configurations, if more than half of
+            them tie for the best, or if the best have the same values as all configurations.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    count = len(design.configurations)
-    if count < MIN_CONFIGURATIONS:
+    n_configurations = len(design.configurations)
+    if n_configurations < MIN_CONFIGURATIONS:
         raise Unavailable(
-            f"{count} finished configurations are too few (at least {MIN_CONFIGURATIONS})"
+            f"{n_configurations} finished configurations are too few (at least"
+            f" {MIN_CONFIGURATIONS})"
         )
+    n_best = count_best(n_configurations)
     means = np.sort(design.values.mean(axis=1))
-    if 2 * (means >= means[-best_count(count)]).sum() > count:
+    if 2 * (means >= means[-n_best]).sum() > n_configurations:
         raise Unavailable("more than half of the configurations tie for the best")
-    with _quiet_optuna():
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=best_count(count) / count)
-        optuna_study = _optuna_study(design)
+    with _silence_optuna():
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=n_best / n_configurations)
+        optuna_study = _make_optuna_study(design)
         importances = get_param_importances(optuna_study, evaluator=evaluator, normalize=False)
     total = sum(importances.values())
     if not 0 < total < math.inf:
         raise Unavailable("the best configurations have the same values as all configurations")
-    return {key: 100 * part / total for key, part in importances.items()}
+    return {key: 100 * importance / total for key, importance in importances.items()}
 
 
-def _optuna_study(design: Design) -> Any:
-    """Return an in-memory Optuna study with a trial per configuration."""
+def _make_optuna_study(design: Design) -> Any:
+    """Return an in-memory Optuna study with a trial per configuration.
+
+    The value of a trial is the configuration's mean over seeds. Factors that are inactive in the
+    configuration are absent from its params.
+    """
     import optuna
 
     optuna_study = optuna.create_study(direction="maximize")
-    scales = [_factor_scale(factor) for factor in design.factors]
+    spaces = [_make_distribution(factor) for factor in design.factors]
     for row, value in enumerate(design.values.mean(axis=1).tolist()):
         params, distributions = {}, {}
-        for factor, (distribution, values) in zip(design.factors, scales, strict=True):
+        for factor, (distribution, values) in zip(design.factors, spaces, strict=True):
             if factor.codes[row] >= 0:
                 params[factor.key] = values[factor.codes[row]]
                 distributions[factor.key] = distribution
@@ -83,8 +90,12 @@ def _optuna_study(design: Design) -> Any:
     return optuna_study
 
 
-def _factor_scale(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
-    """Return the distribution of a factor, and the value of each of its levels."""
+def _make_distribution(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
+    """Return the Optuna distribution of a factor, and the param's value for each of its levels.
+
+    A range of numbers has a float distribution. A factor with listed levels, or with levels that
+    are not numbers, is categorical, and the values are the levels' positions.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = as_numbers(factor.levels)
@@ -96,8 +107,8 @@ def _factor_scale(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
 
 
 @contextlib.contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Silence Optuna's log of the in-memory study and its warning on the experimental evaluator."""
+def _silence_optuna() -> Iterator[None]:
+    """Silence Optuna's log, and its warning that the evaluator is experimental."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

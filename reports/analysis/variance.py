@@ -1,12 +1,12 @@
-"""Share of the variance between configurations that a term explains, and its p.
+"""Share of the variance between configurations that a term explains, and the test of the term.
 
-Seeds are the blocks; values are (S configurations, R seeds). A term's contrasts under one seed are
-a vector. Because seeds are independent, the inner product of two seeds' vectors is an unbiased
-estimate of the squared length of the expected vector. This does not require that all configurations
-have the same noise. If they do, the share is omega squared (Hays, "Statistics", 1963).
+A study has S configurations, each with R seeds, which are the blocks. Under each seed, a term has a
+vector of df contrasts. Seeds are independent, so the inner product of the vectors of two seeds is
+an unbiased estimate of the squared length of the expected vector, even if the noise differs between
+configurations. If it does not, the share is omega squared (Hays, "Statistics", 1963).
 
-Interval: the delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing U-statistics",
-Annals of Mathematical Statistics 40, 1969).
+The share's interval is a delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing
+U-statistics", Annals of Mathematical Statistics 40, 1969).
 """
 
 import math
@@ -15,79 +15,85 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reports.analysis.contrasts import Model, Term
+from reports.analysis.contrasts import ContrastModel, Term
 from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
-MIN_FOR_INTERVAL = 3  # seeds: with one left out, two remain for a product
-_NOTHING = 1e-12  # share of a sum of squares that counts as rounding
+MIN_FOR_INTERVAL = 3  # seeds; the jackknife leaves one out, and an inner product needs two
+_ROUNDING_SHARE = 1e-12  # smaller fractions of a sum of squares count as rounding errors
 
 
 def term_contrasts(term: Term, values: Array) -> Array:
     """Return a term's contrasts under each seed, (..., df, R), with rounding errors set to 0.
 
     Args:
-        term: Term of the model of the S configurations.
-        values: (..., S, R).
+        term: Term of a model of the S configurations.
+        values: Results, (..., S, R).
     """
     projected = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
     return without_rounding(projected, scale_of(values))
 
 
-def seed_products(values: Array, model: Model) -> Array:
-    """Return the inner products between seeds' vectors, (2 + T, R, R).
+def seed_products(values: Array, model: ContrastModel) -> Array:
+    """Return the inner products of the vectors of each two seeds, (2 + T, R, R).
 
     Args:
-        values: (S, R).
+        values: Results, (S, R).
         model: Model of the S configurations, with T terms.
 
     Returns:
-        A matrix for the differences of all configurations from their mean, one for the residuals
-        after all terms, and one for the contrasts of each term.
+        T + 2 matrices: the first for the configurations' differences from their mean, the second
+        for the residuals after all terms, and the others for the contrasts of each term.
     """
     scale = scale_of(values)
     centered = without_rounding(values - values.mean(axis=0), scale)
-    residual = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    parts = (centered, residual, *(term_contrasts(term, values) for term in model.terms))
-    return np.array([part.T @ part for part in parts])
+    residuals = without_rounding(values - model.span @ (model.span.T @ values), scale)
+    contrasts = [term_contrasts(term, values) for term in model.terms]
+    return np.array([vectors.T @ vectors for vectors in (centered, residuals, *contrasts)])
 
 
 def share_of_variance(part: Array, total: Array) -> Estimate | None:
-    """Return a part's share of the variance between configurations, with its interval.
+    """Return the share of the variance between configurations that a part explains.
 
     Args:
-        part: Matrix of the part (see products), (R, R).
-        total: Matrix of all differences between configurations, (R, R).
+        part: Matrix of a term or of the residuals (see seed_products), (R, R).
+        total: Matrix of the configurations' differences from their mean, (R, R).
 
     Returns:
-        A percentage from 0 to 100; n is the number of seeds. There is no interval with fewer than
-        three seeds. None if the configurations do not differ beyond the noise of seeds.
+        A percentage from 0 to 100 with its interval; n is the number of seeds. None if the
+        configurations do not differ beyond the noise of seeds. There is no interval with fewer than
+        three seeds, or if leaving out one of them makes the share undefined.
     """
-    n, min_total = len(total), _NOTHING * float(np.trace(total))
+    n, min_total = len(total), _ROUNDING_SHARE * float(np.trace(total))
 
-    def ratio(seeds: Sequence[int]) -> float | None:
+    def compute_share(seeds: Sequence[int]) -> float | None:
         positions = np.ix_(seeds, seeds)
         total_square = expected_square(total[positions])
         return expected_square(part[positions]) / total_square if total_square > min_total else None
 
-    share = ratio(range(n))
+    share = compute_share(range(n))
     if share is None:
         return None
-    dropped_seeds = range(n) if n >= MIN_FOR_INTERVAL else ()
+    left_out_seeds = range(n) if n >= MIN_FOR_INTERVAL else ()
     shares = [
-        ratio([seed for seed in range(n) if seed != dropped_seed]) for dropped_seed in dropped_seeds
+        compute_share([seed for seed in range(n) if seed != left_out])
+        for left_out in left_out_seeds
     ]
     jackknife_shares = [value for value in shares if value is not None]
     if len(jackknife_shares) < n:
-        return Estimate(_percent(share), None, None, n)
-    half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
-    return Estimate(_percent(share), _percent(share - half), _percent(share + half), n)
+        return Estimate(_clip_to_percent(share), None, None, n)
+    half_width = critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
+    low, high = share - half_width, share + half_width
+    return Estimate(_clip_to_percent(share), _clip_to_percent(low), _clip_to_percent(high), n)
 
 
 def noise_percentage(total: Array) -> float | None:
-    """Return the percentage of the variance between configurations' means over seeds that is noise.
+    """Return how much of the variance between the configurations' means is noise, in percent.
+
+    The means are over seeds.
 
     Args:
-        total: Matrix of all differences between configurations (see products), (R, R).
+        total: Matrix of the configurations' differences from their mean (see seed_products),
+            (R, R).
 
     Returns:
         None with one seed, or if the means do not differ.
@@ -96,16 +102,17 @@ def noise_percentage(total: Array) -> float | None:
     observed_square = float(total.sum()) / n**2
     if n < 2 or observed_square <= 0:
         return None
-    return _percent(1 - expected_square(total) / observed_square)
+    return _clip_to_percent(1 - expected_square(total) / observed_square)
 
 
 def expected_square(products: Array) -> float:
-    """Estimate the squared length of the expected vector.
+    """Estimate the squared length of the vector that is expected under any seed.
 
-    With one seed this is the squared length of its vector, which includes noise.
+    The estimate is free of noise on average and may be negative. With one seed it is the squared
+    length of its vector, which includes noise.
 
     Args:
-        products: Inner products between seeds' vectors, (R, R).
+        products: Inner products of the vectors of each two seeds, (R, R).
     """
     n = len(products)
     if n == 1:
@@ -113,23 +120,25 @@ def expected_square(products: Array) -> float:
     return float(products.sum() - np.trace(products)) / (n * (n - 1))
 
 
-def _percent(share: float) -> float:
+def _clip_to_percent(share: float) -> float:
+    """Return a share as a percentage, clipped to 0 to 100."""
     return 100 * min(max(share, 0.0), 1.0)
 
 
 def common_share(values: Array) -> Array:
-    """Return the share of a term's squares that is common to all seeds, (...,), from 0 to 1.
+    """Return the share of a term's sum of squares that is due to its mean over seeds, (...,).
 
-    If q is this share, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom. This is
-    the block ANOVA's F, which tests the term against its interaction with seeds.
+    The share q is from 0 to 1; it is 0 if all contrasts are 0. The block ANOVA's F is
+    (R - 1) q / (1 - q), with df and df (R - 1) degrees of freedom. It tests the term against its
+    interaction with seeds.
 
     Args:
-        values: Contrasts, (..., df, R).
+        values: Contrasts under each seed, (..., df, R).
     """
     squares = (values**2).sum(axis=(-2, -1))
-    common_squares = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
+    mean_squares = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
     return np.asarray(
-        np.divide(common_squares, squares, out=np.zeros_like(common_squares), where=squares > 0)
+        np.divide(mean_squares, squares, out=np.zeros_like(mean_squares), where=squares > 0)
     )
 
 
@@ -150,16 +159,17 @@ class BlockTest(NamedTuple):
 def block_f(values: Array) -> BlockTest:
     """Test a term by the block ANOVA's F, with Greenhouse and Geisser's degrees of freedom.
 
-    The F test assumes that all contrasts of the term vary equally from seed to seed. One noisy
-    configuration, or levels that are nearly tied, violate this, and F is then too often large.
-    Multiplying both degrees of freedom by epsilon corrects for it (Greenhouse and Geisser, "On
+    The F test assumes that all contrasts of the term vary equally from seed to seed. With one noisy
+    configuration, or nearly tied levels, they do not, and large values of F are too frequent. To
+    correct for this, both degrees of freedom are multiplied by epsilon (Greenhouse and Geisser, "On
     methods in the analysis of profile data", Psychometrika 24, 1959). With few seeds, epsilon is
-    underestimated. The test is then conservative and misses some weak effects.
+    underestimated: the test is then conservative and misses some weak effects.
 
-    If the contrasts do not vary, F is infinite and p is that of the exact sign test.
+    If the contrasts are the same under all seeds, F is infinite, and p is that of the exact sign
+    test. If they are all 0 or df is 0, F is 0 and p is 1.
 
     Args:
-        values: Contrasts, (df, R), R > 1.
+        values: Contrasts under each seed, (df, R), with R > 1.
     """
     from scipy import special
 
@@ -167,7 +177,7 @@ def block_f(values: Array) -> BlockTest:
     share = float(common_share(values))
     if not df or not share:
         return BlockTest(0.0, float(df), 1.0)
-    if share >= 1 - _NOTHING:
+    if share >= 1 - _ROUNDING_SHARE:
         return BlockTest(math.inf, float(df), 2.0 ** (1 - n_seeds))
     statistic = (n_seeds - 1) * share / (1 - share)
     corrected_df = epsilon(values) * df
@@ -179,14 +189,16 @@ def block_f(values: Array) -> BlockTest:
 
 
 def epsilon(values: Array) -> float:
-    """Return Greenhouse and Geisser's epsilon: 1 if all contrasts vary equally, 1/df if one varies.
+    """Return Greenhouse and Geisser's epsilon.
+
+    It is 1 if all contrasts vary equally, and 1/df if only one of them varies.
 
     Args:
         values: Orthonormal contrasts that vary over seeds, (df, R).
     """
     deviations = values - values.mean(axis=-1, keepdims=True)
     deviations /= np.abs(deviations).max()  # fourth powers of large numbers overflow
-    # both products have the same trace and the same sum of squares; the smaller one is computed
+    # both matrices have the same trace and the same sum of squares; compute the smaller one
     products = (
         deviations.T @ deviations
         if deviations.shape[0] > deviations.shape[1]

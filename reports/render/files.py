@@ -27,7 +27,7 @@ from reports.render.page import (
     paired_page,
     report_page,
 )
-from reports.render.spreadsheet import csv_stream, csv_text, escape_formulas
+from reports.render.spreadsheet import combined_csv, csv_text, escape_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import PairedReport, Report
 from reports.tables import make_headline, run_differences
@@ -53,7 +53,7 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
         case "latex":
             return tables_as_latex(tables)
         case "csv":
-            return csv_stream(tables)
+            return combined_csv(tables)
         case _:
             return plain_text(report_view(report, width), width)
 

@@ -8,8 +8,10 @@ from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Table,
 from reports.formatting import DASH
 from reports.tables import uses_test_images
 
-_FIELDS = ("mean", "low", "high", "n")
-_COUNTS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missing": "missing"}
+# Suffixes of an estimate's CSV columns, which are also the fields of Estimate.
+_ESTIMATE_FIELDS = ("mean", "low", "high", "n")
+# CSV column -> field of Counts
+_COUNT_FIELDS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missing": "missing"}
 # Characters at the start of a cell that a spreadsheet interprets as a formula.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -17,9 +19,15 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 def table_frame(table: Table) -> pl.DataFrame:
     """Return all rows of a table at full precision, as text; unknown values are null.
 
-    An estimate has four columns: mean, low, high and n. Epochs have three: median, minimum and
-    maximum. `selection_rule` is "selected on test" if selection used test images. The texts in
-    `flags` have the form "FLAG RAISED/CHECKED", in numbers of trials.
+    Most columns of the table become one CSV column with the same key. The others are:
+
+    - Counts: `n` (finished), `failed`, `pruned` and `missing`.
+    - An estimate: KEY_mean, KEY_low, KEY_high and KEY_n.
+    - Epochs: KEY (median), KEY_min and KEY_max.
+
+    The columns `section`, `baseline`, `control`, `selection_rule` and `flags` follow.
+    `selection_rule` is "selected on test" if selection used test images. `flags` has the number of
+    trials that raised each flag and the number checked, as in "untrained 5/8; saturated 2/8".
     """
     rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
@@ -53,8 +61,8 @@ def csv_text(table: Table) -> str:
 
 def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
-    texts = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
-    return frame.with_columns(texts).rename(_escape_formula)
+    escaped_columns = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
+    return frame.with_columns(escaped_columns).rename(_escape_formula)
 
 
 def _escape_formula(text: str) -> str:
@@ -68,57 +76,92 @@ def _escape_formula(text: str) -> str:
     return text
 
 
-def csv_stream(tables: Sequence[Table]) -> str:
+def combined_csv(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV that polars.read_csv and pandas.read_csv read without options.
 
     The first column, `table`, is the table's name. The others are the columns of csv_text of all
-    tables. A factor has the same column in all tables, named by its heading (n_ctx); it is empty
-    for controls, which are in the column control. Readers infer a column's type from its first
-    rows. Therefore unknown numbers are NaN, unknown text is empty, and text among numbers ("1 of
-    3") is in a separate column, such as datasets_text for datasets.
+    tables. A factor has the same column in all tables, named by its heading, such as n_ctx. It is
+    empty for controls, whose names are in the column `control`.
+
+    Readers infer a column's type from its first rows. Therefore unknown measurements are NaN, and
+    text among numbers, such as "1 of 3" in `datasets`, is in a separate column, `datasets_text`.
+    Unknown text and unknown levels of factors are empty.
     """
-    frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
-    typed_frame = pl.DataFrame([part for column in frame for part in _infer_types(column)])
-    return escape_formulas(typed_frame).write_csv()
+    frame = pl.concat([_rename_labels(table) for table in tables], how="diagonal")
+    factor_columns = {name for table in tables for name in _label_names(table).values()}
+    typed_columns = [
+        typed_column
+        for column in frame
+        for typed_column in _split_by_type(column, keeps_null=column.name in factor_columns)
+    ]
+    return escape_formulas(pl.DataFrame(typed_columns)).write_csv()
 
 
-def _name_labels(table: Table) -> pl.DataFrame:
-    """Return a table's frame with its labels under their headings, and empty for controls."""
+def _rename_labels(table: Table) -> pl.DataFrame:
+    """Return a table's frame with its label columns renamed to their headings.
+
+    The labels are null for controls and for inactive factors.
+    """
     frame, labels = table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
     frame = frame.with_columns(
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
         for label in labels
     )
-    other_names = {"table", *frame.columns} - {label.key for label in labels}
-    headings = {
+    return frame.rename(_label_names(table)).insert_column(0, pl.lit(table.name).alias("table"))
+
+
+def _label_names(table: Table) -> dict[str, str]:
+    """Return the name of each label column in combined_csv, by the column's key.
+
+    The name is the heading, with the prefix "space." if another column has this name.
+    """
+    labels = table.columns[: table.n_labels]
+    other_names = {"table", *table_frame(table).columns} - {label.key for label in labels}
+    return {
         label.key: f"space.{label.heading}" if label.heading in other_names else label.heading
         for label in labels
     }
-    return frame.rename(headings).insert_column(0, pl.lit(table.name).alias("table"))
 
 
-def _infer_types(texts: pl.Series) -> Iterator[pl.Series]:
-    """Yield numbers, as integers if all are whole, and a separate column of the text among them."""
+def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]:
+    """Yield a column of numbers, and one of the text among them; columns of text are unchanged.
+
+    Args:
+        texts: Column of numbers and other text.
+        keeps_null: Whether unknown numbers stay null. By default they become NaN, and integers
+            among them become floats.
+    """
     numbers, integers = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
-    has_text = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
-    is_estimate = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
-    if numbers.null_count() == len(texts) and (has_text or not is_estimate):
+    has_numbers = numbers.null_count() < len(texts)
+    has_text = numbers.null_count() > texts.null_count()
+    is_estimate = texts.name.endswith(tuple(f"_{field}" for field in _ESTIMATE_FIELDS))
+    if not has_numbers and (has_text or not is_estimate):
         yield texts
-    elif has_text:
-        yield numbers.fill_null(float("nan"))
-        yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
+        return
+    are_whole = integers.null_count() == numbers.null_count()
+    if keeps_null:
+        yield integers if are_whole else numbers
+    elif are_whole and not numbers.null_count():
+        yield integers
     else:
-        yield integers if integers.null_count() == 0 else numbers.fill_null(float("nan"))
+        yield numbers.fill_null(float("nan"))
+    if has_text:
+        yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
 
 
 def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
-    """Return a cell's CSV columns; estimates, counts and epochs have several."""
+    """Return a cell's values by CSV column; {} without a cell.
+
+    Args:
+        key: Key of the cell's column in the table.
+        cell: The cell, or None.
+    """
     match cell:
         case Counts():
-            return {name: getattr(cell, field) for name, field in _COUNTS.items()}
+            return {name: getattr(cell, field) for name, field in _COUNT_FIELDS.items()}
         case Value(estimate) | Ranged(estimate):
-            return {f"{key}_{field}": getattr(estimate, field) for field in _FIELDS}
+            return {f"{key}_{field}": getattr(estimate, field) for field in _ESTIMATE_FIELDS}
         case PValue(p):
             return {key: p}
         case Quantity(number):

@@ -24,8 +24,8 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
-    add_seeds_csv,
     default_tracking_uri,
+    merge_seeds_csv,
     read_runs,
     refresh_study_run,
     require_store,
@@ -171,7 +171,7 @@ def load_records(
         uri = require_store(tracking_uri or default_tracking_uri())
         runs = refresh_study_run(recent_runs, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
-    runs, n_lost = add_seeds_csv(runs, files)
+    runs, n_lost = merge_seeds_csv(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_lost:

@@ -12,7 +12,7 @@ from harness.store import (
     CLASS_ID,
     CORRECT_FILE,
     EVAL_SET,
-    MAX_FAILED,
+    MAX_FAILED_REQUESTS,
     MAX_METRIC_VALUE,
     SEEN,
     RunFiles,
@@ -73,7 +73,7 @@ class Histories:
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value), from at most MAX_HISTORIES evenly spaced runs.
 
-    After MAX_FAILED failed requests, no further run is read.
+    After MAX_FAILED_REQUESTS failed requests, no further run is read.
     """
     n_failed, n_left = 0, MAX_VALUES
     with silence_client():
@@ -89,7 +89,7 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
                 points = [(run_id, point.step, point.value) for point in history][:n_left]
             except Exception:  # a store may raise anything; the figures work without the run
                 n_failed += 1
-                if n_failed >= MAX_FAILED:
+                if n_failed >= MAX_FAILED_REQUESTS:
                     return
                 continue
             n_left -= len(points)

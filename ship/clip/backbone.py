@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from ship.architectures import ImagePrecision, Precision, find_config, padding_id, split_name
+from ship.architectures import ImagePrecision, Precision, find_config, get_padding_id, split_name
 from ship.clip.bidirectional import BidirectionalTower
 from ship.clip.causal import CausalTower
 from ship.clip.text import TextTower, get_text_module
@@ -64,7 +64,7 @@ class FrozenCLIP:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         model = model.eval().requires_grad_(False)
-        config, tokenizer_id = find_config(split_name(name)[0]), _tokenizer_id(model, tokenizer)
+        config, tokenizer_id = find_config(split_name(name)[0]), _get_tokenizer_id(model, tokenizer)
         # before the move to the device: the hash is computed on the CPU
         self.fingerprint = hash_model(model, config, tokenizer_id)
         self._model: Any = model.to(device)
@@ -220,16 +220,16 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
         dtype: See TextTower.
     """
     if get_text_module(model).attn_mask is None:
-        return BidirectionalTower(model, padding_id(tokenizer), dtype)
+        return BidirectionalTower(model, get_padding_id(tokenizer), dtype)
     return CausalTower(model, tokenizer.sot_token_id, dtype)
 
 
-def _tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+def _get_tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
     """Return the properties of a tokenizer that belong in a fingerprint.
 
     CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
     """
     identity: dict[str, Any] = dict(getattr(tokenizer, "identity", {}))
     if get_text_module(model).attn_mask is None:
-        identity["pad"] = padding_id(tokenizer)
+        identity["pad"] = get_padding_id(tokenizer)
     return identity

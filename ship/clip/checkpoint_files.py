@@ -53,16 +53,18 @@ def explain_loading_fault(name: str, why: Exception) -> str:
         weights = read_archive_weights(path)[0] if archived else load_state_dict(path)
         shapes = {key: tensor.shape for key, tensor in weights.items()}
     except Exception as error:  # a broken checkpoint may raise anything
-        return f"{path} {_unreadable(path, error)}. {advice}"
-    expected = _shapes(architecture)
+        return f"{path} {_describe_unreadable_file(path, error)}. {advice}"
+    expected = _compute_weight_shapes(architecture)
     if shapes == expected:
         return summarize_error(why)
-    if fitting := [f"{other}:{path}" for other in _find_fitting(shapes)]:
+    if fitting := [f"{other}:{path}" for other in _find_matching_architectures(shapes)]:
         return f"{path} has the weights of another architecture. Use {' or '.join(fitting)}"
-    return f"{path} does not fit {architecture}: {_difference(shapes, expected)}. {advice}"
+    return (
+        f"{path} does not fit {architecture}: {_describe_differences(shapes, expected)}. {advice}"
+    )
 
 
-def _unreadable(path: str, error: Exception) -> str:
+def _describe_unreadable_file(path: str, error: Exception) -> str:
     """Return the fault of a file that cannot be read as a checkpoint."""
     with Path(path).open("rb") as file:
         head = file.read(512)  # enough to distinguish text from a checkpoint
@@ -82,7 +84,7 @@ def _unreadable(path: str, error: Exception) -> str:
     return next(applicable, "is not a PyTorch checkpoint")
 
 
-def _difference(actual: Shapes, expected: Shapes) -> str:
+def _describe_differences(actual: Shapes, expected: Shapes) -> str:
     """Describe how a file's weights differ from those of an architecture, with one example each."""
     lacking = [key for key in expected if key not in actual]
     unknown_keys = [key for key in actual if key not in expected]
@@ -95,7 +97,7 @@ def _difference(actual: Shapes, expected: Shapes) -> str:
     return ", ".join(parts)
 
 
-def _find_fitting(shapes: Shapes) -> Iterator[str]:
+def _find_matching_architectures(shapes: Shapes) -> Iterator[str]:
     """Yield the architectures with these weights whose text tower accepts prompt embeddings."""
     embedding = shapes.get("token_embedding.weight", Size())
     positions = shapes.get("positional_embedding", Size())
@@ -104,11 +106,11 @@ def _find_fitting(shapes: Shapes) -> Iterator[str]:
         row_sizes = (row.text_width, row.context_length)
         if row.refusal is None and row.name != "pocket" and row_sizes == sizes:
             with suppress(Exception):  # an architecture that cannot be built is not suggested
-                if _shapes(row.name) == shapes:
+                if _compute_weight_shapes(row.name) == shapes:
                     yield row.name
 
 
-def _shapes(architecture: str) -> Shapes:
+def _compute_weight_shapes(architecture: str) -> Shapes:
     """Return the shapes of an architecture's weights, without allocating them."""
     from open_clip import create_model
 

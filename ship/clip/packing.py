@@ -56,11 +56,11 @@ def pack(
         max_tokens: Approximate maximum length of a sequence. A longer name has its own sequence.
     """
     max_room = max(max(lengths), max_tokens - p)
-    fewest = len(_bins(lengths, max_room))
+    fewest = len(_assign_to_bins(lengths, max_room))
     min_room = max(max(lengths), math.ceil(sum(lengths) / fewest))
     rooms = range(min_room, max_room + 1)
-    room = next(room for room in rooms if len(_bins(lengths, room)) <= fewest)
-    bins = _bins(lengths, room)
+    room = next(room for room in rooms if len(_assign_to_bins(lengths, room)) <= fewest)
+    bins = _assign_to_bins(lengths, room)
 
     t, k = p + room, max(map(len, bins))
     classes, offsets = torch.zeros(2, len(bins), room, dtype=torch.long)
@@ -108,7 +108,7 @@ def source_positions(
     return torch.where(after.offsets < m, after.classes * m + after.offsets, of_name)
 
 
-def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
+def _assign_to_bins(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Assign names to sequences of `room` tokens: longest first, into the first that fits."""
     bins: list[list[int]] = []
     room_left: list[int] = []

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.architectures import padding_id
+from ship.architectures import get_padding_id
 from ship.clip.backbone import FrozenCLIP
 from ship.datasets.base import split_pieces
 from ship.settings import NamePosition
@@ -108,11 +108,13 @@ def make_class_prompts(
         raise ValueError(f"{rule}: {'; '.join(map(', '.join, groups))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)
-    pad = padding_id(clip.tokenizer)
+    pad = get_padding_id(clip.tokenizer)
     ids = [row + [pad] * (longest - len(row)) for row in rows]
     # a merged token such as ")." counts as part of the name; a truncated name has lost its "."
     name_lengths = [min(len(encode(name)), room - 1) for name in class_names]
-    orders = [_order(len(start), n_ctx, n_name, longest, position) for n_name in name_lengths]
+    orders = [
+        _compute_order(len(start), n_ctx, n_name, longest, position) for n_name in name_lengths
+    ]
 
     def on_device(values: Any) -> Tensor:
         return torch.tensor(values, device=clip.device)
@@ -144,7 +146,9 @@ def _find_equal_names(
     return [names for names in groups if len(names) > 1][:5]
 
 
-def _order(n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
+def _compute_order(
+    n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition
+) -> list[int]:
     """Return the order of (SOT, context, name . EOT, padding) for position "front" or "middle"."""
     order = list(range(n_sot + n_ctx + longest))
     before = n_sot + (n_ctx // 2 if position == "middle" else 0)

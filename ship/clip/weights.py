@@ -26,7 +26,7 @@ from ship.hub import (
     fetch_hub_file,
     find_cached_file,
     parse_repository,
-    request_metadata,
+    require_reachable,
 )
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
 from ship.pocket import MODEL_DIR
@@ -195,7 +195,7 @@ def _fetch_hub_weights(architecture: str, entry: Mapping[str, Any]) -> str | Non
     if path := find_cached_file(repository, names):
         return path
     try:
-        request_metadata(repository, names[0], "its weights are")
+        require_reachable(repository, names[0], "its weights are")
     except HfHubHTTPError:
         pass  # the hub responds, and open_clip may find the weights under another name
     except HubError as error:

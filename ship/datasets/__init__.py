@@ -41,12 +41,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedDataset:
-    """A dataset packaged with ship-sweep. It needs no data root. Labels follow the sorted names.
+    """A dataset packaged with ship-sweep, which needs no data root. Labels follow the sorted names.
 
     Attributes:
-        path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
-        naming: Column with the name of an image.
-        description: Description of the images for lists of datasets.
+        path: Parquet file with the columns image (encoded bytes), class_name and split, and with
+            the column that `naming` names.
+        naming: Name of the column that contains the names of the images.
+        description: Description of the images, which `ship-sweep list` shows.
         template: Prompt with one {} for a class name.
     """
 
@@ -56,14 +57,22 @@ class PackagedDataset:
     template: str = PHOTO
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """Read all rows into memory (some MB). The fingerprint hashes file and template."""
+        """Read all rows into memory (some MB). The fingerprint is a hash of file and template.
+
+        Args:
+            name: Name of the dataset, for messages.
+            data_root: Not used.
+
+        Raises:
+            DatasetError: The file cannot be read.
+        """
         columns = ["image", "class_name", self.naming, "split"]
         try:
             content = self.path.read_bytes()
             table = pl.read_parquet(content, columns=columns)
-        except (pl.exceptions.PolarsError, OSError) as why:
-            what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
-            raise DatasetError(f"dataset {name}: {what}. Reinstall ship-sweep") from why
+        except (pl.exceptions.PolarsError, OSError) as error:
+            fault = f"{self.path} cannot be read ({str(error).splitlines()[0]})"
+            raise DatasetError(f"dataset {name}: {fault}. Reinstall ship-sweep") from error
         names = sorted(table["class_name"].unique().to_list())
         splits = {}
         for split in SPLITS:
@@ -71,8 +80,8 @@ class PackagedDataset:
             images = map(ImageFile, rows[self.naming], rows["image"])
             labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
             splits[split] = Split(tuple(images), labels)
-        digest = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
-        return DatasetScan(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
+        fingerprint = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
+        return DatasetScan(tuple(map(clean_class_name, names)), splits, fingerprint=fingerprint)
 
 
 _EMOJI: Final = "Packaged drawings of concrete things by six icon sets. Needs no data root."
@@ -124,7 +133,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name. Xlsa's counts are those of trainval, test_seen and test_unseen."""
+"""Published datasets by name. Xlsa's numbers are those of trainval, test_seen, test_unseen."""
 
 ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -132,14 +141,15 @@ ALIASES: Final = {
     "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
     "CUB_200_2011": "cub", "birds": "cub",
 }  # fmt: skip
-"""Other names of datasets in papers, torchvision and archives."""
+"""Names of datasets in papers, torchvision and archives -> name in DATASETS."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
     DatasetPlugin,
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
-"""All datasets with a fixed name. image_folder:NAME is handled separately."""
+"""All datasets with a fixed name: packaged ones, published ones and those of plugins. Folders of
+images (image_folder:NAME) are not among them; see find_spec."""
 
 
 def load_dataset(
@@ -148,14 +158,17 @@ def load_dataset(
     digest_cache_dir: Path | None = None,
     folder: ImageFolder = DEFAULT_FOLDER,
 ) -> ImageDataset:
-    """Read a dataset's names, labels and image references, and hash its content.
+    """Scan a dataset, log its warnings, and hash its content.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Packaged datasets need none.
-        digest_cache_dir: Folder that caches the hashes of image files, so that only new and
-            changed files are read. Defaults to reading all files.
-        folder: Options for reading an image_folder:NAME.
+        digest_cache_dir: Folder with cached hashes of image files, so that only new and changed
+            files are read. None reads all files.
+        folder: Options of an image_folder:NAME. Other datasets ignore them.
+
+    Returns:
+        The dataset with its fingerprints. Its images are not decoded.
 
     Raises:
         DatasetError: The name is unknown, or the files have faults. The error lists all faults.
@@ -168,18 +181,22 @@ def load_dataset(
         logger.warning("%s", line)
     for line in scan.notes:
         logger.info("%s", line)
-    digests = None
+    digest_cache = None
     if digest_cache_dir is not None and data_root is not None:
-        digests = DigestCache(digest_cache_dir, f"{name} in {data_root.absolute()}")
+        digest_cache = DigestCache(digest_cache_dir, f"{name} in {data_root.absolute()}")
     template = find_spec(name, data_root, folder).template
     dataset = ImageDataset(name=name, template=template, **vars(scan))
-    images = content_hash = dataset.fingerprint or hash_dataset(dataset, digests)
+    images_fingerprint = dataset.fingerprint or hash_dataset(dataset, digest_cache)
+    fingerprint = images_fingerprint
     if dataset.folder_names:
-        content_hash = hashlib.sha256(repr((images, dataset.class_names)).encode()).hexdigest()[:32]
+        fingerprint = _hash_repr((fingerprint, dataset.class_names))
     if dataset.few_shot:
-        lists = sorted(dataset.few_shot.items())
-        content_hash = hashlib.sha256(repr((content_hash, lists)).encode()).hexdigest()[:32]
-    return replace(dataset, fingerprint=content_hash, images_fingerprint=images)
+        fingerprint = _hash_repr((fingerprint, sorted(dataset.few_shot.items())))
+    return replace(dataset, fingerprint=fingerprint, images_fingerprint=images_fingerprint)
+
+
+def _hash_repr(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
 
 
 def scan_dataset(
@@ -190,10 +207,10 @@ def scan_dataset(
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Packaged datasets need none.
-        folder: Options for reading an image_folder:NAME.
+        folder: Options of an image_folder:NAME. Other datasets ignore them.
 
     Returns:
-        The scan. A dataset that cannot be read at all has only faults.
+        The scan. If the dataset cannot be read at all, the scan has nothing but faults.
 
     Raises:
         DatasetError: The name is unknown.
@@ -202,19 +219,19 @@ def scan_dataset(
     spec, label = find_spec(name, data_root, folder), f"dataset {shorten_list([name])}"
     try:
         scan = spec.scan(name, data_root)
-    except DatasetError as why:
-        return DatasetScan(faults=why.faults)
-    except OSError as why:  # a folder without permission, a name that the disk does not support
-        return DatasetScan(faults=(f"{label}: cannot be read: {why.strerror}",))
+    except DatasetError as error:
+        return DatasetScan(faults=error.faults)
+    except OSError as error:  # a folder without permission, a name that the disk does not support
+        return DatasetScan(faults=(f"{label}: cannot be read: {error.strerror}",))
     except EXITS:
         raise
-    except BaseException as why:
+    except BaseException as error:
         origin = DATASETS.origins.get(name)
         if origin is None:
             raise
-        at = traceback.extract_tb(why.__traceback__)[-1]
-        error_text = f"{format_error(why)} ({at.filename}, line {at.lineno})"
-        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {error_text}") from why
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{format_error(error)} ({frame.filename}, line {frame.lineno})"
+        raise PluginError(f"{origin.label}: dataset {name} cannot be read: {reason}") from error
     faults = Faults(scan.faults)
     if scan.few_shot and not faults:  # otherwise some images may be missing from the splits
         faults.add_few_shot(label, scan)
@@ -230,33 +247,49 @@ def has_unseen_images(name: str) -> bool:
 def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
     """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
-    Case, hyphens and underscores are ignored, and folder names of datasets are recognized. Another
-    folder of this name in the data root is suggested as image_folder:NAME.
+    Names of datasets, their aliases and the names of their folders are compared, ignoring case,
+    hyphens and underscores. If none of the names or folders is equal but the data root has a folder
+    of this name, the suggestion is image_folder:NAME.
+
+    Args:
+        name: The unknown name.
+        data_root: Folder that contains the datasets' folders. None if none is configured.
 
     Returns:
         The name of the dataset, or None if nothing is similar.
     """
-    specs = ((getattr(spec, "folder", ""), key) for key, spec in DATASETS.items())
-    folders = {_normalize(folder.rpartition("/")[2]): key for folder, key in specs if folder}
-    names = {_normalize(key): key for key in DATASETS}
-    if data_root is not None and is_inside(name) and _normalize(name) not in folders | names:
+    folder_paths = ((getattr(spec, "folder", ""), key) for key, spec in DATASETS.items())
+    folders = {
+        _normalize_name(folder.rpartition("/")[2]): key for folder, key in folder_paths if folder
+    }
+    names = {_normalize_name(key): key for key in DATASETS}
+    if data_root is not None and is_inside(name) and _normalize_name(name) not in folders | names:
         with suppress(OSError):  # a name that the disk does not support
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
-    # later entries override earlier ones
-    name_by_spelling = folders | {_normalize(alias): key for alias, key in ALIASES.items()} | names
-    matches = get_close_matches(_normalize(name), name_by_spelling, n=1, cutoff=0.6)
+    aliases = {_normalize_name(alias): key for alias, key in ALIASES.items()}
+    name_by_spelling = folders | aliases | names  # a name takes precedence over an alias or folder
+    matches = get_close_matches(_normalize_name(name), name_by_spelling, n=1, cutoff=0.6)
     return name_by_spelling[matches[0]] if matches else None
 
 
-def _normalize(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
 def find_spec(
     name: str, data_root: Path | None = None, folder: ImageFolder = DEFAULT_FOLDER
 ) -> DatasetSpec:
-    """Return the layout of a dataset. The arguments and the error are those of `scan_dataset`."""
+    """Return the layout of a dataset.
+
+    Args:
+        name: A key of DATASETS, or image_folder:NAME.
+        data_root: Folder that contains the datasets' folders, for the suggestion in the error.
+        folder: Layout to return for an image_folder:NAME.
+
+    Raises:
+        DatasetError: The name is unknown. The message suggests a similar one.
+    """
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:

@@ -1,4 +1,4 @@
-"""Define what all datasets share: images, splits, scans, faults and rules for class names."""
+"""Define the types that all datasets share, their list of faults, and rules for class names."""
 
 import html
 import io
@@ -19,14 +19,15 @@ from PIL import Image
 from ship.templates import fill_template, has_control_characters
 
 SPLITS: Final = ("train", "val", "test")
-"""The names of a dataset's splits, in the order of extraction."""
+"""Names of a dataset's splits, in the order in which their features are extracted."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Allowed image formats, whatever a file's suffix. For others, e.g. EPS, Pillow starts programs."""
+"""Image formats that are decoded, whatever the suffix of a file. For some other formats, e.g. EPS,
+Pillow starts external programs."""
 MAX_PIXELS: Final = 89_478_485
-"""Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a decompression
-bomb."""
+"""Maximum number of pixels of an image, which take a quarter of a GiB when decoded. It is Pillow's
+limit for the warning about decompression bombs."""
 CONTEXT_LENGTH: Final = 77
-"""Number of tokens of a prompt that CLIP reads, including start and end. The rest is truncated."""
+"""Maximum number of tokens of a prompt, including start and end. CLIP drops further tokens."""
 MAX_NAME_CHARS: Final = 1000
 """Maximum length of a class name. The longest published one has about 60 characters."""
 # The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
@@ -37,11 +38,11 @@ _PIECE: Final = regex.compile(
 
 
 class DatasetError(ValueError):
-    """A dataset cannot be used. The arguments are all faults, one self-contained line each."""
+    """A dataset cannot be used. Each argument is the message of one fault, in one line."""
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The faults, one line each; str() joins them with newlines."""
+        """Messages of all faults, one line each."""
         return self.args
 
     def __str__(self) -> str:
@@ -49,14 +50,17 @@ class DatasetError(ValueError):
 
 
 class UndecodableError(Exception):
-    """An image cannot be decoded, or is too large. The message is its location.
+    """An image cannot be decoded, or is too large.
+
+    The message is the path of the file or the name of the image. For a file that Pillow can read,
+    the reason follows in parentheses.
 
     Attributes:
         image: Name of the image.
     """
 
-    def __init__(self, image: str, where: str) -> None:
-        super().__init__(where)
+    def __init__(self, image: str, message: str) -> None:
+        super().__init__(message)
         self.image = image
 
 
@@ -65,7 +69,7 @@ class ImageFile:
     """An encoded image: a file, or bytes in memory.
 
     Attributes:
-        name: Name for messages: a path relative to the dataset, or the name of an icon.
+        name: Name of the image in messages and lists, e.g. its path relative to the dataset.
         source: Path of the file, or the encoded bytes.
 
     Example:
@@ -93,22 +97,22 @@ class ImageFile:
         The EXIF orientation is ignored, as in CoOp.
 
         Raises:
-            UndecodableError: The image cannot be read or decoded, has another format than those of
-                FORMATS, has floating-point values, or has more than MAX_PIXELS pixels.
+            UndecodableError: The image cannot be read or decoded, its format is not one of FORMATS,
+                it has floating-point values, or it has more than MAX_PIXELS pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than the maximum of {MAX_PIXELS} pixels"
+        reason = f"more than the maximum of {MAX_PIXELS} pixels"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
-                    what = "floating-point values have no scale; save it with 8 bits per channel"
+                    reason = "floating-point values have no scale; save it with 8 bits per channel"
                 elif image.width * image.height <= MAX_PIXELS:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
-        except Exception as why:  # Pillow raises many types for damaged files
-            raise UndecodableError(self.name, where) from why
-        raise UndecodableError(self.name, f"{where} ({what})")
+        except Exception as error:  # Pillow raises many types for damaged files
+            raise UndecodableError(self.name, where) from error
+        raise UndecodableError(self.name, f"{where} ({reason})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,28 +141,30 @@ _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in 
 
 @dataclass(frozen=True, eq=False)
 class DatasetScan:
-    """A dataset on disk: complete if it has no faults, otherwise the readable part.
+    """The content of a dataset on disk. If it has faults, only the readable part.
 
     Attributes:
-        class_names: Class names by label, with spaces for "_". They are distinct, except for two
-            pairs of ImageNet.
-        splits: "train", "val" and "test". The first two are empty in a dataset that can only be a
-            target. Images of a scan with faults may be missing or damaged.
+        class_names: Class names by label, with spaces in place of "_". They are distinct, except
+            for two pairs of equal names in ImageNet.
+        splits: "train", "val" and "test". "train" and "val" are empty in test-only datasets, which
+            can only be targets of cross_dataset. If there are faults, image files may be missing.
         faults: Reasons why the dataset cannot be used, one line each.
-        differences: Differences from the published dataset, which make accuracies incomparable.
-        notes: Information that needs no action.
+        differences: Differences from the published dataset, one line each. If there are any,
+            accuracies are not comparable with published ones.
+        notes: Information that needs no action, one line each.
         n_seen: Number of officially seen classes, which come first. None without an official
             assignment of seen and unseen classes.
         split_version: Name or description of the split, which is recorded with each run. "" if the
             dataset has only one split.
-        fingerprint: Fingerprint computed by the layout. "" to compute it from the content.
-        by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
-        warnings: Probable mistakes. The dataset can still be used.
+        fingerprint: Hash of the content, if the scan has computed it. "" lets `load_dataset`
+            compute it.
+        by_size: Whether the fingerprint uses the sizes of image files instead of their bytes.
+        warnings: Probable mistakes, one line each. The dataset can still be used.
         custom_split: Description of the split of a custom image folder. "" for all other datasets.
-        folder_names: Class names from the folders by label, if a file gives the classes other
-            names. Otherwise empty.
+        folder_names: Names of the class folders by label, if a file gives the classes other names.
+            Otherwise empty.
         few_shot: Seed -> names of its training images, at least one per class. If it is empty, each
-            seed draws its images.
+            seed draws its images at random.
 
     Example:
         >>> image = ImageFile("cat/1.png", Path("cat/1.png"))
@@ -195,15 +201,15 @@ class DatasetScan:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageDataset(DatasetScan):
-    """A complete dataset without faults.
+    """A dataset without faults, which is ready to use.
 
     Attributes:
         name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
         template: Prompt with one {} for a class name.
-        fingerprint: Hash of class names, template, order, labels, image bytes and few-shot lists
-            (32 hex digits). For the ImageNet family, sizes replace bytes.
-        images_fingerprint: The same without few-shot lists, and with the folders' names in place of
-            class names from a file. Cached features remain valid if only these change.
+        fingerprint: Hash of the content (see hash_dataset), of class names from a file, and of
+            few-shot lists, 32 hex digits. Datasets with a fingerprint of their scan keep it.
+        images_fingerprint: Hash of the content only. Cached features remain valid as long as it is
+            the same.
     """
 
     name: str
@@ -213,14 +219,14 @@ class ImageDataset(DatasetScan):
 
 @runtime_checkable
 class DatasetSpec(Protocol):
-    """Interface of a dataset: its template, and how it is read from disk."""
+    """Interface of a layout, which reads one kind of dataset from disk."""
 
     @property
     def template(self) -> str:
         """Prompt with one {} for a class name."""
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """Read names, labels and image references, but not the content of images.
+        """Read class names, labels and the paths of images, but not the images themselves.
 
         Args:
             name: Name of the dataset.
@@ -232,7 +238,7 @@ class DatasetSpec(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB: transparency over white, 16-bit gray scaled to 8 bits."""
+    """Convert an image of any mode to RGB. Transparency becomes white, 16-bit gray 8-bit."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
@@ -250,17 +256,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
-    """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
+    """Join the first items, and count the rest: "a, b, c, d, e and 7 more".
 
-    Items with line breaks or unprintable characters are shown by their repr. Long items are cut.
+    Items with line breaks or other unprintable characters are replaced by their repr. Items with
+    more than 200 characters are truncated.
+
+    Args:
+        items: Items to list.
+        n_shown: Maximum number of items to show.
     """
-    everything = [str(item) for item in items]
-    head = ", ".join(_escape(text) for text in everything[:n_shown])
-    return head if len(everything) <= n_shown else f"{head} and {len(everything) - n_shown} more"
+    texts = [str(item) for item in items]
+    shown = ", ".join(_escape(text) for text in texts[:n_shown])
+    return shown if len(texts) <= n_shown else f"{shown} and {len(texts) - n_shown} more"
 
 
 def _escape(text: str, width: int = 200) -> str:
-    """Return a text in one line of bounded length, without control characters."""
+    """Return a text without control characters, truncated to `width` characters."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
@@ -275,16 +286,16 @@ def count_noun(items: Sized, noun: str) -> str:
 
 
 class Faults(list[str]):
-    """Faults of a dataset, one line each. Readers append to it."""
+    """A list of a dataset's faults, one line each. Functions that read the dataset append to it."""
 
     def add(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
         """Add "WHERE: 2 NOUNS WHAT: a, b" if there are items.
 
         Args:
-            where: File or folder to fix, or the dataset.
+            where: File, folder or dataset that has the fault.
             noun: Singular noun for the items (see count_noun).
             items: Affected items.
-            what: Description of the fault. "" if the noun describes it.
+            what: Description of the fault. "" if the noun already describes it.
         """
         items = list(items)
         if items:
@@ -294,27 +305,29 @@ class Faults(list[str]):
 
     @contextmanager
     def catch(self, path: Path) -> Iterator[None]:
-        """Turn an OSError or ValueError of the body into a fault of a file.
+        """Suppress an OSError or ValueError of the `with` block, and add it as a fault of a file.
 
         Args:
-            path: Path of the file. A ValueError's text may begin with it.
+            path: Path of the file, which starts the fault. If the error's message already starts
+                with it, it is not repeated.
         """
         try:
             yield
-        except OSError as why:
-            self.append(f"{path}: cannot be read: {why.strerror}")
+        except OSError as error:
+            self.append(f"{path}: cannot be read: {error.strerror}")
         except UnicodeDecodeError:
             self.append(f"{path}: is not UTF-8 text")
-        except ValueError as why:
-            self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
+        except ValueError as error:
+            self.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
 
     def add_few_shot(self, where: object, scan: "DatasetScan") -> None:
-        """Add each seed's few-shot images that are listed twice or are not in train.
+        """Check each seed's few-shot list, and add its faults.
 
-        Classes without a few-shot image are added, too.
+        Faults are images that are listed twice, images that are not in train, and classes without
+        an image in the list.
 
         Args:
-            where: Dataset or file of the lists, for messages.
+            where: Dataset, or file of the lists, for messages.
             scan: Scan with the lists and the train split.
         """
         train = scan.splits["train"]
@@ -322,40 +335,43 @@ class Faults(list[str]):
         label_of = dict(zip(names, train.labels.tolist(), strict=True))
         for seed, listed in sorted(scan.few_shot.items()):
             of_seed = f"of few_shot for seed {seed}"
-            twice = sorted(name for name, n in Counter(listed).items() if n > 1)
-            self.add(where, "image", twice, f"{of_seed} more than once")
+            repeated = sorted(name for name, n in Counter(listed).items() if n > 1)
+            self.add(where, "image", repeated, f"{of_seed} more than once")
             unknown = sorted({*listed} - label_of.keys())
             self.add(where, "image", unknown, f"{of_seed}, not in train")
             labels = {label_of[name] for name in listed if name in label_of}
-            every = enumerate(scan.class_names)
-            lacking = [name for label, name in every if label not in labels]
-            self.add(where, "class", lacking, f"without an image {of_seed}")
+            without_images = [
+                name for label, name in enumerate(scan.class_names) if label not in labels
+            ]
+            self.add(where, "class", without_images, f"without an image {of_seed}")
 
     def add_same_names(
-        self, where: object, names: Sequence[str], labels: Sequence[str] | None = None
+        self, where: object, names: Sequence[str], descriptions: Sequence[str] | None = None
     ) -> None:
-        """Add class names that are empty, or have the same token IDs for CLIP (see split_pieces).
+        """Add class names that CLIP reads as empty or as equal (see split_pieces).
 
         Args:
             where: File or folder that contains the names, for messages.
             names: Name of each class.
-            labels: Text for each class in messages. Defaults to its name.
+            descriptions: Description of each class in messages. Defaults to its name.
         """
         by_pieces: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for name, text in zip(names, labels or names, strict=True):
-            by_pieces[split_pieces(name)].append((name, text))
+        for name, description in zip(names, descriptions or names, strict=True):
+            by_pieces[split_pieces(name)].append((name, description))
         for pieces, group in sorted(by_pieces.items()):
             if len(group) > 1 or not pieces:
                 name = clean_class_name(group[0][0])
-                classes = f"{count_noun(group, 'class')}: {shorten_list(text for _, text in group)}"
+                described = shorten_list(description for _, description in group)
+                classes = f"{count_noun(group, 'class')}: {described}"
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
-        """Add class names that have control characters, are too long, or are equal if truncated.
+        """Add class names with control characters, too long names, and names equal for CLIP.
 
-        CLIP reads at most CONTEXT_LENGTH tokens. Names are compared in the dataset's template with
-        CLIP's vocabulary. ship.clip.make_class_prompts compares them again behind learned contexts,
-        with the vocabulary of the backbone.
+        CLIP truncates prompts to CONTEXT_LENGTH tokens, so long names may result in equal prompts.
+        This is checked for the dataset's template and CLIP's vocabulary.
+        ship.clip.make_class_prompts checks it for prompts with learned contexts and the backbone's
+        vocabulary.
 
         Args:
             where: Dataset, for messages.
@@ -369,11 +385,11 @@ class Faults(list[str]):
         if bad_names or long:
             return
         rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
-        for group in group_truncated(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
+        for group in group_truncated(names, [template], CONTEXT_LENGTH, _load_clip_tokenizer):
             self.add(where, "class name", group, rule)
 
 
-def _clip_tokenizer() -> Any:
+def _load_clip_tokenizer() -> Any:
     from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is rarely needed
 
     return SimpleTokenizer()
@@ -389,29 +405,32 @@ def group_truncated(
 
     Args:
         names: Cleaned class names by label.
-        templates: Prompts with one {} for a class name. Names are grouped if they are equal in all
-            templates.
-        context_length: Number of tokens of a prompt that the backbone reads, including start and
-            end.
-        tokenizer: Returns open_clip's tokenizer; called only if a prompt may be truncated.
+        templates: Prompts with one {} for a class name. The names of a group have equal prompts in
+            every template.
+        context_length: Maximum number of tokens of a prompt, including start and end.
+        tokenizer: Function that returns open_clip's tokenizer. It is called only if names might be
+            equal after truncation.
     """
-    room = context_length - 2
+    max_tokens = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
-    # A token has at least one byte, so the backbone reads at least this many bytes of a name in the
-    # template with the shortest start. Names that differ within them stay different.
-    length = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
-    beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
+    # A token has at least one byte. In the template with the shortest start, truncation therefore
+    # keeps at least n_bytes of each name. Names that differ in these bytes need no tokenizer.
+    n_bytes = max(0, max_tokens - min(len(start.encode("utf-8", "replace")) for start in starts))
+    by_beginning: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
         pieces = split_pieces(name)
-        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:length]][pieces] = name
-    cut = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
-    if not cut:
+        beginning = pieces.replace(" ", "").encode("utf-8", "replace")[:n_bytes]
+        by_beginning[beginning][pieces] = name
+    candidates = [
+        name for group in by_beginning.values() if len(group) > 1 for name in group.values()
+    ]
+    if not candidates:
         return []
-    encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
-    for name in cut:
-        tokens = tuple(tuple(encode(fill_template(text, name))[:room]) for text in templates)
-        prompts[tokens].append(name)
-    return [equal_names for equal_names in prompts.values() if len(equal_names) > 1]
+    encode, by_tokens = tokenizer().encode, defaultdict[Any, list[str]](list)
+    for name in candidates:
+        tokens = tuple(tuple(encode(fill_template(text, name))[:max_tokens]) for text in templates)
+        by_tokens[tokens].append(name)
+    return [equal_names for equal_names in by_tokens.values() if len(equal_names) > 1]
 
 
 def clean_class_name(name: str) -> str:
@@ -422,10 +441,11 @@ def clean_class_name(name: str) -> str:
 def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
-    With any vocabulary, two names have the same token IDs if and only if the results are equal: a
-    token encodes whether it ends a piece, so the pieces can be recovered from the IDs. Case,
-    underscores, white space and HTML entities ("&amp;") make no difference, nor does a space before
-    a digit or a sign ("dog 2", "dog2").
+    Two names have the same token IDs if and only if the results are equal, with any vocabulary: a
+    token marks the end of a piece, so the pieces can be recovered from the IDs.
+
+    Names that differ only in case, underscores, white space or HTML entities ("&amp;") have equal
+    results. So do names that differ in a space before a digit or a sign ("dog 2" and "dog2").
     """
     cleaned = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
     return " ".join(_PIECE.findall(" ".join(cleaned.split()).lower()))

@@ -165,7 +165,7 @@ def encode_images(
             # A short queue bounds memory. Ctrl-C waits only for the batches that are running.
             while len(pending) < 2 * layout.threads and (following := next(batches, None)):
                 shard, batch = following
-                work = pool.submit(_encode, clip, images, batch, views, gate)
+                work = pool.submit(_encode_batch, clip, images, batch, views, gate)
                 pending.append((shard, work))
             if not pending:
                 return
@@ -205,7 +205,7 @@ def make_decoding_error(dataset: ImageDataset, split: str, image: str) -> Datase
     return DatasetError(f"dataset {dataset.name}: {text}")
 
 
-def _encode(
+def _encode_batch(
     clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
 ) -> Features:
     original, augmented = [], []

@@ -288,7 +288,7 @@ def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> 
         has_shape = features.ndim == 3 and features.shape[:2] == n_images_and_views
         if features.dtype != np.float32 or not has_shape:
             raise ValueError(f"shape {features.shape} or type {features.dtype} is wrong")
-        if metadata != {"key": key, "blake2b": _checksum(key, features)}:
+        if metadata != {"key": key, "blake2b": _compute_checksum(key, features)}:
             raise ValueError("damaged, or written for other data")
     except FileNotFoundError:
         return None
@@ -308,7 +308,7 @@ def write_features(path: Path, key: str, features: Features) -> bool:
         Whether the shard was written.
     """
     array = np.ascontiguousarray(features)
-    content = save({"features": array}, {"key": key, "blake2b": _checksum(key, array)})
+    content = save({"features": array}, {"key": key, "blake2b": _compute_checksum(key, array)})
     try:
         write_whole(path, content)
     except OSError as why:
@@ -317,7 +317,7 @@ def write_features(path: Path, key: str, features: Features) -> bool:
     return True
 
 
-def _checksum(key: str, features: Features) -> str:
+def _compute_checksum(key: str, features: Features) -> str:
     digest = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
     digest.update(features.data)
     return digest.hexdigest()

@@ -241,6 +241,6 @@ def add_synthetic_rows(
         features=torch.cat([synthetic, task.features], dim=1),
         labels=torch.cat([labels, task.labels], dim=1),
         counts=tuple(n + count for count in task.counts),
-        n_nominal=n + task.n_nominal,
+        rows_per_epoch=n + task.rows_per_epoch,
     )
     return rows, torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1)

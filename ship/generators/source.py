@@ -223,7 +223,7 @@ class Synthesizer:
         self.weighted = config.loss_weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
-        self._sample, self._to_generator_ids = sample, task.for_generator
+        self._sample, self._to_generator_ids = sample, task.to_generator_labels
         self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)

@@ -337,10 +337,10 @@ class BatchedTraining:
     def _train_by_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
         """Prepare training in steps. An epoch is a pass over the rows, each in a random view."""
         name, device = self.prototype.stream, rows.features.device
-        self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
+        self._rows, self._batch_size = rows, min(config.batch_size, rows.rows_per_epoch)
         drop_last = getattr(config, "drop_last", False)
         # The number of steps depends on the configuration only, not on the images a seed draws.
-        n_full_batches, n_remaining = divmod(rows.n_nominal, self._batch_size)
+        n_full_batches, n_remaining = divmod(rows.rows_per_epoch, self._batch_size)
         self.steps = n_full_batches if drop_last or not n_remaining else n_full_batches + 1
         self._batches = BatchStream(
             rows.counts,

@@ -366,7 +366,7 @@ def _build_task(
         text_features=text,
         seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
         **make_placeholder_images(text, 1),
-        n_nominal=2,
+        rows_per_epoch=2,
         shots=1,
         logit_scale=clip.logit_scale,
         load_unseen=list,

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.store import FactorRecord
 from reports.analysis import compute_importance
-from reports.analysis.contrasts import grid_model
+from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
 from reports.analysis.uneven import ALPHA, find_outlier, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
@@ -89,7 +89,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
         VariedFactor(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((3, 4))
     )
-    model, called = grid_model(factors), np.zeros(3)
+    model, called = build_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
         called += [block_f(contrasts(term, values)).p < 0.05 for term in model.terms]

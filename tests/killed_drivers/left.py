@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.conftest import Bench
 from tests.harness.listening import marked
-from tests.killed_drivers.place import PairKey
+from tests.killed_drivers.place import Place
 
 SETTINGS = 4
 LOCKS = f"ship-sweep-{os.getuid()}"
@@ -52,7 +52,7 @@ def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     return "; ".join(f"{key}: {ours.get(key)!r} and not {theirs.get(key)!r}" for key in differ)
 
 
-def faults_of(place: PairKey, calm: dict[str, Any]) -> Iterator[str]:
+def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
     """Yield differences of a finished study from an undisturbed one."""
     bench = place.bench()
     try:

@@ -60,7 +60,7 @@ def drive(arguments: list[str], configurations: Mapping[str, str], output: Path)
 
 
 @dataclass
-class PairKey:
+class Place:
     """A study's folders and store.
 
     Attributes:
@@ -118,7 +118,7 @@ def kill(process: BaseProcess, whom: str) -> None:
     process.join()
 
 
-def run_to_end(place: PairKey) -> tuple[int, str]:
+def run_to_end(place: Place) -> tuple[int, str]:
     """Run a study undisturbed, and return exit code and output."""
     process = place.start()
     process.join(LONGEST)
@@ -129,13 +129,13 @@ def run_to_end(place: PairKey) -> tuple[int, str]:
 
 
 @contextmanager
-def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], PairKey]]:
+def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], Place]]:
     """Return a function that creates places for studies, and remove Ray's folders at the end."""
     ray = Path(tempfile.mkdtemp(prefix="ship-", dir="/tmp"))
 
-    def make(name: str) -> PairKey:
+    def make(name: str) -> Place:
         (folder / name).mkdir()
-        return PairKey(name, folder / name, ray, *uris(name))
+        return Place(name, folder / name, ray, *uris(name))
 
     try:
         yield make

@@ -20,7 +20,7 @@ from harness.store.open import open_store
 from tests.harness.flaky_proxy import FlakyProxy
 from tests.harness.servers import MlflowServer
 from tests.killed_drivers.left import SETTINGS, content, faults_of
-from tests.killed_drivers.place import DRIVERS, PRELOADED, PairKey, Uris, kill, places, run_to_end
+from tests.killed_drivers.place import DRIVERS, PRELOADED, Place, Uris, kill, places, run_to_end
 
 CALM = "calm"
 KINDS = ("drivers", "server")
@@ -49,7 +49,7 @@ class Calm:
     content: dict[str, Any]
 
 
-def torment(place: PairKey, draw: random.Random, most: int, calm: Calm) -> Story:
+def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
     """Kill a study several times, then finish it.
 
     Args:

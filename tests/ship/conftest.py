@@ -96,7 +96,7 @@ def all_seen(task: Task) -> Task:
         class_names=task.class_names[:4],
         text_features=task.text_features[:4],
         seen=task.seen[:, :4],
-        augment=True,
+        synthesize_seen=True,
     )
 
 

@@ -104,4 +104,4 @@ def test_null_shots_uses_all_images(clip: FrozenCLIP, features: FeatureSet) -> N
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     for shown, n in ((features, 24), (poor, 9)):
         task = plan(clip, shown, shots=None).tested_models[0][0].task
-        assert task.n_nominal == task.counts[0] == n
+        assert task.rows_per_epoch == task.counts[0] == n

@@ -15,7 +15,7 @@ import reports.cli
 from harness.cli import predictions
 from harness.device import why_no_gpu
 from harness.errors import UserError
-from harness.planning.changes import WAYS_OUT, StaleRows, refuse_changes
+from harness.planning.changes import ADVICE, StaleRows, refuse_changes
 from harness.removed import REMOVED
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
@@ -155,7 +155,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == WAYS_OUT
+    assert result.stderr.splitlines()[-1] == ADVICE
     assert invoke("--space", "prompt_len", "--accept-changes").exit_code == 3
 
 

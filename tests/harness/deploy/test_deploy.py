@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.commands import STEPS
+from harness.cli.commands import PREFETCH_STEPS
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 from harness.errors import ray_address_fault
@@ -105,7 +105,7 @@ def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
         assert used <= options.get(words[0], options_of(group)), (name, words)
         arguments = dict(itertools.pairwise(words))
         assert arguments.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
-        assert arguments.get("prefetch", "downloads") in STEPS, (name, words)
+        assert arguments.get("prefetch", "downloads") in PREFETCH_STEPS, (name, words)
         address = arguments.get("--address", "auto")
         assert address.startswith("$") or address == "ray://..." or not ray_address_fault(address)
         overrides |= {value for word, value in itertools.pairwise(words) if word == "--set"}

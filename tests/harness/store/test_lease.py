@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -94,6 +95,30 @@ def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
     lease.release()
     assert hosts.tag == ""
     assert hosts.said == []
+
+
+@pytest.fixture(autouse=True)
+def alive(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Return the IDs of the processes that are alive."""
+    pids = {7, 8}
+    monkeypatch.setattr(psutil, "pid_exists", pids.__contains__)
+    return pids
+
+
+def test_late_write_of_a_dead_driver_is_replaced(hosts: Hosts, alive: set[int]) -> None:
+    """Both had the file lock of the host. A driver of another host would be the new owner."""
+    dead = hosts.take_lease("a", place="lock")
+    lease = hosts.lease("a", place="lock", pid=8)
+    alive.remove(7)
+    lease.claim()
+    lease.beat()
+    dead._write()
+    lease.beat()
+    assert json.loads(hosts.tag)["pid"] == 8
+    other = hosts.lease("b")
+    other._write()
+    with pytest.raises(StudyLost):
+        lease.beat()
 
 
 @pytest.mark.parametrize("failures", [2, 99])

@@ -13,10 +13,10 @@ from harness.store import (
     Run,
     RunFiles,
     Tag,
-    add_seeds_csv,
     format_seeds_csv,
     is_logged,
     list_logged_names,
+    merge_seeds_csv,
     parse_seeds_csv,
     seed_metric,
 )
@@ -80,7 +80,7 @@ def test_deleted_metric_is_not_restored_from_table(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "seeds.csv").write_bytes(b"metric,seed_7")
     folders = {"r": tmp_path.as_uri(), "damaged": (tmp_path / "damaged").as_uri()}
     other_runs = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
-    (read, *_), n_lost = add_seeds_csv([run, *other_runs], RunFiles(folders=folders))
+    (read, *_), n_lost = merge_seeds_csv([run, *other_runs], RunFiles(folders=folders))
     assert n_lost == 2
     assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
     assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}

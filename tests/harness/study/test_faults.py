@@ -150,6 +150,16 @@ def test_trial_fault_fails_only_its_configuration(
     assert_same_table(bench.uri, calm(study))
 
 
+def test_checkpoints_that_a_killed_driver_left_are_removed(bench: Bench) -> None:
+    """It was killed after the last trial; the same command finds a complete study."""
+    assert bench.run(make_study()).complete
+    (folder,) = (bench.cache / "checkpoints").iterdir()
+    left = folder / "left.safetensors"
+    left.write_bytes(b"checkpoint")
+    assert bench.run(make_study()).complete
+    assert not left.exists()
+
+
 @pytest.mark.faults
 def test_consecutive_failures_stop_the_study(
     bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]

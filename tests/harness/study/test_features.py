@@ -129,7 +129,7 @@ def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ImageFile, "read", read)
     monkeypatch.setattr(ImageFolder, "scan", scan)
-    monkeypatch.setattr(content, "_FRESH_NS", -(10**18))
+    monkeypatch.setattr(content, "_MIN_AGE_NS", -(10**18))
     method = replace(MethodFunctions(), load_backbone=lambda name, device: FakeEncoder(name))
     name = "image_folder:few"
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @dataclass
-class PairKey:
+class Place:
     """A server and its database."""
 
     database: Postgres
@@ -34,13 +34,13 @@ class PairKey:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairKey]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Start both for all tests of this file."""
     database = Postgres()
     server = None
     try:
         server = MlflowServer(database.uri, tmp_path_factory.mktemp("server"))
-        yield PairKey(database, server)
+        yield Place(database, server)
     finally:
         if server is not None:
             server.kill()
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairKey]:
 
 
 @pytest.fixture
-def there(place: PairKey, tmp_path: Path) -> Bench:
+def there(place: Place, tmp_path: Path) -> Bench:
     """Return a bench on the server."""
     return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
 
@@ -60,7 +60,7 @@ def study(name: str) -> StudyConfig:
 
 
 @pytest.fixture(scope="module")
-def calm(place: PairKey, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the content that an undisturbed study leaves."""
     folder = tmp_path_factory.mktemp("calm")
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
@@ -99,7 +99,7 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("gone", ["server", "database"])
 def test_study_waits_for_a_killed_server(
-    place: PairKey, there: Bench, calm: dict[str, Any], gone: str
+    place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
     """The table is the same and each seed is trained once, also if only the database restarts."""
     there.behave = sleepy(0.5)
@@ -120,7 +120,7 @@ def test_study_waits_for_a_killed_server(
 
 @pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
 def test_rerun_records_results_finished_during_outage(
-    place: PairKey, there: Bench, calm: dict[str, Any], end: str
+    place: Place, there: Bench, calm: dict[str, Any], end: str
 ) -> None:
     """No seed that was trained is trained again."""
     timeout = 4.0 if end == "timeout" else 600.0

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.store import FactorRecord
-from reports.analysis.contrasts import grid_model
+from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
     block_f,
@@ -38,7 +38,7 @@ def drawn(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
 def test_intervals_contain_the_true_share() -> None:
     """The interval contains the true share in 93% to 99% of 600 studies of five seeds."""
     rng = np.random.default_rng(1)
-    model = grid_model(two_factors(3, 4))
+    model = build_model(two_factors(3, 4))
     effect = np.add.outer([0.0, 0.7, 2.0], [0.0, 0.5, 1.0, 0.2]).ravel()
     by_first = effect.reshape(3, 4).mean(axis=1)
     true, n_covered = 100 * by_first.var() / effect.var(), 0
@@ -75,7 +75,7 @@ def unequal(kind: str, seeds: int, rng: np.random.Generator) -> Array:
 @pytest.mark.parametrize("kind", ["equal", "one configuration", "one level", "near ties", "ties"])
 def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     """In studies without effects, each term is significant in at most 5%."""
-    model, rng = grid_model(two_factors(3, 4)), np.random.default_rng(8)
+    model, rng = build_model(two_factors(3, 4)), np.random.default_rng(8)
     called = np.zeros(3)
     for _ in range(600):
         values = unequal(kind, 5, rng)
@@ -117,7 +117,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
 ) -> None:
     """Results are equal bit for bit, and rounding errors of contrasts are no interaction."""
     rng, factors = np.random.default_rng(5), two_factors(*levels)
-    model = grid_model(factors)
+    model = build_model(factors)
     for _ in range(50):
         of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
         values = np.repeat(of_first, levels[1], axis=0)
@@ -132,7 +132,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
 def test_equal_configurations_have_no_variance() -> None:
     """Rounding errors of the means over configurations are no variance, either."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
-    total, _, first, *_ = seed_products(values, grid_model(two_factors(3, 4)))
+    total, _, first, *_ = seed_products(values, build_model(two_factors(3, 4)))
     assert share_of_variance(first, total) is None and noise_percentage(total) is None
 
 

@@ -23,7 +23,7 @@ from tests.reports.answer.known_study import (
     SMALLEST_EFFECT,
     Claims,
     Known,
-    PairKey,
+    Place,
     number,
     parsed,
 )
@@ -137,7 +137,7 @@ def best(known: Known, text: str, claims: Claims) -> None:
         claims.facts.append(f"best are {[_words(place) for place in tied]}: {text}")
 
 
-def _words(place: PairKey) -> str:
+def _words(place: Place) -> str:
     return ", ".join(
         f"{key.split('.')[-1]} {value:.3g}"
         if isinstance(value, float)

@@ -12,7 +12,7 @@ from tests.case_files import load_cases
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
 
-PairKey = tuple[tuple[str, Any], ...]
+Place = tuple[tuple[str, Any], ...]
 SMALLEST_EFFECT = 1.0  # points: the smallest effect of interest
 CLOSE = 1e-6
 SHOWN = 0.0501  # how far a number with one decimal is from its own
@@ -27,7 +27,7 @@ class Known:
     controls: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def results(self) -> dict[tuple[str, PairKey], dict[int, tuple[float, float]]]:
+    def results(self) -> dict[tuple[str, Place], dict[int, tuple[float, float]]]:
         """(arm, setting) -> seed -> H on test and in selection, of what finished."""
         results = {}
         for run in self.builder.runs:
@@ -40,7 +40,7 @@ class Known:
                 }  # fmt: skip
         return results
 
-    def of(self, key: str, level: Any) -> dict[tuple[PairKey, int], float]:
+    def of(self, key: str, level: Any) -> dict[tuple[Place, int], float]:
         """(the other factors, seed) -> H of a level of a factor."""
         return {
             (tuple(part for part in place if part[0] != key), seed): values[0]

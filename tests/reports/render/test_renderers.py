@@ -23,7 +23,7 @@ from reports.render.files import (
 )
 from reports.render.markup import escape_latex, tables_as_latex
 from reports.render.page import report_page
-from reports.render.spreadsheet import csv_stream
+from reports.render.spreadsheet import combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
@@ -85,7 +85,7 @@ WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     """Readers that infer types from the first rows infer the right ones."""
     tables = build_tables(builder.study())
-    text = csv_stream(tables)
+    text = combined_csv(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
     assert frame.columns == list(other.columns) and frame.columns[0] == "table"
     assert frame["table"].to_list() == [table.name for table in tables for _ in table.rows]

@@ -101,7 +101,7 @@ def test_large_files_and_pipes_are_not_read(
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
         "reports.study.on_demand.MAX_IMAGES": 2,
-        "harness.store.artifacts.MAX_FILE": 100,
+        "harness.store.artifacts.MAX_REPORT_FILE_BYTES": 100,
     }
     for name, value in limits.items():
         with monkeypatch.context() as patch:
@@ -128,8 +128,9 @@ def test_files_of_a_server_are_requested_only_from_that_server(
     """An address from the store would be sent the server's token."""
     calls: list[str] = []
 
-    def fail(folder: str, uri: str) -> None:
+    def fail(folder: str, name: str, uri: str) -> None:
         calls.append(folder)
+        raise OSError
 
     monkeypatch.setattr("harness.store.artifacts._download_file", fail)
     files = CorrectFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
@@ -221,7 +222,7 @@ def test_a_sample_of_many_runs_is_requested_from_a_server(
     assert histories.load("m", many) == histories.load("m", many) == {}
     run_ids = [call.args[0] for call in client.get_metric_history.call_args_list]
     assert (
-        len(run_ids) == on_demand.MAX_FAILED
+        len(run_ids) == on_demand.MAX_FAILED_REQUESTS
         if fails
         else 200 <= len(run_ids) <= on_demand.MAX_HISTORIES
     )

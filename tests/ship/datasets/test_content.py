@@ -118,7 +118,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests of files that were just written are cached, too."""
-    monkeypatch.setattr(module, "_FRESH_NS", -(10**18))
+    monkeypatch.setattr(module, "_MIN_AGE_NS", -(10**18))
 
 
 def disguised(path: Path) -> None:

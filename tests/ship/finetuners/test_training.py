@@ -75,7 +75,7 @@ def test_drop_last_has_dassls_number_of_steps(
 ) -> None:
     """The last incomplete batch is dropped unless it is the only one."""
     settings = {"batch_size": batch_size, "epochs": 1}
-    rows = range(task.n_nominal)
+    rows = range(task.rows_per_epoch)
     dropping = DataLoader(rows, batch_size, drop_last=len(rows) >= batch_size)  # type: ignore[arg-type]
     finetuners = [
         built(name, {**settings, "drop_last": drops}, task, clip64) for drops in (True, False)
