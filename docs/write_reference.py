@@ -48,7 +48,8 @@ Each key that a study's YAML may have: its default, limits and meaning.
 - A key below another is written with a dot on the command line and in `space`: `generator.n_ctx`.
 - Backbone `pocket` has [other defaults](#defaults-of-backbone-pocket).
 """
-DEFAULTS_HEAD = """Other defaults on this page are the authors'. `--dry-run` lists what a study has
+DEFAULTS_HEAD = """Other defaults on this page are those of the methods' authors, except for what
+[differs](differences.md). `--dry-run` lists what a study has
 from these; `ship/pocket/defaults.yaml` says how each was chosen. If `backbone` is a factor, none
 apply."""
 SENTENCE = "a photo of a {}."  # of most datasets

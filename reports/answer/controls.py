@@ -79,9 +79,9 @@ def controls_finding(
         if row.section == CONTROLS_SECTION and row.control != "zero_shot"
     ]
     sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
-    # The first control is the fine-tuner alone: its verdict shows whether synthesis helps at all.
-    verdicts = [comparison.verdict for comparison in baseline_comparisons.values()]
-    verdict = next(filter(None, verdicts), None)
+    # The fine-tuner alone shows whether synthesis helps at all. Without it, the first one counts.
+    decisive = FINETUNER_ALONE if FINETUNER_ALONE in comparisons else competing_controls[0]
+    verdict = baseline_comparisons[decisive].verdict
     place_text = f" on {controls_study.scope}" if controls_study.scope else ""
     subject = f"baseline ({baseline.name}) against the controls{place_text}"
     return Finding(subject, verdict, " ".join(filter(None, sentences)))

@@ -372,6 +372,7 @@ def check_metric(name: str) -> Iterator[CheckResult]:
         >>> all(result.passed for result in check_metric("class_mean"))  # doctest: +SKIP
         True
     """
+    METRICS[name]  # raises KeyError
     return run_checks(METRIC_CHECKS, {"": MetricCase(name)})
 
 
