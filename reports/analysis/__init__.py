@@ -23,4 +23,4 @@ from reports.analysis.training import (
     interval_values,
     learning_curves,
 )
-from reports.analysis.uneven import uneven_noise
+from reports.analysis.uneven import describe_uneven_noise

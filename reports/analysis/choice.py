@@ -1,4 +1,4 @@
-"""Whether choosing by selection scores inflates the test result of the chosen configuration."""
+"""A check whether choosing the best selection score inflates the choice's test result."""
 
 import numpy as np
 
@@ -14,17 +14,18 @@ MIN_SEEDS = 3  # with two, the residuals of a configuration are equal up to thei
 def choice_correlation(study: Study, metric: str) -> float | None:
     """Return the correlation of selection noise with test noise, over configurations and seeds.
 
-    Noise is what remains after subtracting the configuration's and the seed's means. If the two
-    noises are positively correlated, the configuration that selection prefers was probably lucky on
-    the test set, too.
+    The noise of a result is its residual after the means of its configuration and its seed. With a
+    positive correlation, the configuration that selection prefers was probably lucky on the test
+    set, too.
 
     Args:
         study: Study read from the store. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Returns:
-        The correlation, from -1 to 1. None with one configuration, with fewer than three seeds, if
-        the test results or the selection scores are missing, or if either has no noise.
+        The correlation, from -1 to 1. None with fewer than two configurations or MIN_SEEDS seeds,
+        if the study has no test results, selection scores or averages over datasets, or if test
+        results or selection scores have no noise.
     """
     averaged_study = tables.average_over_datasets(study)
     if averaged_study is None:

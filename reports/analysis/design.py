@@ -1,4 +1,7 @@
-"""Input of the analyses: configurations that finished under the same seeds, with their levels."""
+"""Input of the analyses: configurations that finished under the same seeds, with their levels.
+
+Shapes: S configurations, R seeds.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ Result = TypeVar("Result")
 class Unavailable(Exception):
     """Error of an analysis that is impossible for a study.
 
-    Its text is the reason as a clause that follows a colon: "no configuration has finished".
+    Its message is the reason as a clause for use after a colon: "no configuration has finished".
     """
 
 
@@ -41,12 +44,12 @@ def compute_if_available(
 
 @dataclass(frozen=True)
 class VariedFactor:
-    """A factor with at least two levels among S configurations.
+    """A factor with its level in each of S configurations.
 
     Attributes:
         record: The factor as the study declares it.
-        levels: Its levels in the study's order.
-        codes: Position of each configuration's level, (S,); -1 if the factor is not active in it.
+        levels: The levels that occur in these configurations, in the study's order.
+        codes: Position in `levels` for each configuration, (S,); -1 if the factor is inactive.
     """
 
     record: FactorRecord
@@ -55,14 +58,14 @@ class VariedFactor:
 
     @property
     def key(self) -> str:
-        """Dotted name of the key that varies."""
+        """Dotted name of the factor."""
         return self.record.key
 
     def restrict_to(self, positions: Codes) -> "VariedFactor":
-        """Return the factor in some of the configurations, with only the levels that occur there.
+        """Return the factor in some of the configurations, without levels that no longer occur.
 
         Args:
-            positions: Positions of the configurations.
+            positions: Positions of the configurations to keep, in the new order.
         """
         codes = self.codes[positions]
         remaining_codes = np.unique(codes[codes >= 0])
@@ -74,18 +77,18 @@ class VariedFactor:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A study's S finished configurations under the same R seeds, with the factors that vary.
+    """S configurations of a study that all finished under the same R seeds.
 
     Attributes:
         study: The study.
         metric: Name of the test metric.
         configurations: The configurations.
         seeds: The seeds.
-        values: The metric, (S, R).
-        gaps: Description of the configurations and finished results that are left out; "" if there
-            are none.
-        n_left_out: Number of the study's configurations that are left out.
-        factors: The factors that vary.
+        values: The metric of each configuration under each seed, (S, R).
+        gaps: Description of the study's configurations and finished results that are not in the
+            design; "" if there are none.
+        n_left_out: Number of the study's configurations that are not in the design.
+        factors: The factors that vary among the configurations.
     """
 
     study: Study
@@ -99,24 +102,24 @@ class Design:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the configurations were sampled, as opposed to a grid."""
+        """Whether a sampler proposed the configurations, instead of a full grid."""
         return self.study.sampler != "grid"
 
 
 def make_design(study: Study, metric: str) -> Design:
-    """Return configurations and seeds of a study such that all pairs of them finished.
+    """Return configurations and seeds of a study without any missing result.
 
-    As long as a result is missing, either the configuration that lacks the largest share of the
-    seeds is left out, or the seed that lacks the largest share of the configurations, whichever
-    share is larger. Trials that were stopped early do not count as finished.
+    As long as a result is missing, the configuration or the seed that lacks the largest share of
+    its results is left out; in a tie, the configuration. Trials that were stopped early do not
+    count as finished.
 
     Args:
-        study: Study read from the store (see select_analyzed_study).
+        study: Study read from the store. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Raises:
-        Unavailable: If nothing has finished, if no factor varies, if a value is too large, or if
-            there is no study to analyze (see select_analyzed_study).
+        Unavailable: If the study cannot be analyzed (see select_analyzed_study), if nothing has
+            finished, if a value exceeds tables.MAX_VALUE, or if no factor varies.
     """
     analyzed_study = select_analyzed_study(study, metric)
     by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
@@ -131,11 +134,11 @@ def make_design(study: Study, metric: str) -> Design:
     keys, values = table["config_key"].to_list(), table.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
         raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
-    row_indexes, seed_indexes = _drop_gaps(~np.isnan(values))
+    row_indexes, seed_indexes = _find_complete_block(~np.isnan(values))
     complete_values = values[np.ix_(row_indexes, seed_indexes)]
     configurations = tuple(by_key[keys[i]] for i in row_indexes)
     gaps = _describe_gaps(len(by_key), len(row_indexes), len(finished_rows), complete_values.size)
-    factors = tuple(_varied_factors(analyzed_study, configurations))
+    factors = tuple(_find_varied_factors(analyzed_study, configurations))
     if not factors:
         raise Unavailable("no factor varies among finished configurations")
     common_seeds = tuple(seeds[i] for i in seed_indexes)
@@ -155,9 +158,9 @@ def make_design(study: Study, metric: str) -> Design:
 def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
-    Differences between datasets would outweigh those of every factor. So would differences between
-    the levels of other factors that are tested on different classes (SEPARATE_FACTORS). For these
-    there is no average.
+    Datasets differ more from each other than the levels of any factor, so the analyses use averages
+    over datasets. The same is true of the other factors whose levels are tested on different
+    classes (SEPARATE_FACTORS), but these have no average: such a study cannot be analyzed.
 
     Args:
         study: Study read from the store.
@@ -181,10 +184,13 @@ def select_analyzed_study(study: Study, metric: str) -> Study:
 
 
 def explain_incomparability(study: Study) -> str:
-    """Return the reason why configurations' selection scores cannot be compared; "" if they can.
+    """Return the reason why selection scores cannot be compared between configurations.
 
     Args:
         study: The study. Its controls are ignored.
+
+    Returns:
+        A clause; "" if the scores can be compared.
     """
     rule = tables.selection_rules(study)
     if tables.uses_test_images(rule):
@@ -192,10 +198,10 @@ def explain_incomparability(study: Study) -> str:
     return "its configurations are selected on different images" if "+" in rule else ""
 
 
-def _varied_factors(
+def _find_varied_factors(
     study: Study, configurations: Sequence[ConfigurationRecord]
 ) -> list[VariedFactor]:
-    """Return the factors that vary among some configurations, in the study's order."""
+    """Return the factors with at least two levels among some configurations, in study order."""
     factors = []
     for factor in study.factors:
         key, levels = factor.key, tables.ordered_levels(study, factor)
@@ -206,29 +212,36 @@ def _varied_factors(
             else -1
             for configuration in configurations
         ]
-        varied = VariedFactor(factor, tuple(levels), np.array(codes, dtype=np.int64))
-        factors.append(varied.restrict_to(np.arange(len(configurations))))
+        all_levels = VariedFactor(factor, tuple(levels), np.array(codes, dtype=np.int64))
+        factors.append(all_levels.restrict_to(np.arange(len(configurations))))
     return [factor for factor in factors if len(factor.levels) >= 2]
 
 
-def _drop_gaps(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """Return the rows and columns of a matrix that remain after dropping gaps (see make_design)."""
+def _find_complete_block(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """Return rows and columns of a matrix between which no value is missing (see make_design)."""
     rows, columns = list(range(has_value.shape[0])), list(range(has_value.shape[1]))
-    while not (remainder := has_value[np.ix_(rows, columns)]).all():
-        by_row, by_column = 1 - remainder.mean(axis=1), 1 - remainder.mean(axis=0)
-        if by_row.max() >= by_column.max():
-            del rows[int(by_row.argmax())]
+    while not (block := has_value[np.ix_(rows, columns)]).all():
+        row_gaps, column_gaps = 1 - block.mean(axis=1), 1 - block.mean(axis=0)
+        if row_gaps.max() >= column_gaps.max():
+            del rows[int(row_gaps.argmax())]
         else:
-            del columns[int(by_column.argmax())]
+            del columns[int(column_gaps.argmax())]
     return rows, columns
 
 
 def _describe_gaps(n_configurations: int, n_kept: int, n_results: int, n_used: int) -> str:
-    """Return a description of the configurations and finished results that a design leaves out."""
+    """Describe what a design leaves out of a study; "" if it leaves out nothing.
+
+    Args:
+        n_configurations: Number of the study's configurations.
+        n_kept: Number of configurations in the design.
+        n_results: Number of the study's finished results.
+        n_used: Number of results in the design.
+    """
     clauses = []
     if n_kept < n_configurations:
-        missing = f"{n_configurations - n_kept} of {n_configurations} configurations"
-        clauses.append(f"{missing} did not finish under these seeds")
+        left_out = f"{n_configurations - n_kept} of {n_configurations} configurations"
+        clauses.append(f"{left_out} did not finish under these seeds")
     if n_used < n_results:
         clauses.append(f"{n_results - n_used} of {n_results} finished results are not used")
     return "; ".join(clauses)

@@ -23,26 +23,30 @@ from reports.study import Study, metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
-    """Return the tables of all factors of a study; [] for a study of one factor.
+    """Return the table of the factors' importance and, on a grid, that of pairs of levels.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
         metric: Name of a test metric.
-        importance: Importance of the factors for the metric, if available.
+        importance: Importance of the factors for the metric; None if unavailable.
+
+    Returns:
+        [] without importance, if the study has fewer than two factors, or if it cannot be analyzed
+        (see select_analyzed_study).
     """
     analyzed_study = compute_if_available(select_analyzed_study, study, metric)
     if analyzed_study is None or len(analyzed_study.factors) < 2:
         return []
     effect_tables = []
     if importance:
-        build_table = _sampled_table if importance.design.is_sampled else _grid_table
+        build_table = _build_sampled_table if importance.design.is_sampled else _build_grid_table
         effect_tables.append(build_table(analyzed_study, importance))
     if importance and importance.interactions:
-        effect_tables.append(_cell_table(analyzed_study, importance.interactions, metric))
+        effect_tables.append(_build_cell_table(analyzed_study, importance.interactions, metric))
     return effect_tables
 
 
-def _grid_table(study: Study, importance: Importance) -> Table:
+def _build_grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
     design, names = importance.design, tables.short_names(study)
     heading, n_seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
@@ -71,7 +75,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
         Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm_p)),
     ]
     if any(effect.statistic is not None for effect in effects):
-        columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, n_seeds), drop=2))
+        columns.insert(3, Column("f", "F", lambda effect: _make_f_cell(effect, n_seeds), drop=2))
     noise = ""
     if importance.noise is not None:
         noise = f" ({importance.noise:.0f}% of the variance between their means)"
@@ -89,20 +93,20 @@ def _grid_table(study: Study, importance: Importance) -> Table:
             "configurations are missing: shares are computed from the others, and factors have no"
             " p, because part of an interaction would be attributed to them"
         )
-    return _importance_table(study, importance, columns, effects, notes)
+    return _build_importance_table(study, importance, columns, effects, notes)
 
 
-def _sampled_table(study: Study, importance: Importance) -> Table:
+def _build_sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
     design, names = importance.design, tables.short_names(study)
     heading, n = metric_heading(study.protocol, design.metric), len(design.configurations)
 
-    def share(effect: Effect) -> Cell | None:
+    def make_share_cell(effect: Effect) -> Cell | None:
         return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
         Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
-        Column("share", "% of importance", share),
+        Column("share", "% of importance", make_share_cell),
         Column("configurations", "configurations", lambda effect: Quantity(n, 0)),
     ]
     notes = [
@@ -112,28 +116,28 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
         "this is a description, not a test: shares sum to 100%, and even a factor without any"
         " effect has a share",
     ]
-    return _importance_table(study, importance, columns, importance.factors, notes)
+    return _build_importance_table(study, importance, columns, importance.factors, notes)
 
 
-def _importance_table(
+def _build_importance_table(
     study: Study,
     importance: Importance,
     columns: Sequence[Column],
     effects: Sequence[Effect],
     notes: Sequence[str],
 ) -> Table:
-    """Return a table of effects. Its last note says what is left out, if anything is."""
+    """Return a table of effects. If results are left out, the last note describes them."""
     left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
     title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
     return tables.plain_table(study, name, title, columns, effects, all_notes, place="files")
 
 
 def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
-    """Return the short names of an effect's factors."""
+    """Return the short names of an effect's factors: "n_ctx × lr"; "" without factors."""
     return " × ".join(names[key] for key in effect.factors)
 
 
-def _statistic_cell(effect: Effect, n_seeds: int) -> Cell | None:
+def _make_f_cell(effect: Effect, n_seeds: int) -> Cell | None:
     """Return F with its degrees of freedom; None without a test."""
     if effect.statistic is None:
         return None
@@ -142,12 +146,18 @@ def _statistic_cell(effect: Effect, n_seeds: int) -> Cell | None:
     return Text(text, repr(effect.statistic))
 
 
-def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
-    """Return the CSV table of the mean of each combination of two levels of each pair."""
+def _build_cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
+    """Return the table of the mean of each combination of two levels, only for CSV files.
+
+    Args:
+        study: The study.
+        pairs: Effects of pairs of factors, with their cells (see Effect.cells).
+        metric: Name of the test metric of the means.
+    """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
 
-    def mean(cell: Mapping[str, Any]) -> Cell:
-        estimate = Estimate(*(cell[end] for end in ("mean", "low", "high", "n")))
+    def make_mean_cell(cell: Mapping[str, Any]) -> Cell:
+        estimate = Estimate(cell["mean"], cell["low"], cell["high"], cell["n"])
         return Value(estimate, decimals=decimals)
 
     columns = [
@@ -155,16 +165,16 @@ def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
         Column("level", "level", lambda cell: Text(cell["first"]), "left"),
         Column("other", "other factor", lambda cell: Text(names[cell["other"]]), "left"),
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
-        Column("mean", metric_heading(study.protocol, metric), mean),
+        Column("mean", metric_heading(study.protocol, metric), make_mean_cell),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
         Column(
             "configurations", "configurations", lambda cell: Quantity(cell["configurations"], 0)
         ),
     ]
-    lines = [
+    cells = [
         {**cell, "factor": pair.factors[0], "other": pair.factors[1]}
         for pair in pairs
         for cell in pair.cells
     ]
     title, name = "means of every combination of two levels", "interaction-cells"
-    return tables.plain_table(study, name, title, columns, lines, (), n_labels=4, place="csv")
+    return tables.plain_table(study, name, title, columns, cells, (), n_labels=4, place="csv")

@@ -157,7 +157,7 @@ def _analyze_grid(design: Design) -> Importance:
                 _average_cells(design, *factors) if is_tested_pair else (),
             )
             squares_and_effects.append((variance.expected_square(part), effect))
-        # Rounding makes effects of equal size comparable on every machine: they keep their order.
+        # effects whose sizes differ only by rounding errors keep the study's order
         largest = max((abs(square) for square, _ in squares_and_effects), default=0.0) or 1.0
         squares_and_effects.sort(key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in squares_and_effects)

@@ -1,7 +1,7 @@
 """Costs and learning curves of configurations.
 
-Both are lists of points for a chart. A point is a dictionary with labels, a mean, and the ends
-`low` and `high` of its 95% interval, which are None without an interval.
+Both are lists of points of a chart. A point is a dictionary with labels, a mean, and the ends `low`
+and `high` of the mean's 95% interval, which are None without an interval.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,26 +17,27 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations
+OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations (see cost_points)
 
 
 def cost_points(study: Study, metric: str) -> Points:
-    """Return every finished configuration with its cost, the cheapest first.
+    """Return the cost and the result of each configuration, the cheapest first.
 
-    A configuration is OPTIMAL if no other has a selection score at least as good in at most as many
-    seconds. Test results are not used. No configuration is OPTIMAL if the scores cannot be compared
-    (see explain_incomparability).
+    A configuration is OPTIMAL if its selection score is better than that of every cheaper one. If
+    several cost the same, only the best of them can be OPTIMAL. Test results do not matter. If
+    scores cannot be compared (see explain_incomparability), no configuration is OPTIMAL.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Returns:
-        Points with label (the configuration's levels as text), seconds (mean computing time of a
-        seed), kind, and y (the metric over seeds).
+        Points with label (the configuration's levels as text), seconds (mean computing time per
+        seed), kind (OPTIMAL or OTHER), and y (mean of the metric over seeds). Configurations
+        without a finished result or without a cost are left out.
 
     Raises:
-        Unavailable: If there is no study to analyze; see select_analyzed_study.
+        Unavailable: If the study cannot be analyzed (see select_analyzed_study).
     """
     analyzed_study = select_analyzed_study(study, metric)
     labels = tables.factor_labels(analyzed_study)
@@ -64,23 +65,23 @@ def cost_points(study: Study, metric: str) -> Points:
 def learning_curves(study: Study) -> Points:
     """Return the selection objective at every evaluation of each configuration.
 
-    A run logs the mean over its seeds. If a configuration has several runs, because seeds were
-    added for example, the points are their mean with its t-interval over runs.
+    Each run logs the mean over its seeds. If a configuration has several runs, for example because
+    seeds were added, a point is the mean over runs with its t-interval.
 
     Args:
         study: Study read from a store. The curves are read from the store on first use.
 
     Returns:
-        Points with key (of the configuration), label (its levels as text), state (COMPLETE if any
-        seed is COMPLETE, else PRUNED if any is PRUNED, else the state of the first row), step
-        (epochs so far, over all stages), and y. [] if the store has no curves.
+        Points with key (the configuration's key), label (its levels as text), state (COMPLETE or
+        PRUNED if any seed has this state, else the state of the first seed), step (number of
+        epochs so far, over all stages), and y (the objective). [] if the store has no curves.
     """
     curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
     for group in tables.configuration_groups(study):
         group_curves = _select_curves(curves, group.column("run_id"))
         label = tables.row_text(group, labels)
-        description = {"key": group.value.key, "label": label, "state": _group_state(group)}
+        description = {"key": group.value.key, "label": label, "state": _summarize_state(group)}
         for index in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[index] for curve in group_curves if index < len(curve)]
             numbers = interval_values("y", mean_interval([value for _, value in evaluations]))
@@ -100,11 +101,16 @@ def _read_curves(study: Study) -> dict[str, History]:
 
 
 def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
-    """Return the curve of each run once; its ID occurs once per seed."""
+    """Return the curves of a configuration's runs, without runs that have none.
+
+    Args:
+        curves: Curves by run ID.
+        run_ids: Run ID of each seed. Seeds that trained together share a run.
+    """
     return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 
 
-def _group_state(group: Group) -> str:
-    """Return the state of a group; see learning_curves."""
+def _summarize_state(group: Group) -> str:
+    """Return the state of a configuration with several seeds (see learning_curves)."""
     states = group.column("state")
     return next((state for state in (COMPLETE, PRUNED) if state in states), str(states[0]))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.store import COMPLETE
 from harness.wording import count
 from reports import tables
-from reports.analysis import compute_if_available, make_design, uneven_noise
+from reports.analysis import compute_if_available, make_design, describe_uneven_noise
 from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.study import Study
@@ -65,7 +65,7 @@ def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
     """Yield a caution per kind of uneven noise, which intervals and verdicts do not account for."""
     design = compute_if_available(make_design, study, metric)
     name = metric_name(study, metric)
-    for description in uneven_noise(design) if design else ():
+    for description in describe_uneven_noise(design) if design else ():
         yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from harness.store import ConfigurationRecord
 from harness.wording import count
 from reports import tables
-from reports.analysis import NO_HEADROOM, Design, Limit, find_limits, uneven_noise
+from reports.analysis import NO_HEADROOM, Design, Limit, find_limits, describe_uneven_noise
 from reports.answer.build import rule_text
 from reports.answer.cautions import MIN_SEEDS
 from reports.answer.comparisons import (
@@ -124,7 +124,7 @@ def _cautions(paired: PairedStudies) -> Iterator[str]:
     if absences:
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
     name, design = metric_name(study, metric), _design(paired, metric)
-    for description in uneven_noise(design) if design else ():
+    for description in describe_uneven_noise(design) if design else ():
         yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
 
 

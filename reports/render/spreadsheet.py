@@ -1,6 +1,6 @@
 """Tables as CSV files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -87,20 +87,41 @@ def combined_csv(tables: Sequence[Table]) -> str:
     text among numbers, such as "1 of 3" in `datasets`, is in a separate column, `datasets_text`.
     Unknown text and unknown levels of factors are empty.
     """
-    frame = pl.concat([_rename_labels(table) for table in tables], how="diagonal")
-    factor_columns = {name for table in tables for name in _label_names(table).values()}
+    names = _label_names(tables)
+    frame = pl.concat([_rename_labels(table, names) for table in tables], how="diagonal")
+    label_columns = set(names.values())
     typed_columns = [
         typed_column
         for column in frame
-        for typed_column in _split_by_type(column, keeps_null=column.name in factor_columns)
+        for typed_column in _split_by_type(column, keeps_null=column.name in label_columns)
     ]
     return escape_formulas(pl.DataFrame(typed_columns)).write_csv()
 
 
-def _rename_labels(table: Table) -> pl.DataFrame:
-    """Return a table's frame with its label columns renamed to their headings.
+def _label_names(tables: Sequence[Table]) -> dict[str, str]:
+    """Return the name of each label column in combined_csv, by the column's heading.
+
+    The name is the heading, with the prefix "space." if any table has another column of this name.
+    """
+    headings: list[str] = []
+    other_names = {"table"}
+    for table in tables:
+        labels = table.columns[: table.n_labels]
+        headings += [label.heading for label in labels]
+        other_names |= {*table_frame(table).columns} - {label.key for label in labels}
+    return {
+        heading: f"space.{heading}" if heading in other_names else heading for heading in headings
+    }
+
+
+def _rename_labels(table: Table, names: Mapping[str, str]) -> pl.DataFrame:
+    """Return a table's frame with its name, and with other names for its label columns.
 
     The labels are null for controls and for inactive factors.
+
+    Args:
+        table: The table.
+        names: Names of label columns by heading; see _label_names.
     """
     frame, labels = table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
@@ -108,20 +129,8 @@ def _rename_labels(table: Table) -> pl.DataFrame:
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
         for label in labels
     )
-    return frame.rename(_label_names(table)).insert_column(0, pl.lit(table.name).alias("table"))
-
-
-def _label_names(table: Table) -> dict[str, str]:
-    """Return the name of each label column in combined_csv, by the column's key.
-
-    The name is the heading, with the prefix "space." if another column has this name.
-    """
-    labels = table.columns[: table.n_labels]
-    other_names = {"table", *table_frame(table).columns} - {label.key for label in labels}
-    return {
-        label.key: f"space.{label.heading}" if label.heading in other_names else label.heading
-        for label in labels
-    }
+    frame = frame.rename({label.key: names[label.heading] for label in labels})
+    return frame.insert_column(0, pl.lit(table.name).alias("table"))
 
 
 def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]:

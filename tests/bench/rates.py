@@ -8,7 +8,7 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_outlier, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, find_noisy_row, measure_skewness
 from reports.analysis.variance import block_f, contrasts
 from reports.stats import (
     Compared,
@@ -68,7 +68,7 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
             if covered
             else math.nan,  # differences that do not vary have no interval
         )
-        parts = find_outlier(values), noisy_row(values), skewed_noise(values)
+        parts = find_outlier(values), find_noisy_row(values), measure_skewness(values)
         warned[study] = any(
             comparison is not None and comparison.p < ALPHA / len(parts) for comparison in parts
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import ALPHA, find_outlier, noisy_level, noisy_row, skewed_noise
+from reports.analysis.uneven import ALPHA, find_outlier, find_noisy_level, find_noisy_row, measure_skewness
 from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
@@ -55,7 +55,7 @@ def test_uneven_noise_is_detected(shape: Shape, least: float, most: float) -> No
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
-        signs = find_outlier(values), noisy_row(values), skewed_noise(values)
+        signs = find_outlier(values), find_noisy_row(values), measure_skewness(values)
         warned += any(sign is not None and sign.p < ALPHA / 3 for sign in signs)
     assert least <= warned / 400 <= most
 
@@ -65,7 +65,7 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
     rng, factors, values = np.random.default_rng(1), two_factors(3, 4), np.zeros((12, 5))
     values[:] = 60 + rng.normal(0, 0.7, (12, 5))
     values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
-    first, second = (noisy_level(values, factor) for factor in factors)
+    first, second = (find_noisy_level(values, factor) for factor in factors)
     assert first is not None and first.position == 1 and first.p < 0.001
     assert second is not None and second.p > 0.05
 
@@ -73,7 +73,7 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
     """The F test compares the row's differences to the others' mean with the others' residuals."""
     values = with_a_noisy_level(np.random.default_rng(3))
-    noisy, rest = noisy_row(values), np.delete(values, 2, axis=0)
+    noisy, rest = find_noisy_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)
     left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
     ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
@@ -84,14 +84,14 @@ def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
     """Results that fit the additive table have no outlier, no noisy row and no skewed noise."""
-    assert find_outlier(values) is None and noisy_row(values) is None
-    assert skewed_noise(values) is None
+    assert find_outlier(values) is None and find_noisy_row(values) is None
+    assert measure_skewness(values) is None
 
 
 def test_skewness_of_residuals_has_the_assumed_standard_deviation() -> None:
     """It is checked on 20,000 simulated normal tables of four rows and five seeds."""
     tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
-    skews = [skew for values in tables if (skew := skewed_noise(values))]
+    skews = [skew for values in tables if (skew := measure_skewness(values))]
     deviations = [float(np.sign(skew.skewness) * stats.norm.isf(skew.p / 2)) for skew in skews]
     assert np.std(deviations) == pytest.approx(1, abs=0.02)
     assert np.mean([skew.p < 0.02 for skew in skews]) == pytest.approx(0.02, abs=0.003)
