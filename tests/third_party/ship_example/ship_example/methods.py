@@ -8,7 +8,7 @@ from ship.methods import Finetuner, Generator
 
 
 class ResidualText(Generator):
-    """x = text + A text + noise, normalised; A is fitted to images of the seen classes."""
+    """x = text + A text + noise, normalized; A is fitted to images of the seen classes."""
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
