@@ -3,7 +3,8 @@
 A table of results has S rows, the configurations, and R columns, the seeds. The null hypothesis of
 all tests is that a result is the sum of an effect of its configuration, an effect of its seed, and
 normal noise with the same standard deviation everywhere. The tests for an outlying result, a noisy
-configuration and a noisy level are exact, with Bonferroni's correction for the number of candidates.
+configuration and a noisy level are exact, with Bonferroni's correction for the number of
+candidates.
 """
 
 import math

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.store import COMPLETE
 from harness.wording import count
 from reports import tables
-from reports.analysis import compute_if_available, make_design, describe_uneven_noise
+from reports.analysis import compute_if_available, describe_uneven_noise, make_design
 from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.study import Study

@@ -8,7 +8,7 @@ import numpy as np
 from harness.store import ConfigurationRecord
 from harness.wording import count
 from reports import tables
-from reports.analysis import NO_HEADROOM, Design, Limit, find_limits, describe_uneven_noise
+from reports.analysis import NO_HEADROOM, Design, Limit, describe_uneven_noise, find_limits
 from reports.answer.build import rule_text
 from reports.answer.cautions import MIN_SEEDS
 from reports.answer.comparisons import (

@@ -8,8 +8,8 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_outlier, find_noisy_row, measure_skewness
-from reports.analysis.variance import block_f, contrasts
+from reports.analysis.uneven import ALPHA, find_noisy_row, find_outlier, measure_skewness
+from reports.analysis.variance import block_f, term_contrasts
 from reports.stats import (
     Compared,
     Verdict,
@@ -92,7 +92,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     model, called = build_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
-        called += [block_f(contrasts(term, values)).p < 0.05 for term in model.terms]
+        called += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
     return (called / studies).tolist()
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import ALPHA, find_outlier, find_noisy_level, find_noisy_row, measure_skewness
+from reports.analysis.uneven import (
+    ALPHA,
+    find_noisy_level,
+    find_noisy_row,
+    find_outlier,
+    measure_skewness,
+)
 from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
