@@ -181,7 +181,7 @@ def encode_failure(
     Args:
         error: Error that ended the trial.
         seeds: Seeds of the trial.
-        where: Progress of the trial when it failed, e.g. "at stage selection, epoch 3".
+        where: Progress of the trial when it failed, e.g. "after epoch 3 of stage selection".
         gpus: Number of GPUs of the trial, or its share of one.
     """
     if isinstance(error, NonFiniteLoss):

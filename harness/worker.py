@@ -198,7 +198,7 @@ class Worker:
         """
         for epoch in epochs:
             # the last finished epoch: an error occurs in the next one
-            self._progress = f"after stage {epoch.stage}, epoch {epoch.epoch}"
+            self._progress = f"after epoch {epoch.epoch} of stage {epoch.stage}"
             self._past_epochs.append(epoch)
             result[messages.EPOCHS].append(self._make_epoch_message(epoch))
             if epoch.stage == "test":

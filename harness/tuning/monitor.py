@@ -93,7 +93,9 @@ class Monitor(tune.Callback):
             return
         objective = f"selection/{self.study.objective}"
         last = epochs[-1]
-        self.searcher.attempts[name].progress = f"at stage {last['stage']}, epoch {last['epoch']}"
+        self.searcher.attempts[
+            name
+        ].progress = f"after epoch {last['epoch']} of stage {last['stage']}"
         self._write_guarded(
             lambda: self.recorder.add_epochs(name, epochs, result.get(MACHINE_LOAD, {}))
         )

@@ -31,7 +31,7 @@ from tests.harness.tuning.searchers import (
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
 SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
-RAN_OUT = {FAILED: [encode_failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
+RAN_OUT = {FAILED: [encode_failure(MemoryError("no more"), (0,), "after epoch 1 of stage final")]}
 
 
 def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:
