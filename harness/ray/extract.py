@@ -1,9 +1,11 @@
-"""Extract features on a cluster: actors on its nodes encode a split, shard by shard.
+"""Extract features with Ray actors, which encode the images of a split shard by shard.
 
-Actors keep their backbone until the context ends. If an actor dies, all actors are killed, and as
-many new ones as fit encode the remaining shards. Ray's own restarts of actors are not used: a call
-would wait for its actor to restart, forever if other actors occupy the rest of the cluster. Ray
-tasks are not used either, because their GPU memory would stay allocated while trials run.
+The actors keep their backbone in memory until the `ClusterEncoder` is closed. If an actor dies, all
+actors are killed, and new ones encode the remaining shards. Two mechanisms of Ray are not used:
+
+- Restarts of actors: a call would wait for its actor to restart, forever if other users occupy the
+  actor's resources.
+- Tasks: their worker processes would keep GPU memory while trials run.
 """
 
 import math
@@ -40,14 +42,15 @@ from ship.plugins import list_loaded_origins, load_origins
 from ship.registry import Origin
 
 MIN_VIEWS: Final = 16_384
-"""Minimum number of views to start actors without a GPU, which takes about 15 s.
+"""If trials use no GPU, actors are started only to encode at least this many views.
 
-It is 32 shards, which the driver itself encodes in minutes with ViT-B/16.
+A view is an image or one of its augmented copies. Starting actors takes about 15 s. The driver
+itself encodes this many views (32 shards) with ViT-B/16 in minutes.
 """
 MAX_TRIES: Final = 5
 """Maximum number of attempts at a split if actors die, including the first attempt."""
 START_SECONDS: Final = 60.0
-"""Time to wait for further actors after the first one. Other users may occupy their resources."""
+"""Time to wait for the other actors once one has started. Other users may occupy resources."""
 GPU_SHARDS_PER_CALL: Final = 8
 """Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 
@@ -126,7 +129,11 @@ class EncodeActor:
     def _prepare_backbone(
         self, name: str, fingerprint: str, precision: ImagePrecision
     ) -> FrozenCLIP:
-        """Return the backbone with this image precision. Load it if the actor has another one."""
+        """Return the backbone, set to an image precision. Load it if it is not the current one.
+
+        Raises:
+            ValueError: The backbone's weights on this node differ from the driver's.
+        """
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
             self._clip = None  # free its memory before another one is loaded
             load_origins(self._plugins)  # a plugin may define the type of the images
@@ -140,13 +147,13 @@ class EncodeActor:
 
 
 class ClusterEncoder(ExitStack):
-    """A ship.features.Encode that encodes shards on actors of a Ray session.
+    """Function (ship.features.Encode) and context manager that encodes shards on Ray actors.
 
     The actors start with the first split that needs them and stay until the context ends. Images
     are read on the actors' nodes, so the data root has to exist on every node.
 
-    Actors with GPUs encode everything: the driver may have no GPU, and if it has one, its memory is
-    needed by trials.
+    If trials use GPUs, actors encode small splits, too: the driver may have no GPU, and the memory
+    of a GPU that it has is needed by trials.
 
     Attributes:
         device: torch device that encodes.
@@ -165,8 +172,8 @@ class ClusterEncoder(ExitStack):
             resources: Resources of an actor, the same as of a trial.
             load_backbone: Function that loads a backbone. Called once per actor and backbone.
             accelerator: torch device of an actor that has a GPU.
-            session: Function that returns a context for the actors, such as a Ray session. Defaults
-                to an open session.
+            session: Function that returns the context in which actors run, such as a Ray session.
+                By default the process must have an open session.
         """
         super().__init__()
         self._resources, self._load_backbone = resources, load_backbone
@@ -193,10 +200,10 @@ class ClusterEncoder(ExitStack):
             split: Name of the split.
             views: Number of augmented views of each image.
             shards: Indices of the images to encode.
-            done: Function that is called with the number of views after each shard.
+            done: Function that is called after each shard with the shard's number of views.
 
         Raises:
-            DatasetError: An image cannot be decoded, or can be decoded only on the driver.
+            DatasetError: An image cannot be decoded, or not on every node.
             ClusterError: Actors cannot start, or die repeatedly.
         """
         if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
@@ -222,10 +229,10 @@ class ClusterEncoder(ExitStack):
         try:
             for attempt in retrying:
                 with attempt:
-                    for part, answer in self._encode_shards(arguments, remaining):
+                    for batch, answer in self._encode_shards(arguments, remaining):
                         if isinstance(answer, str):
                             raise _make_undecodable_error(dataset, split, answer)
-                        for shard, features in zip(part, answer, strict=True):
+                        for shard, features in zip(batch, answer, strict=True):
                             remaining.remove(shard)
                             done(len(shard) * (1 + views))
                             yield shard, features
@@ -241,28 +248,31 @@ class ClusterEncoder(ExitStack):
     def _encode_shards(
         self, arguments: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
-        """Return an iterator over the actors' results, in the order in which they arrive.
+        """Return an iterator over the results of EncodeActor.encode, in order of arrival.
 
         Args:
-            arguments: First arguments of each call of EncodeActor.encode.
+            arguments: Arguments of each call of EncodeActor.encode, without the shards.
             shards: Shards of one split.
 
         Raises:
-            RayError: No actor can start, or an actor raised an error or died. Some of these errors
-                are raised by the iterator.
+            RayError: No actor can start, or the actors died. The iterator raises it if an actor
+                dies or raises an error later.
         """
         if not self._actors:
             self._start_actors()
         size = min(self._shards_per_call, math.ceil(len(shards) / len(self._actors)))
-        parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
+        batches = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
         pool: Any = ActorPool(self._actors)
         answers: Iterator[Any] = pool.map_unordered(
-            lambda actor, part: actor.encode.remote(*arguments, part), parts
+            lambda actor, batch: actor.encode.remote(*arguments, batch), batches
         )
         return answers
 
     def _start_actors(self) -> None:
-        """Start as many actors as fit. Those that have not started in time are killed."""
+        """Start as many actors as fit on the cluster.
+
+        Once one of them has started, those that do not start within START_SECONDS are killed.
+        """
         actor_class: Any = ray.remote(EncodeActor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
@@ -293,11 +303,12 @@ class ClusterEncoder(ExitStack):
 def count_decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     """Return the number of threads with which an actor decodes images.
 
-    An actor with a GPU uses its share of all cores of the node, not only the cores of its trial. A
-    GPU encodes thousands of images per second, and one core decodes only about a hundred.
+    An actor with a GPU uses a share of the node's cores that corresponds to its share of the node's
+    GPUs, even if trials request fewer cores. A GPU encodes thousands of images per second, and one
+    core decodes only about a hundred.
 
     Args:
-        resources: Resources of an actor.
+        resources: Resources of an actor, the same as of a trial.
         cores: Number of cores of its node.
         gpus: Number of GPUs of its node.
     """
@@ -310,7 +321,7 @@ def count_decoding_threads(resources: Resources, cores: float, gpus: float) -> i
 def _is_actor_loss(error: BaseException) -> bool:
     """Return True if an actor, its node or its result was lost.
 
-    A RayTaskError is an error that the actor's own code raised. It would recur.
+    A RayTaskError does not count: it wraps an error of the actor's own code, which would recur.
     """
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
@@ -318,7 +329,8 @@ def _is_actor_loss(error: BaseException) -> bool:
 def _make_undecodable_error(dataset: ImageDataset, split: str, name: str) -> DatasetError:
     """Return the error about an image that an actor could not decode.
 
-    If the driver cannot decode it either, the error lists all such images of the split.
+    If the driver cannot decode it either, the error lists all images of the split that it cannot
+    decode. Otherwise the error says that the nodes' files differ.
     """
     images = dataset.splits[split].images
     image = next(image for image in images if image.name == name)

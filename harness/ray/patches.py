@@ -1,9 +1,9 @@
 """Change Ray where it has no public option, and parse its messages about dead workers.
 
-No other file of harness uses private names of Ray (tests/harness/ray/test_patches.py). If the
-installed Ray lacks a private name, nothing is changed; each docstring describes Ray's default
-behavior. Paths such as python/ray/_private/node.py are in Ray's repository, see
-harness.ray.session. A raylet is Ray's process on each node.
+Only this file of harness uses private names of Ray, as tests/harness/ray/test_patches.py checks. If
+the installed Ray lacks a private name, Ray keeps its default behavior, which each docstring
+describes. Paths such as python/ray/_private/node.py are in Ray's repository at the version that
+harness.ray.session names. A raylet is Ray's process on each node.
 """
 
 import os
@@ -29,9 +29,10 @@ from harness.store import Failure
 UNDOCUMENTED_ENVIRONMENT: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # avoids a FutureWarning at each start of Ray 2.52
 }
-# By default the core of a driver waits for a first worker, possibly forever, while no Python thread
-# runs (src/ray/raylet/worker_pool.cc, ExecuteOnPrestartWorkersStarted). Read by the raylet.
+# By default ray.init waits in C++ for a first worker, possibly forever, and blocks all Python
+# threads (src/ray/raylet/worker_pool.cc, ExecuteOnPrestartWorkersStarted). Read by the raylet.
 NO_WAIT_FOR_A_WORKER: Final = {"RAY_prestart_worker_first_driver": "0"}
+# Variables of Ray's authentication, and the default file of the user's token.
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
@@ -46,14 +47,14 @@ NODE_DIED: Final = "its node has died"
 # The connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
 # sooner than a node: when a link was cut for 20 s, the connection was lost and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
-# Tune's file of a trial's errors: the head of each error, and the line that names its type.
-_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
-_IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
+# Tune's file of a trial's errors: the line above each error, and the line with an error's type.
+_ERROR_HEADING = re.compile(r"^Failure # .*$", re.MULTILINE)
+_ERROR_LINE = re.compile(r"\S+(Error|Exception)\b.*: ")
 _DAEMONS: Final = ("raylet", "gcs_server")
 
 
 def _find_in_ray(name: str) -> Any | None:
-    """Return the object of a full dotted name, or None if the installed Ray lacks it."""
+    """Return the object with a full dotted name, or None if the installed Ray lacks it."""
     try:
         return resolve_name(name)
     except (ImportError, AttributeError):
@@ -61,12 +62,12 @@ def _find_in_ray(name: str) -> Any | None:
 
 
 def _replace(name: str, replacement: Any) -> AbstractContextManager[Any]:
-    """Return a context in which a full dotted name has another object, if Ray has the name."""
+    """Return a context that replaces the object with a full dotted name, if Ray has it."""
     return nullcontext() if _find_in_ray(name) is None else patch(name, replacement)
 
 
 def _wrap(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
-    """Return a context in which a function or method is wrapped, if Ray has it.
+    """Return a context that wraps a function or method, if Ray has it.
 
     Args:
         name: Full dotted name of the function.
@@ -78,14 +79,14 @@ def _wrap(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]
 
 @contextmanager
 def private_ray() -> Iterator[None]:
-    """Make a Ray that is started inside listen only on loopback, and require a separate token.
+    """Make a Ray that is started in the context listen only on loopback and require its own token.
 
-    By default Ray listens on every network interface, and keeps its token in the user's home, in a
-    file with the permissions of the umask (python/ray/_private/services.py, get_node_ip_address,
-    and python/ray/_private/authentication/authentication_token_setup.py, generate_and_save_token).
-    Ray has no argument for either. It has environment variables for both, but they work only if
-    they are set before Ray is imported, which a notebook may have done already. The constant that
-    is replaced here is the one that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets.
+    By default Ray listens on every network interface (python/ray/_private/services.py,
+    get_node_ip_address). It keeps its token in the user's home, in a file with the permissions of
+    the umask (python/ray/_private/authentication/authentication_token_setup.py,
+    generate_and_save_token). Ray has environment variables for both, but no arguments. The
+    variables work only if they are set before Ray is imported, and a notebook may have imported it.
+    The constant that is replaced here is the one that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets.
 
     The token has 256 random bits. It is only in the environment, which other users cannot read, and
     in no file. A token or RAY_AUTH_MODE=disabled that the user has set is kept. No token is set if
@@ -93,7 +94,7 @@ def private_ray() -> Iterator[None]:
     communicate with processes that require it.
     """
     variables: dict[str, str] = {}
-    reread = _authentication_reader()
+    reread = _make_authentication_reader()
     if reread is not None and os.environ.get(MODE, "token").lower() == "token":
         variables[MODE] = "token"
         if not os.environ.get(TOKEN) and not os.environ.get(TOKEN_PATH):
@@ -109,13 +110,13 @@ def private_ray() -> Iterator[None]:
 
 @contextmanager
 def send_token() -> Iterator[None]:
-    """Send the user's token to a cluster that is joined inside the context.
+    """Send the user's token to a cluster that is joined in the context.
 
     From Ray 2.59 on, `ray start` requires the token in ~/.ray/auth_token by default, but ray.init
     with HOST:PORT sends it only with RAY_AUTH_MODE=token. A cluster without a token accepts a
     driver that sends one (Ray 2.60). A mode that the user has set is kept.
     """
-    reread = _authentication_reader()
+    reread = _make_authentication_reader()
     if reread is None or os.environ.get(MODE) or not _has_token():
         yield
         return
@@ -129,10 +130,10 @@ def _set_authentication(variables: Mapping[str, str], reread: Callable[[], None]
 
     Args:
         variables: Environment variables. They replace existing ones.
-        reread: Result of _authentication_reader.
+        reread: Result of _make_authentication_reader.
     """
     with ExitStack() as stack:
-        stack.callback(reread)
+        stack.callback(reread)  # after the variables are restored
         stack.enter_context(set_environment(variables, override=True))
         reread()
         yield
@@ -145,21 +146,23 @@ def _has_token() -> bool:
 
 
 def token_hint() -> str:
-    """Return advice for a cluster that does not answer a driver without a token.
+    """Return advice to set RAY_AUTH_MODE, if the driver may have failed to join for lack of it.
 
     Returns:
-        Text to append to a message. "" if the user has no token file, or has set a mode.
+        Text to append to a message. "" if the user has no token file or has set RAY_AUTH_MODE.
     """
     if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
         return ""
     return f". If the cluster requires the token in {TOKEN_FILE}, set {MODE}=token"
 
 
-def _authentication_reader() -> Callable[[], None] | None:
+def _make_authentication_reader() -> Callable[[], None] | None:
     """Return a function that makes Ray's core in this process read mode and token again.
 
-    By default the core reads them from the environment only once, when Ray is imported. None if the
-    installed Ray lacks the function.
+    By default the core reads them from the environment only once, when Ray is imported.
+
+    Returns:
+        The function. None if the installed Ray has no means of reading them again.
     """
     initialize: Any = _find_in_ray("ray._raylet.Config.initialize")
     loader: Any = _find_in_ray("ray._raylet.AuthenticationTokenLoader.instance")
@@ -198,7 +201,7 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
 
 
 def limit_worker_imports() -> AbstractContextManager[None]:
-    """Make workers of a Ray that is joined inside import only from the driver's sys.path.
+    """Make workers of a Ray that is started or joined in the context use the driver's sys.path.
 
     By default Ray puts the driver's working directory first on the sys.path of every worker. A
     folder in it then hides an installed package of the same name (python/ray/_private/worker.py,
@@ -217,18 +220,18 @@ def limit_worker_imports() -> AbstractContextManager[None]:
 def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
     """Make Tune treat a worker that Ray killed because of low memory as one that died.
 
-    The OutOfMemoryError of such a worker is not a RayActorError, and Tune ends the whole run when
-    it gets one: "Caught unexpected exception"
+    By default Ray reports such a worker by an OutOfMemoryError, which is not a RayActorError. Tune
+    then ends the whole run: "Caught unexpected exception"
     (python/ray/air/execution/_internal/actor_manager.py, _actor_task_failed).
     """
 
-    def as_death(value: Any) -> Any:
+    def convert_memory_kill(value: Any) -> Any:
         is_memory_kill = isinstance(value, OutOfMemoryError)
         return RayActorError(error_msg=str(value)) if is_memory_kill else value
 
     def report_failure(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
-        converted = {name: as_death(value) for name, value in keys.items()}
-        return original(*map(as_death, args), **converted)
+        converted = {name: convert_memory_kill(value) for name, value in keys.items()}
+        return original(*map(convert_memory_kill, args), **converted)
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
     return _wrap(f"{manager}._actor_task_failed", report_failure)
@@ -267,8 +270,8 @@ def parse_death(message: str) -> Death:
     """Return the cause of a worker's death from Ray's message.
 
     A lost connection counts as a lost node if Ray has ever known a second node, because the network
-    between them may have failed. With a single node, the worker has died and Ray has not noticed
-    it yet.
+    between them may have failed. With a single node, it counts as a worker's death that Ray has not
+    noticed yet.
 
     Args:
         message: Ray's message about the death. "" if there is none.
@@ -290,18 +293,19 @@ def find_last_error(text: str) -> str:
     If the text has an exception, this is the exception without its traceback. Otherwise it is Ray's
     message about a dead worker: its last three lines, without indented ones (IDs and the stack).
     """
-    last = _FAILURE.split(text)[-1]
-    lines = [line.rstrip() for line in last.splitlines() if line.strip() and not line[0].isspace()]
-    messages = [line for line in lines if not line.startswith("Traceback ")]
-    starts = [index for index, line in enumerate(messages) if _IS_ERROR.match(line)]
-    first = starts[-1] if starts else -3
-    return " ".join(messages[first:]) or "its process ended without an error message"
+    last_error = _ERROR_HEADING.split(text)[-1]
+    lines = [line.rstrip() for line in last_error.splitlines() if line.strip()]
+    messages = [line for line in lines if not line[0].isspace()]
+    messages = [line for line in messages if not line.startswith("Traceback ")]
+    error_lines = [index for index, line in enumerate(messages) if _ERROR_LINE.match(line)]
+    start = error_lines[-1] if error_lines else -3
+    return " ".join(messages[start:]) or "its process ended without an error message"
 
 
 def read_error_file(trial: Any) -> str:
     """Return the text of Tune's error file of a trial, or "" if there is no such file.
 
-    Trial.get_error reads the file in the storage, which is written later.
+    Tune's Trial.get_error is not used: it reads a copy in the storage, which is written later.
 
     Args:
         trial: Tune's trial, as passed to callbacks and schedulers.
@@ -318,11 +322,11 @@ def list_alive_nodes() -> list[dict[str, Any]]:
 
 
 def find_dead_daemon() -> str | None:
-    """Return a description of an essential process of a private Ray that has died.
+    """Return a description of the first of a private Ray's essential processes that has died.
 
     Returns:
-        Text such as "raylet, signal 9". None if both processes are alive, if this process has not
-        started Ray, or if Ray does not expose them.
+        Text such as "raylet, signal 9". None if raylet and gcs_server are alive, if this process
+        has not started Ray, or if Ray does not expose its processes.
     """
     node: Any = _find_in_ray("ray._private.worker._global_node")
     dead = dict(node.dead_processes()) if hasattr(node, "dead_processes") else {}

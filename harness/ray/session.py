@@ -28,7 +28,7 @@ from harness.wording import describe_error, error_text, redacted
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
 MIN_OBJECT_STORE_BYTES = 200 * 2**20
-# Path of Ray's sockets below RAY_TMPDIR, and the maximum length of the whole path in bytes.
+# Longest path of a Ray socket below RAY_TMPDIR, and the maximum length of its whole path in bytes.
 RAY_SOCKET_PATH = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 # Variables that Ray and Tune read in the driver.
@@ -45,7 +45,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher limits pending trials
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-# Variables of torch's allocator of GPU memory: the name in all releases, and the newer name.
+# Environment variables of torch's GPU memory allocator. All releases read the first.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -53,10 +53,10 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 def ray_session(
     resources: Resources, address: str | None, object_bytes: int, verbose: bool
 ) -> Iterator[bool]:
-    """Start Ray on this machine or join a cluster, and shut it down at the end of the context.
+    """Start Ray on this machine or join a cluster, and shut it down or leave after the context.
 
-    A session that this process has open already is used as it is, and stays open. A Ray that is
-    started here is private, see harness.ray.patches.private_ray.
+    If this process already has an open session, that session is used unchanged and stays open. A
+    Ray that is started here is private (see harness.ray.patches.private_ray).
 
     Args:
         resources: Resources of a trial.
@@ -84,8 +84,8 @@ def ray_session(
             start_ray(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(patches.private_ray())
-            # All users of the machine can read Ray's folder, so it is put inside a private folder,
-            # with its sockets, logs and spilled objects.
+            # All users of the machine can read Ray's folder with its sockets, logs and spilled
+            # objects, so it is put into a private folder.
             folder = stack.enter_context(scratch_folder(MAX_SOCKET_PATH - len(RAY_SOCKET_PATH)))
             stack.enter_context(shut_ray_down_at_exit())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env,
@@ -131,7 +131,8 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
 def _describe_start_fault(error: Exception) -> str:
     """Return in one line why Ray did not start, or why the cluster could not be joined.
 
-    On a version mismatch, Ray lists the versions of Ray and Python after the first line.
+    Only the first line of an error is used, except on a version mismatch: the versions of Ray and
+    Python are on the other lines.
     """
     text = error_text(error)
     if text.startswith("Version mismatch"):
@@ -161,9 +162,9 @@ def require_worker() -> None:
 def shut_ray_down_at_exit() -> Iterator[None]:
     """Shut Ray down, or leave the cluster, at the end of the context.
 
-    Tune leaves references to Ray's objects in cycles. If one of them is collected while Ray's core
-    shuts down, the core ends the process with exit code 1 (python/ray/includes/object_ref.pxi,
-    __dealloc__).
+    Garbage is collected first: Tune leaves reference cycles that contain Ray's object references.
+    If Python frees one while Ray's core shuts down, the core ends the process with exit code 1
+    (python/ray/includes/object_ref.pxi, __dealloc__).
     """
     try:
         yield
@@ -175,13 +176,12 @@ def shut_ray_down_at_exit() -> Iterator[None]:
 
 @contextmanager
 def block_sigterm() -> Iterator[None]:
-    """Block SIGTERM in processes that are started inside. This process gets it at the end.
+    """Block SIGTERM in this process during the context, and for good in processes started in it.
 
     `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
-    its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
-    raylet that SIGTERM ends reports its node dead. The core of the driver then writes to the
-    raylet's closed socket and ends the process within 0.1 s, with runs left RUNNING
-    (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
+    its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. If
+    the raylet ended, the driver's core would write to its closed socket and end the driver within
+    0.1 s, with runs left RUNNING (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -195,8 +195,8 @@ def restore_signal_handlers() -> Iterator[None]:
     """Restore this process's signal handlers at the end of the context.
 
     ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its
-    default action while Python still shows the handler: the signal would end the process before the
-    study has its report (src/ray/util/logging.cc, UninstallSignalAction).
+    default action, although signal.getsignal still returns the old handler: the signal would end
+    the process before the study has its report (src/ray/util/logging.cc, UninstallSignalAction).
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -208,7 +208,13 @@ def restore_signal_handlers() -> Iterator[None]:
 
 
 def worker_environment(resources: Resources) -> dict[str, str]:
-    """Return the environment variables of workers. Allocator options of the driver are kept."""
+    """Return the environment variables of workers.
+
+    If the driver's environment has options of torch's allocator, workers get these options.
+
+    Args:
+        resources: Resources of a trial, with its number of threads.
+    """
     allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
     return {
         "OMP_NUM_THREADS": str(resources.threads),

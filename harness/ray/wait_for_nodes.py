@@ -1,4 +1,4 @@
-"""Command for job scripts that start a Ray cluster: wait until COUNT of its nodes are alive.
+"""Wait until COUNT nodes of a Ray cluster are alive: a command for job scripts that start one.
 
 python -m harness.ray.wait_for_nodes HOST:PORT COUNT [SECONDS]
 """
@@ -14,14 +14,14 @@ from harness.errors import ClusterError
 from harness.ray.session import cluster_resources, ray_session
 from harness.resources import preflight
 
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 1.0  # between two attempts
 
 
 def count_alive(address: str) -> int:
     """Return the number of alive nodes of the cluster at an address.
 
     Raises:
-        ClusterError: Nothing answers at the address.
+        ClusterError: Nothing answers at the address, or the cluster cannot be joined.
     """
     preflight(address, Resources())  # Ray itself takes minutes to report a failure
     with ray_session(Resources(), address, 0, verbose=False):
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Arguments of the command. Defaults to those of this process.
 
     Returns:
-        Exit code: 0 once the nodes are alive, 1 if they are not within SECONDS (600 by default).
+        Exit code: 0 once COUNT nodes are alive, 1 if they are not after SECONDS.
 
     Raises:
         SystemExit: The arguments are invalid (exit code 2).

@@ -53,10 +53,11 @@ def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) ->
     Args:
         metrics: Final metrics of the run.
         n_seeds: Number of its seeds.
-        protocol: Name of the run's protocol, whose default metric is shown.
+        protocol: Name of the run's protocol. Its default metric is the result.
 
     Returns:
-        The mean, and half the width of its 95% interval if there is one. "" if there is no mean.
+        The mean over seeds with half the width of its 95% interval, or without if `metrics` lacks
+        the interval. "" if `metrics` lacks the mean.
     """
     rules = PROTOCOLS[protocol]
     mean, low, high = (metrics.get(f"test/{rules.default}{end}") for end in ("", "_low", "_high"))
@@ -69,21 +70,22 @@ def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) ->
 def _collect_values(
     numbers: Mapping[str, float], seeds: Sequence[int], prefix: str
 ) -> dict[str, list[float]]:
-    """Return the values of all seeds, in their order, of each metric whose name has a prefix.
+    """Return the values of each metric with a name prefix, one per seed in the order of `seeds`.
 
     Args:
         numbers: Numbers by the metric's key.
         seeds: Seeds. A metric that one of them lacks is left out.
-        prefix: Prefix, which the names in the result do not have.
+        prefix: Prefix of the names. It is removed from the names in the result.
     """
-    values: dict[str, dict[int, float]] = {}
+    values_by_metric: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
-        parts = split_seed(key)
-        if parts and parts[1].startswith(prefix):
-            values.setdefault(parts[1].removeprefix(prefix), {})[parts[0]] = value
+        if seed_and_name := split_seed(key):
+            seed, name = seed_and_name
+            if name.startswith(prefix):
+                values_by_metric.setdefault(name.removeprefix(prefix), {})[seed] = value
     return {
         name: [by_seed[seed] for seed in seeds]
-        for name, by_seed in values.items()
+        for name, by_seed in values_by_metric.items()
         if by_seed.keys() >= {*seeds}
     }
 
@@ -91,10 +93,15 @@ def _collect_values(
 def _compute_intervals(
     test_values: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
 ) -> dict[str, float]:
-    """Return the 95% intervals of means over the run's seeds, computed as in tables.
+    """Return the ends of 95% intervals of means over seeds by the metric's key.
 
-    Only the protocol's default metric and its halves have intervals, and only if there are two or
-    more seeds and all values are finite.
+    There is an interval for the protocol's default metric and, if it is a harmonic mean, for the
+    two metrics that it combines. A metric with fewer than two values, or with a value that is not
+    finite, has none.
+
+    Args:
+        test_values: Values of the seeds by the metric's name.
+        protocol: Metrics of the run's protocol.
     """
     from harness.intervals import percent_interval  # numpy
 
@@ -139,8 +146,9 @@ def format_environment() -> str:
 def make_source_tags() -> dict[str, str]:
     """Return the tags of a run's source: the version of the code, the commit and the packages.
 
-    In a git checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with
-    ".dirty" if tracked files were changed. A package that is not installed has the version "".
+    In a git checkout the version of the code includes the commit, e.g. "0.2.0+g1a2b3c4d5e6f". It
+    ends with ".dirty" if tracked files were changed. Elsewhere there is no tag for the commit. A
+    package that is not installed has the version "".
     """
     versions = {name: get_installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {
@@ -159,7 +167,7 @@ def make_source_tags() -> dict[str, str]:
 
 
 def _git(*command: str) -> str:
-    """Return the output of a git command in the package's folder, or "" if it fails."""
+    """Return the output of a git command in this file's folder, or "" if the command fails."""
     try:
         result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *command],

@@ -38,7 +38,7 @@ YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with overrides and defaults
 ENVIRONMENT_ARTIFACT = "environment.txt"  # all installed packages
 _DIFFERENCE = "; difference from the baseline: "  # follows the result in a run's description
-MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
+MAX_EXPERIMENT_TAG = 5_000  # maximum characters of an experiment's tag in MLflow's databases
 
 
 @dataclass
@@ -63,10 +63,12 @@ class StudyRun:
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
         """Return the study's own run. It is created if it does not exist.
 
+        With the run, the metric that MLflow's charts show first is set.
+
         Args:
             store: Open store.
             experiment_id: MLflow's ID of the study's experiment.
-            study: Study whose name and description a new run gets.
+            study: The study. A new run gets its name and description.
         """
         existing_run = find_study_run(store, experiment_id)
         if existing_run is not None:
@@ -87,9 +89,9 @@ class StudyRun:
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Update the run's tags to the current study, and save its YAML as files.
 
-        One file is the YAML as the user wrote it, the other has every key. They are for users;
-        ship-sweep reads the same content from the tags. The files are written before the tags: if
-        the tags are up to date, the files are, too.
+        One file is the YAML as the user wrote it, if the study has a file. The other has every key.
+        The files are for users: ship-sweep reads the same content from the tags. They are written
+        before the tags, so up-to-date tags imply up-to-date files.
 
         Args:
             study: The study.
@@ -98,7 +100,7 @@ class StudyRun:
         configurations = [*plan.configurations, *plan.duplicate_controls]
         self._planned = [make_planned_entry(configuration) for configuration in configurations]
         self._planned_keys = {configuration.key for configuration in configurations}
-        tags = {**make_study_tags(study), **self._planned_tags()}
+        tags = {**make_study_tags(study), **make_planned_tags(self._planned)}
         # empty the continuation tags (NAME.1) that a shorter text no longer needs
         continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
@@ -124,7 +126,7 @@ class StudyRun:
         if configuration.key not in self._planned_keys:
             self._planned_keys.add(configuration.key)
             self._planned.append(make_planned_entry(configuration))
-            self._write_changed(self._planned_tags())
+            self._write_changed(make_planned_tags(self._planned))
 
     def end(self, state: State) -> None:
         """Set the final state of the study's run, unless the store has that state already."""
@@ -157,15 +159,12 @@ class StudyRun:
                 has_changed = True
         return has_changed
 
-    def _planned_tags(self) -> dict[str, str]:
-        return make_planned_tags(self._planned)
-
     def _write_changed(self, tags: Mapping[str, str], **fields: Any) -> None:
-        """Write the tags that differ from the store.
+        """Write the tags that differ from those in the store. If all are equal, write nothing.
 
         Args:
             tags: Tags of the run.
-            fields: Other fields of RunUpdate. They are written only if a tag differs.
+            fields: Other fields of the RunUpdate with the tags.
         """
         changes = _find_changes(tags, self.tags)
         if changes:
@@ -204,7 +203,7 @@ def make_planned_entry(configuration: Configuration) -> str:
 def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration in the current study.
 
-    All but the key can change with the YAML, see `StudyRun.update_run_tags`.
+    A change of the YAML may change all of these tags but the key (see `StudyRun.update_run_tags`).
     """
     return {
         Tag.CONFIG_KEY: configuration.key,
@@ -216,8 +215,8 @@ def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
 def publish(store: Store, run_id: str, publication: Publication) -> bool:
     """Write a report to the study's own run in MLflow, unless the run has it already.
 
-    The report's digest is written last. If the driver is killed before that, the next run of the
-    study writes everything again, which is harmless.
+    Files larger than MAX_BYTES are left out. The report's digest is written last. If the driver is
+    killed before that, the next run of the study writes everything again, which is harmless.
 
     Args:
         store: Open store.
@@ -231,18 +230,21 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         StoreError: The store cannot be read, or refuses a write.
     """
     run = store.read(lambda client: client.get_run(run_id))
-    # the stamp stands for the files, which take seconds to create
-    parts = [
+    # publication.stamp represents the files, which take seconds to create
+    digest_content = [
         dict(publication.metrics),
         dict(publication.params),
         publication.best,
         publication.note,
         publication.stamp,
     ]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(digest_content, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
-    logged = run.data.params
+    stored_params = run.data.params
+    new_params = {
+        name: text for name, text in publication.params.items() if name not in stored_params
+    }
     # MLflow cannot delete a metric, so outdated headline metrics become NaN.
     old_metrics = {
         name: math.nan
@@ -252,9 +254,9 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     changes = RunUpdate(
         run=run_id,
         metrics=make_points({**old_metrics, **publication.metrics}),
-        params={name: text for name, text in publication.params.items() if name not in logged},
+        params=new_params,
         tags={
-            Tag.RUN_NOTE: _format_note(publication, logged),
+            Tag.RUN_NOTE: _format_note(publication, stored_params),
             Tag.BEST: publication.best,
             Tag.PUBLISHED: digest,
         },
@@ -274,8 +276,8 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
     Args:
         store: Open store.
         runs: Runs of the study as they were last read.
-        differences: Run ID -> difference as text. A run that it lacks loses an older difference,
-            but if it is empty, nothing is changed.
+        differences: Difference as text by run ID. Runs without an entry lose the difference of an
+            older report. If there are no entries at all, nothing is written.
 
     Raises:
         StoreError: The store refuses a write.
@@ -292,30 +294,30 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
 
 
 def _format_note(publication: Publication, stored_params: Mapping[str, str]) -> str:
-    """Return the description of the study's own run: the report's note and where the report is.
+    """Return the description of the study's own run: the report's note and the report's location.
 
-    MLflow cannot change a param, so the text begins with the current values of changed params. The
-    note is truncated at the end of a line if it exceeds the length of a tag.
+    If params have changed, the text begins with their current values, because MLflow shows only
+    their first values. The note is truncated so that the text fits into a tag.
 
     Args:
         publication: Report to show.
         stored_params: Params of the run in the store.
     """
-    old_values = [
+    changed_values = [
         f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
         for name, text in sorted(stored_params.items())
         if publication.params.get(name) != text
     ]
     head = ""
-    if old_values:
-        values = ", ".join(old_values)
+    if changed_values:
+        values = ", ".join(changed_values)
         head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
     tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
     return _truncate(head + publication.note, MAX_TAG - len(tail)) + tail
 
 
 def _truncate(text: str, limit: int) -> str:
-    """Truncate a text to a number of characters, at the end of a line if possible."""
+    """Truncate a text to at most `limit` characters, at the end of a line if possible."""
     if len(text) <= limit:
         return text
     end = text.rfind("\n", 0, limit) + 1

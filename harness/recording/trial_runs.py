@@ -56,8 +56,9 @@ logger = logging.getLogger(__name__)
 # Tags that a reused result keeps from the run that computed it, in addition to the device.
 _COPIED_TAGS = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # characters of a run's name in MLflow's databases
-# Minimum interval between writes of a trial's epochs, in seconds and as a share of its time so far.
-# Each request costs the driver milliseconds, during which other trials wait.
+# Minimum interval between writes of a trial's epochs: the larger of FLUSH_SECONDS and FLUSH_SHARE
+# times the trial's time so far. Each request costs the driver milliseconds, during which other
+# trials wait.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
@@ -103,7 +104,7 @@ class TrialRecorder:
         Args:
             trial_id: ID of the trial in later calls.
             work: Configuration and seeds of the trial.
-            tags: Tags in addition to those of the work. A tag with the same name replaces it.
+            tags: Additional tags. They replace default tags of the same names.
         """
         self.record.add_planned(work.configuration)
         run = self._create_run(work, tags or {})
@@ -119,7 +120,9 @@ class TrialRecorder:
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float],
     ) -> None:
-        """Add new epochs of a trial. They are written at intervals, and at the end of the trial.
+        """Add new epochs of a trial.
+
+        They are written every few seconds (see FLUSH_SECONDS) and at the end of the trial.
 
         Args:
             trial_id: ID of the trial.
@@ -132,11 +135,11 @@ class TrialRecorder:
                 run.step += 1
                 run.points += make_points(epoch["metrics"], run.step)
         run.points += make_points(load, run.step)
-        moment = time.monotonic()
-        if moment - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started_at)):
+        now = time.monotonic()
+        if now - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (now - run.started_at)):
             self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
-            run.flushed_at = moment
+            run.flushed_at = now
 
     def add_points(self, trial_id: str, metric_points: Sequence[Point]) -> None:
         """Add points of metrics to an open run, such as the curves of a reused run."""
@@ -145,9 +148,9 @@ class TrialRecorder:
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
         """Write the result of a trial and close its run.
 
-        The state is written last, so a COMPLETE run has all numbers. Seeds that failed are removed
-        from the trial's run and get a separate run, which is written first. If the driver is killed
-        between the two, the next run of the study retrains only the other seeds.
+        The state is written last, so a COMPLETE run has all numbers. Seeds that failed are moved to
+        a separate run with state FAIL, which is written first. If the driver is killed after that,
+        the next run of the study retrains only the other seeds.
 
         Args:
             trial_id: ID of the trial.
@@ -161,12 +164,12 @@ class TrialRecorder:
             failure_tags: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
             run_id = self._create_run(work, failure_tags)
-            texts = list_params(work.configuration.trial)
-            self.record.store.write(RunUpdate(run=run_id, params=texts, state=State.FAIL))
-        # at step 0, because MLflow draws other steps as curves of one point instead of bars
+            params = list_params(work.configuration.trial)
+            self.record.store.write(RunUpdate(run=run_id, params=params, state=State.FAIL))
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         logged_names = list_logged_names(protocol, objective)
+        # at step 0, which MLflow draws as bars; it would draw another step as a curve of one point
         final_points = make_points(
             {key: value for key, value in metrics.items() if is_logged(key, logged_names)}
         )
@@ -187,12 +190,12 @@ class TrialRecorder:
             self._list_model(run, saved, final_points)
 
     def _list_model(self, run: _OpenRun, seeds: Sequence[int], metrics: Sequence[Point]) -> None:
-        """List a finished run's trained models on MLflow's page. Errors are only logged.
+        """List a finished run's trained models on MLflow's page. If that fails, log a warning.
 
         Args:
             run: The finished run.
             seeds: Seeds with a saved model.
-            metrics: Final points of the run. Only means over seeds are listed with the models.
+            metrics: Final points of the run. Only test metrics' means over seeds are listed.
 
         Raises:
             StoreAway: The store did not answer within the study's timeout.
@@ -200,7 +203,11 @@ class TrialRecorder:
         configuration = run.work.configuration
         name = f"{self.study.name} {configuration.label}".strip()[:MAX_NAME]
         levels = {key: format_param(value) for key, value in configuration.assignment.items()}
-        means = [p for p in metrics if p.key.startswith("test/") and split_seed(p.key) is None]
+        means = [
+            point
+            for point in metrics
+            if point.key.startswith("test/") and split_seed(point.key) is None
+        ]
         store = self.record.store
         try:
             store.call(lambda: list_model(store.client, run.run, name, seeds, levels, means))
@@ -220,10 +227,10 @@ class TrialRecorder:
 
         Args:
             trial_id: ID of the trial.
-            state: PRUNED by the scheduler, FAIL, or INTERRUPTED for a reason that does not depend
-                on its configuration.
+            state: PRUNED if the scheduler stopped the trial, FAIL, or INTERRUPTED if the reason
+                does not depend on the trial's configuration.
             reason: Reason in one line.
-            failure: Kind of failure. Ignored for other states than FAIL.
+            failure: Kind of failure. Ignored unless `state` is FAIL.
         """
         tags: dict[str, str] = {Tag.FAILURE: failure} if state is State.FAIL else {}
         note = f"{state.lower()}: {reason}"
@@ -244,7 +251,7 @@ class TrialRecorder:
 
         Args:
             work: Configuration and seeds of the run.
-            tags: Tags in addition to those of the work. A tag with the same name replaces it.
+            tags: Additional tags. They replace default tags of the same names.
         """
         name = (work.configuration.label or "constants")[:MAX_NAME]
         tags = {**self._make_tags(work), **tags}
@@ -289,7 +296,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
             return False
     has_all_seeds = set(seeds) == set(reused.run.seeds)
     keys = [key for key in run.metrics if _is_reusable_curve(key, None if has_all_seeds else seeds)]
-    history = store.read(
+    curve_points = store.read(
         lambda client: [
             Point(metric.key, metric.value, metric.timestamp, metric.step)
             for key in keys
@@ -297,11 +304,11 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         ]
     )
     if not has_all_seeds:
-        history += _compute_mean_curves(history)
+        curve_points += _compute_mean_curves(curve_points)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
     tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study}
     recorder.start(run.run_id, reused.work, tags)
-    recorder.add_points(run.run_id, history)
+    recorder.add_points(run.run_id, curve_points)
     device = run.tags.get(Tag.DEVICE, "")
     recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
     return True
@@ -336,8 +343,8 @@ def _is_reusable_curve(key: str, seeds: Sequence[int] | None) -> bool:
 
     Args:
         key: Key of the metric in the store.
-        seeds: Seeds that are reused. None means all seeds of the run. Only then the curves of means
-            over seeds can be reused.
+        seeds: Reused seeds. None if all seeds of the run are reused. Curves of means over seeds are
+            reusable only in that case.
     """
     if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
@@ -347,15 +354,15 @@ def _is_reusable_curve(key: str, seeds: Sequence[int] | None) -> bool:
     return seed_and_name is not None and seed_and_name[0] in seeds
 
 
-def _compute_mean_curves(history: Sequence[Point]) -> list[Point]:
+def _compute_mean_curves(curve_points: Sequence[Point]) -> list[Point]:
     """Compute the curves of means over seeds from the curves of single seeds.
 
     Args:
-        history: Points of the reused seeds. Without `log.seed_curves` there are no curves of single
-            seeds, and therefore no means.
+        curve_points: Points of curves. Those that are not of a single seed are ignored. Without
+            `log.seed_curves` there are no curves of single seeds, and the result is [].
     """
     points_by_epoch: dict[tuple[str, int], list[Point]] = {}  # by name of the metric and step
-    for point in history:
+    for point in curve_points:
         if seed_and_name := split_curve(point.key):
             points_by_epoch.setdefault((seed_and_name[1], point.step), []).append(point)
     return [
@@ -364,20 +371,20 @@ def _compute_mean_curves(history: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _select_numbers(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, float]:
+def _select_numbers(reused: ReusedRun, seeds_csv_numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the final numbers of the reused seeds, their objective, and their share of the costs.
 
     Args:
         reused: Results to reuse.
-        table: Numbers of the run's seed table. Metrics of the run take precedence.
+        seeds_csv_numbers: Numbers of the run's seeds.csv. The run's metrics take precedence.
     """
-    metrics, seeds = {**table, **reused.run.logged.metrics}, reused.work.seeds
+    metrics, seeds = {**seeds_csv_numbers, **reused.run.logged.metrics}, reused.work.seeds
     share = len(seeds) / len(reused.run.seeds)
     shares = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}  # peak memory is not divided
     numbers: dict[str, float] = {
         key: value
         for key, value in metrics.items()
-        if (parts := split_seed(key)) and parts[0] in seeds
+        if (seed_and_name := split_seed(key)) and seed_and_name[0] in seeds
     }
     numbers |= {name: metrics[name] * shares.get(name, 1.0) for name in Cost if name in metrics}
     if objective := reused.work.configuration.trial.selection_metric:

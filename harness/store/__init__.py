@@ -2,8 +2,8 @@
 
 Responsible for the names of tags and metrics, the records of studies and trials, the choice of the
 run that counts for a seed, the limit of one driver per study, and writes that are neither lost nor
-repeated if the store does not answer. `harness.recording` decides what a study writes. Imports
-neither torch nor Ray.
+duplicated if the store does not answer. `harness.recording` decides what a study writes. This
+package imports neither torch nor Ray.
 """
 
 from harness.store.address import address_fault, default_tracking_uri

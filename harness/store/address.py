@@ -13,16 +13,16 @@ from harness.wording import error_text, first_error_line
 
 CONNECT_SECONDS: Final = 5
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# SQLAlchemy's names of databases whose drivers accept connect_timeout.
+# SQLAlchemy's names of databases whose drivers have the option connect_timeout.
 _TIMEOUT_DATABASES: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
 # Schemes of addresses at which runs of a tracking server have their files: the server itself or
 # cloud storage. http and https are excluded, because MLflow would send them the server's token.
 ARTIFACT_SCHEMES = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
-# Some versions of SQLAlchemy decode such a code in a path, others do not.
+# A code such as %40. Some versions of SQLAlchemy decode it in a path, others do not.
 _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
-# The part of an address after user and password: host, port, path and a database's options.
+# Matches the part of an address after user and password: host, port, path, a database's options.
 _HOST_AND_PATH = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
@@ -38,7 +38,7 @@ def address_fault(uri: str) -> str | None:
     passed to a library, whose errors could show parts of it.
     """
     if uri.startswith(SQLITE):
-        return _options_fault(uri)
+        return _find_sqlite_fault(uri)
     if re.match("(?i)sqlite[:+]", uri):  # e.g. sqlite://, a store in memory
         return f"an sqlite store must be a file. Write {SQLITE}FILE"
     if _is_well_formed(uri):
@@ -50,12 +50,12 @@ def address_fault(uri: str) -> str | None:
     )
 
 
-def _options_fault(uri: str) -> str | None:
+def _find_sqlite_fault(uri: str) -> str | None:
     """Return what is wrong with the path or options of an sqlite store's address, or None.
 
-    Options such as ?timeout=30 are refused: a study's lock is named by the store's address, and two
-    drivers with different options would not exclude each other. Paths with ? or with codes such as
-    %40 are refused because an address cannot contain them.
+    Options such as ?timeout=30 are refused: a study's lock is named by the store's address, so two
+    drivers with different options would not exclude each other. Paths with ? are refused because it
+    begins the options, and paths with codes such as %40 because they are ambiguous.
     """
     base_uri, mark, query = uri.partition("?")
     if "/" in query or _PERCENT_CODE.search(base_uri):
@@ -70,7 +70,8 @@ def _is_well_formed(uri: str) -> bool:
     """Return True if SQLAlchemy and urllib find the same user, password and host in an address.
 
     A password with a slash is valid for a database, because SQLAlchemy accepts it, but not for a
-    server, because urllib does not. Paths and file:/// addresses have no user and no host.
+    server, because urllib does not. Paths and file:/// addresses have no user and no host, and are
+    valid. A server also needs a host, and must have no options.
     """
     scheme, mark, location = uri.partition("://")
     if not mark:
@@ -92,8 +93,8 @@ def _is_well_formed(uri: str) -> bool:
 def store_fault(error: BaseException, uri: str) -> str:
     """Return in one line why a store cannot be used. The line may contain secrets of the address.
 
-    If `mlflow server` has refused the host name, the line is advice: it answers 403 to names that
-    are not in its --allowed-hosts.
+    It is the error's first line, except if `mlflow server` refused a host name that is not in its
+    --allowed-hosts. The line then says how to start the server.
     """
     if "Invalid Host header" not in error_text(error):
         return first_error_line(error)
@@ -102,12 +103,12 @@ def store_fault(error: BaseException, uri: str) -> str:
 
 
 def reach_database(uri: str) -> None:
-    """Connect to a database once, so that a fault is reported soon.
+    """Connect to a database once, to report a fault soon.
 
     MLflow would try ten times, and log a warning each time.
 
     Args:
-        uri: Address of the store. Files and servers are not checked.
+        uri: Address of the store. sqlite files and servers are not checked.
 
     Raises:
         Exception: Any error of SQLAlchemy or the database's driver.
@@ -119,18 +120,18 @@ def reach_database(uri: str) -> None:
     import sqlalchemy
 
     url = sqlalchemy.make_url(uri)
-    keys = {}
+    options = {}
     if database in _TIMEOUT_DATABASES and "connect_timeout" not in url.query:
-        keys["connect_timeout"] = CONNECT_SECONDS
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=keys)
+        options["connect_timeout"] = CONNECT_SECONDS
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=options)
     with closing(engine.connect()):
         return
 
 
 def reach_server(uri: str) -> None:
-    """Connect to a tracking server's port once, so that a fault is reported soon.
+    """Connect to a tracking server's port once, to report a fault soon.
 
-    MLflow may wait for minutes.
+    MLflow might try for minutes.
 
     Args:
         uri: Address of the store. Files, databases and servers behind a proxy are not checked.

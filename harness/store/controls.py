@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-# Controls in the order of the tables: name -> label and text of the footnote. {unseen} stands for
-# the protocol's word for classes without images.
+# Controls in the order of the tables: name -> label and text of the footnote. {unseen} is replaced
+# by the protocol's word for classes without images.
 CONTROLS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
@@ -38,7 +38,7 @@ FINETUNER_ALONE: Final = "no_synthetic"  # control that shows what SHIP adds to 
 
 
 def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of an assignment that affects a control.
+    """Return the part of an assignment that affects a control, without its unused groups.
 
     Args:
         control: Name of a control of COMPETING.
@@ -49,9 +49,9 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
 
 
 def level_id(level: Any) -> str:
-    """Return a text that identifies a level. It is the same for 1 and 1.0, but not for 1 and true.
+    """Return a text that identifies a level.
 
-    The store may have 1.0 for the level 1.
+    1 and 1.0 have the same text, because the store may have 1.0 for the level 1. 1 and true differ.
     """
     is_whole = isinstance(level, float) and level.is_integer()
     return json.dumps(int(level) if is_whole else level, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Convert errors of an MLflow store into one-line messages, and retry its requests."""
+"""Convert errors of an MLflow store into one-line messages, and retry requests to the store."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Few retries, because they are made when a user waits for the start of a study or for a report.
+# Few retries, because a user is waiting for the start of a study or for a report.
 MAX_TRIES = 5
-MAX_RETRY_SECONDS = 10.0  # no retry begins later
+MAX_RETRY_SECONDS = 10.0  # no retry begins later after the first try
 FIRST_PAUSE = 0.25  # seconds after the first try; doubles after each try
 MAX_PAUSE = 4.0
 
@@ -33,14 +33,15 @@ READ_METHODS = ("get_", "search_", "list_", "download_")
 _CONNECTION_LOST = re.compile(
     r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
 )
-# The part of an HTTP client's long message that names the cause.
+# Matches the part of an HTTP client's long message that names the cause.
 _CAUSE = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
 _DISK_FAULT = re.compile(
     r"disk is full|No space left|quota exceeded|readonly database|disk I/O error"
 )
-_MAX_REASON, _MAX_CAUSE = 150, 300
+# maximum characters of the cause in a message: if the store does not answer, and otherwise
+_MAX_SHORT_CAUSE, _MAX_CAUSE = 150, 300
 
 
 class StoreError(LineError):
@@ -60,13 +61,21 @@ class StoreAway(StoreError):
 
 @contextmanager
 def wrap_errors(uri: str) -> Iterator[None]:
-    """Convert any error of MLflow or its database into a StoreError with a one-line message."""
+    """Convert errors inside the context into StoreError, except UserError and its subclasses.
+
+    Args:
+        uri: Address of the store. Secrets are removed from the message.
+
+    Raises:
+        NoAnswer: The same requests may succeed later (see `is_transient`). It is a StoreError.
+        StoreError: Any other error.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # MLflow raises errors of its own, of SQLAlchemy, of requests and of alembic
+        # MLflow's client raises its own errors and those of SQLAlchemy, requests and alembic
         if is_transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({describe_cause(error, uri)})"
             raise NoAnswer(line) from error
@@ -79,17 +88,17 @@ def wrap_errors(uri: str) -> Iterator[None]:
 
 
 def find_cause(error: BaseException, uri: str) -> str:
-    """Return the line that names the cause of an error.
+    """Return the line that names the cause of an error. It may contain secrets of the address.
 
-    SQLAlchemy may put a remark about its autoflush before the database's message. Lines about disk
-    faults are therefore searched for in the whole chain of errors. Without one, the result is that
-    of `store_fault`.
+    If any error in the chain of causes mentions a disk fault, this is its line about the fault:
+    SQLAlchemy may put a remark about autoflush before it. Otherwise it is the result of
+    `store_fault`.
     """
     chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
     lines = (line.strip() for cause in chain for line in error_text(cause).splitlines())
     return next(filter(_DISK_FAULT.search, lines), store_fault(error, uri))
 
@@ -102,8 +111,8 @@ def is_transient(error: BaseException, uri: str) -> bool:
 
     Args:
         error: Error that MLflow's client raised, or a StoreError or UserError that wraps it.
-        uri: Address of the store. It tells a server from a database that MLflow opens in this
-            process; MLflow's errors do not.
+        uri: Address of the store. An MlflowException is judged by its HTTP status if the store is a
+            server, and by its error code if MLflow opens the database in this process.
     """
     if isinstance(error, StoreError):
         return isinstance(error, NoAnswer)
@@ -120,11 +129,11 @@ def is_transient(error: BaseException, uri: str) -> bool:
         return False
     if _CONNECTION_LOST.search(str(error)):
         return True
-    kind = re.split(r"[+:]", uri, maxsplit=1)[0]
-    if kind in SERVER_SCHEMES:
+    scheme = re.split(r"[+:]", uri, maxsplit=1)[0]
+    if scheme in SERVER_SCHEMES:
         return _is_transient_status(error.get_http_status_code())  # type: ignore[no-untyped-call]
     is_unavailable: bool = error.error_code == "TEMPORARILY_UNAVAILABLE"
-    return is_unavailable and (kind != "sqlite" or "locked" in str(error))
+    return is_unavailable and (scheme != "sqlite" or "locked" in str(error))
 
 
 def _is_transient_status(status: int) -> bool:
@@ -134,7 +143,7 @@ def _is_transient_status(status: int) -> bool:
 def describe_cause(error: BaseException, uri: str = "") -> str:
     """Return in a few words why a store did not answer, without secrets of its address."""
     match = _CAUSE.search(str(error))
-    return redacted(match[0] if match else first_error_line(error), uri)[:_MAX_REASON]
+    return redacted(match[0] if match else first_error_line(error), uri)[:_MAX_SHORT_CAUSE]
 
 
 def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
@@ -145,13 +154,13 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
     Args:
         uri: Address of the store.
         request: Function that makes idempotent requests.
-        max_tries: Maximum number of tries. Defaults to MAX_TRIES.
+        max_tries: Maximum number of tries. 0 stands for MAX_TRIES.
 
     Returns:
         The result of `request`.
 
     Raises:
-        Exception: The error of the last try, or the first one that a retry would not fix.
+        Exception: The error of the last try. An error that a retry would not fix ends the tries.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: is_transient(error, uri)),
@@ -166,7 +175,7 @@ def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:
 def wrap_client(
     client: "MlflowClient", wrap_call: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """Return a client whose method calls are made by a function.
+    """Return a client that passes each of its method calls to a function.
 
     Args:
         client: Client to wrap.

@@ -24,8 +24,9 @@ from harness.wording import describe_error
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+# States that are outcomes of a seed -> rank. The run with the highest rank counts.
 _PRECEDENCE: Final[Mapping[str, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
-MAX_REQUESTS: Final = 200  # they take about a second
+MAX_REQUESTS: Final = 200  # requests of `read_finished`; this many take about a second
 _SEEDS: Final = TypeAdapter(Seeds)
 _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
 
@@ -44,7 +45,7 @@ def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int
 
 
 def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
-    """Return the test metrics that the run's protocol requires and the seed lacks.
+    """Return the names of test metrics that the run's protocol requires and the seed lacks.
 
     A metric that is not finite counts as missing. An unknown protocol requires none. The arguments
     are those of `is_finished`.
@@ -52,19 +53,19 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     names = [f"test/{name}" for name in protocol.required] if protocol else []
     values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in names}
-    # not ">=", because a comparison with NaN is never true
+    # not abs(value) >= MAX_METRIC_VALUE, which is False for NaN
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
 def replaces(state: str, previous: str) -> bool:
-    """Return True if, for a seed, a newer run counts in place of an older one.
+    """Return True if a newer run of a seed counts instead of an older one.
 
-    COMPLETE ranks highest, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
-    runs the older one counts; of two other runs with equal states the newer one counts.
+    COMPLETE ranks highest, then PRUNED, then FAIL, then states that are not an outcome. Of two
+    COMPLETE runs the older one counts; of two other runs of equal rank the newer one counts.
 
     Args:
         state: State of the newer run.
-        previous: State of the older run that counts so far.
+        previous: State of the older run, which counts so far.
     """
     rank, old_rank = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(previous, 0)
     return rank > old_rank or (rank == old_rank and state != State.COMPLETE)
@@ -82,10 +83,10 @@ class RunRecord:
         seeds: Seeds of the run.
         state: State of the run.
         failure: Kind of failure. None if it did not fail.
-        reason: Why the run has no result, in one line. "" if it has one.
+        reason: Why the run has no result, in one line. "" if it has one or no reason was written.
         objective: Seed -> the study's objective at the selected epoch, in percent. {} unless the
             run is COMPLETE.
-        seconds: Computation time. None unless the run is COMPLETE.
+        seconds: Computation time in seconds. None if it was not logged, or the run is not COMPLETE.
         study: Name of the run's study. "" if it is the study that reads the run.
         unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome and are
             rerun.
@@ -128,7 +129,7 @@ def make_run_record(run: Run, objective: str = "", study: str = "") -> RunRecord
         seeds = _SEEDS.validate_json(tags[Tag.SEEDS], strict=True)
         state = State(tags.get(Tag.STATE, State.INTERRUPTED))
         failure = tags.get(Tag.FAILURE)
-        complete = state is State.COMPLETE
+        is_complete = state is State.COMPLETE
         scores = {seed: metrics.get(seed_metric(seed, f"selection/{objective}")) for seed in seeds}
         return RunRecord(
             logged=run,
@@ -142,26 +143,26 @@ def make_run_record(run: Run, objective: str = "", study: str = "") -> RunRecord
             objective={
                 seed: score
                 for seed, score in scores.items()
-                if complete and score is not None and math.isfinite(score)
+                if is_complete and score is not None and math.isfinite(score)
             },
-            seconds=metrics.get(Cost.SECONDS) if complete else None,
+            seconds=metrics.get(Cost.SECONDS) if is_complete else None,
             study=study,
             unfinished=frozenset(
-                seed for seed in seeds if complete and missing_metrics(tags, metrics, seed)
+                seed for seed in seeds if is_complete and missing_metrics(tags, metrics, seed)
             ),
         )
     except KeyError as error:
-        raise StoreError(_invalid_tags_message(run, f"no tag {error.args[0]}")) from error
+        raise _make_tags_error(run, f"no tag {error.args[0]}") from error
     except ValidationError as error:
-        raise StoreError(_invalid_tags_message(run, error.errors()[0]["msg"])) from error
+        raise _make_tags_error(run, error.errors()[0]["msg"]) from error
     except ValueError as error:
-        raise StoreError(_invalid_tags_message(run, describe_error(error))) from error
+        raise _make_tags_error(run, describe_error(error)) from error
 
 
-def _invalid_tags_message(run: Run, fault: str) -> str:
-    """Return the message about a run with invalid tags."""
+def _make_tags_error(run: Run, fault: str) -> StoreError:
+    """Return the error about a run with invalid tags."""
     advice = "Fix them, or delete the run to rerun its seeds"
-    return f"run {run.run_id} has invalid tags ({fault}). {advice}"
+    return StoreError(f"run {run.run_id} has invalid tags ({fault}). {advice}")
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,9 @@ class RunHistory:
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, RunRecord]]:
-        """Key of a configuration -> seed -> the run that counts (see `replaces`).
+        """Key of a configuration -> seed -> the run that counts for the seed (see `replaces`).
 
-        Seeds without an outcome, such as those of interrupted runs, are left out.
+        Seeds that have no outcome in any run are left out.
         """
         by_key: dict[str, dict[int, RunRecord]] = {}
         for run in self.runs:
@@ -204,15 +205,15 @@ class RunHistory:
         return self.by_key.get(key, {})
 
     def state(self, key: str) -> State | None:
-        """Return the best state of a configuration's seeds: COMPLETE, PRUNED, FAIL or None.
+        """Return the state with the highest rank among a configuration's seeds (see `replaces`).
 
-        None means that no run of the configuration has an outcome.
+        None if no run of the configuration has an outcome.
         """
         states = {run.state for run in self.runs_by_seed(key).values()}
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
-        """Return the objective of each seed of a configuration that has one."""
+        """Return the objective by seed, without the seeds of a configuration that have none."""
         return {
             seed: run.objective[seed]
             for seed, run in self.runs_by_seed(key).items()
@@ -255,11 +256,11 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
 def read_finished(
     client: "MlflowClient", study: str, keys: Sequence[str], *, trained: bool = False
 ) -> list[RunRecord]:
-    """Read the finished runs of configurations in the other studies of a store, oldest first.
+    """Read the COMPLETE runs of configurations in the other studies of a store, oldest first.
 
-    Copies of reused results are skipped, because the run that computed the result is returned
-    itself, unless it was deleted. MLflow's filters have no "or", so each key is a separate request.
-    If there are more than MAX_REQUESTS keys, only those that another study plans are requested.
+    Runs that copy a reused result are left out, because the run that computed the result is read,
+    too, unless it was deleted. MLflow's filters have no "or", so each key is a separate request. If
+    there are more than MAX_REQUESTS keys, only those that another study plans are requested.
 
     Args:
         client: Client of the store.
@@ -269,18 +270,21 @@ def read_finished(
 
     Returns:
         Records of the runs. Runs with invalid tags are left out.
+
+    Raises:
+        Exception: Any error of the client, or a StoreError if a run is damaged.
     """
     names = {key: name for key, name in list_experiments(client).items() if name != study}
     if not names or not keys:
         return []
     if len(keys) > MAX_REQUESTS:
-        planned = _planned_keys(client, [*names])
-        keys = [key for key in keys if key in planned]
+        planned_keys = _read_planned_keys(client, [*names])
+        keys = [key for key in keys if key in planned_keys]
     runs: list[Run] = []
     for key in keys:
         tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.CONFIG_KEY: key}
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        runs += map(convert_run, client.search_runs([*names], filter_string=text))
+        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        runs += map(convert_run, client.search_runs([*names], filter_string=query))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:
@@ -289,25 +293,25 @@ def read_finished(
             continue
         try:
             records.append(make_run_record(run, "", names[run.experiment_id]))
-        except StoreError:  # damaged; reported when its own study is read
+        except StoreError:  # invalid tags; reported when the run's own study is read
             continue
     return records
 
 
-def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
-    """Return the keys of all configurations that the studies of experiments plan."""
-    planned: set[str] = set()
+def _read_planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
+    """Return the keys of all configurations that the studies of some experiments plan."""
+    planned_keys: set[str] = set()
     for run in find_study_runs(client, experiment_ids):
-        with suppress(StoreError):  # damaged; reported when that study is read
+        with suppress(StoreError):  # invalid tags; reported when that study is read
             record = StudyRecord.from_tags(run.data.tags)
-            planned |= {configuration.key for configuration in record.configurations}
-    return planned
+            planned_keys |= {configuration.key for configuration in record.configurations}
+    return planned_keys
 
 
 def find_study_run(store: Store, experiment_id: str) -> Any:
     """Return MLflow's entity of a study's own run, or None if it does not exist.
 
-    It is the parent of the runs of the study's trials. If there are several, the oldest counts.
+    The study's own run is the parent of its trials' runs. If there are several, the oldest counts.
 
     Raises:
         StoreError: The store cannot be read.

@@ -6,8 +6,8 @@ lease watches the counter by its own clock, and takes the lease over once the co
 changed for `expiry` seconds.
 
 MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. After a pause
-and before any other write, it reads the tag back: if it reads another token, it has lost. A driver
-whose study is complete writes nothing else, and does not make this pause.
+(`claim_pause`) and before any other write, it reads the tag back: if it reads another token, it has
+lost. A driver whose study is complete makes no other write, and therefore no pause.
 
 One race remains. If two drivers find the lease free at the same moment, one of them may be delayed
 between its read and its write for longer than the other's pause. Both then run until the next
@@ -33,7 +33,8 @@ from harness.store.schema import Tag
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-JOIN_SECONDS = 2.0
+JOIN_SECONDS = 2.0  # maximum time to wait for the thread of the heartbeats when it is stopped
+# Release of the lease: maximum tries, seconds after which no retry begins, and first pause.
 RELEASE_TRIES, RELEASE_SECONDS, RELEASE_PAUSE = 5, 5.0, 0.1
 POLL_SECONDS = 1.0  # between two reads of another driver's lease
 
@@ -48,10 +49,10 @@ class StudyBusy(UserError):
             study: Name of the study.
             owner: Driver that runs it, or its description as text. None if it is not known.
         """
-        who = owner or "another driver"
+        owner_text = owner or "another driver"
         super().__init__(
-            f"study {study!r} is already being run by {who} on the same store. Wait until it ends, "
-            f"or stop it first"
+            f"study {study!r} is already being run by {owner_text} on the same store. Wait until "
+            f"it ends, or stop it first"
         )
 
 
@@ -60,9 +61,9 @@ class StudyLost(UserError):
 
 
 def boot_seconds() -> float:
-    """Return the seconds of a monotonic clock that includes the time when the machine sleeps.
+    """Return the seconds of a monotonic clock that also runs while the machine sleeps.
 
-    On systems without such a clock, this time is missing.
+    On systems without CLOCK_BOOTTIME, the clock stops while the machine sleeps.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -91,10 +92,12 @@ class LeaseOwner:
     """Owner of a lease, as its tag describes it.
 
     Attributes:
-        token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
+        token: Unique ID of the driver. If the tag cannot be parsed, its whole text; the other
+            attributes then have their defaults.
         host: Name of the driver's host. "" if not known.
-        pid: ID of the driver's process.
-        lock_id: ID of the driver's file lock and the host's boot (harness.machine.hold_lock).
+        pid: ID of the driver's process. 0 if not known.
+        lock_id: ID of the driver's file lock and the host's boot (harness.machine.hold_lock). ""
+            if not known.
         beat: Number of times that the owner has written the tag.
     """
 
@@ -109,7 +112,11 @@ class LeaseOwner:
 
 
 def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
-    """Return the owner of the lease of a study's experiment, or None if it is free."""
+    """Return the owner of the lease of a study's experiment, or None if the lease is free.
+
+    Raises:
+        Exception: Any error of MLflow's client.
+    """
     tag = str(client.get_experiment(experiment_id).tags.get(Tag.LOCK, ""))
     try:
         return LeaseOwner(**json.loads(tag)) if tag else None
@@ -147,10 +154,11 @@ class Lease:
     def claim(self) -> None:
         """Claim the lease if it is free or its owner is dead. The call can be repeated.
 
-        It waits for up to `timing.expiry` seconds to see whether the owner is alive.
+        If another driver owns the lease, the call waits for up to `timing.expiry` seconds to see
+        whether that driver is alive.
 
         Raises:
-            StudyBusy: Another driver holds the lease. The message names its host and process.
+            StudyBusy: The owner is alive. The message names its host and process.
         """
         owner = self._read()
         # This process has the file lock, so an earlier owner of the same lock is dead.
@@ -173,16 +181,17 @@ class Lease:
             owner = self._read()
             # A dead driver's last write may reach the store late. The beat then replaces it.
             if not self._is_me(owner) and not self._is_late_write(owner):
-                self._lost = self._lost or self._loss_error(owner)
+                self._lost = self._lost or self._make_loss_error(owner)
                 raise self._lost
             if self._stop.is_set():
                 return
-            # If this process was suspended during the read, another driver may have taken over.
+            # Another driver may have taken over if this process was suspended during the read.
+            # The owner is then read again.
             is_late = timing.now() - start > timing.expiry / 2
         self._write()
         self._renewed_at = max(self._renewed_at, start)
 
-    def _loss_error(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
+    def _make_loss_error(self, owner: LeaseOwner | None) -> "StudyBusy | StudyLost":
         """Return the error to raise: StudyBusy if the claim was never confirmed, else StudyLost."""
         if self._renewed_at < self._claimed_at:
             return StudyBusy(self.study, owner)
@@ -192,10 +201,11 @@ class Lease:
         )
 
     def check(self) -> None:
-        """Check that this process holds the lease. To be called before each write.
+        """Check that this process holds the lease. Call this before each write.
 
-        The store is read only if the last confirmation is too old: before the first beat, after a
-        suspension of the process, or if beats do not reach the store.
+        The store is read only if the lease was not confirmed within the last half of
+        `timing.expiry`: before the first beat, after a suspension of the process, or while
+        heartbeats do not reach the store.
 
         Raises:
             StudyBusy: See `beat`.
@@ -207,10 +217,11 @@ class Lease:
             self.beat()
 
     def start(self, on_loss: Callable[[Exception], None]) -> None:
-        """Start a thread that renews the lease. A beat that fails is followed by the next one.
+        """Start a thread that renews the lease. If the store does not answer, it tries again later.
 
         Args:
-            on_loss: Function that the thread calls with the error if another driver has the study.
+            on_loss: Function that the thread calls with StudyBusy or StudyLost when it ends because
+                another driver has the study.
         """
         self._thread = threading.Thread(
             target=self._send_heartbeats, args=(on_loss,), name="ship-lease", daemon=True
@@ -240,7 +251,7 @@ class Lease:
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
     def _send_heartbeats(self, on_loss: Callable[[Exception], None]) -> None:
-        # If check() has noticed the loss, it has raised the error itself.
+        # The loop also ends if check() has noticed the loss and raised the error itself.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MODEL_TYPE: Final = "ship-sweep"
 LOADER: Final = "harness.pyfunc"
-_FORBIDDEN: Final = str.maketrans({character: "_" for character in "/:.%\"'"})  # in a model's name
+# Replaces the characters that MLflow forbids in a model's name.
+_REPLACE_FORBIDDEN: Final = str.maketrans({character: "_" for character in "/:.%\"'"})
 _READY: Final = "READY"
 
 
@@ -28,9 +29,10 @@ def list_model(
     levels: Mapping[str, str],
     metrics: Sequence[Point],
 ) -> None:
-    """List the trained models of a finished run. A repeated call changes nothing.
+    """List the trained models of a finished run as one logged model.
 
-    The status becomes READY last. A logged model that an interrupted call has left is completed.
+    The model's status becomes READY last. If the run's logged model is READY, nothing is changed;
+    one that an interrupted call has left is completed.
 
     Args:
         client: Client of the store.
@@ -54,7 +56,7 @@ def list_model(
     else:
         model = client.create_logged_model(
             experiment_id,
-            name=escape_text(name).translate(_FORBIDDEN),
+            name=escape_text(name).translate(_REPLACE_FORBIDDEN),
             source_run_id=run_id,
             params={key: escape_text(text)[:MAX_PARAM] for key, text in levels.items()},
             model_type=MODEL_TYPE,
@@ -69,7 +71,7 @@ def list_model(
 
 
 def _log_description(client: "MlflowClient", model: Any, run_id: str, seeds: Sequence[int]) -> None:
-    """Write the file MLmodel, from which MLflow learns how to load the model."""
+    """Write the file MLmodel, which names the loader and its options, to a logged model."""
     from mlflow.models import Model
 
     description = Model(run_id=run_id, model_id=model.model_id, artifact_path=model.name)

@@ -36,14 +36,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOISY_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
+# These log an error that they then raise.
 DUPLICATE_LOGGERS = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 CLIENT_ENVIRONMENT = {
-    # MLflow's own retries might create a run twice, and would block Tune's loop
+    # MLflow's own retries could create a run twice, and would block Tune's loop
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PGCONNECT_TIMEOUT": "15",  # seconds, read by libpq
-    # MLflow would print the address with the store's password to stdout at the end of each run
+    # MLflow would print the store's address, which may contain a password, to stdout
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # Without this tag MLflow's UI shows the experiment in its view for language models.
@@ -71,9 +72,10 @@ class Store:
         self.call(lambda: write_update(self.client, update))
 
     def read(self, request: Callable[["MlflowClient"], T]) -> T:
-        """Return the result of `request`, a function that reads with the client that it is given.
+        """Return the result of `request`, and retry each of its reads that gets no answer.
 
-        Each read that gets no answer is retried.
+        Args:
+            request: Function that reads from the store with the client that it gets.
 
         Raises:
             StoreError: The store refuses a request, or does not answer.
@@ -96,19 +98,24 @@ class Store:
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.
 
-        A retry first looks for a run with the key of this call: the first request may have created
-        it, and only the answer was lost.
+        The run gets a unique key as a tag. If the creation is retried, a run with this key is
+        searched first: an earlier request may have created it although its answer was lost.
+
+        Args:
+            experiment_id: MLflow's ID of the study's experiment.
+            name: Name of the run.
+            tags: Tags of the run, truncated to MAX_TAG characters.
 
         Raises:
             StoreError: The store refuses the run, or does not answer.
         """
-        start_time, key, is_repeated = get_time_ms(), uuid.uuid4().hex, False
+        start_time, key, is_retry = get_time_ms(), uuid.uuid4().hex, False
         texts = {tag: escape_text(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
-            nonlocal is_repeated
-            runs = find_runs(self.client, experiment_id, key) if is_repeated else []
-            is_repeated = True
+            nonlocal is_retry
+            runs = find_runs(self.client, experiment_id, key) if is_retry else []
+            is_retry = True
             run = max(runs, key=run_priority, default=None) or self.client.create_run(
                 experiment_id,
                 start_time=start_time,
@@ -153,16 +160,16 @@ class Store:
         Raises:
             StoreError: The experiment was deleted, or the store cannot be used.
         """
-        path = _sqlite_path(self.uri)
+        path = _parse_sqlite_path(self.uri)
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
-        def make() -> str:
+        def find_or_create() -> str:
             return self.find_experiment(name) or self.client.create_experiment(
                 name, location, EXPERIMENT_TAGS
             )
 
         with wrap_errors(self.uri):
-            return str(retry_requests(self.uri, make))
+            return str(retry_requests(self.uri, find_or_create))
 
 
 def store_uri(requested: str | None) -> str:
@@ -171,14 +178,14 @@ def store_uri(requested: str | None) -> str:
     A relative sqlite path becomes absolute, because Ray workers have another working directory.
 
     Args:
-        requested: Address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
-            directory.
+        requested: Address. None or "" stands for MLFLOW_TRACKING_URI or, if that is not set, for
+            mlflow.db in the working directory.
 
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
     """
     uri = requested or default_tracking_uri()
-    path = _sqlite_path(uri)
+    path = _parse_sqlite_path(uri)
     resolved_uri = f"{SQLITE}{path}" if path else uri
     fault = address_fault(uri) or address_fault(resolved_uri)
     if fault is not None:
@@ -187,13 +194,20 @@ def store_uri(requested: str | None) -> str:
 
 
 def find_store(uri: str) -> Store | None:
-    """Open a store as `open_store` does, but return None if its sqlite file does not exist."""
-    path = _sqlite_path(store_uri(uri))
+    """Open a store as `open_store` does, but return None if its sqlite file does not exist.
+
+    Raises:
+        StoreError: See `open_store`.
+    """
+    path = _parse_sqlite_path(store_uri(uri))
     return open_store(uri) if path is None or path.exists() else None
 
 
 def open_store(uri: str) -> Store:
-    """Open a store. New tables are created before any other process can access them.
+    """Open a store.
+
+    The tables of an sqlite file are created or upgraded if needed. Meanwhile, other processes of
+    this machine that open the same file wait.
 
     Args:
         uri: MLflow tracking URI. A missing sqlite file is created.
@@ -203,7 +217,7 @@ def open_store(uri: str) -> Store:
             database, or from another version of MLflow.
     """
     uri = store_uri(uri)
-    path = _sqlite_path(uri)
+    path = _parse_sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
         raise StoreError(
             f"{uri}: the folder {path.parent} does not exist. Create it, or use another store"
@@ -228,15 +242,16 @@ def open_store(uri: str) -> Store:
 def set_log_level(level: int) -> None:
     """Set the level of the loggers of MLflow and its dependencies.
 
-    Above INFO, modules that log an error before they raise it are silenced: their tracebacks (e.g.
-    of a full disk) contain the store's address.
+    If the level is above INFO, DUPLICATE_LOGGERS log no errors: their tracebacks (e.g. about a full
+    disk) contain the store's address.
     """
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(level)
-    errors = logging.CRITICAL if level > logging.INFO else level
+    duplicate_level = logging.CRITICAL if level > logging.INFO else level
     for name in DUPLICATE_LOGGERS:
-        logging.getLogger(name).setLevel(errors)
+        logging.getLogger(name).setLevel(duplicate_level)
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def _parse_sqlite_path(uri: str) -> Path | None:
+    """Return the absolute path of an sqlite store's file, or None for another kind of store."""
     return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None

@@ -11,14 +11,14 @@ class ProtocolMetrics:
     Attributes:
         headings: Metric -> column heading, in the order of the columns.
         required: Metrics that a finished run must have.
-        shown: Metrics that pages show by default. CSV files have all.
+        shown: Metrics that reports show by default. CSV files have all.
         default: Metric that differences, p-values and figures are about.
-        note: Meaning of the headings, below a table.
+        note: Text below a table that explains the headings.
         unseen: The protocol's word for the classes without images. "" if there are none.
-        halves: Harmonic mean -> the two metrics that it combines. Over datasets, it is computed
-            from the averages of the two.
+        halves: Harmonic mean -> the two metrics that it combines. For several datasets, it is
+            computed from the averages of the two over the datasets.
         drop: Metric -> rank. On a narrow terminal, the columns with the lowest ranks are dropped
-            first. The default metric is never dropped.
+            first. Metrics without a rank, and the metric of the table, are never dropped.
         meanings: Metric -> explanation below a table of that metric, if its heading needs one.
         key_quality: Most important quality measure of synthetic features under the protocol. "" if
             there is none.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from ship.trial_config import TrialConfig
 
-# Maximum length in characters. MLflow truncates longer values.
+# Maximum length in characters of a tag, a param and a dataset's digest in MLflow.
 MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
 # Metrics per request: MLflow accepts 1000 entries, of which 100 may be params and 100 tags.
 MAX_METRICS = 800
-# Maximum size in bytes of a run's file, because the driver keeps files in memory. The largest file
-# of a trained model fits.
+# Maximum size in bytes of a file that is written to or copied from a run. It limits the driver's
+# memory; the largest file of a trained model is smaller.
 MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
@@ -109,15 +109,19 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
     run_tags = [RunTag(name, escape_text(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=run_tags)
     if update.datasets:
-        client.log_inputs(run_id, datasets=_dataset_inputs(update.datasets))
+        client.log_inputs(run_id, datasets=_make_dataset_inputs(update.datasets))
     if update.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif update.state:
         client.set_terminated(run_id, status=RUN_STATUS[update.state], end_time=update.time_ms)
 
 
-def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
-    """Return datasets as MLflow's inputs of a run: their names and fingerprints."""
+def _make_dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
+    """Return MLflow's entities of a run's input datasets.
+
+    Args:
+        datasets: Fingerprints of the datasets by name.
+    """
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -131,7 +135,7 @@ def _dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
 def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
     """Return the runs with a key (Tag.RUN_KEY).
 
-    There is at most one, or several if a request to create the run succeeded after its timeout.
+    There are several if a request to create the run timed out, was repeated, and both succeeded.
 
     Args:
         client: Client of the store.
@@ -143,14 +147,17 @@ def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]
 
 
 def run_priority(run: Any) -> tuple[bool, int, str]:
-    """Return a sort key for runs with the same Tag.RUN_KEY. The run in use has the largest key."""
+    """Return a sort key for duplicate runs with the same Tag.RUN_KEY.
+
+    The run in use has the largest key: a duplicate is still RUNNING and has fewer entries.
+    """
     data = run.data
     n_entries = len(data.params) + len(data.metrics) + len(data.tags)
     return run.info.status != "RUNNING", n_entries, str(run.info.run_id)
 
 
 def escape_text(text: str) -> str:
-    """Return a text that any store accepts, without lone surrogates and NUL characters.
+    r"""Return a text that any store accepts. Replace lone surrogates by ? and NUL by \0.
 
     PostgreSQL refuses NUL, and MLflow's server then answers 500.
     """
@@ -174,9 +181,9 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
-    If the run's final state was written, but not yet MLflow's status, the run keeps that state. A
-    duplicate is deleted: the request that created it timed out, and another run with the same key
-    was created and used.
+    A run keeps its final state if only MLflow's status had not been written yet. A run is deleted
+    if it is a duplicate: the request that created it timed out, and another run with the same key
+    is in use.
 
     Args:
         client: Client of the store.
@@ -184,16 +191,19 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
         reason: Reason to write to the interrupted runs of trials.
 
     Returns:
-        The number of runs that were RUNNING.
+        The number of runs with MLflow's status RUNNING, at most 1000.
+
+    Raises:
+        Exception: Any error of MLflow's client.
     """
-    dead = client.search_runs(
+    dead_runs = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
     )
-    for run in dead:
+    for run in dead_runs:
         run_id, tags = run.info.run_id, run.data.tags
         key = tags.get(Tag.RUN_KEY)
-        same_key = find_runs(client, experiment_id, key) if key is not None else []
-        if any(run_priority(other) > run_priority(run) for other in same_key):
+        duplicates = find_runs(client, experiment_id, key) if key is not None else []
+        if any(run_priority(duplicate) > run_priority(run) for duplicate in duplicates):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -204,7 +214,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
             state = State.INTERRUPTED
             reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
         write_update(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
-    return len(dead)
+    return len(dead_runs)
 
 
 def split_tag(name: str, text: str) -> dict[str, str]:
@@ -224,9 +234,9 @@ def split_tag(name: str, text: str) -> dict[str, str]:
 
 
 def list_params(config: "TrialConfig") -> dict[str, str]:
-    """Return a trial's config as MLflow params: dotted name -> text.
+    """Return a trial's config as MLflow params: text by dotted name.
 
-    A method's name is under the name of its group, e.g. "generator".
+    The name of a method is the param with the name of its group, e.g. "generator".
     """
     texts: dict[str, str] = {}
 
@@ -244,5 +254,5 @@ def list_params(config: "TrialConfig") -> dict[str, str]:
 
 
 def format_param(value: Any) -> str:
-    """Return a value as the text of a param: JSON, but text without quotes."""
+    """Return a value as the text of a param: text unchanged, and other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=list)

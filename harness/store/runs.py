@@ -46,7 +46,7 @@ class Run:
 
 
 def read_runs(study_name: str, uri: str) -> list[Run]:
-    """Return every run of the experiment that ship-sweep wrote, oldest first.
+    """Return the runs of an experiment that ship-sweep wrote, oldest first.
 
     Args:
         study_name: Name of the experiment.
@@ -60,7 +60,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
             names = [existing.name for existing in client.search_experiments()]
-            raise StoreError(_unknown_study_message(study_name, uri, names))
+            raise _make_unknown_study_error(study_name, uri, names)
         try:
             runs = list_runs(client, experiment.experiment_id)
         except StoreError as error:
@@ -69,14 +69,14 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
 
 def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Read a study's own run again, and leave its other runs as they are.
+    """Return a study's runs, of which only the study's own run is read again from the store.
 
     Args:
         runs: All runs of the study's experiment as they were read, oldest first.
         uri: Address of the store.
 
     Returns:
-        The runs that ship-sweep wrote. [] if the study's own run is not among them.
+        The runs that ship-sweep wrote. [] if `runs` lacks the study's own run.
 
     Raises:
         StoreError: The store cannot be read.
@@ -107,7 +107,7 @@ def open_reader(uri: str) -> Iterator[Any]:
             yield MlflowClient(tracking_uri=uri)
         except StoreError:
             raise
-        except Exception as error:  # of SQL, HTTP or migrations: the type does not help users
+        except Exception as error:  # MLflow and its database libraries may raise any type
             fault = store_fault(error, uri)
             raise StoreError(f"{uri}: cannot read the MLflow store: {fault}") from error
 
@@ -132,7 +132,12 @@ def list_experiments(client: Any) -> dict[str, str]:
 
 
 def find_study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
-    """Return MLflow's entities of the studies' own runs in some experiments, newest first."""
+    """Return MLflow's entities of the studies' own runs in experiments, newest first.
+
+    Args:
+        client: MLflow's client of the store.
+        experiment_ids: MLflow's IDs of the studies' experiments.
+    """
     query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
     return list(client.search_runs([*experiment_ids], query, max_results=MAX_STUDIES))
 
@@ -156,21 +161,21 @@ def convert_run(run: Any) -> Run:
     """Return MLflow's entity of a run as plain data.
 
     Raises:
-        StoreError: A tag, param or metric has a name or a value of a type that MLflow does not
-            write. The store is damaged.
+        StoreError: The store is damaged: the name or the value of a tag, param or metric has a type
+            that MLflow does not write.
     """
     info, data = run.info, run.data
-    parts: tuple[tuple[str, Mapping[str, Any], Any], ...] = (
+    typed_entries: tuple[tuple[str, Mapping[str, Any], Any], ...] = (
         ("tag", data.tags, str),
         ("parameter", data.params, str),
         ("metric", data.metrics, int | float),
     )
-    for part, values, kind in parts:
-        for key, value in values.items():
+    for noun, entries, value_type in typed_entries:
+        for key, value in entries.items():
             if not isinstance(key, str):
-                raise StoreError(f"run {info.run_id} is damaged: a {part} is named {key!r}")
-            if not isinstance(value, kind):
-                raise StoreError(f"run {info.run_id} is damaged: {part} {key} has value {value!r}")
+                raise StoreError(f"run {info.run_id} is damaged: a {noun} is named {key!r}")
+            if not isinstance(value, value_type):
+                raise StoreError(f"run {info.run_id} is damaged: {noun} {key} has value {value!r}")
     return Run(
         run_id=info.run_id,
         started=info.start_time or 0,
@@ -183,13 +188,19 @@ def convert_run(run: Any) -> Run:
 
 
 def require_store(uri: str) -> str:
-    """Return the URI of a store that exists. The path of a file becomes an sqlite URI.
+    """Check the address of a store, and that its sqlite file exists and is an MLflow store.
 
-    The check is needed because MLflow would create a missing sqlite file.
+    MLflow itself would create a missing file. Servers and other databases are not contacted.
+
+    Args:
+        uri: Address of the store, or the path of an sqlite file.
+
+    Returns:
+        The address. The path of a file becomes an sqlite address.
 
     Raises:
-        StoreError: The sqlite file is missing, is not a database, or belongs to another
-            application. Or the address is malformed, or is an sqlite address with options.
+        StoreError: The address is malformed or is an sqlite address with options, or the sqlite
+            file is missing, is not a database, or belongs to another application.
     """
     fault = address_fault(uri)
     if fault is not None:
@@ -207,19 +218,21 @@ def require_store(uri: str) -> str:
         # read-only, because MLflow itself would create or change tables
         with contextlib.closing(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        ) as base:
+        ) as database:
             # Check columns, too: another application may have tables of the same names, and MLflow
             # would add its columns to them.
-            base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
+            query = "SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0"
+            database.execute(query)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot read the file as an MLflow store: {error}") from error
     return uri
 
 
-def _unknown_study_message(name: str, uri: str, names: Iterable[str]) -> str:
-    """Return the message for an unknown study. It lists the studies that exist."""
-    studies = sorted(existing for existing in names if existing != "Default")
-    return f"{uri}: unknown study {name!r} (studies in this store: {', '.join(studies) or 'none'})"
+def _make_unknown_study_error(name: str, uri: str, existing_names: Iterable[str]) -> StoreError:
+    """Return the error about an unknown study. It lists the studies that exist."""
+    studies = sorted(existing for existing in existing_names if existing != "Default")
+    listing = ", ".join(studies) or "none"
+    return StoreError(f"{uri}: unknown study {name!r} (studies in this store: {listing})")
 
 
 def silence_client() -> contextlib.AbstractContextManager[None]:
@@ -228,11 +241,11 @@ def silence_client() -> contextlib.AbstractContextManager[None]:
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:
-    """Return the address in MLflow's UI that precedes the ID of a run of an experiment.
+    """Return the address of an experiment's runs in MLflow's UI, to which `run_address` adds an ID.
 
     Args:
-        tracking_uri: Address of the store. A server's address is also that of its UI. Its user,
-            password and query may be secrets and are left out.
+        tracking_uri: Address of the store. A server's UI has the server's address, without user,
+            password and query, which may be secrets. For other stores, LOCAL_UI is used.
         experiment_id: MLflow's ID of the study's experiment.
     """
     parts = urlsplit(tracking_uri)
@@ -243,7 +256,7 @@ def runs_address(tracking_uri: str, experiment_id: str) -> str:
 
 
 def run_address(runs: str, run_id: str) -> str:
-    """Return the address of a run in MLflow's UI. "" if it is unknown or the ID is malformed.
+    """Return the address of a run in MLflow's UI. "" if `runs` is "" or the ID is malformed.
 
     Args:
         runs: Address of the experiment's runs (see `runs_address`), or "".

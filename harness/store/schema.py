@@ -29,7 +29,8 @@ class State(StrEnum):
 class Failure(StrEnum):
     """Kind of a run's failure (ship.failure).
 
-    The next run of the study retries all kinds but NON_FINITE, which needs --retry-non-finite.
+    When the study is run again, all kinds but NON_FINITE are retried. That kind is retried only
+    with --retry-non-finite.
     """
 
     NON_FINITE = "non_finite"
@@ -65,7 +66,7 @@ class Tag(StrEnum):
     SELECTION = "ship.selection"
     CODE_VERSION = "ship.code_version"
     PACKAGES = "ship.packages"
-    # unique to each run; with it a run is found whose creation got no answer
+    # unique to each run: finds a run if the answer to the request that created it was lost
     RUN_KEY = "ship.run_key"
 
     # a study's own run; OBJECTIVE and SAMPLER are text, the others are JSON
@@ -140,14 +141,14 @@ OBJECTIVE: Final = "objective"  # metric of a trial: mean of the study's objecti
 # Prefixes of metric names.
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"  # quality of synthetic features
-CUSTOM: Final = "custom/"  # a metric plugin, as ship.metrics names it
+CUSTOM: Final = "custom/"  # metrics of plugins, as ship.metrics names them
 FLAG: Final = "flag/"  # one of FLAGS
 HEADLINE: Final = "headline/"  # only in the study's own run
 LOAD: Final = "system/"  # load of the worker's machine over epochs
 # Prefixes of the last part of a metric's key.
 _SEED: Final = "seed_"
 _CURVE: Final = "curve_seed_"
-_TESTED_TRAINING: Final = "final"  # stage of ship.trial: the training whose model is tested
+_TESTED_TRAINING: Final = "final"  # ship.trial's name of the stage that trains the tested model
 
 
 class Cost(StrEnum):
@@ -166,13 +167,13 @@ def stage_metric(stage: str, name: str) -> str:
     """Return the key of a metric over epochs, such as selection/loss.
 
     The part before the slash is a section of MLflow's UI, which sorts sections by name: `selection`
-    and `test` come before `training` (the training whose model is tested) and `trial` (costs).
+    and `test` come before `training` (of the model that is tested) and `trial` (costs).
 
     Args:
-        stage: Stage of a trial, as `ship.trial` names it.
+        stage: Stage of a trial, as `ship.trial` names it. A suffix "_quality" is removed.
         name: Name of the metric.
     """
-    section = stage.removesuffix("_quality")  # the section of selection's other metrics
+    section = stage.removesuffix("_quality")
     return f"{section.replace(_TESTED_TRAINING, 'training')}/{name}"
 
 
@@ -202,22 +203,26 @@ def split_seed(key: str) -> tuple[int, str] | None:
         >>> split_seed("test/harmonic_mean/seed_3")
         (3, 'test/harmonic_mean')
     """
-    return _split(key, _SEED)
+    return _split_key(key, _SEED)
 
 
 def split_curve(key: str) -> tuple[int, str] | None:
     """Return the seed and the name of one seed's curve over epochs. None for any other metric."""
-    return _split(key, _CURVE)
+    return _split_key(key, _CURVE)
 
 
-def _split(key: str, mark: str) -> tuple[int, str] | None:
-    name, _, last = key.rpartition("/")
-    seed = last.removeprefix(mark)
-    return (int(seed), name) if name and seed != last and seed.isdecimal() else None
+def _split_key(key: str, prefix: str) -> tuple[int, str] | None:
+    """Return the seed and NAME of a key NAME/{prefix}{seed}. None for any other key."""
+    name, _, last_part = key.rpartition("/")
+    seed = last_part.removeprefix(prefix)
+    return (int(seed), name) if name and seed != last_part and seed.isdecimal() else None
 
 
 MAX_METRIC_VALUE: Final = 1e300
-"""Bound of a valid metric value. MLflow's SQL store writes an infinity as the largest float."""
+"""Metric values of at least this magnitude count as not finite.
+
+MLflow's SQL store writes an infinity as the largest float.
+"""
 
 MAX_STUDIES: Final = 50_000  # per store; MLflow returns at most this many in one request
 
@@ -255,17 +260,17 @@ FLAGS: Final = {
         " may be outside the grid",
     ),
 }
-"""Flag that a trial may raise -> its name in footnotes, and its meaning."""
+"""Key of a flag that a trial may raise -> the flag's name in footnotes, and its meaning."""
 
 
 # Folder of trained models, in studies with save_models: true (ship.trial.trained).
 TRAINED: Final = "trained"
 # All final numbers of a trial's run: one row per metric, one column per seed.
 SEEDS_CSV: Final = "seeds.csv"
-# Correct predictions of a trial's run: one row per test image, with the four columns below. Boolean
-# columns contain whether each seed's prediction is correct. They are named like metrics of seeds:
-# own/seed_3 is the prediction among the classes of the image's own kind (seen or unseen),
-# all/seed_3 that among all competing classes.
+# Correct predictions of a trial's run: one row per test image, with the four columns below. Further
+# columns are True where a seed's prediction is correct. They are named like metrics of seeds:
+# own/seed_3 is about predictions among the classes of the image's kind (seen or unseen), and
+# all/seed_3 about predictions among all competing classes.
 CORRECT_FILE: Final = "correct.parquet"
 EVAL_SET: Final = "eval_set"  # metric that the image counts towards, or ""
 CLASS_ID: Final = "class_id"

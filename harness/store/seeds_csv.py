@@ -1,7 +1,8 @@
-"""Read and write seeds.csv, the artifact with all final numbers of each seed of a trial's run.
+"""Read and write seeds.csv, an artifact of each trial's run with all final numbers of its seeds.
 
-MLflow draws a chart for each metric of a run. Only some of these numbers are therefore logged as
-metrics, too: those that tables show by default, the objective, and custom metrics.
+The file has a row per metric and a column per seed. Because MLflow draws a chart for each metric of
+a run, only these are logged as metrics, too: metrics that the protocol requires or tables show by
+default, the objective, and custom metrics.
 """
 
 import csv
@@ -18,26 +19,29 @@ _HEADING = "metric"  # heading of the first column
 
 
 def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
-    """Return the names of the numbers that are logged as metrics, such as "test/harmonic_mean".
+    """Return the names of a seed's numbers that are logged as metrics, e.g. "test/harmonic_mean".
 
-    Each seed has a metric of this name, see `seed_metric`.
+    Custom metrics, which are always logged, are not included. `seed_metric` returns the metric's
+    key for a name and a seed.
 
     Args:
         protocol: Name of the run's protocol.
-        objective: Selection metric that the study maximizes. Defaults to none.
+        objective: Selection metric that the study maximizes. "" if there is none.
     """
     rules = PROTOCOLS[protocol]
     names = {f"test/{name}" for name in (*rules.required, *rules.shown)}
-    return frozenset({*names, f"selection/{objective}"})
+    if objective:
+        names.add(f"selection/{objective}")
+    return frozenset(names)
 
 
 def is_logged(key: str, logged_names: frozenset[str]) -> bool:
-    """Return True if a final number is logged as a metric, False if only the seed table has it.
+    """Return True if a final number is logged as a metric, False if it is only in seeds.csv.
 
     Numbers that are not of a single seed, such as means, are always logged.
 
     Args:
-        key: Key of the number.
+        key: Metric's key of the number.
         logged_names: Result of `list_logged_names`.
     """
     seed_and_name = split_seed(key)
@@ -48,11 +52,11 @@ def is_logged(key: str, logged_names: frozenset[str]) -> bool:
 
 
 def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
-    """Return the content of a run's seed table: CSV with a row per metric and a column per seed.
+    """Return the content of a run's seeds.csv.
 
     Args:
         numbers: Final numbers by the metric's key. Numbers that are not of a single seed are left
-            out.
+            out. A number that a seed lacks becomes an empty cell.
     """
     rows: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
@@ -69,14 +73,14 @@ def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
 
 
 def parse_seeds_csv(content: bytes) -> dict[str, float]:
-    """Return the numbers of a seed table by the metric's key, or {} if the file is damaged.
+    """Return the numbers of a seeds.csv by the metric's key, or {} if the file is damaged.
 
     Args:
         content: Content of the file. It is untrusted input.
     """
     try:
-        head, *rows = csv.reader(io.StringIO(content.decode()))
-        seeds = [int(name.removeprefix("seed_")) for name in head[1:]]
+        headings, *rows = csv.reader(io.StringIO(content.decode()))
+        seeds = [int(heading.removeprefix("seed_")) for heading in headings[1:]]
         return {
             seed_metric(seed, name): float(value)
             for name, *values in rows
@@ -88,39 +92,40 @@ def parse_seeds_csv(content: bytes) -> dict[str, float]:
 
 
 def merge_seeds_csv(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
-    """Add the numbers of the seed tables to the metrics of finished runs.
+    """Add numbers that are only in seeds.csv to the metrics of finished trials' runs.
 
     Args:
         runs: Runs of a study.
         files: Files of the runs.
 
     Returns:
-        All runs, and the number of finished runs without a readable table. The number is 0 if no
-        run has a readable table.
+        All runs in their order, and the number of finished runs without a readable seeds.csv. The
+        number is 0 if none of the runs has a readable one.
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
-    finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
-    contents = files.read_all(finished, SEEDS_CSV)
-    tables = {run_id: parse_seeds_csv(content) for run_id, content in contents.items()}
-    extended = [
-        replace(run, metrics=_unlogged_numbers(run, tables[run.run_id]) | run.metrics)
-        if run.run_id in tables
+    finished_ids = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
+    contents = files.read_all(finished_ids, SEEDS_CSV)
+    numbers_by_run = {run_id: parse_seeds_csv(content) for run_id, content in contents.items()}
+    merged_runs = [
+        replace(run, metrics=_select_unlogged(run, numbers_by_run[run.run_id]) | run.metrics)
+        if run.run_id in numbers_by_run
         else run
         for run in runs
     ]
-    n_readable = sum(map(bool, tables.values()))
-    return extended, len(finished) - n_readable if n_readable else 0
+    n_readable = sum(map(bool, numbers_by_run.values()))
+    n_unreadable = len(finished_ids) - n_readable if n_readable else 0
+    return merged_runs, n_unreadable
 
 
-def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
-    """Return the numbers of a run's seed table that are never logged as metrics.
+def _select_unlogged(run: Run, numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers of a run's seeds.csv that are never logged as metrics.
 
-    A logged number that the run lacks is not restored from the table: its seed counts as unfinished
-    (see `is_finished`) and is rerun.
+    If a metric that should be logged was deleted, it is not restored from the file. Its seed counts
+    as unfinished (see `is_finished`) and is rerun.
 
     Args:
         run: The run.
-        table: Numbers of its seed table by the metric's key.
+        numbers: Numbers of its seeds.csv by the metric's key.
 
     Returns:
         Numbers by the metric's key. {} if the run's protocol is unknown.
@@ -129,4 +134,4 @@ def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     if protocol not in PROTOCOLS:
         return {}
     logged_names = list_logged_names(protocol)
-    return {key: value for key, value in table.items() if not is_logged(key, logged_names)}
+    return {key: value for key, value in numbers.items() if not is_logged(key, logged_names)}

@@ -1,6 +1,6 @@
-"""Create or upgrade the tables of a store in an sqlite file.
+"""Create or upgrade MLflow's tables in an sqlite file.
 
-The file has all of MLflow's tables or none, even if the driver is killed meanwhile.
+If the driver is killed meanwhile, the file is unchanged: it never has only some of the tables.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from harness.store.errors import StoreError, find_cause
 
 LOCK_SECONDS = 5.0  # time to wait for a locked sqlite file
 FIRST_TABLE = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
-# Query of the version of MLflow's tables. It fails on a database of another application.
+# Reads the revision of MLflow's tables. The query fails on a database of another application.
 REVISION_QUERY = (
     "SELECT version_num, lifecycle_stage FROM alembic_version"
     " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
@@ -40,26 +40,27 @@ def prepare_tables(uri: str, path: Path) -> None:
     from mlflow.store.db import utils
 
     latest = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
-    try:  # MLflow would retry for a minute, and hide the reason
-        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
-            file.execute("BEGIN IMMEDIATE")
-            file.execute("ROLLBACK")
-            if file.execute(FIRST_TABLE).fetchone() is None:
-                _create_tables(file, (path.resolve().parent / "mlruns").as_uri())
-            elif _revision(file, uri, path) != latest:
-                _replace_by_upgraded(file, uri, path.resolve())
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as database:
+            # Test whether the file can be written. MLflow would try for a minute, and hide why not.
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+            if database.execute(FIRST_TABLE).fetchone() is None:
+                _create_tables(database, (path.resolve().parent / "mlruns").as_uri())
+            elif _read_revision(database, uri, path) != latest:
+                _replace_by_upgraded(database, uri, path.resolve())
     except sqlite3.Error as error:
         raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
 
 
-def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
+def _read_revision(database: sqlite3.Connection, uri: str, path: Path) -> str | None:
     """Return the revision of the store's tables, or None if the store does not contain it.
 
     Raises:
         StoreError: The file belongs to another application.
     """
     try:
-        row = file.execute(REVISION_QUERY).fetchone()
+        row = database.execute(REVISION_QUERY).fetchone()
     except sqlite3.OperationalError as error:
         raise StoreError(
             f"{uri}: {path} is a database of another application and was not changed. Set "
@@ -68,14 +69,14 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
     return row and str(row[0])
 
 
-def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
+def _replace_by_upgraded(database: sqlite3.Connection, uri: str, path: Path) -> None:
     """Upgrade a copy of a store with MLflow's own tools, and replace the store by the copy.
 
     The store is locked during the upgrade. A process that had the store open gets an error from
     SQLite at its next write, because the file was replaced.
 
     Args:
-        file: Connection to the store.
+        database: Connection to the store. Its lock is released when the connection is closed.
         uri: Address of the store.
         path: File of the store, not a link.
 
@@ -86,10 +87,10 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
 
     folder = path.with_name(f"{path.name}.upgrade")
     inode = path.stat().st_ino
-    (mode,) = file.execute("PRAGMA journal_mode").fetchone()
-    # without WAL, whose separate file would remain when the database file is replaced
-    file.execute("PRAGMA journal_mode = DELETE")
-    file.execute("BEGIN IMMEDIATE")
+    (mode,) = database.execute("PRAGMA journal_mode").fetchone()
+    # leave WAL mode: its separate file would remain when the database file is replaced
+    database.execute("PRAGMA journal_mode = DELETE")
+    database.execute("BEGIN IMMEDIATE")
     if path.stat().st_ino != inode:
         raise StoreError(
             f"{uri}: another process has just upgraded the store. Run the same command again"
@@ -98,7 +99,7 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     try:
         folder.mkdir(mode=0o700)
         copy = folder / path.name
-        # a connection that holds the lock cannot be the source of a backup
+        # another connection, because one with a write transaction cannot be the backup's source
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         engine = utils.create_sqlalchemy_engine(f"{SQLITE}{copy}")  # type: ignore[no-untyped-call]
@@ -119,16 +120,16 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create_tables(file: sqlite3.Connection, artifacts: str) -> None:
+def _create_tables(database: sqlite3.Connection, artifacts_uri: str) -> None:
     """Create all tables in one transaction, as a copy of a store that MLflow creates in memory.
 
     Args:
-        file: Connection to the store.
-        artifacts: Artifact URI of MLflow's default experiment, which no study uses. A path would
-            not do: MLflow puts the text into SQL unquoted, and an apostrophe would be an error.
+        database: Connection to the empty store.
+        artifacts_uri: Artifact URI of MLflow's default experiment, which no study uses. It must not
+            contain an apostrophe, because MLflow inserts it into SQL without escaping.
     """
     from mlflow.store.tracking import sqlalchemy_store
 
-    make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
-    with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
-        connection.connection.driver_connection.backup(file)
+    make_store: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
+    with make_store(f"{SQLITE}:memory:", artifacts_uri).engine.connect() as connection:
+        connection.connection.driver_connection.backup(database)

@@ -60,9 +60,9 @@ class ConfigurationRecord:
 
 @dataclass(frozen=True)
 class _Content:
-    """Validated keys of a study's YAML, as far as readers need them."""
+    """Validated keys of a study's YAML that `StudyRecord` reads."""
 
-    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Seeds | None = 0
+    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Seeds | None = 0  # a number, or a list
     n_trials: int | None = 0  # a number of configurations
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""
@@ -74,15 +74,15 @@ class StudyRecord:
 
     Attributes:
         factors: Factors in the order of the YAML.
-        configurations: All planned configurations, including controls. A key is listed twice if a
-            control equals a configuration of the space, or if a sampler proposed it twice.
+        configurations: All planned configurations, including controls. Two may have the same key:
+            a control may equal a configuration of the space, and a sampler may repeat a proposal.
         seeds: Seeds of each configuration. () if the tags lack them.
         trials: Number of configurations to try (the YAML's `n_trials`). 0 if it is not limited.
         objective: Selection metric that the study maximizes. "" if the tags lack it.
         sampler: Name of the sampler.
         smallest_effect: Smallest difference of interest, in percentage points.
         description: Description in the YAML.
-        content: Content of the YAML, including defaults.
+        content: Content of the YAML, including defaults. {} if the tags lack it.
         finished: Whether the study was complete after its last run.
         versions: Package -> version at its last run, including ship-sweep itself.
     """
@@ -101,7 +101,7 @@ class StudyRecord:
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "StudyRecord":
-        """Read a record from the tags of a study's own run.
+        """Read a record from the tags of a study's own run. Missing tags give default values.
 
         Raises:
             StoreError: A tag is invalid.
@@ -149,7 +149,7 @@ def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: 
     try:
         return TypeAdapter(kind).validate_json(join_tag(tags, tag, default), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field_path = ".".join(map(str, first["loc"]))
-        fault = f"{field_path}: {first['msg']}" if field_path else first["msg"]
+        first_error = error.errors()[0]
+        field_path = ".".join(map(str, first_error["loc"]))
+        fault = f"{field_path}: {first_error['msg']}" if field_path else first_error["msg"]
         raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

@@ -1,4 +1,4 @@
-"""Lock a study for one driver, and open its store so that requests wait for an answer."""
+"""Lock a study for one driver, and open its store so that requests wait until it answers."""
 
 import math
 import os
@@ -20,7 +20,7 @@ from harness.store.run_update import DRIVER_DIED, close_dead_runs
 from harness.wording import format_duration
 
 STORE_TIMEOUT = 1800.0  # default time to wait for the store, in seconds
-MAX_PAUSE = 1.0  # seconds between two tries, after which an interrupt is noticed
+MAX_PAUSE = 1.0  # maximum seconds between two tries; a signal is noticed only at a try
 
 T = TypeVar("T")
 
@@ -40,12 +40,15 @@ class StudyStore(Store):
     timeout: float
     stopped: Callable[[], bool]
     print_line: Callable[[str], None]
-    # Time since when the store has not answered; infinity while it answers. Once the timeout has
-    # passed, later writes (such as the end of open runs) do not wait again.
+    # Time of the first try without an answer (time.monotonic); infinity while the store answers.
+    # All calls share it: once one has waited for the timeout, later ones do not wait again.
     _away_since: float = field(default=math.inf, init=False)
 
     def call(self, act: Callable[[], T]) -> T:
-        """Return the result of idempotent requests, which are repeated while the store is away.
+        """Return the result of `act`. Repeat the call while the store does not answer.
+
+        Args:
+            act: Function that makes idempotent requests to the store.
 
         Raises:
             StoreAway: The store did not answer for `timeout` seconds, or until the study was
@@ -55,7 +58,7 @@ class StudyStore(Store):
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswer),
             wait=tenacity.wait_exponential(FIRST_PAUSE, MAX_PAUSE),
-            stop=self._ends_wait,
+            stop=self._should_give_up,
             before_sleep=self._announce_wait,
             reraise=True,
         )
@@ -74,12 +77,18 @@ class StudyStore(Store):
     def close_dead_runs(self, reason: str = DRIVER_DIED) -> int:
         """Close the study's runs that are still RUNNING, and return their number.
 
-        See `harness.store.run_update.close_dead_runs`.
+        See `harness.store.run_update.close_dead_runs`. `reason` is written to trials' runs.
+
+        Raises:
+            StoreError: See `call`.
         """
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
-    def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
-        """Return True after `timeout` seconds without an answer, or if the study has to end."""
+    def _should_give_up(self, attempt: tenacity.RetryCallState) -> bool:
+        """Return True after `timeout` seconds without an answer, or if the study has to end.
+
+        The first try without an answer also sets `_away_since`.
+        """
         now = time.monotonic()
         self._away_since = min(self._away_since, now)
         return self.stopped() or now - self._away_since >= self.timeout
@@ -106,17 +115,18 @@ def lock_study(
 ) -> Iterator[StudyStore]:
     """Open the store of a study and lock the study for this driver inside the context.
 
-    The study's experiment is created if needed. If the store does not answer at the beginning, an
-    error is raised within seconds; later requests wait. Once another driver has the study, every
-    write raises an error. If the context ends without an error, runs that are still RUNNING are
-    closed.
+    The study's experiment is created if needed. If the store does not answer while it is opened, an
+    error is raised within seconds; later requests wait. After another driver has taken the study
+    over, every write raises StudyLost. If the context ends without an error, runs that are still
+    RUNNING are closed.
 
     Args:
         uri: Address of the store.
         name: Name of the study.
         timing: Timing of the lease.
         timeout: Maximum seconds to wait for the store.
-        fail: Function that the lease's thread calls with the error if another driver has the study.
+        fail: Function that the lease's thread calls with the error if another driver has taken the
+            study over.
         is_stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
 
@@ -125,8 +135,8 @@ def lock_study(
 
     Raises:
         StudyBusy: Another driver runs the study.
-        StoreAway: The store did not answer for `timeout` seconds.
-        StoreError: The store cannot be used.
+        StoreAway: The store did not answer for `timeout` seconds when the runs were closed.
+        StoreError: The store cannot be opened.
     """
     with set_environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
         with hold_lock(uri, wait=True):

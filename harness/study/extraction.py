@@ -12,13 +12,16 @@ from harness.study.features import collect_needs, list_studied_labels
 from harness.wording import describe_error, format_duration
 
 TIMED_VIEWS: Final = 32
-"""Views that are encoded to measure the time, after the same number for warm-up."""
+"""Number of views to encode for a time measurement, after a warm-up with the same views.
+
+A view is an image or one of its augmented copies.
+"""
 
 
 def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
-    """Return one line per feature set missing from the cache: number of images and time to encode.
+    """Return a line per feature set that is not in the cache: its number of images, and the time.
 
-    If the time of a feature set cannot be measured, its line gives the reason.
+    If the time cannot be measured, the line gives the reason. [] if nothing is missing.
 
     Args:
         study: Study that the plan is for.
@@ -51,7 +54,7 @@ def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints
 def _count_missing(
     clip: Any, need: FeatureKey, images: Any, classes: list[int] | None, fingerprints: Fingerprints
 ) -> Mapping[str, int]:
-    """Return the number of images per split whose features are not in the cache.
+    """Return the number of images whose features are not in the cache, by split.
 
     Args:
         clip: Backbone.
@@ -69,14 +72,17 @@ def _count_missing(
 def _estimate_time(
     clip: Any, need: FeatureKey, images: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
-    """Encode a few images, and return the extrapolated time of all missing images as text.
+    """Encode a few images in this process, and return the estimated time of all missing ones.
 
     Args:
         clip: Backbone.
         need: Key of the feature set.
         images: Dataset with the images.
-        missing: Number of missing images per split.
+        missing: Number of missing images by split.
         on_gpus: Whether the run would extract on GPUs. The time is then not measured.
+
+    Returns:
+        The time as text, or text that says why it was not measured.
     """
     from ship.features import encode_split
 

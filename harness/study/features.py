@@ -33,10 +33,12 @@ from ship.trial_config import TrialConfig
 if TYPE_CHECKING:
     from harness.ray import ClusterEncoder
 
-# Keys that features depend on, and keys that determine the classes whose features are read.
+# Keys that features depend on.
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "augmentations")
+# Keys that determine the classes whose features a trial reads.
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
-# Feature set -> configs of the trials whose classes are extracted. () means all classes.
+# Feature set -> configs of trials. Features are extracted only for the classes of these trials, or
+# for all classes if the configs are ().
 ConfigsByFeatures = Mapping[FeatureKey, Sequence[TrialConfig]]
 
 
@@ -64,17 +66,17 @@ def cache_folder(requested: Path | str | None) -> Path:
     """Return the cache folder.
 
     Args:
-        requested: Folder. Defaults to $SHIP_SWEEP_CACHE. If that is not set, it is the folder
-            ship-sweep in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
+        requested: Folder. Defaults to $SHIP_SWEEP_CACHE. If that is not set, the default is the
+            folder ship-sweep in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
     """
     if requested is not None:
         return Path(requested)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
+    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(user_cache) / "ship-sweep").absolute()
 
 
 def collect_needs(study: StudyConfig, plan: Plan | None = None) -> ConfigsByFeatures:
-    """Return the feature sets that the plan's trials read, and that proposals may read.
+    """Return the feature sets that the plan's trials read or a sampler's proposals may read.
 
     Args:
         study: Study that the plan is for.
@@ -84,14 +86,15 @@ def collect_needs(study: StudyConfig, plan: Plan | None = None) -> ConfigsByFeat
     unrestricted: set[FeatureKey] = set()
     for config in iter_planned_configs(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
         for index, need in enumerate(list_feature_keys(config)):
-            limits = configs_by_need.setdefault(need, {})
-            limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
+            # one config per combination of values of CLASS_KEYS
+            configs_by_classes = configs_by_need.setdefault(need, {})
+            configs_by_classes.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
             # needs after the first are targets, which are tested on all of their classes
             if index or config.max_classes is None:
                 unrestricted.add(need)
     return {
-        need: () if need in unrestricted else (*configs.values(),)
-        for need, configs in configs_by_need.items()
+        need: () if need in unrestricted else (*configs_by_classes.values(),)
+        for need, configs_by_classes in configs_by_need.items()
     }
 
 
@@ -103,8 +106,8 @@ def iter_planned_configs(
     Args:
         study: Study that the plan is for.
         plan: Plan of the study. None stands for all configurations of the study.
-        keys: Keys that matter to the caller. Only one proposal per combination of their values is
-            yielded.
+        keys: Keys that matter to the caller. Of the configurations that a sampler may propose, only
+            one per combination of the values of these keys is yielded.
     """
     if plan is not None:
         yield from (work.configuration.trial for work in plan.work)
@@ -115,13 +118,14 @@ def iter_planned_configs(
 def iter_space_configs(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
     """Yield configs of a study's space, one for each combination of the values of `keys`.
 
-    Other keys have their first level. A factor that is inactive in a configuration has the value of
-    the study's constant.
+    Keys that activate a factor (`when`) are varied, too. All others have their first level. A
+    factor that is inactive in a configuration has the value of the study's constant.
     """
     varied_keys = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
     def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied_keys:  # all values of an integer range, but only the ends of a real one
+        if name in varied_keys:
+            # levels, or all values of an integer range, or only the ends of a real range
             return list(list_levels(study, name) or factor.list_values() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
@@ -153,17 +157,17 @@ def prepare_features(
 
     Args:
         needs: Feature sets, see `collect_needs`.
-        fingerprints: Fingerprints of the study. They load its datasets, and remember the
-            fingerprints of its backbones.
+        fingerprints: Fingerprints of the study. They load its datasets. The fingerprint of each
+            backbone that is loaded is added to them.
         console: Console that shows the progress.
-        encode: Function that encodes images. Defaults to encoding in this process on the CPU.
+        encode: Encoder of images. Defaults to encoding in this process on the CPU.
 
     Returns:
         The features of each feature set.
 
     Raises:
         ValueError: A backbone or a dataset cannot be loaded.
-        UserError: A backbone's weights differ from the remembered ones.
+        UserError: A backbone's weights differ from those that were fingerprinted before.
     """
     features: dict[FeatureKey, Any] = {}
     device = encode.device if encode else "cpu"
@@ -191,25 +195,25 @@ def open_encoder(
     It provides None if trials use no GPU; features are then extracted in this process.
 
     The encoder's actors have a separate Ray session. It starts with the first split to encode and
-    ends with the context. The session of the trials cannot be used: its object store has to hold
-    the features, whose size is not known yet.
+    ends with the context. The session of the trials cannot be used, because it is started later:
+    its object store has to hold the features, whose size is known only after the extraction.
 
     Args:
         study: Study to extract features for. An actor has the resources of one trial.
         method: Method that loads the backbone.
         verbose: Whether Ray prints its messages.
     """
-    actor = resolve_resources(study.resources, machine_resources())
-    if not actor.gpus:
+    actor_resources = resolve_resources(study.resources, machine_resources())
+    if not actor_resources.gpus:
         return nullcontext()
     from harness.ray import ClusterEncoder, ray_session
 
     session = partial(ray_session, study.resources, None, 0, verbose)
-    return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
+    return ClusterEncoder(actor_resources, method.load_backbone, method.accelerator, session)
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:
-    """Check that the plugins of a study's trials can be used, by importing their methods.
+    """Check that the plugins of a study's trials can be used, by importing the methods of trials.
 
     Raises:
         PluginError: A plugin cannot be used. The message names the plugin and the reason.
@@ -231,8 +235,9 @@ def prefetch_features(
     """Download the weights and images of a study and extract its features before it runs.
 
     This is `ship-sweep prefetch`, for a machine with internet access. Weights are downloaded to the
-    hub's cache, then images to `data_root`; features are written to `cache_dir`. Some datasets have
-    to be downloaded by hand. If they are missing, the error has one line per dataset.
+    cache of the Hugging Face hub, then images to `data_root`. Features are written to `cache_dir`.
+    Some datasets have to be downloaded by hand. If any of them are missing, the error has one line
+    per missing dataset.
 
     Args:
         space: See `run_study`.
@@ -274,8 +279,8 @@ def fetch_features(
 ) -> None:
     """Extract every feature set that a study may read and that is not in the cache.
 
-    This machine's GPUs are used if trials use GPUs and torch can use one here. Otherwise the CPU is
-    used, because login nodes rarely have a GPU.
+    If trials use GPUs and torch can use a GPU of this machine, its GPUs are used. Otherwise the CPU
+    is used without an error, because login nodes rarely have a GPU.
 
     Raises:
         ValueError: A backbone or a dataset cannot be read.
@@ -284,9 +289,9 @@ def fetch_features(
     print_line, reason = make_line_printer(console), why_no_gpu()
     if reason is not None:
         if resolve_resources(study.resources, machine_resources()).gpus:
-            why = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
+            fault = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
             print_line(
-                f"{why}: features are extracted on the CPU. Trials with GPUs extract them again"
+                f"{fault}: features are extracted on the CPU. Trials with GPUs extract them again"
             )
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = collect_needs(study)

@@ -18,11 +18,11 @@ LAUNCH_SECONDS: Final = 6e-6
 def format_gpu_cost(plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """Return a line with operations, kernel launches, memory and time of a plan's trials on a GPU.
 
-    [] if no trial passes prompts through the text tower of a backbone, apart from the packaged one,
-    which needs no GPU.
+    Trials of the packaged backbone are left out, because they need no GPU. [] if no other trial
+    passes prompts through the text tower.
 
     Args:
-        plan: Plan of the study. Configurations that a sampler has still to propose do not count.
+        plan: Plan of the study. Configurations that a sampler has not proposed yet are left out.
         fingerprints: Fingerprints of the study, which load its datasets.
     """
     costs = compute_trial_costs(plan, fingerprints)
@@ -46,7 +46,10 @@ def format_gpu_cost(plan: Plan, fingerprints: Fingerprints) -> list[str]:
 
 
 def compute_trial_costs(plan: Plan, fingerprints: Fingerprints) -> list[TrialCost]:
-    """Return the cost of each trial of a plan, without trials of the packaged backbone."""
+    """Return the cost of each trial of a plan, without trials of the packaged backbone.
+
+    The arguments are those of `format_gpu_cost`.
+    """
     return [
         _compute_cost(fingerprints, work.configuration.trial, len(work.seeds))
         for work in plan.work
@@ -55,9 +58,10 @@ def compute_trial_costs(plan: Plan, fingerprints: Fingerprints) -> list[TrialCos
 
 
 def _compute_cost(fingerprints: Fingerprints, config: TrialConfig, n_seeds: int) -> TrialCost:
-    """Return the cost of a trial on its dataset."""
+    """Return the cost of a trial of `n_seeds` seeds on its training dataset."""
     dataset = fingerprints.load_dataset(config.dataset)
     names = dataset.class_names
+    # mean number of training images per class; not needed if shots limit it
     per_class = 0.0 if config.shots else len(dataset.splits["train"]) / max(1, len(names))
     labels, n_official = select_studied_labels(config, names, dataset.n_seen)
     n_classes = len(labels)

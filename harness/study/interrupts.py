@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM: the first signal ends a study in order, the second exits at once."""
+"""Handle Ctrl-C and SIGTERM: the first ends a study cleanly, the second ends its process."""
 
 import _thread
 import os
@@ -14,15 +14,15 @@ HARD_EXIT = 130  # exit code after a second signal
 
 
 class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
-    """A signal stops the run inside a Ray session that the caller opened and keeps."""
+    """A signal stops the run. Raised instead of KeyboardInterrupt if the Ray session stays open."""
 
 
 class Interrupts:
     """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    By default a signal raises KeyboardInterrupt at once. In the context of `defer_signals()` it is
-    only recorded, and `check()` raises at a point where nothing is partly written. Outside the main
-    thread no handlers are installed.
+    The first signal raises KeyboardInterrupt at once. In the context of `defer_signals()` it is
+    only recorded, and `check()` raises at a point where nothing is partly written. A second signal
+    ends the process. Outside the main thread no handlers are installed.
 
     Attributes:
         requested: Whether a signal has asked the study to end. `fail()` sends such a signal.
@@ -44,7 +44,7 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Restore the previous handlers. An exception is replaced by `failure`, if there is one."""
+        """Restore the previous handlers. Replace an exception by `failure`, if there is one."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -53,7 +53,7 @@ class Interrupts:
 
     @contextmanager
     def defer_signals(self) -> Iterator[None]:
-        """Only record signals inside the context. `check()` raises them later."""
+        """Only record signals inside the context, without an exception. See `check`."""
         self._deferred = True
         try:
             yield
@@ -61,7 +61,11 @@ class Interrupts:
             self._deferred = False
 
     def fail(self, failure: Exception) -> None:
-        """End the study from another thread, as a signal would. `check()` raises the failure."""
+        """End the study from another thread, as a signal would.
+
+        Args:
+            failure: Error to raise in the main thread, by `check()` or at the end of the context.
+        """
         self.failure = failure
         self._failed = True
         if self._before:

@@ -25,7 +25,7 @@ from harness.study.interrupts import Interrupts
 from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
 from harness.study.trials import RunOptions, TrialRunner
 
-# Function that builds the report of a finished run, or returns None if there is nothing to publish.
+# Function that builds the report of a study's outcome. Returns None if there is none to publish.
 Publish = Callable[[StudyOutcome], Publication | None]
 # While trials run, MLflow's own retries are off (harness.store.open).
 REPORT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -118,11 +118,11 @@ def run_study(
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = load_plugins_and_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
-    hashes = make_fingerprints(study, method, data_root, cache_dir)
+    fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
     options = RunOptions(console, accept_changes, address, in_process, verbose, reuse, retry_before)
-    checkpoints = resolve_storage_uri(storage, hashes.cache_dir)
+    storage_uri = resolve_storage_uri(storage, fingerprints.cache_dir)
     remove_stale_folders()
 
     with (
@@ -139,8 +139,8 @@ def run_study(
     ):
         if verbose:
             store.set_log_level(logging.INFO)
-        storage_root = make_storage(checkpoints, study_store)
-        runner = StudyRunner(study, study_store, hashes, storage_root, options, interrupts)
+        study_storage = make_storage(storage_uri, study_store)
+        runner = StudyRunner(study, study_store, fingerprints, study_storage, options, interrupts)
         outcome = runner.run()
         if interrupts.requested:  # a signal after the last trial was only recorded
             outcome = replace(outcome, interrupted=True)
@@ -155,7 +155,7 @@ class StudyRunner:
 
     Attributes:
         study: Study to run. Its name is the name of its experiment.
-        store: Store of the study, locked for this driver. Methods may raise StoreError.
+        store: Store of the study, locked for this driver. Its methods may raise StoreError.
         fingerprints: Fingerprints of data and weights, with the method and the cache folder.
         storage: Storage of the study's checkpoints.
         options: Options of the run.
@@ -197,7 +197,7 @@ class StudyRunner:
             has_changed = self.record.update_run_tags(state.history, state.plan)
             if state.plan.finished:
                 state = state.refresh() if has_changed else state  # the report needs the new tags
-                outcome = self._outcome(state)
+                outcome = self._make_outcome(state)
                 self.record.end(outcome.state)
                 # an earlier driver may have been killed before it removed them
                 self.storage.remove()
@@ -205,7 +205,7 @@ class StudyRunner:
             ran = True
             outcome = self._run_plan(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
-            # Ray's own errors are secondary: the same event may have ended its processes.
+            # The failure that ended the study takes precedence over errors that it caused in Ray.
             if self.interrupts.failure is not None:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
@@ -231,13 +231,13 @@ class StudyRunner:
             ran: Whether any work was begun.
 
         Raises:
-            KeyboardInterrupt: The store does not answer. The next driver closes the runs.
+            KeyboardInterrupt: The store did not answer. The next driver closes the runs.
         """
         try:
             # a signal may arrive when a run was created but is not yet known to the recorder
             self.store.close_dead_runs(store.INTERRUPTED)
             state = self._read_state()
-            return replace(self._outcome(state), interrupted=True, ran=ran)
+            return replace(self._make_outcome(state), interrupted=True, ran=ran)
         except store.StoreAway:
             raise KeyboardInterrupt from None
 
@@ -252,7 +252,7 @@ class StudyRunner:
         if self.study.checkpoint_every is not None:
             self.storage.check()
 
-    def _outcome(self, state: StudyState) -> StudyOutcome:
+    def _make_outcome(self, state: StudyState) -> StudyOutcome:
         """Return the study's outcome, which counts the configurations of its current plan."""
         plan = state.plan
         return StudyOutcome(
@@ -269,10 +269,10 @@ class StudyRunner:
         )
 
     def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
-        """Run the plan and return the outcome.
+        """Copy reused results, run the plan and the controls, and return the outcome.
 
-        The study's own MLflow run is RUNNING during this call. Its state is then that of the
-        outcome.
+        The study's own MLflow run is RUNNING during this call. Afterwards it has the state of the
+        outcome, or INTERRUPTED if an exception is raised.
         """
         self.record.begin()
         try:
@@ -281,7 +281,7 @@ class StudyRunner:
             ran = not state.plan.finished
             if ran:
                 state = self._run_controls(self._run_trials(state), state.plan)
-            outcome = replace(self._outcome(state), ran=ran)
+            outcome = replace(self._make_outcome(state), ran=ran)
         except BaseException:
             # Another driver may have taken the study over. If the store does not answer, the next
             # driver closes the run.
@@ -296,7 +296,7 @@ class StudyRunner:
         TrialRunner(state, self.record, self.storage, self.options, self.interrupts).run()
         return state.refresh()
 
-    def _run_controls(self, state: StudyState, before: Plan) -> StudyState:
+    def _run_controls(self, state: StudyState, previous_plan: Plan) -> StudyState:
         """Run controls that the previous plan did not have yet.
 
         With a sampler, these are the controls at the levels of the best configuration, which is
@@ -304,22 +304,22 @@ class StudyRunner:
 
         Args:
             state: Current state of the study.
-            before: Plan that has just been run. Its failed trials are not retried in this run.
+            previous_plan: Plan that has just been run. Its failed trials are not retried.
 
         Returns:
             The study's state afterwards.
         """
         plan = state.plan
-        planned = {configuration.key for configuration in before.configurations}
+        planned_keys = {configuration.key for configuration in previous_plan.configurations}
         candidates = (*plan.configurations, *plan.duplicate_controls)
-        controls = {
+        control_keys = {
             configuration.key for configuration in candidates if configuration.control
-        } - planned
-        if not controls or self.interrupts.requested:
+        } - planned_keys
+        if not control_keys or self.interrupts.requested:
             return state
         self.record.describe(self.study, plan)
         rows = tuple(
-            row if row.configuration.key in controls else replace(row, seeds=())
+            row if row.configuration.key in control_keys else replace(row, seeds=())
             for row in plan.rows
         )
         controls_plan = replace(plan, rows=rows, n_proposals=0)
@@ -328,12 +328,15 @@ class StudyRunner:
         return self._run_trials(replace(state, plan=controls_plan))
 
     def _record_reused(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyState:
-        """Copy results of other studies into this study, and return its state afterwards."""
+        """Copy results of other studies into this study, and return its state afterwards.
+
+        Results whose files cannot be read are not copied. They have to be computed again.
+        """
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
-        written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
-        for line in planning.format_reuse(written):
+        copied_runs = [reused for reused in reusable_runs if record_reused(recorder, reused)]
+        for line in planning.format_reuse(copied_runs):
             self.options.print_line(line)
-        if len(written) < len(reusable_runs):  # the others have to be run
+        if len(copied_runs) < len(reusable_runs):  # the others have to be run
             self._check_resources()
         return state.refresh()
 
@@ -341,8 +344,8 @@ class StudyRunner:
 def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
     """Write the report to the study's runs in MLflow.
 
-    A failure does not change the outcome of the study. MLflow's own retries are on: here requests
-    may be repeated, and no trial waits for them.
+    A failure does not change the outcome of the study. MLflow's own retries are on, because these
+    requests may be repeated and no trial waits for them.
 
     Returns:
         Why the report could not be written, as text. "" if it was written or there is none.
@@ -361,8 +364,9 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
 def make_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study's checkpoints: a folder that no other study of any store uses.
 
-    The folder's name contains the experiment's creation time in milliseconds. The store's address
-    would not identify the study: one store may have several addresses, and two stores the same one.
+    The folder is named by the ID and the creation time (in milliseconds) of the experiment. The
+    store's address is not used: one store may have several addresses, and two stores may have the
+    same address, such as one that was deleted and its successor.
 
     Args:
         uri: Address of the storage that all studies share.

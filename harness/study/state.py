@@ -23,7 +23,7 @@ from ship.prompt_cost import compute_padding_factor, is_bidirectional
 from ship.subsets import select_studied_labels
 from ship.templates import fill_template
 
-MAX_PROMPTS = 3  # prompts per dataset
+MAX_PROMPTS = 3  # maximum number of prompts per line of a dry run
 # keys that prompts depend on
 _PROMPT_KEYS = (
     "backbone", "dataset", "targets", "templates", "finetuner", "max_classes", "unseen_class"
@@ -65,6 +65,8 @@ class StudyState:
 
     def find_reusable_runs(self) -> list[RunRecord]:
         """Return finished runs of other studies for configurations that the plan would run.
+
+        If the study saves trained models, only runs that have saved theirs are returned.
 
         Raises:
             StoreError: The store cannot be read.
@@ -197,12 +199,12 @@ def format_failed_seeds(state: StudyState) -> list[str]:
     """Return a line about seeds that failed with a non-finite number, or [] if there are none."""
     rows, history = state.plan.rows, state.history
     seeds_by_row = [{*row.failed} & history.non_finite(row.configuration.key) for row in rows]
-    seeds, configurations = sum(map(len, seeds_by_row)), sum(map(bool, seeds_by_row))
-    if not seeds:
+    n_seeds, n_configurations = sum(map(len, seeds_by_row)), sum(map(bool, seeds_by_row))
+    if not n_seeds:
         return []
-    failed = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed"
+    failures = f"{count(n_seeds, 'seed')} of {count(n_configurations, 'configuration')} failed"
     advice = "will be retried" if state.retry_before else "use --retry-non-finite to retry them"
-    return [f"{failed} with a non-finite number: {advice}"]
+    return [f"{failures} with a non-finite number: {advice}"]
 
 
 def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan:
@@ -224,7 +226,7 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
 
 
 def format_defaults(study: StudyConfig) -> str:
-    """Return one line with all defaults that the study's backbone sets."""
+    """Return one line with the defaults that the study's backbone sets for omitted keys."""
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {format_param(value)}" for key, value in defaults)
     return f"defaults of backbone {study.base.backbone} for keys that the YAML omits: {text}"
@@ -252,10 +254,11 @@ def format_prompt_costs(study: StudyConfig, plan: Plan | None) -> list[str]:
 
 
 def format_prompts(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
-    """Return lines with the first prompts of each training and target dataset, as CLIP reads them.
+    """Return lines with the first prompts of each training and target dataset.
 
-    There is one line per backbone, dataset, set of templates and set of classes. Fine-tuners that
-    do not read templates are left out.
+    The prompts are shown as the text tower reads them, i.e. truncated to its context length. There
+    is one line per combination of backbone, dataset, templates and classes. Trials whose fine-tuner
+    does not read templates are ignored.
 
     Args:
         study: Study that the plan is for.

@@ -28,7 +28,7 @@ class RunOptions:
         console: Console that shows the progress.
         accept_changes: Whether finished rows of changed configurations may leave the report's
             tables.
-        address: Address of the running Ray cluster to use. Defaults to this machine.
+        address: Address of the running Ray cluster to use. None uses this machine only.
         in_process: Whether trials run one after the other in this process.
         verbose: Whether Ray prints its messages.
         reuse: Whether results of other studies in the store are reused.
@@ -72,7 +72,13 @@ class TrialRunner:
     def run(self) -> None:
         """Run the plan in this process, on this machine, or on a running cluster.
 
-        If too many configurations fail in a row, the reasons are printed and no error is raised.
+        If too many configurations fail in a row, the run ends without an error, and the reasons are
+        printed.
+
+        Raises:
+            UserError: The store, the cluster or a plugin cannot be used.
+            ValueError: A backbone or a dataset cannot be read.
+            KeyboardInterrupt: A signal or a failure ended the run.
         """
         from harness.tuning import TooManyFailures
 
@@ -158,9 +164,10 @@ class TrialRunner:
         def max_concurrent() -> int:
             """Return the number of trials to submit at once.
 
-            On a cluster it is one more than fits, so that an autoscaler adds a node for the waiting
-            trial. A session that the study has opened on this machine never grows. Its resources
-            are not queried again: if Ray has died, a query takes a minute.
+            On a cluster, or in a session that the caller opened, this is one more than fits, so
+            that an autoscaler adds a node for the waiting trial. A session that the study has
+            opened on this machine never grows, and is not queried again: if Ray has died, a query
+            takes a minute.
             """
             if owns_session and self.options.address is None:
                 return free_slots
@@ -168,7 +175,7 @@ class TrialRunner:
 
         maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
-        n_ray_trials = len(trials) + plan.n_proposals  # a configuration may be several trials
+        n_ray_trials = len(trials) + plan.n_proposals  # a configuration may have several trials
         view = View(self.options.console, n_seeds, n_ray_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
@@ -193,7 +200,9 @@ class TrialRunner:
                 monitor.close()
 
     def _check(self, stop: type[BaseException]) -> None:
-        """Raise if a signal has stopped the run, or Ray has died. Tune's loop calls this often.
+        """Raise an exception if a signal has stopped the run or Ray has died.
+
+        Tune's loop calls this method often.
 
         Args:
             stop: Exception to raise after a signal.
@@ -201,9 +210,9 @@ class TrialRunner:
         from harness.ray import find_dead_daemon
 
         self.interrupts.check(stop)
-        dead = find_dead_daemon()
-        if dead is not None:
-            self.interrupts.failure = RayLost(dead)
+        dead_process = find_dead_daemon()
+        if dead_process is not None:
+            self.interrupts.failure = RayLost(dead_process)
             # Tune lets a KeyboardInterrupt through. After any other exception it would ask the dead
             # Ray to stop its workers.
             raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """Run trials with Ray Tune: decide which is next, which stops early, and which is retried.
 
-Responsible for the searcher that uses Optuna, for ASHA, and for telling a worker's death from a
-fault of the configuration. Importing it imports Ray and Optuna.
+Responsible for the searcher that uses Optuna, for ASHA, and for distinguishing a worker's death
+from a fault of the configuration. Importing this package imports Ray and Optuna.
 """
 
 from harness.tuning.monitor import Monitor, TooManyFailures

@@ -2,10 +2,10 @@
 
 - A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
 - A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
-- Out of memory: the trial is retried as two trials with half of its seeds each, down to single
-  seeds. Later trials with the same backbone and methods start with no more seeds than these
-  (StudySearcher). If Ray killed the worker of a single seed, it counts as a worker that died.
-- Any other error is likely to recur, so the trial is not retried in this run of the study.
+- Out of memory: the trial is retried as two trials with half of its seeds each, down to trials of a
+  single seed. From then on, StudySearcher limits trials with the same backbone and methods to this
+  number of seeds. If Ray killed the worker of a single seed, this counts as a worker's death.
+- Another error: it is likely to recur, so the trial is not retried in this run of the study.
 
 Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
 the callbacks.
@@ -24,7 +24,7 @@ from harness.store import Failure, State
 from harness.wording import count
 from ship.trial_config import join_reasons
 
-# Maximum number of retries by cause. A lost node ends all of its trials, whatever they do.
+# Maximum number of retries by cause. A lost node is not the fault of its trials.
 WORKER_RETRIES = 1
 NODE_RETRIES = 5
 
@@ -35,19 +35,21 @@ class Attempt:
 
     Attributes:
         work: Configuration and seeds of the trial.
-        optuna_trial: Optuna's trial of the configuration. None in grid studies, for controls, for
-            values outside the study's space, and if the sampler had nothing new to propose.
+        optuna_trial: Optuna's trial of the configuration, to which the outcome is reported. None in
+            grid studies, for controls, for configurations outside the study's space, and for those
+            that the sampler did not propose because it only repeated known ones.
         worker_deaths: Number of earlier attempts that ended with a worker's death.
         node_losses: Number of earlier attempts that ended with the loss of a node.
         progress: Progress of the trial, as text for messages.
-        started: Time at which a worker started it, by time.monotonic, plus waits for the store.
+        started: Time of the start by time.monotonic. It is increased by the time of each wait for
+            the store, which does not count towards the time limit.
         stop_reason: Why the scheduler stopped it. None if it did not.
         death: Cause of its worker's death. None if the worker has not died.
         state: RUNNING until it ends, then COMPLETE, PRUNED, FAIL, or INTERRUPTED if it is retried.
         final: Content of FINAL (harness.messages) in its last result. {} unless COMPLETE.
         failure: Kind of failure. Meaningful only for FAIL and INTERRUPTED.
         reason: Why it was stopped, failed or was interrupted, or why some of its seeds failed. ""
-            if all seeds are finished.
+            if it is running or all seeds are finished.
     """
 
     work: Work
@@ -98,7 +100,7 @@ class Attempt:
         else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
-        retries = self._retries()
+        retries = self._make_retries()
         self.state = State.INTERRUPTED if retries else State.FAIL
         if retries:
             self.reason += "; retried"
@@ -106,11 +108,11 @@ class Attempt:
             self.reason += " in two halves of its seeds"
         return retries
 
-    def _retries(self) -> list["Attempt"]:
-        """Return the attempts that retry this one. [] if it was the last or would fail again."""
+    def _make_retries(self) -> list["Attempt"]:
+        """Return the attempts that retry this one. [] if none is left or it would fail again."""
         seeds, failure = self.work.seeds, self.failure
         if failure is Failure.OUT_OF_MEMORY and len(seeds) > 1:
-            # may_stop: the scheduler must not stop only one of the two
+            # may_stop=False, because the scheduler must not stop only one of the halves
             return [
                 Attempt(half, self.optuna_trial)
                 for half in halve(replace(self.work, may_stop=False))

@@ -16,10 +16,10 @@ from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
 
-# proposals of known configurations in a row after which the sampler counts as exhausted
+# The sampler counts as exhausted after this many proposals in a row of known configurations.
 MAX_REPEATS = 50
-# repeats after which a gp study draws at random: a Gaussian process that is sure of its optimum
-# proposes it again and again
+# A gp study draws at random after this many such repeats: a Gaussian process that is sure of its
+# optimum proposes it again and again.
 MAX_GP_REPEATS = 3
 
 # Final state of a configuration, and the mean of its objective over seeds (None unless COMPLETE).
@@ -29,9 +29,9 @@ Outcome = tuple[State, float | None]
 class Sampler:
     """Sampler of a tpe or random study.
 
-    Its seed depends on the study's sampler_seed and on the number of ended configurations, so that
-    a resumed study draws new proposals. Pruned and failed configurations are reported to Optuna
-    without a value.
+    Its random seed depends on the study's sampler_seed and on the number of configurations that had
+    ended when the driver started. A resumed study therefore draws new proposals. Pruned and failed
+    configurations are reported to Optuna without a value.
 
     Attributes:
         optuna_study: Optuna's study in memory.
@@ -52,17 +52,19 @@ class Sampler:
         """
         self._study = study
         self._make = make
+        sampler = _make_optuna_sampler(study, study.sampler, len(outcomes))
         with silence_loggers("optuna"):
-            self.optuna_study = optuna.create_study(
-                direction="maximize", sampler=_optuna_sampler(study, study.sampler, len(outcomes))
-            )
+            self.optuna_study = optuna.create_study(direction="maximize", sampler=sampler)
         for configuration, outcome in outcomes:
             self.tell(configuration, outcome)
 
     def propose(
         self, is_new: Callable[[Configuration], bool], outcomes: Mapping[str, Outcome]
     ) -> tuple[optuna.Trial, Configuration] | None:
-        """Propose a new configuration. Proposals of known ones are answered with their outcomes.
+        """Propose a new configuration.
+
+        If Optuna proposes a known one, its outcome is reported to Optuna, and Optuna is asked
+        again. A known configuration without an outcome, such as a running one, is reported as FAIL.
 
         Args:
             is_new: Function that returns True if a configuration has not been run or queued.
@@ -70,7 +72,7 @@ class Sampler:
 
         Returns:
             Optuna's trial, which `tell` needs, and the configuration. None if MAX_REPEATS proposals
-            were known already.
+            in a row were known.
         """
         for _ in range(MAX_REPEATS):
             trial, configuration = self._ask()
@@ -80,7 +82,9 @@ class Sampler:
         return None
 
     def start(self, configuration: Configuration) -> optuna.Trial | None:
-        """Add a running configuration that this sampler has not proposed, e.g. an interrupted one.
+        """Add a configuration that this sampler has not proposed as a running trial of Optuna.
+
+        An example is a configuration that an earlier driver did not finish.
 
         Returns:
             Optuna's trial, which `tell` needs. None if a value is outside the study's space.
@@ -123,28 +127,29 @@ class GaussianProcessSampler(Sampler):
     """Sampler of a gp study.
 
     A proposal depends only on the study's sampler_seed and on the configurations before it. A study
-    that runs one trial at a time therefore proposes the same with and without interruptions.
+    that runs one trial at a time therefore gets the same proposals with and without interruptions.
 
     Optuna's Gaussian process ignores trials without a value, and would propose neighbors of a
-    failing configuration again and again. Such a trial is therefore reported with the lowest value
-    so far.
+    failing configuration again and again. A configuration without a value is therefore reported
+    with the lowest value so far.
     """
 
-    _n_repeats = 0  # trials of Optuna's study that repeated known configurations
+    _n_repeats = 0  # number of trials in Optuna's study that repeated known configurations
 
     def propose(
         self, is_new: Callable[[Configuration], bool], outcomes: Mapping[str, Outcome]
     ) -> tuple[optuna.Trial, Configuration] | None:
         """Propose a new configuration. See `Sampler.propose`.
 
-        Repeats end without a value and are not counted, because a resumed study does not have them.
+        Repeats of known configurations are reported to Optuna as failed, without a value. The
+        random seed does not depend on their number, because a resumed study does not have them.
         """
         n_known = len(self.optuna_study.get_trials(deepcopy=False)) - self._n_repeats
         repeats: list[optuna.Trial] = []
         proposal = None
         while proposal is None and len(repeats) < MAX_REPEATS:
             kind = "gp" if len(repeats) < MAX_GP_REPEATS else "random"
-            sampler = _optuna_sampler(self._study, kind, n_known, len(repeats))
+            sampler = _make_optuna_sampler(self._study, kind, n_known, len(repeats))
             self.optuna_study.sampler = sampler
             with silence_loggers("optuna"):  # GPSampler warns that it is slow without greenlet
                 trial, configuration = self._ask()
@@ -158,7 +163,10 @@ class GaussianProcessSampler(Sampler):
         return proposal
 
     def tell(self, proposed: optuna.Trial | Configuration, outcome: Outcome) -> None:
-        """Report an outcome to Optuna. A missing value is substituted. See `Sampler.tell`."""
+        """Report an outcome to Optuna. See `Sampler.tell`.
+
+        An outcome without a value is reported as COMPLETE with the lowest value so far, if any.
+        """
         if outcome[1] is None:
             trials = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             values = [trial.value for trial in trials if trial.value is not None]
@@ -174,18 +182,21 @@ def make_sampler(
     """Return the sampler of a study, or None for a grid. The arguments are those of `Sampler`."""
     if study.sampler == "grid":
         return None
-    return (GaussianProcessSampler if study.sampler == "gp" else Sampler)(study, outcomes, make)
+    sampler_class = GaussianProcessSampler if study.sampler == "gp" else Sampler
+    return sampler_class(study, outcomes, make)
 
 
-def _optuna_sampler(study: StudyConfig, kind: str, *position: int) -> optuna.samplers.BaseSampler:
+def _make_optuna_sampler(
+    study: StudyConfig, kind: str, *seed_numbers: int
+) -> optuna.samplers.BaseSampler:
     """Create Optuna's sampler of a study.
 
     Args:
         study: Study whose sampler is not grid.
         kind: "tpe", "gp" or "random".
-        position: Numbers that the sampler's seed depends on, in addition to sampler_seed.
+        seed_numbers: Numbers that the random seed depends on, in addition to sampler_seed.
     """
-    seed = int(np.random.SeedSequence([study.sampler_seed, *position]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([study.sampler_seed, *seed_numbers]).generate_state(1)[0])
     with warnings.catch_warnings():
         # group is experimental in Optuna 5; multivariate, constant_liar and GPSampler in Optuna 4
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -1,4 +1,4 @@
-"""Ray Tune searcher: it suggests the plan's work, then the proposals of an Optuna sampler."""
+"""Suggest trials to Ray Tune: first the plan's work, then the proposals of an Optuna sampler."""
 
 import math
 from collections import defaultdict, deque
@@ -34,13 +34,16 @@ def compute_outcome(
 ) -> Outcome:
     """Return the outcome of a configuration. Only a COMPLETE one has a value.
 
-    The value is the mean over seeds without those that failed with a non-finite number; ASHA gets
-    the same mean. If another seed is missing, the outcome is FAIL: a mean over fewer seeds would
-    not be comparable, and the missing seed will be rerun. It is also FAIL if no seed is left.
+    The value is the mean of the objective over the study's seeds, without seeds that failed with a
+    non-finite number. (ASHA gets the same mean.) The outcome is FAIL if
+
+    - a seed is missing for another reason: a mean over fewer seeds would not be comparable, and the
+      seed will be rerun.
+    - all seeds failed with a non-finite number.
 
     Args:
-        state: Final state of the configuration.
-        values: Objective of each finished seed.
+        state: Final state of the configuration. Unless it is COMPLETE, it is the outcome.
+        values: Objective by finished seed.
         seeds: Seeds of the study. Other seeds are ignored.
         non_finite: Seeds that failed with a non-finite number and are not retried.
     """
@@ -51,7 +54,7 @@ def compute_outcome(
     return (state, value) if math.isfinite(value) else (State.FAIL, None)
 
 
-def _memory_class(configuration: Configuration) -> tuple[str, ...]:
+def _make_memory_class(configuration: Configuration) -> tuple[str, ...]:
     """Return a key that is equal for configurations that need about the same memory per seed."""
     trial = configuration.trial
     return trial.backbone, trial.generator.name, trial.finetuner.name
@@ -60,8 +63,8 @@ def _memory_class(configuration: Configuration) -> tuple[str, ...]:
 class StudySearcher(Searcher):
     """Searcher that suggests the plan's work in order, then the sampler's proposals.
 
-    A Ray trial is one Work: a configuration with some of its seeds. A configuration may therefore
-    be several Ray trials.
+    A Ray trial runs one Work: a configuration with some of its seeds. A configuration may therefore
+    have several Ray trials.
 
     Outcomes are reported to Optuna as follows (see `compute_outcome`):
 
@@ -94,25 +97,25 @@ class StudySearcher(Searcher):
             make: Maker of the study's configurations.
             max_concurrent: Function that returns the maximum number of concurrent trials, which
                 increases when nodes join the cluster.
-            trials: Ray trials that run the plan's work, see `divide_work`. Defaults to one per
-                configuration.
+            trials: Work of each Ray trial, see `divide_work`. Defaults to the plan's work, with one
+                Ray trial per configuration.
         """
         super().__init__()
         self._study, self._history, self.max_concurrent = study, history, max_concurrent
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
-        # _memory_class -> maximum number of seeds in a trial, once one has run out of memory
+        # maximum number of seeds in a trial by memory class, once a trial has run out of memory
         self._max_seeds: dict[tuple[str, ...], int] = {}
-        # key of a configuration -> its attempts, without those that were retried
-        self._attempts_of = defaultdict[str, list[Attempt]](list)
+        # key of a configuration -> its attempts, without those that were replaced by retries
+        self._attempts_by_key = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
         self._enqueue(map(Attempt, plan.work if trials is None else trials))
         self._proposals_left = plan.n_proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
         self._unproposed = iter(enumerate_configurations(make) if plan.n_proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
-        for key in (key for key in keys if key not in self._attempts_of):
+        for key in (key for key in keys if key not in self._attempts_by_key):
             if state := history.state(key):
                 values, failed_seeds = history.objectives(key), history.non_finite(key)
                 self._outcomes[key] = compute_outcome(state, values, study.seeds, failed_seeds)
@@ -122,11 +125,11 @@ class StudySearcher(Searcher):
             if configuration.key in self._outcomes and not configuration.control
         ]
         self.sampler = make_sampler(study, outcomes, make)
-        for attempts in self._attempts_of.values():
+        for attempts in self._attempts_by_key.values():
             configuration = attempts[0].work.configuration
             if self.sampler is not None and not configuration.control:
                 optuna_trial = self.sampler.start(configuration)
-                for attempt in attempts:  # they report their common outcome to it
+                for attempt in attempts:  # the last one to end reports their common outcome
                     attempt.optuna_trial = optuna_trial
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
@@ -162,18 +165,20 @@ class StudySearcher(Searcher):
             attempt.death = None  # it sent its last result before it was killed
         elif attempt.death is None:
             attempt.death = parse_death("")
-        attempts = self._attempts_of[configuration.key]
+        attempts = self._attempts_by_key[configuration.key]
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)
             self._enqueue(retries, first=True)
             if len(retries) > 1:  # out of memory
-                memory_class = _memory_class(configuration)
+                memory_class = _make_memory_class(configuration)
                 n_seeds = max(len(retry.work.seeds) for retry in retries)
                 limit = self._max_seeds.get(memory_class, n_seeds)
                 self._max_seeds[memory_class] = min(limit, n_seeds)
         # the configuration's seeds may be in several attempts, of which this is the last to end
         elif all(sibling.state is not State.RUNNING for sibling in attempts):
-            outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
+            outcome = self._outcomes[configuration.key] = self._compute_outcome_of(
+                configuration.key
+            )
             if self.sampler is not None and not configuration.control:
                 self.sampler.tell(attempt.optuna_trial or configuration, outcome)
 
@@ -184,35 +189,35 @@ class StudySearcher(Searcher):
         """Do nothing. The searcher's state is in the run history."""
 
     def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
-        """Queue attempts, at the front if `first`."""
+        """Queue attempts in their order: at the front if `first`, else at the end."""
         queued = list(attempts)
         for attempt in queued:
-            self._attempts_of[attempt.work.configuration.key].append(attempt)
+            self._attempts_by_key[attempt.work.configuration.key].append(attempt)
         if first:
             self._queue.extendleft(reversed(queued))
         else:
             self._queue.extend(queued)
 
     def _divide_next(self) -> None:
-        """Divide the next attempt until it has no more seeds than `_max_seeds` allows.
+        """Halve the first attempt of the queue until it has no more seeds than `_max_seeds` allows.
 
         An attempt that the scheduler may stop is not divided: it must be stopped as a whole.
         """
         while True:
             attempt = self._queue[0]
             work = attempt.work
-            limit = self._max_seeds.get(_memory_class(work.configuration), len(work.seeds))
+            limit = self._max_seeds.get(_make_memory_class(work.configuration), len(work.seeds))
             if len(work.seeds) <= limit or (work.may_stop and study_prunes(self._study)):
                 return
             self._queue.popleft()
-            self._attempts_of[work.configuration.key].remove(attempt)
+            self._attempts_by_key[work.configuration.key].remove(attempt)
             self._enqueue([Attempt(half, attempt.optuna_trial) for half in halve(work)], first=True)
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration with the study's seeds.
 
-        If the sampler proposes only known configurations, the next new one of a finite space is
-        used. None if there is none.
+        If the sampler proposes only known configurations, the attempt is for the next new one of a
+        finite space. None if the space has no new one, or is infinite.
         """
         proposal = sampler.propose(self._is_new, self._outcomes)
         if proposal is not None:
@@ -225,14 +230,15 @@ class StudySearcher(Searcher):
 
     def _is_new(self, configuration: Configuration) -> bool:
         return (
-            configuration.key not in self._outcomes and configuration.key not in self._attempts_of
+            configuration.key not in self._outcomes
+            and configuration.key not in self._attempts_by_key
         )
 
-    def _outcome(self, key: str) -> Outcome:
+    def _compute_outcome_of(self, key: str) -> Outcome:
         """Return the outcome of a configuration whose attempts have all ended."""
         values = dict(self._history.objectives(key))
         failed_seeds = set(self._history.non_finite(key))
-        for attempt in self._attempts_of[key]:
+        for attempt in self._attempts_by_key[key]:
             if attempt.state is State.FAIL and attempt.failure is Failure.NON_FINITE:
                 failed_seeds.update(attempt.work.seeds)
                 continue

@@ -1,7 +1,7 @@
-"""Call tune.run: run all trials that a searcher suggests, in a Ray session or in this process.
+"""Run all trials that a searcher suggests, with tune.run in a Ray session or in this process.
 
-`sweep_through_tune` is the only caller of tune.run. `sweep_in_process` makes the same calls to the
-searcher, the scheduler and the callback without Ray workers, e.g. for a debugger.
+`sweep_through_tune` calls tune.run. `sweep_in_process` makes the same calls to the searcher, the
+scheduler and the callback without Ray workers, e.g. for a debugger.
 """
 
 import itertools
@@ -30,7 +30,7 @@ from ship.plugins import list_loaded_origins
 
 # References to feature sets in Ray's object store.
 FeatureReferences = Mapping[FeatureKey, Any]
-# ASHA's max_t, at which it stops a trial: more evaluations than any trial has.
+# ASHA's max_t, the evaluation at which it stops every trial. No trial has so many evaluations.
 MAX_EVALUATIONS = 10_000
 
 
@@ -38,8 +38,8 @@ class StudyScheduler(FIFOScheduler):
     """Scheduler that starts trials in order, and stops those that Ray's ASHA decides to stop.
 
     ASHA gets only the selection evaluations of trials that it may stop. If it got Tune's other
-    notifications, it would count the value of a stopped trial twice. It knows only trials of this
-    run: in a resumed study a trial is not compared with those of earlier runs.
+    notifications, it would count the value of a stopped trial twice. ASHA knows only the trials of
+    this run: in a resumed study, trials are not compared with those of earlier runs.
     """
 
     def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
@@ -64,17 +64,17 @@ class StudyScheduler(FIFOScheduler):
         )
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Return None, so that Tune starts trials in order and gives an idle worker a new trial.
+        """Return None: Tune then starts trials in order and gives an idle worker a new trial.
 
-        FIFOScheduler returns the first trial that is not running. The worker of that trial may
-        still be starting; Tune would give the trial the idle worker and kill the starting one. If
-        trials are shorter than the start of a worker, the study would use only one worker.
+        FIFOScheduler would return the first trial that is not running, even if a worker for that
+        trial is starting. Tune would give the idle worker to that trial and kill the starting
+        worker. If trials are shorter than the start of a worker, only one worker would ever run.
         """
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Record the cause of a worker's death in the attempt.
+        """Record the cause of a worker's death in the attempt, unless it is known already.
 
-        Tune calls the scheduler first. The searcher and the callbacks then read the cause.
+        Tune calls the scheduler before the searcher and the callbacks, which read the cause.
         """
         attempt = self._searcher.attempts[trial.trial_id]
         attempt.death = attempt.death or parse_death(read_error_file(trial))
@@ -120,7 +120,8 @@ def sweep_through_tune(
         StoreError: The store failed.
         TooManyFailures: Too many configurations failed in a row.
         KeyboardInterrupt: A signal or a failure ended the run.
-        SweepStopped: A signal ended the run in a session that stays open.
+        SweepStopped: A signal ended the run, and the Ray session stays open.
+        UserError: No worker can start, or another driver has taken over the study.
     """
     resources = monitor.study.resources
     with scratch_folder() as results, report_memory_kills_as_deaths():
@@ -229,8 +230,8 @@ def put_features(features: Mapping[FeatureKey, Any]) -> FeatureReferences:
 def make_read_only(features: Any) -> Any:
     """Return a copy of a feature set whose arrays are read-only views of the original ones.
 
-    Arrays from Ray's object store are read-only. With this function they are so in every process: a
-    method that modifies its features fails in this process, too.
+    Arrays from Ray's object store are read-only in workers. With this function they are read-only
+    in the driver, too: a method that modifies its features fails in every process.
     """
     fields = vars(features).items()
     arrays = {

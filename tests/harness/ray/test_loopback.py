@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, _authentication_reader, private_ray
+from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, _make_authentication_reader, private_ray
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
 from tests.harness.study.drivers import Driver
@@ -23,7 +23,7 @@ def no_authentication() -> Iterator[None]:
         for name in (MODE, TOKEN, TOKEN_PATH):
             patch.delenv(name, raising=False)
         yield
-    reread = _authentication_reader()
+    reread = _make_authentication_reader()
     assert reread is not None
     reread()
 

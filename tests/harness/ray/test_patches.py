@@ -99,7 +99,7 @@ def test_users_token_is_sent_to_a_cluster(
         (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
     seen = list[str | None]()
     monkeypatch.setattr(
-        patches, "_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
+        patches, "_make_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
     )
     with patches.send_token():
         assert os.environ.get(MODE) == mode

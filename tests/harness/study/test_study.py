@@ -301,7 +301,7 @@ def test_store_outage_at_the_end_leaves_nothing_running(
 
     plain = bench.method
     with monkeypatch.context() as patch:
-        patch.setattr(study_run.StudyRunner, "_outcome", away)
+        patch.setattr(study_run.StudyRunner, "_make_outcome", away)
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
