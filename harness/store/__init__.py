@@ -21,10 +21,10 @@ from harness.store.errors import StoreAway, StoreError, retry_requests
 from harness.store.history import (
     RunHistory,
     RunRecord,
+    find_missing_metrics,
     find_study_run,
     is_finished,
     make_run_record,
-    missing_metrics,
     read_finished,
     read_history,
     replaces,

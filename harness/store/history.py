@@ -41,10 +41,12 @@ def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int
         metrics: Metrics of the run, at least the test metrics that protocols require.
         seed: One of the run's seeds.
     """
-    return tags.get(Tag.STATE) == State.COMPLETE and not missing_metrics(tags, metrics, seed)
+    return tags.get(Tag.STATE) == State.COMPLETE and not find_missing_metrics(tags, metrics, seed)
 
 
-def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
+def find_missing_metrics(
+    tags: Mapping[str, str], metrics: Mapping[str, float], seed: int
+) -> list[str]:
     """Return the names of test metrics that the run's protocol requires and the seed lacks.
 
     A metric that is not finite counts as missing. An unknown protocol requires none. The arguments
@@ -148,7 +150,7 @@ def make_run_record(run: Run, objective: str = "", study: str = "") -> RunRecord
             seconds=metrics.get(Cost.SECONDS) if is_complete else None,
             study=study,
             unfinished=frozenset(
-                seed for seed in seeds if is_complete and missing_metrics(tags, metrics, seed)
+                seed for seed in seeds if is_complete and find_missing_metrics(tags, metrics, seed)
             ),
         )
     except KeyError as error:

@@ -126,14 +126,14 @@ class Store:
 
         return self.call(create)
 
-    def call(self, act: Callable[[], T]) -> T:
-        """Return the result of `act`, a function that makes idempotent requests to the store.
+    def call(self, request: Callable[[], T]) -> T:
+        """Return the result of `request`, a function that makes idempotent requests to the store.
 
         Raises:
             StoreError: The store refuses a request, or does not answer.
         """
         with wrap_errors(self.uri):
-            return act()
+            return request()
 
     def find_experiment(self, name: str) -> str | None:
         """Return the ID of an experiment, or None if it does not exist.

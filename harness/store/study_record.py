@@ -77,7 +77,7 @@ class StudyRecord:
         configurations: All planned configurations, including controls. Two may have the same key:
             a control may equal a configuration of the space, and a sampler may repeat a proposal.
         seeds: Seeds of each configuration. () if the tags lack them.
-        trials: Number of configurations to try (the YAML's `n_trials`). 0 if it is not limited.
+        n_trials: Number of configurations to try (the YAML's `n_trials`). 0 if it is not limited.
         objective: Selection metric that the study maximizes. "" if the tags lack it.
         sampler: Name of the sampler.
         smallest_effect: Smallest difference of interest, in percentage points.
@@ -90,7 +90,7 @@ class StudyRecord:
     factors: tuple[FactorRecord, ...] = ()
     configurations: tuple[ConfigurationRecord, ...] = ()
     seeds: tuple[int, ...] = ()
-    trials: int = 0
+    n_trials: int = 0
     objective: str = ""
     sampler: str = "grid"
     smallest_effect: float = 1.0
@@ -114,7 +114,7 @@ class StudyRecord:
             factors=_parse_tag(tags, Tag.FACTORS, tuple[FactorRecord, ...], "[]"),
             configurations=_parse_tag(tags, Tag.PLANNED, tuple[ConfigurationRecord, ...], "[]"),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
-            trials=content.n_trials or 0,
+            n_trials=content.n_trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
             sampler=tags.get(Tag.SAMPLER, "grid"),
             smallest_effect=content.smallest_effect,

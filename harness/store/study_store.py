@@ -44,11 +44,11 @@ class StudyStore(Store):
     # All calls share it: once one has waited for the timeout, later ones do not wait again.
     _away_since: float = field(default=math.inf, init=False)
 
-    def call(self, act: Callable[[], T]) -> T:
-        """Return the result of `act`. Repeat the call while the store does not answer.
+    def call(self, request: Callable[[], T]) -> T:
+        """Return the result of `request`. Repeat the call while the store does not answer.
 
         Args:
-            act: Function that makes idempotent requests to the store.
+            request: Function that makes idempotent requests to the store.
 
         Raises:
             StoreAway: The store did not answer for `timeout` seconds, or until the study was
@@ -63,7 +63,7 @@ class StudyStore(Store):
             reraise=True,
         )
         try:
-            answer: T = retrying(super().call, act)
+            answer: T = retrying(super().call, request)
         except NoAnswer as error:
             wait = format_duration(time.monotonic() - self._away_since)
             raise StoreAway(

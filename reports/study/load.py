@@ -260,7 +260,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in planned_runs),
         n_left_out=n_left_out,
         # a finished study has none left, even if its space has fewer than `n_trials` configurations
-        n_untried=0 if record.finished else max(0, record.trials - n_tried),
+        n_untried=0 if record.finished else max(0, record.n_trials - n_tried),
         warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,

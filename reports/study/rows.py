@@ -22,8 +22,8 @@ from harness.store import (
     RunRecord,
     StoreError,
     Tag,
+    find_missing_metrics,
     make_run_record,
-    missing_metrics,
     replaces,
     split_seed,
 )
@@ -89,7 +89,7 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     for seed, numbers in _finite_metrics(record).items():
         row = {**numbers, **fields, "seed": seed}
         if seed in record.unfinished:
-            missing_text = ", ".join(missing_metrics(run.tags, run.metrics, seed))
+            missing_text = ", ".join(find_missing_metrics(run.tags, run.metrics, seed))
             row = {
                 **fields,
                 "seed": seed,
