@@ -42,11 +42,9 @@ def _section(
         root_options: Items of the main command's options, which are not repeated.
     """
     options = _options(command)
-    usage = [heading.lstrip("# "), *map(_placeholder, _arguments(command))]
-    usage += ["[OPTIONS]"] if options else []
-    usage += ["[COMMAND ...]"] if hasattr(command, "commands") else []
+    context = command.context_class(command, info_name=heading.lstrip("# "))
     yield f"{heading}\n"
-    yield f"    {' '.join(usage)}\n"
+    yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
     for paragraph in command.help.split("\n\n"):
         yield wrapped(" ".join(paragraph.split())) + "\n"
     items = [f"`{param.metavar}`: {param.help}" for param in _arguments(command)]
@@ -62,12 +60,6 @@ def _section(
 def _arguments(command: Any) -> list[Any]:
     """Return the arguments of a command."""
     return [param for param in command.params if param.param_type_name == "argument"]
-
-
-def _placeholder(argument: Any) -> str:
-    """Return an argument as the usage line shows it."""
-    name = argument.metavar + (" ..." if argument.nargs != 1 else "")
-    return name if argument.required else f"[{name}]"
 
 
 def _options(command: Any) -> list[str]:
@@ -89,17 +81,17 @@ def _default(option: Any) -> str:
 def _epilog(text: str) -> Iterator[str]:
     """Yield the parts of an epilog, whose examples and exit codes become lists.
 
-    An example is a paragraph with two spaces between the command and its meaning. A paragraph that
+    An example is a paragraph with "  # " between the command and its meaning. A paragraph that
     begins with a digit is an exit code.
     """
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph]
-    examples = [paragraph.split("  ") for paragraph in paragraphs if "  " in paragraph]
-    if examples:
-        yield "Examples:\n"
-        yield bullets(f"`{command}` {meaning}" for command, meaning in examples)
+    examples = [paragraph for paragraph in paragraphs if "  # " in paragraph]
     codes = [paragraph for paragraph in paragraphs if paragraph[0].isdecimal()]
     for paragraph in paragraphs:
-        if "  " not in paragraph and paragraph not in codes:
+        if paragraph not in examples and paragraph not in codes:
             yield wrapped(paragraph) + "\n"
+        if paragraph == "Examples:":
+            pairs = [example.split("  # ") for example in examples]
+            yield bullets(f"`{command}`: {meaning}" for command, meaning in pairs)
     if codes:
         yield bullets(re.sub(r"^(\d+)", r"`\1`", code) for code in codes)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,14 @@ _EPILOG = (
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class ReportCommand(Command):
+    """The command ship-report, which needs either names or --all."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return ["[OPTIONS]", "NAME...", "|", "--all"]
 
 
 class Format(enum.StrEnum):
@@ -192,7 +200,7 @@ def prepare(
     return Prepared(report, make_publication(report))
 
 
-@app.command("ship-report", cls=Command, epilog=_EPILOG)
+@app.command("ship-report", cls=ReportCommand, epilog=_EPILOG)
 def report(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Names of one or more studies.")
@@ -225,8 +233,7 @@ def report(
             metavar="FORMAT",
             help="Print the report in this format: terminal, markdown, latex or csv. latex and "
             "csv contain only the tables; csv is one CSV of all tables, with a `table` column. "
-            "Files (in every format, with one CSV per table) are written only if --out is given, "
-            "too. Repeatable.",
+            "Files are then written only if --out is given, too. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -285,9 +292,9 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Print a study's report and write its files (Markdown, LaTeX, CSV, HTML, PNG, SVG and PDF).
+    """Print a study's report and write its files (Markdown, LaTeX, HTML, PNG, SVG, PDF, CSV).
 
-    With --format, files are written only if --out is given, too.
+    The folder ./NAME-report gets the whole report in each format, and one CSV per table.
 
     With several names, or with --all, print and write an overview of the studies that links to a
     page per study. With --paired, compare two studies instead.

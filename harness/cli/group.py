@@ -23,6 +23,10 @@ class SweepCommand(Command):
 class SweepGroup(CommandGroup):
     """The main command `ship-sweep --space FILE`, and its subcommands."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line, which has the main command and the subcommands."""
+        return ["--space FILE [OPTIONS]", "|", "COMMAND [ARGS]..."]
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand that the first argument names.
 

@@ -17,9 +17,10 @@ from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, V
 from harness.command import start
 
 _EPILOG = (
-    "ship-sweep copy prompt_len  writes the YAML of a packaged study\n\n"
-    "ship-sweep --space prompt_len.yaml --dry-run  prints what it would run\n\n"
-    "ship-sweep --space prompt_len.yaml --set seeds=3  runs it with fewer seeds\n\n"
+    "Examples:\n\n"
+    "ship-sweep copy prompt_len  # write the YAML of a packaged study\n\n"
+    "ship-sweep --space prompt_len.yaml --dry-run  # print what it would run\n\n"
+    "ship-sweep --space prompt_len.yaml --set seeds=3  # run it with fewer seeds\n\n"
     "Run the same command again to resume an incomplete study. Its results are in the MLflow store "
     "$MLFLOW_TRACKING_URI, or else in mlflow.db in the working directory.\n\n"
     "Exit codes:\n\n"
