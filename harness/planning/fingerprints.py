@@ -1,4 +1,7 @@
-"""Fingerprints of backbones and datasets. They are cached: a finished study loads no weights."""
+"""Fingerprints of backbones and datasets.
+
+Backbone fingerprints are cached, so that reporting a finished study loads no weights.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,10 +25,11 @@ CACHE_SUBFOLDER = "fingerprints"
 class Fingerprints:
     """Content hashes of the datasets and backbones, from which keys of configurations are made.
 
-    A dataset is loaded once; its loader caches the hashes of its images. A backbone's weights take
-    seconds to load and hash, so its fingerprint is cached in a file in `cache_dir`. The file's name
-    depends on the backbone's name and on the size and modification time of the weight files. The
-    weights of a pretrained tag never change, so its name and open_clip's version are enough.
+    A dataset is loaded once per instance; its loader caches the hashes of its images. Loading and
+    hashing a backbone's weights takes seconds, so its fingerprint is cached in a file in
+    `cache_dir`. The file's name is a hash of the backbone's name, the versions of open_clip and of
+    the code, and the size and modification time of local weight files. The weights of a pretrained
+    tag are assumed never to change.
 
     Attributes:
         method: Method that loads datasets and backbones.
@@ -39,7 +43,7 @@ class Fingerprints:
     data_root: Path | None
     cache_dir: Path
     folder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    _images: dict[str, Any] = field(default_factory=dict)
+    _datasets: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset_fingerprint(self, name: str) -> str:
@@ -56,11 +60,11 @@ class Fingerprints:
         Raises:
             ValueError: The dataset cannot be read.
         """
-        if name not in self._images:
+        if name not in self._datasets:
             options = self.folder_options.get(name, {})
             dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
-            self._images[name] = dataset
-        return self._images[name]
+            self._datasets[name] = dataset
+        return self._datasets[name]
 
     def backbone_fingerprint(self, name: str) -> str:
         """Return the fingerprint of a backbone. If it is not cached, the weights are loaded.
@@ -79,7 +83,8 @@ class Fingerprints:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
-            UserError: Another fingerprint was cached, and keys of configurations depend on it.
+            UserError: This process has already used another fingerprint for the backbone, and has
+                made keys of configurations from it.
         """
         earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
         if self._read_cache(name) != fingerprint:
@@ -92,15 +97,15 @@ class Fingerprints:
                 )
         if earlier_fingerprint != fingerprint:
             raise UserError(
-                f"backbone {name}: the weight files changed, but not their size or modification "
-                f"time. Run the same command again to use the new weights"
+                f"backbone {name}: the weight files changed after their fingerprint was read. Run "
+                f"the same command again to use the new weights"
             )
 
     def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        The file has a checksum: a wrong fingerprint would attribute results of other weights to
-        this backbone.
+        The file has a checksum, because a damaged fingerprint would attribute results of other
+        weights to this backbone.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
@@ -117,7 +122,7 @@ def _format_cache_entry(cache_key: str, fingerprint: str) -> bytes:
 
 def _make_cache_key(backbone: str) -> str:
     """Return the cache key of a backbone: a hash of its name and the state of its files."""
-    pretrained, clip = Path(split_name(backbone)[1]), Path(str(files("ship"))) / "clip"
+    pretrained = Path(split_name(backbone)[1])
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if repository := parse_repository(backbone):
         names = ([CONFIG_FILE], WEIGHT_FILES)
@@ -127,7 +132,8 @@ def _make_cache_key(backbone: str) -> str:
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
-    # The code that computes the fingerprint is included: a change of it invalidates the cache.
-    code = [(clip / name).read_bytes() for name in ("backbone.py", "weights.py")]
+    # The code that computes the fingerprint is included, so that changing it invalidates the cache.
+    code_folder = Path(str(files("ship"))) / "clip"
+    code = [(code_folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
     content = repr((backbone, stats, version("open_clip_torch"), code)).encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
