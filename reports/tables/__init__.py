@@ -12,7 +12,7 @@ from reports.tables.best_config import (
     selection_rules,
 )
 from reports.tables.build import build_tables
-from reports.tables.controls import controls_by_configuration, levels_of_control
+from reports.tables.controls import controls_by_configuration, factors_of_control
 from reports.tables.external_file import with_external
 from reports.tables.families import families_of_runs, first_family, list_families, method_family
 from reports.tables.family import Family

@@ -29,28 +29,29 @@ UNBIASED = ("grid", "random")  # samplers that do not use earlier results
 
 
 class _Ranked(NamedTuple):
-    """A factor's key and its association, with p corrected over the factors."""
+    """Fields of a row: a factor's key and its association, with p corrected over the factors."""
 
     name: str
     association: Association
 
 
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
-    """Return the rank association of a metric with each factor, over finished configurations.
+    """Return the table of the rank association of a metric with each factor.
 
-    There is a p only if the sampler is UNBIASED. Other samplers move all factors towards values
-    that did well before, so even a factor without any effect is associated with the metric.
+    There is a p-value only if the sampler is UNBIASED. Other samplers prefer values near those of
+    good configurations, so even a factor without any effect can be associated with the metric.
 
     Args:
         study: Study of the configurations.
-        factors: Factors of the rows.
-        metric: Name of the test metric; the value of a configuration is its mean over seeds.
+        factors: Factors, one per row.
+        metric: Name of the test metric. The value of a finished configuration is its mean over
+            seeds.
     """
     associations = [_associate(study, factor, metric) for factor in factors]
     p_values = stats.holm([association.p for association in associations])
     min_p_values = stats.holm([association.min_p for association in associations])
     is_unbiased = study.sampler in UNBIASED
-    lines = [
+    rows = [
         _Ranked(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
         for factor, association, p, min_p in zip(
             factors, associations, p_values, min_p_values, strict=True
@@ -58,23 +59,21 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     ]
     heading = metric_heading(study.protocol, metric)
     columns = [
-        Column("factor", "factor", lambda line: Text(line.name), "left"),
-        Column("n", "configurations", lambda line: Quantity(line.association.n, 0)),
+        Column("factor", "factor", lambda row: Text(row.name), "left"),
+        Column("n", "configurations", lambda row: Quantity(row.association.n, 0)),
         Column(
             "rho",
             f"Spearman ρ with {heading}",
-            lambda line: optional_cell(Ranged, line.association.rho),
+            lambda row: optional_cell(Ranged, row.association.rho),
         ),
     ]
     if is_unbiased:
-        columns.append(
-            Column("p", "Holm p", lambda line: optional_cell(PValue, line.association.p))
-        )
+        columns.append(Column("p", "Holm p", lambda row: optional_cell(PValue, row.association.p)))
         columns.append(
             Column(
                 "least",
                 "smallest possible Holm p",
-                lambda line: optional_cell(PValue, line.association.min_p),
+                lambda row: optional_cell(PValue, row.association.min_p),
                 csv_only=True,
             )
         )
@@ -89,7 +88,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
         f" configurations, or fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
-        study, "ranks", "rank association", columns, lines, [note],
+        study, "ranks", "rank association", columns, rows, [note],
         _Ranked._asdict, kind="ranks", metric=metric,
     )  # fmt: skip
 
@@ -106,7 +105,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
             values.append(value)
-    # a fixed seed, so that the same store always gives the same table
+    # a fixed seed, so that the same results always give the same table
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
@@ -114,7 +113,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = 4  # a seed with fewer finished configurations is left out of trends
+MIN_CONFIGURATIONS = 4  # a seed with fewer finished configurations is left out of the trends
 
 
 class _Response(NamedTuple):
@@ -132,7 +131,14 @@ class _Response(NamedTuple):
 
 
 class _Trend(NamedTuple):
-    """A measure's name, the response under each seed, and the corrected p of the mean slope."""
+    """Row of the table: how a metric changes with a quality measure.
+
+    Attributes:
+        name: Short name of the measure.
+        responses: Response under each seed.
+        p: p-value of the mean slope (one-sample t-test over seeds), corrected over the measures.
+            None before the correction, and if there is no test.
+    """
 
     name: str
     responses: list[_Response]
@@ -140,7 +146,7 @@ class _Trend(NamedTuple):
 
     @property
     def n_configurations(self) -> int:
-        """Number of configurations, of the seed with the most."""
+        """Largest number of configurations under one seed."""
         return max(response.n_configurations for response in self.responses)
 
     @property
@@ -158,11 +164,12 @@ class _Trend(NamedTuple):
 
 
 def response_tables(study: Study, metric: str) -> list[Table]:
-    """Return the table of a metric against the quality measures; [] with too few configurations.
+    """Return at most one table: a metric against the quality measures of synthetic features.
 
-    Configurations are compared within each seed, because an easy few-shot draw changes the metric
-    and the measures of all configurations. There is no table if configurations are tested on
-    different classes: easier classes would look like an effect of the features.
+    Configurations are compared within each seed, because easy training images change the metric
+    and the measures of all configurations. There is no table if no seed has MIN_CONFIGURATIONS, or
+    if configurations are tested on different classes: easier classes would look like an effect of
+    the features.
 
     Args:
         study: Study of the configurations.
@@ -180,21 +187,21 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
     heading = metric_heading(study.protocol, metric)
     columns = [
-        Column("measure", "measure", lambda line: Text(line.name), "left"),
+        Column("measure", "measure", lambda trend: Text(trend.name), "left"),
         Column(
             "configurations",
             "configurations",
-            lambda line: Quantity(line.n_configurations, 0),
+            lambda trend: Quantity(trend.n_configurations, 0),
             drop=2,
         ),
-        Column("n", "seeds", lambda line: Quantity(len(line.responses), 0)),
-        Column("rho", f"ρ with {heading}", lambda line: Ranged(line.rho)),
+        Column("n", "seeds", lambda trend: Quantity(len(trend.responses), 0)),
+        Column("rho", f"ρ with {heading}", lambda trend: Ranged(trend.rho)),
         Column(
             "slope",
             f"{heading} per SD",
-            lambda line: Value(stats.mean_interval(line.slopes), signed=True),
+            lambda trend: Value(stats.mean_interval(trend.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
+        Column("p", "Holm p", lambda trend: optional_cell(PValue, trend.p), drop=1),
     ]
     note = (
         "computed for each seed separately, over its configurations with synthetic features. ρ:"
@@ -209,18 +216,22 @@ def response_tables(study: Study, metric: str) -> list[Table]:
 
 
 def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
-    """Return the response of each seed with enough configurations, if metric and measure vary."""
+    """Return the response under each seed.
+
+    A seed is left out if it has fewer than MIN_CONFIGURATIONS, or if the metric or the measure is
+    the same in all of them.
+    """
     names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
-    responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
+    responses: list[_Response] = []
     finished_rows = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
-    for part in finished_rows.partition_by("seed", maintain_order=True):
-        x, y = (part[name].to_numpy() for name in names)
-        if len(part) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
+    for seed_rows in finished_rows.partition_by("seed", maintain_order=True):
+        x, y = (seed_rows[name].to_numpy() for name in names)
+        if len(seed_rows) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
             standardized_x = (x - x.mean()) / x.std(ddof=1)
             slope = float(standardized_x @ (y - y.mean()) / (standardized_x @ standardized_x))
-            responses.append(_Response(stats.correlation(x, y), slope, len(part)))
+            responses.append(_Response(stats.correlation(x, y), slope, len(seed_rows)))
     return responses
 
 

@@ -1,8 +1,8 @@
-"""Comparison of each configuration with the controls at its own levels.
+"""Compare each configuration with the controls at its own levels.
 
-A control at the baseline is no fair comparison for a configuration whose fine-tuner has another
-learning rate. Therefore each configuration is compared with the control that has the same levels of
-all factors that the control reads.
+A control reads only some factors: the fine-tuner alone, for example, does not read those of the
+generator. A configuration is compared with the control that has the same levels of all factors that
+the control reads, because a control with, e.g., another learning rate would not be comparable.
 """
 
 import dataclasses
@@ -22,12 +22,14 @@ from reports.tables.metric import decimals_of
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control at each configuration's levels, by the key of the configuration.
 
-    Configurations without such a control, and those that equal the control, are left out. The
-    `value` of a group is the levels of the factors that the control reads.
+    Configurations without such a control, and those that equal the control, are left out.
 
     Args:
-        study: The study, of one dataset.
+        study: A study with a single dataset.
         control: "no_synthetic" or "text_feature".
+
+    Returns:
+        Groups by configuration key. The `value` of a group is the mapping of the control's levels.
     """
     baselines = {factor.key: factor.baseline for factor in study.factors}
     by_levels = {
@@ -50,24 +52,26 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     return controls
 
 
-def _seed_means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
+def _average_by_seed(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    """Return the mean of each seed's values."""
     return {seed: mean(results) for seed, results in values.items()}
 
 
 def _levels_id(levels: Mapping[str, Any]) -> str:
+    """Return a text that identifies the levels of several factors."""
     return json.dumps({key: level_id(level) for key, level in levels.items()}, sort_keys=True)
 
 
-def levels_of_control(study: Study, control: str) -> list[str]:
+def factors_of_control(study: Study, control: str) -> list[str]:
     """Return the keys of a study's factors that a control reads."""
     return [*control_levels(control, {factor.key: None for factor in study.factors})]
 
 
 def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> str:
-    """Return the levels that all controls of a row share as text, such as "lr 0.01, shots 4".
+    """Return the levels that all controls of a row share, as text such as "lr 0.01, shots 4".
 
     Args:
-        study: The study, of one dataset.
+        study: A study with a single dataset.
         controls: The controls by configuration key; see controls_by_configuration.
         group: Group of the row.
     """
@@ -85,17 +89,18 @@ def compare_with_control(
 ) -> Compared | None:
     """Compare configurations with the controls at their levels, paired by seed.
 
-    A seed's value is the mean over the configurations for which both the configuration and its
-    control finished under that seed.
+    A seed's value is the mean over the configurations that, like their control, finished under that
+    seed.
 
     Args:
-        study: The study, of one dataset.
+        study: A study with a single dataset.
         metric: Name of a test metric.
         controls: The controls by configuration key; see controls_by_configuration.
         groups: Groups of the configurations.
 
     Returns:
-        None if no configuration shares a seed with a control at its levels.
+        The comparison, without a verdict. None if no configuration shares a seed with a control at
+        its levels.
     """
     column = f"test/{metric}"
     values: dict[int, list[float]] = {}
@@ -106,7 +111,7 @@ def compare_with_control(
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])
             control_values.setdefault(seed, []).append(results[seed])
-    comparison = compare_paired(_seed_means(values), _seed_means(control_values))
+    comparison = compare_paired(_average_by_seed(values), _average_by_seed(control_values))
     if comparison is None:
         return None
     return dataclasses.replace(comparison, decimals=decimals_of(study, metric))

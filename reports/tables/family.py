@@ -11,7 +11,7 @@ from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
 from reports.study import Study, metric_heading
-from reports.tables.controls import controls_by_configuration, levels_of_control
+from reports.tables.controls import controls_by_configuration, factors_of_control
 from reports.tables.group import Group, PairKey, mean_by_seed
 from reports.tables.metric import decimals_of, effect_of
 from reports.tables.over_classes import (
@@ -93,7 +93,7 @@ class Family:
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
-            factors = levels_of_control(self.study, control)
+            factors = factors_of_control(self.study, control)
             if self.name in factors or (self.kind == "configurations" and factors):
                 by_control[control] = controls_by_configuration(self.study, control)
         return {control: controls for control, controls in by_control.items() if controls}

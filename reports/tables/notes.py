@@ -83,12 +83,12 @@ def plain_table(
     name: str,
     title: str,
     columns: Sequence[Column],
-    lines: Iterable[Any],
+    items: Iterable[Any],
     notes: Iterable[str],
-    row_fields: Callable[[Any], Mapping[str, Any]] = lambda line: {},
+    row_fields: Callable[[Any], Mapping[str, Any]] = lambda item: {},
     **more: Any,
 ) -> Table:
-    """Return a table of lines that are not groups of a family, such as factors or measures.
+    """Return a table whose rows are not groups of a family, but e.g. factors or measures.
 
     Each row has the selection rules of the whole study.
 
@@ -97,13 +97,13 @@ def plain_table(
         name: Name of the table.
         title: Title without the study's name.
         columns: The columns.
-        lines: One object per row, from which the columns compute the row's cells.
+        items: One object per row, from which the columns compute the row's cells.
         notes: Notes that are specific to the table.
-        row_fields: Function that returns other fields of a line's Row.
+        row_fields: Function that returns other fields of an item's Row.
         more: Other fields of the Table.
     """
     rule = join_rules(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, line), selection=rule, **row_fields(line)) for line in lines]
+    rows = [Row(cells_of(columns, item), selection=rule, **row_fields(item)) for item in items]
     return _annotate_table(study, name, title, columns, rows, notes, **more)
 
 
