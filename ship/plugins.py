@@ -81,16 +81,16 @@ def load_origins(origins: Iterable[Origin]) -> None:
         PluginError: One of them cannot be loaded (see load_plugin), e.g. because this node lacks a
             package that a file imports.
     """
-    for source in origins:
+    for sent_origin in origins:
         # this node may have another version of a module; require_plugins compares them
-        origin = _get_module_origin(source.module) if source.module else source
+        origin = _get_module_origin(sent_origin.module) if sent_origin.module else sent_origin
         load = (
-            partial(import_module, source.module)
-            if source.module
-            else partial(_execute_file, source)
+            partial(import_module, sent_origin.module)
+            if sent_origin.module
+            else partial(_execute_file, sent_origin)
         )
         module = import_plugin(load, origin.label)
-        # a module's plugins are defined in it; imported base classes are not its plugins
+        # imported classes, such as base classes, are skipped; imported plugin instances are kept
         defined = [
             value
             for value in vars(module).values()
@@ -113,20 +113,20 @@ def load_origins(origins: Iterable[Origin]) -> None:
             noun_and_name = table.noun, get_plugin_name(plugin)
             if by_name.setdefault(noun_and_name, plugin) is not plugin:
                 raise PluginError(
-                    f"{origin.label}: two plugins are named {' '.join(noun_and_name)}. Rename one"
+                    f"{origin.label}: two plugins define {' '.join(noun_and_name)}. Rename one"
                 )
         for table, plugin in entries:
             table.add(plugin, origin)
 
 
 def list_loaded_origins() -> tuple[Origin, ...]:
-    """Return the files and modules whose plugins are loaded in this process, for its workers.
+    """Return the origins of all plugins loaded in this process, so that workers can load them, too.
 
-    The content of a file (some kB) is sent to a worker with its other arguments. The worker imports
-    it under a name made of its hash. A module is imported by its name. Ray's py_modules would
-    require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
-    start in advance.
+    A worker gets the content of a file (some kB) with its other arguments, and imports it under a
+    name made of its hash. It imports a module by its name.
     """
+    # Ray's py_modules would require a runtime environment: an upload, an agent on each node, and
+    # workers that Ray cannot start in advance.
     origins = {origin for table in _list_registries() for origin in table.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
@@ -142,7 +142,8 @@ def find_plugin_identities(
     Args:
         generator: Name of the generator.
         finetuner: Name of the fine-tuner.
-        datasets: Names of the datasets for training and testing.
+        datasets: Names of the datasets for training and testing. To compare the result with
+            require_plugins, leave them out.
         metrics: Names of the metrics.
 
     Returns:
@@ -159,26 +160,28 @@ def require_plugins(planned: Mapping[str, str]) -> None:
     """Check that this process has the planned plugins, and import their methods.
 
     Args:
-        planned: Expected identities, as returned by find_plugin_identities().
+        planned: Expected identities, as returned by find_plugin_identities without datasets.
 
     Raises:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
     """
-    tables: dict[str, Registry[Any]] = {t.noun: t for t in (GENERATORS, FINETUNERS, METRICS)}
+    registries: dict[str, Registry[Any]] = {
+        registry.noun: registry for registry in (GENERATORS, FINETUNERS, METRICS)
+    }
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
-        entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
+        entry, origin = registries[noun].get(name), registries[noun].origins.get(name)
         if entry is None or origin is None or origin.identity != identity:
             actual = origin.identity if origin else "not loaded"
             raise PluginError(
-                f"{plugin}: expected {identity}, got {actual}. Install the same on all nodes"
+                f"{plugin}: expected {identity}, got {actual}. Install the same version on all nodes"
             )
-        if noun != METRICS.noun:  # a metric is a function, which is already imported
+        if noun != METRICS.noun:  # a metric is a function, so it is imported already
             import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
 def find_plugin_fault(error: BaseException) -> str | None:
-    """Return one line with the plugin that raised an error, the error and its source location.
+    """Return a line that names the plugin that raised an error, the error and its location.
 
     Returns:
         The line, or None if the traceback contains no code of a loaded plugin.

@@ -48,12 +48,15 @@ class DatasetPlugin(NamedTuple):
 
 
 class MetricPlugin(NamedTuple):
-    """A metric plugin: a function of a seed's test predictions. It is only reported.
+    """A metric plugin: a function of a seed's test predictions.
+
+    Its value appears in reports. It cannot be the objective of a study.
 
     Attributes:
         name: Name of the metric in a YAML (`metrics`).
-        compute: Function of the numpy arrays logits (n, n_cls) in float64, labels (n,) and seen
-            (n_cls,), which is true for classes with training images. Returns a finite number.
+        compute: Function of three numpy arrays, which returns a finite number. Their shapes, for n
+            test images and n_cls classes: logits (n, n_cls) in float64, labels (n,), and seen
+            (n_cls,), which is true for classes with training images.
 
     Example:
         >>> def margin(logits, labels, seen):
@@ -142,27 +145,29 @@ class Registry(UserDict[str, Entry]):
         name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.label}: invalid name of a {self.noun}, got {name!r}. Use letters, digits "
-                "and underscores (in a settings class: the default of `name`)"
+                f"{origin.label}: invalid {self.noun} name, got {name!r}. Start with a letter, and use "
+                "letters, digits and underscores (in a settings class: the default of `name`)"
             )
-        what = f"{origin.label}: {self.noun} {name}"
+        subject = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
             for attribute in ("template", "scan"):
                 if not hasattr(plugin.spec, attribute):
-                    raise PluginError(f"{what} has no attribute {attribute}")
+                    raise PluginError(f"{subject} has no attribute {attribute}")
         elif isinstance(plugin, MetricPlugin):
             if not callable(plugin.compute):
-                raise PluginError(f"{what}: must be a function, got {plugin.compute!r}")
+                raise PluginError(f"{subject}: must be a function, got {plugin.compute!r}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
-                f"{what}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
+                f"{subject}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
                 "of ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
-            raise PluginError(f"{what} has the name of a built-in {self.noun}. Rename the plugin")
+            raise PluginError(
+                f"{subject} has the name of a built-in {self.noun}. Rename the plugin"
+            )
         owner = self.origins.get(name, origin).label
         if owner != origin.label:
-            raise PluginError(f"{what} is already defined by {owner}. Load only one of the two")
+            raise PluginError(f"{subject} is already defined by {owner}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
         """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.
@@ -179,19 +184,20 @@ class Registry(UserDict[str, Entry]):
         self.origins[get_plugin_name(plugin)] = origin
 
 
-# Exceptions that end a process or a generator. Any other exception of a plugin is its fault.
+# Exceptions that stop the interpreter or a Python generator. Any other exception that plugin code
+# raises is reported as an error of the plugin.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class OneOf:
-    """Annotation of a field whose value is one of a registry's settings: Annotated[..., OneOf(t)].
+    """Annotation of a field whose value is one of a registry's settings classes.
 
-    Behaves like pydantic's union discriminated by `name`, with the same errors and locations.
+    Use it as Annotated[..., OneOf(registry)]. It behaves like pydantic's union discriminated by `name`, with the same errors and locations.
     Unlike a union, it includes plugins that are registered later.
     """
 
-    def __init__(self, table: Registry[Any]) -> None:
-        self.table = table
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -200,15 +206,15 @@ class OneOf:
 
     def _validate(self, value: Any, info: Any) -> Any:
         name = value.get("name") if isinstance(value, dict) else None
-        if isinstance(name, str) and name not in self.table:
-            names = ", ".join(f"'{key}'" for key in self.table)
+        if isinstance(name, str) and name not in self.registry:
+            names = ", ".join(f"'{key}'" for key in self.registry)
             raise PydanticCustomError(
                 "union_tag_invalid",
                 "Input tag '{tag}' found using 'name' does not match any of the expected tags: "
                 "{expected_tags}",
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
-        union = _make_union_adapter(tuple(self.table.values()))
+        union = _make_union_adapter(tuple(self.registry.values()))
         # JSON mode accepts e.g. a list for a tuple; a default is already an instance
         if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
@@ -216,18 +222,18 @@ class OneOf:
 
 
 @cache
-def _make_union_adapter(kinds: tuple[type[Any], ...]) -> Any:
+def _make_union_adapter(settings_classes: tuple[type[Any], ...]) -> Any:
     """Return pydantic's adapter for a union of settings classes, discriminated by `name`."""
-    union: Any = Annotated[reduce(or_, kinds), Field(discriminator="name")]
+    union: Any = Annotated[reduce(or_, settings_classes), Field(discriminator="name")]
     return TypeAdapter(union)
 
 
-def import_plugin(load: Callable[[], Any], what: str) -> Any:
+def import_plugin(load: Callable[[], Any], label: str) -> Any:
     """Import the code of a plugin with `load` and return its result.
 
     Args:
         load: Function that does the import.
-        what: Origin of the plugin, for the message.
+        label: Origin of the plugin, as text for the message.
 
     Raises:
         KeyboardInterrupt: The user interrupted `load`.
@@ -238,9 +244,9 @@ def import_plugin(load: Callable[[], Any], what: str) -> Any:
     except KeyboardInterrupt:
         raise
     except PydanticUserError as error:
-        raise PluginError(f"{what}{_describe_settings_fault(error)}") from error
+        raise PluginError(f"{label}{_describe_settings_fault(error)}") from error
     except BaseException as error:
-        raise PluginError(f"{what} cannot be imported: {format_error(error)}") from error
+        raise PluginError(f"{label} cannot be imported: {format_error(error)}") from error
 
 
 def _describe_settings_fault(error: PydanticUserError) -> str:

@@ -1,8 +1,8 @@
 """Cost of a trial on a GPU, computed from its configuration without running it.
 
-The cost is that of prompts passing through the text tower: prompts of a generator, prompts of a
-fine-tuner that learns them, and prompts of the synthetic features of each step. All other work is
-negligible. The numbers of kernel launches were counted on an emulated GPU
+Three kinds of prompts pass through the text tower and make up the cost: those of the generator,
+those of a fine-tuner that learns prompts, and those of the synthetic features of each step. All
+other work is negligible. The numbers of kernel launches were counted on an emulated GPU
 (tests/bench/bench_launches.py), and operations are checked against torch's counter.
 """
 
@@ -15,13 +15,13 @@ from ship.prompt_cost import count_prompt_operations, count_prompt_tokens
 from ship.requirements import N_AGES
 from ship.trial_config import TrialConfig
 
-# Kernel launches of a pass of prompts through the tower: a constant, and a number per block. With
-# the backward pass, they include those of the optimizer.
+# Kernel launches of a pass of prompts through the text tower: a constant, and a number per block.
+# The second pair includes the launches of the optimizer.
 _FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
 # Kernel launches of a training step on cached features, without prompts.
-_SMALL_STEP = 60
+_STEP_LAUNCHES = 60
 # Activations of a token that one block saves for the backward pass, in multiples of the width.
-_SAVED = 22
+_SAVED_ACTIVATIONS = 22
 _BYTES = 4  # size of a float32
 
 
@@ -39,14 +39,16 @@ class TrialCost:
     launches: float
     memory: float
 
-    def seconds(self, rate: float, launch: float) -> float:
-        """Return a lower bound of the time on a GPU: the larger of operations and launches.
+    def seconds(self, operations_per_second: float, seconds_per_launch: float) -> float:
+        """Return a lower bound of the time on a GPU.
+
+        Launches and operations overlap. The bound is the larger of the two times.
 
         Args:
-            rate: Operations per second.
-            launch: Seconds per kernel launch. Launches and operations overlap.
+            operations_per_second: Floating-point operations per second.
+            seconds_per_launch: Time of a kernel launch.
         """
-        return max(self.operations / rate, self.launches * launch)
+        return max(self.operations / operations_per_second, self.launches * seconds_per_launch)
 
 
 def compute_trial_cost(
@@ -74,7 +76,7 @@ def compute_trial_cost(
     passes = [*_list_passes(config, n_seen, n_classes, config.shots or per_class)]
     text = get_text_settings(config.backbone)
     blocks = int(text.layers)
-    bytes_per_token = _SAVED * _BYTES * int(text.width) * blocks
+    bytes_per_token = _SAVED_ACTIVATIONS * _BYTES * int(text.width) * blocks
     max_tokens = max((each.saved_tokens for each in passes), default=0)
     return TrialCost(
         operations=n_seeds * sum(each.operations for each in passes),
@@ -85,7 +87,7 @@ def compute_trial_cost(
 
 @dataclass(frozen=True)
 class _Pass:
-    """Passes of prompts through the text tower, repeated in every step.
+    """A pass of prompts through the text tower, or a step without prompts, repeated `steps` times.
 
     Attributes:
         steps: Number of steps.
@@ -104,9 +106,9 @@ class _Pass:
     @property
     def operations(self) -> float:
         """Operations of all steps. The weights are frozen, so backward costs as much as forward."""
-        passes = 2 if self.trains else 1
+        factor = 2 if self.trains else 1
         return (
-            passes * self.steps * self.prompts * count_prompt_operations(self.backbone, self.n_own)
+            factor * self.steps * self.prompts * count_prompt_operations(self.backbone, self.n_own)
         )
 
     @property
@@ -117,7 +119,7 @@ class _Pass:
     def launches(self, blocks: int) -> int:
         """Return the kernel launches of all steps in a tower with this many blocks."""
         constant, per_block = _FORWARD_AND_BACKWARD if self.trains else _FORWARD
-        return self.steps * (constant + per_block * blocks if self.prompts else _SMALL_STEP)
+        return self.steps * (constant + per_block * blocks if self.prompts else _STEP_LAUNCHES)
 
 
 def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> Iterator[_Pass]:
