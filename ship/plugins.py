@@ -174,7 +174,8 @@ def require_plugins(planned: Mapping[str, str]) -> None:
         if entry is None or origin is None or origin.identity != identity:
             actual = origin.identity if origin else "not loaded"
             raise PluginError(
-                f"{plugin}: expected {identity}, got {actual}. Install the same version on all nodes"
+                f"{plugin}: expected {identity}, got {actual}. Install the same version on "
+                "all nodes"
             )
         if noun != METRICS.noun:  # a metric is a function, so it is imported already
             import_plugin(entry.load_method, f"{origin.label}: {plugin}")

@@ -145,8 +145,8 @@ class Registry(UserDict[str, Entry]):
         name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.label}: invalid {self.noun} name, got {name!r}. Start with a letter, and use "
-                "letters, digits and underscores (in a settings class: the default of `name`)"
+                f"{origin.label}: invalid {self.noun} name, got {name!r}. Start with a letter, and "
+                "use letters, digits and underscores (in a settings class: the default of `name`)"
             )
         subject = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
@@ -158,8 +158,8 @@ class Registry(UserDict[str, Entry]):
                 raise PluginError(f"{subject}: must be a function, got {plugin.compute!r}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
-                f"{subject}: invalid `method` of its settings, got {plugin.method!r}. Use a subclass "
-                "of ship.methods.Generator or Finetuner, or its location as 'module:class'"
+                f"{subject}: invalid `method` of its settings, got {plugin.method!r}. Use a "
+                "subclass of ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
             raise PluginError(
@@ -192,8 +192,9 @@ EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 class OneOf:
     """Annotation of a field whose value is one of a registry's settings classes.
 
-    Use it as Annotated[..., OneOf(registry)]. It behaves like pydantic's union discriminated by `name`, with the same errors and locations.
-    Unlike a union, it includes plugins that are registered later.
+    Use it as Annotated[..., OneOf(registry)]. It behaves like pydantic's union discriminated by
+    `name`, with the same errors and locations. Unlike a union, it includes plugins that are
+    registered later.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:
