@@ -41,10 +41,10 @@ HEAD = """# Every key of the YAML
 Each key that a study's YAML may have: its default, limits and meaning.
 [An example](howto/write-study.md); `ship-sweep options` prints the same.
 
-- `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
-  too.
-- A value is of its default's kind: text in quotes, an integer, or a number with a point. Integers
-  are at least 1 and numbers at least 0. Brackets say what else holds.
+- `shots: 16` stands for the key `shots`, whose default is 16. Keys with the default `null` accept
+  `null`.
+- A value has the type of its default: text (in quotes here), integer (`1`) or number (`1.0`; `1` is
+  accepted, too). Integers are at least 1 and numbers at least 0, unless brackets say otherwise.
 - A key below another is written with a dot on the command line and in `space`: `generator.n_ctx`.
 - Backbone `pocket` has [other defaults](#defaults-of-backbone-pocket).
 """
@@ -63,9 +63,6 @@ DEPENDS = {
 NAMED = {
     "generator": "a [generator](#generators), or its settings",
     "finetuner": "a [fine-tuner](#fine-tuners), or its settings",
-    "synthetic": "[settings](#synthetic)",
-    "resources": "[settings](#resources)",
-    "log": "[settings](#log)",
     "scheduler": "a [scheduler](#schedulers), or its settings",
     "space": "dotted key → [factor](#a-factor-of-space)",
     "variants": "`generator`, `finetuner` or `dataset` → name → settings",
@@ -76,6 +73,8 @@ NAMED = {
     "when": "dotted key → values",
     "choices": "at least one value",
 }
+# Sections of the YAML whose keys have a heading of the section's name.
+SETTINGS = (SyntheticConfig, Resources, Log)
 # Bounds that the page's head names once.
 USUAL = {"integer": "≥ 1", "number": "≥ 0"}
 _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
@@ -93,7 +92,7 @@ def reference() -> str:
         HEAD,
         "## Keys of a study\n",
         _keys(study),
-        "## Keys of a trial\n\nThey stand at the top level of the YAML, too.\n",
+        "## Keys of a trial\n\nThey are top-level keys of the YAML, too.\n",
         _keys(TrialConfig.model_fields),
         f"## Defaults of backbone {BACKBONE}\n\n{DEFAULTS_HEAD}\n",
         _backbone_defaults(),
@@ -247,6 +246,8 @@ def _beside(key: str, field: FieldInfo) -> str:
 
 def _values(key: str, field: FieldInfo) -> str:
     """Return the values that a key may have."""
+    if field.annotation in SETTINGS:  # by type: a factor's `log` is not the section `log`
+        return f"[settings](#{key})"
     kind = NAMED.get(key) or _type(field.annotation, field.description or "")
     null = ", or `null`" if kind.endswith(" or `null`") else ""
     limits = _limits([*field.metadata, *_inner_metadata(field.annotation)])
@@ -296,7 +297,9 @@ def _type(annotation: Any, meaning: str = "") -> str:
         parts = dict.fromkeys(_type(part) for part in get_args(annotation))
         return " or ".join(part for part in parts if part != "integer" or "number" not in parts)
     if get_origin(annotation) is tuple:
-        return f"list of {_type(get_args(annotation)[0])}"
+        item = _type(get_args(annotation)[0])
+        # a single text is accepted in place of a list of one
+        return "text, or a list of texts" if item == "text" else f"list of {item}"
     if hasattr(annotation, "__metadata__"):
         return _type(annotation.__origin__)
     return words.get(annotation, str(annotation))

@@ -42,10 +42,11 @@ def without_code(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """What the headings of a page can be linked by."""
+    """What a page can be linked by: its headings, and `<a id="...">`."""
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     heads = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+    slugs = {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+    return slugs | set(re.findall(r'<a id="([\w-]+)">', prose))
 
 
 def broken_links(page: Path) -> Iterator[str]:
