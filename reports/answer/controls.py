@@ -22,6 +22,7 @@ from reports.stats import Compared, Estimate, compare_paired
 from reports.study import Study
 from reports.tables import Family
 
+
 def controls_finding(
     table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
@@ -47,7 +48,7 @@ def controls_finding(
         return None
     if limits:
         comparisons = {
-            control: replace(comparison, verdict=None)
+            control: replace(comparison, verdict=None, more_seeds=None)
             for control, comparison in comparisons.items()
         }
     # in a study over datasets, the controls ran on only one of them

@@ -55,7 +55,7 @@ def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Findi
     factor_limits = [limit for limit in limits if limit.applies_to(factor)]
     if factor_limits:
         comparisons = [
-            (level, replace(comparison, verdict=None))
+            (level, replace(comparison, verdict=None, more_seeds=None))
             for level, comparison in comparisons
             if is_conclusive(comparison)
         ]
