@@ -204,11 +204,11 @@ def describe_uneven_noise(design: Design) -> Iterator[str]:
     """Yield descriptions of uneven noise in a study's results.
 
     A description is a predicate for use after the metric's name: "has skewed noise (skewness
-    +2.1)". It is about, in this order:
+    +2.1)". Descriptions of significant tests are yielded in this order:
 
-    1. the result that is farthest from its predicted value,
-    2. the noisiest configuration or level, unless it contains the result of 1, and
-    3. skewness, unless the test of 1 or 2 is significant.
+    1. an outlying result,
+    2. a noisy configuration or level, unless it contains the outlying result, and
+    3. skewed noise, if neither of the other tests is significant.
 
     Configurations with identical results are tested once.
 

@@ -197,7 +197,7 @@ def flags_sentence(
 
 
 def flags_text(flags: Sequence[Flagged]) -> str:
-    """Return the flags of one row as sentences: "An untrained model was tested in 5 of 8 seeds."."""
+    """Return the flags of one row: "An untrained model was tested in 5 of 8 seeds."."""
     texts = {
         flag.name: f"in {flag.n_raised} of {count(flag.n_checked, 'seed')}"
         for flag in flags
