@@ -159,9 +159,9 @@ def make_design(study: Study, metric: str) -> Design:
 def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
-    Analyses compare results on the same test classes. Averages over datasets are comparable. The
-    levels of other factors that change the test classes (SEPARATE_FACTORS) are not averaged, so a
-    study with such a factor cannot be analyzed.
+    Datasets differ more from each other than the levels of other factors, so averages over datasets
+    are analyzed. The levels of SEPARATE_FACTORS are tested on different classes and differ as much,
+    but have no averages: a study with such a factor cannot be analyzed.
 
     Args:
         study: Study read from the store.
