@@ -18,7 +18,7 @@ __all__ = ["EmptyStudyError", "LoadedStudy", "ReportError", "load_studies", "loa
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Python interface on first access, so that --help does not wait for polars."""
+    """Import reports.python on first access to its names, so that --help does not load polars."""
     if name in _LAZY:
         from reports import python
 

@@ -9,24 +9,25 @@ from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
 CONTROLS_SECTION = "controls"
-EXTERNAL = "external"  # section, and value of Row.control, of rows from outside the store
+EXTERNAL = "external"  # section and Row.control of results from outside the store
 OBJECTIVE = "objective"  # value of Column.metric for the selection score
 AVERAGE = "average"  # value of Column.dataset for the average over datasets
-MAX_COLUMNS_WITH_INTERVALS = 6  # with more means than this, intervals are printed below the means
-CLASSES = "classes"  # key of the column with intervals of the difference over other test classes
+# With more columns of means, intervals are printed below their means.
+MAX_COLUMNS_WITH_INTERVALS = 6
+CLASSES = "classes"  # key of the column with the difference's interval over other test classes
 MARK = "†"  # after the label of a row with flags
 EXTERNAL_MARK = "‡"  # after the label of an external row
 
 
 def versus_key(control: str) -> str:
-    """Return the key of the column with differences to a control that has the row's levels."""
+    """Return the key of the column with each row's difference to a control at the same levels."""
     return f"vs_{control}"
 
 
 class Legend(str):
-    """A note that explains columns and is the same for all tables of a kind.
+    """A note that explains columns in the same way for all tables that have them.
 
-    Notes on one table only are plain strings.
+    Notes about a single table are plain strings.
     """
 
 
@@ -36,7 +37,7 @@ class Text:
 
     Attributes:
         text: Text of the label.
-        exact: Value at full precision if the text is rounded. "" otherwise.
+        exact: The value at full precision, for CSV files, if the text is rounded. "" otherwise.
     """
 
     text: str
@@ -45,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of finished, failed, pruned and missing rows; only finished rows enter a mean."""
+    """Numbers of (configuration, seed) pairs by state. Only finished pairs enter a mean."""
 
     finished: int
     failed: int = 0
@@ -54,12 +55,12 @@ class Counts:
 
     @property
     def finished_text(self) -> str:
-        """Number of finished rows, with the total if some are absent: "4 of 5"."""
+        """Number of finished pairs, with the total if some have not finished: "4 of 5"."""
         total = self.finished + self.failed + self.pruned + self.missing
         return f"{self.finished} of {total}" if total > self.finished else str(self.finished)
 
     def absence_texts(self) -> list[str]:
-        """Return the numbers of rows that are not in the mean as texts, e.g. ["1 failed"]."""
+        """Return the numbers of pairs that have not finished as texts, e.g. ["1 failed"]."""
         counts = {"failed": self.failed, "pruned": self.pruned, "missing": self.missing}
         return [f"{count} {state}" for state, count in counts.items() if count]
 
@@ -70,10 +71,11 @@ class Value:
 
     Attributes:
         estimate: The estimate.
-        signed: Whether positive numbers get a plus, as in differences.
+        signed: Whether positive numbers get a plus, as differences do.
         decimals: Number of decimals.
         suffix: Text after the number on a page, e.g. "(n 3)" if n differs from the row's.
-        at: Levels of the control in a difference, e.g. "lr 0.01". Only in CSV files.
+        at: In a difference to a control, the control's levels, e.g. "lr 0.01". Shown only in CSV
+            files. "" for other values.
     """
 
     estimate: Estimate
@@ -85,12 +87,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Ranged:
-    """An estimate whose interval may be asymmetric, so that both ends are shown.
+    """An estimate that is shown with both ends of its interval, which may be asymmetric.
 
     Attributes:
         estimate: The estimate.
         decimals: Number of decimals.
-        bare: Whether to show only the ends, because another column has the mean.
+        bare: Whether to show only the ends, if another column has the mean.
     """
 
     estimate: Estimate
@@ -100,14 +102,14 @@ class Ranged:
 
 @dataclass(frozen=True)
 class PValue:
-    """A p-value between 0 and 1, possibly corrected."""
+    """A p-value, with or without correction for several tests."""
 
     p: float
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number without an interval: seconds, a detectable effect, a count."""
+    """A number without an interval, e.g. seconds, a detectable effect or a count."""
 
     number: float
     decimals: int = 1
@@ -115,7 +117,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, minimum and maximum of some whole numbers."""
+    """Median, minimum and maximum of whole numbers, e.g. of selected epochs."""
 
     median: float
     low: int
@@ -125,15 +127,15 @@ class Spread:
 Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
-def optional_cell(kind: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
+def optional_cell(cell_class: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
     """Return a cell with a value; None if the value is None.
 
     Args:
-        kind: Class of the cell.
+        cell_class: Class of the cell, e.g. Quantity.
         value: First argument of the class.
         arguments: Keyword arguments of the class.
     """
-    return None if value is None else kind(value, **arguments)
+    return None if value is None else cell_class(value, **arguments)
 
 
 @dataclass(frozen=True)
@@ -141,17 +143,17 @@ class Column:
     """A column of a table.
 
     Attributes:
-        key: Key of the column's cell in a row, and name of the CSV column.
+        key: Key of the column's cells in Row.cells, and name of the CSV column.
         heading: Heading on a page.
-        cell: Function from the object that a row describes, such as a group, to the column's cell;
-            it returns None for no cell.
+        cell: Function that gets the object that a row describes, such as a group, and returns the
+            column's cell. None is shown as a dash.
         align: Alignment of the text.
         drop: Order in which a narrow terminal drops columns: 1 first, then 2 and so on. Columns
             with 0 are never dropped.
         csv_only: Whether the column is only in CSV files.
-        metric: Metric whose means over seeds are in the column; "" for other columns.
-        dataset: Dataset of the metric in a table over several datasets: one of them, or AVERAGE. ""
-            in other tables.
+        metric: Metric whose means over seeds are in the column. "" for other columns.
+        dataset: In a table over several datasets, the dataset of these means, or AVERAGE. "" in
+            other tables.
     """
 
     key: str
@@ -170,8 +172,8 @@ class Flagged:
 
     Attributes:
         name: Name of the flag.
-        n_raised: Number of the row's finished trials that raised it.
-        n_checked: Number of the row's finished trials that were checked for it.
+        n_raised: Number of the row's finished (configuration, seed) pairs that raised it.
+        n_checked: Number of the row's finished pairs that were checked for it.
     """
 
     name: str
@@ -181,21 +183,22 @@ class Flagged:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells by column key; a column without a cell is shown as a dash.
+    """A row of a table.
 
     Attributes:
-        cells: The cells by column key.
+        cells: The cells by column key. A column without a cell is shown as a dash.
         is_baseline: Whether the row is the baseline.
-        selection: Rules that selected the epochs of the row, joined by "+".
+        selection: Rules that selected the epochs of the row's results, joined by "+".
         control: Name of the control, or EXTERNAL. "" for other rows.
-        counts: Numbers of trials behind the row, by state.
-        flags: Flags that trials of the row raised. Output formats mark the row's label.
-        comparison: Comparison with the baseline. None for the baseline, or without a comparison.
-        association: In a table of ranks, the rank association of the metric with the factor, with a
-            p that is corrected over the table. None in other tables.
+        counts: Numbers of (configuration, seed) pairs in the row, by state.
+        flags: Flags that some of these pairs raised. Output formats mark the row's label.
+        comparison: Comparison with the baseline. None for the baseline itself and for rows that are
+            not compared.
+        association: In a table of ranks, the association of the metric with the row's factor; p is
+            corrected over the table. None in other tables.
         name: Name in sentences: "n_ctx 4", the label of a control, or a factor in a table of ranks.
-        level: Name in sentences that contain the heading of the only label column: "4". With
-            several label columns, all labels with their headings.
+        level: Name in sentences that already contain the label column's heading: "4". With several
+            label columns, every label with its heading: "n_ctx 4 with lr 0.01".
     """
 
     cells: dict[str, Cell]
@@ -211,12 +214,12 @@ class Row:
 
     @property
     def flag_counts(self) -> str:
-        """The flags as text for CSV files: "untrained 5/8; saturated 2/8"."""
+        """The flags as text for CSV files, e.g. "untrained 5/8; saturated 2/8"."""
         return "; ".join(f"{flag.name} {flag.n_raised}/{flag.n_checked}" for flag in self.flags)
 
     @property
     def section(self) -> str:
-        """Section of the table that has the row: LEVELS, CONTROLS_SECTION or EXTERNAL."""
+        """The row's section of the table: LEVELS, CONTROLS_SECTION or EXTERNAL."""
         if self.control == EXTERNAL:
             return EXTERNAL
         return CONTROLS_SECTION if self.control else LEVELS
@@ -231,9 +234,9 @@ class Table:
         title: Title.
         columns: The columns.
         rows: The rows.
-        notes: The notes.
+        notes: Notes below the table. Those that explain columns are instances of Legend.
         n_labels: Number of columns that name a row.
-        max_rows: Maximum number of rows in the first section on a page. None for all. CSV files
+        max_rows: Maximum number of rows of the section LEVELS on a page. None for all. CSV files
             have all rows.
         place: Where the table is shown. "page": everywhere; "files": everywhere except in the
             terminal; "csv": only in CSV files.
@@ -256,22 +259,22 @@ class Table:
 
     @property
     def non_controls(self) -> list[Row]:
-        """The rows that are neither controls nor external."""
+        """The rows that are neither controls nor external results."""
         return [row for row in self.rows if not row.control]
 
     @property
     def baseline(self) -> Row | None:
-        """The row that others are compared with; None if there is none."""
+        """The row that the others are compared with. None if there is none."""
         return next((row for row in self.rows if row.is_baseline), None)
 
     @property
     def page_columns(self) -> tuple[Column, ...]:
-        """The columns that are not only in CSV files."""
+        """The columns that a page shows: those without `csv_only`."""
         return tuple(column for column in self.columns if not column.csv_only)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether there are too many means for their intervals to fit on the same line."""
+        """Whether there are too many columns of means to print intervals on the same line."""
         value_keys = {
             key for row in self.rows for key, cell in row.cells.items() if type(cell) is Value
         }
@@ -281,7 +284,7 @@ class Table:
         )
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
-        """Yield the name of each section that is not empty, with its rows up to `max_rows`."""
+        """Yield (name, rows) of each section that has rows, with at most `max_rows` of LEVELS."""
         sections = (
             (LEVELS, self.non_controls[: self.max_rows]),
             (CONTROLS_SECTION, [row for row in self.rows if row.section == CONTROLS_SECTION]),
@@ -291,18 +294,21 @@ class Table:
 
 
 def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
-    """Return the cells of a row by column key, without columns that have no cell.
+    """Return the cells of a row by column key, without the columns whose cell is None.
 
     Args:
         columns: The columns.
-        line: Object that the row describes, such as a group.
+        line: Object that the row describes, such as a group. Passed to Column.cell.
     """
     cells = {column.key: column.cell(line) for column in columns}
     return {key: cell for key, cell in cells.items() if cell is not None}
 
 
 def level_text(value: Any) -> str:
-    """Return a level as it is written in YAML; long floats have three significant digits."""
+    """Return a level as it is written in YAML, with long floats rounded to three digits.
+
+    A mapping becomes its name, if any, followed by its other entries: "vae kl_weight=0.1".
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -310,10 +316,12 @@ def level_text(value: Any) -> str:
     if isinstance(value, float):
         exact_text, short_text = f"{value:.6g}", f"{value:.3g}"
         # the second condition keeps all digits of numbers like 0.99995, which would become 1
-        is_short = len(exact_text) <= 6 or short_text == f"{value:.1g}"
-        return exact_text if is_short and float(exact_text) == value else short_text
+        keeps_digits = len(exact_text) <= 6 or short_text == f"{value:.1g}"
+        return exact_text if keeps_digits and float(exact_text) == value else short_text
     if isinstance(value, dict):
-        option_texts = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
-        name_parts = [str(value["name"])] if "name" in value else []
-        return " ".join([*name_parts, *option_texts])
+        option_texts = [
+            f"{key}={level_text(option)}" for key, option in value.items() if key != "name"
+        ]
+        name_texts = [str(value["name"])] if "name" in value else []
+        return " ".join([*name_texts, *option_texts])
     return value if isinstance(value, str) else json.dumps(value)

@@ -58,9 +58,10 @@ class Output:
     """Options for the output of a report.
 
     Attributes:
-        formats: Formats to print. If empty, the terminal's format is printed, and files are written
-            even if `out` is None.
-        out: Folder of the files. None for the default folder, or with `formats` for no files.
+        formats: Formats to print. If empty, the terminal's format is printed, and files are always
+            written.
+        out: Folder for the files. If None, no files are written with `formats`, and without
+            `formats` they are written to the default folder.
         notes: Whether to print the notes that explain the columns.
         width: Width of printed tables in characters. None for the terminal's width.
     """
@@ -76,19 +77,20 @@ class Output:
         default_folder: str,
         write: Callable[[Path], list[Path]],
     ) -> None:
-        """Print a report and write its files. With formats, write files only if `out` is set.
+        """Print a report and write its files (see the attributes).
 
         Args:
             report: The report.
-            default_folder: Name of the folder in the working directory that is used without `out`.
-            write: Function that writes the files into a folder.
+            default_folder: Name of the default folder, which is in the working directory.
+            write: Function that writes the files into a folder and returns their paths.
         """
         from reports.render import FILE_WIDTH, print_report, report_text
 
         if self.formats:
             if self.out is not None:
                 write(self.out)
-            texts = (report_text(form, report, self.width or FILE_WIDTH) for form in self.formats)
+            width = self.width or FILE_WIDTH
+            texts = [report_text(output_format, report, width) for output_format in self.formats]
             typer.echo("\n".join(texts), nl=False)
             return
         folder = self.out or Path.cwd() / default_folder
@@ -104,19 +106,20 @@ def render_paired(
     Args:
         names: Names of the studies A and B.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        metric: Main metric. Defaults to the protocol's main metric.
+        metric: Metric of the differences. Defaults to the main metric of A's protocol.
         output: Options for the output.
 
     Raises:
-        ReportError: If the studies cannot be read or compared (one line with all reasons).
-        EmptyStudyError: If no run of a study has ended yet. It is a ReportError.
+        ReportError: If a study cannot be read, or if the studies cannot be compared (one line with
+            all reasons).
+        EmptyStudyError: If a study has no ended run yet. It is a ReportError.
     """
     from reports.render import paired_files, paired_name, write_files
     from reports.report import make_paired_report
     from reports.study import load_records
 
-    first, second = (load_records(name, tracking_uri) for name in names)
-    paired = make_paired_report(first, second, metric)
+    study_a, study_b = (load_records(name, tracking_uri) for name in names)
+    paired = make_paired_report(study_a, study_b, metric)
     folder = f"{paired_name(*names)}-report"
     output.show(paired, folder, lambda out: write_files(paired_files(paired), out))
 
@@ -125,15 +128,15 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     """Write an overview page of several studies and a page per study, and print the overview.
 
     Args:
-        names: Names of the studies. If empty, every study of the store that has something to
-            report.
+        names: Names of the studies. If empty, all studies of the store.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
         out: Folder of the pages.
 
     Raises:
-        ReportError: If the store cannot be read, a named study is unknown, or the folder cannot be
+        ReportError: If the store or a named study cannot be read, or if the folder cannot be
             written (one line).
-        EmptyStudyError: If there is nothing to report. It is a ReportError.
+        EmptyStudyError: If the store has no study, or if no study has an ended run yet. It is a
+            ReportError.
     """
     from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
@@ -143,9 +146,11 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     files, lines, left_out = overview_files(make_reports(uri, names))
     n_studies = len(files) - 1
     if not n_studies:
-        is_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
-        kind = EmptyStudyError if is_empty else ReportError
-        raise kind("; ".join(map(str, left_out)) or f"{redacted(uri)}: the store has no study")
+        if not left_out:
+            raise EmptyStudyError(f"{redacted(uri)}: the store has no study")
+        are_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
+        error_class = EmptyStudyError if are_empty else ReportError
+        raise error_class("; ".join(map(str, left_out)))
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     noun = "study" if n_studies == 1 else "studies"
@@ -154,20 +159,20 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
 
 @dataclass(frozen=True)
 class Prepared:
-    """A report that has been computed, but not shown.
+    """A report that has been computed, but not shown yet.
 
     Attributes:
         report: The report.
-        publication: The report as the study's run in MLflow shows it.
+        publication: The report's form for the study's own run in MLflow.
     """
 
     report: "Report"
     publication: Publication
 
     def show(self, out: Path) -> None:
-        """Print the tables and write the files into a folder.
+        """Print the report and write its files into a folder.
 
-        If the page in the folder has the report's stamp, no files are written.
+        If the folder already has this report's page (see Report.stamp), no files are written.
         """
         from reports.render import is_page_of, print_report, write_files
 
@@ -185,12 +190,12 @@ def prepare(
     Args:
         study_name: Name of the study's MLflow experiment.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        recent_runs: Runs of the experiment, oldest first, if they have just been read (see
+        recent_runs: Runs of the experiment, oldest first, if the caller has just read them (see
             load_records).
 
     Raises:
         ReportError: If the store cannot be read, or if the study is unknown (one line).
-        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
+        EmptyStudyError: If the study has no ended run yet. It is a ReportError.
     """
     from reports.render import make_publication
     from reports.report import make_report
@@ -306,8 +311,8 @@ def report(
     has_several = all_ or len(study_names) > 1
     output = Output(format_ or (), out, notes, width)
     if paired and (all_ or len(study_names) != 2 or len({*study_names}) != 2):
-        got = "--all" if all_ else " ".join(study_names) or "none"
-        refuse([f"--paired needs the names of two different studies, got {got}"])
+        names_text = "--all" if all_ else " ".join(study_names) or "none"
+        refuse([f"--paired needs the names of two different studies, got {names_text}"])
     if paired and (figures or published or external):
         refuse(["--paired cannot be combined with --figures, --published or --external"])
     has_single_study_options = any((format_, figures, metric, published, notes, width, external))

@@ -1,4 +1,7 @@
-"""Errors that prevent a report. The command line prints them and exits with code 2 or 3."""
+"""Errors that prevent a report.
+
+The command line prints them and exits with code 3 for an EmptyStudyError, else with code 2.
+"""
 
 from collections.abc import Sequence
 
@@ -6,14 +9,14 @@ from harness.errors import LineError
 
 
 class ReportError(LineError):
-    """Error with one line, without secrets, that says why a report cannot be made."""
+    """Reason why a report cannot be made, as one line without secrets."""
 
 
 class ReportFaults(ReportError):
-    """Error with several faults of a file, one line each.
+    """Several faults of an input file.
 
     Attributes:
-        lines: The faults.
+        lines: The faults, one line each.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -22,4 +25,4 @@ class ReportFaults(ReportError):
 
 
 class EmptyStudyError(ReportError):
-    """Error of a study that exists, but of which no run has ended."""
+    """Error for a study that exists, but has no ended run yet."""

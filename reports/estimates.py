@@ -1,6 +1,7 @@
-"""All estimates of a report's tables as one frame, with a row per table line and metric.
+"""All estimates of a report's tables as one data frame.
 
-docs/report.md describes the columns.
+The frame has one row per table row and metric. In this module, rows of tables are called lines, to
+tell them from rows of the frame. docs/report.md describes the columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from reports.stats import Compared, Estimate
 _TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["more_seeds_low", "more_seeds_high", "epoch_min", "epoch_max"]
+# Columns of differences to controls. Each has further columns with the _VERSUS_SUFFIXES.
 _VERSUS = tuple(versus_key(control) for control in COMPETING)
 _TEXTS += [f"{name}_at" for name in _VERSUS]
 _COUNTS += [f"{name}_n" for name in _VERSUS]
@@ -50,23 +52,25 @@ def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
     """Return the estimates of tables that compare levels, configurations or methods.
 
     Args:
-        tables: Tables of a report. Tables without a column of means of a metric are ignored, for
-            example tables of ranks.
+        tables: Tables of a report. Tables without columns of means, such as tables of ranks, add no
+            rows.
 
     Returns:
-        A row per table line and metric. The comparison with the baseline is in the row of the
-        table's metric. Unknown numbers are null.
+        One row per table line and metric. Only the row of the table's metric has the comparison
+        with the baseline. Unknown numbers are null.
     """
-    rows = [row for table in tables for line in table.rows for row in _estimate_rows(table, line)]
+    rows = [
+        row for table in tables for line in table.rows for row in _make_estimate_rows(table, line)
+    ]
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
-def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
-    """Yield a row per metric of a table's line."""
+def _make_estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
+    """Yield a row of the frame per metric of a table's line."""
     datasets_cell = line.cells.get("datasets")
     fields: dict[str, Any] = {
         "table": table.name,
-        "kind": _kind(table, line),
+        "kind": _get_kind(table, line),
         "row": line.name,
         "control": line.control or None,
         "is_baseline": line.is_baseline,
@@ -86,53 +90,48 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
         if dataset == AVERAGE and isinstance(datasets_cell, Quantity):
             row["datasets"] = int(datasets_cell.number)
-        comparison_fields = (
-            _comparison_fields(line.comparison) if line.comparison and is_compared else {}
-        )
-        control_fields = _control_fields(line) if is_compared else {}
-        yield row | _interval_fields(cell.estimate) | comparison_fields | control_fields
+        row |= _make_interval_fields(cell.estimate)
+        if is_compared:
+            row |= _make_comparison_fields(line.comparison) if line.comparison else {}
+            row |= _make_control_fields(line)
+        yield row
 
 
-def _kind(table: Table, line: Row) -> str:
-    """Return the kind of a line: the kind of its table, "control" or "external"."""
+def _get_kind(table: Table, line: Row) -> str:
+    """Return "control" or "external" for such lines, and the table's kind for all others."""
     kinds = {LEVELS: table.kind, CONTROLS_SECTION: "control", EXTERNAL: EXTERNAL}
     return kinds[line.section]
 
 
-def _control_fields(line: Row) -> dict[str, Any]:
-    """Return the differences to the controls at a line's levels."""
-    differences: dict[str, Any] = {}
+def _make_control_fields(line: Row) -> dict[str, Any]:
+    """Return the fields of a line's differences to the controls that have its levels."""
+    fields: dict[str, Any] = {}
     for name in _VERSUS:
         cell = line.cells.get(name)
         if isinstance(cell, Value):
-            differences |= _interval_fields(cell.estimate, name)
-            differences |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
-    return differences
+            fields |= _make_interval_fields(cell.estimate, name)
+            fields |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
+    return fields
 
 
-def _comparison_fields(comparison: Compared) -> dict[str, Any]:
+def _make_comparison_fields(comparison: Compared) -> dict[str, Any]:
     """Return the fields of a line's comparison with the baseline."""
-    values = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
-    values.pop("datasets")  # the column has the number of datasets behind the mean
-    values["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
-    other_fields: dict[str, Any] = (
-        {"classes_low": comparison.classes.low, "classes_high": comparison.classes.high}
-        if comparison.classes
-        else {}
-    )
+    fields = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
+    # the column `datasets` counts the datasets in the mean, not those in the difference
+    fields.pop("datasets")
+    fields["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
+    fields["is_constant"] = comparison.is_constant
+    fields["pairs"] = comparison.difference.n
+    if comparison.classes:
+        fields["classes_low"] = comparison.classes.low
+        fields["classes_high"] = comparison.classes.high
     if comparison.more_seeds:
-        other_fields["more_seeds_low"], other_fields["more_seeds_high"] = comparison.more_seeds
-    values["is_constant"] = comparison.is_constant
-    return (
-        values
-        | _interval_fields(comparison.difference, "difference")
-        | {"pairs": comparison.difference.n}
-        | other_fields
-    )
+        fields["more_seeds_low"], fields["more_seeds_high"] = comparison.more_seeds
+    return fields | _make_interval_fields(comparison.difference, "difference")
 
 
-def _interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
-    """Return the fields of an estimate: `name` (or mean), `name`_low and `name`_high."""
+def _make_interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
+    """Return the fields of an estimate: NAME, NAME_low and NAME_high; mean, low, high for ""."""
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

@@ -1,4 +1,4 @@
-"""Number formatting as in papers: one decimal, two significant digits of p, a real minus sign."""
+"""Format numbers as in papers: one decimal, two significant digits of p, a real minus sign."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Text, 
 from reports.stats import Estimate
 
 DASH = "–"
-# If one side of an interval is longer by this factor, both ends are shown, not a half-width.
-LOPSIDED = 1.5
+# If the longer side of an interval exceeds the shorter by more than this factor, both ends are
+# shown instead of one half-width.
+MAX_ASYMMETRY = 1.5
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Separators between a mean, its half-width and a suffix in an output format."""
+    """Separators of a mean, its half-width and a suffix in an output format."""
 
     plus_minus: str = " ± "
     gap: str = " "  # before a suffix
@@ -25,34 +26,37 @@ STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 
 
 def break_heading(heading: str) -> list[str]:
-    """Split a heading into short lines: between words, and within names of datasets.
+    """Split a heading into short lines: between words, after underscores, and before a last number.
 
     For example, "oxford_pets" becomes "oxford_" and "pets", and "food101" becomes "food" and "101".
+    A slash between words is replaced by a line break and an indent.
     """
     text = heading.replace(" / ", " /\N{NO-BREAK SPACE}").replace(" ", "\n")
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
-MAX_NAMED = 6  # a sentence only counts further names
+MAX_NAMED = 6  # maximum number of names in a sentence
 
 
 def join_names(names: Sequence[str], separator: str = ", ") -> str:
-    """Join names for a sentence: "a, b and c". Of many, name the first few and count the rest.
+    """Join names for a sentence: "a, b and c". Names after the first MAX_NAMED are only counted.
 
     Args:
         names: The names.
-        separator: Separator of the names. Only commas are followed by an "and" before the last.
+        separator: Separator of the names. With the default, "and" replaces the last comma.
     """
-    parts, n_more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
+    texts, n_more = list(names[:MAX_NAMED]), len(names) - MAX_NAMED
     if n_more > 0:
-        parts[-1] += f" and {n_more} more"
-    elif separator == ", " and len(parts) > 1:
-        parts[-2:] = [" and ".join(parts[-2:])]
-    return separator.join(parts)
+        texts[-1] += f" and {n_more} more"
+    elif separator == ", " and len(texts) > 1:
+        texts[-2:] = [" and ".join(texts[-2:])]
+    return separator.join(texts)
 
 
 def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:
-    """Format a number with fixed decimals and a real minus sign. A negative zero has no sign.
+    """Format a number with fixed decimals and a real minus sign.
+
+    A number that rounds to 0 has no sign.
 
     Args:
         value: The number.
@@ -74,23 +78,25 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:#.2g}"
 
 
-def _value_text(value: Value, dialect: Dialect) -> str:
+def _format_value(value: Value, dialect: Dialect) -> str:
     """Format a mean with its interval.
 
-    The interval is shown as ± half-width, or by both ends if the mean is far from the middle. A
-    missing interval is a dash.
+    The interval is shown as ± half-width, or as both ends if it is asymmetric (see MAX_ASYMMETRY).
+    A missing interval is shown as a dash.
     """
     estimate, decimals = value.estimate, value.decimals
     mean = number_text(estimate.mean, decimals, signed=value.signed)
     if estimate.low is None or estimate.high is None:
         return f"{mean}{dialect.plus_minus}{DASH}"
     lower_half, upper_half = estimate.mean - estimate.low, estimate.high - estimate.mean
-    if max(upper_half, lower_half) <= LOPSIDED * min(upper_half, lower_half) + 10**-decimals:
+    shorter, longer = sorted((lower_half, upper_half))
+    # one unit in the last decimal is not visible as asymmetry
+    if longer <= MAX_ASYMMETRY * shorter + 10**-decimals:
         return f"{mean}{dialect.plus_minus}{number_text((upper_half + lower_half) / 2, decimals)}"
-    return f"{mean}{dialect.gap}{_ends_text(estimate, decimals, signed=value.signed)}"
+    return f"{mean}{dialect.gap}{_format_ends(estimate, decimals, signed=value.signed)}"
 
 
-def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
+def _format_ends(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
     """Format the ends of an interval, with a dash for an unknown end.
 
     Args:
@@ -122,8 +128,8 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
         case Spread(median, low, high):
             return f"{median:g}" if low == high else f"{median:g} ({low}–{high})"
         case Ranged(estimate, decimals, bare):
-            ends = _ends_text(estimate, decimals, signed=bare)
+            ends = _format_ends(estimate, decimals, signed=bare)
             return ends if bare else f"{number_text(estimate.mean, decimals)} {ends}"
         case Value(suffix=suffix):
-            text = _value_text(cell, dialect)
+            text = _format_value(cell, dialect)
             return f"{text}{dialect.gap}{suffix}" if suffix else text

@@ -20,22 +20,22 @@ from reports.views import AnswerView, FigureView, TableView
 def load_study(
     name: str, tracking_uri: str | Path | None = None, metric: str | None = None
 ) -> "LoadedStudy":
-    """Read a study from MLflow once. Call it again to see later runs.
+    """Read a study from MLflow. The result does not change when later runs end.
 
     Args:
         name: Name of the study, which is the name of its MLflow experiment.
         tracking_uri: MLflow tracking URI, or path of an SQLite file. Defaults to
             MLFLOW_TRACKING_URI, else ./mlflow.db.
-        metric: Metric of the differences and figures: a test metric of the study's protocol, or
-            quality/MEASURE. Defaults to the protocol's main metric.
+        metric: Metric of the differences, p-values and figures: a test metric of the study's
+            protocol, or quality/MEASURE. Defaults to the protocol's main metric.
 
     Returns:
-        The study, with its tables and figures.
+        The study, with its answer, tables and figures.
 
     Raises:
-        ReportError: If the store cannot be read, or if the study or the metric is unknown (one
-            line).
-        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
+        ReportError: If the store cannot be read, if the study or the metric is unknown, or if
+            `name` or `metric` is no string (one line).
+        EmptyStudyError: If the study has no ended run yet. It is a ReportError.
 
     Example:
         >>> study = load_study("prompt_len", "mlflow.db")
@@ -49,7 +49,9 @@ def load_study(
 
 
 def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStudy]":
-    """Read every study of a store that has something to report, the most recently begun first.
+    """Read all studies of a store, the most recently begun first.
+
+    Studies without an ended run, and studies that cannot be read, are left out.
 
     Args:
         tracking_uri: MLflow tracking URI, or path of an SQLite file. Defaults to
@@ -66,7 +68,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
     results = make_reports(str(tracking_uri or default_tracking_uri()))
-    # make_reports also yields errors: of studies without an ended run or with damaged records
+    # make_reports yields an error for each study that has to be left out
     return {
         result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
     }
@@ -102,22 +104,22 @@ class LoadedStudy:
     def rows(self) -> pl.DataFrame:
         """Data frame with one row per configuration and seed, in any state.
 
-        Its columns are `test/METRIC` and `selection/METRIC` (accuracies in percent), one column
-        per factor, and the costs of the seed (`seconds`, `text_tokens`, `peak_memory_mb`). Metrics
-        are null unless the state is COMPLETE.
+        It has the columns `state`, `test/METRIC` and `selection/METRIC` (accuracies in percent),
+        one column per factor, and the costs of the seed (`seconds`, `text_tokens`,
+        `peak_memory_mb`). Metrics are null unless the state is COMPLETE.
         """
         return self._report.study.rows.clone()
 
     def answer(self) -> AnswerView:
-        """Return the study's findings, with a verdict per factor and control where there is one."""
+        """Return the findings with their verdicts, reasons for missing verdicts, and cautions."""
         return AnswerView(self._report.answer)
 
     @property
     def estimates(self) -> pl.DataFrame:
         """Data frame with one row per table line and metric; docs/report.md lists the columns.
 
-        It has the mean, its interval and n. For the report's metric it also has the difference to
-        the baseline with its interval, p-values and verdict.
+        Each row has a mean, its interval and n. Rows of the report's metric also have the
+        difference to the baseline with its interval, p-values and verdict.
         """
         return make_estimates_frame(self._report.all_tables)
 
@@ -143,11 +145,11 @@ class LoadedStudy:
 
     @property
     def figures(self) -> list[str]:
-        """Chart names that figure() accepts: the factors, and the other charts of the page."""
+        """Chart names that figure() accepts, in the order of the page."""
         return list(self._charts)
 
     def figure(self, name: str | None = None) -> FigureView:
-        """Return one of the page's charts, to show it or to save it (`.save("x.pdf")`).
+        """Return a chart of the page. Notebooks show it; `.save("x.pdf")` writes it to a file.
 
         Args:
             name: One of `figures`. Defaults to the first.
@@ -163,17 +165,22 @@ class LoadedStudy:
         return FigureView(charts[figure_name])
 
     def importance(self) -> pl.DataFrame:
-        """Return the share of the variance that each factor and pair explains, largest first.
+        """Return how important each factor is for the report's metric, as a share in percent.
 
-        On a grid, the variance is that between configurations, without the noise of seeds: a type
-        II ANOVA with seeds as blocks, whose shares are omega squared (Hays, 1963) with jackknife
-        intervals over seeds. For sampled studies the shares are PED-ANOVA importances
-        (arXiv:2304.10255), which have no test.
+        On a grid, a share is a part of the variance between configurations, without the noise of
+        seeds. Pairs of factors have shares, too. The shares are omega squared (Hays, 1963) of a
+        type II ANOVA with seeds as blocks; their intervals are jackknife intervals over seeds.
+
+        In sampled studies, a share is a part of the sum of PED-ANOVA importances
+        (arXiv:2304.10255). There are no pairs, intervals or tests.
 
         Returns:
-            Data frame with the columns factors (joined by " × "), share, low, high (percent; null
-            if unknown), n (number of seeds, in sampled studies number of configurations) and p
-            (Holm-corrected; null without a test).
+            Data frame with a row per factor or pair, the largest share first. Columns:
+
+            - factors: Key of the factor, or both keys of a pair joined by " × ".
+            - share, low, high: The share and the ends of its interval in percent. Null if unknown.
+            - n: Number of seeds, or in sampled studies number of configurations.
+            - p: Holm-corrected p of the test of no effect. Null without a test.
 
         Raises:
             ReportError: If the shares cannot be computed; the message gives the reason.
@@ -198,11 +205,11 @@ class LoadedStudy:
 
         Args:
             out: Path of the folder.
-            every_figure: Whether to export all charts as PNG, SVG and PDF. By default only the
-                factor charts are exported.
+            every_figure: Whether to write all charts as PNG, SVG and PDF, instead of only the
+                charts of factors.
 
         Returns:
-            Paths of the files.
+            Paths of the written files.
 
         Raises:
             ReportError: If the folder cannot be written.
@@ -211,12 +218,12 @@ class LoadedStudy:
 
     def __repr__(self) -> str:
         """Return the study's name with its number of configurations and rows."""
-        configurations = len(self._report.study.configurations)
-        return f"<study {self.name}: {configurations} configurations, {len(self.rows)} rows>"
+        n_configurations = len(self._report.study.configurations)
+        return f"<study {self.name}: {n_configurations} configurations, {len(self.rows)} rows>"
 
     def _repr_html_(self) -> str:
-        main = self.table()._repr_html_()
-        return f"<h3>{escape(self.name)}</h3>{self.answer()._repr_html_()}{main}"
+        table_html = self.table()._repr_html_()
+        return f"<h3>{escape(self.name)}</h3>{self.answer()._repr_html_()}{table_html}"
 
     @cached_property
     def _charts(self) -> dict[str, Chart]:

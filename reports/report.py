@@ -27,7 +27,7 @@ from reports.tables import (
     resolve_metric,
 )
 
-# Attributes of a study that are not in the description that the stamp hashes (see Report.stamp).
+# Attributes of Study that are not in the description that Report.stamp hashes.
 _NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories", "provenance")
 
 
@@ -39,10 +39,10 @@ class Report:
         study: The study.
         metric: Metric of the differences, p-values and figures. The study has a heading for it.
         answer: The answer.
-        tables: All tables except `factor_tables`: of levels, configurations, methods, ranks,
-            selection and feature quality.
+        tables: Tables of levels, configurations, methods, ranks, selection, feature quality and
+            published results.
         factor_tables: Tables of the factors' importance and of the means of pairs of levels.
-        importance: Importance of the factors for the metric; None if it cannot be computed.
+        importance: Importance of the factors for the metric. None if it cannot be computed.
     """
 
     study: Study
@@ -54,18 +54,18 @@ class Report:
 
     @cached_property
     def stamp(self) -> str:
-        """Hash of the report's inputs: reports with equal stamps are equal.
+        """Hash of the report's inputs. Reports with the same stamp have the same content.
 
-        The inputs are the study's rows and description, the metric, the choice of tables, and the
-        code. Correct answers, histories and provenance of the runs are left out, because they do
-        not change after a run has ended.
+        The inputs are the study's rows and description, the metric, the names of the tables, and
+        the code of this package. Correct predictions, histories and provenance of runs are not
+        hashed, because they do not change after a run has ended.
         """
         description = {
             key: value for key, value in vars(self.study).items() if key not in _NOT_STAMPED
         }
-        requested = [self.metric, *(table.name for table in self.tables)]
+        names = [self.metric, *(table.name for table in self.tables)]
         digest = hashlib.sha256(
-            json.dumps([requested, description], sort_keys=True, default=vars).encode()
+            json.dumps([names, description], sort_keys=True, default=vars).encode()
         )
         digest.update(self.study.rows.write_csv().encode())
         for path in sorted(Path(__file__).parent.rglob("*")):
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def other_tables(self) -> tuple[Table, ...]:
-        """The other tables in `tables`: of selection, feature quality and published results."""
+        """The tables of selection, feature quality and published results."""
         return tuple(table for table in self.tables if not table.kind)
 
     @property
@@ -95,7 +95,7 @@ class Report:
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
-    """Compute the answer and all tables of a study.
+    """Build the report of a study: its answer and all of its tables.
 
     Args:
         study: Study read from the store.
@@ -146,30 +146,32 @@ class PairedReport:
         return self.tables
 
 
-def make_paired_report(first: Study, second: Study, metric: str | None = None) -> PairedReport:
-    """Compare two studies that share seeds, data and backbone: the differences B - A.
+def make_paired_report(study_a: Study, study_b: Study, metric: str | None = None) -> PairedReport:
+    """Build the report of the differences B - A of two studies with common seeds.
 
     Args:
-        first: Study A.
-        second: Study B.
-        metric: Main metric. Defaults to the main metric of A's protocol.
+        study_a: Study A.
+        study_b: Study B.
+        metric: Metric of the differences. Defaults to the main metric of A's protocol.
 
     Raises:
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
     """
-    paired = pair_studies(first, second, metric)
+    paired = pair_studies(study_a, study_b, metric)
     average = pair_averages(paired)
     comparisons = [average, paired] if average else [paired]
     has_verdicts = not paired_limits(paired)
-    tables = tuple(paired_table(part, has_verdicts=has_verdicts) for part in comparisons)
+    tables = tuple(
+        paired_table(comparison, has_verdicts=has_verdicts) for comparison in comparisons
+    )
     return PairedReport(paired, paired_answer(paired, average), tables)
 
 
 def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
-    """Yield the report of each of several studies, or the error of a study without one.
+    """Yield the report of each study, or the error that prevents it.
 
-    A study of which no run has ended always yields its EmptyStudyError. Other errors of a study are
-    yielded only without `names`, and raised otherwise.
+    A study without an ended run yields an EmptyStudyError. Any other error is raised for a study in
+    `names`; without `names` it is yielded.
 
     Args:
         tracking_uri: MLflow tracking URI of the store.

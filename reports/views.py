@@ -14,7 +14,7 @@ from reports.charts import Chart, chart_bytes
 from reports.errors import ReportError
 from reports.render import answer_html, table_frame, table_html, tables_as_latex, tables_as_markdown
 
-# Adds to the notebook's own table style.
+# Applied on top of the notebook's own table style.
 _STYLE = (
     ".ship-table td,.ship-table th{padding:.2em .7em;white-space:pre}"
     ".ship-table .right{text-align:right}.ship-table .left{text-align:left}"
@@ -24,12 +24,12 @@ _STYLE = (
 
 @dataclass(frozen=True, repr=False)
 class AnswerView:
-    """An answer. It prints as plain text; a notebook marks the verdicts."""
+    """An answer, shown as plain text, or in a notebook as HTML with marked verdicts."""
 
     answer: Answer
 
     def __str__(self) -> str:
-        """Return one line per finding."""
+        """Return the answer, with one line per finding and caution."""
         return "\n".join(self.answer.lines)
 
     __repr__ = __str__  # what a plain console shows
@@ -51,9 +51,9 @@ class TableView:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """Data frame with all rows at full precision and the columns of the CSV file.
+        """Data frame with all rows at full precision and the same columns as the CSV file.
 
-        Mean, low, high and n of an estimate are separate columns.
+        The mean, ends of the interval and n of an estimate are separate columns.
         """
         return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
 
@@ -62,7 +62,7 @@ class TableView:
         return tables_as_markdown([self.table])
 
     def latex(self) -> str:
-        """Return a LaTeX float that uses booktabs."""
+        """Return a LaTeX table environment that uses booktabs."""
         return tables_as_latex([self.table])
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class TableView:
 
 @dataclass(frozen=True, repr=False)
 class FigureView:
-    """A chart of the report's page, drawn in a notebook as in the report's files.
+    """A chart of the report. Notebooks show it as in the report's files.
 
     Example:
         >>> figure = load_study("prompt_len").figure()  # doctest: +SKIP
@@ -102,6 +102,7 @@ class FigureView:
 
         Raises:
             ReportError: If the name has another ending (one line).
+            OSError: If the file cannot be written.
         """
         file_format = Path(path).suffix.removeprefix(".")
         files = chart_bytes(self.chart)

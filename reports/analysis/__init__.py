@@ -1,7 +1,7 @@
 """Analyses over all configurations of a study: importance, interactions, curves, cost.
 
-This package computes the numbers behind figures and tables, or raises Unavailable with the reason
-why there are none. It renders nothing.
+This package computes the numbers of figures and tables, and renders nothing. An analysis that is
+impossible for a study raises Unavailable with the reason.
 """
 
 from reports.analysis.choice import choice_correlation

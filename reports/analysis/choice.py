@@ -1,31 +1,35 @@
-"""A check whether choosing the best selection score inflates the choice's test result."""
+"""Check whether choosing the best configuration by selection score inflates its test result."""
 
 import numpy as np
 
 from harness.store import COMPLETE
 from reports import tables
-from reports.analysis.uneven import additive_residuals
-from reports.stats import is_rounding, scale_of
+from reports.stats import additive_residuals, is_rounding, scale_of
 from reports.study import Study
 
-MIN_SEEDS = 3  # with two, the residuals of a configuration are equal up to their sign
+MIN_SEEDS = 3  # with two, the two residuals of a configuration differ only in sign
 
 
 def choice_correlation(study: Study, metric: str) -> float | None:
     """Return the correlation of selection noise with test noise, over configurations and seeds.
 
-    The noise of a result is its residual after the means of its configuration and its seed. With a
-    positive correlation, the configuration that selection prefers was probably lucky on the test
-    set, too.
+    The noise of a result is its residual after subtracting the means of its configuration and its
+    seed. With a positive correlation, the configuration that selection prefers was probably lucky
+    on the test set, too.
+
+    Configurations that lack a result of some seed are dropped.
 
     Args:
         study: Study read from the store. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Returns:
-        The correlation, from -1 to 1. None with fewer than two configurations or MIN_SEEDS seeds,
-        if the study has no test results, selection scores or averages over datasets, or if test
-        results or selection scores have no noise.
+        The correlation, from -1 to 1. None if
+
+        - fewer than two configurations or fewer than MIN_SEEDS seeds are left,
+        - the study has no test results or no selection scores,
+        - it is over datasets and no method is planned on all of them, or
+        - test results or selection scores have no noise.
     """
     averaged_study = tables.average_over_datasets(study)
     if averaged_study is None:
@@ -40,9 +44,10 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     for column in columns:
         table = finished_rows.pivot("seed", index="config_key", values=column).drop("config_key")
         matrices.append(table.drop_nulls().to_numpy())
-    test_noise, selection_noise = map(additive_residuals, matrices)
-    if min(test_noise.shape, default=0) < 2 or test_noise.shape[1] < MIN_SEEDS:
+    n_configurations, n_seeds = matrices[0].shape
+    if n_configurations < 2 or n_seeds < MIN_SEEDS:
         return None
+    test_noise, selection_noise = map(additive_residuals, matrices)
     if is_rounding(test_noise, scale_of(matrices[0])) or is_rounding(
         selection_noise, scale_of(matrices[1])
     ):

@@ -1,10 +1,10 @@
 """Factors and pairs of factors as orthonormal contrasts between configurations.
 
-A contrast is a vector of S weights, one per configuration, that sum to zero. The projections of the
-results on the contrasts have type II sums of squares (Langsrud, "ANOVA for unbalanced data: use
-type II instead of type III sums of squares", Statistics and Computing 13, 2003): a factor is
-adjusted for the other factors, and a pair for all factors and the other pairs. On a complete grid
-the adjustment changes nothing.
+A contrast is a vector of S weights, one per configuration, that sum to zero. Projecting the results
+on the contrasts of a term gives its type II sum of squares: a factor is adjusted for the other
+factors, and a pair for all factors and the other pairs. On a complete grid the adjustment changes
+nothing. Source: Langsrud, "ANOVA for unbalanced data: use type II instead of type III sums of
+squares", Statistics and Computing 13, 2003.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from reports.stats import Array
 # Columns whose residual norm is below this fraction of the largest norm count as linearly
 # dependent.
 _MIN_RELATIVE_NORM = 1e-8
-# If all pairs together have more columns, pairs are left out: decomposing them takes seconds.
+# If all pairs together have more columns, no pair is analyzed: decomposing them takes seconds.
 MAX_COLUMNS = 1_500
 
 
@@ -30,7 +30,7 @@ class Term:
     Attributes:
         factors: Positions of the one or two factors in the arguments of build_model.
         basis: Orthonormal basis of the contrasts, (S, df). It is orthogonal to the constant and to
-            the terms for which this term is adjusted. df is 0 if the term is confounded with these.
+            all terms that this term is adjusted for. df is 0 if the term is confounded with them.
     """
 
     factors: tuple[int, ...]
@@ -48,7 +48,7 @@ class ContrastModel:
 
     Attributes:
         terms: The terms, first the factors, then the pairs.
-        span: Orthonormal basis of the space that the constant and all terms span, (S, p).
+        span: Orthonormal basis of the span of the constant and all terms, (S, rank).
     """
 
     terms: tuple[Term, ...]
@@ -56,17 +56,16 @@ class ContrastModel:
 
     @property
     def residual_degrees_of_freedom(self) -> int:
-        """Degrees of freedom between configurations that the terms leave over."""
+        """Degrees of freedom between configurations that no term uses."""
         return int(self.span.shape[0] - self.span.shape[1])
 
 
 def _encode_levels(factor: VariedFactor) -> Array:
     """Return a centered indicator column for each of the factor's L levels, (S, L).
 
-    A column is 0 for configurations in which the factor is inactive, and sums to zero over the
-    others. The factor's contrasts therefore compare only configurations in which it is active. The
-    difference between active and inactive configurations is attributed to the factor that
-    activates this one.
+    Configurations in which the factor is inactive have zeros, so the factor's contrasts compare
+    only configurations in which it is active. Differences between active and inactive
+    configurations are thus attributed to the factor that activates it.
     """
     active = factor.codes >= 0
     indicators = (factor.codes[:, None] == np.arange(len(factor.levels))).astype(np.float64)
@@ -75,7 +74,7 @@ def _encode_levels(factor: VariedFactor) -> Array:
 
 
 def build_model(factors: Sequence[VariedFactor]) -> ContrastModel:
-    """Return the model of all factors and pairs; only of the factors if pairs exceed MAX_COLUMNS.
+    """Return the model of all factors and, up to MAX_COLUMNS columns, all pairs of factors.
 
     Args:
         factors: The factors that vary among the S configurations.
@@ -93,10 +92,10 @@ def build_model(factors: Sequence[VariedFactor]) -> ContrastModel:
 
 
 def _adjust_terms(columns: dict[tuple[int, ...], Array]) -> ContrastModel:
-    """Return the model of some terms, each adjusted for others as type II requires.
+    """Return the model with each term adjusted for the others as type II requires.
 
     Args:
-        columns: Columns of each term, (S, c), by the positions of its factors.
+        columns: Columns of each term, (S, c), by the positions of the term's factors.
     """
     constant = np.ones((len(next(iter(columns.values()))), 1))
     terms = []
@@ -119,8 +118,8 @@ def _find_orthonormal_basis(columns: Array, largest_norm: float | None = None) -
 
     Args:
         columns: The columns, (S, c).
-        largest_norm: Norm with which _MIN_RELATIVE_NORM compares the columns' residual norms.
-            Defaults to the largest norm of the columns.
+        largest_norm: Norm that _MIN_RELATIVE_NORM is relative to. Defaults to the largest norm of
+            the columns.
     """
     from scipy import linalg
 

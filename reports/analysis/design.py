@@ -1,6 +1,6 @@
 """Input of the analyses: configurations that finished under the same seeds, with their levels.
 
-Shapes: S configurations, R seeds.
+In shapes, S is the number of configurations and R the number of seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +20,19 @@ Result = TypeVar("Result")
 
 
 class Unavailable(Exception):
-    """Error of an analysis that is impossible for a study.
+    """Raised if an analysis is impossible for a study.
 
-    Its message is the reason as a clause for use after a colon: "no configuration has finished".
+    The message is a clause to put after a colon: "no configuration has finished".
     """
 
 
 def compute_if_available(
     compute: Callable[[Study, str], Result], study: Study, metric: str
 ) -> Result | None:
-    """Return the result of an analysis; None if it is unavailable.
+    """Return the result of an analysis; None if it raises Unavailable.
 
     Args:
-        compute: Function of a study and a test metric that may raise Unavailable.
+        compute: Analysis of a study and a test metric.
         study: The study.
         metric: Name of the test metric.
     """
@@ -49,7 +49,8 @@ class VariedFactor:
     Attributes:
         record: The factor as the study declares it.
         levels: The levels that occur in these configurations, in the study's order.
-        codes: Position in `levels` for each configuration, (S,); -1 if the factor is inactive.
+        codes: Position of each configuration's level in `levels`, (S,). -1 for a configuration in
+            which the factor is inactive.
     """
 
     record: FactorRecord
@@ -62,10 +63,10 @@ class VariedFactor:
         return self.record.key
 
     def restrict_to(self, positions: Codes) -> "VariedFactor":
-        """Return the factor in some of the configurations, without levels that no longer occur.
+        """Return the same factor for some of the configurations, without levels that do not occur.
 
         Args:
-            positions: Positions of the configurations to keep, in the new order.
+            positions: Positions of these configurations, in the new order.
         """
         codes = self.codes[positions]
         remaining_codes = np.unique(codes[codes >= 0])
@@ -85,10 +86,10 @@ class Design:
         configurations: The configurations.
         seeds: The seeds.
         values: The metric of each configuration under each seed, (S, R).
-        gaps: Description of the study's configurations and finished results that are not in the
-            design; "" if there are none.
-        n_left_out: Number of the study's configurations that are not in the design.
-        factors: The factors that vary among the configurations.
+        gaps: Text that counts the configurations and finished results of the study that the design
+            leaves out. "" if it leaves out nothing.
+        n_left_out: Number of configurations of the study that the design leaves out.
+        factors: The factors that vary among the configurations, in the study's order.
     """
 
     study: Study
@@ -102,16 +103,15 @@ class Design:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether a sampler proposed the configurations, instead of a full grid."""
+        """Whether a sampler proposed the configurations. If not, they are from a grid."""
         return self.study.sampler != "grid"
 
 
 def make_design(study: Study, metric: str) -> Design:
-    """Return configurations and seeds of a study without any missing result.
+    """Return configurations and seeds of a study between which no result is missing.
 
-    As long as a result is missing, the configuration or the seed that lacks the largest share of
-    its results is left out; in a tie, the configuration. Trials that were stopped early do not
-    count as finished.
+    While any result is missing, the configuration or seed that lacks the largest share of its
+    results is left out. In a tie, it is the configuration. Pruned trials count as missing.
 
     Args:
         study: Study read from the store. A study over datasets is represented by its averages.
@@ -119,7 +119,8 @@ def make_design(study: Study, metric: str) -> Design:
 
     Raises:
         Unavailable: If the study cannot be analyzed (see select_analyzed_study), if nothing has
-            finished, if a value exceeds tables.MAX_VALUE, or if no factor varies.
+            finished, if the absolute value of a result exceeds tables.MAX_VALUE, or if no factor
+            varies.
     """
     analyzed_study = select_analyzed_study(study, metric)
     by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
@@ -158,9 +159,9 @@ def make_design(study: Study, metric: str) -> Design:
 def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
-    Datasets differ more from each other than the levels of any factor, so the analyses use averages
-    over datasets. The same is true of the other factors whose levels are tested on different
-    classes (SEPARATE_FACTORS), but these have no average: such a study cannot be analyzed.
+    Datasets differ more from each other than the levels of other factors, so averages over datasets
+    are analyzed. The levels of SEPARATE_FACTORS are tested on different classes and differ as much,
+    but have no averages: a study with such a factor cannot be analyzed.
 
     Args:
         study: Study read from the store.
@@ -168,7 +169,7 @@ def select_analyzed_study(study: Study, metric: str) -> Study:
 
     Raises:
         Unavailable: If the metric was not measured, if no method is planned on every dataset, or if
-            a factor's levels are tested on different classes.
+            the levels of a factor are tested on different classes.
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
@@ -190,7 +191,7 @@ def explain_incomparability(study: Study) -> str:
         study: The study. Its controls are ignored.
 
     Returns:
-        A clause; "" if the scores can be compared.
+        A clause without a final period. "" if the scores can be compared.
     """
     rule = tables.selection_rules(study)
     if tables.uses_test_images(rule):
@@ -212,13 +213,18 @@ def _find_varied_factors(
             else -1
             for configuration in configurations
         ]
-        all_levels = VariedFactor(factor, tuple(levels), np.array(codes, dtype=np.int64))
-        factors.append(all_levels.restrict_to(np.arange(len(configurations))))
+        factor_with_all_levels = VariedFactor(
+            factor, tuple(levels), np.array(codes, dtype=np.int64)
+        )
+        factors.append(factor_with_all_levels.restrict_to(np.arange(len(configurations))))
     return [factor for factor in factors if len(factor.levels) >= 2]
 
 
 def _find_complete_block(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """Return rows and columns of a matrix between which no value is missing (see make_design)."""
+    """Return the positions of rows and columns between which no value is missing.
+
+    Rows and columns are left out as in make_design.
+    """
     rows, columns = list(range(has_value.shape[0])), list(range(has_value.shape[1]))
     while not (block := has_value[np.ix_(rows, columns)]).all():
         row_gaps, column_gaps = 1 - block.mean(axis=1), 1 - block.mean(axis=0)
@@ -230,7 +236,7 @@ def _find_complete_block(has_value: npt.NDArray[np.bool_]) -> tuple[list[int], l
 
 
 def _describe_gaps(n_configurations: int, n_kept: int, n_results: int, n_used: int) -> str:
-    """Describe what a design leaves out of a study; "" if it leaves out nothing.
+    """Describe what a design leaves out of a study (see Design.gaps).
 
     Args:
         n_configurations: Number of the study's configurations.

@@ -1,4 +1,4 @@
-"""Tables of all factors of a study: their importance, and the means of pairs of levels."""
+"""Tables on all factors of a study: their importance, and means for each pair of levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,25 +23,22 @@ from reports.study import Study, metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
-    """Return the table of the factors' importance and, on a grid, that of pairs of levels.
+    """Return the table of the factors' importance and, on a grid, the table of pairs of levels.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
         metric: Name of a test metric.
-        importance: Importance of the factors for the metric; None if unavailable.
+        importance: Importance of the factors for the metric. None if it cannot be computed.
 
     Returns:
-        [] without importance, if the study has fewer than two factors, or if it cannot be analyzed
-        (see select_analyzed_study).
+        The tables; [] if the importance is None or the study has fewer than two factors.
     """
     analyzed_study = compute_if_available(select_analyzed_study, study, metric)
-    if analyzed_study is None or len(analyzed_study.factors) < 2:
+    if importance is None or analyzed_study is None or len(analyzed_study.factors) < 2:
         return []
-    effect_tables = []
-    if importance:
-        build_table = _build_sampled_table if importance.design.is_sampled else _build_grid_table
-        effect_tables.append(build_table(analyzed_study, importance))
-    if importance and importance.interactions:
+    build_table = _build_sampled_table if importance.design.is_sampled else _build_grid_table
+    effect_tables = [build_table(analyzed_study, importance)]
+    if importance.interactions:
         effect_tables.append(_build_cell_table(analyzed_study, importance.interactions, metric))
     return effect_tables
 
@@ -58,7 +55,7 @@ def _build_grid_table(study: Study, importance: Importance) -> Table:
         Column(
             "effect",
             "factor",
-            lambda effect: Text(_effect_text(effect, names) or "remainder"),
+            lambda effect: Text(_format_factors(effect, names) or "remainder"),
             "left",
         ),
         Column(
@@ -105,7 +102,7 @@ def _build_sampled_table(study: Study, importance: Importance) -> Table:
         return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
-        Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
+        Column("effect", "factor", lambda effect: Text(_format_factors(effect, names)), "left"),
         Column("share", "% of importance", make_share_cell),
         Column("configurations", "configurations", lambda effect: Quantity(n, 0)),
     ]
@@ -126,19 +123,19 @@ def _build_importance_table(
     effects: Sequence[Effect],
     notes: Sequence[str],
 ) -> Table:
-    """Return a table of effects. If results are left out, the last note describes them."""
+    """Return a table of effects, with a last note on the results that are left out, if any."""
     left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
     title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
     return tables.plain_table(study, name, title, columns, effects, all_notes, place="files")
 
 
-def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
+def _format_factors(effect: Effect, names: Mapping[str, str]) -> str:
     """Return the short names of an effect's factors: "n_ctx × lr"; "" without factors."""
     return " × ".join(names[key] for key in effect.factors)
 
 
 def _make_f_cell(effect: Effect, n_seeds: int) -> Cell | None:
-    """Return F with its degrees of freedom; None without a test."""
+    """Return the cell of F with its degrees of freedom: "4.21 (2, 8)"; None without a test."""
     if effect.statistic is None:
         return None
     denominator_df = effect.numerator_df * (n_seeds - 1)
@@ -147,11 +144,11 @@ def _make_f_cell(effect: Effect, n_seeds: int) -> Cell | None:
 
 
 def _build_cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
-    """Return the table of the mean of each combination of two levels, only for CSV files.
+    """Return the table of the mean of each combination of two levels. It is only in CSV files.
 
     Args:
         study: The study.
-        pairs: Effects of pairs of factors, with their cells (see Effect.cells).
+        pairs: Effects of pairs of factors that have cells (see Effect.cells).
         metric: Name of the test metric of the means.
     """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)

@@ -23,22 +23,25 @@ class Effect:
 
     Attributes:
         factors: Keys of one or two factors.
-        share: Share in percent. On a grid: of the variance between configurations without the noise
-            of seeds. The interval is over seeds, and n is their number. None if the configurations
-            do not differ beyond the noise, or if the effect is confounded with others. In a sampled
-            study: of the sum of PED-ANOVA's importances. There is no interval, and n is the number
-            of configurations. None if ped_anova leaves out the factor.
+        share: Share in percent.
+
+            - On a grid: share of the variance between configurations, without the noise of seeds.
+              The interval is over seeds, and n is their number. None if the configurations do not
+              differ beyond the noise, or if the effect is confounded with others.
+            - In a sampled study: share of the sum of PED-ANOVA importances. There is no interval,
+              and n is the number of configurations. None if ped_anova returns no share.
+
         degrees_of_freedom: Number of contrasts of the effect. 0 if it is confounded with others,
             and in a sampled study.
-        holm_p: p of the hypothesis of no effect, Holm-corrected over the factors or over the pairs.
-            None without a test.
+        holm_p: p of the test of no effect, Holm-corrected over the factors or over the pairs. None
+            without a test.
         statistic: F of the block ANOVA (see variance.block_f). None without a test.
-        numerator_df: Degrees of freedom of F's numerator, reduced if noise is unequal. With R
-            seeds, the denominator has R - 1 times as many. 0 without a test.
-        cells: A dictionary for each combination of two levels that occurs. Its keys are first and
-            second (the levels as text), mean, low, high and n (of the estimate over seeds), and
-            configurations (the number of configurations in the mean). () unless the effect is a
-            pair with a test.
+        numerator_df: Degrees of freedom of F's numerator, reduced for unequal noise. With R seeds,
+            the denominator has R - 1 times as many. 0 without a test.
+        cells: For a pair with a test, a dictionary per combination of two levels that occurs. Its
+            keys are first and second (the levels as text), mean, low, high and n (of the estimate
+            over seeds), and configurations (the number of configurations in the mean). () for other
+            effects.
     """
 
     factors: tuple[str, ...]
@@ -57,12 +60,13 @@ class Importance:
     Attributes:
         design: Configurations and seeds that the importance is computed from.
         factors: Effects of the factors, the largest first.
-        pairs: Effects of the pairs, the largest first. () in a sampled study.
+        pairs: Effects of the pairs, the largest first. () in a sampled study, and on a grid with
+            too many levels for an analysis of pairs (see contrasts.build_model).
         rest: Share of the variance that neither factors nor pairs explain. None in a sampled study,
-            if factors and pairs leave no degrees of freedom, or if the configurations do not differ
+            if factors and pairs use all degrees of freedom, or if the configurations do not differ
             beyond the noise.
-        noise: Percentage of the variance between the configurations' means over seeds that is noise
-            of seeds. None in a sampled study, or if the means do not differ.
+        noise: Percentage of noise in the variance between the configurations' means over seeds.
+            None in a sampled study, or if the means do not differ.
     """
 
     design: Design
@@ -73,13 +77,13 @@ class Importance:
 
     @property
     def interactions(self) -> list[Effect]:
-        """Pairs with a test of their interaction, the most significant first."""
+        """The pairs that have a test of their interaction, the most significant first."""
         tested_pairs = [pair for pair in self.pairs if pair.statistic is not None]
         return sorted(tested_pairs, key=lambda pair: (pair.holm_p or 0.0, -(pair.statistic or 0.0)))
 
 
 class _Test(NamedTuple):
-    """Test of a term: p, F and the degrees of freedom of F's numerator (None, None, 0: no test)."""
+    """Uncorrected result of a term's test; the defaults and p = None mean that there is none."""
 
     p: float | None
     statistic: float | None = None
@@ -89,13 +93,13 @@ class _Test(NamedTuple):
 def compute_importance(study: Study, metric: str) -> Importance:
     """Compute how much of the differences between configurations each factor explains.
 
-    A grid is analyzed by an ANOVA of all factors and pairs with seeds as blocks. Shares are of the
-    variance, and p is that of the F test, corrected for unequal noise (see variance.block_f). If
-    configurations are missing, factors have no p, because part of an interaction would be
-    attributed to them.
+    A grid is analyzed by an ANOVA of all factors and pairs, with seeds as blocks. Each effect has a
+    share of the variance and the p of an F test that is corrected for unequal noise (see
+    variance.block_f). If configurations are missing, factors have no p, because part of an
+    interaction would be attributed to them.
 
-    A sampled study is analyzed by PED-ANOVA, which has no test (see ped_anova). Trials that were
-    stopped early do not count.
+    A sampled study is analyzed by PED-ANOVA, which has no tests (see ped_anova). Results of pruned
+    trials are not used.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -128,7 +132,11 @@ def _analyze_sampled(design: Design) -> Importance:
 
 
 def _analyze_grid(design: Design) -> Importance:
-    """Return the importance of the factors and pairs of a grid."""
+    """Return the importance of the factors and pairs of a grid.
+
+    Raises:
+        Unavailable: If the configurations have only one common seed.
+    """
     if len(design.seeds) < 2:
         raise Unavailable(
             "only one seed finished: effects cannot be separated from the noise of seeds"
@@ -171,8 +179,8 @@ def _analyze_grid(design: Design) -> Importance:
 def _test_term(design: Design, term: Term) -> _Test:
     """Test a term of a grid.
 
-    There is no test if the term is confounded with others, or for a factor if configurations are
-    missing (see compute_importance).
+    Terms that are confounded with others have no test. If configurations are missing, neither have
+    factors (see compute_importance).
     """
     is_factor = len(term.factors) == 1
     if not term.degrees_of_freedom or (is_factor and design.n_left_out):

@@ -1,6 +1,7 @@
-"""Limits that keep a study from verdicts: saturated selection, no headroom, results at chance.
+"""Reasons why a study gets no verdicts: saturated selection, no headroom, results at chance.
 
-Sources: the paired t-interval of reports.stats; a one-sided binomial test against guessing.
+Headroom is judged by the paired t-interval of reports.stats, chance by a one-sided binomial test
+against guessing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,9 @@ from reports.tables import (
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
 REAL, FLOOR, ZERO_SHOT = "real_images", "no_synthetic", "zero_shot"
-CALIBRATION_ERROR = "ece_"  # prefix of metrics that should be small
-# Sections of a configuration that have no effect with real images.
+CALIBRATION_ERROR = "ece_"  # prefix of metrics of which small values are good
+# Sections of a configuration that have no effect if real images replace synthetic features.
 _SYNTHESIS = ("generator", "synthetic")
-_PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Limit:
     Attributes:
         name: SATURATED, NO_HEADROOM or AT_CHANCE.
         text: Evidence and advice, in complete sentences.
-        groups: Sections of a configuration whose factors are affected. () for all factors.
-        is_of_controls: Whether the evidence is from the controls, which ran on one dataset.
+        groups: Sections of a configuration whose factors get no verdict. () for all factors.
+        is_of_controls: Whether the evidence is from the controls. In a study over datasets it is
+            then about one dataset only.
     """
 
     name: str
@@ -49,12 +50,12 @@ class Limit:
     is_of_controls: bool = True
 
     def applies_to(self, factor: str) -> bool:
-        """Return True if a factor, given by its dotted name, gets no verdict."""
+        """Return True if the factor with this dotted name gets no verdict."""
         return not self.groups or factor.partition(".")[0] in self.groups
 
 
 def find_limits(study: Study, metric: str) -> list[Limit]:
-    """Return the limits that keep a study from verdicts, the most serious first.
+    """Return the reasons why a study gets no verdicts, the most serious first; [] without any.
 
     Args:
         study: The study, with a heading for the metric.
@@ -88,11 +89,11 @@ def _check_saturation(study: Study) -> Limit | None:
 
 
 def _check_headroom(study: Study, metric: str) -> Limit | None:
-    """Return the limit if real images improve on the floor by less than the smallest effect.
+    """Return the limit if real images gain less than the smallest effect of interest.
 
-    The floor is the fine-tuner alone, or else the baseline. The improvement is smaller if the upper
-    end of the paired 95% interval is below the effect, or if all results are the same. There is no
-    limit if a generator of the study is above the floor by significantly more than the effect.
+    The gain is over the floor: the fine-tuner alone, or without that control the baseline. It is
+    too small if the upper end of its paired 95% interval is below the effect, or if real images
+    change no result. There is no limit if a generator of the study gains more than the effect.
     """
     if not _can_gain(study, metric):
         return None
@@ -105,14 +106,14 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if comparison is None or comparison.difference.n < 2:
         return None
     gain = comparison.difference
-    is_same = gain.mean == 0 and gain.low is None
-    if not is_same and (gain.high is None or gain.high >= effect):
+    is_unchanged = gain.mean == 0 and gain.low is None
+    if not is_unchanged and (gain.high is None or gain.high >= effect):
         return None
     if any(_exceeds_floor(group, floor, column, effect) for group in _find_generators(study)):
         return None
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
     heading = metric_heading(study.protocol, metric)
-    if is_same:
+    if is_unchanged:
         evidence = f"real images do not change {heading}: it equals that of {name} under each seed."
     else:
         gain_text = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
@@ -121,80 +122,85 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
         small_gain = f"a gain below the smallest effect of interest ({points_text(effect)})."
         evidence += "which is no gain." if is_loss else small_gain
     advice = f"Use {_suggest_data(study)}, or other fine-tuner settings."
-    return Limit(NO_HEADROOM, f"{_place_text(study)}{evidence} {advice}", _SYNTHESIS)
+    return Limit(NO_HEADROOM, f"{_describe_dataset(study)}{evidence} {advice}", _SYNTHESIS)
 
 
 def _suggest_data(study: Study) -> str:
-    """Return the data to recommend: more classes are an option only if the study omits some."""
+    """Return the data to recommend. More classes are suggested only if the study omits some."""
     if study.constants.get("max_classes") == "null":
         return "another dataset"
     return "more classes (max_classes) or another dataset"
 
 
 def _exceeds_floor(group: Group, floor: Group, column: str, effect: float) -> bool:
-    """Return True if the 95% interval of a row's difference to the floor is above the effect."""
+    """Return True if the 95% interval of the group's gain over the floor is above the effect."""
     comparison = compare_paired(group.values_by_seed(column), floor.values_by_seed(column))
     return comparison is not None and (comparison.difference.low or 0) > effect
 
 
 def _find_generators(study: Study) -> list[Group]:
-    """Return the configurations that differ from the baseline only in the synthesis."""
+    """Return the configurations that equal the baseline in everything except the synthesis."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
 
-    def is_baseline(key: str, level: object) -> bool:
+    def is_allowed(key: str, level: object) -> bool:
         return key.partition(".")[0] in _SYNTHESIS or level_id(level) == baselines.get(key)
 
     return [
         group
         for group in configuration_groups(study)
-        if all(is_baseline(key, level) for key, level in group.value.assignment.items())
+        if all(is_allowed(key, level) for key, level in group.value.assignment.items())
     ]
 
 
 def _can_gain(study: Study, metric: str) -> bool:
     """Return True if real images of the new classes should raise a metric when there is headroom.
 
-    They need not raise an accuracy of seen classes, and they lower a calibration error. For quality
-    measures the result is False.
+    This is False for accuracies of seen classes, for calibration errors, which should fall, and for
+    quality measures.
     """
     seen_metrics = {seen for seen, _ in study.protocol.halves.values()} | {"source"}
     return metric not in seen_metrics and not metric.startswith((QUALITY, CALIBRATION_ERROR))
 
 
 def _check_chance(study: Study, metric: str) -> Limit | None:
-    """Return the limit if zero-shot and models trained on real images are no better than guessing.
+    """Return the limit if zero-shot and trained models are no better than guessing.
 
-    One half of a harmonic mean at chance is sufficient, for example New. An average over targets
-    has to be at chance on each target. Without the correct answers of the test images there is no
-    limit.
+    For a harmonic mean, one of its halves at chance is sufficient, for example New. An average over
+    targets must be at chance on every target. There is no limit if the correct answers of the test
+    images are unknown.
     """
     groups = _select_groups(study)
-    parts = _metric_parts(study, metric)
-    by_part = {part: [_collect_answers(study, group, part) for group in groups] for part in parts}
-    guesses_by_part = {
-        part: guesses
-        for part, answers in by_part.items()
-        if (guesses := [row for row in answers if row]) and len(guesses) == len(groups)
-        if all(row.is_guessing for row in guesses)
-    }
-    are_targets = any(part.startswith(TARGET) for part in parts)
-    if not guesses_by_part or (are_targets and len(guesses_by_part) < len(parts)):
+    accuracies = _list_accuracies(study, metric)
+    guesses_by_accuracy = {}
+    for accuracy in accuracies:
+        collected = [_collect_answers(study, group, accuracy) for group in groups]
+        answers = [row for row in collected if row]
+        is_complete = bool(groups) and len(answers) == len(groups)
+        if is_complete and all(row.is_guessing for row in answers):
+            guesses_by_accuracy[accuracy] = answers
+    are_targets = any(accuracy.startswith(TARGET) for accuracy in accuracies)
+    if not guesses_by_accuracy or (are_targets and len(guesses_by_accuracy) < len(accuracies)):
         return None
     evidence = join_names(
-        [_guessing_text(study, part, guesses) for part, guesses in guesses_by_part.items()], "; "
+        [
+            _describe_guessing(study, accuracy, guesses)
+            for accuracy, guesses in guesses_by_accuracy.items()
+        ],
+        "; ",
     )
     text = (
-        f"{_place_text(study)}{evidence}. Use a backbone that knows these classes, another"
+        f"{_describe_dataset(study)}{evidence}. Use a backbone that knows these classes, another"
         " dataset, or other fine-tuner settings."
     )
     return Limit(AT_CHANCE, text)
 
 
 def _select_groups(study: Study) -> list[Group]:
-    """Return the rows that all have to be at chance: zero-shot and real images, if they exist.
+    """Return the groups that must all be at chance for the limit.
 
-    Zero-shot alone does not show what training achieves. Without the control for real images, as in
-    few_shot, the fine-tuner alone and the baseline have to be at chance, too.
+    They are the controls zero_shot and real_images, as far as they finished. Without real_images,
+    as under the protocol few_shot, zero_shot does not show what training achieves: the fine-tuner
+    alone and the baseline are added. Without either control there are none.
     """
     controls = _finished_controls(study)
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
@@ -206,30 +212,37 @@ def _select_groups(study: Study) -> list[Group]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Correct answers of a row, as a mean over seeds, for one accuracy.
+    """Correct answers of a group for one accuracy.
 
     Attributes:
-        name: Name of the row.
-        correct: Number of correct answers.
-        images: Number of test images.
-        classes: Number of classes to choose among.
+        name: Name of the group.
+        n_correct: Number of correct answers, as a mean over seeds.
+        n_images: Number of test images.
+        n_classes: Number of classes to choose among.
     """
 
     name: str
-    correct: float
-    images: int
-    classes: int
+    n_correct: float
+    n_images: int
+    n_classes: int
 
     @property
     def is_guessing(self) -> bool:
-        """Whether guessing gives at least this many correct answers in more than 5% of cases."""
-        return self.correct <= max_correct_by_guessing(self.images, self.classes)
+        """Whether uniform guessing may give this many correct answers, at the 5% level."""
+        return self.n_correct <= max_correct_by_guessing(self.n_images, self.n_classes)
+
+    @property
+    def percent(self) -> float:
+        """Percentage of correct answers."""
+        return 100 * self.n_correct / self.n_images
 
 
-def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
-    """Return a row's answers; None if a seed has no answers, or if there is only one class."""
+def _collect_answers(study: Study, group: Group, accuracy: str) -> _Answers | None:
+    """Return a group's answers; None if they are unknown for a seed, or with a single class."""
     runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
-    answers_by_seed = [count_correct_answers(study, run, seed, part) for seed, run in runs.items()]
+    answers_by_seed = [
+        count_correct_answers(study, run, seed, accuracy) for seed, run in runs.items()
+    ]
     available_answers = [answers for answers in answers_by_seed if answers]
     if (
         not available_answers
@@ -243,22 +256,23 @@ def _collect_answers(study: Study, group: Group, part: str) -> _Answers | None:
     return _Answers(name, correct, available_answers[0].n_images, available_answers[0].n_classes)
 
 
-def _guessing_text(study: Study, part: str, guesses: Sequence[_Answers]) -> str:
+def _describe_guessing(study: Study, accuracy: str, guesses: Sequence[_Answers]) -> str:
     """Return the evidence as text: "New is no better than guessing (zero-shot 4.5%; ...)"."""
-    first = guesses[0]
-    max_correct = max_correct_by_guessing(first.images, first.classes)
-    accuracies = [f"{row.name} {_PERCENT * row.correct / row.images:.1f}%" for row in guesses]
-    mean_percent, max_percent = _PERCENT / first.classes, _PERCENT * max_correct / first.images
+    # all groups were tested on the same images and classes
+    n_images, n_classes = guesses[0].n_images, guesses[0].n_classes
+    max_correct = max_correct_by_guessing(n_images, n_classes)
+    percentages = [f"{row.name} {row.percent:.1f}%" for row in guesses]
+    mean_percent, max_percent = 100 / n_classes, 100 * max_correct / n_images
     return (
-        f"{metric_heading(study.protocol, part)} is no better than guessing"
-        f" ({join_names(accuracies)}; guessing among {first.classes} classes gives"
+        f"{metric_heading(study.protocol, accuracy)} is no better than guessing"
+        f" ({join_names(percentages)}; guessing among {n_classes} classes gives"
         f" {mean_percent:.1f}% on average, and at most {max_percent:.1f}% in 95% of cases on"
-        f" {first.images:,} test images)"
+        f" {n_images:,} test images)"
     )
 
 
-def _metric_parts(study: Study, metric: str) -> list[str]:
-    """Return the accuracies that a metric is computed from: targets, halves, or the metric."""
+def _list_accuracies(study: Study, metric: str) -> list[str]:
+    """Return the accuracies that a metric averages: targets, halves, or only the metric itself."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
         return targets
@@ -266,10 +280,10 @@ def _metric_parts(study: Study, metric: str) -> list[str]:
 
 
 def _finished_controls(study: Study) -> Mapping[str, Group]:
-    """Return the controls with finished seeds by name."""
+    """Return the controls that have finished seeds, by name."""
     return {group.control: group for group in control_groups(study) if group.finished_rows}
 
 
-def _place_text(study: Study) -> str:
-    """Return "on DATASET, " for a study of several datasets, whose controls ran on one of them."""
+def _describe_dataset(study: Study) -> str:
+    """Return "on DATASET, " with the dataset of the controls in a study over datasets, else ""."""
     return f"on {dataset_of_controls(study)}, " if list_datasets(study) else ""

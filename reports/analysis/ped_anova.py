@@ -16,9 +16,9 @@ from reports.analysis.design import Design, Unavailable, VariedFactor
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
-_MIN_BEST = 5  # configurations that count as the best; Optuna's recommendation
-# Share of configurations that count as the best. Optuna's default is 1/10. Number of studies, among
-# 15 simulated ones of 30 configurations, in which the only factor with an effect ranked first:
+_MIN_BEST = 5  # minimum number of configurations that count as the best; Optuna's recommendation
+# Share of configurations that count as the best. Optuna's default is 1/10, but 1/3 ranks the only
+# factor with an effect first in more of 15 simulated studies with 30 configurations:
 #   the factor is a range:      11 with 1/10, 15 with 1/3
 #   the factor has two levels:   8 with 1/10, 13 with 1/3
 _BEST_SHARE = 1 / 3
@@ -30,22 +30,23 @@ def count_best(n_configurations: int) -> int:
 
 
 def ped_anova(design: Design) -> dict[str, float]:
-    """Return the share of each factor in the total importance, in percent, by factor key.
+    """Return each factor's share of the total importance, in percent, by factor key.
 
     A factor has a large share if its values in the best configurations differ from its values in
-    all configurations. The shares are not shares of the variance. They have no test: even a factor
-    without any effect has a share.
+    all configurations. The shares are not shares of the variance, and they are not tested: even a
+    factor without any effect has a share.
 
     Args:
         design: Configurations of a sampled study. The best are those with the largest means.
 
     Returns:
-        The shares. Optuna before version 5 leaves out factors that are active in only some
-        configurations.
+        The shares. With Optuna before version 5, factors that are active in only some
+        configurations have none.
 
     Raises:
         Unavailable: If there are fewer than MIN_CONFIGURATIONS configurations, if more than half of
-            them tie for the best, or if the best have the same values as all configurations.
+            them would count as the best because of ties, or if the values of the factors in the
+            best do not differ from those in all configurations.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -72,8 +73,8 @@ def ped_anova(design: Design) -> dict[str, float]:
 def _make_optuna_study(design: Design) -> Any:
     """Return an in-memory Optuna study with a trial per configuration.
 
-    The value of a trial is the configuration's mean over seeds. Factors that are inactive in the
-    configuration are absent from its params.
+    A trial's value is the configuration's mean over seeds. Its params contain only the factors that
+    are active in the configuration.
     """
     import optuna
 
@@ -91,10 +92,11 @@ def _make_optuna_study(design: Design) -> Any:
 
 
 def _make_distribution(factor: VariedFactor) -> tuple[Any, Sequence[Any]]:
-    """Return the Optuna distribution of a factor, and the param's value for each of its levels.
+    """Return a factor's Optuna distribution, and the param value that represents each level.
 
-    A range of numbers has a float distribution. A factor with listed levels, or with levels that
-    are not numbers, is categorical, and the values are the levels' positions.
+    A range of numbers gets a float distribution, and its values are the numbers. A factor with
+    listed levels, or with levels that are not numbers, is categorical. Its values are the positions
+    of the levels.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

@@ -1,7 +1,7 @@
-"""Costs and learning curves of configurations.
+"""Costs and learning curves of configurations, as points of charts.
 
-Both are lists of points of a chart. A point is a dictionary with labels, a mean, and the ends `low`
-and `high` of the mean's 95% interval, which are None without an interval.
+A point is a dictionary. It contains labels, a mean, and `low` and `high`, the ends of the mean's
+95% interval, which are None if there is no interval.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,24 +17,29 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of configurations (see cost_points)
+OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of points (see cost_points)
 
 
 def cost_points(study: Study, metric: str) -> Points:
     """Return the cost and the result of each configuration, the cheapest first.
 
-    A configuration is OPTIMAL if its selection score is better than that of every cheaper one. If
-    several cost the same, only the best of them can be OPTIMAL. Test results do not matter. If
-    scores cannot be compared (see explain_incomparability), no configuration is OPTIMAL.
+    A configuration is OPTIMAL if its selection score is better than that of every cheaper one,
+    whatever the test results. Among configurations with the same cost, only the best can be
+    OPTIMAL. No configuration is if scores cannot be compared (see explain_incomparability).
 
     Args:
         study: The study. A study over datasets is represented by its averages.
         metric: Name of a test metric.
 
     Returns:
-        Points with label (the configuration's levels as text), seconds (mean computing time per
-        seed), kind (OPTIMAL or OTHER), and y (mean of the metric over seeds). Configurations
-        without a finished result or without a cost are left out.
+        Points with the keys
+
+        - label: the configuration's levels as text,
+        - seconds: mean computing time per seed,
+        - kind: OPTIMAL or OTHER,
+        - y, low, high: mean of the metric over seeds, and its interval.
+
+        Configurations without a finished result or without a cost are left out.
 
     Raises:
         Unavailable: If the study cannot be analyzed (see select_analyzed_study).
@@ -65,16 +70,22 @@ def cost_points(study: Study, metric: str) -> Points:
 def learning_curves(study: Study) -> Points:
     """Return the selection objective at every evaluation of each configuration.
 
-    Each run logs the mean over its seeds. If a configuration has several runs, for example because
-    seeds were added, a point is the mean over runs with its t-interval.
+    A run logs the mean over its seeds. A configuration may have several runs, for example because
+    seeds were added; a point is then the mean over runs, with its t-interval.
 
     Args:
         study: Study read from a store. The curves are read from the store on first use.
 
     Returns:
-        Points with key (the configuration's key), label (its levels as text), state (COMPLETE or
-        PRUNED if any seed has this state, else the state of the first seed), step (number of
-        epochs so far, over all stages), and y (the objective). [] if the store has no curves.
+        Points with the keys
+
+        - key: the configuration's key,
+        - label: its levels as text,
+        - state: COMPLETE if any seed is, else PRUNED if any seed is, else that of the first seed,
+        - step: number of epochs so far, over all stages,
+        - y, low, high: the objective and its interval.
+
+        [] if the store has no curves.
     """
     curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
@@ -84,13 +95,14 @@ def learning_curves(study: Study) -> Points:
         description = {"key": group.value.key, "label": label, "state": _summarize_state(group)}
         for index in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[index] for curve in group_curves if index < len(curve)]
-            numbers = interval_values("y", mean_interval([value for _, value in evaluations]))
-            points.append({**description, "step": max(step for step, _ in evaluations), **numbers})
+            estimate = mean_interval([value for _, value in evaluations])
+            step = max(step for step, _ in evaluations)
+            points.append({**description, "step": step, **interval_values("y", estimate)})
     return points
 
 
 def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as a dictionary with the keys `name` (the mean), low and high."""
+    """Return an estimate as a dictionary: the mean under `name`, and the keys low and high."""
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
@@ -101,11 +113,11 @@ def _read_curves(study: Study) -> dict[str, History]:
 
 
 def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
-    """Return the curves of a configuration's runs, without runs that have none.
+    """Return the curves of a configuration's runs. Runs without a curve are skipped.
 
     Args:
         curves: Curves by run ID.
-        run_ids: Run ID of each seed. Seeds that trained together share a run.
+        run_ids: Run ID of each seed. Seeds that were trained together share a run.
     """
     return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 

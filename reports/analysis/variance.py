@@ -1,9 +1,10 @@
 """Share of the variance between configurations that a term explains, and the test of the term.
 
-A study has S configurations, each with R seeds, which are the blocks. Under each seed, a term has a
-vector of df contrasts. Seeds are independent, so the inner product of the vectors of two seeds is
-an unbiased estimate of the squared length of the expected vector, even if the noise differs between
-configurations. If it does not, the share is omega squared (Hays, "Statistics", 1963).
+A study has S configurations, each with R seeds, which are the blocks of the ANOVA. Under each seed,
+a term (see contrasts.py) has a vector of df contrasts. Seeds are independent, so the inner product
+of the vectors of two seeds is an unbiased estimate of the squared length of the expected vector,
+even if some configurations are noisier than others. If all are equally noisy, the share of the
+variance is omega squared (Hays, "Statistics", 1963).
 
 The share's interval is a delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing
 U-statistics", Annals of Mathematical Statistics 40, 1969).
@@ -18,7 +19,7 @@ import numpy as np
 from reports.analysis.contrasts import ContrastModel, Term
 from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
-MIN_FOR_INTERVAL = 3  # seeds; the jackknife leaves one out, and an inner product needs two
+MIN_SEEDS_FOR_INTERVAL = 3  # the jackknife leaves one out, and an inner product needs two
 _ROUNDING_SHARE = 1e-12  # smaller fractions of a sum of squares count as rounding errors
 
 
@@ -26,7 +27,7 @@ def term_contrasts(term: Term, values: Array) -> Array:
     """Return a term's contrasts under each seed, (..., df, R), with rounding errors set to 0.
 
     Args:
-        term: Term of a model of the S configurations.
+        term: Term of the model of the S configurations.
         values: Results, (..., S, R).
     """
     projected = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
@@ -34,15 +35,15 @@ def term_contrasts(term: Term, values: Array) -> Array:
 
 
 def seed_products(values: Array, model: ContrastModel) -> Array:
-    """Return the inner products of the vectors of each two seeds, (2 + T, R, R).
+    """Return matrices of the inner products of the vectors of any two seeds, (2 + T, R, R).
 
     Args:
         values: Results, (S, R).
         model: Model of the S configurations, with T terms.
 
     Returns:
-        T + 2 matrices: the first for the configurations' differences from their mean, the second
-        for the residuals after all terms, and the others for the contrasts of each term.
+        One matrix per kind of vector: first the configurations' differences from the mean of all,
+        then the residuals after all terms, then the contrasts of each of the T terms.
     """
     scale = scale_of(values)
     centered = without_rounding(values - values.mean(axis=0), scale)
@@ -52,16 +53,16 @@ def seed_products(values: Array, model: ContrastModel) -> Array:
 
 
 def share_of_variance(part: Array, total: Array) -> Estimate | None:
-    """Return the share of the variance between configurations that a part explains.
+    """Return the share of the variance between configurations that a term or the rest explains.
 
     Args:
-        part: Matrix of a term or of the residuals (see seed_products), (R, R).
-        total: Matrix of the configurations' differences from their mean, (R, R).
+        part: Matrix of the term or of the residuals, (R, R), see seed_products.
+        total: Matrix of the configurations' differences from the mean of all, (R, R).
 
     Returns:
-        A percentage from 0 to 100 with its interval; n is the number of seeds. None if the
-        configurations do not differ beyond the noise of seeds. There is no interval with fewer than
-        three seeds, or if leaving out one of them makes the share undefined.
+        A percentage from 0 to 100 with its interval; n is the number of seeds. The interval is
+        missing with fewer than MIN_SEEDS_FOR_INTERVAL seeds, or if the share is undefined without
+        one of them. None if the configurations do not differ beyond the noise of seeds.
     """
     n, min_total = len(total), _ROUNDING_SHARE * float(np.trace(total))
 
@@ -73,7 +74,7 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
     share = compute_share(range(n))
     if share is None:
         return None
-    left_out_seeds = range(n) if n >= MIN_FOR_INTERVAL else ()
+    left_out_seeds = range(n) if n >= MIN_SEEDS_FOR_INTERVAL else ()
     shares = [
         compute_share([seed for seed in range(n) if seed != left_out])
         for left_out in left_out_seeds
@@ -87,16 +88,14 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
 
 
 def noise_percentage(total: Array) -> float | None:
-    """Return how much of the variance between the configurations' means is noise, in percent.
-
-    The means are over seeds.
+    """Return the percentage of noise in the variance between the configurations' means over seeds.
 
     Args:
-        total: Matrix of the configurations' differences from their mean (see seed_products),
-            (R, R).
+        total: Matrix of the configurations' differences from the mean of all, (R, R), see
+            seed_products.
 
     Returns:
-        None with one seed, or if the means do not differ.
+        A number from 0 to 100. None with one seed, or if the means do not differ.
     """
     n = len(total)
     observed_square = float(total.sum()) / n**2
@@ -106,13 +105,13 @@ def noise_percentage(total: Array) -> float | None:
 
 
 def expected_square(products: Array) -> float:
-    """Estimate the squared length of the vector that is expected under any seed.
+    """Estimate the squared length of the expected vector of a seed, without noise.
 
-    The estimate is free of noise on average and may be negative. With one seed it is the squared
-    length of its vector, which includes noise.
+    The estimate is unbiased, so it may be negative. With a single seed, the noise cannot be
+    removed: the result is the squared length of the seed's vector.
 
     Args:
-        products: Inner products of the vectors of each two seeds, (R, R).
+        products: Inner products of the vectors of any two seeds, (R, R), see seed_products.
     """
     n = len(products)
     if n == 1:
@@ -121,19 +120,21 @@ def expected_square(products: Array) -> float:
 
 
 def _clip_to_percent(share: float) -> float:
-    """Return a share as a percentage, clipped to 0 to 100."""
+    """Return a fraction as a percentage, clipped to 0 to 100."""
     return 100 * min(max(share, 0.0), 1.0)
 
 
 def common_share(values: Array) -> Array:
-    """Return the share of a term's sum of squares that is due to its mean over seeds, (...,).
+    """Return the share q of a term's sum of squares that is common to all seeds, (...,).
 
-    The share q is from 0 to 1; it is 0 if all contrasts are 0. The block ANOVA's F is
-    (R - 1) q / (1 - q), with df and df (R - 1) degrees of freedom. It tests the term against its
-    interaction with seeds.
+    The block ANOVA tests the term against its interaction with seeds. Its F is
+    (R - 1) q / (1 - q), with df and df (R - 1) degrees of freedom.
 
     Args:
         values: Contrasts under each seed, (..., df, R).
+
+    Returns:
+        Numbers from 0 to 1. 0 if all contrasts are 0.
     """
     squares = (values**2).sum(axis=(-2, -1))
     mean_squares = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
@@ -148,7 +149,7 @@ class BlockTest(NamedTuple):
     Attributes:
         statistic: F of the term.
         numerator_df: Degrees of freedom of the numerator, multiplied by epsilon (see block_f).
-        p: p of the hypothesis of no effect.
+        p: p-value under the null hypothesis of no effect.
     """
 
     statistic: float
@@ -160,16 +161,17 @@ def block_f(values: Array) -> BlockTest:
     """Test a term by the block ANOVA's F, with Greenhouse and Geisser's degrees of freedom.
 
     The F test assumes that all contrasts of the term vary equally from seed to seed. With one noisy
-    configuration, or nearly tied levels, they do not, and large values of F are too frequent. To
-    correct for this, both degrees of freedom are multiplied by epsilon (Greenhouse and Geisser, "On
+    configuration, or nearly tied levels, they do not, and the test rejects too often. As a
+    correction, both degrees of freedom are multiplied by epsilon (Greenhouse and Geisser, "On
     methods in the analysis of profile data", Psychometrika 24, 1959). With few seeds, epsilon is
     underestimated: the test is then conservative and misses some weak effects.
 
-    If the contrasts are the same under all seeds, F is infinite, and p is that of the exact sign
-    test. If they are all 0 or df is 0, F is 0 and p is 1.
-
     Args:
         values: Contrasts under each seed, (df, R), with R > 1.
+
+    Returns:
+        The test. If the contrasts are the same under all seeds, F is infinite and p is that of the
+        exact sign test. If all contrasts are 0, or if df is 0, F is 0 and p is 1.
     """
     from scipy import special
 
@@ -189,9 +191,7 @@ def block_f(values: Array) -> BlockTest:
 
 
 def epsilon(values: Array) -> float:
-    """Return Greenhouse and Geisser's epsilon.
-
-    It is 1 if all contrasts vary equally, and 1/df if only one of them varies.
+    """Return Greenhouse and Geisser's epsilon: from 1/df, if one contrast varies, to 1, if all do.
 
     Args:
         values: Orthonormal contrasts that vary over seeds, (df, R).

@@ -1,7 +1,7 @@
-"""The answer of a study: one sentence per factor, with a verdict where there is one.
+"""The answer of a study: the text above the tables.
 
-This package writes the text above the tables: findings with verdicts, reasons for missing verdicts,
-and cautions.
+It has findings on factors, controls and external results, most of them with a verdict, reasons for
+missing verdicts, and cautions.
 """
 
 from reports.answer.build import build_answer

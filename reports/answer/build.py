@@ -33,22 +33,29 @@ def build_answer(
 ) -> Answer:
     """Return the findings on factors, controls and external results, with limits and cautions.
 
+    In a study over datasets, tables of single datasets contribute only the finding on the controls.
+
     Args:
         study: Study read from the store.
         metric: Metric of the tables.
         all_tables: Tables made by reports.tables.build_tables.
-        importance: Importance of the study's factors, if available.
+        importance: Importance of the study's factors. None if it cannot be computed.
     """
     datasets = tables.list_datasets(study)
-    averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
-    study_tables = averages if datasets else all_tables  # tables of single datasets are left out
+    averages = [
+        table
+        for table in all_tables
+        if table.kind == "methods" or table.name.startswith(f"{AVERAGE}-")
+    ]
+    study_tables = averages if datasets else all_tables
     limits = find_limits(study, metric)
-    controls = [
+    # several tables may contain the controls; they have the same finding
+    controls_findings = [
         finding
         for table in all_tables
         if (finding := controls_finding(table, study, metric, limits))
     ]
-    # the controls ran on one dataset, so their limits do not apply to averages over several
+    # the controls ran on one dataset, so limits found with them do not apply to averages
     level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
     external_findings = [
         finding
@@ -56,8 +63,8 @@ def build_answer(
         if (finding := external_finding(table, study, metric, level_limits))
     ]
     findings = (
-        *_findings(study, metric, study_tables, importance, level_limits),
-        *controls[:1],
+        *_find_level_findings(study, metric, study_tables, importance, level_limits),
+        *controls_findings[:1],
         *external_findings,
     )
     has_verdicts = any(finding.verdict for finding in findings)
@@ -66,29 +73,27 @@ def build_answer(
     return Answer(findings, tuple(find_cautions(study, metric, study_tables)), rule, limit_findings)
 
 
-def _findings(
+def _find_level_findings(
     study: Study,
     metric: str,
     study_tables: Sequence[Table],
     importance: Importance | None,
     limits: Sequence[Limit],
 ) -> Iterator[Finding]:
-    """Yield the findings of the tables of the whole study, the most general first.
+    """Yield the findings on the best configuration, the factors, and their importance.
 
     Args:
         study: Study read from the store.
         metric: Metric of the tables.
-        study_tables: Tables of the whole study.
-        importance: Importance of the study's factors, if available.
-        limits: Limits that keep levels from a verdict.
+        study_tables: Tables of the whole study, without those of single datasets.
+        importance: Importance of the study's factors. None if it cannot be computed.
+        limits: Reasons why levels get no verdict.
     """
     heading, names = metric_name(study, metric), tables.short_names(study)
-    # selection scores of different rules cannot be compared
-    if any(
-        table.kind == "configurations" for table in study_tables
-    ) and not explain_incomparability(study):
+    has_configurations = any(table.kind == "configurations" for table in study_tables)
+    if has_configurations and not explain_incomparability(study):
         for finding in best_configuration_finding(study, metric):
-            yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
+            yield replace(finding, text=f"{finding.text} {_describe_choice(study, metric)}")
     for table in study_tables:
         if table.kind == "ranks":
             yield ranks_finding(table, heading, study)
@@ -102,13 +107,13 @@ def _findings(
         yield from importance_findings(importance, heading, names)
 
 
-def _choice_text(study: Study, metric: str) -> str:
-    """Return the caution that the best configuration's interval ignores how it was chosen."""
+def _describe_choice(study: Study, metric: str) -> str:
+    """Return the caution that the interval ignores that the best configuration was chosen."""
     correlation = choice_correlation(study, metric)
     if correlation is None:
         return "The interval does not account for choosing the best."
-    noises = f"correlation of selection noise and test noise: {number_text(correlation, 2)}"
-    return f"The interval does not account for choosing the best ({noises})."
+    details = f"correlation of selection noise and test noise: {number_text(correlation, 2)}"
+    return f"The interval does not account for choosing the best ({details})."
 
 
 def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
@@ -117,7 +122,7 @@ def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
     Args:
         study: Study of the verdicts.
         metric: Metric of the verdicts.
-        family: Phrase after "the comparisons" that says which ones Holm's correction covers.
+        family: Phrase that completes "Holm p < 0.05 over the comparisons ...".
     """
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)

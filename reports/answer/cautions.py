@@ -10,10 +10,9 @@ from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.study import Study
 
-# With fewer seeds, the standard deviation behind a t-interval is poorly known
-# (docs/statistics.md).
+# With fewer seeds, the standard deviation and so the t-interval are rough (docs/statistics.md).
 MIN_SEEDS = 5
-# With fewer classes, an interval over classes misses losses that few classes have
+# With fewer classes, an interval over classes easily misses losses that only few classes have
 # (docs/statistics.md).
 MIN_CLASSES = 30
 
@@ -23,8 +22,8 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
 
     Args:
         study: Study read from the store.
-        metric: Test metric of the answer.
-        study_tables: Tables of the whole study.
+        metric: Metric of the answer.
+        study_tables: Tables of the whole study, without those of single datasets.
     """
     rule = tables.join_rules(study.rows["selection"].to_list())
     if tables.uses_test_images(rule):
@@ -41,36 +40,43 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
     if study.n_untried:
         yield f"Incomplete: {count(study.n_untried, 'configuration')} not tried yet."
-    seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
-    if not seeds:
+    n_seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
+    if not n_seeds:
         yield "Nothing has finished."
-    elif seeds == 1:
+    elif n_seeds == 1:
         yield "Only 1 seed finished: there are no intervals."
-    elif seeds < MIN_SEEDS:
-        yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
+    elif n_seeds < MIN_SEEDS:
+        yield f"Only {count(n_seeds, 'seed')} finished: intervals are rough."
     else:
-        min_pairs = min(_pair_counts(study_tables), default=MIN_SEEDS)
+        min_pairs = min(_count_pairs(study_tables), default=MIN_SEEDS)
         if min_pairs < MIN_SEEDS:
             yield f"A comparison has only {count(min_pairs, 'seed')}: its interval is rough."
-    yield from _noise_cautions(study, metric)
-    classes = [row.comparison.n_classes for t in study_tables for row in t.rows if row.comparison]
-    if class_counts := [number for number in classes if 0 < number < MIN_CLASSES]:
+    yield from _find_noise_cautions(study, metric)
+    class_counts = [
+        row.comparison.n_classes for table in study_tables for row in table.rows if row.comparison
+    ]
+    # 0: the comparison has no interval over classes
+    min_classes = min(filter(None, class_counts), default=MIN_CLASSES)
+    if min_classes < MIN_CLASSES:
         yield (
-            f"Intervals over classes are based on only {min(class_counts)} classes: they easily"
-            " miss a loss in a few classes."
+            f"Intervals over classes are based on only {min_classes} classes: they easily miss a"
+            " loss in a few classes."
         )
 
 
-def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
-    """Yield a caution per kind of uneven noise, which intervals and verdicts do not account for."""
+def _find_noise_cautions(study: Study, metric: str) -> Iterator[str]:
+    """Yield a caution per kind of uneven noise in the study's results."""
     design = compute_if_available(make_design, study, metric)
     name = metric_name(study, metric)
     for description in describe_uneven_noise(design) if design else ():
         yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
 
 
-def _pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
-    """Yield the number of seeds of each comparison in the answer."""
+def _count_pairs(study_tables: Sequence[Table]) -> Iterator[int]:
+    """Yield the number of paired seeds of each comparison in the answer.
+
+    Tables of configurations are in the answer only with their controls.
+    """
     for table in study_tables:
         for row in table.rows:
             comparison = row.comparison
@@ -79,7 +85,7 @@ def _pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
 
 
 def _lacks_baseline(table: Table) -> bool:
-    """Return True if a table has results, but its baseline has none."""
+    """Return True if the table's baseline has not finished, but other rows have."""
     baseline = table.baseline
     has_results = any(row.counts.finished for row in table.non_controls)
     return baseline is not None and not baseline.counts.finished and has_results

@@ -13,7 +13,7 @@ from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_sig
 from reports.study import Study, metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
-# Outcomes of a comparison as words after "H is", in the order in which a sentence lists them.
+# Outcomes of comparisons, worded to follow "H is". Sentences list them in this order.
 OUTCOMES: Final = (
     Verdict.HIGHER,
     Verdict.LOWER,
@@ -24,11 +24,12 @@ OUTCOMES: Final = (
     _CONSTANT,
     "unchanged",
 )
-# Flags that a finding mentions, as the beginning of a sentence.
-_FLAG_SENTENCES = {
+# Flag -> beginning of the sentence that mentions it.
+_FLAG_PHRASES = {
     "untrained": "An untrained model was tested",
     "saturated": "Selection was saturated",
 }
+# Name of a limit -> clause after "No verdict:".
 _REASONS = {
     "saturated": "selection is saturated",
     "no headroom": "there is no headroom",
@@ -53,7 +54,10 @@ def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
     """Return outcomes with the rows that have them: "higher for 4; equivalent for 8 and 16".
 
     Args:
-        names: Names of the rows by outcome.
+        names: Names of the rows by outcome (see OUTCOMES), with any details in parentheses.
+
+    Returns:
+        "" without rows.
     """
     return "; ".join(
         f"{outcome} for {join_names(names[outcome])}" for outcome in OUTCOMES if outcome in names
@@ -61,15 +65,15 @@ def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
 
 
 def is_conclusive(comparison: Compared) -> bool:
-    """Return True if a difference is significant, or if all results are the same."""
+    """Return True if the difference is significantly nonzero, or if all results are unchanged."""
     return comparison.is_unchanged or is_significant(comparison.holm_p)
 
 
 def difference_text(comparison: Compared) -> str:
     """Return a difference with its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
 
-    Each p is labeled with what it shows. The p of the verdict comes first. The p of a nonzero
-    difference is given only if it is significant.
+    The details are the number of datasets if some are missing, p (see verdict_p_text), and the
+    number of further seeds that an inconclusive comparison needs.
     """
     value = cell_text(Value(comparison.difference, signed=True, decimals=comparison.decimals))
     datasets = ""
@@ -79,30 +83,40 @@ def difference_text(comparison: Compared) -> str:
         number = value.replace(" ± –", "")  # a constant difference has no interval
         value_text = f"{number} under each of {count(comparison.difference.n, 'seed')}"
         return ", ".join(filter(None, (value_text, datasets)))
-    parts = [
+    texts = [
         value,
         datasets,
         verdict_p_text(comparison),
-        _further_text(comparison.more_seeds) if comparison.more_seeds else "",
+        _format_further_seeds(comparison.more_seeds) if comparison.more_seeds else "",
     ]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, texts))
 
 
 def verdict_p_text(comparison: Compared) -> str:
-    """Return the p of a verdict, labeled with what it shows; "" if there is none to report."""
+    """Return the p-values of a comparison, with labels that say what they test.
+
+    - HIGHER, LOWER: "beyond 1 point: Holm p = 0.012".
+    - EQUIVALENT: "within 1 point: p = 0.012".
+
+    EQUIVALENT and INCONCLUSIVE also get the p of a nonzero difference if it is significant:
+    "nonzero: Holm p = 0.012". Without a verdict, this p has no label.
+
+    Returns:
+        "" if there is no p to report.
+    """
     points = points_text(comparison.effect) if comparison.effect else ""
     nonzero_text = holm_p_text(comparison.holm_p) if is_significant(comparison.holm_p) else ""
     if comparison.verdict and comparison.verdict.is_different:
         return f"beyond {points}: {holm_p_text(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
-        within_text = f"within {points}: p {_relation_text(comparison.within_p)}"
+        within_text = f"within {points}: p {_format_p(comparison.within_p)}"
         return f"{within_text}, nonzero: {nonzero_text}" if nonzero_text else within_text
     return f"nonzero: {nonzero_text}" if nonzero_text and comparison.verdict else nonzero_text
 
 
-def _further_text(pairs: tuple[int, int]) -> str:
-    """Return a number of further seeds as text: "about 5 to 40 more seeds"."""
-    min_pairs, max_pairs = pairs
+def _format_further_seeds(more_seeds: tuple[int, int]) -> str:
+    """Return a range of numbers of further seeds as text: "about 5 to 40 more seeds"."""
+    min_pairs, max_pairs = more_seeds
     if min_pairs > MAX_FURTHER_PAIRS:
         return f"over {MAX_FURTHER_PAIRS} more seeds"
     if max_pairs > MAX_FURTHER_PAIRS:
@@ -113,7 +127,7 @@ def _further_text(pairs: tuple[int, int]) -> str:
 
 
 def reverse_comparison(comparison: Compared) -> Compared:
-    """Turn a row's comparison with the baseline into the baseline's comparison with the row."""
+    """Return the baseline's comparison with a row from the row's comparison with the baseline."""
     difference = comparison.difference
     low, high = (None if end is None else -end for end in (difference.high, difference.low))
     mirrored = replace(difference, mean=-difference.mean, low=low, high=high)
@@ -124,14 +138,18 @@ def reverse_comparison(comparison: Compared) -> Compared:
 def other_metrics_text(
     study: Study, metric: str, difference: Callable[[str], Estimate | None]
 ) -> str:
-    """Return the same difference in other metrics, for example "joint H −13.0 ± 2.0".
+    """Return a difference in the other metrics of a study: "joint H −13.0 ± 2.0".
 
-    Metrics whose interval is not entirely beyond the smallest effect of interest are left out.
+    A metric is listed only if its whole interval is beyond the smallest effect of interest.
 
     Args:
         study: The study.
         metric: Test metric of the answer.
-        difference: Function that returns the difference in a given metric; None if there is none.
+        difference: Function from a metric to the difference in it. None if the difference is
+            unknown.
+
+    Returns:
+        "" if no metric is listed.
     """
     texts = []
     for other_metric in tables.other_metrics(study, metric):
@@ -148,33 +166,33 @@ def other_metrics_text(
 def flags_sentence(
     rows: Sequence[tuple[str, Row]], limits: Sequence[Limit], unit: str = "seed"
 ) -> str:
-    """Return the flags of rows as sentences.
+    """Return the flags of rows as sentences; "" if there are none.
 
     For example, "An untrained model was tested for 4 (5 of 8 seeds) and 16 (1 of 8 seeds).". Flags
-    that the answer reports as a limit are not repeated.
+    that the answer already reports as a limit are left out.
 
     Args:
         rows: Rows of a finding with their names.
         limits: Limits that the answer reports.
-        unit: What the flags of a row count: "seed", or "trial" for rows of several configurations.
+        unit: Unit of the numbers: "seed", or "trial" for rows of several configurations.
     """
     texts = []
-    for name, phrase in _FLAG_SENTENCES.items():
+    for name, phrase in _FLAG_PHRASES.items():
         named_flags = [
             (row_name, flag) for row_name, row in rows for flag in row.flags if flag.name == name
         ]
         weakening_flags = [(row_name, flag) for row_name, flag in named_flags if _weakens(flag)]
         if not weakening_flags or name in {limit.name for limit in limits}:
             continue
-        parts = [
+        names = [
             f"{row_name} ({flag.n_raised} of {count(flag.n_checked, unit)})"
             for row_name, flag in weakening_flags
         ]
-        if len(parts) == len(rows) > 1 and all(
+        if len(names) == len(rows) > 1 and all(
             flag.n_raised == flag.n_checked for _, flag in weakening_flags
         ):
-            parts = [f"all {len(rows)} under every seed"]
-        texts.append(f"{phrase} for {join_names(parts)}.")
+            names = [f"all {len(rows)} under every seed"]
+        texts.append(f"{phrase} for {join_names(names)}.")
     return " ".join(texts)
 
 
@@ -186,14 +204,15 @@ def flags_text(flags: Sequence[Flagged]) -> str:
         if _weakens(flag)
     }
     return " ".join(
-        f"{phrase} {texts[name]}." for name, phrase in _FLAG_SENTENCES.items() if name in texts
+        f"{phrase} {texts[name]}." for name, phrase in _FLAG_PHRASES.items() if name in texts
     )
 
 
 def _weakens(flag: Flagged) -> bool:
-    """Return True if a flag weakens a row's mean.
+    """Return True if a flag weakens the row's mean enough to be mentioned.
 
-    Saturated selection weakens it only if at least half of the seeds have the flag.
+    Saturated selection does if at least half of the row's seeds have the flag; other flags always
+    do.
     """
     return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 
@@ -207,15 +226,15 @@ def no_verdict_text(limits: Sequence[Limit]) -> str:
 
 def holm_p_text(p: float | None) -> str:
     """Return a corrected p as text: "Holm p = 0.012"; "" for None."""
-    return "" if p is None else f"Holm p {_relation_text(p)}"
+    return "" if p is None else f"Holm p {_format_p(p)}"
 
 
-def _relation_text(p: float) -> str:
-    """Return a p-value with its relation: "= 0.012" or "< 0.001"."""
+def _format_p(p: float) -> str:
+    """Return a p-value with a relation sign: "= 0.012" or "< 0.001"."""
     text = p_text(p)
     return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
 
 
 def metric_name(study: Study, metric: str) -> str:
-    """Return the metric's heading for use within a sentence."""
+    """Return the metric's heading without a final period, for use within a sentence."""
     return metric_heading(study.protocol, metric).rstrip(".")

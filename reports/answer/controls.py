@@ -1,4 +1,4 @@
-"""The finding of the controls: the baseline against each control, and against real images."""
+"""Finding on the controls: the baseline against each of them, and against real images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,22 +22,21 @@ from reports.stats import Compared, Estimate, compare_paired
 from reports.study import Study
 from reports.tables import Family
 
-_CEILING = "real_images"
-
 
 def controls_finding(
     table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
-    """Return the finding of a table that compares its baseline with controls.
+    """Return the finding on the controls in a table.
 
     Args:
         table: Table of the study.
-        study: Study of the table.
+        study: The study.
         metric: Test metric of the answer.
-        limits: Limits that keep the finding from a verdict.
+        limits: Reasons why the baseline gets no verdict.
 
     Returns:
-        None if the table has no difference between a control and its baseline.
+        The finding. Its verdict is that against the fine-tuner alone, or else against the first
+        control. None if the table compares no control of COMPETING with a baseline.
     """
     heading = metric_name(study, metric)
     baseline = table.baseline
@@ -49,10 +48,10 @@ def controls_finding(
         return None
     if limits:
         comparisons = {
-            control: replace(comparison, verdict=None)
+            control: replace(comparison, verdict=None, more_seeds=None)
             for control, comparison in comparisons.items()
         }
-    # the controls ran on one dataset, whose table contains them
+    # in a study over datasets, the controls ran on only one of them
     datasets = tables.list_datasets(study)
     controls_study = (
         tables.one_dataset(study, tables.dataset_of_controls(study)) if datasets else study
@@ -64,14 +63,14 @@ def controls_finding(
     sentences = [no_verdict_text(limits)]
     for control, comparison in baseline_comparisons.items():
         other_metrics = other_metrics_text(
-            study, metric, partial(_baseline_difference, family, control)
+            study, metric, partial(_compute_difference, family, control)
         )
-        sentences.append(_comparison_sentence(control, comparison, heading, other_metrics))
+        sentences.append(_describe_comparison(control, comparison, heading, other_metrics))
     if comparisons.get(FINETUNER_ALONE) and comparisons[FINETUNER_ALONE].is_unchanged:
         sentences.append(f"Synthetic features do not change {heading}.")
-    if real_images := comparisons.get(_CEILING):
+    if real_images := comparisons.get("real_images"):
         sentences.append(
-            _real_images_sentence(real_images, comparisons.get(FINETUNER_ALONE), heading, study)
+            _describe_real_images(real_images, comparisons.get(FINETUNER_ALONE), heading, study)
         )
     controls = [
         (row.name, row)
@@ -79,21 +78,24 @@ def controls_finding(
         if row.section == CONTROLS_SECTION and row.control != "zero_shot"
     ]
     sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
-    # The fine-tuner alone shows whether synthesis helps at all. Without it, the first one counts.
+    # the comparison with the fine-tuner alone shows whether synthesis helps at all
     decisive = FINETUNER_ALONE if FINETUNER_ALONE in comparisons else competing_controls[0]
     verdict = baseline_comparisons[decisive].verdict
-    place_text = f" on {controls_study.scope}" if controls_study.scope else ""
-    subject = f"baseline ({baseline.name}) against the controls{place_text}"
+    dataset_text = f" on {controls_study.scope}" if controls_study.scope else ""
+    subject = f"baseline ({baseline.name}) against the controls{dataset_text}"
     return Finding(subject, verdict, " ".join(filter(None, sentences)))
 
 
-def _baseline_difference(family: Family, control: str, metric: str) -> Estimate | None:
-    """Return the baseline's difference to a control in a metric, over the seeds that both finished.
+def _compute_difference(family: Family, control: str, metric: str) -> Estimate | None:
+    """Return the baseline's difference to a control in a metric, paired by seed.
 
     Args:
-        family: Family of the first table, of the dataset that the controls ran on.
+        family: Rows of the table with the controls.
         control: One of COMPETING.
-        metric: Test metric, which may differ from that of the family.
+        metric: Test metric. It need not be the metric of the family.
+
+    Returns:
+        None without a baseline, without the control, or without a seed that both finished.
     """
     control_group = next((group for group in family.groups if group.control == control), None)
     if family.baseline is None or control_group is None:
@@ -105,7 +107,7 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
     return comparison.difference if comparison else None
 
 
-def _comparison_sentence(
+def _describe_comparison(
     control: str, comparison: Compared, heading: str, other_metrics: str
 ) -> str:
     """Return, for example, "Compared with the fine-tuner alone, H is higher (+1.2 ± 0.1).".
@@ -114,7 +116,7 @@ def _comparison_sentence(
         control: One of COMPETING.
         comparison: Comparison of the baseline with the control.
         heading: Heading of the metric.
-        other_metrics: Differences in other metrics as text; "" if there are none.
+        other_metrics: Differences in other metrics as text. "" if there are none.
     """
     outcome = classify_comparison(comparison)
     text = f"Compared with the {CONTROLS[control][0]}, {heading} is {outcome}"
@@ -123,16 +125,19 @@ def _comparison_sentence(
     return f"{text} ({details})." if details else f"{text}."
 
 
-def _real_images_sentence(
-    comparison: Compared, floor_comparison: Compared | None, heading: str, study: Study
+def _describe_real_images(
+    comparison: Compared, alone_comparison: Compared | None, heading: str, study: Study
 ) -> str:
-    """Return a sentence on the change of the metric if real images replaced synthetic features.
+    """Return how much the metric would change if real images replaced synthetic features.
 
     Args:
         comparison: Comparison of real images with the baseline.
-        floor_comparison: Comparison of the fine-tuner alone with the baseline, if there is one.
+        alone_comparison: Comparison of the fine-tuner alone with the baseline. None without one.
         heading: Heading of the metric.
         study: Study of the comparisons.
+
+    Returns:
+        A sentence.
     """
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"
@@ -140,6 +145,6 @@ def _real_images_sentence(
         difference, *details = difference_text(comparison).split(", ", 1)
         text = f"{images.capitalize()} would change {heading} by {difference}"
         return f"{text} ({details[0]})." if details else f"{text}."
-    if floor_comparison is not None and floor_comparison.is_unchanged:
+    if alone_comparison is not None and alone_comparison.is_unchanged:
         return f"Even {images} would not change {heading}."
     return f"{images.capitalize()} would not change {heading}."

@@ -1,4 +1,4 @@
-"""The finding of external results: their rows against the study's baseline."""
+"""Finding on external results, which are compared with the study's baseline."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,13 +21,13 @@ from reports.study import Study
 def external_finding(
     table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
-    """Return the finding of a table with external rows; None without such rows.
+    """Return the finding on a table's external rows; None if it has none.
 
     Args:
         table: Table of the study.
         study: Study with the external results.
         metric: Test metric of the answer.
-        limits: Limits that keep the finding from a verdict.
+        limits: Reasons why the rows get no verdict.
     """
     rows = [row for row in table.rows if row.control == EXTERNAL]
     if not rows:

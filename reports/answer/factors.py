@@ -25,38 +25,38 @@ from reports.formatting import cell_text, join_names
 from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_significant
 from reports.study import Study
 
-# subjects of findings
+# Subjects of findings.
 BEST = "best configuration by selection"
 RANKS = "rank association with the factors"
 IMPORTANCE = "importance"
-_MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, even if significant
-# End of a finding's subject, by kind of table.
+_MIN_SHARE = 1.0  # percent of the variance; smaller shares are left out, even if significant
+# Kind of table -> text after a finding's subject.
 _AVERAGING = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
 
 def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Finding | None:
     """Return the finding of a table whose rows are levels, or methods over datasets.
 
+    If a limit applies to the table's factor, there is no verdict, and only levels with a
+    significant difference or with unchanged results are listed.
+
     Args:
         table: Table of the study.
         heading: Heading of the metric.
-        limits: Limits that keep levels from a verdict.
+        limits: Reasons why levels get no verdict.
 
     Returns:
-        None for other tables, and if the table has no difference to a baseline.
+        None for other tables, and if no level is compared with a baseline.
     """
     comparisons = [(row.level, row.comparison) for row in table.non_controls if row.comparison]
     if table.kind in ("", "configurations") or table.baseline is None or not comparisons:
         return None
     factor = table.name.removeprefix(f"{AVERAGE}-")
-    blocking_limits = [limit for limit in limits if limit.applies_to(factor)]
-    if blocking_limits:
-        without_verdicts = [
-            (level, replace(comparison, verdict=None)) for level, comparison in comparisons
-        ]
+    factor_limits = [limit for limit in limits if limit.applies_to(factor)]
+    if factor_limits:
         comparisons = [
-            (level, comparison)
-            for level, comparison in without_verdicts
+            (level, replace(comparison, verdict=None, more_seeds=None))
+            for level, comparison in comparisons
             if is_conclusive(comparison)
         ]
     names: dict[str, list[str]] = {}  # by outcome
@@ -74,7 +74,7 @@ def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Findi
         sentence = f"Compared with the baseline {baseline_text}, {heading} is {outcomes}."
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
-        no_verdict_text(blocking_limits),
+        no_verdict_text(factor_limits),
         sentence,
         flags_sentence([(row.level, row) for row in table.non_controls], limits, unit),
     ]
@@ -85,8 +85,14 @@ def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Findi
 def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     """Yield the finding on the configuration with the best selection score.
 
-    It has the configuration's test result, and its difference to the fine-tuner alone at the same
-    levels, or else to the baseline. With fewer than two configurations there is no finding.
+    It contains the test result and the difference to the fine-tuner alone at the same levels. If
+    that is unknown, the difference is to the baseline, or else to another control. Nothing is
+    yielded if fewer than two configurations have a score, or without a headline (see
+    tables.make_headline).
+
+    Args:
+        study: Study read from the store.
+        metric: Test metric of the answer.
     """
     headline = tables.make_headline(study, metric)
     if headline is None or len(tables.rank_configurations(study)) < 2:
@@ -100,12 +106,12 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     if name:
         difference = headline.differences[name]
         gain = cell_text(Value(difference, signed=True, decimals=decimals))
-        reference = _control_text(study, name) if name in CONTROLS else "baseline"
+        reference = _describe_control(study, name) if name in CONTROLS else "baseline"
         is_same = difference.mean == 0 and difference.low is None
         text += f", {'the same as' if is_same else f'{gain} compared with'} the {reference}"
         if name in CONTROLS:
             other_metrics = other_metrics_text(
-                study, metric, partial(_best_difference, study, name)
+                study, metric, partial(_get_best_difference, study, name)
             )
             text += f" ({other_metrics})" if other_metrics else ""
     best_groups = tables.best_configurations(study)
@@ -114,14 +120,15 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     yield Finding(BEST, None, text.strip())
 
 
-def _control_text(study: Study, name: str) -> str:
-    """Return a control with the levels that it shares: "fine-tuner alone at the same lr"."""
+def _describe_control(study: Study, name: str) -> str:
+    """Return a control with the factors that it reads, e.g. "fine-tuner alone at the same lr"."""
     names = tables.short_names(study)
-    levels = [names[key] for key in tables.factors_of_control(study, name)]
-    return f"{CONTROLS[name][0]} at the same {join_names(levels)}" if levels else CONTROLS[name][0]
+    factors = [names[key] for key in tables.factors_of_control(study, name)]
+    label = CONTROLS[name][0]
+    return f"{label} at the same {join_names(factors)}" if factors else label
 
 
-def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
+def _get_best_difference(study: Study, name: str, metric: str) -> Estimate | None:
     """Return the best configuration's difference to a control in a metric; None if unknown."""
     headline = tables.make_headline(study, metric)
     return headline.differences.get(name) if headline else None
@@ -133,15 +140,14 @@ def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     Args:
         table: Table with a row per factor.
         heading: Heading of the metric.
-        study: Study whose configurations are ranked. Factors are tested only if the configurations
-            were drawn at random.
+        study: Study whose configurations are ranked.
     """
     names_by_phrase: dict[str, list[str]] = {}
     for row in table.rows:
         if association := row.association:
             rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
             details = ", ".join(filter(None, [rho, holm_p_text(association.p)]))
-            phrase = _rank_phrase(association, heading)
+            phrase = _describe_association(association, heading)
             names_by_phrase.setdefault(phrase, []).append(
                 f"{row.name} ({details})" if details else row.name
             )
@@ -152,15 +158,18 @@ def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     )
     texts = [f"{n_finished} of {n_configurations} configurations finished."]
     texts += [f"{phrase} {join_names(names)}." for phrase, names in names_by_phrase.items()]
-    texts += filter(None, [_untrained_text(study)])
+    texts += filter(None, [_describe_untrained(study)])
     return Finding(RANKS, None, " ".join(texts))
 
 
-def _rank_phrase(association: Association, heading: str) -> str:
-    """Return the result of an association as a phrase before the factor's name."""
+def _describe_association(association: Association, heading: str) -> str:
+    """Return the beginning of a sentence that continues with the names of factors.
+
+    Factors are tested only if the configurations were drawn at random.
+    """
     if association.min_p is None and association.n >= MIN_RANKED:
         return f"No test, because the factor or {heading} does not vary:"
-    # with this few configurations, even the most extreme order is not significant
+    # even the most extreme order of these configurations would not be significant
     if not is_significant(association.min_p):
         return "Too few configurations for a test of"
     if association.p is None:
@@ -169,7 +178,7 @@ def _rank_phrase(association: Association, heading: str) -> str:
     return f"{heading} {varies} significantly with"
 
 
-def _untrained_text(study: Study) -> str:
+def _describe_untrained(study: Study) -> str:
     """Return a sentence on the trials that tested an untrained model; "" if there are none."""
     rows = [
         row
@@ -184,7 +193,16 @@ def _untrained_text(study: Study) -> str:
 
 
 def interactions_text(importance: Importance, table: Table, names: Mapping[str, str]) -> str:
-    """Return the factors with which a factor interacts significantly; "" if there are none."""
+    """Return a sentence on the factors that the effect of a table's factor depends on.
+
+    Args:
+        importance: Importance of the study's factors.
+        table: Table of the levels of one factor.
+        names: Short names of the factors by key.
+
+    Returns:
+        "" if no interaction is significant.
+    """
     key = table.name.removeprefix(f"{AVERAGE}-")
     partners = [
         f"{names[other_key]} ({holm_p_text(pair.holm_p)})"
@@ -199,24 +217,31 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
 def importance_findings(
     importance: Importance, heading: str, names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yield one finding on the factors and pairs with a significant share, if there are any."""
+    """Yield one finding on all factors and pairs with a significant share; none without such.
+
+    Args:
+        importance: Importance of the study's factors.
+        heading: Heading of the metric.
+        names: Short names of the factors by key.
+    """
     significant_shares = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
         if effect.share and effect.share.mean >= _MIN_SHARE and is_significant(effect.holm_p)
     ]
-    shares: list[str] = []
+    clauses: list[str] = []
     for effect, share in sorted(significant_shares, key=lambda pair: -pair[1].mean):
         factors = " and ".join(names[key] for key in effect.factors)
         subject = factors if len(effect.factors) == 1 else f"the interaction of {factors}"
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
-        explanation = "" if shares else f" of the variance of {heading} between configurations"
+        # only the first clause explains what the shares are shares of
+        explanation = "" if clauses else f" of the variance of {heading} between configurations"
         share_text = f"{share.mean:.0f}%{ends}{explanation}"
-        shares.append(f"{subject} explains {share_text} ({holm_p_text(effect.holm_p)})")
-    if shares:
+        clauses.append(f"{subject} explains {share_text} ({holm_p_text(effect.holm_p)})")
+    if clauses:
         brackets = "Brackets: 95% interval of the share over seeds. "
         legend = brackets if any(share.low is not None for _, share in significant_shares) else ""
-        text = f"{join_names(shares)}. {legend}p: test of no effect over seeds."
+        text = f"{join_names(clauses)}. {legend}p: test of no effect over seeds."
         if text.startswith("the "):
             text = f"T{text[1:]}"
         yield Finding(IMPORTANCE, None, text)

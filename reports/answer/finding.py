@@ -7,12 +7,12 @@ from reports.stats import Verdict
 
 @dataclass(frozen=True)
 class Finding:
-    """A result on one factor, on the controls, or on the study as a whole.
+    """One line of the answer, for example on a factor, on the controls, or on a limit.
 
     Attributes:
-        subject: Subject of the sentence.
-        verdict: Verdict against the smallest effect of interest; None if there is none.
-        text: Complete sentences, without the subject and the verdict.
+        subject: What the line is about, e.g. "n_ctx".
+        verdict: Verdict against the smallest effect of interest. None if there is none.
+        text: Complete sentences, which repeat neither the subject nor the verdict.
     """
 
     subject: str
@@ -21,20 +21,20 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The finding as one line."""
+        """The finding as one line: subject, verdict and text."""
         verdict_text = f"{self.verdict}. " if self.verdict else ""
         return f"{self.subject}: {verdict_text}{self.text}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A study's findings, and the cautions that weaken all of them.
+    """The findings of a study, with limits and cautions.
 
     Attributes:
         findings: The findings.
-        cautions: One sentence per caution.
-        rule: Explanation of the verdicts; "" if there are none.
-        limits: Reasons for missing verdicts, with advice. They come first.
+        cautions: Cautions that weaken all findings, one sentence each.
+        rule: Explanation of the verdicts. "" without verdicts.
+        limits: Reasons for missing verdicts, with advice. They come before the findings.
     """
 
     findings: tuple[Finding, ...]

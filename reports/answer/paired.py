@@ -1,4 +1,4 @@
-"""The answer to two studies that are compared seed by seed."""
+"""The answer of a comparison of two studies seed by seed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,29 +25,31 @@ from reports.tables import PairedStudies
 
 
 def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answer:
-    """Return the answer to a paired comparison: the differing options, and a finding per metric.
+    """Return the answer of a paired comparison: the differing options and a finding per metric.
 
     Args:
         paired: The two studies.
-        average: Comparison of averages over datasets, whose findings come first. None if there are
-            no averages.
+        average: The same comparison for averages over datasets. Its findings come before the
+            others. None if there are no averages.
     """
     study, metric = paired.combined, paired.metrics[0]
     limits = paired_limits(paired)
     findings = [Finding("studies", None, f"{tables.differences_text(paired)}.")]
-    for part in filter(None, (average, paired)):
-        findings += [_metric_finding(part, metric, limits) for metric in part.metrics]
+    for comparison in filter(None, (average, paired)):
+        findings += [
+            _make_metric_finding(comparison, metric, limits) for metric in comparison.metrics
+        ]
     has_verdicts = any(finding.verdict for finding in findings)
     rule = rule_text(study, metric, "of its metric") if has_verdicts else ""
     limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
-    return Answer(tuple(findings), tuple(_cautions(paired)), rule, limit_findings)
+    return Answer(tuple(findings), tuple(_find_cautions(paired)), rule, limit_findings)
 
 
 def paired_limits(paired: PairedStudies) -> list[Limit]:
-    """Return the limits that keep the comparison from verdicts.
+    """Return the reasons why the comparison gets no verdicts; [] if there are none.
 
-    Saturated selection or results at chance in one of the studies are sufficient. "No headroom"
-    counts only if both studies have this limit and an option of the synthesis differs.
+    A limit of either study counts. The exception is "no headroom": it counts only if both studies
+    have this limit and differ in an option of the synthesis.
 
     Args:
         paired: The two studies.
@@ -74,11 +76,11 @@ def paired_limits(paired: PairedStudies) -> list[Limit]:
     return merged_limits
 
 
-def _metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit]) -> Finding:
-    """Return the finding on a metric: the outcome of each pair, and separately of the controls.
+def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit]) -> Finding:
+    """Return the finding on a metric: the outcome of each pair, with the controls listed apart.
 
-    With limits there are no verdicts, and only pairs with a significant difference or without any
-    difference are listed.
+    With limits there is no verdict, and only pairs with a significant difference or with unchanged
+    results are listed.
     """
     heading = metric_name(paired.combined, metric)
     compared = paired.compared[metric]
@@ -108,7 +110,7 @@ def _metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit])
     return Finding(subject, verdict, " ".join(filter(None, sentences)))
 
 
-def _cautions(paired: PairedStudies) -> Iterator[str]:
+def _find_cautions(paired: PairedStudies) -> Iterator[str]:
     """Yield the cautions that weaken every finding, the most serious first."""
     study, metric = paired.combined, paired.metrics[0]
     rule = tables.join_rules(study.rows["selection"].to_list())
@@ -123,22 +125,23 @@ def _cautions(paired: PairedStudies) -> Iterator[str]:
     absences = tables.all_rows(study).counts.absence_texts()
     if absences:
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
-    name, design = metric_name(study, metric), _design(paired, metric)
+    name, design = metric_name(study, metric), _make_design(paired, metric)
     for description in describe_uneven_noise(design) if design else ():
         yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
 
 
-def _design(paired: PairedStudies, metric: str) -> Design | None:
-    """Return the design of the paired configurations of both studies, for checks of the noise.
+def _make_design(paired: PairedStudies, metric: str) -> Design | None:
+    """Return the results of both studies' paired configurations, to check them for uneven noise.
 
-    It has the seeds under which all of these configurations finished, and no factors.
+    The design has the seeds under which all of these configurations finished. Its list of factors
+    is empty, so levels are not checked.
 
     Args:
         paired: The two studies.
         metric: Test metric of the values.
 
     Returns:
-        None with fewer than two such seeds.
+        None with fewer than two common seeds.
     """
     column = f"test/{metric}"
     pairs = [pair for pair in paired.pairs if not pair.control and pair.common_seeds(column)]

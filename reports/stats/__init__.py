@@ -1,11 +1,11 @@
 """Intervals, paired comparisons and rank tests of a study, as pure functions over numpy arrays.
 
-The unit is a seed, which sets the few-shot draw, the pseudo-new split and the initialization: an
-interval shows how far the mean would move with other seeds, not with other test images. For other
-test classes see classes.py.
+Values are sampled over seeds. A seed sets the few-shot draw, the pseudo-new split and the
+initialization, so an interval shows how far the mean would move with other seeds. It does not cover
+other test images; for other test classes see classes.py.
 
-scipy is imported in the functions that call it, so that a study with nothing to do does not wait
-for it. scipy.special is preferred to scipy.stats, which takes half a second to import.
+Functions that need scipy import it themselves, so that commands without statistics do not load it.
+They use scipy.special, because importing scipy.stats takes half a second.
 """
 
 from harness.intervals import (
@@ -44,3 +44,4 @@ from reports.stats.ranks import (
     rank_correlation,
     rank_groups,
 )
+from reports.stats.residuals import additive_residuals

@@ -21,10 +21,11 @@ CHANCE = 0.05  # significance level of corrected p-values
 
 
 class Verdict(StrEnum):
-    """Verdict on a difference, relative to the smallest effect of interest.
+    """Verdict on a difference, relative to the smallest effect of interest (see add_verdicts).
 
-    HIGHER, LOWER: the difference is significantly beyond ±effect, Holm-corrected over the family.
-    EQUIVALENT: the 95% interval is within ±effect. INCONCLUSIVE: neither.
+    - HIGHER, LOWER: the difference is significantly beyond ±effect, Holm-corrected over the family.
+    - EQUIVALENT: the 95% interval is within ±effect.
+    - INCONCLUSIVE: neither.
     """
 
     HIGHER = "higher"
@@ -34,7 +35,7 @@ class Verdict(StrEnum):
 
     @property
     def is_different(self) -> bool:
-        """Whether the difference exceeds the smallest effect of interest."""
+        """Whether the verdict is HIGHER or LOWER."""
         return self in (Verdict.HIGHER, Verdict.LOWER)
 
     @property
@@ -48,31 +49,32 @@ class Compared:
     """A difference to a baseline with its tests.
 
     Attributes:
-        difference: Mean difference over pairs; n is the number of pairs.
+        difference: Mean difference over pairs; n is the number of pairs. There is one pair per
+            seed that both sides finished.
         std: Standard deviation of the pairs' differences. None with one pair, or if they do not
             vary.
-        p: Uncorrected two-sided p of the hypothesis that the true difference is 0. None with one
-            pair.
-        holm_p: p with Holm's correction over the family. None if p is None, or if all differences
-            are 0.
+        p: Uncorrected two-sided p-value of the null hypothesis that the true difference is 0. None
+            with one pair.
+        holm_p: p with Holm's correction over the family: the comparisons that add_verdicts tests
+            together. None if p is None, or if all differences are 0.
         mde: Minimum detectable effect of a test with this many pairs. None if std is None.
-        verdict: Verdict against the smallest effect of interest. None without such an effect, if
-            all results are unchanged, or if the difference is the same under each seed.
+        verdict: Verdict against the smallest effect of interest. None if there is no such effect,
+            if all results are unchanged, or if the difference is the same under each seed.
         effect: Smallest effect of interest. None without one.
-        beyond_p: p of the hypothesis that the true difference is within ±effect, with Holm's
-            correction over the family. None if std or effect is None.
-        within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
-            two one-sided tests, uncorrected. EQUIVALENT requires a p below 2.5%. None if std or
-            effect is None.
-        more_seeds: Estimated number of further pairs that lead to a verdict with 80% power, as a
-            range from fewest to most (see further_pairs). None unless the verdict is INCONCLUSIVE
-            and std is known.
+        beyond_p: p-value of the null hypothesis that the true difference is within ±effect, with
+            Holm's correction over the family. None if std or effect is None.
+        within_p: p-value of the null hypothesis that the true difference is outside ±effect: the
+            larger of two one-sided p-values, uncorrected. EQUIVALENT requires one below 2.5%. None
+            if std or effect is None.
+        more_seeds: Estimated number of further pairs for a verdict other than INCONCLUSIVE with 80%
+            power, as (fewest, most), see further_pairs. None unless the verdict is INCONCLUSIVE and
+            std is known.
         classes: Interval of the difference over other test classes. None if unknown.
-        n_classes: Number of classes behind that interval; for a harmonic mean, that of the smaller
+        n_classes: Number of classes in that interval; for a harmonic mean, that of the smaller
             half. 0 without an interval.
         is_unchanged: Whether every compared result equals the baseline's.
-        datasets: Number of datasets in the difference, and their total. None if the difference
-            averages no datasets or all of them.
+        datasets: Number of datasets in the difference, and the total number. None if the difference
+            is not an average over datasets, or averages all of them.
         decimals: Number of decimals of the metric.
     """
 
@@ -94,13 +96,13 @@ class Compared:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the difference is the same under each of several seeds, and is not 0."""
+        """Whether there are several seeds, and the difference is the same under all and not 0."""
         difference = self.difference
         return difference.n > 1 and difference.low is None and difference.mean != 0
 
 
 def is_significant(p: float | None) -> bool:
-    """Return True if a corrected p is significant."""
+    """Return True if a corrected p is significant; False for None."""
     return p is not None and p < CHANCE
 
 
@@ -112,10 +114,12 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         baseline: Metric of the baseline by seed.
 
     Returns:
-        The mean of value - baseline with its t-interval and the two-sided p of the paired t-test.
-        None without a common seed. With one pair, p is None. If the differences do not vary, the
-        t-test is undefined and there is no interval: p is 1 if all are 0, else 2 ** (1 - n), which
-        is the exact sign test of n differences with the same sign.
+        The mean of value - baseline with its t-interval, and the two-sided p of the paired t-test.
+        None without a common seed. With one pair, p is None.
+
+        If the differences do not vary, the t-test is undefined and there is no interval. p is then
+        1 if all differences are 0. Otherwise it is that of the exact sign test, 2 ** (1 - n) for n
+        differences with the same sign.
 
     Example:
         >>> comparison = compare_paired({0: 61.0, 1: 63.0}, {0: 60.0, 1: 61.0, 2: 60.0})
@@ -139,7 +143,7 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
-    """Return the two-sided p of a t-test of mean 0; None with one value or equal values."""
+    """Return the two-sided p of the t-test that the mean is 0; None for one value or equal ones."""
     if mean_interval(values).low is None:
         return None
     return _t_test(abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values))
@@ -150,7 +154,7 @@ def _t_test(distance: float, std: float, n: int) -> float:
 
     Args:
         distance: Distance of the observed mean from the tested value or range. Negative if the mean
-            is within the range.
+            is inside the range; p is then 1.
         std: Standard deviation of the values.
         n: Number of values.
     """
@@ -161,7 +165,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust the p-values of one family by Holm's step-down method (Holm, 1979).
 
     Args:
-        p_values: Uncorrected p-values. A value of None is not counted as a test and stays None.
+        p_values: Uncorrected p-values. None is not counted as a test.
+
+    Returns:
+        The adjusted p-values in the same order, with None in the same positions.
 
     Example:
         >>> holm([0.01, None, 0.04])
@@ -177,17 +184,24 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compared]:
-    """Add Holm's p and verdicts to differences that are tested together.
+    """Add corrected p-values and verdicts to comparisons that are tested together.
 
-    A difference is HIGHER or LOWER if it is significantly beyond ±effect: by a two-sided t-test of
-    |mean| - effect, Holm-corrected over the family. It is EQUIVALENT if its 95% interval is within
-    ±effect, which is the same as two one-sided tests at 2.5% (Schuirmann, 1987). These are not
-    corrected, because the claim that all levels are equivalent needs no correction.
+    - HIGHER, LOWER: the difference is significantly beyond ±effect, by a two-sided t-test of
+      |mean| - effect that is Holm-corrected over the family.
+    - EQUIVALENT: the 95% interval of the difference is within ±effect. This is the same as two
+      one-sided tests at 2.5% (Schuirmann, 1987). They are not corrected, because the claim that all
+      levels are equivalent needs no correction.
+    - INCONCLUSIVE: all other differences, except those that are constant and not 0, which get no
+      verdict.
 
     Args:
         family: Comparisons made by compare_paired.
         effect: Smallest effect of interest, > 0, in the unit of the differences. None for no
             verdicts.
+
+    Returns:
+        The comparisons in the same order, with mde, holm_p, and unless `effect` is None the fields
+        that depend on it.
     """
     # comparisons whose differences are all 0 are not counted as tests
     holm_ps = holm([None if _is_zero(comparison) else comparison.p for comparison in family])
@@ -218,13 +232,13 @@ def _is_zero(comparison: Compared) -> bool:
 def _add_verdict(
     comparison: Compared, beyond_p: float | None, effect: float, n_tests: int
 ) -> Compared:
-    """Return a comparison with its verdict; an inconclusive one also gets more_seeds.
+    """Return a comparison with its verdict and the other fields that depend on `effect`.
 
     Args:
         comparison: Comparison with the baseline.
-        beyond_p: Its beyond_p, corrected over the family.
+        beyond_p: Value of its field beyond_p.
         effect: Smallest effect of interest.
-        n_tests: Number of comparisons that are corrected together.
+        n_tests: Number of comparisons whose beyond_p are corrected together.
     """
     difference, std = comparison.difference, comparison.std
     tested = replace(
@@ -245,7 +259,7 @@ def _add_verdict(
 
 
 def _beyond_p(comparison: Compared, effect: float) -> float | None:
-    """Return Compared.beyond_p without correction; None if the standard deviation is unknown."""
+    """Return Compared.beyond_p before correction; None if std is None."""
     if comparison.std is None:
         return None
     distance = abs(comparison.difference.mean) - effect
@@ -253,7 +267,7 @@ def _beyond_p(comparison: Compared, effect: float) -> float | None:
 
 
 def _within_p(comparison: Compared, effect: float) -> float | None:
-    """Return Compared.within_p; None if the standard deviation is unknown."""
+    """Return Compared.within_p; None if std is None."""
     if comparison.std is None:
         return None
     n = comparison.difference.n

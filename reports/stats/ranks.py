@@ -9,12 +9,14 @@ import numpy as np
 
 from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
-RESAMPLES = 9_999  # random permutations; up to 7 configurations, all (5,040) are used instead
+# Number of random permutations. With up to 7 configurations, all of them (at most 5,040) are used
+# instead.
+RESAMPLES = 9_999
 DRAWS = 2_000  # bootstrap samples
-# Numbers per batch. With 2 million, which exceed the CPU's caches, a bootstrap takes four times as
-# long.
-MAX_VALUES_IN_MEMORY = 200_000
-MIN_RANKED = 3  # configurations; the order of two is not informative
+# Maximum number of values in a batch of resamples. With 2 million, which exceed the CPU's caches, a
+# bootstrap takes four times as long.
+MAX_BATCH_VALUES = 200_000
+MIN_RANKED = 3  # minimum number of configurations; the order of two is not informative
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class Association:
 
     Attributes:
         rho: Spearman's rho with its interval. None for categorical factors, and if there is no p.
-        p: p of the hypothesis of no association. None with fewer than MIN_RANKED configurations, or
-            if the factor or the metric does not vary.
+        p: p-value of the null hypothesis of no association. None with fewer than MIN_RANKED
+            configurations, or if the factor or the metric does not vary.
         n: Number of configurations.
-        min_p: Smallest p that any order of these configurations has. With few configurations or
-            many ties it is above 0.05. None if there is no p.
+        min_p: Smallest p that any order of these configurations could have. With few configurations
+            or many ties it may exceed 0.05, so that no association can be significant. None if
+            there is no p.
     """
 
     rho: Estimate | None
@@ -41,25 +44,29 @@ def rank_correlation(
 ) -> Association:
     """Return Spearman's rho over configurations with its bootstrap interval and permutation p.
 
-    The interval is a percentile interval. p is exact for up to 7 configurations; otherwise it is
-    based on 9,999 random permutations. With fewer than three configurations, or if one side is
-    constant, there is no rho and no p.
+    The interval is a percentile interval. p is exact for up to 7 configurations; with more, it is
+    estimated from RESAMPLES random permutations.
 
     Args:
         factor: Level of each configuration, as a number.
         metric: Metric of each configuration, in the same order.
         rng: Generator of the permutations and the bootstrap samples.
+
+    Returns:
+        The association. It has neither rho nor p with fewer than MIN_RANKED configurations, or if
+        the factor or the metric is constant.
     """
     n, rho = len(factor), _rank_interval(factor, metric, rng)
     if rho is None:
         return Association(None, None, n)
-    x, y = _ranks(factor), _ranks(metric)
-    middle = n * float(x.mean() * y.mean())
+    x, y = _compute_ranks(factor), _compute_ranks(metric)
+    expected_product = n * float(x.mean() * y.mean())
 
-    def strength(orders: Array) -> Array:
-        return np.asarray(np.abs((orders * x).sum(axis=-1) - middle))
+    def measure_strength(orders: Array) -> Array:
+        """Return statistics that increase with |rho|, (orders,)."""
+        return np.asarray(np.abs((orders * x).sum(axis=-1) - expected_product))
 
-    p, min_p = _permutation_p(y, strength, rng)
+    p, min_p = _compute_permutation_p(y, measure_strength, rng)
     return Association(rho, p, n, min_p)
 
 
@@ -76,22 +83,23 @@ def _rank_interval(
     Returns:
         None with fewer than three pairs, or if one side is constant.
     """
-    sides = [_tied_places(values) for values in (x, y)]
-    if len(x) < MIN_RANKED or any(map(_is_flat, sides)):
+    sides = [_compute_dense_ranks(values) for values in (x, y)]
+    if len(x) < MIN_RANKED or any(map(_is_constant, sides)):
         return None
     samples = []
     for size in _batch_sizes(DRAWS, len(x)):
-        places = rng.integers(0, len(x), (size, len(x)))
-        samples.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
+        positions = rng.integers(0, len(x), (size, len(x)))
+        ranks = [np.apply_along_axis(_average_ties, -1, side[positions]) for side in sides]
+        samples.append(_correlate(*ranks))
     tail = (1 - CONFIDENCE) / 2
-    # samples with a constant side have no correlation and are ignored
+    # samples in which a side is constant have no correlation (NaN) and are ignored
     low, high = np.nanquantile(np.concatenate(samples), [tail, 1 - tail])
     return Estimate(correlation(x, y), float(low), float(high), len(x))
 
 
 def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
-    """Return Spearman's rho of pairs; neither side may be constant."""
-    return float(_rho(_ranks(x), _ranks(y)))
+    """Return Spearman's rho of pairs; NaN if a side is constant."""
+    return float(_correlate(_compute_ranks(x), _compute_ranks(y)))
 
 
 def rank_groups(
@@ -102,71 +110,76 @@ def rank_groups(
     Args:
         levels: Level of the factor in each configuration.
         metric: Metric of each configuration, in the same order.
-        rng: Generator of the permutations if there are too many to enumerate (see
-            rank_correlation).
+        rng: Generator of the permutations. Unused with up to 7 configurations.
 
     Returns:
-        An association with a permutation p, and without rho.
+        The association, with a permutation p and without rho. It has no p either with fewer than
+        MIN_RANKED configurations, or if the factor or the metric is constant.
     """
     n, names = len(levels), sorted(set(levels))
-    ranks = _ranks(metric)
-    if n < MIN_RANKED or _is_flat(ranks) or len(names) < 2:
+    ranks = _compute_ranks(metric)
+    if n < MIN_RANKED or _is_constant(ranks) or len(names) < 2:
         return Association(None, None, n)
-    member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
+    has_level = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 
-    def between(orders: Array) -> Array:
-        sums = (orders - ranks.mean()) @ member
-        return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
+    def measure_spread(orders: Array) -> Array:
+        """Return the sums of squares between levels, (orders,)."""
+        sums = (orders - ranks.mean()) @ has_level
+        return np.asarray((sums**2 / has_level.sum(axis=0)).sum(axis=-1))
 
-    p, min_p = _permutation_p(ranks, between, rng)
+    p, min_p = _compute_permutation_p(ranks, measure_spread, rng)
     return Association(None, p, n, min_p)
 
 
-def _ranks(values: Sequence[float] | Array) -> Array:
-    """Return ranks from 1; values that are equal up to rounding get their mean rank."""
-    return _mid_ranks(_tied_places(values))
+def _compute_ranks(values: Sequence[float] | Array) -> Array:
+    """Return ranks from 1. Values that are equal up to rounding get the mean of their ranks."""
+    return _average_ties(_compute_dense_ranks(values))
 
 
-def _tied_places(values: Sequence[float] | Array) -> Whole:
-    """Return dense ranks from 0; values that are equal up to rounding share a rank."""
+def _compute_dense_ranks(values: Sequence[float] | Array) -> Whole:
+    """Return consecutive ranks from 0. Values that are equal up to rounding share a rank."""
     numbers = np.asarray(values, dtype=np.float64)
     order = np.argsort(numbers, kind="stable")
     ascending = numbers[order]
     is_new = np.diff(ascending) > ROUNDING * np.maximum(
         np.abs(ascending[1:]), np.abs(ascending[:-1])
     )
-    places = np.zeros(len(numbers), np.int64)
-    places[order[1:]] = np.cumsum(is_new)
-    return places
+    dense_ranks = np.zeros(len(numbers), np.int64)
+    dense_ranks[order[1:]] = np.cumsum(is_new)
+    return dense_ranks
 
 
-def _mid_ranks(places: Whole) -> Array:
-    """Return mean ranks from 1 of dense ranks, by counting, which is faster than sorting."""
-    counts = np.bincount(places)
-    return np.asarray((counts.cumsum() - (counts - 1) / 2)[places])
+def _average_ties(dense_ranks: Whole) -> Array:
+    """Turn dense ranks into ranks from 1 in which ties have the mean of their ranks.
+
+    Dense ranks are counted, which is faster than sorting.
+    """
+    counts = np.bincount(dense_ranks)
+    return np.asarray((counts.cumsum() - (counts - 1) / 2)[dense_ranks])
 
 
-def _is_flat(values: Array | Whole) -> bool:
+def _is_constant(values: Array | Whole) -> bool:
     """Return True if all values are equal."""
     return bool(np.ptp(values) == 0)
 
 
-def _permutation_p(
-    ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
+def _compute_permutation_p(
+    ranks: Array, compute_statistic: Callable[[Array], Array], rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return the permutation p of an association, and the smallest p that is possible.
 
     Args:
-        ranks: Ranks of the metric, (n,).
-        statistic: Function from orders of the ranks, (orders, n), to their statistics, (orders,).
+        ranks: Ranks of the metric in the observed order, (n,).
+        compute_statistic: Function from orders of the ranks, (orders, n), to their statistics,
+            (orders,).
         rng: Generator of the permutations.
 
     Returns:
-        The share of orders whose statistic is at least as large as that of the observed order, up
-        to rounding, and the same for the order with the largest statistic.
+        p, the share of orders whose statistic is at least the observed one, up to rounding; and
+        min_p, the same share for the largest statistic of all orders.
     """
-    observed = statistic(ranks)
-    statistics = np.concatenate([*map(statistic, _draw_orders(ranks, rng))])
+    observed = compute_statistic(ranks)
+    statistics = np.concatenate([*map(compute_statistic, _draw_orders(ranks, rng))])
     if len(statistics) == RESAMPLES:  # random permutations, without the observed order
         statistics = np.append(statistics, observed)
     p, min_p = (
@@ -177,7 +190,10 @@ def _permutation_p(
 
 
 def _draw_orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield batches of orders, (orders, n): all if there are few, else RESAMPLES random ones."""
+    """Yield orders of the ranks in batches, (orders, n).
+
+    The orders are all permutations if there are fewer than RESAMPLES, else RESAMPLES random ones.
+    """
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return
@@ -186,15 +202,15 @@ def _draw_orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
 
 
 def _batch_sizes(count: int, n: int) -> Iterator[int]:
-    """Yield the sizes of batches of `count` resamples of n values that fit in memory.
+    """Yield the sizes of batches of `count` resamples of n values (see MAX_BATCH_VALUES).
 
     The batch size does not affect any result.
     """
-    max_size = max(1, MAX_VALUES_IN_MEMORY // n)
+    max_size = max(1, MAX_BATCH_VALUES // n)
     yield from (min(max_size, count - first) for first in range(0, count, max_size))
 
 
-def _rho(x: Array, y: Array) -> Array:
+def _correlate(x: Array, y: Array) -> Array:
     """Return the correlation of ranks along the last axis; NaN if a side is constant."""
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))

@@ -8,7 +8,7 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_noisy_row, find_outlier, measure_skewness
+from reports.analysis.uneven import ALPHA, find_most_extreme, find_noisiest_row, measure_skewness
 from reports.analysis.variance import block_f, term_contrasts
 from reports.stats import (
     Compared,
@@ -68,7 +68,7 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
             if covered
             else math.nan,  # differences that do not vary have no interval
         )
-        parts = find_outlier(values), find_noisy_row(values), measure_skewness(values)
+        parts = find_most_extreme(values), find_noisiest_row(values), measure_skewness(values)
         warned[study] = any(
             comparison is not None and comparison.p < ALPHA / len(parts) for comparison in parts
         )

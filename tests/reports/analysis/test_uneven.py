@@ -8,9 +8,9 @@ from scipy import stats
 
 from reports.analysis.uneven import (
     ALPHA,
-    find_noisy_level,
-    find_noisy_row,
-    find_outlier,
+    find_most_extreme,
+    find_noisiest_level,
+    find_noisiest_row,
     measure_skewness,
 )
 from reports.report import make_report
@@ -61,7 +61,7 @@ def test_uneven_noise_is_detected(shape: Shape, least: float, most: float) -> No
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
-        signs = find_outlier(values), find_noisy_row(values), measure_skewness(values)
+        signs = find_most_extreme(values), find_noisiest_row(values), measure_skewness(values)
         warned += any(sign is not None and sign.p < ALPHA / 3 for sign in signs)
     assert least <= warned / 400 <= most
 
@@ -71,7 +71,7 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
     rng, factors, values = np.random.default_rng(1), two_factors(3, 4), np.zeros((12, 5))
     values[:] = 60 + rng.normal(0, 0.7, (12, 5))
     values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
-    first, second = (find_noisy_level(values, factor) for factor in factors)
+    first, second = (find_noisiest_level(values, factor) for factor in factors)
     assert first is not None and first.position == 1 and first.p < 0.001
     assert second is not None and second.p > 0.05
 
@@ -79,7 +79,7 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
     """The F test compares the row's differences to the others' mean with the others' residuals."""
     values = with_a_noisy_level(np.random.default_rng(3))
-    noisy, rest = find_noisy_row(values), np.delete(values, 2, axis=0)
+    noisy, rest = find_noisiest_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)
     left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
     ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
@@ -90,7 +90,7 @@ def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
     """Results that fit the additive table have no outlier, no noisy row and no skewed noise."""
-    assert find_outlier(values) is None and find_noisy_row(values) is None
+    assert find_most_extreme(values) is None and find_noisiest_row(values) is None
     assert measure_skewness(values) is None
 
 

@@ -84,6 +84,22 @@ def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None
     assert result.limits and result.findings[0].verdict == "higher"
 
 
+def test_without_a_verdict_no_further_seeds_are_suggested() -> None:
+    """More seeds lead to a verdict only if there is no limit."""
+    builder = leveled({4: 50.0, 8: 50.0}, seeds=5)
+    for run, noise in zip(builder.runs, (5.0, 9.0), strict=True):
+        run.metrics.update(
+            {
+                f"test/{name}/seed_{seed}": value
+                for seed in SEEDS
+                for name, value in scores(50.0 + seed + noise * (seed % 2)).items()
+            }
+        )
+    assert "more seed" in answer(builder).findings[0].text
+    controls = answer(controlled(builder, (0.0,) * 5)).findings[-1]
+    assert controls.text.startswith("No verdict: ") and "more seed" not in controls.text
+
+
 def test_limits_come_before_findings() -> None:
     """They are first in the lines of an answer and in the list of several studies."""
     report = make_report(listed("saturated").study())
