@@ -40,8 +40,8 @@ _RENAMED = {
     "kgcoop_dept)",
 }
 
-# Removed or renamed name -> message. A name is a command-line option (`--option`), the dotted path of
-# a YAML key (`group.key`), or a YAML key with one of its values (`key: value`).
+# Removed or renamed name -> message. A name is a command-line option (`--option`), the dotted path
+# of a YAML key (`group.key`), or a YAML key with one of its values (`key: value`).
 REMOVED = {
     "--new": (
         "--new was removed. Use ship-sweep copy template, and edit the YAML that it writes: each "

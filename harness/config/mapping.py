@@ -47,8 +47,8 @@ OVERRIDE = "overrides (--set)"
 PLUGIN_ADVICE = "If a plugin defines it, name its file or module in plugins (--plugin)"
 # Errors about constants. If the value is a list, the message explains how to make a factor of it.
 _SCALAR_ERRORS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
-# Groups: space, the factor's dotted key, a key within the factor, and the rest of the path. The last
-# two are optional.
+# Groups: space, the factor's dotted key, and optionally a key within the factor and the rest of the
+# path.
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 # Depth below these keys up to which null removes the entry. Below that, null is a value.
 _REMOVAL_DEPTH = {"space": 1, "variants": 2}
