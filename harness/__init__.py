@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.study import plan_study, run_study
     from harness.trained import load_trained
 
+# public function -> its module in this package
 _MODULES = {
     "load_trained": "trained",
     "plan_study": "study",

@@ -24,28 +24,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# File systems with atomic writes. On others a file is written under another name and renamed.
+# pyarrow's names of file systems with atomic writes. On others, a file is written under a temporary
+# name and then renamed.
 ATOMIC_SYSTEMS = ("s3", "gcs", "abfs")
+# A URI without // after its scheme, such as s3:bucket, which would be read as a local path.
 MALFORMED_URI = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
-Notes = Mapping[str, str | float]
-# Minimum time between two checkpoints, as a multiple of the time that the last one took.
+Notes = Mapping[str, str | float]  # what a worker saves with a trial's state
+# Minimum time between two checkpoints, as a multiple of the time that writing the last one took.
 MIN_INTERVAL_FACTOR = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used. The message has its address and the reason in one line."""
+    """The storage cannot be used. The message is one line with its URI and the reason."""
 
 
 def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
-        requested: URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache folder.
+        requested: URI or path. None or "" stands for $SHIP_SWEEP_STORAGE or, if that is not set
+            either, for the folder checkpoints/ in `cache_dir`.
         cache_dir: Cache folder.
 
     Raises:
-        StorageError: The URI is malformed, such as s3:bucket, which would be a local folder.
+        StorageError: The URI has no // after its scheme, such as s3:bucket.
     """
     uri = requested or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
     if MALFORMED_URI.match(uri):
@@ -56,13 +59,13 @@ def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
 
 @dataclass(frozen=True)
 class Storage:
-    """Named files of one study under a URI. It is pickled and sent to workers.
+    """Folder of one study's checkpoints, with a file per name. It is pickled and sent to workers.
 
     `read`, `write` and `delete` may raise OSError or pyarrow's ArrowException.
 
     Attributes:
         uri: Path, or URI that pyarrow.fs.FileSystem.from_uri accepts.
-        folder: Name of the study's folder below it.
+        folder: Name of the study's folder below `uri`.
     """
 
     uri: str
@@ -85,7 +88,7 @@ class Storage:
         try:
             self.write(name, b"ship-sweep")
             self.delete(name)
-        except Exception as error:  # OSError, or pyarrow's errors for an unusable URI
+        except Exception as error:  # OSError, or an error of pyarrow about the URI
             raise StorageError(
                 f"storage {self.uri}: cannot write checkpoints: {describe_error(error)}. Choose "
                 "another place with storage, --storage or SHIP_SWEEP_STORAGE, or disable "
@@ -102,7 +105,7 @@ class Storage:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically. If the process is killed, the previous file remains."""
+        """Write a file atomically: if the process is killed, the previous version remains."""
         system, folder = self._locate()
         path = f"{folder}/{name}{SUFFIX}"
         if system.type_name in ATOMIC_SYSTEMS:
@@ -110,26 +113,27 @@ class Storage:
                 stream.write(data)
             return
         system.create_dir(folder, recursive=True)
-        # The name does not depend on the writer, so nothing accumulates. A trial has one worker.
+        # Killed writers leave at most one temporary file, because they all use the same name. They
+        # do not conflict, because only one worker at a time runs a trial.
         with system.open_output_stream(f"{path}.part") as stream:
             stream.write(data)
         system.move(f"{path}.part", path)
 
     def delete(self, name: str) -> None:
-        """Remove a file and any partial file of a killed writer, if they exist."""
+        """Remove a file and the temporary file of a killed writer, if they exist."""
         system, folder = self._locate()
         for path in (f"{folder}/{name}{SUFFIX}", f"{folder}/{name}{SUFFIX}.part"):
             with suppress(FileNotFoundError):
                 system.delete_file(path)
 
     def remove(self, name: str = "") -> None:
-        """Remove a file, or all files of the study. Errors are only logged.
+        """Remove the file of a trial or, once the study is complete, all files of the study.
 
-        Files of workers on dead nodes, and of trials whose seeds were halved, may remain until the
-        study is complete.
+        Removing all files also removes what remains of trials whose seeds were halved, and of
+        workers on nodes that were lost. Errors are only logged.
 
         Args:
-            name: Name of the file. Defaults to all files.
+            name: Name of the file. "" removes all files.
         """
         try:
             if name:
@@ -144,12 +148,11 @@ class Storage:
 def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
-    The configuration's key covers its constants, images, weights and results version
-    (harness.planning.configurations). If one of them changes, so does the name, and an outdated
-    checkpoint is never read.
+    The name changes if the configuration's key does, so an outdated checkpoint is never read.
 
     Args:
-        config_key: Key of the trial's configuration.
+        config_key: Key of the trial's configuration, a hash of its constants, images, weights and
+            results version (harness.planning.configurations).
         seeds: Seeds of the trial in their order.
         save: Whether the trial saves its trained models.
     """
@@ -158,10 +161,9 @@ def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> s
 
 
 class Checkpoints:
-    """Reader and writer of the checkpoints of a worker's current trial.
+    """Reader and writer of the checkpoints of a worker's current trial. Call `begin` first.
 
-    Errors of the storage are only logged; the trial then cannot be resumed. An unusable checkpoint
-    is overwritten, or removed at the trial's end.
+    Errors of the storage are only logged. The trial then continues, but cannot be resumed.
     """
 
     def __init__(self, storage: Storage | None, interval: float | None) -> None:
@@ -172,19 +174,23 @@ class Checkpoints:
             interval: Minimum number of seconds between two checkpoints. 0 writes one whenever
                 possible. None writes none, but an existing one is read.
         """
-        self._storage, self.interval = storage, math.inf if interval is None else interval
+        self._storage = storage
+        self.interval = math.inf if interval is None else interval
 
     def begin(self, name: str) -> None:
-        """Begin a trial. The driver removes the checkpoint of the previous one.
+        """Begin a trial: later calls are for its checkpoint.
+
+        The checkpoint of the previous trial stays until the driver removes it.
 
         Args:
             name: Name of the trial's checkpoint, see `make_checkpoint_name`.
         """
-        self._name, self._is_unusable = name, False
+        self._name = name
+        self._is_unusable = False  # whether to ignore the stored checkpoint
         self._schedule_next(0.0)
 
     def read(self) -> "Checkpoint | None":
-        """Return the trial's checkpoint, or None if it is missing or cannot be read."""
+        """Return the trial's checkpoint. None if it is missing, unreadable or to be ignored."""
         if self._storage is None or self._is_unusable:
             return None
         from ship.state import Checkpoint
@@ -199,15 +205,15 @@ class Checkpoints:
     def finish(
         self, epochs: Sequence["EpochMetrics"], files: Mapping[str, bytes], notes: Notes
     ) -> None:
-        """Write the result of a finished trial in place of its checkpoint.
+        """Replace the checkpoint of a finished trial by its result.
 
-        The driver removes it once the result is in the store. If the driver ends before that, the
-        trial need not be trained again.
+        The driver removes the file once the result is in the store. If the driver is killed before
+        that, the trial need not be trained again. Nothing is written if checkpoints are disabled.
 
         Args:
             epochs: Metrics of all epochs of the trial.
             files: Contents of the run's files by path.
-            notes: Numbers and texts to save with it.
+            notes: Numbers and texts to save with the result.
         """
         if self._storage is None or math.isinf(self.interval):
             return
@@ -223,15 +229,16 @@ class Checkpoints:
             }
             checkpoint = Checkpoint(tuple(epochs), tensors, notes)
             self._storage.write(self._name, checkpoint.to_bytes())
-        except Exception as error:  # as in write()
+        except Exception as error:  # e.g. too little memory for a copy
             logger.warning("cannot write result %s: %s", self._name, error)
 
     def write(self, trial: Any, notes: Notes) -> None:
-        """Write a checkpoint of the trial if one is due and the trial supports it.
+        """Write a checkpoint of the trial if the interval has passed and the trial supports it.
 
         Args:
-            trial: A ship.trial.run.TrialRun. Other iterators have no checkpoints.
-            notes: Numbers and texts to save with it.
+            trial: Iterator of the trial's epochs. Only a ship.trial.journal.TrialRun has
+                checkpoints; nothing is written for other iterators.
+            notes: Numbers and texts to save with the checkpoint.
         """
         if self._storage is None or time.monotonic() < self._next:
             return
@@ -246,14 +253,20 @@ class Checkpoints:
         self._schedule_next(time.monotonic() - started)
 
     def ignore_if_unusable(self, error: BaseException) -> bool:
-        """Ignore the checkpoint if an error says that it is unusable. Return whether it does."""
+        """Return True if an error is a CheckpointError. `read` then ignores the checkpoint.
+
+        The unusable file stays until a new checkpoint overwrites it, or the driver removes it.
+        """
         from ship.state import CheckpointError
 
         self._is_unusable = isinstance(error, CheckpointError)
         return self._is_unusable
 
     def _schedule_next(self, seconds: float) -> None:
-        """Schedule the next checkpoint. The last one took this many seconds."""
-        self._next = time.monotonic() + max(
-            self.interval, MIN_INTERVAL_FACTOR * seconds if self.interval else 0.0
-        )
+        """Set the time from which the next checkpoint is due.
+
+        Args:
+            seconds: Time that writing the last checkpoint took.
+        """
+        pause = max(self.interval, MIN_INTERVAL_FACTOR * seconds) if self.interval else 0.0
+        self._next = time.monotonic() + pause

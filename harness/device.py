@@ -16,10 +16,10 @@ from harness.wording import error_text
 
 MIB = 2**20
 MEGABYTE = 1e6  # unit of MLflow's system metrics
-# Messages about lack of memory other than torch's OutOfMemoryError: from CPU allocators, CUDA's
-# runtime, and cuBLAS, cuDNN or cuSOLVER (CUBLAS_STATUS_ALLOC_FAILED).
+# Messages of out-of-memory errors that have no type of their own: from CPU allocators, CUDA's
+# runtime, and cuBLAS, cuDNN or cuSOLVER (e.g. CUBLAS_STATUS_ALLOC_FAILED).
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED")
-
+# Linux's files that contain this process's peak memory, and that reset it.
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
@@ -36,7 +36,7 @@ def is_gpu(device: str) -> bool:
 
 
 def count_visible_gpus() -> int:
-    """Return the number of GPUs visible to this process. See `why_no_gpu` for their usability."""
+    """Return the number of GPUs visible to this process, including any that torch cannot use."""
     return int(_cuda().device_count())
 
 
@@ -46,7 +46,7 @@ def why_no_gpu() -> str | None:
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reason is determined below
+        warnings.simplefilter("ignore")  # torch warns with the reason that is returned below
         if _cuda().is_available():
             return None
         try:
@@ -63,32 +63,36 @@ def get_device_label(device: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an exception of Python, torch or a library is caused by lack of memory."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    is_memory_error = kinds & {"MemoryError", "OutOfMemoryError"}
+    class_names = {error_class.__name__ for error_class in type(error).__mro__}
+    is_memory_error = class_names & {"MemoryError", "OutOfMemoryError"}
     return bool(is_memory_error or _OUT_OF_MEMORY.search(error_text(error)))
 
 
 def breaks_device(error: BaseException) -> bool:
-    """Return True if CUDA is unusable for this process after an error."""
+    """Return True if an error leaves CUDA unusable for the rest of this process."""
     return "CUDA error" in error_text(error) and not is_out_of_memory(error)
 
 
 class PeakMemory:
     """Peak memory since construction: of the GPU if the trial has one, else of the process.
 
-    On a GPU it is the memory reserved by torch, which other processes cannot use. It exceeds the
-    size of the tensors because of fragmentation. Without Linux's /proc it is the peak since the
-    start of the process.
+    On a GPU it is the memory that torch reserves, which is more than the tensors need, because of
+    fragmentation. On a CPU without Linux's /proc it is the peak since the start of the process.
     """
 
     def __init__(self, device: str) -> None:
+        """Start the measurement.
+
+        Args:
+            device: torch device of the trial.
+        """
         self._gpu = is_gpu(device)
         if self._gpu:
             _cuda().empty_cache()
             _cuda().reset_peak_memory_stats()
             return
         with suppress(OSError):
-            _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
+            _CLEAR_REFS.write_text("5")  # resets VmHWM to the current size
 
     def mebibytes(self) -> float:
         """Return the peak so far in MiB."""
@@ -98,19 +102,20 @@ class PeakMemory:
             for line in _STATUS.read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
-        # kilobytes on Linux, bytes on macOS
-        unit = MIB if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        # ru_maxrss is in KiB on Linux, in bytes on macOS
+        units_per_mebibyte = MIB if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mebibyte
 
 
 class MachineLoad:
-    """Load of this process's machine, over all of its processes."""
+    """Load of the machine that this process runs on. All processes of the machine count."""
 
     def __init__(self, device: str) -> None:
         """Start the measurement.
 
         Args:
-            device: torch device of the trial. Its GPU is always called gpu_0.
+            device: torch device of the trial. If it is a GPU, its metrics are named gpu_0,
+                whatever its index.
         """
         import psutil
 
@@ -118,10 +123,11 @@ class MachineLoad:
         psutil.cpu_percent()  # starts the interval that the next call measures
 
     def sample(self) -> dict[str, float]:
-        """Return the load as MLflow's system metrics: name -> value.
+        """Return the load under the names of MLflow's system metrics.
 
-        The load of the cores is their mean since the last sample. The loads of memory and of the
-        trial's GPU are the current ones.
+        The load of the cores is their mean since the last sample, or since construction. The loads
+        of memory and of the trial's GPU are the current ones. A GPU's utilization is left out if it
+        cannot be read.
         """
         import psutil
 

@@ -19,20 +19,35 @@ class UserError(ValueError):
     """
 
     def __init__(self, lines: str) -> None:
+        """Create the error.
+
+        Args:
+            lines: Message. Control characters other than line breaks are escaped.
+        """
         super().__init__(printable_lines(redacted(lines)))
 
 
 class LineError(UserError):
-    """A user error of one line. Line breaks and other control characters are escaped."""
+    """A user error of one line."""
 
     def __init__(self, line: str) -> None:
+        """Create the error.
+
+        Args:
+            line: Message. Control characters, including line breaks, are escaped.
+        """
         super().__init__(printable(line))
 
 
 class ConfigError(UserError):
-    """A study or a call that is not valid. str() has one line for each fault."""
+    """A study, or an argument of a function, is invalid. str() has one line for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
+        """Create the error.
+
+        Args:
+            faults: One line for each fault.
+        """
         super().__init__("\n".join(faults))
 
     @property
@@ -52,12 +67,12 @@ class RayLost(UserError):
         """Create the error.
 
         Args:
-            dead: Ray's process that died, and how.
+            dead: Ray's process that died and how, as text.
         """
         super().__init__(f"Ray has died ({dead}). Run the same command to resume")
 
 
-NOTHING = object()  # marks a missing value; None is a value that a user can write
+NOTHING = object()  # stands for no value; None is the value null, which a user can write
 
 
 @dataclass(frozen=True)
@@ -65,14 +80,16 @@ class Fault:
     """One fault of a study.
 
     Attributes:
-        path: Dotted path in the YAML.
+        path: Dotted path in the YAML, with which the message begins.
         rule: Text that follows the path, such as "must be >= 1".
-        got: Invalid value. NOTHING if the fault is the path itself.
-        choices: Valid values.
-        suggestion: Suggested value. Defaults to the choice that is most similar to `got`.
-        detail: Text that follows `rule`, such as the method that the key belongs to. Faults
-            with a value that differ only in `detail` are reported once.
-        advice: Sentence that says what to do if there is no suggestion, without a full stop.
+        got: Invalid value. NOTHING if the message contains no value, e.g. for an unknown key.
+        choices: Valid values, or keys. () if the message lists none.
+        suggestion: Suggested value or key. Defaults to the choice most similar to `got`, if there
+            is one.
+        detail: Text that follows `rule`, such as the method that the key belongs to. Faults that
+            have a value and differ only in `detail` are reported once.
+        advice: Sentence that says what to do, without a full stop. It is left out if there is a
+            suggestion.
     """
 
     path: str
@@ -84,37 +101,38 @@ class Fault:
     advice: str = ""
 
     def line(self, source: str) -> str:
-        """Return the fault as one line.
+        """Return the fault as one line that begins with its source.
 
         Args:
-            source: File or option that has the fault.
+            source: File or option that contains the fault.
         """
         return f"{source}: {self.text}"
 
     @property
     def text(self) -> str:
-        """Message without the source: what is wrong, the value, and a suggestion."""
-        got = "" if self.got is NOTHING else f", got {show(self.got)}"
-        hint = self.suggestion
-        if hint is None and isinstance(self.got, str):
-            hint = nearest(self.got, self.choices)
-        notes = [f"did you mean {hint}?"] if hint else []
+        """Message without the source: what is wrong, the value, a suggestion, and the choices."""
+        value = "" if self.got is NOTHING else f", got {show(self.got)}"
+        suggestion = self.suggestion
+        if suggestion is None and isinstance(self.got, str):
+            suggestion = nearest(self.got, self.choices)
+        notes = [f"did you mean {suggestion}?"] if suggestion else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
-        advice = f". {self.advice}" if self.advice and not hint else ""
-        text = f"{self.path} {self.rule}{self.detail}{got}{note}{advice}"
+        advice = f". {self.advice}" if self.advice and not suggestion else ""
+        text = f"{self.path} {self.rule}{self.detail}{value}{note}{advice}"
         return printable(" ".join(text.strip().splitlines()))
 
 
 def ray_address_fault(address: str) -> str | None:
-    """Return the message that refuses an address of a Ray cluster, or None if it is valid.
+    """Return what is wrong with the address of a Ray cluster, or None if it is valid.
 
-    Ray Client is refused, also in RAY_ADDRESS. With it, Tune runs on the head node with pickled
-    copies of the searcher and the callbacks: signals to this process would not reach them.
+    For `auto`, RAY_ADDRESS is checked, too. Addresses of Ray Client (ray://) are refused: it would
+    run Tune on the head node with pickled copies of the searcher and the callbacks, which signals
+    to this process would not reach.
     """
     actual_address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    is_known = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if is_known and not actual_address.startswith("ray://"):
+    has_valid_form = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
+    if has_valid_form and not actual_address.startswith("ray://"):
         return None
     source = "address" if actual_address == address else "RAY_ADDRESS"
     rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"

@@ -11,8 +11,8 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
-# Relative differences that count as rounding errors: of numbers that are computed in double
-# precision, and of measurements in single precision.
+# Differences up to these fractions of the values are rounding errors: ROUNDING for numbers computed
+# in double precision, MEASURED_ROUNDING for metrics measured in single precision.
 ROUNDING = 1e-9
 MEASURED_ROUNDING = 1e-5
 
@@ -35,14 +35,15 @@ class Estimate:
 
 
 def scale_of(values: npt.ArrayLike) -> float:
-    """Return the largest absolute value, the scale of rounding errors. 0 without values."""
+    """Return the largest absolute value, to which rounding errors are relative; 0 if empty."""
     return float(np.abs(values).max(initial=0.0))
 
 
 def without_rounding(differences: npt.ArrayLike, scale: float) -> Array:
     """Replace differences or contrasts that are only rounding errors by 0.
 
-    A factor without effect has contrasts of about 1e-14, whose ratios look like effects.
+    Otherwise a factor without effect could look significant: its contrasts are about 1e-14, and
+    test statistics are ratios of contrasts.
 
     Args:
         differences: Differences or contrasts, of any shape.
@@ -65,8 +66,8 @@ def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Compute the mean and its two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 
-    There is no interval for a single value, or if the values do not vary: that does not show that
-    other seeds would have the same value.
+    The interval is None for a single value, and for equal values: they do not show that other seeds
+    would give the same value.
 
     Args:
         values: At least one number, one per seed, all finite.
@@ -74,7 +75,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: There are no values, or a value is not finite.
     """
-    # numpy's mean() and std() take four times as long as its sums for a few seeds
+    # for a few seeds, numpy's mean() and std() take four times as long as add.reduce
     array = np.asarray(values, dtype=np.float64)
     n = int(array.size)
     mean = float(np.add.reduce(array)) / n if n else math.nan
@@ -84,17 +85,17 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     std = math.sqrt(float(np.add.reduce(deviations * deviations)) / (n - 1)) if n > 1 else 0.0
     if std <= ROUNDING * scale_of(array):
         return Estimate(mean, None, None, n)
-    half = critical(n - 1) * std / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+    half_width = critical(n - 1) * std / math.sqrt(n)
+    return Estimate(mean, mean - half_width, mean + half_width, n)
 
 
 def percent_interval(values: Sequence[float]) -> Estimate:
     """Compute the mean of percentages and its 95% t-interval on the logit scale.
 
     With m the mean and s the standard deviation, the logit of m/100 has the standard error
-    s / (sqrt(n) m (1 - m/100)) by the delta method. The t-interval of the logit is mapped back, so
-    it is within 0 to 100, and wider towards the middle of the scale. At 0 and 100 there is no
-    logit, and no interval.
+    s / (sqrt(n) m (1 - m/100)) by the delta method. The t-interval of the logit is mapped back to
+    percentages. It is within 0 to 100, and its longer side is towards 50. The interval is None if
+    the mean is 0 or 100, which have no logit, or if `mean_interval` returns none.
 
     Args:
         values: At least one percentage, one per seed, all finite.
@@ -103,12 +104,13 @@ def percent_interval(values: Sequence[float]) -> Estimate:
         ValueError: There are no values, or a value is not finite.
     """
     estimate = mean_interval(values)
-    share = estimate.mean / 100
-    if estimate.high is None or not 0 < share < 1:
+    proportion = estimate.mean / 100
+    if estimate.high is None or not 0 < proportion < 1:
         return Estimate(estimate.mean, None, None, estimate.n)
-    half = (estimate.high - estimate.mean) / 100 / (share * (1 - share))
-    middle = math.log(share / (1 - share))
-    low, high = (100 * math.exp(-np.logaddexp(0, -(middle + sign * half))) for sign in (-1, 1))
+    logit = math.log(proportion / (1 - proportion))
+    half_width = (estimate.high - estimate.mean) / 100 / (proportion * (1 - proportion))
+    ends = (logit - half_width, logit + half_width)
+    low, high = (100 * math.exp(-np.logaddexp(0, -end)) for end in ends)
     return Estimate(estimate.mean, low, high, estimate.n)
 
 
@@ -129,7 +131,7 @@ def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
 
     Args:
         freedom: Degrees of freedom, at least 1.
-        alpha: Probability of both tails together.
+        alpha: Significance level: the probability of both tails together.
     """
     from scipy import special
 

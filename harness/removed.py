@@ -1,10 +1,10 @@
-"""Messages for removed options and keys, with what to use instead.
+"""Messages for removed and renamed options and YAML keys, with what to use instead.
 
-A key of the table is an option (`--option`), the path of a YAML's key (`group.key`), or a key with
-its value (`key: value`). The command line and the YAML loader print the message in place of an
-error for an unknown option or key. Imports nothing.
+The command line and the YAML loader print a message of REMOVED in place of their error for an
+unknown option, key or value. Imports nothing.
 """
 
+# old name -> new name, in the forms of the keys of REMOVED
 _RENAMED = {
     "--list": "ship-sweep list",
     "--copy": "ship-sweep copy NAME",
@@ -40,33 +40,37 @@ _RENAMED = {
     "kgcoop_dept)",
 }
 
+# Removed or renamed name -> message. A name is a command-line option (`--option`), the dotted path
+# of a YAML key (`group.key`), or a YAML key with one of its values (`key: value`).
 REMOVED = {
     "--new": (
-        "--new was removed. Use ship-sweep copy template, and change the YAML that it writes: "
-        "each key has a comment."
+        "--new was removed. Use ship-sweep copy template, and edit the YAML that it writes: each "
+        "key has a comment."
     ),
     "--rename": (
-        "--rename was removed. Change `name` in the YAML: the new study reuses the results of the "
-        "old one."
+        "--rename was removed. Change `name` in the YAML: the study with the new name reuses the "
+        "results of the old one."
     ),
-    "--path": "--path was removed. The report has the best configuration and the factors' effects.",
+    "--path": (
+        "--path was removed. The report has the best configuration and the effects of the factors."
+    ),
     "--detect": (
         "--detect was removed. Set seeds before the study runs; --dry-run prints the difference "
-        "that they can detect."
+        "that this number of seeds can detect."
     ),
     "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
     "resources: auto": (
-        "resources: auto was removed. By default each trial uses one GPU if there is any. For a "
-        "share, set resources.gpus, e.g. 0.25."
+        "resources: auto was removed. By default each trial uses one GPU if there is any. To give "
+        "a trial a fraction of a GPU, set resources.gpus, e.g. 0.25."
     ),
-    "resources.auto": "resources.auto was removed. Omit it, or set resources.gpus.",
+    "resources.auto": "resources.auto was removed. Omit the key, or set resources.gpus.",
     "precision: fp16": (
-        "precision: fp16 was removed: its gradients overflow without a loss scale. Use bf16."
+        "precision: fp16 was removed, because gradients overflow without loss scaling. Use bf16."
     ),
     "synthetic.draw": (
         "synthetic.draw was replaced by synthetic.resample: false for fixed, true for fresh."
     ),
     "--export": (
-        "--export was removed. MLflow, the page and NAME-estimates.csv have the same numbers."
+        "--export was removed. MLflow, the report and its NAME-estimates.csv have the same numbers."
     ),
 } | {old: f"{old} was renamed to {new}." for old, new in _RENAMED.items()}

@@ -1,7 +1,8 @@
-"""Apply overrides to the mapping of a YAML, validate it, and convert pydantic's errors."""
+"""Apply overrides to a YAML's mapping, validate the mapping, and convert pydantic's errors."""
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +17,7 @@ from harness.wording import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# pydantic's error type -> rule of the message; braces are filled from the error's context.
+# pydantic's error type -> rule of the fault, formatted with the error's context.
 _RULES = {
     "missing": "is required",
     "extra_forbidden": "is an unknown key",
@@ -40,21 +41,25 @@ _RULES = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-OVERRIDE = "overrides (--set)"  # the source of a fault, in place of a file's name
-FOR_PLUGINS = "If a plugin defines it, name its file or module in plugins (--plugin)"
+# Source in messages about an override. Messages about the YAML have its file's name instead.
+OVERRIDE = "overrides (--set)"
+# Advice for an unknown method or dataset.
+PLUGIN_ADVICE = "If a plugin defines it, name its file or module in plugins (--plugin)"
+# Errors about constants. If the value is a list, the message explains how to make a factor of it.
 _SCALAR_ERRORS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
-# space, a factor's key, a key within the factor, and the rest of the path
+# Groups: space, the factor's dotted key, and optionally a key within the factor and the rest of the
+# path.
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-# Number of levels below these keys at which null removes an entry; deeper down it is a value.
+# Depth below these keys up to which null removes the entry. Below that, null is a value.
 _REMOVAL_DEPTH = {"space": 1, "variants": 2}
 
 
 class Override(NamedTuple):
-    """One --set: a dotted path and the value that replaces the file's value there.
+    """One `--set PATH=VALUE`.
 
     Attributes:
-        path: Dotted path of the key.
-        value: Value of the key.
+        path: Dotted path of a key in the YAML.
+        value: Value that replaces the key's value in the YAML.
     """
 
     path: str
@@ -62,7 +67,7 @@ class Override(NamedTuple):
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Split a dotted path into keys. A factor's dotted key below `space` is not split."""
+    """Split a dotted path into keys. The dotted key of a factor below `space` stays whole."""
     match = _IN_SPACE.fullmatch(path)
     return tuple(filter(None, match.groups())) if match else tuple(path.split("."))
 
@@ -70,10 +75,10 @@ def split_path(path: str) -> tuple[str, ...]:
 def parse_overrides(
     texts: Sequence[str], source: str = OVERRIDE
 ) -> tuple[list[Override], list[str]]:
-    """Parse overrides, whose values are YAML.
+    """Parse overrides of the form KEY=VALUE.
 
     Args:
-        texts: Overrides of the form KEY=VALUE.
+        texts: The overrides. KEY is a dotted path, and VALUE is YAML.
         source: Prefix of the error lines.
 
     Returns:
@@ -97,118 +102,143 @@ def parse_overrides(
 def apply_overrides(
     mapping: Mapping[str, Any], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a YAML's mapping in long form, with overrides applied in their order.
+    """Return a copy of a YAML's mapping in long form, with overrides applied.
 
     `space.KEY=null` removes a factor. `variants.GROUP=null` and `variants.GROUP.LEVEL=null` remove
-    these variants. At a deeper level null is a value. An override is not applied if a parent of its
-    key is not a mapping, such as `resources: 3` for `resources.cpus=2`.
+    these variants. In all other paths null is a value. Missing parents of a key are created. An
+    override is not applied if a parent exists but is not a mapping, e.g. `resources.cpus=2` if the
+    YAML has `resources: 3`.
 
     Args:
-        mapping: Mapping of the YAML.
-        overrides: Overrides to apply.
+        mapping: Mapping of the YAML, which is not changed.
+        overrides: Overrides to apply, in this order.
 
     Returns:
         The new mapping, and an error line for each override that was not applied.
     """
-    tree, faults = expand_short_forms(mapping), []
-    for item in overrides:
-        *parents, last = split_path(item.path)
+    tree, lines = expand_short_forms(deepcopy(dict(mapping))), list[str]()
+    for override in overrides:
+        *parents, last = split_path(override.path)
         node: Any = tree
-        for depth, step in enumerate(parents, start=1):
-            if node.get(step) is None:
-                node[step] = {}
-            node = node[step]
+        for depth, key in enumerate(parents, start=1):
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
             if not isinstance(node, dict):
-                lead = ".".join(parents[:depth])
-                rule = f"cannot be set: {lead} must be a mapping"
-                faults.append(Fault(item.path, rule, node).line(OVERRIDE))
+                rule = f"cannot be set: {'.'.join(parents[:depth])} must be a mapping"
+                lines.append(Fault(override.path, rule, node).line(OVERRIDE))
                 break
         else:
-            if item.value is None and 1 <= len(parents) <= _REMOVAL_DEPTH.get(parents[0], 0):
+            is_null = override.value is None
+            if is_null and 1 <= len(parents) <= _REMOVAL_DEPTH.get(parents[0], 0):
                 node.pop(last, None)
             else:
-                node[last] = item.value
-        tree = expand_short_forms(tree)
-    return tree, faults
+                node[last] = deepcopy(override.value)  # later overrides may change it
+        tree = expand_short_forms(tree)  # an override may have a value in short form
+    return tree, lines
 
 
 def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a YAML's mapping in long form: short forms such as `finetuner: coop` are expanded."""
-    tree = dict(mapping)
-    tree |= {key: {} for key in ("space", "variants") if tree.get(key) is None}
+    """Return a YAML's mapping with its short forms expanded.
+
+    - `finetuner: coop` becomes `finetuner: {name: coop}`; also for `generator` and `scheduler`.
+    - A generator or fine-tuner without a name gets the default name.
+    - A factor `KEY: [...]` becomes `KEY: {choices: [...]}`.
+    - Missing `space` and `variants` become {}.
+
+    Values of other types are faults that the validation reports later. They are kept.
+    """
+    long_form = dict(mapping)
+    long_form |= {key: {} for key in ("space", "variants") if long_form.get(key) is None}
     for key in (*METHODS, "scheduler"):
-        if isinstance(tree.get(key), str):
-            tree[key] = {"name": tree[key]}
-        if key in METHODS and isinstance(options := tree.get(key, {}), dict):
-            tree[key] = {"name": get_value(DEFAULTS, key), **options}
-    if isinstance(space := tree["space"], dict):
-        levels = {
-            key: {"choices": choices} for key, choices in space.items() if isinstance(choices, list)
+        if isinstance(long_form.get(key), str):
+            long_form[key] = {"name": long_form[key]}
+        if key in METHODS and isinstance(options := long_form.get(key, {}), dict):
+            long_form[key] = {"name": get_value(DEFAULTS, key), **options}
+    if isinstance(space := long_form["space"], dict):
+        long_form["space"] = {
+            key: {"choices": entry} if isinstance(entry, list) else entry
+            for key, entry in space.items()
         }
-        tree["space"] = {**space, **levels}
-    return tree
+    return long_form
 
 
 def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
-    """Validate the valid part of a mapping, and return it with the faults of the rest.
+    """Build a model from the valid fields of a mapping; return it and the faults of the others.
 
-    Invalid fields are removed from the mapping, and of `variants` only the invalid entries.
+    If a single entry of `variants` is invalid, its other entries are kept.
 
     Args:
-        model: Class to create. An invalid name or space of a study is replaced by a placeholder.
+        model: Class of the model. The required fields `name` and `space` of a StudyConfig get
+            placeholders if they are invalid or missing.
         tree: The mapping. Its invalid fields are removed in place.
-        at: Path of the mapping in the YAML.
+        at: Keys of the path of the mapping in the YAML.
 
     Returns:
-        The model, and one fault for each path.
+        The model, and one fault for each invalid path.
     """
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
         for details in error.errors():
-            *parents, last = details["loc"][: 3 if details["loc"][0] == "variants" else 1]
+            # an entry of `variants` is variants.GROUP.LEVEL
+            depth = 3 if details["loc"][0] == "variants" else 1
+            *parents, last = details["loc"][:depth]
             node = tree
-            for step in parents:
-                node = node[str(step)]
+            for key in parents:
+                node = node[str(key)]
             node.pop(str(last), None)
         placeholders = {"name": "none", "space": {}} if model is StudyConfig else {}
-        return model.model_validate({**placeholders, **tree}), _faults(error, at)
+        return model.model_validate({**placeholders, **tree}), _convert_errors(error, at)
 
 
-def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
-    """Return the faults of a pydantic error, one for each path."""
+def _convert_errors(error: ValidationError, at: Sequence[str]) -> list[Fault]:
+    """Return the faults of a pydantic error, one for each path.
+
+    Args:
+        error: The error.
+        at: Keys of the path of the validated mapping in the YAML.
+    """
     errors = error.errors(include_url=False)
     # pydantic also reports a list as too short if none of its levels is valid
     faults = [
-        _fault(details, at)
+        _make_fault(details, at)
         for details in errors
         if details["type"] != "too_short" or not details["input"]
     ]
     return list({fault.path: fault for fault in faults}.values())
 
 
-def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
-    """Return one of pydantic's errors as a fault, with its path in the YAML."""
-    kind, got, context = details["type"], details["input"], details.get("ctx", {})
+def _make_fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
+    """Return one of pydantic's errors as a fault, with its path in the YAML.
+
+    Args:
+        details: The error.
+        at: Keys of the path of the validated mapping in the YAML.
+    """
+    error_type, value, context = details["type"], details["input"], details.get("ctx", {})
     location = [*at, *details["loc"]]
-    kinds, variant = GROUPS.get(str(location[0]), {}), ""
-    if len(location) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
-        variant = str(location.pop(1))
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)[1:]
-    reason = details["msg"].removeprefix("Value error, ")
-    reason = reason if reason.startswith("must") else f"is not valid: {reason}"
-    rule = _RULES[kind].format(**context) if kind in _RULES else reason
-    detail = f" for {location[0]} {variant}" if variant else ""
-    if kind == "missing":
+    classes_by_tag, tag = GROUPS.get(str(location[0]), {}), ""
+    if len(location) > 1 and classes_by_tag and "" not in classes_by_tag:
+        # pydantic's location contains the union's tag (e.g. coop), which is no key of the YAML
+        tag = str(location.pop(1))
+    path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location)[1:]
+    if error_type in _RULES:
+        rule = _RULES[error_type].format(**context)
+    else:
+        message = details["msg"].removeprefix("Value error, ")
+        rule = message if message.startswith("must") else f"is not valid: {message}"
+    detail = f" for {location[0]} {tag}" if tag else ""
+    if error_type == "missing":
         return Fault(path, rule, detail=detail)
-    if kind == "extra_forbidden":
-        keys = tuple(kinds.get(variant, Factor).model_fields)
+    if error_type == "extra_forbidden":
+        keys = tuple(classes_by_tag.get(tag, Factor).model_fields)
         suggestion = nearest(str(location[-1]), keys)
         return Fault(path, rule, choices=keys, suggestion=suggestion, detail=detail)
-    if isinstance(got, list) and kind in _SCALAR_ERRORS and location[0] in TRIAL_KEYS:
+    if isinstance(value, list) and error_type in _SCALAR_ERRORS and location[0] in TRIAL_KEYS:
         detail += " (list the levels of a factor under space)"
     expected = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", expected))
-    is_method_name = kind == "union_tag_invalid" and location[0] in METHODS
-    advice = FOR_PLUGINS if is_method_name else ""
-    return Fault(path, rule, context.get("tag", got), choices, detail=detail, advice=advice)
+    is_method_name = error_type == "union_tag_invalid" and location[0] in METHODS
+    advice = PLUGIN_ADVICE if is_method_name else ""
+    return Fault(path, rule, context.get("tag", value), choices, detail=detail, advice=advice)

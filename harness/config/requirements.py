@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from harness.config.mapping import FOR_PLUGINS
+from harness.config.mapping import PLUGIN_ADVICE
 from harness.config.space import METHODS, get_value, make_baseline
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
@@ -148,7 +148,7 @@ def find_unknown_dataset(name: str, data_root: Path | None = None) -> Fault | No
         return None
     suggestion = datasets.find_nearest_dataset(name, data_root)
     return Fault(
-        "", "is not a known dataset", name, list_dataset_choices(), suggestion, advice=FOR_PLUGINS
+        "", "is not a known dataset", name, list_dataset_choices(), suggestion, advice=PLUGIN_ADVICE
     )
 
 

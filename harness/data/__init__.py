@@ -1,4 +1,4 @@
 """ship-data: list datasets, download them, and check their files.
 
-Responsible for its command line and downloads. ship.datasets defines the datasets.
+Contains the command line and the downloads. The datasets are defined in ship.datasets.
 """

@@ -4,7 +4,7 @@
     ship-data get caltech101 --data-root ~/data
     ship-data check caltech101 --data-root ~/data
 
-Heavy modules (numpy, Pillow, torchvision) are imported inside the functions, so --help is fast.
+Heavy modules (numpy, Pillow, torchvision) are imported inside the functions to keep --help fast.
 """
 
 from pathlib import Path
@@ -94,7 +94,7 @@ def check(
         bool,
         typer.Option(
             "--quick",
-            help="Do not decode the images. Damaged images and copies are not found then.",
+            help="Do not decode the images. Then damaged images and copies are not detected.",
         ),
     ] = False,
     class_names: Annotated[

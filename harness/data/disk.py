@@ -30,20 +30,21 @@ from ship.datasets.layouts import count_images, format_counts, get_file_size
 from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
-"""Hashes of an image's file and of its decoded pixels."""
-_IMAGES: Final = (
-    "images: published numbers of train/val/test; for datasets below xlsa17/, of "
-    "trainval/test_seen/test_unseen"
+"""Hash of an image's file, and hash of its decoded pixels."""
+_COLUMN_NOTE: Final = (
+    "images: published numbers of train/val/test images; of trainval/test_seen/test_unseen images "
+    "for datasets below xlsa17/"
 )
 
 
 def print_list(data_root: Path | None) -> None:
-    """Print all named datasets, the first fault of each on disk, and how to get the others.
+    """Print a table of the named datasets, the first fault of each, and how to get missing ones.
 
     Images are not decoded.
 
     Args:
-        data_root: Folder of the datasets. None if there is none.
+        data_root: Folder of the datasets. If None, only packaged datasets are read, the state of
+            the others is "?", and the output says how to get all of them.
     """
     table = Table(box=None, header_style="bold")
     table.add_column("dataset", no_wrap=True)
@@ -51,7 +52,7 @@ def print_list(data_root: Path | None) -> None:
     table.add_column("images", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("below the data root", overflow="fold")
-    faulty, advice = list[str](), list[str]()
+    faulty, advice = list[str](), list[str]()  # lines below the table
     specs: Any = DATASETS
     for name, spec in specs.items():
         folders = list_folders(spec)
@@ -72,7 +73,7 @@ def print_list(data_root: Path | None) -> None:
     table.add_row(f"{PREFIX}NAME", "", "custom", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
-    console.print(_IMAGES, soft_wrap=True)
+    console.print(_COLUMN_NOTE, soft_wrap=True)
     for title, lines in {"faulty": faulty, "how to get them": advice}.items():
         if lines:
             console.print(f"\n[bold]{title}[/]")
@@ -82,16 +83,16 @@ def print_list(data_root: Path | None) -> None:
 def check_everything(
     name: str, data_root: Path | None, quick: bool, folder: ImageFolder
 ) -> tuple[DatasetScan, str]:
-    """Scan a dataset, compare it with the published one and decode all of its images.
+    """Check a dataset's files, compare it with the published one, and decode all of its images.
 
     Args:
         name: Name of the dataset.
-        data_root: Folder of the datasets. None if there is none.
-        quick: Whether to skip the decoding.
-        folder: Options for reading an image_folder:NAME.
+        data_root: Folder of the datasets. None is only valid for packaged datasets.
+        quick: Whether to skip the decoding, and with it the search for copies.
+        folder: Options for reading image_folder:NAME. Unused for other datasets.
 
     Returns:
-        The scan with all faults, and one line with the counts. Warnings of the scan include
+        The scan with all faults, warnings and notes, and a summary in one line. Warnings include
         differences from the published dataset and classes without training images.
 
     Raises:
@@ -101,25 +102,27 @@ def check_everything(
     label, faults = f"dataset {name}", Faults(scan.faults)
     warnings = Faults([*scan.differences, *scan.warnings])
     by_split = {split: scan.splits[split].images for split in SPLITS}
-    if not scan.custom_split:  # in a custom split, repeated images are faults of the scan
+    if not scan.custom_split:  # the scan itself reports repeated images of a custom split
         for split, images in by_split.items():
             repeats = find_repeated(image.name for image in images)
             warnings.add(label, "image", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
-        contents = _decode(image for images in by_split.values() for image in images)
-        hashes = {name: content for name, content in contents.items() if content}
-        faults.add(label, "undecodable image", [name for name in contents if name not in hashes])
+        hashes_or_none = _hash_images(image for images in by_split.values() for image in images)
+        hashes = {image: pair for image, pair in hashes_or_none.items() if pair}
+        undecodable = [image for image in hashes_or_none if image not in hashes]
+        faults.add(label, "undecodable image", undecodable)
         same_bytes, same_pixels = (
-            find_copies(label, _by_split(by_split, hashes, index), scan.custom_labels)
+            find_copies(label, _group_hashes(by_split, hashes, index), scan.custom_labels)
             for index in range(2)
         )
-        # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
+        # Faults are what ship-sweep refuses: copied files in a custom folder. It does not look for
+        # equal pixels, or for copies in other datasets.
         if scan.custom_split:
             faults += same_bytes
         warnings += [line for line in same_pixels if line not in faults]
         decoded = f"{count_noun(hashes, 'image')} decoded"
-    if names := _untrained_classes(scan):
+    if names := _find_untrained_classes(scan):
         n_untrained = count_noun(names, "class")
         warnings.append(f"{label}: no training images of {n_untrained}: {shorten_list(names)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
@@ -128,33 +131,34 @@ def check_everything(
         f"{len(scan.class_names)} classes{seen}, {decoded}: "
         f"{count_noun(faults, 'fault') if faults else 'sound'}"
     )
-    notes = (*scan.notes, *_split_lines(scan))
+    notes = (*scan.notes, *_describe_split(scan))
     return replace(scan, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
 
 
-def _by_split(
-    images: Mapping[str, Sequence[ImageFile]], hashes: Mapping[str, Hashes], index: int
+def _group_hashes(
+    by_split: Mapping[str, Sequence[ImageFile]], hashes: Mapping[str, Hashes], index: int
 ) -> dict[str, dict[str, bytes]]:
     """Return split -> name -> hash of each image that can be decoded.
 
     Args:
-        images: Images by split.
+        by_split: Images by split.
         hashes: Hashes by the image's name.
-        index: Which of the two hashes to return.
+        index: 0 for the hash of the file, 1 for the hash of the pixels.
     """
     return {
-        split: {image.name: hashes[image.name][index] for image in part if image.name in hashes}
-        for split, part in images.items()
+        split: {image.name: hashes[image.name][index] for image in images if image.name in hashes}
+        for split, images in by_split.items()
     }
 
 
-def _split_lines(scan: DatasetScan) -> list[str]:
-    """Return lines about the split of a custom folder: the number of images per class and split."""
+def _describe_split(scan: DatasetScan) -> list[str]:
+    """Return lines with a custom folder's number of images per class and split, else []."""
     if not scan.custom_split or not scan.class_names:
         return []
     n_classes = len(scan.class_names)
-    labels = (scan.splits[split].labels for split in SPLITS)
-    counts = [np.bincount(of_split, minlength=n_classes).tolist() for of_split in labels]
+    counts = [
+        np.bincount(scan.splits[split].labels, minlength=n_classes).tolist() for split in SPLITS
+    ]
     folders = scan.folder_names or scan.class_names
     lines = [f"split {scan.custom_split}; images for train/val/test:"]
     for name, folder, *class_counts in zip(scan.class_names, folders, *counts, strict=True):
@@ -163,18 +167,18 @@ def _split_lines(scan: DatasetScan) -> list[str]:
     return lines
 
 
-def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
-    """Return the hashes of each image by name, or None for an image that cannot be decoded.
+def _hash_images(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
+    """Decode images in threads, and return the name of each -> its hashes.
 
-    Missing and empty files are left out; the scan reports them. A progress bar is shown if
-    standard error is a terminal.
+    The value is None for an image that cannot be decoded. Missing and empty files are left out,
+    because the scan reports them. A progress bar is shown if standard error is a terminal.
     """
     by_name = {image.name: image for image in images}
     existing = [image for image in by_name.values() if _has_content(image)]
     bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
-        hashes = pool.map(_hashes, existing)
+        hashes = pool.map(_hash_image, existing)
         options: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
         progress = track(hashes, "decoding", len(existing), console=bar, **options)
         return {image.name: pair for image, pair in zip(existing, progress, strict=True)}
@@ -182,8 +186,8 @@ def _decode(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
         pool.shutdown(cancel_futures=True)
 
 
-def _hashes(image: ImageFile) -> Hashes | None:
-    """Return the hashes of an image, or None if it cannot be decoded."""
+def _hash_image(image: ImageFile) -> Hashes | None:
+    """Return the hashes of an image's file and pixels, or None if it cannot be decoded."""
     try:
         return hash_file(image), hash_pixels(image)
     except UndecodableError:
@@ -191,17 +195,19 @@ def _hashes(image: ImageFile) -> Hashes | None:
 
 
 def _has_content(image: ImageFile) -> bool:
-    """Return True if an image's file exists and is not empty. The scan reports the others."""
+    """Return True if an image's file exists and is not empty."""
     source = image.source
     return (len(source) if isinstance(source, bytes) else get_file_size(source)) > 0
 
 
-def _untrained_classes(scan: DatasetScan) -> list[str]:
-    """Return the names of classes that need training images and have none.
+def _find_untrained_classes(scan: DatasetScan) -> list[str]:
+    """Return the names of seen classes that have no training images.
 
-    Officially unseen classes need none, nor do datasets without any training images, which can only
-    be targets.
+    Classes that the published split defines as unseen are not considered. A dataset without any
+    training images can only be a target, and gets an empty list.
     """
-    trained = set(scan.splits["train"].labels.tolist())
+    trained_labels = set(scan.splits["train"].labels.tolist())
+    if not trained_labels:
+        return []
     seen = scan.class_names[: scan.n_seen]
-    return [name for label, name in enumerate(seen) if trained and label not in trained]
+    return [name for label, name in enumerate(seen) if label not in trained_labels]

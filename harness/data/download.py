@@ -1,4 +1,4 @@
-"""Download datasets: `ship-data get` uses torchvision and moves files into CoOp's layout."""
+"""Download datasets with torchvision, and move their files into CoOp's folder layout."""
 
 import tarfile
 import tempfile
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from harness.errors import Fault, UserError
+from harness.errors import UserError
+from harness.wording import show
 from ship.datasets import DATASETS, find_nearest_dataset
 
 
@@ -15,19 +16,21 @@ class Source(NamedTuple):
     """How to get a dataset, as listed in sources.toml.
 
     Attributes:
-        how: What to do by hand, or what is downloaded.
-        torchvision: Name of torchvision's class that downloads it. "" if there is none.
-        made: Folder that torchvision creates, relative to its root.
+        how: One line that lists the images and the other files, and where to get each of them.
+        torchvision: Name of the class in torchvision.datasets that downloads the images. "" if
+            there is none.
+        created_folder: Folder that this class creates, relative to the folder it downloads to. ""
+            if there is no such class.
     """
 
     how: str
     torchvision: str = ""
-    made: str = ""
+    created_folder: str = ""
 
 
 _TEXT = Path(__file__).with_name("sources.toml").read_text("utf-8")
 SOURCES: Final = {name: Source(**row) for name, row in tomllib.loads(_TEXT).items()}
-"""Name in ship.datasets.DATASETS -> source."""
+"""Sources by the dataset's name, which is a key of ship.datasets.DATASETS."""
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 
@@ -35,28 +38,35 @@ _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 def get_dataset(name: str, data_root: Path) -> list[str]:
     """Download a dataset's images below the data root.
 
-    The download goes to a hidden folder there, which is renamed once it is complete. A failed
-    download leaves no files.
+    Files are downloaded to a hidden folder in the data root, and moved into place once the download
+    is complete. The hidden folder is removed in any case, so a failed download leaves no files.
 
     Args:
         name: Name of the dataset.
-        data_root: Folder of the datasets.
+        data_root: Folder of the datasets. It is created if it is missing.
 
     Returns:
-        Lines that say where the images are, and what has to be done by hand.
+        A line with the folder of the images. If the file with the split is missing, a second line
+        says where to download it by hand.
 
     Raises:
-        UserError: There is no such dataset, torchvision cannot download it, its images exist, or
-            the download fails.
+        UserError: The dataset is unknown, is packaged, or cannot be downloaded by torchvision. Or
+            its folder of images exists already, or the download fails.
     """
     if name not in SOURCES:
-        rule, suggestion = "must be in ship-data list", find_nearest_dataset(name)
-        raise UserError(Fault("dataset", rule, name, suggestion=suggestion).text)
+        suggestion = find_nearest_dataset(name)
+        hint = f"did you mean {suggestion}? " if suggestion else ""
+        raise UserError(f"unknown dataset {show(name)} ({hint}see ship-data list)")
     source = SOURCES[name]
     spec: Any = DATASETS[name]
+    folders = list_folders(spec)
+    if not folders:
+        raise UserError(f"dataset {name} is {source.how}. There is nothing to download")
     if not source.torchvision:
-        where = f"; below {data_root}: {list_folders(spec)}" if list_folders(spec) else ""
-        raise UserError(f"dataset {name} cannot be downloaded by torchvision: {source.how}{where}")
+        raise UserError(
+            f"dataset {name} cannot be downloaded by torchvision: {source.how}; "
+            f"below {data_root}: {folders}"
+        )
     image_dir = data_root / spec.image_dir
     if image_dir.exists():
         raise UserError(
@@ -66,15 +76,17 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
             _download_dataset(source, Path(folder))
-            _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
+            unpacked = Path(folder) / source.created_folder
+            _move_into_place(unpacked, data_root / spec.folder, spec.images)
     except Exception as error:  # the data root may be a file; torchvision may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from error
     lines = [f"images of {name}: {image_dir}"]
+    # if the spec has no split file, `split` is the dataset's folder, which exists
     split = data_root / spec.folder / getattr(spec, "split_file", "")
-    if not split.exists():  # without a split file this is the folder
+    if not split.exists():
         page = "DATASETS.md of github.com/KaiyangZhou/CoOp"
-        lines += [f"split to download by hand, torchvision has none: {split} (link in {page})"]
+        lines.append(f"split to download by hand, torchvision has none: {split} (link in {page})")
     return lines
 
 
@@ -82,12 +94,13 @@ def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[s
     """Download the missing images of datasets.
 
     Args:
-        names: Names of datasets. Those that torchvision cannot download are skipped.
+        names: Names of datasets. Unknown ones and those that torchvision cannot download are
+            skipped.
         data_root: Folder of the datasets.
-        print_line: Function that prints a line about a download, or what has to be done by hand.
+        print_line: Function that prints a line. Called with each line of `get_dataset`.
 
     Raises:
-        UserError: A download fails.
+        UserError: A download fails. Later datasets are then not downloaded.
     """
     for name in names:
         if name not in SOURCES or not SOURCES[name].torchvision:
@@ -102,42 +115,61 @@ def _download_dataset(source: Source, folder: Path) -> None:
     """Download and unpack a dataset into a folder with torchvision.
 
     Raises:
-        Exception: Whatever torchvision raises.
+        RuntimeError: torchvision did not create the folder that `source` names.
+        Exception: Any error of torchvision.
     """
     import torchvision.datasets
 
     downloader = getattr(torchvision.datasets, source.torchvision)
-    # Prevent tar archives from writing outside of their folder by names or links. torchvision
-    # relies on Python for that, which does so by default only from 3.14 on. Zip files are safe.
-    # A function must be a staticmethod here, or it would get the archive as its first argument.
-    before = vars(tarfile.TarFile)["extraction_filter"]
+    # The filter prevents tar archives from writing outside of their folder by names or links.
+    # torchvision leaves this to tarfile, which filters by default only since Python 3.14. Zip files
+    # need no filter. The function has to be a staticmethod: otherwise it would be a method of
+    # TarFile, and get the archive as its first argument.
+    previous_filter = vars(tarfile.TarFile)["extraction_filter"]
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
         downloader(str(folder), download=True)
     finally:
-        tarfile.TarFile.extraction_filter = before
-    if not (folder / source.made).is_dir():
-        raise RuntimeError(f"torchvision created no folder {source.made}")
+        tarfile.TarFile.extraction_filter = previous_filter
+    if not (folder / source.created_folder).is_dir():
+        raise RuntimeError(f"torchvision created no folder {source.created_folder}")
 
 
-def _move(source: Path, into: Path, images: str) -> None:
-    """Move unpacked files into place, the images last, without the archives."""
-    into.mkdir(parents=True, exist_ok=True)
-    paths = [path for path in source.iterdir() if path.suffix not in _ARCHIVES]
-    if source.name == images:
-        paths = [source]
-    elif source / images not in paths:
-        raise RuntimeError(f"torchvision created no folder {images} of images")
+def _move_into_place(unpacked: Path, destination: Path, images: str) -> None:
+    """Move unpacked files into the dataset's folder, except archives and files that exist there.
+
+    The folder of images is moved last: if it exists, all other files have been moved.
+
+    Args:
+        unpacked: Folder that torchvision created. It is itself moved if it is the folder of images.
+        destination: Folder of the dataset. It is created if it is missing.
+        images: Name of the folder of images.
+
+    Raises:
+        RuntimeError: There is no folder of images in `unpacked`.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    if unpacked.name == images:
+        paths = [unpacked]
+    else:
+        paths = [path for path in unpacked.iterdir() if path.suffix not in _ARCHIVES]
+        if unpacked / images not in paths:
+            raise RuntimeError(f"torchvision created no folder {images} of images")
     for path in sorted(paths, key=lambda path: path.name == images):
-        if not (into / path.name).exists():  # existing files are kept
-            path.rename(into / path.name)
+        if not (destination / path.name).exists():
+            path.rename(destination / path.name)
 
 
 def list_folders(spec: Any) -> str:
-    """Return the folders of a dataset below the data root, e.g. "oxford_pets/images".
+    """Return the folders of a dataset below the data root as text, e.g. "oxford_pets/images".
 
-    The result is "" for a packaged dataset.
+    Returns "" for a packaged dataset. Both folders are listed for datasets of xlsa17, whose lists
+    and images are in different folders.
+
+    Args:
+        spec: Value of ship.datasets.DATASETS.
     """
     folder = getattr(spec, "folder", "")
-    is_split = folder and not spec.image_dir.startswith(folder)  # xlsa17's lists are elsewhere
-    return f"{folder}, {spec.image_dir}" if is_split else str(getattr(spec, "image_dir", ""))
+    image_dir = str(getattr(spec, "image_dir", ""))
+    has_separate_images = folder and not image_dir.startswith(folder)
+    return f"{folder}, {image_dir}" if has_separate_images else image_dir

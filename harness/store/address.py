@@ -17,12 +17,12 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _TIMEOUT_DATABASES: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
-# Schemes of addresses at which runs of a tracking server have their files: the server itself or
-# cloud storage. http and https are excluded, because MLflow would send them the server's token.
+# Allowed URI schemes of the artifacts of a tracking server's runs. http and https are excluded,
+# because MLflow would send the server's token to any such host.
 ARTIFACT_SCHEMES = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
-# A code such as %40. Some versions of SQLAlchemy decode it in a path, others do not.
+# Some versions of SQLAlchemy decode %XX (e.g. %40) in a path, others do not.
 _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
-# Matches the part of an address after user and password: host, port, path, a database's options.
+# Matches the part of an address after user and password: host, port, path, and options.
 _HOST_AND_PATH = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
@@ -34,8 +34,8 @@ def default_tracking_uri() -> str:
 def address_fault(uri: str) -> str | None:
     """Return what is wrong with the form of a store's address, or None if it is valid.
 
-    Any part of a malformed address may be a password. The address is therefore not shown, and not
-    passed to a library, whose errors could show parts of it.
+    Any part of a malformed address may be a password. It is therefore not shown in the message, and
+    callers must not pass it to a library whose errors could show it.
     """
     if uri.startswith(SQLITE):
         return _find_sqlite_fault(uri)
@@ -46,22 +46,22 @@ def address_fault(uri: str) -> str | None:
     return (
         "the store's address (MLFLOW_TRACKING_URI) is malformed. It is not shown because it may "
         "contain a password. In a user name or password, write @ / ? # and spaces as %40 %2F %3F "
-        "%23 and %20. A tracking server has a host, an optional port and no options"
+        "%23 and %20. A tracking server has a host, an optional port (at most 65535) and no options"
     )
 
 
 def _find_sqlite_fault(uri: str) -> str | None:
     """Return what is wrong with the path or options of an sqlite store's address, or None.
 
-    Options such as ?timeout=30 are refused: a study's lock is named by the store's address, so two
-    drivers with different options would not exclude each other. Paths with ? are refused because it
-    begins the options, and paths with codes such as %40 because they are ambiguous.
+    Options such as ?timeout=30 are refused: a study's lock is named after the store's address, so
+    two drivers with different options would not exclude each other. A ? in the path would begin the
+    options. Codes such as %40 are refused because SQLAlchemy's versions read them differently.
     """
     base_uri, mark, query = uri.partition("?")
     if "/" in query or _PERCENT_CODE.search(base_uri):
         return (
-            f"{uri}: the path of an sqlite store cannot contain ? or % followed by two digits. Use "
-            f"a store in another folder (MLFLOW_TRACKING_URI)"
+            f"{uri}: the path of an sqlite store cannot contain ?, or % followed by two "
+            f"hexadecimal digits. Use a store in another folder (MLFLOW_TRACKING_URI)"
         )
     return f"{uri}: an sqlite store has no options. Write {base_uri}" if mark else None
 
@@ -71,7 +71,7 @@ def _is_well_formed(uri: str) -> bool:
 
     A password with a slash is valid for a database, because SQLAlchemy accepts it, but not for a
     server, because urllib does not. Paths and file:/// addresses have no user and no host, and are
-    valid. A server also needs a host, and must have no options.
+    valid. A server must also have a host, a valid port if any, and no options.
     """
     scheme, mark, location = uri.partition("://")
     if not mark:
@@ -86,6 +86,10 @@ def _is_well_formed(uri: str) -> bool:
         return False
     if scheme.lower() not in ("http", "https"):
         return True
+    try:
+        _ = urlsplit(uri).port
+    except ValueError:  # the port is above 65535, or a host in brackets is no IP address
+        return False
     host, _, _, options = match.groups()
     return bool(host) and options is None and "/" not in user
 
@@ -93,8 +97,8 @@ def _is_well_formed(uri: str) -> bool:
 def store_fault(error: BaseException, uri: str) -> str:
     """Return in one line why a store cannot be used. The line may contain secrets of the address.
 
-    It is the error's first line, except if `mlflow server` refused a host name that is not in its
-    --allowed-hosts. The line then says how to start the server.
+    This is the first line of the error. If `mlflow server` answered 403 because the host name is
+    not in its --allowed-hosts, the line says how to start the server instead.
     """
     if "Invalid Host header" not in error_text(error):
         return first_error_line(error)
@@ -103,12 +107,12 @@ def store_fault(error: BaseException, uri: str) -> str:
 
 
 def reach_database(uri: str) -> None:
-    """Connect to a database once, to report a fault soon.
+    """Connect to a database once, so that a fault is reported soon.
 
     MLflow would try ten times, and log a warning each time.
 
     Args:
-        uri: Address of the store. sqlite files and servers are not checked.
+        uri: Address of the store. Nothing is done for sqlite files and tracking servers.
 
     Raises:
         Exception: Any error of SQLAlchemy or the database's driver.
@@ -120,21 +124,22 @@ def reach_database(uri: str) -> None:
     import sqlalchemy
 
     url = sqlalchemy.make_url(uri)
-    options = {}
+    connect_args = {}
     if database in _TIMEOUT_DATABASES and "connect_timeout" not in url.query:
-        options["connect_timeout"] = CONNECT_SECONDS
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=options)
+        connect_args["connect_timeout"] = CONNECT_SECONDS
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
     with closing(engine.connect()):
         return
 
 
 def reach_server(uri: str) -> None:
-    """Connect to a tracking server's port once, to report a fault soon.
+    """Connect to a tracking server's port once, so that a fault is reported soon.
 
     MLflow might try for minutes.
 
     Args:
-        uri: Address of the store. Files, databases and servers behind a proxy are not checked.
+        uri: Address of the store, valid by `address_fault`. Nothing is done for files, databases,
+            and servers behind a proxy.
 
     Raises:
         requests.exceptions.ConnectionError: The port is closed, or the host does not answer.

@@ -189,3 +189,13 @@ def test_overrides_set_keys_at_any_depth(case: dict[str, Any]) -> None:
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
     assert {key: value_at(study, key) for key in expected} == expected
+
+
+def test_overrides_do_not_change_their_arguments() -> None:
+    """Nested mappings of the YAML and of earlier overrides are copied."""
+    mapping = {"resources": {"cpus": 1}}
+    overrides, _ = parse_overrides(["resources.cpus=2", "log={}", "log.seed_curves=true"])
+    tree, lines = apply_overrides(mapping, overrides)
+    assert (tree["resources"], tree["log"], lines) == ({"cpus": 2}, {"seed_curves": True}, [])
+    assert mapping == {"resources": {"cpus": 1}}
+    assert overrides[1].value == {}
