@@ -1,4 +1,4 @@
-"""What ship-sweep, ship-report and ship-data share: --help, usage errors, start and exit."""
+"""Shared behavior of ship-sweep, ship-report and ship-data: --help, usage errors, start and exit."""
 
 import gc
 import io
