@@ -1,4 +1,4 @@
-"""Shared behavior of ship-sweep, ship-report and ship-data: --help, usage errors, start and exit."""
+"""Shared behavior of the three commands: --help, usage errors, start and exit."""
 
 import gc
 import io

@@ -87,7 +87,7 @@ def pack(
     return Packing(*(to_device(part, device) for part in parts))
 
 
-def source_positions(
+def find_sources(
     packing: Any, p: int, lengths: tuple[int, ...], m: int
 ) -> Int[Tensor, "S tokens"]:
     """Return the source of each token when m class-specific tokens replace the context's last m.
