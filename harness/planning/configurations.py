@@ -55,10 +55,10 @@ def make_label(assignment: Mapping[str, Any]) -> str:
     A factor is shown by the last part of its name, or by its full name if the last part is not
     unique.
     """
-    last = [name.rpartition(".")[2] for name in assignment]
+    short_names = [name.rpartition(".")[2] for name in assignment]
     return ", ".join(
-        f"{short if last.count(short) == 1 else name}={_format_level(value)}"
-        for (name, value), short in zip(assignment.items(), last, strict=True)
+        f"{short if short_names.count(short) == 1 else name}={_format_level(value)}"
+        for (name, value), short in zip(assignment.items(), short_names, strict=True)
     )
 
 
@@ -215,7 +215,7 @@ def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Config
 
 def deduplicate(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Return configurations without duplicates. The first one with a key is kept."""
-    first = {configuration.key: configuration for configuration in reversed(configurations)}
-    return [
-        first[key] for key in dict.fromkeys(configuration.key for configuration in configurations)
-    ]
+    by_key: dict[str, Configuration] = {}
+    for configuration in configurations:
+        by_key.setdefault(configuration.key, configuration)
+    return [*by_key.values()]

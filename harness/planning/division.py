@@ -40,12 +40,12 @@ def divide_work(
     trials, divisible = list[Work](), list[bool]()
     for work in works:
         may_divide = not (work.may_stop and study_prunes(study))
-        resumable = _interrupted_parts(work, history) if may_divide else []
+        resumable = _list_resumable_seeds(work, history) if may_divide else []
         resumed = {seed for seeds in resumable for seed in seeds}
         rest = tuple(seed for seed in work.seeds if seed not in resumed)
-        parts = [*resumable, rest] if rest else resumable
-        trials += [Work(work.configuration, seeds, work.may_stop) for seeds in parts]
-        divisible += [may_divide and seeds not in resumable for seeds in parts]
+        groups = [*resumable, rest] if rest else resumable
+        trials += [Work(work.configuration, seeds, work.may_stop) for seeds in groups]
+        divisible += [may_divide and seeds not in resumable for seeds in groups]
     while len(trials) < slots:
         sizes = [
             len(trial.seeds) if may_divide else 0
@@ -54,9 +54,9 @@ def divide_work(
         longest = max(sizes, default=0)
         if longest < 2:
             break
-        place = sizes.index(longest)
-        trials[place : place + 1] = halve(trials[place])
-        divisible[place : place + 1] = [True, True]
+        index = sizes.index(longest)
+        trials[index : index + 1] = halve(trials[index])
+        divisible[index : index + 1] = [True, True]
     return trials
 
 
@@ -67,15 +67,16 @@ def halve(work: Work) -> list[Work]:
     return [Work(work.configuration, seeds, work.may_stop) for seeds in halves]
 
 
-def _interrupted_parts(work: Work, history: RunHistory) -> list[tuple[int, ...]]:
-    """Return the seeds of interrupted runs of a configuration, newest first, without overlaps.
+def _list_resumable_seeds(work: Work, history: RunHistory) -> list[tuple[int, ...]]:
+    """Return the seeds of each interrupted run of a configuration that can be resumed.
 
-    Runs with seeds that are finished or no longer requested are skipped.
+    Runs come newest first. A run is skipped if one of its seeds is finished, is no longer
+    requested, or belongs to a newer run in the list.
     """
-    parts, left = list[tuple[int, ...]](), set(work.seeds)
+    resumable, seeds_left = list[tuple[int, ...]](), set(work.seeds)
     for run in reversed(history.runs):
         is_interrupted = run.config_key == work.configuration.key and run.state is State.INTERRUPTED
-        if is_interrupted and left.issuperset(run.seeds):
-            parts.append(run.seeds)
-            left -= set(run.seeds)
-    return parts
+        if is_interrupted and seeds_left.issuperset(run.seeds):
+            resumable.append(run.seeds)
+            seeds_left -= set(run.seeds)
+    return resumable

@@ -46,12 +46,12 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
     trials = divide_work(study, plan.work, plan.history, n_slots)
 
-    def time_of(work: Work) -> float:
+    def estimate_work(work: Work) -> float:
         return seconds_by_key.get(work.configuration.key, seconds) * len(work.seeds)
 
     return TimeEstimate(
-        seconds={work.configuration.key: time_of(work) for work in plan.work},
-        trials=tuple(map(time_of, trials)),
+        seconds={work.configuration.key: estimate_work(work) for work in plan.work},
+        trials=tuple(map(estimate_work, trials)),
         proposal_seconds=(seconds * len(study.seeds),) * plan.n_proposals,
         n_concurrent=max(1, min(n_slots, len(trials) + plan.n_proposals)),
         n_trials=len(finished),
@@ -59,4 +59,5 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
 
 
 def _seconds_per_seed(runs: Sequence[RunRecord]) -> float:
+    """Return the mean computation time per seed of finished runs."""
     return math.fsum(run.seconds or 0 for run in runs) / sum(len(run.seeds) for run in runs)
