@@ -146,14 +146,18 @@ def predict_images(
         typer.Option(
             "--config",
             metavar="KEY=VALUE",
-            help="Level of a factor, e.g. n_ctx=16, to select the configuration. Repeatable. "
-            "Required for factors that change the classes, such as dataset. Without it, the "
+            help="Level of a factor by its full or short name, such as "
+            "generator.n_ctx=16 or n_ctx=16. "
+            "Repeatable. The levels have to select a single configuration. Factors that change "
+            "the classes, such as dataset, always need a level; if no others have one, the "
             "configuration with the best selection score is used.",
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Classify images with the trained models of a study that ran with save_models: true.
+
+    The study is read from the MLflow store $MLFLOW_TRACKING_URI, or else ./mlflow.db.
 
     Writes STUDY-predictions.csv to the working directory. The exit code is 2 if an image cannot be
     decoded; the file then contains the predictions for the other images.

@@ -69,23 +69,23 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
         len(family.differences_by_seed),
     )
     deviation = statistics.median(deviations)
-    targets = {smallest_effect}
+    smaller_effects = {smallest_effect}
     detectable = minimum_detectable(deviation, seeds, n_tests)
     result = "cannot detect any difference"
     if detectable is not None:
-        targets.add(float(f"{detectable / 2:.2g}"))
+        smaller_effects.add(float(f"{detectable / 2:.2g}"))
         result = f"can detect differences in {family.heading} of {detectable:.2g} points or more"
-    base = f"with 80% power; median of {count(len(deviations), 'comparison')}"
-    parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({base})"]
-    for effect in sorted(targets, reverse=True):
+    basis = f"with 80% power; median of {count(len(deviations), 'comparison')}"
+    parts = [f"{family.name}: {count(seeds, 'seed')} {result} ({basis})"]
+    for effect in sorted(smaller_effects, reverse=True):
         n_seeds = count_needed_seeds(deviation, n_tests, effect)
-        format_seeds = f"more than {MAX_SEEDS:,} seeds"
+        seeds_text = f"more than {MAX_SEEDS:,} seeds"
         if n_seeds:
-            format_seeds = f"about {count(n_seeds, 'seed')}"
+            seeds_text = f"about {count(n_seeds, 'seed')}"
         extra_seconds = ((n_seeds or 0) - seeds) * family.seconds
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
-        parts.append(f"{effect:g} {points} need {format_seeds}{cost}")
+        parts.append(f"{effect:g} {points} need {seeds_text}{cost}")
     return "; ".join(parts)
 
 

@@ -18,7 +18,7 @@ from reports.cells import level_text
 from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, ImageFile, UndecodableError
 
-MAX_LISTED = 10  # configurations that an error lists
+MAX_LISTED = 10  # maximum number of configurations that an error lists
 # Limits of MLflow's retries: a store that does not answer is reported after seconds, not minutes.
 STORE_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
@@ -191,13 +191,12 @@ def _predict_columns(
     models: list[Any] = []
     for seed, run_id in runs.items():
         clip = models[0].clip if models else None
-        uri_of_run = f"runs:/{run_id}"
-        models.append(load_trained(uri_of_run, seed, clip=clip, tracking_uri=uri))
+        models.append(load_trained(f"runs:/{run_id}", seed, clip=clip, tracking_uri=uri))
     errors = dict.fromkeys(files, "")
     try:
         features = models[0].encode(files)
     except UndecodableError:
-        errors = {path: _decoding_error(path) for path in files}
+        errors = {path: _find_decoding_error(path) for path in files}
         decoded = [path for path, error in errors.items() if not error]
         if not decoded:
             raise UserError("\n".join(errors.values())) from None
@@ -217,6 +216,7 @@ def _predict_columns(
         "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
+    # null in the rows of images that could not be decoded
     bad_rows = [row for row, error in enumerate(errors.values()) if error]
     for values in columns.values():
         for row in bad_rows:
@@ -224,8 +224,8 @@ def _predict_columns(
     return {**columns, "error": [error or None for error in errors.values()]}
 
 
-def _decoding_error(path: Path) -> str:
-    """Return why an image cannot be decoded, or "" if it can."""
+def _find_decoding_error(path: Path) -> str:
+    """Return the reason why an image cannot be decoded, or "" if it can."""
     try:
         ImageFile(path.name, path).open()
     except UndecodableError as error:
