@@ -87,9 +87,7 @@ def pack(
     return Packing(*(to_device(part, device) for part in parts))
 
 
-def find_sources(
-    packing: Any, p: int, lengths: tuple[int, ...], m: int
-) -> Int[Tensor, "S tokens"]:
+def find_sources(packing: Any, p: int, lengths: tuple[int, ...], m: int) -> Int[Tensor, "S tokens"]:
     """Return the source of each token when m class-specific tokens replace the context's last m.
 
     Args:
