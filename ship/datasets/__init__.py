@@ -41,23 +41,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedDataset:
-    """A dataset packaged with ship-sweep, which needs no data root. Labels follow the sorted names.
+    """A dataset that is installed with ship-sweep. Labels are indices into the sorted class names.
 
     Attributes:
-        path: Parquet file with the columns image (encoded bytes), class_name and split, and with
-            the column that `naming` names.
-        naming: Name of the column that contains the names of the images.
-        description: Description of the images, which `ship-sweep list` shows.
+        path: Parquet file with the columns image (encoded bytes), class_name, split, and
+            `name_column`.
+        name_column: Column with the names of the images.
+        description: Description of the images, shown by `ship-sweep list`.
         template: Prompt with one {} for a class name.
     """
 
     path: Path
-    naming: str
+    name_column: str
     description: str
     template: str = PHOTO
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """Read all rows into memory (some MB). The fingerprint is a hash of file and template.
+        """Read all images into memory (a few MB). The fingerprint hashes the file and the template.
 
         Args:
             name: Name of the dataset, for messages.
@@ -66,7 +66,7 @@ class PackagedDataset:
         Raises:
             DatasetError: The file cannot be read.
         """
-        columns = ["image", "class_name", self.naming, "split"]
+        columns = ["image", "class_name", self.name_column, "split"]
         try:
             content = self.path.read_bytes()
             table = pl.read_parquet(content, columns=columns)
@@ -77,7 +77,7 @@ class PackagedDataset:
         splits = {}
         for split in SPLITS:
             rows = table.filter(split=split)
-            images = map(ImageFile, rows[self.naming], rows["image"])
+            images = map(ImageFile, rows[self.name_column], rows["image"])
             labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
             splits[split] = Split(tuple(images), labels)
         fingerprint = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
@@ -85,7 +85,7 @@ class PackagedDataset:
 
 
 _EMOJI: Final = "Packaged drawings of concrete things by six icon sets. Needs no data root."
-_PHOTOS: Final = "Packaged photographs, a fixed part of Caltech-101. Needs no data root."
+_PHOTOS: Final = "Packaged photographs, a fixed subset of Caltech-101. Needs no data root."
 
 PACKAGED: Final = {
     "emoji": PackagedDataset(EMOJI_PARQUET, "icon", _EMOJI),
@@ -101,8 +101,8 @@ _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
-# Arguments: folder, images, numbers of images in train, val and test, number of classes, template,
-# and the fields of the layout.
+# Positional arguments: folder, images, counts (train, val, test), number of classes, template, and
+# then the fields that the layout adds to Published.
 PUBLISHED: Final[Mapping[str, Published]] = {
     "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
                        "Caltech101"),
@@ -133,7 +133,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name. Xlsa's numbers are those of trainval, test_seen, test_unseen."""
+"""Published datasets by name. The counts of Xlsa are those of trainval, test_seen and test_unseen."""
 
 ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -141,15 +141,15 @@ ALIASES: Final = {
     "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
     "CUB_200_2011": "cub", "birds": "cub",
 }  # fmt: skip
-"""Names of datasets in papers, torchvision and archives -> name in DATASETS."""
+"""Dataset names used by papers, torchvision or archives -> key of DATASETS."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
     DatasetPlugin,
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
-"""All datasets with a fixed name: packaged ones, published ones and those of plugins. Folders of
-images (image_folder:NAME) are not among them; see find_spec."""
+"""Packaged and published datasets, and those of plugins, by name. Custom folders of images
+(image_folder:NAME) are not included; see find_spec."""
 
 
 def load_dataset(
@@ -165,13 +165,13 @@ def load_dataset(
         data_root: Folder that contains the datasets' folders. Packaged datasets need none.
         digest_cache_dir: Folder with cached hashes of image files, so that only new and changed
             files are read. None reads all files.
-        folder: Options of an image_folder:NAME. Other datasets ignore them.
+        folder: Options for image_folder:NAME, ignored for all other datasets.
 
     Returns:
-        The dataset with its fingerprints. Its images are not decoded.
+        The dataset with its fingerprints. No image is decoded.
 
     Raises:
-        DatasetError: The name is unknown, or the files have faults. The error lists all faults.
+        DatasetError: The name is unknown, or the dataset has faults. The error lists all of them.
         PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
     scan = scan_dataset(name, data_root, folder)
@@ -207,10 +207,10 @@ def scan_dataset(
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Packaged datasets need none.
-        folder: Options of an image_folder:NAME. Other datasets ignore them.
+        folder: Options for image_folder:NAME, ignored for all other datasets.
 
     Returns:
-        The scan. If the dataset cannot be read at all, the scan has nothing but faults.
+        The scan. If the dataset cannot be read at all, it contains only faults.
 
     Raises:
         DatasetError: The name is unknown.
@@ -221,7 +221,7 @@ def scan_dataset(
         scan = spec.scan(name, data_root)
     except DatasetError as error:
         return DatasetScan(faults=error.faults)
-    except OSError as error:  # a folder without permission, a name that the disk does not support
+    except OSError as error:  # no permission, or a name that the file system rejects
         return DatasetScan(faults=(f"{label}: cannot be read: {error.strerror}",))
     except EXITS:
         raise
@@ -240,7 +240,7 @@ def scan_dataset(
 
 
 def has_unseen_images(name: str) -> bool:
-    """Return True if a dataset has training images of its unseen classes. xlsa17's have none."""
+    """Return True unless a dataset is one of xlsa17, which have no training images of unseen classes."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
@@ -248,8 +248,8 @@ def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None
     """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
     Names of datasets, their aliases and the names of their folders are compared, ignoring case,
-    hyphens and underscores. If none of the names or folders is equal but the data root has a folder
-    of this name, the suggestion is image_folder:NAME.
+    hyphens and underscores. A folder NAME of the data root is suggested as image_folder:NAME,
+    unless a dataset or its folder has the same name.
 
     Args:
         name: The unknown name.
@@ -264,7 +264,7 @@ def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None
     }
     names = {_normalize_name(key): key for key in DATASETS}
     if data_root is not None and is_inside(name) and _normalize_name(name) not in folders | names:
-        with suppress(OSError):  # a name that the disk does not support
+        with suppress(OSError):  # a name that the file system rejects
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
     aliases = {_normalize_name(alias): key for alias, key in ALIASES.items()}
@@ -285,7 +285,7 @@ def find_spec(
     Args:
         name: A key of DATASETS, or image_folder:NAME.
         data_root: Folder that contains the datasets' folders, for the suggestion in the error.
-        folder: Layout to return for an image_folder:NAME.
+        folder: Layout to return for image_folder:NAME.
 
     Raises:
         DatasetError: The name is unknown. The message suggests a similar one.

@@ -1,4 +1,4 @@
-"""Define the types that all datasets share, their list of faults, and rules for class names."""
+"""Types that all datasets share, lists of faults, and rules for class names."""
 
 import html
 import io
@@ -21,16 +21,16 @@ from ship.templates import fill_template, has_control_characters
 SPLITS: Final = ("train", "val", "test")
 """Names of a dataset's splits, in the order in which their features are extracted."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Image formats that are decoded, whatever the suffix of a file. For some other formats, e.g. EPS,
-Pillow starts external programs."""
+"""Image formats to decode, recognized by content instead of suffix. Others are excluded, because
+Pillow starts external programs for some of them, e.g. EPS."""
 MAX_PIXELS: Final = 89_478_485
-"""Maximum number of pixels of an image, which take a quarter of a GiB when decoded. It is Pillow's
-limit for the warning about decompression bombs."""
+"""Maximum number of pixels of an image: a quarter of a GiB when decoded as RGB. Above this number,
+Pillow warns of a decompression bomb."""
 CONTEXT_LENGTH: Final = 77
-"""Maximum number of tokens of a prompt, including start and end. CLIP drops further tokens."""
+"""Maximum number of tokens of a prompt, including start and end. CLIP drops all further tokens."""
 MAX_NAME_CHARS: Final = 1000
 """Maximum length of a class name. The longest published one has about 60 characters."""
-# The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
+# Pieces of a text that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
     r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
     regex.IGNORECASE,
@@ -52,8 +52,8 @@ class DatasetError(ValueError):
 class UndecodableError(Exception):
     """An image cannot be decoded, or is too large.
 
-    The message is the path of the file or the name of the image. For a file that Pillow can read,
-    the reason follows in parentheses.
+    The message is the path of the file, or the name of an image in memory. If the image is too large
+    or has floating-point values, this reason follows in parentheses.
 
     Attributes:
         image: Name of the image.
@@ -104,7 +104,7 @@ class ImageFile:
         reason = f"more than the maximum of {MAX_PIXELS} pixels"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
-                if image.mode == "F":  # Pillow would clip them at 0 and 255
+                if image.mode == "F":  # Pillow would clip the values at 0 and 255
                     reason = "floating-point values have no scale; save it with 8 bits per channel"
                 elif image.width * image.height <= MAX_PIXELS:
                     return to_rgb(image)
@@ -141,19 +141,19 @@ _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in 
 
 @dataclass(frozen=True, eq=False)
 class DatasetScan:
-    """The content of a dataset on disk. If it has faults, only the readable part.
+    """The content of a dataset on disk, or its readable part if there are faults.
 
     Attributes:
         class_names: Class names by label, with spaces in place of "_". They are distinct, except
             for two pairs of equal names in ImageNet.
         splits: "train", "val" and "test". "train" and "val" are empty in test-only datasets, which
-            can only be targets of cross_dataset. If there are faults, image files may be missing.
+            only the protocol cross_dataset can use. If there are faults, images may be missing.
         faults: Reasons why the dataset cannot be used, one line each.
         differences: Differences from the published dataset, one line each. If there are any,
             accuracies are not comparable with published ones.
         notes: Information that needs no action, one line each.
-        n_seen: Number of officially seen classes, which come first. None without an official
-            assignment of seen and unseen classes.
+        n_seen: Number of seen classes, which have the first labels. None if no official list
+            assigns classes to seen and unseen.
         split_version: Name or description of the split, which is recorded with each run. "" if the
             dataset has only one split.
         fingerprint: Hash of the content, if the scan has computed it. "" lets `load_dataset`
@@ -190,7 +190,7 @@ class DatasetScan:
 
     @property
     def custom_labels(self) -> dict[str, int]:
-        """Label of each image by name in a custom image folder. Empty for all other datasets."""
+        """Image name -> label, for a custom image folder. Empty for all other datasets."""
         parts = self.splits.values() if self.custom_split else ()
         return {
             image.name: label
@@ -206,10 +206,10 @@ class ImageDataset(DatasetScan):
     Attributes:
         name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
         template: Prompt with one {} for a class name.
-        fingerprint: Hash of the content (see hash_dataset), of class names from a file, and of
-            few-shot lists, 32 hex digits. Datasets with a fingerprint of their scan keep it.
-        images_fingerprint: Hash of the content only. Cached features remain valid as long as it is
-            the same.
+        fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal to
+            images_fingerprint if there are no such names and lists.
+        images_fingerprint: The fingerprint of the scan, or else the hash of the content (see
+            hash_dataset). Cached features remain valid as long as it is the same.
     """
 
     name: str
@@ -238,12 +238,12 @@ class DatasetSpec(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB. Transparency becomes white, 16-bit gray 8-bit."""
+    """Convert an image of any mode to RGB: transparency over white, 16-bit gray reduced to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip at 255 and make most 16-bit images white
+        # Pillow would clip at 255, which makes most 16-bit images white.
         pixels = np.asarray(image, dtype=np.int64)
         gray = np.clip(pixels >> 8, 0, 255).astype(np.uint8)
         gray[pixels == image.info.get("transparency", -1)] = 255
@@ -271,7 +271,7 @@ def shorten_list(items: Iterable[object], n_shown: int = 5) -> str:
 
 
 def _escape(text: str, width: int = 200) -> str:
-    """Return a text without control characters, truncated to `width` characters."""
+    """Return a text, or its repr if it is not printable, truncated to `width` characters."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
@@ -308,8 +308,8 @@ class Faults(list[str]):
         """Suppress an OSError or ValueError of the `with` block, and add it as a fault of a file.
 
         Args:
-            path: Path of the file, which starts the fault. If the error's message already starts
-                with it, it is not repeated.
+            path: Path of the file, the start of the fault. It is not repeated if the error's
+                message starts with it.
         """
         try:
             yield
@@ -348,7 +348,7 @@ class Faults(list[str]):
     def add_same_names(
         self, where: object, names: Sequence[str], descriptions: Sequence[str] | None = None
     ) -> None:
-        """Add class names that CLIP reads as empty or as equal (see split_pieces).
+        """Add faults for class names that CLIP reads as empty or as equal (see split_pieces).
 
         Args:
             where: File or folder that contains the names, for messages.
@@ -363,15 +363,14 @@ class Faults(list[str]):
                 name = clean_class_name(group[0][0])
                 described = shorten_list(description for _, description in group)
                 classes = f"{count_noun(group, 'class')}: {described}"
-                self.append(f"{where}: class name {name!r} (as CLIP reads it) is that of {classes}")
+                self.append(f"{where}: class name {name!r} (as CLIP reads it) belongs to {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
-        """Add class names with control characters, too long names, and names equal for CLIP.
+        """Add faults for class names with control characters, long ones, and ones equal for CLIP.
 
         CLIP truncates prompts to CONTEXT_LENGTH tokens, so long names may result in equal prompts.
-        This is checked for the dataset's template and CLIP's vocabulary.
-        ship.clip.make_class_prompts checks it for prompts with learned contexts and the backbone's
-        vocabulary.
+        Only the dataset's template is checked here, with CLIP's vocabulary.
+        ship.clip.make_class_prompts checks learned contexts, with the backbone's vocabulary.
 
         Args:
             where: Dataset, for messages.
@@ -379,10 +378,10 @@ class Faults(list[str]):
             template: Prompt with one {} for a class name.
         """
         bad_names = [name for name in names if has_control_characters(name)]
-        long = [name for name in names if len(name) > MAX_NAME_CHARS]
+        long_names = [name for name in names if len(name) > MAX_NAME_CHARS]
         self.add(where, "class name", bad_names, "with control characters")
-        self.add(where, "class name", long, f"longer than {MAX_NAME_CHARS} characters")
-        if bad_names or long:
+        self.add(where, "class name", long_names, f"longer than {MAX_NAME_CHARS} characters")
+        if bad_names or long_names:
             return
         rule = f"equal for CLIP, which truncates prompts to {CONTEXT_LENGTH} tokens"
         for group in group_truncated(names, [template], CONTEXT_LENGTH, _load_clip_tokenizer):
@@ -441,8 +440,8 @@ def clean_class_name(name: str) -> str:
 def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
-    Two names have the same token IDs if and only if the results are equal, with any vocabulary: a
-    token marks the end of a piece, so the pieces can be recovered from the IDs.
+    Two names have the same token IDs if and only if the results are equal. This holds for every
+    vocabulary, because the last token of a piece differs from the same text inside of a piece.
 
     Names that differ only in case, underscores, white space or HTML entities ("&amp;") have equal
     results. So do names that differ in a space before a digit or a sign ("dog 2" and "dog2").

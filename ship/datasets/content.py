@@ -1,8 +1,8 @@
 """Hash the images of a dataset, and find copies of images in several splits or classes.
 
 The SHA-256 of each image file is cached on disk, so that unchanged files are read only once. A
-cached hash is used while the file's name, size, mtime and ctime are the same. Tools that restore
-the mtime of a changed file (cp -p, rsync, tar) do not restore its ctime, so the file is read again.
+cached hash is used as long as the file's name, size, mtime and ctime are the same. The ctime is
+compared because cp -p, rsync and tar can give a changed file the mtime of the old one.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 28
-"""Maximum size of a cache file in bytes; a larger file is ignored. An image takes about 150."""
+"""Maximum size of a cache file in bytes (about 150 per image). Larger files are ignored."""
 _MIN_AGE_NS: Final = 2_000_000_000
 """Files modified less than 2 s before reading are not cached: with coarse timestamps a second
 change might not show in the modification time."""
@@ -42,7 +42,7 @@ class DigestCache:
 
         Args:
             folder: Folder with one cache file per dataset.
-            dataset: Name and location of the dataset in one string, which identifies the file.
+            dataset: Name and location of the dataset in one string. Determines the file's name.
             now: Function that returns the current time in ns, to compare file timestamps with.
         """
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
@@ -69,7 +69,7 @@ class DigestCache:
             return hash_file(image)
         version = _read_file_version(image.source)
         match self._cached.get(image.name):
-            case [*before, str(digits)] if before == version and re.fullmatch(
+            case [*cached_version, str(digits)] if cached_version == version and re.fullmatch(
                 "[0-9a-f]{64}", digits
             ):
                 self._requested[image.name] = [*version, digits]
@@ -84,7 +84,7 @@ class DigestCache:
     def save(self) -> None:
         """Write the hashes that `get_hash` was called for, and drop those of all other images.
 
-        Without changes nothing is written. A file that cannot be written is not an error.
+        If nothing has changed, nothing is written. A failure to write the file is ignored.
         """
         if self._requested != self._cached:
             body = json.dumps(self._requested, sort_keys=True).encode("ascii")
@@ -101,7 +101,7 @@ def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None)
 
     These are hashed:
 
-    - the class names, which are those of the folders even if a file gives the classes other names,
+    - the class names (those of the folders, even if a file gives the classes other names),
     - the template, and the number of officially seen classes unless it is None,
     - the number of images and the labels of each split,
     - the name and the bytes of each image, in order.
@@ -110,10 +110,9 @@ def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None)
     `dataset.by_size` is set, only file sizes are hashed, so a change that keeps the size goes
     unnoticed.
 
-    Images with equal bytes in two splits are logged as warnings, and published splits are used
-    unchanged, so that results stay comparable with published ones. In a custom image folder such
-    copies are an error, and so are equal images in two classes. There is no such check if
-    `dataset.by_size` is set.
+    Images with equal bytes in two splits only cause a warning, because published splits are used
+    unchanged to keep results comparable. In a custom image folder such copies are an error, and so
+    are equal images in two classes. If `dataset.by_size` is set, copies are not searched for.
 
     Args:
         dataset: The dataset.
@@ -165,8 +164,8 @@ def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None)
 def hash_pixels(file: ImageFile) -> bytes:
     """Return the SHA-256 of an image's size and decoded RGB pixels.
 
-    Copies that differ only in metadata or in a lossless format have the same hash. A resized image,
-    or one that was encoded again with loss, has another hash.
+    Copies that differ only in metadata or in a lossless format have the same hash. Resized images,
+    and images that were encoded again with loss, have a different one.
 
     Raises:
         UndecodableError: The image cannot be decoded, or is too large.
@@ -180,8 +179,7 @@ def find_copies(
 ) -> Faults:
     """Find images with different names but equal content that are in two classes or two splits.
 
-    Images with the same name are not compared here: repeated names are reported when a list is
-    read.
+    Images with the same name are not compared; Listing.check_images reports those.
 
     Args:
         where: Dataset, for messages.
@@ -189,7 +187,7 @@ def find_copies(
         label_of: Name of an image -> its label. If it is empty, classes are not compared.
 
     Returns:
-        One line for all copies in two classes, and one line for each two splits with copies.
+        One fault for all copies in two classes, and one per pair of splits with copies.
     """
     faults = Faults()
     first_name_by_hash: dict[bytes, str] = {}

@@ -1,4 +1,4 @@
-"""Read ImageNet and its variants: one folder per class. List images in folders."""
+"""Read ImageNet and its variants, which have one folder per class."""
 
 import os
 import re
@@ -13,9 +13,10 @@ from ship.datasets.lists import Row, find_repeated, read_lines
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
                    ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
-"""File name suffixes of images, in any case."""
+"""File name suffixes of images. Case is ignored."""
 CLASS_NAMES: Final = "classnames.txt"
 _LINE: Final = re.compile(r"(n\d{8})\s+(\S.*)")
+# Maximum numbers of images per class that select_images selects.
 TRAIN_PER_CLASS: Final = 64
 VAL_PER_CLASS: Final = 10
 
@@ -36,72 +37,75 @@ def list_directories(folder: Path) -> list[str]:
 
 
 def ends_in(suffixes: tuple[str, ...], name: str) -> bool:
-    """Return True if a file's name is not hidden and ends in one of the suffixes, in any case."""
+    """Return True if a file name is not hidden and ends in one of the suffixes, ignoring case."""
     return name[0] != "." and name.lower().endswith(suffixes)
 
 
 @dataclass(frozen=True)
 class ImageNet(Published):
-    """ImageNet or a variant: a folder per class, and classnames.txt with "<wnid> <name>" lines.
+    """ImageNet or a test-only variant, with one folder per class.
 
-    Few-shot learning does not need 1.28 million images, and 140 GB cannot be hashed whenever a
-    study starts. Therefore a fixed subset of each class is used, selected by the hash of the
-    images' paths, and fingerprints of these datasets hash paths and sizes instead of bytes.
+    Labels follow the lines "<wnid> <name>" of classnames.txt, where a wnid is a WordNet ID. The file
+    is read from data_root/folder, or else from data_root/imagenet.
 
-    Labels follow the lines of classnames.txt, which is in data_root/folder, or else in
-    data_root/imagenet. ImageNet itself has images/{train,val}/<wnid>/: test images are those of
-    images/val, and the train and val splits are a fixed subset of images/train (see select_images).
-    Targets have a folder per class in images, for the test split only; their train and val splits
-    are empty.
+    - ImageNet itself has folders images/train/<wnid> and images/val/<wnid>. The test split is
+      images/val. The train and val splits are a fixed subset of images/train (see select_images),
+      because few-shot learning does not need 1.28 million images.
+    - Variants have one folder per class in images. All their images are test images.
+
+    Fingerprints hash paths and sizes instead of bytes: hashing 140 GB whenever a study starts would
+    take too long.
 
     Attributes:
-        counts: Number of images in images/train and images/val. There is no official third split.
-        target: "" for ImageNet itself. Otherwise the kind of a test-only variant:
+        counts: Numbers of images in images/train and images/val, as (train, 0, val). For a variant,
+            the last is its number of images and the first two are 0.
+        target: "" for ImageNet itself. Otherwise the kind of a variant:
 
             - "whole": has all classes.
-            - "numbered": has all classes, in folders 0, 1, ... by the lines of classnames.txt.
-            - "part": has some of the classes. The others do not belong to the dataset.
+            - "numbered": has all classes, in folders 0, 1, ... in the order of classnames.txt.
+            - "part": has folders of some classes only. The other classes are omitted.
     """
 
     target: Literal["", "whole", "numbered", "part"] = ""
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """List the folders of all classes."""
+        """List the images in the folders of all classes."""
         images = data_root / self.image_dir
         names_path = data_root / self.folder / CLASS_NAMES
         fallback = data_root / "imagenet" / CLASS_NAMES
         if fallback.is_file() and not names_path.is_file():
             names_path = fallback
-        names = _class_names(names_path, faults)
+        names = _read_class_names(names_path, faults)
         numbered = self.target == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
-        parts = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
+        subfolders = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
         files = {
-            split: self._class_folders(images, part, [*folder_of.values()], faults)
-            for split, part in parts.items()
+            split: self._list_class_folders(images, subfolder, [*folder_of.values()], faults)
+            for split, subfolder in subfolders.items()
         }
         if self.target == "part":
             names = {wnid: name for wnid, name in names.items() if folder_of[wnid] in files["test"]}
         rows: list[Row] = []
         for label, wnid in enumerate(names):
             folder = folder_of[wnid]
-            for split, part in parts.items():
-                paths = [f"{part}{folder}/{file}" for file in files[split].get(folder, ())]
-                parts_of = select_images(paths) if split == "train" else {split: paths}
-                rows += [(to, path, label) for to, chosen in parts_of.items() for path in chosen]
+            for source, subfolder in subfolders.items():
+                paths = [f"{subfolder}{folder}/{file}" for file in files[source].get(folder, ())]
+                by_split = select_images(paths) if source == "train" else {source: paths}
+                for split, selected in by_split.items():
+                    rows += [(split, path, label) for path in selected]
         repeats = shorten_list(find_repeated(names.values()))
         note = f"{images}: class names of more than one wnid, kept as published: {repeats}"
         scan = DatasetScan(tuple(names.values()), notes=(note,) if repeats else (), by_size=True)
         counts = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
         return Listing(scan, images, images, rows, counts)
 
-    def _class_folders(
-        self, images: Path, part: str, expected: Sequence[str], faults: Faults
+    def _list_class_folders(
+        self, images: Path, subfolder: str, expected: Sequence[str], faults: Faults
     ) -> dict[str, list[str]]:
         """List the images of each class folder, and report unknown, missing and empty folders."""
-        folder = images / part
+        folder = images / subfolder
         if not folder.is_dir():
-            if part:  # otherwise it is the folder of images, which Listing.check_images reports
+            if subfolder:  # Listing.check_images reports that `images` itself is missing
                 faults.append(f"{folder}: no such folder")
             return {}
         names = list_directories(folder)
@@ -118,15 +122,15 @@ class ImageNet(Published):
 def select_images(paths: Sequence[str]) -> dict[str, list[str]]:
     """Select the train and val images of a class.
 
-    Images are ordered by the SHA-256 of their paths. The first TRAIN_PER_CLASS are train, and the
-    next VAL_PER_CLASS are val. In a smaller class a fifth of the images, rounded up and at most
-    VAL_PER_CLASS, are val, and the others are train. A single image is train.
+    Images are ordered by the SHA-256 of their paths. The first TRAIN_PER_CLASS are for train, and
+    the next VAL_PER_CLASS for val. If there are fewer images, val gets a fifth of them, rounded up,
+    but at most VAL_PER_CLASS; train gets the rest. A single image is for train.
 
     Args:
         paths: Paths of the class's images.
 
     Returns:
-        The paths of "train" and "val".
+        The selected paths by split, "train" and "val".
     """
     ordered = sort_by_hash(paths)
     n_val = min(VAL_PER_CLASS, -(-len(paths) // 5) if len(paths) > 1 else 0)
@@ -134,7 +138,7 @@ def select_images(paths: Sequence[str]) -> dict[str, list[str]]:
     return {"train": ordered[:n_train], "val": ordered[n_train : n_train + n_val]}
 
 
-def _class_names(path: Path, faults: Faults) -> dict[str, str]:
+def _read_class_names(path: Path, faults: Faults) -> dict[str, str]:
     """Read class names by wnid, in the order of the file.
 
     Two wnids may have the same name: CLIP's list, which CoOp uses, has "missile" and "sunglasses"

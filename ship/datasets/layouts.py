@@ -1,6 +1,6 @@
-"""Read published datasets that are lists in files, and check the images of all layouts.
+"""Layouts of published datasets, and the checks of images that all layouts share.
 
-A layout reads lists and folders, and returns (split, path, label) for each image.
+A layout is a class that reads lists or folders, and returns (split, path, label) for each image.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 @dataclass(frozen=True)
 class Listing:
-    """Content of lists and folders, before images are checked.
+    """The images of lists and folders, before their files are checked.
 
     Attributes:
         scan: DatasetScan without splits, faults and differences.
         images: Folder of the images, which the paths of `rows` are relative to.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.
-        counts: Numbers of images to compare with the published ones. None uses the numbers of
-            images in train, val and test.
+        counts: Numbers of images to compare with the published ones. None uses those of train, val
+            and test.
     """
 
     scan: DatasetScan
@@ -54,12 +54,12 @@ class Listing:
     def check_images(self, faults: Faults) -> DatasetScan:
         """Check all images without reading them, and return the scan with its splits and faults.
 
-        These are faults: images in two splits or with two labels, paths outside of the folder
-        (their images are omitted), missing, empty or too large files, a missing folder, and fewer
-        than two classes.
+        Faults are images in two splits or with two labels, paths outside of the folder (their
+        images are omitted), missing, empty or too large files, a missing folder, and fewer than two
+        classes.
 
         Args:
-            faults: Faults of reading the lists. Those of the images are added to it.
+            faults: Faults of the lists. Faults of the images are added.
         """
         files = {path: self.images / path for _, path, _ in self.rows if is_inside(path)}
         uses: dict[str, set[tuple[str, int]]] = defaultdict(set)
@@ -101,7 +101,7 @@ def get_file_size(path: Path) -> int:
     """Return the size of a file in bytes, or -1 if there is no regular file."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # no file system supports lone surrogates
+    except (OSError, ValueError):  # ValueError: surrogates in the path
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
@@ -121,7 +121,7 @@ def sort_by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
 
     Args:
         paths: Paths to sort.
-        salt: Prefix of each path before hashing. Each salt results in another order.
+        salt: Prefix of each path before hashing. Different salts result in different orders.
     """
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
@@ -132,7 +132,7 @@ def count_images(splits: Mapping[str, Split]) -> tuple[int, ...]:
 
 
 def format_counts(counts: Iterable[int]) -> str:
-    """Format the numbers of train, val and test images: "4128/1649/2465"."""
+    """Join numbers by slashes: "4128/1649/2465" for the images of train, val and test."""
     return "/".join(map(str, counts))
 
 
@@ -165,7 +165,7 @@ class Published(ABC):
         counts: Numbers of images in the published train, val and test split.
         classes: Number of classes.
         template: Prompt with one {} for a class name.
-        n_seen: Number of officially seen classes. None without an official assignment.
+        n_seen: Number of seen classes. None if no official list assigns classes to seen and unseen.
     """
 
     folder: str
@@ -177,7 +177,7 @@ class Published(ABC):
 
     @abstractmethod
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """Read lists and folders. Those that cannot be read are reported as faults.
+        """Read lists and folders. Those that cannot be read become faults.
 
         Args:
             data_root: Folder that contains the datasets' folders.
@@ -214,7 +214,7 @@ def _describe_size(counts: tuple[int, ...], classes: int, n_seen: int | None) ->
 
 @dataclass(frozen=True)
 class CoOpDataset(Published):
-    """A dataset in CoOp's layout, with one file of all splits.
+    """A dataset in CoOp's layout, with one file that lists all splits.
 
     The file is data_root/folder/split_zhou_SPLIT.json and contains
     {"train"|"val"|"test": [[path, label, class name], ...]}.
@@ -262,7 +262,7 @@ class Aircraft(Published):
                     bad_lines.append(repr(line))
                 else:
                     rows.append((split, f"{image}.jpg", label))
-            form = "must be '<id> <variant of variants.txt>'"
-            faults.add(path, "line", bad_lines if variants else (), form)
+            if variants:  # otherwise every line is a consequence of that fault
+                faults.add(path, "line", bad_lines, "must be '<id> <variant of variants.txt>'")
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
         return Listing(scan, folder / self.images, folder, rows)

@@ -36,7 +36,7 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
         faults: List that the faults of the file are added to.
 
     Returns:
-        The rows of all splits, and the class names. A fault may leave both incomplete.
+        The rows of all splits, and the class names. Both may be incomplete if there are faults.
     """
     rows: list[Row] = []
     label_names: list[tuple[int, str]] = []
@@ -47,12 +47,14 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
             if not isinstance(entries, list) or (not entries and split != "val"):
                 faults.append(f"{path}: {split} must be a list of {_ROW}")
                 continue
-            wrong = [f"{split}[{i}]" for i, row in enumerate(entries) if not _well_formed(row)]
-            faults.add(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-            for image, label, name in filter(_well_formed, entries):
+            bad_rows = [
+                f"{split}[{i}]" for i, row in enumerate(entries) if not _is_well_formed(row)
+            ]
+            faults.add(path, "row", bad_rows, f"must be {_ROW}, label an int >= 0")
+            for image, label, name in filter(_is_well_formed, entries):
                 rows.append((split, image, label))
                 label_names.append((label, name))
-    return rows, _names_by_label(path, label_names, faults)
+    return rows, _collect_class_names(path, label_names, faults)
 
 
 def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
@@ -60,32 +62,32 @@ def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
 
     Args:
         path: Path of the file.
-        faults: List that faults of the key are added to. read_split reports all others.
+        faults: List that faults of the key are added to. read_split reports all other faults.
 
     Returns:
-        Seed -> paths of its training images, as in `train`. Empty without the key.
+        Seed -> paths of its training images, spelled as in `train`. Empty without the key.
     """
     try:
-        listed = read_object(path).get("few_shot", {})
+        few_shot = read_object(path).get("few_shot", {})
     except (OSError, ValueError):  # read_split reports them
         return {}
-    if not isinstance(listed, dict):
+    if not isinstance(few_shot, dict):
         faults.append(f"{path}: few_shot must be an object of seeds and lists of paths")
         return {}
-    bad_seeds = [seed for seed in listed if not _SEED.fullmatch(seed)]
+    bad_seeds = [seed for seed in few_shot if not _SEED.fullmatch(seed)]
     faults.add(path, "seed", bad_seeds, "of few_shot, must be a whole number such as 0")
-    by_seed = {seed: paths for seed, paths in listed.items() if seed not in bad_seeds}
-    bad_lists = [seed for seed, paths in by_seed.items() if not _is_list_of_text(paths)]
+    by_seed = {seed: paths for seed, paths in few_shot.items() if seed not in bad_seeds}
+    bad_lists = [seed for seed, paths in by_seed.items() if not _is_text_list(paths)]
     faults.add(path, "seed", bad_lists, "of few_shot, must have a list of paths")
     return {int(seed): tuple(paths) for seed, paths in by_seed.items() if seed not in bad_lists}
 
 
-def _is_list_of_text(value: Any) -> bool:
-    """Return True for a list of at least one text."""
+def _is_text_list(value: Any) -> bool:
+    """Return True for a non-empty list of strings."""
     return isinstance(value, list) and bool(value) and all(type(item) is str for item in value)
 
 
-def _well_formed(row: Any) -> bool:
+def _is_well_formed(row: Any) -> bool:
     """Return True if a row has a path, a valid label and a class name."""
     return (
         isinstance(row, list)
@@ -95,10 +97,10 @@ def _well_formed(row: Any) -> bool:
     )
 
 
-def _names_by_label(
+def _collect_class_names(
     path: Path, label_names: Sequence[tuple[int, str]], faults: Faults
 ) -> tuple[str, ...]:
-    """Return class names by label, and report labels and names that do not match one to one."""
+    """Return class names by label, and report pairs of label and name that are not one-to-one."""
     names: dict[int, set[str]] = defaultdict(set)
     for label, name in label_names:
         names[label].add(name)
@@ -119,8 +121,8 @@ def _names_by_label(
 def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
     """Read the class names of directories from a file.
 
-    Faults are malformed lines, and directories that are unknown, missing from the file, or in it
-    twice.
+    Faults are an unreadable file, malformed lines, and directories that are unknown or do not have
+    exactly one line.
 
     Args:
         path: Path of the file.
@@ -133,12 +135,17 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
     with faults.catch(path):
-        rows = _rows(path, separator)
+        rows = _read_cells(path, separator)
     if not rows:
         return {}
     existing = {unicodedata.normalize("NFC", folder): folder for folder in directories}
     duplicates = [folder for folder in directories if folder not in existing.values()]
-    faults.add(path, "folder", duplicates, "named as another one, with other codes of accents")
+    faults.add(
+        path,
+        "folder",
+        duplicates,
+        "with the name of another one except for the encoding of accents",
+    )
     pairs: list[list[str]] = []
     bad_rows: list[list[str]] = []
     for row in rows:
@@ -161,14 +168,14 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     }
 
 
-def _rows(path: Path, separator: str) -> list[list[str]]:
+def _read_cells(path: Path, separator: str) -> list[list[str]]:
     """Read the cells of each non-empty line of a list of class names.
 
     Args:
-        path: Path of the list. With a comma as separator, it is CSV and may begin with the line
-            "folder,name".
-        separator: Separator by the file's suffix. With a space, the first white space of a line
-            ends the folder's name. "" means that the suffix is not one of SEPARATORS.
+        path: Path of the list.
+        separator: Separator of SEPARATORS, or "" if the file's suffix is not one of them. "," reads
+            CSV, and skips a first line "folder,name". " " splits each line at its first white
+            space.
 
     Raises:
         ValueError: The suffix is not one of SEPARATORS, or the file cannot be read, is not valid
@@ -182,8 +189,8 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
         try:
             lines = csv.reader(io.StringIO(text, newline=""), strict=True)
             cells = [[cell.strip() for cell in row] for row in lines]
-        except csv.Error as why:
-            raise ValueError(f"is not CSV: {why}") from why
+        except csv.Error as error:
+            raise ValueError(f"is not CSV: {error}") from error
         rows = [row for row in cells if any(row)]
         if rows[:1] == [["folder", "name"]]:
             del rows[0]
@@ -194,7 +201,7 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
 
 def find_repeated(items: Iterable[str]) -> list[str]:
     """Return the items that occur more than once, sorted."""
-    return sorted(item for item, times in Counter(items).items() if times > 1)
+    return sorted(item for item, count in Counter(items).items() if count > 1)
 
 
 def read_lines(path: Path, faults: Faults) -> list[str]:
@@ -205,7 +212,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
         faults: List that the faults of the file are added to.
 
     Returns:
-        The lines. Empty if the file cannot be read or has none.
+        The lines. If the file is unreadable or has none, this is a fault and the list is empty.
     """
     lines: list[str] = []
     with faults.catch(path):
@@ -224,15 +231,15 @@ def read_object(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as why:
-        raise ValueError(f"is not JSON: {why}") from why
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ValueError("must be a JSON object")
     return document
 
 
 def read_text(path: Path) -> str:
-    """Read the text of a list.
+    """Read the text of a UTF-8 file.
 
     Raises:
         ValueError: The file cannot be read, or is not UTF-8.

@@ -137,7 +137,7 @@ def test_links_to_parents_are_not_followed(
         (away / "pets/dog" / name).symlink_to(target)
     scan = scan_dataset("image_folder:pets", folder_root)
     assert scan.warnings == (
-        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's folder or one of its "
-        "parents: dog/disk, dog/own, dog/root, dog/top",
+        f"{folder_root / 'pets'}: 4 links to the dataset's folder or one of its "
+        "parents, not followed: dog/disk, dog/own, dog/root, dog/top",
     )
     assert sum(len(split) for split in scan.splits.values()) == 13
