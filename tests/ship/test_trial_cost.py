@@ -78,5 +78,5 @@ def test_cocoop_has_prompts_for_each_image() -> None:
 def test_time_is_bound_by_launches_or_operations() -> None:
     """The longer of the two."""
     trial = TrialCost(operations=1e12, launches=1e6, memory=0)
-    assert trial.seconds(rate=1e12, launch=1e-9) == pytest.approx(1)
-    assert trial.seconds(rate=1e15, launch=6e-6) == pytest.approx(6)
+    assert trial.seconds(operations_per_second=1e12, seconds_per_launch=1e-9) == pytest.approx(1)
+    assert trial.seconds(operations_per_second=1e15, seconds_per_launch=6e-6) == pytest.approx(6)
