@@ -1,7 +1,7 @@
-"""Properties of backbones that are known from their configuration, without building weights.
+"""Properties of backbones, read from their configuration files without building a model.
 
-open_clip is imported inside functions: it imports torchvision, which takes as long as all other
-imports of a worker.
+open_clip is imported inside functions because it imports torchvision, which takes as long as all
+other imports of a worker together.
 """
 
 import json
@@ -23,33 +23,37 @@ from ship.hub_tokenizer import load_hub_tokenizer
 from ship.pocket import BPE_PATH, MODEL_DIR
 from ship.whole_file import read_whole
 
-# Precision of the text tower's frozen blocks.
+# Precisions of the text tower's frozen blocks, and of the image tower's matrix products.
 Precision = Literal["fp32", "tf32", "bf16"]
 ImagePrecision = Literal["fp32", "bf16"]
 
-# Options of a text tower that make open_clip build blocks that differ from CLIP's.
+# Options with which open_clip builds a text tower of other blocks than CLIP's.
 _CUSTOM_BLOCK_OPTIONS = (
     "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
 )  # fmt: skip
-# Limit for a configuration on the hub, which usually has a few hundred bytes.
+# Maximum size of a configuration file from the hub. Most have a few hundred bytes.
 _MAX_CONFIG_BYTES = 100_000
 
 
 class BackboneError(ValueError):
-    """A backbone does not exist, cannot be loaded, or does not accept prompt embeddings."""
+    """A backbone does not exist, cannot be loaded, or does not accept prompt embeddings.
+
+    Prompt embeddings are token embeddings in which learned vectors replace words of the prompt.
+    """
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture and its pretrained weights.
+    """An architecture and the names of its pretrained weights.
 
     Attributes:
         name: "pocket", or open_clip's name.
         feature_dim: Size of image and text features.
         text_width: Size of a token embedding.
-        context_length: Maximum number of tokens in a prompt, including SOT and EOT.
-        tags: open_clip's names of pretrained weights. Empty if there are none to choose from.
-        refusal: Reason why its text tower does not accept prompt embeddings. None if it does.
+        context_length: Maximum number of tokens in a prompt, including the start-of-text (SOT) and
+            end-of-text (EOT) tokens.
+        tags: open_clip's names of pretrained weights. Empty if it has none, and for "pocket".
+        refusal: Reason why the text tower does not accept prompt embeddings. None if it does.
     """
 
     name: str
@@ -63,7 +67,9 @@ class Architecture:
 def split_name(backbone: str) -> tuple[str, str]:
     """Split a backbone's name into its architecture and its pretrained weights.
 
-    "hf-hub:ORG/MODEL" names both: it is returned as the architecture, with "" as the weights.
+    Returns:
+        Name of the architecture, and open_clip's name of the weights or "" if the backbone has
+        none. "hf-hub:ORG/MODEL" is returned as the architecture, with "".
     """
     if parse_repository(backbone) is not None:
         return backbone, ""
@@ -92,7 +98,7 @@ def list_architectures() -> list[Architecture]:
 
 
 def find_unsupported(architecture: str) -> str | None:
-    """Return the reason why a text tower does not accept prompt embeddings.
+    """Return the reason why a text tower does not accept prompt embeddings (see BackboneError).
 
     This is the only check: ship.clip.text relies on it without inspecting the tower.
 
@@ -100,7 +106,7 @@ def find_unsupported(architecture: str) -> str | None:
         The reason, or None if the text tower accepts them.
 
     Raises:
-        BackboneError: open_clip has no such architecture.
+        BackboneError: The architecture is unknown, or its configuration cannot be read.
     """
     if architecture == "pocket":
         return None
@@ -114,7 +120,7 @@ def find_unsupported(architecture: str) -> str | None:
     ):
         return "its text blocks are CustomResidualAttentionBlock, not CLIP's own"
     if text.tokenizer_mode:
-        return f"its tokenizer adds tokens of its mode {text.tokenizer_mode!r}"
+        return f"its tokenizer adds tokens (tokenizer_mode {text.tokenizer_mode!r})"
     return _find_unsupported_pooling(text)
 
 
@@ -150,8 +156,8 @@ def get_text_settings(name: str) -> Any:
         name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
 
     Returns:
-        open_clip's CLIPTextCfg with its defaults. For "pocket" a namespace of the keys in its
-        configuration, which avoids importing open_clip (seconds). Among the attributes:
+        open_clip's CLIPTextCfg. For "pocket", a namespace with only the keys of its configuration
+        file, because importing open_clip takes seconds. Both have the attributes
 
         - width: size of a token embedding.
         - context_length: maximum number of tokens in a prompt, including SOT and EOT. A context of
@@ -159,7 +165,8 @@ def get_text_settings(name: str) -> Any:
         - layers: number of blocks.
 
     Raises:
-        BackboneError: open_clip has no such architecture, or the repository cannot be read.
+        BackboneError: open_clip has no such architecture or rejects its settings, or the repository
+            cannot be read.
     """
     settings = _require_config(name)["text_cfg"]
     if name == "pocket":
@@ -168,7 +175,7 @@ def get_text_settings(name: str) -> Any:
 
     try:
         return CLIPTextCfg(**settings)
-    except TypeError as error:  # a repository may have keys of another release
+    except TypeError as error:  # a repository may have keys of another open_clip release
         reason = f"open_clip rejects its text_cfg: {error}"
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
@@ -190,7 +197,8 @@ def load_tokenizer(name: str) -> Any:
     if name == "pocket":
         # open_clip does not resolve bpe_path relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
-    text, (architecture, _) = get_text_settings(name), split_name(name)
+    text = get_text_settings(name)
+    architecture, _ = split_name(name)
     if text.hf_tokenizer_name:
         options = text.tokenizer_kwargs or {}
         try:
@@ -204,7 +212,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def get_padding_id(tokenizer: Any) -> int:
-    """Return the token ID that a tokenizer pads with, which is 0 for open_clip's own."""
+    """Return the token ID that a tokenizer pads with. It is 0 for open_clip's own tokenizers."""
     return int(getattr(tokenizer, "pad_token_id", 0))
 
 
@@ -214,7 +222,9 @@ def count_special_tokens(tokenizer: Any) -> int:
 
 
 def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
-    """Truncate texts to the tokens that a backbone's text tower reads, and decode these tokens.
+    """Return the part of each text that fits into a backbone's context length.
+
+    The texts are tokenized, truncated and decoded, which may also change case and white space.
 
     Args:
         name: "pocket", an open_clip NAME[:PRETRAINED] or hf-hub:ORG/MODEL.
@@ -226,7 +236,7 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _require_config(name: str) -> Any:
-    """Return open_clip's configuration of a backbone; see get_feature_dim."""
+    """Return open_clip's configuration of a backbone; argument and errors as in get_feature_dim."""
     architecture, _ = split_name(name)
     config = find_config(architecture)
     if config is None:

@@ -7,28 +7,29 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Maximum number of features used from a set. The cost of k-NN and kernel metrics is quadratic in
-# it; a set of this size takes about half a second per seed on one core.
+# Larger sets are subsampled to this many features, because the cost of k-NN and kernel metrics is
+# quadratic. Sets of this size take about half a second per seed on one core.
 MAX_FEATURES = 1000
 
-# Squared distances of unit-norm features below this are round-off of single precision.
+# Squared distances below this count as 0: they are round-off of unit-norm features in single
+# precision.
 ROUND_OFF = 1e-12
 
-# Resamples for mmd_error. Its relative error is then about 1 / sqrt(2 * 200) = 5%.
+# Number of resamples for the error of mmd, whose own relative error is 1 / sqrt(2 * 200) = 5%.
 BOOTSTRAP_DRAWS = 200
 
-# Number of neighbors within a ball: 5 as in Naeem et al. (sec. 4), fewer for smaller sets.
+# A ball reaches to this nearest neighbor: the 5th, as in arXiv:2002.09797 (sec. 4). Sets of five or
+# fewer features use a lower number.
 NEIGHBORS = 5
 
-# A ball's squared radius is reduced by this fraction, so that round-off does not decide whether the
-# neighbor on its edge is inside. That neighbor is outside, as in both papers' code: identical sets
-# then have density 1.
-EDGE = 1e-9
+# The neighbor on the edge of a ball is outside, as in both papers' code, so that identical sets have
+# density 1. To ensure this in spite of round-off, squared radii are reduced by this fraction.
+RADIUS_MARGIN = 1e-9
 
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Features and their classes, numbered from 0. Every class has at least one feature."""
+    """Features and their classes, numbered from 0."""
 
     features: Float[Tensor, "n feature"]
     labels: Int[Tensor, " n"]
@@ -40,19 +41,19 @@ class LabeledSet:
 
     @property
     def means(self) -> Float[Tensor, "n_cls feature"]:
-        """Mean feature of each class, not normalized."""
+        """Mean feature of each class, not normalized; NaN for a class without features."""
         counts = self.counts
         sums = self.features.new_zeros(len(counts), self.features.shape[1])
         return sums.index_add_(0, self.labels, self.features) / counts.unsqueeze(1)
 
-    def rows(self, keep: Tensor) -> "LabeledSet":
+    def select_rows(self, rows: Tensor) -> "LabeledSet":
         """Return a subset.
 
         Args:
-            keep: Mask or indices of the rows, on any device (subsets are drawn on the CPU).
+            rows: Mask or indices of the rows to keep, on any device.
         """
-        keep = keep.to(self.labels.device)
-        return LabeledSet(self.features[keep], self.labels[keep])
+        rows = rows.to(self.labels.device)
+        return LabeledSet(self.features[rows], self.labels[rows])
 
 
 def select_shared_classes(
@@ -75,14 +76,15 @@ def select_shared_classes(
     Returns:
         The synthetic features, the real features and the text features of the shared classes.
     """
-    counts = [part.labels.bincount(minlength=len(text)) for part in (synthetic, real)]
-    is_shared = (counts[0] > 0) & (counts[1] > 0)
+    has_synthetic = synthetic.labels.bincount(minlength=len(text)) > 0
+    has_real = real.labels.bincount(minlength=len(text)) > 0
+    is_shared = has_synthetic & has_real
     new_label = is_shared.cumsum(0) - 1
 
     def restrict(sample: LabeledSet) -> LabeledSet:
-        part = sample.rows(is_shared[sample.labels])
-        relabeled = LabeledSet(part.features, new_label[part.labels])
-        return relabeled.rows(draw_evenly(relabeled.labels, MAX_FEATURES, generator))
+        shared = sample.select_rows(is_shared[sample.labels])
+        relabeled = LabeledSet(shared.features, new_label[shared.labels])
+        return relabeled.select_rows(draw_evenly(relabeled.labels, MAX_FEATURES, generator))
 
     return restrict(synthetic), restrict(real), text[is_shared]
 
@@ -112,14 +114,17 @@ def draw_evenly(
 
 
 def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
-    """Return each row's position, from 0, in a random order of its class's rows, on the CPU."""
+    """Shuffle the rows within each class; return each row's position in its class, from 0.
+
+    The result is on the CPU.
+    """
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]
     counts = labels.bincount()
-    first = counts.cumsum(0) - counts
+    class_start = counts.cumsum(0) - counts
     rank = torch.empty_like(labels)
-    rank[order] = torch.arange(len(labels)) - first[labels[order]]
+    rank[order] = torch.arange(len(labels)) - class_start[labels[order]]
     return rank
 
 
@@ -128,14 +133,15 @@ def balance_classes(
 ) -> tuple[LabeledSet, LabeledSet]:
     """Subsample both sets to equal numbers of features per class.
 
-    This is for metrics that depend on the size of a set. Classes with fewer than two features in
-    either set are dropped. Random draws are made on the CPU.
+    Metrics that depend on the size of a set need this. Classes with fewer than two features in
+    either set lose all features; labels are not renumbered. Random draws are made on the CPU.
     """
     limit = torch.minimum(synthetic.counts, real.counts)
     limit = torch.where(limit < 2, 0, limit)
 
     def subsample(sample: LabeledSet) -> LabeledSet:
-        return sample.rows(rank_within_class(sample.labels, generator) < limit[sample.labels].cpu())
+        rank = rank_within_class(sample.labels, generator)
+        return sample.select_rows(rank < limit[sample.labels].cpu())
 
     return subsample(synthetic), subsample(real)
 
@@ -145,19 +151,24 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
 
         |mu_x - mu_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2))        (arXiv:1706.08500, eq. 6)
 
-    With centered sets A = (x - mu_x) / sqrt(n - 1) and B likewise, C_x = A^T A, and the trace of
-    the root is the sum of the singular values of A B^T. This needs no square root of a matrix, and
-    no covariance of full size if there are fewer features than dimensions. The distance is biased
-    upwards for small sets: compare only values from sets of equal size.
+    With A = (x - mu_x) / sqrt(n - 1) and B likewise, C_x = A^T A, and the trace of (C_x C_y)^(1/2)
+    is the sum of the singular values of A B^T. No matrix square root is computed. Sets with fewer
+    features than dimensions need no covariance matrix either. The distance is biased upwards for
+    small sets: compare only values from sets of equal size.
 
-    The error is the bootstrap's standard error to first order, in closed form (the infinitesimal
-    jackknife, Efron 1982): sqrt(var(h_x) / n + var(h_y) / m) with the influence of a feature
+    The standard error is a first-order approximation of the bootstrap's in closed form (the
+    infinitesimal jackknife, Efron 1982): sqrt(var(h_x) / n + var(h_y) / m). The influence h_x(i) of
+    feature i is
 
-        h_x(i) = 2 (x_i - mu_x)·(mu_x - mu_y) + |x_i - mu_x|^2 - (n - 1) sum_k U_ik^2 s_k,
+        h_x(i) = 2 (x_i - mu_x)·(mu_x - mu_y) + |x_i - mu_x|^2 - (n - 1) sum_k U_ik^2 s_k
 
-    A B^T = U diag(s) V^T, and h_y likewise. Resampling would need a decomposition per draw and is
-    biased: repeated features lower the rank of the covariances. The error is overestimated, up to
-    about twofold, if there are fewer features than dimensions.
+    with A B^T = U diag(s) V^T; h_y is defined likewise. For sets with fewer features than
+    dimensions, this error is up to about twice too large. A real bootstrap would need one
+    decomposition per resample, and is biased because repeated features lower the covariances' rank.
+
+    Args:
+        x: First set, at least 2 features.
+        y: Second set, at least 2 features.
 
     Returns:
         The distance (>= 0) and its standard error.
@@ -186,7 +197,8 @@ def _factor_rows(rows: Tensor) -> tuple[Tensor | None, Tensor]:
     """Factor rows = basis @ root with an orthonormal basis.
 
     Returns:
-        The basis and the root, or None and the rows if there are no more rows than columns.
+        The basis and the root. None and the rows themselves if there are at most as many rows as
+        columns.
     """
     if len(rows) <= rows.shape[1]:
         return None, rows
@@ -210,16 +222,17 @@ def mmd(
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
     (Gretton et al. 2012, eq. 3.) k(a, b) = exp(-|a - b|^2 / (2 sigma^2)); sigma is the lower median
-    of the distances between different rows of both sets together (their sec. 8), or of the non-zero
-    distances if that is 0. For sets from the same distribution the value may be below 0 by chance.
-    It is unbiased for independent features; if such sets are balanced over classes, it is slightly
-    below 0 on average.
+    of the distances between different rows of both sets together (their sec. 8). If that is 0, it
+    is the median of the non-zero distances.
 
-    The error is the standard deviation over BOOTSTRAP_DRAWS resamples of both sets, with a fixed
-    kernel and without pairs of a feature and its copy.
+    The value may be negative if both sets come from the same distribution. It is unbiased for
+    independent features, and slightly too low on average for sets that are balanced over classes.
+
+    The error is the standard deviation over BOOTSTRAP_DRAWS resamples of both sets. The kernel is
+    that of the full sets, and pairs of copies of the same feature are excluded.
 
     Args:
-        squared: Squared distances of the rows of x (the first n) and y together.
+        squared: Squared distances between all rows of x (the first n) and y.
         n: Number of rows of x.
         generator: Random generator of the resamples.
 
@@ -251,17 +264,17 @@ def _weighted_mmd(
     """
     n = x.shape[1]
 
-    def within(block: Tensor, counts: Tensor) -> Tensor:
+    def mean_within(block: Tensor, counts: Tensor) -> Tensor:
         pairs = counts.sum(dim=1).square() - counts.square().sum(dim=1)
         mean = ((counts @ block) * counts).sum(dim=1) / pairs.clamp(min=1)
-        return torch.where(pairs > 0, mean, 1)  # a resample of one feature: k(a, a)
+        return torch.where(pairs > 0, mean, 1)  # copies of a single feature: k(a, a)
 
     cross_term = ((x @ kernel[:n, n:]) * y).sum(dim=1) / (x.sum(dim=1) * y.sum(dim=1))
-    return within(kernel[:n, :n], x) + within(kernel[n:, n:], y) - 2 * cross_term
+    return mean_within(kernel[:n, :n], x) + mean_within(kernel[n:, n:], y) - 2 * cross_term
 
 
 def _draw_counts(n: int, generator: torch.Generator) -> Float[Tensor, "draw n"]:
-    """Draw resamples of size n; return how often each contains each of the n features."""
+    """Draw resamples of n features, and count how often each feature occurs in each resample."""
     indices: Int[Tensor, "draw n"] = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=generator)
     counts = torch.zeros(BOOTSTRAP_DRAWS, n, dtype=torch.float64)
     return counts.scatter_add_(1, indices, torch.ones_like(counts))
@@ -279,11 +292,11 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
       unbounded, about 1 for sets from the same distribution.
     - coverage: fraction of B_k(x) that contain at least one s (arXiv:2002.09797, eq. 5).
 
-    k = min(NEIGHBORS, n - 1, m - 1), so that very small sets have values, too. Compare values only
-    between sets of equal size.
+    k = min(NEIGHBORS, n - 1, m - 1), so that the metrics of very small sets are defined, too.
+    Compare values only between sets of equal size.
 
     Args:
-        squared: Squared distances of real rows (the first n) and synthetic rows together.
+        squared: Squared distances between all rows: the n real ones, then the synthetic ones.
         n: Number of real rows, at least 2. At least 2 synthetic rows follow.
     """
     m = len(squared) - n
@@ -300,7 +313,7 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
 
 
 def _compute_radii(squared: Float[Tensor, "n n"], k: int) -> Float[Tensor, " n"]:
-    """Return each row's squared distance to the k-th nearest other row."""
+    """Return each row's squared distance to the k-th nearest other row, less RADIUS_MARGIN."""
     distances = squared.clone().fill_diagonal_(torch.inf)
     nearest: Tensor = distances.kthvalue(k, dim=1).values
-    return nearest * (1 - EDGE)
+    return nearest * (1 - RADIUS_MARGIN)

@@ -1,7 +1,7 @@
 """Files of repositories on the Hugging Face Hub.
 
-Cached files are read without contacting the hub. huggingface_hub itself contacts it even for cached
-files and, without a network, fails only after most of a minute. Imports no torch.
+Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
+and takes most of a minute to fail without a network. Imports no torch.
 """
 
 import re
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 HUB_PREFIX: Final = "hf-hub:"
-"""Prefix of the backbones that are named by their repository, as in open_clip."""
+"""Prefix of backbones that are repositories on the hub, as in open_clip."""
 
 CONFIG_FILE: Final = "open_clip_config.json"
-# open_clip's names of files with weights, in the order in which it tries them.
+# Weight files, in the order in which open_clip looks for them.
 WEIGHT_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -24,7 +24,10 @@ class HubError(FileNotFoundError):
 
 
 def parse_repository(backbone: str) -> str | None:
-    """Return the repository of a backbone "hf-hub:ORG/MODEL", or None for another name."""
+    """Return the repository of a backbone "hf-hub:ORG/MODEL", or None for other backbones.
+
+    Use is_repository to check the form of the result.
+    """
     return backbone.removeprefix(HUB_PREFIX) if backbone.startswith(HUB_PREFIX) else None
 
 
@@ -38,7 +41,7 @@ def find_cached_file(repository: str, names: Sequence[str]) -> str | None:
 
     Args:
         repository: ORG/MODEL.
-        names: Names of the files.
+        names: Names of the files, in order of preference.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -46,16 +49,16 @@ def find_cached_file(repository: str, names: Sequence[str]) -> str | None:
     return next((path for path in paths if isinstance(path, str)), None)
 
 
-def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
-    """Return the path of the first of these files, downloading it if none is in the cache.
+def fetch_hub_file(repository: str, names: Sequence[str], subject: str) -> str:
+    """Return the path of the first of these files that is cached, or else download one.
 
     Args:
         repository: ORG/MODEL.
-        names: Names of the files, in the order in which they are tried.
-        what: Subject and verb of messages about the file, e.g. "its weights are".
+        names: Names of the files, in order of preference.
+        subject: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
-        HubError: The hub does not respond, or has no such file. The message says what to do.
+        HubError: The hub does not respond, refuses the download, or has none of the files.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
@@ -64,7 +67,7 @@ def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
         return path
     for name in names:
         try:
-            require_reachable(repository, name, what)
+            require_reachable(repository, name, subject)
             return hf_hub_download(repository, name)
         except HfHubHTTPError as error:
             if not isinstance(error, EntryNotFoundError):
@@ -72,21 +75,22 @@ def fetch_hub_file(repository: str, names: Sequence[str], what: str) -> str:
         except HubError:
             raise
         except Exception as error:  # the connection broke during the download
-            raise HubError(_unreachable_message(what, error)) from error
+            raise HubError(_unreachable_message(subject, error)) from error
     raise HubError(f"{repository} on the Hugging Face Hub has no {' or '.join(names)}")
 
 
-def require_reachable(repository: str, name: str, what: str) -> None:
+def require_reachable(repository: str, name: str, subject: str) -> None:
     """Request a file's metadata from the hub; without a network, fail within seconds.
 
     Args:
         repository: ORG/MODEL.
         name: Name of the file.
-        what: Subject and verb of messages about the file, e.g. "its weights are".
+        subject: Subject and verb of messages about the file, e.g. "its weights are".
 
     Raises:
-        HubError: The hub does not respond. The message says what to do.
-        huggingface_hub.errors.HfHubHTTPError: The hub refuses the request.
+        HubError: The hub does not respond. The message contains the command to run on a machine
+            with a network.
+        huggingface_hub.errors.HfHubHTTPError: The hub refuses the request or has no such file.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
@@ -96,20 +100,20 @@ def require_reachable(repository: str, name: str, what: str) -> None:
     except HfHubHTTPError:
         raise
     except Exception as error:  # its type depends on the version and its HTTP client
-        raise HubError(_unreachable_message(what, error)) from error
+        raise HubError(_unreachable_message(subject, error)) from error
 
 
-def _unreachable_message(what: str, error: Exception) -> str:
+def _unreachable_message(subject: str, error: Exception) -> str:
     """Return the message for a file that is not in the cache when the hub does not respond.
 
     Args:
-        what: Subject and verb of the message, e.g. "its weights are".
+        subject: Subject and verb of the message, e.g. "its weights are".
         error: Exception of the request.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
-        f"{what} not in {HF_HUB_CACHE}, and the hub does not respond "
+        f"{subject} not in {HF_HUB_CACHE}, and the hub does not respond "
         f"({summarize_error(error).rstrip('.')}). On a machine with a network, run ship-sweep "
         "prefetch downloads --space FILE, with HF_HOME set to a folder that this machine can read"
     )
@@ -124,7 +128,7 @@ def _refusal_message(repository: str, error: Exception) -> str:
     """Return the message for a repository whose files the hub refuses to send."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
+    if isinstance(error, GatedRepoError):  # a subclass of RepositoryNotFoundError
         return f"{repository} is gated. Accept its terms on the hub and run 'hf auth login'"
     if isinstance(error, RepositoryNotFoundError):
         return f"the Hugging Face Hub has no public model {repository}. Check its name"

@@ -26,11 +26,11 @@ from ship.configs import METRICS
 from ship.registry import PluginError
 from ship.seeds import to_cpu
 
-# Number of logits processed at once, so that intermediate results fit into a processor's cache.
-AT_ONCE = 2**18
+# Number of logits per chunk: intermediate results then fit into a processor's cache.
+LOGITS_PER_CHUNK = 2**18
 
 CUSTOM = "custom/"
-"""Prefix of the names of metric plugins in the results."""
+"""Prefix of metric plugins' names in results."""
 BINS = 15
 """Number of confidence bins of equal width, as in Guo et al."""
 
@@ -39,15 +39,16 @@ BINS = 15
 class Predictions:
     """The predictions of each seed for the same n images.
 
-    Properties have one value per seed and image; `finite` has one per seed. Computing them needs
-    little memory in addition to the logits. The *group* of an image is the set of the seen classes
-    if its class is seen, otherwise the set of the unseen classes.
+    Properties have one value per seed and image, except `finite`, which has one per seed. They are
+    computed in chunks, which takes little memory in addition to the logits. The *group* of an image
+    is the set of seen classes if its class is seen, otherwise the set of unseen classes.
 
     Attributes:
         logits: Class scores of each seed.
         labels: Class of each image.
-        seen: Seen classes of each seed.
-        competing: Classes that may be predicted, for the property `correct` only. Defaults to all.
+        seen: Mask of each seed's seen classes.
+        competing: Mask of the classes among which `correct` chooses; no other property uses it.
+            Defaults to all classes.
     """
 
     logits: Float[Tensor, "seed n n_cls"]
@@ -75,15 +76,14 @@ class Predictions:
 
     @property
     def margin(self) -> Float[Tensor, "seed n"]:
-        """Largest logit of the seen classes minus that of the unseen ones (inf without those)."""
+        """Largest logit of the seen classes minus that of the unseen ones; inf if all are seen."""
         return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
     def seen_log_odds(self) -> Float[Tensor, "seed n"]:
         """Log-odds of the most probable seen class, with one softmax over all classes.
 
-        The log-odds order images like that class's probability, which rounds to 1 if the softmax is
-        sharp.
+        They rank images like the class's probability, which rounds to 1 for confident predictions.
         """
         offsets = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
@@ -95,7 +95,7 @@ class Predictions:
 
     @property
     def confidence(self) -> Float[Tensor, "seed n"]:
-        """The largest probability, with one softmax over the image's group."""
+        """Largest probability of a class, with the softmax over the image's group only."""
         largest = torch.where(self.is_seen, self._seen_largest, self._unseen_largest)
         unseen = (~self.seen).to(largest).unsqueeze(1)
 
@@ -129,7 +129,7 @@ class Predictions:
         """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
-            classes: Mask of the classes, for each seed or for all.
+            classes: Mask of the classes, (seed, n_cls), or (1, n_cls) for all seeds.
             reduction: torch.amax or torch.argmax.
         """
         # adding -inf to the logits of the other classes is faster than selecting columns
@@ -140,15 +140,15 @@ class Predictions:
         """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:
-            function: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
-                (seed, m).
+            function: Function of the logits of m images, (seed, m, n_cls), and of the slice of
+                these images. It returns (seed, m).
         """
         n_seeds, n, n_cls = self.logits.shape
-        size = max(1, AT_ONCE // max(1, n_seeds * n_cls))
+        size = max(1, LOGITS_PER_CHUNK // max(1, n_seeds * n_cls))
         if n <= size:
             return function(self.logits, slice(0, n))
-        parts = [slice(start, start + size) for start in range(0, n, size)]
-        return torch.cat([function(self.logits[:, rows], rows) for rows in parts], dim=1)
+        chunks = [slice(start, start + size) for start in range(0, n, size)]
+        return torch.cat([function(self.logits[:, rows], rows) for rows in chunks], dim=1)
 
 
 def percent(
@@ -184,12 +184,13 @@ def score_base_to_new(
         - joint_base, joint_new, joint_harmonic_mean: the same with one softmax over all classes, as
           in generalized zero-shot learning.
     """
-    counted = predictions.is_seen
-    base = percent(predictions.group_correct, counted)
+    is_base = predictions.is_seen
+    base = percent(predictions.group_correct, is_base)
     if all_seen:
         return {"base": base}
-    new = percent(predictions.group_correct, ~counted)
-    joint_base, joint_new = (percent(predictions.correct, kind) for kind in (counted, ~counted))
+    new = percent(predictions.group_correct, ~is_base)
+    joint_base = percent(predictions.correct, is_base)
+    joint_new = percent(predictions.correct, ~is_base)
     return {
         "base": base,
         "new": new,
@@ -208,13 +209,14 @@ def score_generalized_zero_shot(
     S and U are the class-averaged accuracies on images of seen and of unseen classes, with one
     softmax over all classes, and H is their harmonic mean. Calibrated stacking subtracts a constant
     from the logits of seen classes. Sweeping the constant gives the seen-unseen curve and the area
-    under it (AUSUC). All of this follows from the images' margins, which are sorted on the CPU.
+    under it (AUSUC). On the CPU, all metrics are computed from each image's margin and whether it
+    is classified correctly within its group.
 
     Args:
         predictions: Predictions for the images.
         all_seen: Whether all images are of seen classes.
         constant: Each seed's constant of calibrated stacking. Defaults to the constant with the
-            best H on these images, and to the one nearest to 0 if several have that H.
+            best H on these images; of several, to the one nearest to 0.
 
     Returns:
         Metrics by name. Only `seen` if all images are of seen classes.
@@ -229,29 +231,34 @@ def score_generalized_zero_shot(
     counts = counts.index_add(0, labels, torch.ones_like(labels))
     n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
     n_unseen = ((counts > 0) & ~seen).sum(1, keepdim=True).clamp_min(1)
-    share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
+    # an image's contribution to S or U: accuracy is averaged over its class, then over the classes
+    weight = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
     values = to_cpu(
         {
             # infinite if the task has no unseen classes: every image is then predicted as seen
             "margin": predictions.margin,
-            "seen": share * (is_seen & predictions.group_correct),
-            "unseen": share * (~is_seen & predictions.group_correct),
+            "seen": weight * (is_seen & predictions.group_correct),
+            "unseen": weight * (~is_seen & predictions.group_correct),
         }
     )
     margins, order = values["margin"].sort(stable=True)
-    seen_shares, unseen_shares = (values[name].gather(1, order) for name in ("seen", "unseen"))
-    rows = list(zip(margins, seen_shares, unseen_shares, strict=True))
+    rows = list(
+        zip(
+            margins, values["seen"].gather(1, order), values["unseen"].gather(1, order), strict=True
+        )
+    )
     if all_seen:
         return {"seen": 100 * torch.stack([_score_with_constant(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if constant is None else constant.tolist()
-    scores = [_score_seed(*pair) for pair in zip(constants, rows, strict=True)]
+    scores = [_score_seed(value, row) for value, row in zip(constants, rows, strict=True)]
     return {name: torch.stack([score[name] for score in scores]) for name in scores[0]}
 
 
-# Values of one seed that determine S and U for any constant, (n,) each: the images' margins (best
-# seen logit minus best unseen logit), ascending; each image's contribution to S if it is predicted
-# as seen; and its contribution to U if it is predicted as unseen. The contribution of an image is
-# its share of its class, or 0 if it is of the other group or misclassified within its group.
+# Values of one seed, (n,) each, sorted by margin. They determine S and U for any constant:
+# - the images' margins; an image is predicted as seen if its margin exceeds the constant
+# - each image's contribution to S if it is predicted as seen
+# - each image's contribution to U if it is predicted as unseen
+# An image contributes 0 to the other group's accuracy, and if it is misclassified within its group.
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
@@ -267,17 +274,17 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
     """Return the metrics of one seed; see score_generalized_zero_shot.
 
     Args:
-        constant: Constant of calibrated stacking. Defaults to the one with the best H.
+        constant: Constant of calibrated stacking. None uses the one with the best H.
         row: The seed's margins and contributions.
     """
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
-    # S and U if the lowest 0, 1, ... or all distinct margins are predicted as unseen
+    # S and U if images with the lowest 0, 1, ..., all distinct margins are predicted as unseen
     ends = F.pad(counts.cumsum(0), (1, 0))
     curve_seen = seen.sum() - F.pad(seen.cumsum(0), (1, 0))[ends]
     curve_unseen = F.pad(unseen.cumsum(0), (1, 0))[ends]
     if constant is None:
-        # one constant for every point of the curve: half-way between neighboring margins
+        # one constant per point of the curve: half-way between neighboring margins
         middle = (values[1:] + values[:-1]) / 2
         constants = torch.cat([values[:1] - 1, middle, values[-1:] + 1])
         means = harmonic_mean(curve_seen, curve_unseen)
@@ -313,16 +320,16 @@ def score_open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed
         - auroc: probability that a base image has a higher base score than a new image; ties count
           half. The base score is the largest probability of a base class, with one softmax over all
           classes.
-        - openworld_auc: probability of the same event with both images classified correctly among
-          the classes of their group (eq. 6 of arXiv:2505.05180). Ties count half, as in its
-          authors' code (roc_auc_score in models/GMoP.py of github.com/huacong/OpenworldAUC). It is
-          at most auroc, and at most base * new (as fractions).
+        - openworld_auc: probability that, in addition, both images are classified correctly within
+          their groups (arXiv:2505.05180, eq. 6). Ties count half, as in the authors' code
+          (roc_auc_score in models/GMoP.py of github.com/huacong/OpenworldAUC). As a fraction, it is
+          at most auroc and at most base * new.
         - ece_base, ece_new: expected calibration error on base and on new images, with the softmax
-          over the image's group.
+          over the image's group only.
     """
     is_base, correct = predictions.is_seen, predictions.group_correct
     seen_log_odds, confidence = predictions.seen_log_odds, predictions.confidence
-    # counts all pairs of a base and a new image from ranks, without n x n comparisons
+    # pairs of a base and a new image are counted with ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
     ranks = _compute_double_ranks(seen_log_odds, ~is_base)
     ranks_among_correct = _compute_double_ranks(seen_log_odds, ~is_base & correct)
@@ -340,14 +347,14 @@ def score_open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed
 def compute_custom(
     predictions: Predictions, names: Sequence[str]
 ) -> dict[str, Float[Tensor, " seed"]]:
-    """Compute metric plugins, seed by seed; NaN for seeds with a non-finite logit.
+    """Compute the values of metric plugins, seed by seed.
 
     Args:
         predictions: Predictions for the test images.
         names: Names of the metrics.
 
     Returns:
-        Value of each metric per seed. A name is CUSTOM followed by that of the metric.
+        CUSTOM + metric name -> value per seed. NaN for seeds with a non-finite logit.
 
     Raises:
         PluginError: A metric does not return a finite number.
@@ -383,9 +390,10 @@ def is_finite_number(value: object) -> bool:
 def _compute_double_ranks(
     seen_log_odds: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
 ) -> Int[Tensor, "seed n"]:
-    """Return twice each image's rank among the counted images, an integer.
+    """Return twice each image's rank among the counted images.
 
-    The rank is the number of counted images with lower log-odds, plus half of those that tie.
+    An image's rank is the number of counted images with lower log-odds, plus half the number with
+    equal log-odds. Doubled, it is an integer.
     """
     order = seen_log_odds.masked_fill(~counted, torch.inf).sort(-1).values
     values = seen_log_odds.contiguous()
@@ -397,7 +405,7 @@ def _compute_calibration_error(
     correct: Bool[Tensor, "seed n"],
     counted: Bool[Tensor, "seed n"],
 ) -> Float[Tensor, " seed"]:
-    """Return the sum over bins of |sum of (correct - confidence)| / n, over n counted images."""
+    """Return the sum over bins of |sum of (correct - confidence)| / n, for the n counted images."""
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
     gaps = torch.where(counted, correct.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)

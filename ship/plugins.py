@@ -50,7 +50,8 @@ _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 def load_plugin(path: Path | str) -> None:
     """Register the plugins of a file or a module in this process.
 
-    An edited file is read again. A module is imported once per process.
+    Loading a file again after an edit replaces its plugins. A module is imported only once per
+    process, so later edits have no effect.
 
     Args:
         path: Path of a Python file, or dotted name of a module, e.g. "ship_example".
@@ -74,60 +75,64 @@ def load_origins(origins: Iterable[Origin]) -> None:
     """Register the plugins of files and modules in this process.
 
     Args:
-        origins: Files and modules. A worker gets those that the driver has loaded (see
-            list_loaded_origins).
+        origins: Files and modules, e.g. those of the driver's list_loaded_origins() in a worker.
 
     Raises:
         PluginError: One of them cannot be loaded (see load_plugin), e.g. because this node lacks a
             package that a file imports.
     """
-    for sent_origin in origins:
-        # this node may have another version of a module; require_plugins compares them
-        origin = _get_module_origin(sent_origin.module) if sent_origin.module else sent_origin
-        load = (
-            partial(import_module, sent_origin.module)
-            if sent_origin.module
-            else partial(_execute_file, sent_origin)
-        )
-        module = import_plugin(load, origin.label)
-        # imported classes, such as base classes, are skipped; imported plugin instances are kept
-        defined = [
-            value
-            for value in vars(module).values()
-            if not isinstance(value, type) or _is_inside(value.__module__, module.__name__)
-        ]
-        entries = [
-            (table, value)
-            for value in defined
-            for table in _list_registries()
-            if table.accepts(value)
-        ]
+    for origin in origins:
+        if origin.module:
+            # this node may have another version of a module; require_plugins compares them
+            local_origin = _get_module_origin(origin.module)
+            module = import_plugin(partial(import_module, origin.module), local_origin.label)
+        else:
+            local_origin = origin
+            module = import_plugin(partial(_import_file, origin), local_origin.label)
+        entries = _find_entries(module)
         if not entries:
             raise PluginError(
-                f"{origin.label}: contains no plugin. Define a subclass of GeneratorSettings or "
-                "FinetunerSettings, a DatasetPlugin or a MetricPlugin, at its top level"
+                f"{local_origin.label}: contains no plugin. Define a subclass of GeneratorSettings "
+                "or FinetunerSettings, a DatasetPlugin or a MetricPlugin, at its top level"
             )
         by_name: dict[tuple[str, str], Any] = {}
-        for table, plugin in entries:  # check all before adding any
-            table.require_valid(plugin, origin)
-            noun_and_name = table.noun, get_plugin_name(plugin)
-            if by_name.setdefault(noun_and_name, plugin) is not plugin:
+        for registry, plugin in entries:  # check all before adding any
+            registry.require_valid(plugin, local_origin)
+            name = get_plugin_name(plugin)
+            if by_name.setdefault((registry.noun, name), plugin) is not plugin:
                 raise PluginError(
-                    f"{origin.label}: two plugins define {' '.join(noun_and_name)}. Rename one"
+                    f"{local_origin.label}: defines two {registry.noun}s named {name}. Rename one"
                 )
-        for table, plugin in entries:
-            table.add(plugin, origin)
+        for registry, plugin in entries:
+            registry.add(plugin, local_origin)
+
+
+def _find_entries(module: ModuleType) -> list[tuple[Registry[Any], Any]]:
+    """Return the plugins of a module, valid or not, each with the registry that accepts it.
+
+    Imported classes are skipped; imported plugin instances are kept.
+    """
+    candidates = [
+        value
+        for value in vars(module).values()
+        if not isinstance(value, type) or _is_inside(value.__module__, module.__name__)
+    ]
+    return [
+        (registry, value)
+        for value in candidates
+        for registry in _list_registries()
+        if registry.accepts(value)
+    ]
 
 
 def list_loaded_origins() -> tuple[Origin, ...]:
-    """Return the origins of all plugins loaded in this process, so that workers can load them, too.
+    """Return the origins of all plugins loaded in this process, so that workers can load them too.
 
-    A worker gets the content of a file (some kB) with its other arguments, and imports it under a
-    name made of its hash. It imports a module by its name.
+    An Origin contains the content of a file, but only the name of a module.
     """
     # Ray's py_modules would require a runtime environment: an upload, an agent on each node, and
-    # workers that Ray cannot start in advance.
-    origins = {origin for table in _list_registries() for origin in table.origins.values()}
+    # workers that Ray cannot start in advance. A plugin file has some kB and is sent as an argument.
+    origins = {origin for registry in _list_registries() for origin in registry.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 
 
@@ -142,17 +147,18 @@ def find_plugin_identities(
     Args:
         generator: Name of the generator.
         finetuner: Name of the fine-tuner.
-        datasets: Names of the datasets for training and testing. To compare the result with
-            require_plugins, leave them out.
+        datasets: Names of the datasets.
         metrics: Names of the metrics.
 
     Returns:
         Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
+    from ship.datasets import DATASETS  # it imports Pillow and polars
+
     entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    entries += [(_list_registries()[2], name) for name in datasets]
+    entries += [(DATASETS, name) for name in datasets]
     entries += [(METRICS, name) for name in metrics]
-    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in entries}
+    origins = {f"{registry.noun} {name}": registry.origins.get(name) for registry, name in entries}
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 
@@ -160,7 +166,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
     """Check that this process has the planned plugins, and import their methods.
 
     Args:
-        planned: Expected identities, as returned by find_plugin_identities without datasets.
+        planned: Expected identities, as returned by find_plugin_identities() without datasets.
 
     Raises:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
@@ -174,24 +180,24 @@ def require_plugins(planned: Mapping[str, str]) -> None:
         if entry is None or origin is None or origin.identity != identity:
             actual = origin.identity if origin else "not loaded"
             raise PluginError(
-                f"{plugin}: expected {identity}, got {actual}. Install the same version on "
-                "all nodes"
+                f"{plugin}: expected {identity}, got {actual}. Install the same version on all "
+                "nodes"
             )
         if noun != METRICS.noun:  # a metric is a function, so it is imported already
             import_plugin(entry.load_method, f"{origin.label}: {plugin}")
 
 
 def find_plugin_fault(error: BaseException) -> str | None:
-    """Return a line that names the plugin that raised an error, the error and its location.
+    """Find out whether an error was raised in a plugin's code, or in code that the plugin called.
 
     Returns:
-        The line, or None if the traceback contains no code of a loaded plugin.
+        One line with the plugin's origin, the error and the last line of the plugin's code in the
+        traceback. None if the traceback contains no code of a loaded plugin.
     """
     origins = {
-        str(entry.__module__).partition(".")[0]: origin
-        for table in _list_registries()
-        for name, origin in table.origins.items()
-        for entry in [table[name]]
+        str(registry[name].__module__).partition(".")[0]: origin
+        for registry in _list_registries()
+        for name, origin in registry.origins.items()
     }
     fault = None
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -203,20 +209,20 @@ def find_plugin_fault(error: BaseException) -> str | None:
 
 
 class _Loader(ExecutionLoader):
-    """Loader of a module from bytes; tracebacks show the lines of the original file."""
+    """Loader of a plugin file's content as a module; tracebacks show the lines of the file."""
 
-    def __init__(self, file: Origin) -> None:
-        self._file = file
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
 
     def get_filename(self, fullname: str) -> str:
-        return self._file.label.removeprefix("file ")
+        return self._origin.label.removeprefix("file ")
 
     def get_source(self, fullname: str) -> str:
-        return decode_source(self._file.content or b"")
+        return decode_source(self._origin.content or b"")
 
 
 def get_installed_version(package: str) -> str:
-    """Return the version of an installed package, or "" if it is absent."""
+    """Return the version of an installed package, or "" if it is not installed."""
     return next((distribution.version for distribution in distributions(name=package)), "")
 
 
@@ -236,8 +242,8 @@ def _is_inside(name: str, module: str) -> bool:
 def _get_module_origin(name: str) -> Origin:
     """Import a module and return its origin.
 
-    The identity is the version of the module's distribution if there is one, otherwise the SHA-256
-    of its file, or of all Python files of a package.
+    Its identity is the name and version of the distribution that provides it. If there is not
+    exactly one, it is the SHA-256 digest of the module's file, or of all files of a package.
 
     Raises:
         PluginError: The module cannot be imported, or has no Python file.
@@ -245,7 +251,7 @@ def _get_module_origin(name: str) -> Origin:
     label = f"module {name}"
     module = import_plugin(partial(import_module, name), label)
     names = set(packages_distributions().get(name.partition(".")[0], ()))
-    if len(names) == 1:  # a namespace package may come from several
+    if len(names) == 1:  # several distributions may provide parts of a namespace package
         (distribution,) = names
         return Origin(label, f"{distribution} {version(distribution)}", module=name)
     folders = [Path(folder) for folder in getattr(module, "__path__", ())]
@@ -262,12 +268,15 @@ def _get_module_origin(name: str) -> Origin:
     return Origin(label, f"sha256:{digest.hexdigest()}", module=name)
 
 
-def _execute_file(file: Origin) -> ModuleType:
-    """Return the module of a file, executed once per process. An edited file is a new module."""
-    name = f"ship_plugin_{file.identity.removeprefix('sha256:')[:16]}"
+def _import_file(origin: Origin) -> ModuleType:
+    """Import the content of a plugin file under a name with its hash, and return the module.
+
+    The same content is executed only once per process.
+    """
+    name = f"ship_plugin_{origin.identity.removeprefix('sha256:')[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    loader = _Loader(file)
+    loader = _Loader(origin)
     spec = ModuleSpec(name, loader, origin=loader.get_filename(name))
     spec.has_location = True
     module = module_from_spec(spec)

@@ -1,7 +1,7 @@
 """Registries of the names that a YAML may contain: built-ins and plugins. Imports no torch.
 
-A registry looks up names, rejects duplicates and records the origin of each plugin. The registries
-themselves are in ship.configs and ship.datasets; ship.plugins loads plugins.
+A registry looks up names, rejects duplicates and records the origin of each plugin. ship.configs
+and ship.datasets create the registries; ship.plugins adds plugins to them.
 """
 
 import json
@@ -24,11 +24,13 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class PluginError(ValueError):
-    """A plugin cannot be used. The text is one line with its origin, its name and the fault."""
+    """A plugin cannot be used. The message is one line with its origin, its name and the fault."""
 
 
 class DatasetPlugin(NamedTuple):
-    """A dataset plugin. (The plugin of a generator or a fine-tuner is its settings class.)
+    """A dataset plugin.
+
+    Generators and fine-tuners have no such class: their settings class is the plugin.
 
     Attributes:
         name: Name of the dataset in a YAML.
@@ -48,15 +50,15 @@ class DatasetPlugin(NamedTuple):
 
 
 class MetricPlugin(NamedTuple):
-    """A metric plugin: a function of a seed's test predictions.
+    """A metric plugin: a function of one seed's test predictions.
 
-    Its value appears in reports. It cannot be the objective of a study.
+    Its value appears in reports; it cannot be the objective.
 
     Attributes:
         name: Name of the metric in a YAML (`metrics`).
-        compute: Function of three numpy arrays, which returns a finite number. Their shapes, for n
-            test images and n_cls classes: logits (n, n_cls) in float64, labels (n,), and seen
-            (n_cls,), which is true for classes with training images.
+        compute: Function of three numpy arrays for n test images: logits (n, n_cls) in float64,
+            labels (n,), and the mask of classes with training images, seen (n_cls,). It returns a
+            finite number.
 
     Example:
         >>> def margin(logits, labels, seen):
@@ -78,9 +80,9 @@ class Origin(NamedTuple):
     Attributes:
         label: Text for messages: "module ship_example" or "file my_method.py". The file may be on
             another machine.
-        identity: Version of the code for keys and tags: "ship-example 0.1", or "sha256:" and 64 hex
-            digits.
-        content: Content of a file. None for a module, which every node must be able to import.
+        identity: Identifies the version of the code, in configuration keys and run tags:
+            "ship-example 0.1", or "sha256:" and a digest of 64 hex digits.
+        content: Content of a file. None for a module: every node must be able to import it.
         module: Name of the module, "" for a file.
     """
 
@@ -93,8 +95,7 @@ class Origin(NamedTuple):
 class Registry(UserDict[str, Entry]):
     """Name in a YAML -> registered entry, built-ins first.
 
-    A registry belongs to its process, like the imported modules: entries may be replaced, but are
-    never removed.
+    Each process has its own registries. Entries can be added and replaced, but not removed.
 
     Attributes:
         noun: Kind of the entries in messages, e.g. "generator".
@@ -108,8 +109,8 @@ class Registry(UserDict[str, Entry]):
         Args:
             noun: Kind of the entries in messages, e.g. "generator".
             kind: Class of the plugins: a base class of settings, DatasetPlugin or MetricPlugin.
-            builtin: Objects that come with ship. Those that the registry does not accept are
-                skipped.
+            builtin: Built-ins, e.g. all objects of a module. Those that the registry does not
+                accept are skipped.
         """
         self.noun, self.kind = noun, kind
         plugins = [candidate for candidate in builtin if self.accepts(candidate)]
@@ -118,7 +119,7 @@ class Registry(UserDict[str, Entry]):
         self.origins: dict[str, Origin] = {}
 
     def values(self) -> ValuesView[Entry]:
-        """Return the registered entries. UserDict's values() is too slow for each validation."""
+        """Return the registered entries, faster than UserDict: every validation needs them."""
         return self.data.values()
 
     def accepts(self, candidate: Any) -> bool:
@@ -145,21 +146,24 @@ class Registry(UserDict[str, Entry]):
         name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.label}: invalid {self.noun} name, got {name!r}. Start with a letter, and "
-                "use letters, digits and underscores (in a settings class: the default of `name`)"
+                f"{origin.label}: invalid {self.noun} name {name!r}. Use letters, digits and "
+                "underscores, starting with a letter (in a settings class: the default of `name`)"
             )
         subject = f"{origin.label}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
             for attribute in ("template", "scan"):
                 if not hasattr(plugin.spec, attribute):
-                    raise PluginError(f"{subject} has no attribute {attribute}")
+                    raise PluginError(
+                        f"{subject} has no attribute {attribute}. Its spec needs `template` and "
+                        "`scan`"
+                    )
         elif isinstance(plugin, MetricPlugin):
             if not callable(plugin.compute):
                 raise PluginError(f"{subject}: must be a function, got {plugin.compute!r}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
-                f"{subject}: invalid `method` of its settings, got {plugin.method!r}. Use a "
-                "subclass of ship.methods.Generator or Finetuner, or its location as 'module:class'"
+                f"{subject}: invalid `method`, got {plugin.method!r}. Use a subclass of "
+                "ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
             raise PluginError(
@@ -170,7 +174,7 @@ class Registry(UserDict[str, Entry]):
             raise PluginError(f"{subject} is already defined by {owner}. Load only one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
-        """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.
+        """Register a plugin. It replaces an entry of the same name and origin (an edited file).
 
         Args:
             plugin: The plugin to register.
@@ -184,17 +188,17 @@ class Registry(UserDict[str, Entry]):
         self.origins[get_plugin_name(plugin)] = origin
 
 
-# Exceptions that stop the interpreter or a Python generator. Any other exception that plugin code
+# Exceptions that stop the interpreter or a Python generator. Anything else that a plugin's code
 # raises is reported as an error of the plugin.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class OneOf:
-    """Annotation of a field whose value is one of a registry's settings classes.
+    """Annotation of a field whose value is an instance of one of a registry's settings classes.
 
-    Use it as Annotated[..., OneOf(registry)]. It behaves like pydantic's union discriminated by
-    `name`, with the same errors and locations. Unlike a union, it includes plugins that are
-    registered later.
+    Behaves like pydantic's union discriminated by `name`, with the same errors and locations.
+    Unlike a union, it includes plugins that are registered later. Write
+    `Annotated[NamedSettings, OneOf(registry)]`.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:
@@ -216,7 +220,7 @@ class OneOf:
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
         union = _make_union_adapter(tuple(self.registry.values()))
-        # JSON mode accepts e.g. a list for a tuple; a default is already an instance
+        # JSON mode accepts e.g. a list for a tuple, but not a default, which is already an instance
         if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
         return union.validate_python(value)
@@ -229,12 +233,12 @@ def _make_union_adapter(settings_classes: tuple[type[Any], ...]) -> Any:
     return TypeAdapter(union)
 
 
-def import_plugin(load: Callable[[], Any], label: str) -> Any:
-    """Import the code of a plugin with `load` and return its result.
+def import_plugin(load: Callable[[], Any], subject: str) -> Any:
+    """Call a function that imports a plugin's code, and return its result.
 
     Args:
-        load: Function that does the import.
-        label: Origin of the plugin, as text for the message.
+        load: The function.
+        subject: Beginning of the message if it fails: the plugin's origin.
 
     Raises:
         KeyboardInterrupt: The user interrupted `load`.
@@ -245,13 +249,13 @@ def import_plugin(load: Callable[[], Any], label: str) -> Any:
     except KeyboardInterrupt:
         raise
     except PydanticUserError as error:
-        raise PluginError(f"{label}{_describe_settings_fault(error)}") from error
+        raise PluginError(f"{subject}{_describe_settings_fault(error)}") from error
     except BaseException as error:
-        raise PluginError(f"{label} cannot be imported: {format_error(error)}") from error
+        raise PluginError(f"{subject} cannot be imported: {format_error(error)}") from error
 
 
 def _describe_settings_fault(error: PydanticUserError) -> str:
-    """Return the fault of a settings class. The text follows the origin in a message."""
+    """Return the fault of a settings class, as text that follows the plugin's origin."""
     attribute = re.search(r"`(\w+) = ", error.message)
     if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {format_error(error)}"
@@ -273,7 +277,7 @@ def format_error(error: BaseException) -> str:
 
 
 def get_plugin_name(plugin: Plugin) -> str:
-    """Return the name of a plugin in a YAML, or "" if its settings have no name."""
+    """Return the name of a plugin in a YAML, or "" if its settings class has no name."""
     if isinstance(plugin, DatasetPlugin | MetricPlugin):
         return plugin.name
     name = plugin.model_fields["name"].default

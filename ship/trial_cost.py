@@ -1,9 +1,9 @@
 """Cost of a trial on a GPU, computed from its configuration without running it.
 
-Three kinds of prompts pass through the text tower and make up the cost: those of the generator,
-those of a fine-tuner that learns prompts, and those of the synthetic features of each step. All
-other work is negligible. The numbers of kernel launches were counted on an emulated GPU
-(tests/bench/bench_launches.py), and operations are checked against torch's counter.
+Operations and memory are counted for the prompts that pass through the text tower: those of a
+generator in training, of a fine-tuner that learns prompts, and of the synthetic features drawn in
+each step. Other operations are negligible. Kernel launches were counted on an emulated GPU
+(tests/bench/bench_launches.py); operations are checked against torch's counter.
 """
 
 import math
@@ -15,12 +15,12 @@ from ship.prompt_cost import count_prompt_operations, count_prompt_tokens
 from ship.requirements import N_AGES
 from ship.trial_config import TrialConfig
 
-# Kernel launches of a pass of prompts through the text tower: a constant, and a number per block.
-# The second pair includes the launches of the optimizer.
+# Kernel launches when prompts pass through the tower: a constant, and a number per block. Those of
+# the forward and backward pass include the optimizer's launches.
 _FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
 # Kernel launches of a training step on cached features, without prompts.
 _STEP_LAUNCHES = 60
-# Activations of a token that one block saves for the backward pass, in multiples of the width.
+# Activations that a block saves per token for the backward pass, in multiples of the width.
 _SAVED_ACTIVATIONS = 22
 _BYTES = 4  # size of a float32
 
@@ -32,7 +32,8 @@ class TrialCost:
     Attributes:
         operations: Floating-point operations, for all seeds.
         launches: Kernel launches. Seeds that are trained together share them.
-        memory: Memory for the activations of a training step in bytes, for all seeds.
+        memory: Bytes of the activations that a training step saves for its backward pass, for all
+            seeds.
     """
 
     operations: float
@@ -42,11 +43,11 @@ class TrialCost:
     def seconds(self, operations_per_second: float, seconds_per_launch: float) -> float:
         """Return a lower bound of the time on a GPU.
 
-        Launches and operations overlap. The bound is the larger of the two times.
+        It is the larger of the time for operations and the time for launches, which overlap.
 
         Args:
             operations_per_second: Floating-point operations per second.
-            seconds_per_launch: Time of a kernel launch.
+            seconds_per_launch: Seconds per kernel launch.
         """
         return max(self.operations / operations_per_second, self.launches * seconds_per_launch)
 
@@ -59,13 +60,12 @@ def compute_trial_cost(
     Args:
         config: Configuration of the trial.
         n_seen: Number of classes with training images.
-        n_classes: Number of all classes.
+        n_classes: Number of all classes of the task.
         n_seeds: Number of seeds that are trained together.
-        per_class: Mean number of training images per class, used if the configuration has no limit
-            (`shots` is None).
+        per_class: Mean number of training images per class. Used only if `shots` is None.
 
     Returns:
-        The cost. For methods without prompts it has only the launches of their steps.
+        The cost. For methods without prompts, operations and memory are 0.
 
     Example:
         >>> config = TrialConfig(backbone="ViT-B-16", shots=16)
@@ -77,54 +77,53 @@ def compute_trial_cost(
     text = get_text_settings(config.backbone)
     blocks = int(text.layers)
     bytes_per_token = _SAVED_ACTIVATIONS * _BYTES * int(text.width) * blocks
-    max_tokens = max((each.saved_tokens for each in passes), default=0)
+    max_tokens = max((kind.saved_tokens for kind in passes), default=0)
     return TrialCost(
-        operations=n_seeds * sum(each.operations for each in passes),
-        launches=sum(each.launches(blocks) for each in passes),
+        operations=n_seeds * sum(kind.operations for kind in passes),
+        launches=sum(kind.count_launches(blocks) for kind in passes),
         memory=n_seeds * bytes_per_token * max_tokens,
     )
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """A pass of prompts through the text tower, or a step without prompts, repeated `steps` times.
+    """One kind of pass through the text tower, repeated `steps` times.
 
     Attributes:
-        steps: Number of steps.
+        steps: Number of passes.
         backbone: Name of the backbone.
-        prompts: Number of prompts per step and seed. 0 for a step on cached features.
-        n_own: Number of tokens before the class name that the prompts do not share.
+        prompts: Number of prompts per pass and seed. 0 for a training step on cached features only.
+        n_unshared: See count_prompt_tokens.
         trains: Whether a backward pass follows.
     """
 
     steps: int
     backbone: str
     prompts: int
-    n_own: int = 0
+    n_unshared: int = 0
     trains: bool = True
 
     @property
     def operations(self) -> float:
         """Operations of all steps. The weights are frozen, so backward costs as much as forward."""
         factor = 2 if self.trains else 1
-        return (
-            factor * self.steps * self.prompts * count_prompt_operations(self.backbone, self.n_own)
-        )
+        per_prompt = count_prompt_operations(self.backbone, self.n_unshared)
+        return factor * self.steps * self.prompts * per_prompt
 
     @property
     def saved_tokens(self) -> int:
         """Number of tokens whose activations a step keeps for its backward pass."""
-        return self.trains * self.prompts * count_prompt_tokens(self.backbone, self.n_own)
+        return self.trains * self.prompts * count_prompt_tokens(self.backbone, self.n_unshared)
 
-    def launches(self, blocks: int) -> int:
-        """Return the kernel launches of all steps in a tower with this many blocks."""
+    def count_launches(self, blocks: int) -> int:
+        """Return the number of kernel launches of all steps in a tower with this many blocks."""
         constant, per_block = _FORWARD_AND_BACKWARD if self.trains else _FORWARD
         return self.steps * (constant + per_block * blocks if self.prompts else _STEP_LAUNCHES)
 
 
 def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float) -> Iterator[_Pass]:
     """Iterate over the passes of all stages of a trial."""
-    # number of seen classes and of all classes in each stage
+    # number of seen classes, and of all classes, in each stage
     stages = [(n_seen, n_classes)]
     if config.selection == "pseudo_new":
         stages.insert(0, (math.ceil(n_seen * (1 - config.pseudo_new_fraction)), n_seen))
@@ -136,17 +135,17 @@ def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float)
 
 
 def _list_generator_passes(config: TrialConfig, rows: int) -> Iterator[_Pass]:
-    """Iterate over the passes of training a generator on some features."""
+    """Iterate over the passes of training a generator on this many features."""
     generator, backbone = config.generator, config.backbone
     epochs, n_ctx = getattr(generator, "epochs", 0), getattr(generator, "n_ctx", None)
     if not epochs:
         return
     batch = min(getattr(generator, "batch_size", rows), rows)
     steps = epochs * math.ceil(rows / batch)
-    prompts, n_own = (0, 0) if n_ctx is None else (batch, 1 + n_ctx)
-    yield _Pass(steps, backbone, prompts, n_own)
+    prompts, n_unshared = (0, 0) if n_ctx is None else (batch, 1 + n_ctx)
+    yield _Pass(steps, backbone, prompts, n_unshared)
     if n_critic := getattr(generator, "n_critic", 0):
-        yield _Pass(steps * n_critic, backbone, prompts, n_own, trains=False)
+        yield _Pass(steps * n_critic, backbone, prompts, n_unshared, trains=False)
 
 
 def _list_finetuner_passes(
@@ -166,9 +165,9 @@ def _list_finetuner_passes(
         yield _Pass(steps, backbone, batch * n_prompted, 1 + n_ctx)
     else:
         is_shared = not getattr(finetuner, "class_specific", False)
-        n_own = 0 if is_shared else 1 + n_ctx
-        yield _Pass(steps, backbone, n_prompted, n_own)
-        yield _Pass(epochs // config.eval_every, backbone, n_all, n_own, trains=False)
+        n_unshared = 0 if is_shared else 1 + n_ctx
+        yield _Pass(steps, backbone, n_prompted, n_unshared)
+        yield _Pass(epochs // config.eval_every, backbone, n_all, n_unshared, trains=False)
     prompt_ctx = getattr(generator, "n_ctx", None)
     if prompt_ctx is not None and config.synthetic.resample:
         synthetic = max(1, round(config.synthetic.ratio * batch))

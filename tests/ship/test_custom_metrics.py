@@ -96,7 +96,7 @@ def test_a_file_registers_a_metric_by_its_hash(tmp_path: Path) -> None:
     ("plugin", "expected"),
     [
         ("MetricPlugin('m', 3)", "metric m: must be a function, got 3"),
-        ("MetricPlugin('a b', print)", "invalid metric name, got 'a b'"),
+        ("MetricPlugin('a b', print)", "invalid metric name 'a b'"),
     ],
 )
 def test_an_invalid_metric_is_refused(plugin: str, expected: str, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyP
     names = ("correct", "group_correct", "margin", "seen_log_odds", "confidence")
     together = Predictions(logits, labels, seen)
     whole = [getattr(together, name) for name in names]
-    monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
+    monkeypatch.setattr(metrics, "LOGITS_PER_CHUNK", 3 * logits[:, 0].numel())
     apart = Predictions(logits, labels, seen)
     assert all(map(torch.equal, whole, (getattr(apart, name) for name in names)))
     logits[1, 5, 2] = torch.nan

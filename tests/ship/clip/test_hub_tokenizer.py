@@ -107,7 +107,7 @@ def template(*after: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "config", "message"),
     [
-        ({"model": {"type": "?"}}, {}, "is not a tokenizer of Hugging Face"),
+        ({"model": {"type": "?"}}, {}, "is not a Hugging Face tokenizer"),
         (template(), {}, "one token after a text and at most one before it, got 0 and 0"),
         (template("</s>", "</s>"), {}, "got 2 and 0"),
         ({}, {"padding_side": "left"}, "pads or truncates on the left"),
