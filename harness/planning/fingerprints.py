@@ -1,4 +1,7 @@
-"""Fingerprints of backbones and datasets. They are cached: a finished study loads no weights."""
+"""Fingerprints (content hashes) of backbones and datasets.
+
+Backbone fingerprints are cached, so that reporting a finished study loads no weights.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,26 +23,27 @@ CACHE_SUBFOLDER = "fingerprints"
 
 @dataclass
 class Fingerprints:
-    """Content hashes of the datasets and backbones, from which keys of configurations are made.
+    """Content hashes of datasets and backbones. They are part of configuration keys.
 
-    A dataset is loaded once; its loader caches the hashes of its images. A backbone's weights take
-    seconds to load and hash, so its fingerprint is cached in a file in `cache_dir`. The file's name
-    depends on the backbone's name and on the size and modification time of the weight files. The
-    weights of a pretrained tag never change, so its name and open_clip's version are enough.
+    Each dataset is loaded once per process; the loader caches the hashes of its images. Loading and
+    hashing a backbone's weights takes seconds, so its fingerprint is cached in a file in
+    `cache_dir`. The cached fingerprint is not used if the size or modification time of a weight
+    file has changed. Weights of open_clip's pretrained tags do not change, so for these only the
+    tag and open_clip's version are compared.
 
     Attributes:
-        method: Method that loads datasets and backbones.
-        data_root: Folder of the datasets. None if the study needs none.
+        method: Functions that load datasets and backbones.
+        data_root: Folder that contains the datasets' folders. None if the study needs none.
         cache_dir: Cache folder.
-        folder_options: Options for reading custom image folders, as keyword arguments of the
-            method's `load_dataset`, by dataset.
+        folder_options: Dataset -> keyword arguments of the method's `load_dataset`, which are
+            options for reading a custom image folder.
     """
 
     method: MethodFunctions
     data_root: Path | None
     cache_dir: Path
     folder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    _images: dict[str, Any] = field(default_factory=dict)
+    _datasets: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset_fingerprint(self, name: str) -> str:
@@ -51,19 +55,19 @@ class Fingerprints:
         return str(self.load_dataset(name).fingerprint)
 
     def load_dataset(self, name: str) -> Any:
-        """Return a dataset as the method loads it.
+        """Return a dataset. The first call loads it.
 
         Raises:
             ValueError: The dataset cannot be read.
         """
-        if name not in self._images:
+        if name not in self._datasets:
             options = self.folder_options.get(name, {})
             dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
-            self._images[name] = dataset
-        return self._images[name]
+            self._datasets[name] = dataset
+        return self._datasets[name]
 
     def backbone_fingerprint(self, name: str) -> str:
-        """Return the fingerprint of a backbone. If it is not cached, the weights are loaded.
+        """Return the fingerprint of a backbone. Loads the weights if it is not cached.
 
         Raises:
             ValueError: The backbone cannot be loaded.
@@ -79,12 +83,12 @@ class Fingerprints:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
-            UserError: Another fingerprint was cached, and keys of configurations depend on it.
+            UserError: This process has already used another fingerprint in configuration keys.
         """
         earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
         if self._read_cache(name) != fingerprint:
             cache_key = _make_cache_key(name)
-            # if the cache cannot be written, the fingerprint is computed again next time
+            # without a cache file, the next process computes the fingerprint again
             with suppress(OSError):
                 write_whole(
                     self.cache_dir / CACHE_SUBFOLDER / cache_key,
@@ -92,15 +96,15 @@ class Fingerprints:
                 )
         if earlier_fingerprint != fingerprint:
             raise UserError(
-                f"backbone {name}: the weight files changed, but not their size or modification "
-                f"time. Run the same command again to use the new weights"
+                f"backbone {name}: the weight files changed after their fingerprint was computed. "
+                "Run the same command again to use the new weights"
             )
 
     def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        The file has a checksum: a wrong fingerprint would attribute results of other weights to
-        this backbone.
+        The file contains a checksum, because with a damaged fingerprint, results of other weights
+        could be reused for this backbone.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
@@ -110,24 +114,26 @@ class Fingerprints:
 
 
 def _format_cache_entry(cache_key: str, fingerprint: str) -> bytes:
-    """Return the content of a cache file: the fingerprint and a checksum of it and its key."""
+    """Return the content of a cache file: the fingerprint, and a checksum of both arguments."""
     checksum = hashlib.blake2b(f"{cache_key}|{fingerprint}".encode(), digest_size=8).hexdigest()
     return f"{fingerprint} {checksum}".encode()
 
 
 def _make_cache_key(backbone: str) -> str:
     """Return the cache key of a backbone: a hash of its name and the state of its files."""
-    pretrained, clip = Path(split_name(backbone)[1]), Path(str(files("ship"))) / "clip"
+    pretrained = Path(split_name(backbone)[1])
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if repository := parse_repository(backbone):
-        names = ([CONFIG_FILE], WEIGHT_FILES)
-        cached = (find_cached_file(repository, files_of) for files_of in names)
-        weights = [Path(path).resolve() for path in cached if path]  # named by their content
+        name_lists = ([CONFIG_FILE], WEIGHT_FILES)
+        cached_paths = (find_cached_file(repository, names) for names in name_lists)
+        # in the Hub's cache, resolved paths are named after a hash of the content
+        weights = [Path(path).resolve() for path in cached_paths if path]
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
-    # The code that computes the fingerprint is included: a change of it invalidates the cache.
-    code = [(clip / name).read_bytes() for name in ("backbone.py", "weights.py")]
+    # the code that computes fingerprints, so that changing it invalidates the cache
+    clip_folder = Path(str(files("ship"))) / "clip"
+    code = [(clip_folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
     content = repr((backbone, stats, version("open_clip_torch"), code)).encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
