@@ -1,8 +1,8 @@
 """Plan a study: which configurations it requests, which are left to run, and how long they take.
 
-Responsible for the keys of configurations, the plan, the finished rows that leave the report when a
-study changes, results that are reused from other studies, and the outcome of a run. Writes nothing
-to the store. Fingerprints of backbones are saved in the cache.
+This package computes configuration keys and the plan, finds finished rows that leave the report when
+a study changes, finds reusable results of other studies, and defines the outcome of a run. It does
+not write to the store, but caches the fingerprints of backbones in the cache folder.
 """
 
 from harness.planning.changes import StaleRows, find_stale_rows, refuse_changes

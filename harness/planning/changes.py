@@ -1,6 +1,6 @@
 """Find the finished rows that leave a study's report because its YAML, data or weights changed.
 
-A row is the result of one configuration with one seed.
+A row is the result of one configuration for one seed.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,9 +27,9 @@ ADVICE = (
     "Use accept_changes (--accept-changes) to rerun their configurations, or name=ANOTHER to start "
     "another study. If the old values are restored, the rows return to the table"
 )
-MAX_DIFFERENCES = 12  # differences that a message lists
+MAX_DIFFERENCES = 12  # differences listed in a message
 
-# (key of a configuration, seed) -> seconds that its training took
+# (configuration key, seed) -> seconds of training
 SecondsByRow = dict[tuple[str, int], float]
 
 
@@ -41,7 +41,8 @@ class StaleRows:
         changed: Rows whose levels are still requested, but with other constants, data, weights or
             plugins, or with another results version.
         removed: Rows of levels, controls or seeds that the YAML no longer requests.
-        differences: Lines that say what differs for `changed`, as the keys of an ordered set.
+        differences: Lines that describe what has changed. Only the keys of the dict are used, as an
+            ordered set.
     """
 
     changed: SecondsByRow = field(default_factory=dict)
@@ -51,10 +52,11 @@ class StaleRows:
     def text(self, source: str) -> str:
         """Return the message about changed rows: what changed, how many rows leave, what to do.
 
-        "" if there are no changed rows.
-
         Args:
             source: Name of the study's YAML in messages.
+
+        Returns:
+            The message. "" if there are no changed rows.
         """
         if not self.changed:
             return ""
@@ -107,10 +109,14 @@ def find_stale_rows(
 ) -> StaleRows:
     """Find the finished rows of the stored table that the current study no longer requests.
 
-    To tell `changed` from `removed` rows, the levels of a row are resolved with the current study.
-    The row is `changed` if this results in another key, because a constant changed for example. It
-    is `removed` if the key is the same, so that only its level, control or seed is no longer
-    requested, or if the study no longer has its control.
+    If a row's configuration is no longer requested, its levels are resolved with the current study,
+    and the resulting configuration key is compared with the row's:
+
+    - Another key: the row is `changed`, e.g. because of a constant.
+    - The same key: the row is `removed`, because its level or control is no longer requested.
+    - No key, because the study no longer has the row's control: the row is `removed`.
+
+    If only the row's seed is no longer requested, the row is `removed`.
 
     Args:
         maker: Maker of the current study's configurations.
@@ -126,8 +132,8 @@ def find_stale_rows(
     old_levels = {
         factor.key: [*map(format_param, factor.levels or ())] for factor in record.factors
     }
-    # Factors that became a constant with a value that was not among their levels. Their constant
-    # counts as changed. If the value was among them, the other levels count as removed.
+    # Former factors whose present constant is not one of their old levels: the constant counts as
+    # changed. If it is one of the old levels, rows with the other levels count as removed.
     replaced_factors = {
         key
         for key in old_levels
@@ -137,14 +143,14 @@ def find_stale_rows(
     for key, runs in history.by_key.items():
         stored_seeds = record.seeds if key in stored_keys else ()
         planned_seeds = study.seeds if key in planned_keys else ()
-        leaving = {
+        leaving_runs = {
             seed: run
             for seed, run in runs.items()
             if run.state is State.COMPLETE and seed in stored_seeds and seed not in planned_seeds
         }
-        if not leaving:
+        if not leaving_runs:
             continue
-        run = next(iter(leaving.values()))
+        run = next(iter(leaving_runs.values()))
         differences: list[str] = []
         if key not in planned_keys:
             config = _resolve_run(study, run, replaced_factors, baseline_controls)
@@ -153,7 +159,7 @@ def find_stale_rows(
         changes.differences |= dict.fromkeys(differences)
         rows = changes.changed if differences else changes.removed
         rows |= {
-            (key, seed): (run.seconds or 0.0) / len(run.seeds) for seed, run in leaving.items()
+            (key, seed): (run.seconds or 0.0) / len(run.seeds) for seed, run in leaving_runs.items()
         }
     return changes
 
@@ -164,17 +170,17 @@ def _resolve_run(
     replaced_factors: Collection[str],
     baseline_controls: Mapping[str, TrialConfig],
 ) -> TrialConfig | None:
-    """Return the trial that a run's levels result in with the current study.
+    """Resolve a run's levels with the current study.
 
     Args:
-        study: The current study. Its factors that the run lacks are at their baselines.
+        study: The current study. Its factors that the run lacks are set to their baselines.
         run: The run.
-        replaced_factors: Factors of the run whose levels are ignored in favor of the constants.
+        replaced_factors: Factors of the run for which the study's constants are used instead.
         baseline_controls: The current study's controls at the baseline, by name.
 
     Returns:
-        The trial. None if the study no longer has the run's control. The study's constants if they
-        are not valid together with the run's levels.
+        The resolved trial. `study.base` if the run's levels are no longer valid. None if the study
+        no longer has the run's control.
     """
     if run.control and not run.assignment:
         return baseline_controls.get(run.control)
@@ -190,34 +196,37 @@ def _resolve_run(
 
 
 def _list_differences(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> list[str]:
-    """Return lines that say how a run differs from the current study. At least one line.
+    """Return at least one line that describes how a run differs from the current study.
 
     Args:
         maker: Maker of the current study's configurations.
         run: The run.
-        config: The trial that the run's levels result in with the current study.
+        config: The run's levels resolved with the current study, see `_resolve_run`.
     """
-    before, after, lines = run.logged.params, list_params(config), list[str]()
-    for name in dict.fromkeys([*after, *before]):
+    logged, current, lines = run.logged.params, list_params(config), list[str]()
+    for name in dict.fromkeys([*current, *logged]):
         group, dot, leaf = name.partition(".")
-        # if another method replaced a method, the options of both are irrelevant
-        if before.get(name) == after.get(name) or leaf == "name":
+        # a method's name is also the value of its group, e.g. of "generator"
+        if logged.get(name) == current.get(name) or leaf == "name":
             continue
-        if not dot or before.get(group) == after.get(group):
+        # options of methods are only compared if the method is the same
+        if not dot or logged.get(group) == current.get(group):
             path = f"space.{name}.baseline" if run.control and name in maker.study.space else name
-            lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
+            values = f"{logged.get(name, 'not set')} -> {current.get(name, 'not set')}"
+            lines.append(f"{path}: {values}")
     fingerprints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
-    labeled_tags = (  # label, tag, current value
+    labeled_tags = (  # (label, tag, current value of the tag)
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
         ("backbone", Tag.BACKBONE_FINGERPRINT, fingerprints.backbone_fingerprint(config.backbone)),
         ("dataset", Tag.DATASET_FINGERPRINT, fingerprints.dataset_fingerprint(config.dataset)),
         ("plugins", Tag.PLUGINS, format_plugins(config)),
     )
-    for label, tag, current in labeled_tags:
-        previous = tags.get(tag, current)
-        if previous != current and before.get(label) == after.get(label):
-            line = f"{label}: {previous or 'none'} -> {current or 'none'}"
-            if label in after:
-                line = f"{label} {after[label]}: its content has changed"
+    for label, tag, value in labeled_tags:
+        old_value = tags.get(tag, value)
+        # another backbone or dataset already has a line, as a changed constant
+        if old_value != value and logged.get(label) == current.get(label):
+            line = f"{label}: {old_value or 'none'} -> {value or 'none'}"
+            if label in current:
+                line = f"{label} {current[label]}: its content has changed"
             lines.append(line)
     return lines or ["something that the store does not record, such as a target's images"]

@@ -32,8 +32,8 @@ class Configuration:
     Attributes:
         key: Key of the configuration in the run history.
         trial: Resolved parameters of its trial.
-        assignment: Levels of the study's factors by dotted name. For a control these are the
-            factors that it reads, and {} if it is at the baseline.
+        assignment: Levels of the study's factors by dotted name. For a control, only the levels of
+            factors that affect it; {} for a control at the baseline.
         control: Name of the control. "" for a configuration of the study's space.
     """
 
@@ -57,8 +57,8 @@ def make_label(assignment: Mapping[str, Any]) -> str:
     """
     short_names = [name.rpartition(".")[2] for name in assignment]
     return ", ".join(
-        f"{short if short_names.count(short) == 1 else name}={_format_level(value)}"
-        for (name, value), short in zip(assignment.items(), short_names, strict=True)
+        f"{short if short_names.count(short) == 1 else name}={_format_level(level)}"
+        for (name, level), short in zip(assignment.items(), short_names, strict=True)
     )
 
 
@@ -70,9 +70,9 @@ def _format_level(value: Any) -> str:
 
 
 def find_plugins(trial: TrialConfig) -> dict[str, str]:
-    """Return the plugins of a trial with their versions, or a hash if a plugin is a file.
+    """Return the plugins of a trial, e.g. {"finetuner ridge": "ship-example 0.1"}.
 
-    For example {"finetuner ridge": "ship-example 0.1"}.
+    The values are package and version, or a hash if the plugin is a file.
     """
     return find_plugin_identities(
         trial.generator.name,
@@ -91,19 +91,19 @@ def compute_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
     """Return a configuration's key: a hash of everything that determines a result except the seed.
 
     Args:
-        trial: Resolved config of the trial. Every field counts, including defaults, so that a
-            changed default makes another configuration. So do the versions of plugins.
+        trial: Resolved config of the trial. The key depends on every field, including those at
+            their defaults, and on the versions of the trial's plugins.
         dataset_fingerprint: Hash of the images and labels.
         backbone_fingerprint: Hash of the weights and the architecture.
 
     Returns:
         16 hexadecimal digits of a SHA-256.
     """
-    # Hash resolved values, not their names in the YAML: null means the protocol's objective,
-    # "ensemble" means seven templates.
+    # Hash what values of the YAML stand for: null stands for the protocol's objective, and
+    # "ensemble" for seven templates.
     trial_content = trial.model_dump(mode="json")
     trial_content["objective"] = trial.selection_metric
-    if not trial.metrics:  # a study without metric plugins has the keys that it had before them
+    if not trial.metrics:  # this field was added later; without metric plugins, keep the old keys
         del trial_content["metrics"]
     trial_content["templates"] = {
         dataset: trial.templates_for(dataset) for dataset in (trial.dataset, *trial.targets)
@@ -121,7 +121,7 @@ def compute_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
 
 @dataclass(frozen=True)
 class ConfigurationMaker:
-    """Maker of a study's configurations: it resolves assignments and computes their keys.
+    """Factory of a study's configurations. Resolves assignments and computes keys.
 
     Attributes:
         study: The study.
@@ -137,21 +137,26 @@ class ConfigurationMaker:
         return Configuration(self.key(config), config, dict(assignment))
 
     def find_in_space(self, assignment: Mapping[str, Any]) -> Configuration | None:
-        """Return the configuration of an older assignment, or None if the space lacks it.
+        """Return the configuration of an assignment from an earlier version of the study.
 
-        A factor that was added to the study later is at its baseline.
+        Factors that have been added to the study since then are set to their baselines.
+
+        Returns:
+            The configuration. None if the assignment is not in the study's space or is not valid.
         """
         completed = make_baseline(self.study, assignment)
         for candidate in (assignment, completed):
             if belongs(self.study, candidate):
-                with suppress(ValueError):  # the present TrialConfig may refuse it
+                with suppress(ValueError):  # not valid for the present TrialConfig
                     return self(candidate)
         return None
 
     def find_run_configuration(self, run: RunRecord) -> Configuration | None:
-        """Return the configuration of a run, or None if the present study lacks it.
+        """Return the present study's configuration with a run's levels and key.
 
-        A changed constant, image or weight makes another configuration.
+        Returns:
+            The configuration. None if the study's space does not contain the levels, or if their
+            key is another one, because constants, images or weights have changed.
         """
         configuration = self.find_in_space(run.assignment)
         is_same = configuration is not None and configuration.key == run.config_key
@@ -179,10 +184,14 @@ class ConfigurationMaker:
 
 
 def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
-    """Return at most `n_trials` configurations of a space in order. [] if the space is infinite.
+    """Return the configurations of a study's space in order, without duplicates.
 
     Args:
         maker: Maker of the study's configurations.
+
+    Returns:
+        With the grid sampler, all configurations. With another sampler, at most the first
+        `n_trials`, or [] if the space is infinite.
     """
     study = maker.study
     if study.sampler == "grid":
@@ -194,13 +203,13 @@ def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
 
 
 def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
-    """Return the configurations that a sampler proposed before, in the order they began.
+    """Return the configurations that the sampler has proposed so far, in the order of their runs.
 
     Interrupted configurations come last, and are dropped if `n_trials` is reached without them.
 
     Args:
         history: Run history of the study.
-        maker: Maker of the configurations of a study with a sampler.
+        maker: Maker of the study's configurations. The study's sampler is not grid.
     """
     ended, interrupted = list[Configuration](), list[Configuration]()
     for run in history.runs:
@@ -214,8 +223,8 @@ def list_proposed(history: RunHistory, maker: ConfigurationMaker) -> list[Config
 
 
 def deduplicate(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Return configurations without duplicates. The first one with a key is kept."""
+    """Return the first configuration with each key, in order."""
     by_key: dict[str, Configuration] = {}
     for configuration in configurations:
         by_key.setdefault(configuration.key, configuration)
-    return [*by_key.values()]
+    return list(by_key.values())

@@ -1,7 +1,7 @@
 """Plan controls at the levels of the configurations that they are compared with.
 
-A control reads the factors of the fine-tuner, the shots and so on. A comparison with and without
-SHIP is fair only at equal levels of these factors.
+A control replaces the generator but depends on other factors, such as shots and the fine-tuner's
+options. Comparing it with a configuration is fair only if both have equal levels of these factors.
 """
 
 import json
@@ -15,7 +15,7 @@ from harness.planning.configurations import Configuration, ConfigurationMaker
 from harness.store import COMPETING, RunHistory, State, control_levels, level_id
 
 _DATASET = "dataset"
-_SAME_SCORE = 1e-9  # relative difference below which two selection scores are equal
+_TIE_TOLERANCE = 1e-9  # relative difference up to which two selection scores are tied
 
 
 def plan_controls(
@@ -23,10 +23,11 @@ def plan_controls(
 ) -> list[Configuration]:
     """Return the controls at the levels of configurations, without those at the baseline.
 
-    These are the controls that a method has to beat: the fine-tuner alone and the text feature.
-    Configurations without synthetic features get none, because they equal a control. Configurations
-    on another dataset than the baseline's get none either. The result includes
-    controls that equal one of the configurations; their keys are equal.
+    Only the controls that a method has to beat are planned: the fine-tuner alone and the text
+    feature. Configurations without a generator get none, because they equal a control, nor do
+    configurations on other datasets than the baseline's.
+
+    A returned control may have the same key as one of the configurations.
 
     Args:
         maker: Maker of the study's configurations.
@@ -36,8 +37,8 @@ def plan_controls(
     if not study.controls:
         return []
     baseline, controls = make_baseline(study), dict[str, Configuration]()
-    known_keys = {
-        _make_control_key(control, control_levels(control, baseline)) for control in COMPETING
+    known_ids = {
+        _make_control_id(control, control_levels(control, baseline)) for control in COMPETING
     }
     for configuration in configurations:
         if configuration.trial.generator.name == "none":
@@ -46,21 +47,21 @@ def plan_controls(
             continue
         for control in COMPETING:
             levels = control_levels(control, configuration.assignment)
-            control_key = _make_control_key(control, levels)
-            if control_key in known_keys:
+            control_id = _make_control_id(control, levels)
+            if control_id in known_ids:
                 continue
-            known_keys.add(control_key)
+            known_ids.add(control_id)
             with suppress(ValueError):  # the trial's checks may refuse these levels
                 config = make_control(study, control, levels)
-                configuration_key = maker.key(config)
-                controls[control_key] = Configuration(configuration_key, config, levels, control)
+                key = maker.key(config)
+                controls[control_id] = Configuration(key, config, levels, control)
     return list(controls.values())
 
 
-def _make_control_key(control: str, levels: Mapping[str, object]) -> str:
-    """Return an ID of a control at levels of its factors."""
-    levels = {key: level_id(level) for key, level in sorted(levels.items())}
-    return json.dumps([control, levels])
+def _make_control_id(control: str, levels: Mapping[str, object]) -> str:
+    """Return a text that identifies a control at levels of its factors."""
+    level_ids = {key: level_id(level) for key, level in sorted(levels.items())}
+    return json.dumps([control, level_ids])
 
 
 def plan_sampled_controls(
@@ -70,11 +71,11 @@ def plan_sampled_controls(
     *,
     is_ended: bool,
 ) -> list[Configuration]:
-    """Return the matched controls of a study whose sampler proposes the configurations.
+    """Return the controls, without those at the baseline, of a study whose sampler is not grid.
 
-    A control at the levels of each proposal would double the study. Only the best configurations
-    get controls, once the last proposal has ended. Finished controls of configurations that were
-    the best earlier are kept.
+    Controls at the levels of every proposal could double the cost of the study. Therefore only the
+    best configurations get controls, once the last proposal has ended. Controls that have finished
+    are kept, even if their configuration is no longer the best.
 
     Args:
         maker: Maker of the study's configurations.
@@ -84,12 +85,12 @@ def plan_sampled_controls(
     """
     best = find_best(maker, configurations, history) if is_ended else []
     best_keys = {control.key for control in plan_controls(maker, best)}
-    finished = _finished_controls(configurations, history)
+    finished = _list_finished_controls(configurations, history)
     candidates = [
         configuration
         for configuration in configurations
         if any(
-            _make_control_key(name, control_levels(name, configuration.assignment)) in finished
+            _make_control_id(name, control_levels(name, configuration.assignment)) in finished
             for name in COMPETING
         )
     ]
@@ -100,10 +101,12 @@ def plan_sampled_controls(
     ]
 
 
-def _finished_controls(configurations: Iterable[Configuration], history: RunHistory) -> set[str]:
+def _list_finished_controls(
+    configurations: Iterable[Configuration], history: RunHistory
+) -> set[str]:
     """Return the IDs of finished controls, and of controls that equal a configuration."""
     names = {
-        _make_control_key(run.control, run.assignment)
+        _make_control_id(run.control, run.assignment)
         for run in history.runs
         if run.control in COMPETING and run.state is State.COMPLETE
     }
@@ -111,16 +114,17 @@ def _finished_controls(configurations: Iterable[Configuration], history: RunHist
         generator = configuration.trial.generator.model_dump()
         for name, control in COMPETING.items():
             if control.replacements["generator"].items() <= generator.items():
-                names.add(_make_control_key(name, control_levels(name, configuration.assignment)))
-    return names
+                levels = control_levels(name, configuration.assignment)
+                control_ids.add(_make_control_id(name, levels))
+    return control_ids
 
 
 def find_best(
     maker: ConfigurationMaker, configurations: Iterable[Configuration], history: RunHistory
 ) -> list[Configuration]:
-    """Return the configurations with the best mean selection score. Ties are all returned.
+    """Return the configurations with the best mean selection score over seeds.
 
-    The reports' headline is about the same configurations (reports.tables.best_config).
+    The report's headline is about the same configurations (reports.tables.best_config).
 
     Args:
         maker: Maker of the study's configurations.
@@ -136,5 +140,5 @@ def find_best(
     return [
         configuration
         for score, configuration in scores
-        if math.isclose(score, best, rel_tol=_SAME_SCORE)
+        if math.isclose(score, best, rel_tol=_TIE_TOLERANCE)
     ]

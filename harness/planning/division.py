@@ -1,13 +1,13 @@
 """Divide the seeds of a plan's work among trials.
 
 By default a configuration is one trial with all of its missing seeds, because seeds that are
-trained together share the cost of each step. Its seeds are divided
+trained together share the cost of each step. Seeds are divided among several trials
 
-- as in interrupted runs, whose checkpoints can only be resumed under the same seeds;
-- if there are more free slots than trials.
+- to resume interrupted runs: a checkpoint can only be resumed with the seeds of its run;
+- to use free slots, if there are more slots than trials.
 
-The scheduler must not stop only a part of a configuration, so a trial that it may stop is not
-divided.
+A trial that the scheduler may stop is not divided, because the scheduler has to stop all seeds of a
+configuration or none.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def divide_work(
         slots: Number of trials that can run at once.
 
     Returns:
-        The trials in the order of the works. Together they have the same configurations and seeds.
+        The trials, in the order of `works`. Together they cover the same configurations and seeds.
 
     Example:
         >>> work = Work(configuration, seeds=(0, 1, 2, 3, 4))  # doctest: +SKIP
@@ -40,43 +40,43 @@ def divide_work(
     trials, divisible = list[Work](), list[bool]()
     for work in works:
         may_divide = not (work.may_stop and study_prunes(study))
-        resumable = _list_resumable_seeds(work, history) if may_divide else []
-        resumed = {seed for seeds in resumable for seed in seeds}
-        rest = tuple(seed for seed in work.seeds if seed not in resumed)
-        groups = [*resumable, rest] if rest else resumable
-        trials += [Work(work.configuration, seeds, work.may_stop) for seeds in groups]
-        divisible += [may_divide and seeds not in resumable for seeds in groups]
+        resumable = _find_resumable_seeds(work, history) if may_divide else []
+        resumed_seeds = {seed for seeds in resumable for seed in seeds}
+        new_seeds = tuple(seed for seed in work.seeds if seed not in resumed_seeds)
+        seeds_by_trial = [*resumable, new_seeds] if new_seeds else resumable
+        trials += [Work(work.configuration, seeds, work.may_stop) for seeds in seeds_by_trial]
+        divisible += [may_divide and seeds not in resumable for seeds in seeds_by_trial]
     while len(trials) < slots:
         sizes = [
             len(trial.seeds) if may_divide else 0
             for trial, may_divide in zip(trials, divisible, strict=True)
         ]
-        longest = max(sizes, default=0)
-        if longest < 2:
+        largest = max(sizes, default=0)
+        if largest < 2:
             break
-        index = sizes.index(longest)
+        index = sizes.index(largest)
         trials[index : index + 1] = halve(trials[index])
         divisible[index : index + 1] = [True, True]
     return trials
 
 
 def halve(work: Work) -> list[Work]:
-    """Return two works with half of the seeds each. With an odd number the second has one more."""
+    """Return two works with half of the seeds each. If their number is odd, the second has more."""
     middle = len(work.seeds) // 2
     halves = (work.seeds[:middle], work.seeds[middle:])
     return [Work(work.configuration, seeds, work.may_stop) for seeds in halves]
 
 
-def _list_resumable_seeds(work: Work, history: RunHistory) -> list[tuple[int, ...]]:
-    """Return the seeds of each interrupted run of a configuration that can be resumed.
+def _find_resumable_seeds(work: Work, history: RunHistory) -> list[tuple[int, ...]]:
+    """Return the seeds of each interrupted run that a trial can resume, newest run first.
 
-    Runs come newest first. A run is skipped if one of its seeds is finished, is no longer
-    requested, or belongs to a newer run in the list.
+    A run is skipped if any of its seeds is finished or no longer requested, or is in the result
+    already, as a seed of a newer run.
     """
-    resumable, seeds_left = list[tuple[int, ...]](), set(work.seeds)
+    seeds_by_run, left = list[tuple[int, ...]](), set(work.seeds)
     for run in reversed(history.runs):
         is_interrupted = run.config_key == work.configuration.key and run.state is State.INTERRUPTED
-        if is_interrupted and seeds_left.issuperset(run.seeds):
-            resumable.append(run.seeds)
-            seeds_left -= set(run.seeds)
-    return resumable
+        if is_interrupted and left.issuperset(run.seeds):
+            seeds_by_run.append(run.seeds)
+            left -= set(run.seeds)
+    return seeds_by_run

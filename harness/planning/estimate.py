@@ -14,19 +14,20 @@ from harness.store import RunRecord, Tag
 def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> TimeEstimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
-    A seed takes as long as the configuration's finished seeds did on average. If there are none, it
-    takes the average of all finished seeds, without those of controls: some controls take no time.
+    A seed is expected to take the mean time of the configuration's finished seeds. If there are
+    none, the mean over the finished seeds of all configurations is used, without controls, some of
+    which take almost no time.
 
     Args:
         study: The study, with resolved resources.
         plan: Plan of the study.
-        runs: Trials of the study, and of its configurations in other studies. Only those that have
-            taken time on the kind of device (CPU or GPU) that the study uses are considered.
+        runs: Trials of the study, and of its configurations in other studies. Trials on another
+            kind of device (CPU or GPU) than the study uses, and trials without a time, are ignored.
 
     Returns:
-        The estimate. None if nothing is left to run, or if a configuration that is left, or one
-        still to be proposed, cannot be estimated: neither it nor any configuration other than
-        controls has a finished trial on this kind of device.
+        The estimate. None if nothing is left to run, or if the time of a remaining or future
+        configuration is unknown. It is unknown if neither this configuration nor any other, apart
+        from controls, has a finished trial on this kind of device.
     """
     if plan.finished:
         return None
@@ -35,29 +36,30 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     finished = [run for run, device in devices if on_gpu != device.startswith("cpu")]
     controls = {configuration.key for configuration in plan.configurations if configuration.control}
     typical = [run for run in finished if not run.control and run.config_key not in controls]
-    by_key = defaultdict[str, list[RunRecord]](list)
+    runs_by_key = defaultdict[str, list[RunRecord]](list)
     for run in finished:
-        by_key[run.config_key].append(run)
-    unknown = {work.configuration.key for work in plan.work} - by_key.keys()
+        runs_by_key[run.config_key].append(run)
+    unknown = {work.configuration.key for work in plan.work} - runs_by_key.keys()
     if not typical and (unknown or plan.n_proposals):
         return None
-    seconds = _seconds_per_seed(typical or finished)
-    seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
+    mean_seconds = _mean_seconds_per_seed(typical or finished)
+    seconds_by_key = {
+        key: _mean_seconds_per_seed(key_runs) for key, key_runs in runs_by_key.items()
+    }
     n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
     trials = divide_work(study, plan.work, plan.history, n_slots)
 
-    def estimate_work(work: Work) -> float:
-        return seconds_by_key.get(work.configuration.key, seconds) * len(work.seeds)
+    def estimate_seconds(work: Work) -> float:
+        return seconds_by_key.get(work.configuration.key, mean_seconds) * len(work.seeds)
 
     return TimeEstimate(
-        seconds={work.configuration.key: estimate_work(work) for work in plan.work},
-        trials=tuple(map(estimate_work, trials)),
-        proposal_seconds=(seconds * len(study.seeds),) * plan.n_proposals,
+        seconds={work.configuration.key: estimate_seconds(work) for work in plan.work},
+        trials=tuple(map(estimate_seconds, trials)),
+        proposal_seconds=(mean_seconds * len(study.seeds),) * plan.n_proposals,
         n_concurrent=max(1, min(n_slots, len(trials) + plan.n_proposals)),
         n_trials=len(finished),
     )
 
 
-def _seconds_per_seed(runs: Sequence[RunRecord]) -> float:
-    """Return the mean computation time per seed of finished runs."""
+def _mean_seconds_per_seed(runs: Sequence[RunRecord]) -> float:
     return math.fsum(run.seconds or 0 for run in runs) / sum(len(run.seeds) for run in runs)

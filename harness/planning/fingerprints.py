@@ -1,4 +1,4 @@
-"""Fingerprints of backbones and datasets.
+"""Fingerprints (content hashes) of backbones and datasets.
 
 Backbone fingerprints are cached, so that reporting a finished study loads no weights.
 """
@@ -23,20 +23,20 @@ CACHE_SUBFOLDER = "fingerprints"
 
 @dataclass
 class Fingerprints:
-    """Content hashes of the datasets and backbones, from which keys of configurations are made.
+    """Content hashes of datasets and backbones. They are part of configuration keys.
 
-    A dataset is loaded once per instance; its loader caches the hashes of its images. Loading and
+    Each dataset is loaded once per process; the loader caches the hashes of its images. Loading and
     hashing a backbone's weights takes seconds, so its fingerprint is cached in a file in
-    `cache_dir`. The file's name is a hash of the backbone's name, the versions of open_clip and of
-    the code, and the size and modification time of local weight files. The weights of a pretrained
-    tag are assumed never to change.
+    `cache_dir`. The cached fingerprint is not used if the size or modification time of a weight
+    file has changed. Weights of open_clip's pretrained tags do not change, so for these only the
+    tag and open_clip's version are compared.
 
     Attributes:
-        method: Method that loads datasets and backbones.
-        data_root: Folder of the datasets. None if the study needs none.
+        method: Functions that load datasets and backbones.
+        data_root: Folder that contains the datasets' folders. None if the study needs none.
         cache_dir: Cache folder.
-        folder_options: Options for reading custom image folders, as keyword arguments of the
-            method's `load_dataset`, by dataset.
+        folder_options: Dataset -> keyword arguments of the method's `load_dataset`, which are
+            options for reading a custom image folder.
     """
 
     method: MethodFunctions
@@ -55,7 +55,7 @@ class Fingerprints:
         return str(self.load_dataset(name).fingerprint)
 
     def load_dataset(self, name: str) -> Any:
-        """Return a dataset as the method loads it.
+        """Return a dataset. The first call loads it.
 
         Raises:
             ValueError: The dataset cannot be read.
@@ -67,7 +67,7 @@ class Fingerprints:
         return self._datasets[name]
 
     def backbone_fingerprint(self, name: str) -> str:
-        """Return the fingerprint of a backbone. If it is not cached, the weights are loaded.
+        """Return the fingerprint of a backbone. Loads the weights if it is not cached.
 
         Raises:
             ValueError: The backbone cannot be loaded.
@@ -83,13 +83,12 @@ class Fingerprints:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
-            UserError: This process has already used another fingerprint for the backbone, and has
-                made keys of configurations from it.
+            UserError: This process has already used another fingerprint in configuration keys.
         """
         earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
         if self._read_cache(name) != fingerprint:
             cache_key = _make_cache_key(name)
-            # if the cache cannot be written, the fingerprint is computed again next time
+            # without a cache file, the next process computes the fingerprint again
             with suppress(OSError):
                 write_whole(
                     self.cache_dir / CACHE_SUBFOLDER / cache_key,
@@ -97,15 +96,15 @@ class Fingerprints:
                 )
         if earlier_fingerprint != fingerprint:
             raise UserError(
-                f"backbone {name}: the weight files changed after their fingerprint was read. Run "
-                f"the same command again to use the new weights"
+                f"backbone {name}: the weight files changed after their fingerprint was computed. "
+                "Run the same command again to use the new weights"
             )
 
     def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        The file has a checksum, because a damaged fingerprint would attribute results of other
-        weights to this backbone.
+        The file contains a checksum, because with a damaged fingerprint, results of other weights
+        could be reused for this backbone.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
@@ -115,7 +114,7 @@ class Fingerprints:
 
 
 def _format_cache_entry(cache_key: str, fingerprint: str) -> bytes:
-    """Return the content of a cache file: the fingerprint and a checksum of it and its key."""
+    """Return the content of a cache file: the fingerprint, and a checksum of both arguments."""
     checksum = hashlib.blake2b(f"{cache_key}|{fingerprint}".encode(), digest_size=8).hexdigest()
     return f"{fingerprint} {checksum}".encode()
 
@@ -125,15 +124,16 @@ def _make_cache_key(backbone: str) -> str:
     pretrained = Path(split_name(backbone)[1])
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if repository := parse_repository(backbone):
-        names = ([CONFIG_FILE], WEIGHT_FILES)
-        cached = (find_cached_file(repository, files_of) for files_of in names)
-        weights = [Path(path).resolve() for path in cached if path]  # named by their content
+        name_lists = ([CONFIG_FILE], WEIGHT_FILES)
+        cached_paths = (find_cached_file(repository, names) for names in name_lists)
+        # in the Hub's cache, resolved paths are named after a hash of the content
+        weights = [Path(path).resolve() for path in cached_paths if path]
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
-    # The code that computes the fingerprint is included, so that changing it invalidates the cache.
-    code_folder = Path(str(files("ship"))) / "clip"
-    code = [(code_folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
+    # the code that computes fingerprints, so that changing it invalidates the cache
+    clip_folder = Path(str(files("ship"))) / "clip"
+    code = [(clip_folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
     content = repr((backbone, stats, version("open_clip_torch"), code)).encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()

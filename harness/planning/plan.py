@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Seconds between a trial's end and the start of the next one on the same worker.
 BETWEEN_TRIALS = 0.2
-# Seconds for starting Ray and its workers, and for ending Ray.
+# Seconds to start Ray and its workers, and to shut Ray down.
 START = 15.0
 
 RowState = Literal["done", "to run", "pruned", "failed"]
@@ -38,8 +38,8 @@ RowState = Literal["done", "to run", "pruned", "failed"]
 class Work:
     """A trial to run: one configuration with seeds that are trained together.
 
-    In a plan these are all missing seeds of the configuration. harness.planning.division may divide
-    them among several trials.
+    In a plan, `seeds` are all missing seeds of the configuration. harness.planning.division may
+    divide them among several trials.
 
     Attributes:
         configuration: The configuration.
@@ -60,9 +60,10 @@ class PlanRow(Work):
     Attributes:
         seeds: Seeds that will run. () if nothing is left.
         done: Requested seeds that are finished.
-        failed: Requested seeds whose last run failed. Those that are also in `seeds` are retried.
+        failed: Requested seeds whose last run failed. Those that will be retried are also in
+            `seeds`.
         reason: Why the last of the failed seeds failed. "" if no seed failed.
-        stopped: Whether the scheduler has stopped the configuration, which then has no `seeds`.
+        stopped: Whether the scheduler has stopped the configuration. `seeds` is then ().
     """
 
     done: tuple[int, ...] = ()
@@ -95,7 +96,8 @@ class TimeEstimate:
         seconds: Key of a configuration -> computation time of its missing seeds in seconds.
         trials: Computation time of each trial in seconds, in the order of the trials. The seeds of
             a configuration may be divided among several trials (harness.planning.division).
-        proposal_seconds: Computation time of each configuration that the sampler will propose.
+        proposal_seconds: Computation time in seconds of each configuration that the sampler will
+            propose.
         n_concurrent: Number of trials that will run concurrently on this machine.
         n_trials: Number of finished trials on which the estimate is based.
     """
@@ -113,9 +115,9 @@ class TimeEstimate:
 
     @property
     def wall(self) -> float:
-        """Wall-clock time of the trials on this machine in seconds, with the start of Ray.
+        """Wall-clock time of the trials on this machine in seconds, including the start of Ray.
 
-        The trials are assigned in order, each to the worker that becomes idle first.
+        Assumes that each trial, in order, is assigned to the worker that becomes idle first.
         """
         busy_until = [0.0] * self.n_concurrent
         for seconds in (*self.trials, *self.proposal_seconds):
@@ -128,14 +130,14 @@ class Plan:
     """The study as requested, and the work that is left.
 
     Attributes:
-        rows: One row per configuration that is known now, controls first. The samplers tpe, gp and
-            random propose further configurations while the study runs.
+        rows: One row per configuration known before the run, controls first. The samplers tpe, gp
+            and random propose further configurations while the study runs.
         duplicate_controls: Controls that equal a configuration or another control, and have no
             separate run.
         n_proposals: Maximum number of configurations that the sampler will still propose.
-        estimate: Estimate of the remaining time. None in a plan of `make_plan`, and if
-            harness.planning.estimate returns none.
-        notes: Further lines of a dry run.
+        estimate: Estimate of the remaining time (harness.planning.estimate). None if it is unknown
+            or, as in the result of `make_plan`, has not been computed.
+        notes: Further lines that a dry run prints. () in the result of `make_plan`.
         history: Run history that the plan was made from.
 
     Example:
@@ -175,7 +177,7 @@ class Plan:
         seeds_to_run, seeds_done, seeds_failed, reason (of the last failure; null if none), seconds
         (estimated computation time of the seeds to run; null if unknown) and config_key.
         """
-        # imported here, because plan_view imports this module and polars
+        # imported here: plan_view imports this module, and polars is slow to import
         from harness.planning.plan_view import plan_frame
 
         return plan_frame(self)
@@ -183,7 +185,7 @@ class Plan:
     def _repr_html_(self) -> str:
         from harness.planning.plan_view import plan_html
 
-        # plan_study does not know the cluster on which a study will run
+        # a plan does not know on which cluster the study will run
         return plan_html(self, is_local=True)
 
 
@@ -202,7 +204,7 @@ def make_plan(
         history: Run history of the study.
         fingerprints: Fingerprints of its data and weights, from which keys are computed.
         retry_before: Time in milliseconds since 1970. Seeds that failed because a number was not
-            finite are retried if their run began before it. By default they are not retried.
+            finite are retried if their run began before this time. The default retries none.
 
     Returns:
         The plan: controls first, then configurations in grid or proposal order.
@@ -216,17 +218,18 @@ def make_plan(
         configurations = enumerate_configurations(maker)
         all_controls += plan_controls(maker, configurations)
     else:
-        # A configuration that equals a control counts as proposed, because the control runs it.
-        configurations = _add_equal(list_proposed(history, maker), all_controls, maker)
+        # A configuration that equals a control counts as proposed. One run serves as both.
+        proposed = list_proposed(history, maker)
+        configurations = _add_equal_configurations(proposed, all_controls, maker)
         n_proposals = _count_proposals(maker, configurations)
         is_left = any(
             _make_row(study, history, configuration, retry_before).seeds
             for configuration in configurations
         )
         is_ended = not n_proposals and not is_left
-        matched = plan_sampled_controls(maker, configurations, history, is_ended=is_ended)
-        configurations = _add_equal(configurations, matched, maker)
-        all_controls += matched
+        more_controls = plan_sampled_controls(maker, configurations, history, is_ended=is_ended)
+        configurations = _add_equal_configurations(configurations, more_controls, maker)
+        all_controls += more_controls
     keys = {configuration.key for configuration in configurations}
     controls = deduplicate([control for control in all_controls if control.key not in keys])
     return Plan(
@@ -240,19 +243,20 @@ def make_plan(
     )
 
 
-def _add_equal(
+def _add_equal_configurations(
     configurations: Sequence[Configuration],
     controls: Sequence[Configuration],
     maker: ConfigurationMaker,
 ) -> list[Configuration]:
-    """Return configurations together with the configurations of the space that equal a control."""
+    """Return the configurations, and those of the study's space that equal one of the controls."""
     return deduplicate([*configurations, *filter(None, map(maker.find_equal, controls))])
 
 
 def _count_proposals(maker: ConfigurationMaker, configurations: Sequence[Configuration]) -> int:
     """Return the number of configurations that the sampler will still propose.
 
-    These are `n_trials` without those that were proposed, or fewer in a small finite space.
+    This is `n_trials` minus the number proposed so far. In a finite space it is at most the number
+    of configurations that have not been proposed.
 
     Args:
         maker: Maker of the study's configurations.
@@ -274,7 +278,7 @@ def study_prunes(study: StudyConfig) -> bool:
 def _make_row(
     study: StudyConfig, history: RunHistory, configuration: Configuration, retry_before: int
 ) -> PlanRow:
-    """Return the plan's row of a configuration: its finished seeds and those still to run."""
+    """Return the plan's row of a configuration, from the runs that count for its seeds."""
     seeds, runs = study.seeds, history.runs_by_seed(configuration.key)
     state = history.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
@@ -286,7 +290,7 @@ def _make_row(
     return PlanRow(
         configuration,
         () if stopped else seeds_left,
-        # the configuration is COMPLETE if any of its seeds is, even one that is not requested
+        # `state` is COMPLETE if any seed is finished, even one that is no longer requested
         may_stop=not (configuration.control or state is State.COMPLETE),
         done=tuple(seed for seed, run in runs_by_seed.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
@@ -315,7 +319,7 @@ class StudyOutcome:
         done: Number of configurations, including controls, that are finished for every seed.
         failed: Number of configurations with at least one failed seed, including `n_partial`.
         pruned: Number of configurations that the scheduler stopped.
-        missing: Number of configurations that were not run, or were interrupted.
+        missing: Number of configurations that have not been run, or were interrupted.
         experiment: Name of the study's experiment in the store.
         tracking_uri: Address of the store.
         interrupted: Whether the study was interrupted.
@@ -326,7 +330,7 @@ class StudyOutcome:
             was written, or if there is no report.
         failed_seeds: Total number of failed seeds.
         n_partial: Number of configurations with both failed and finished seeds.
-        history: Runs of the study as they were last read, for its report.
+        history: Run history of the study as last read. The report is made from it.
 
     Example:
         >>> outcome = run_study("prompt_len", ["seeds=3"])  # doctest: +SKIP

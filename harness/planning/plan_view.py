@@ -13,7 +13,7 @@ _HEADINGS = ("configuration", "state", "seeds to run", "time")
 
 
 def state_text(row: PlanRow) -> str:
-    """Return the state of a row, or text such as "3 of 5 seeds" if only some seeds failed."""
+    """Return a row's state as text: "3 of 5 seeds" if only some seeds failed, else e.g. "done"."""
     if row.state == "failed" and row.done:
         return f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
     return row.state

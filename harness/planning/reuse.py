@@ -30,12 +30,13 @@ def find_reusable_runs(
 ) -> list[ReusedRun]:
     """Find results of other studies that a plan can reuse. The oldest run of each seed is used.
 
-    - Configurations with equal keys have equal results: a key covers data, weights, plugins and the
-      results version.
-    - Runs that lack a cost, the selection metric, or metrics that `log` requests are not reused.
+    Configurations with equal keys have equal results, because a key covers data, weights, plugins
+    and the results version.
+
+    - A run is not reused if it lacks a cost, the selection metric, or a metric that `log` requests.
     - If the scheduler may stop a configuration, either all of its missing seeds are reused or none.
-      The scheduler could not stop the remaining seeds: seeds that are added to finished ones always
-      run to the end.
+      With only some of them, the scheduler could no longer stop the others: seeds that are added to
+      a configuration with finished seeds always run to the end.
 
     Args:
         study: The study.
@@ -65,15 +66,15 @@ def find_reusable_runs(
 def _is_reusable(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed and has all metrics that the study would log."""
     metrics, objective = run.logged.metrics, config.selection_metric
-    names: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
+    required: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     if objective:
-        names.append(seed_metric(seed, f"selection/{objective}"))
+        required.append(seed_metric(seed, f"selection/{objective}"))
     curves = filter(None, map(split_curve, metrics))
     has_curves = any(curve_seed == seed for curve_seed, *_ in curves)
     has_load = any(name.startswith(LOAD) for name in metrics)
     return (
         seed in run.counted_seeds
-        and all(math.isfinite(metrics.get(name, math.nan)) for name in names)
+        and all(math.isfinite(metrics.get(name, math.nan)) for name in required)
         and (has_curves or not study.log.seed_curves)
         and (has_load or not study.log.system_metrics)
     )
@@ -88,8 +89,8 @@ def plan_after_reuse(
 ) -> tuple[RunHistory, Plan]:
     """Return the run history and the plan as they will be after results have been reused.
 
-    The returned history is only for a preview of the plan: reused runs in it have the assignment
-    and the control of the other study.
+    The returned history is only for a preview of the plan: its reused runs still have the
+    assignment and the control of the study they come from.
 
     Args:
         study: The study.
@@ -108,12 +109,12 @@ def plan_after_reuse(
 
 
 def format_reuse(reused_runs: Sequence[ReusedRun]) -> list[str]:
-    """Return a line for each study whose results are reused. It names the option against reuse."""
+    """Return a line for each study whose results are reused, with the option to disable reuse."""
     lines = []
     for study in dict.fromkeys(reused.run.study for reused in reused_runs):
         works = [reused.work for reused in reused_runs if reused.run.study == study]
-        seeds = sum(len(work.seeds) for work in works)
-        configurations = len({work.configuration.key for work in works})
-        amount = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')}"
+        n_seeds = sum(len(work.seeds) for work in works)
+        n_configurations = len({work.configuration.key for work in works})
+        amount = f"{count(n_seeds, 'seed')} of {count(n_configurations, 'configuration')}"
         lines.append(f"results of {amount} reused from study {study}. Use --no-reuse to rerun them")
     return lines
