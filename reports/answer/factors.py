@@ -117,7 +117,7 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
 def _control_text(study: Study, name: str) -> str:
     """Return a control with the levels that it shares: "fine-tuner alone at the same lr"."""
     names = tables.short_names(study)
-    levels = [names[key] for key in tables.levels_of_control(study, name)]
+    levels = [names[key] for key in tables.factors_of_control(study, name)]
     return f"{CONTROLS[name][0]} at the same {join_names(levels)}" if levels else CONTROLS[name][0]
 
 

@@ -67,7 +67,7 @@ def control_lines(
     for baseline in tables.control_groups(study):
         control, label = baseline.control, CONTROLS[baseline.control][0]
         estimate = baseline.estimate(f"test/{metric}")
-        control_factors = tables.levels_of_control(
+        control_factors = tables.factors_of_control(
             study, control if control in COMPETING else FINETUNER_ALONE
         )
         points = _matched_points(study, metric, control, placed_groups) if control_factors else []

@@ -1,7 +1,7 @@
 """Tables of a study: means with intervals, paired differences, and notes.
 
-This package decides which rows enter a mean, what is compared with what, and which notes a table
-needs. It knows no output format.
+This package decides which rows enter a mean, which groups of rows are compared, and which notes a
+table needs. Tables are independent of the output format; see reports.render.
 """
 
 from reports.tables.best_config import (
@@ -12,7 +12,7 @@ from reports.tables.best_config import (
     selection_rules,
 )
 from reports.tables.build import build_tables
-from reports.tables.controls import controls_by_configuration, levels_of_control
+from reports.tables.controls import controls_by_configuration, factors_of_control
 from reports.tables.external_file import with_external
 from reports.tables.families import families_of_runs, first_family, list_families, method_family
 from reports.tables.family import Family

@@ -8,7 +8,7 @@ from reports.cells import AVERAGE, Table, versus_key
 from reports.study import Study
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.comparison import comparison_table
-from reports.tables.controls import levels_of_control
+from reports.tables.controls import factors_of_control
 from reports.tables.external import add_external_groups, add_external_note
 from reports.tables.families import level_family, list_families, method_family
 from reports.tables.groups import control_groups
@@ -75,7 +75,7 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     The controls ran on one dataset. A note explains why a table has no column of differences to the
     fine-tuner alone.
     """
-    control_factors = [key for key in levels_of_control(study, FINETUNER_ALONE) if key != DATASET]
+    control_factors = [key for key in factors_of_control(study, FINETUNER_ALONE) if key != DATASET]
     is_controlled = any(control.control == FINETUNER_ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
         is_of_control_factor = table.name.endswith(tuple(control_factors))

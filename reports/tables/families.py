@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from harness.store import FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, level_id
 from reports.cells import Column
 from reports.study import Study, study_from_runs
-from reports.tables.controls import levels_of_control
+from reports.tables.controls import factors_of_control
 from reports.tables.family import Family, Kind
 from reports.tables.group import Group
 from reports.tables.groups import (
@@ -54,7 +54,7 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
         return
     configurations, controls = configuration_groups(study), control_groups(study)
     # a control is a fair baseline only if it reads none of the study's factors
-    is_fair = not levels_of_control(study, FINETUNER_ALONE)
+    is_fair = not factors_of_control(study, FINETUNER_ALONE)
     finetuner_alone = next(
         (control for control in controls if control.control == FINETUNER_ALONE and is_fair), None
     )
