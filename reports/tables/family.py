@@ -152,9 +152,7 @@ class Family:
         return comparisons | {
             group: by_configurations[group.config_keys]
             for group in self.groups
-            if group.control
-            and group not in comparisons
-            and group.config_keys in by_configurations
+            if group.control and group not in comparisons and group.config_keys in by_configurations
         }
 
     @cached_property
@@ -178,9 +176,7 @@ class Family:
         """Return the group's values of the metric by (stratum, seed)."""
         return group.results(f"test/{self.metric}", self.strata)
 
-    def _add_class_interval(
-        self, comparison: Compared, group: Group, baseline: Group
-    ) -> Compared:
+    def _add_class_interval(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
         """Return a comparison with its interval over classes and its number of datasets.
 
         If all results are the same as the baseline's, the comparison is marked as unchanged and

@@ -31,7 +31,7 @@ class AccuracySpec(NamedTuple):
             or unseen).
         seen: Images to classify. True: of seen classes; False: of unseen classes; None: all.
         by_class: Whether the accuracy is averaged over classes. If False, it is over images.
-        eval_set: Name of the evaluation set with the images. "" for the protocol's main one.
+        eval_set: Value of the column EVAL_SET (see harness.store) for these images.
     """
 
     kind: str
