@@ -203,7 +203,7 @@ class Family:
         return list_datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Return True if each compared result is the same as the baseline's, except for rounding."""
+        """Return True if all compared results equal the baseline's up to rounding."""
         results, baseline_results = (self._results(side.trials) for side in (group, baseline))
         compared_values = [
             [*results[key], *baseline_results[key]]

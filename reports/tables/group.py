@@ -127,7 +127,7 @@ class Group:
         )
 
     def flags(self) -> tuple[Flagged, ...]:
-        """Return the raised flags, with the numbers of finished rows that raised or checked each."""
+        """Return the flags that any finished row raised, with counts; see Flagged."""
         flags = []
         for name in (name for name in self.rows[0] if name.startswith(FLAG)):
             values = self.finished_values(name)

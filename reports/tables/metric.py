@@ -160,7 +160,7 @@ def interval_of(metric: str, values: Sequence[float]) -> Estimate:
 
 
 def decimals_of(study: Study, metric: str) -> int:
-    """Return the number of decimals in a metric's cells: 1 for percentages, else see decimals_for."""
+    """Return the number of decimals in a metric's cells: 1 for percentages, or decimals_for."""
     if is_percent(metric):
         return 1
     return decimals_for(study.rows[f"test/{metric}"].drop_nulls().to_list())
