@@ -80,7 +80,8 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets.
 
     The controls ran on a single dataset, so only that dataset's table can have a column of
-    differences to the fine-tuner alone. The other tables get a note about the absent column.
+    differences to the fine-tuner alone. Other tables whose rows differ in a factor that affects
+    this control get a note that the column is absent.
     """
     control_factors = [key for key in factors_of_control(study, FINETUNER_ALONE) if key != DATASET]
     has_control = any(control.control == FINETUNER_ALONE for control in control_groups(study))

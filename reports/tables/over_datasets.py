@@ -99,7 +99,8 @@ def one_dataset(study: Study, dataset: str) -> Study:
     for configuration in study.configurations:
         levels = dict(configuration.assignment)
         is_on_dataset = level_text(levels.pop(DATASET, None)) == dataset
-        if has_controls if configuration.control else is_on_dataset:
+        is_included = has_controls if configuration.control else is_on_dataset
+        if is_included:
             configurations.append(dataclasses.replace(configuration, assignment=levels))
     return dataclasses.replace(
         study,
@@ -209,9 +210,7 @@ def _average_row(
         return {**average, "reason": next(reasons, None)}
     values_by_column = {name: group.finished_values(name) for name in numeric_columns}
     average |= {
-        name: fmean(values)
-        for name, values in values_by_column.items()
-        if len(values) == len(rows)
+        name: fmean(values) for name, values in values_by_column.items() if len(values) == len(rows)
     }
     for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
         average[f"{split}/{name}"] = _harmonic_mean(
