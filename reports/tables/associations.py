@@ -1,4 +1,4 @@
-"""Association of a metric with the factors of a sampled study, and with feature quality."""
+"""Tables of associations: of a metric with the factors, and with the quality of features."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,56 +25,56 @@ from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.over_datasets import factors_with_own_classes
 
-UNBIASED = ("grid", "random")  # samplers that do not use earlier results
+UNBIASED = ("grid", "random")  # samplers whose choices do not depend on earlier results
 
 
-class _Ranked(NamedTuple):
-    """A factor's key and its association, with p corrected over the factors."""
+class _FactorRank(NamedTuple):
+    """A factor's key and its association; p and min_p are corrected over the factors."""
 
-    name: str
+    key: str
     association: Association
 
 
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
-    """Return the rank association of a metric with each factor, over finished configurations.
+    """Return the table of a metric's rank association with each factor, over configurations.
 
-    There is a p only if the sampler is UNBIASED. Other samplers move all factors towards values
-    that did well before, so even a factor without any effect is associated with the metric.
+    The table has p-values only if the sampler is UNBIASED. Other samplers move all factors towards
+    values that did well before, so even a factor without any effect is associated with the metric.
 
     Args:
         study: Study of the configurations.
         factors: Factors of the rows.
-        metric: Name of the test metric; the value of a configuration is its mean over seeds.
+        metric: Name of the test metric. The value of a configuration is its mean over seeds.
     """
     associations = [_associate(study, factor, metric) for factor in factors]
     p_values = stats.holm([association.p for association in associations])
     min_p_values = stats.holm([association.min_p for association in associations])
     is_unbiased = study.sampler in UNBIASED
-    lines = [
-        _Ranked(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
+    ranks = [
+        _FactorRank(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
         for factor, association, p, min_p in zip(
             factors, associations, p_values, min_p_values, strict=True
         )
     ]
     heading = metric_heading(study.protocol, metric)
     columns = [
-        Column("factor", "factor", lambda line: Text(line.name), "left"),
-        Column("n", "configurations", lambda line: Quantity(line.association.n, 0)),
+        Column("factor", "factor", lambda rank: Text(rank.key), "left"),
+        Column("n", "configurations", lambda rank: Quantity(rank.association.n, 0)),
         Column(
             "rho",
             f"Spearman ρ with {heading}",
-            lambda line: optional_cell(Ranged, line.association.rho),
+            lambda rank: optional_cell(Ranged, rank.association.rho),
         ),
     ]
     if is_unbiased:
         columns.append(
-            Column("p", "Holm p", lambda line: optional_cell(PValue, line.association.p))
+            Column("p", "Holm p", lambda rank: optional_cell(PValue, rank.association.p))
         )
         columns.append(
             Column(
-                "least",
+                "min_p",
                 "smallest possible Holm p",
-                lambda line: optional_cell(PValue, line.association.min_p),
+                lambda rank: optional_cell(PValue, rank.association.min_p),
                 csv_only=True,
             )
         )
@@ -89,15 +89,17 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
         f" configurations, or fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
-        study, "ranks", "rank association", columns, lines, [note],
-        _Ranked._asdict, kind="ranks", metric=metric,
+        study, "ranks", "rank association", columns, ranks, [note],
+        lambda rank: {"name": rank.key, "association": rank.association},
+        kind="ranks", metric=metric,
     )  # fmt: skip
 
 
 def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
-    """Return the association of a factor with the metric's mean over seeds.
+    """Return the rank association of a factor with the metric's mean over seeds.
 
-    Only finished configurations in which the factor is active are included.
+    Only configurations in which the factor is active, and which have a finished seed with the
+    metric, are included. p and min_p are not corrected.
     """
     levels: list[Any] = []
     values: list[float] = []
@@ -106,7 +108,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
             values.append(value)
-    # a fixed seed, so that the same store always gives the same table
+    # a fixed seed, so that reports of the same results are identical
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
@@ -114,7 +116,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = 4  # a seed with fewer finished configurations is left out of trends
+MIN_CONFIGURATIONS = 4  # seeds with fewer finished configurations are left out of response_tables
 
 
 class _Response(NamedTuple):
@@ -122,7 +124,7 @@ class _Response(NamedTuple):
 
     Attributes:
         rho: Spearman's rank correlation.
-        slope: Slope of the metric per standard deviation of the measure.
+        slope: Slope of the metric, per standard deviation of the measure over configurations.
         n_configurations: Number of configurations.
     """
 
@@ -132,7 +134,14 @@ class _Response(NamedTuple):
 
 
 class _Trend(NamedTuple):
-    """A measure's name, the response under each seed, and the corrected p of the mean slope."""
+    """Association of a metric with a quality measure over all seeds.
+
+    Attributes:
+        name: Short heading of the measure.
+        responses: Association under each seed.
+        p: p-value of the test that the mean slope is 0, Holm-corrected over the measures. None
+            with one seed, or if the slopes are equal.
+    """
 
     name: str
     responses: list[_Response]
@@ -140,7 +149,7 @@ class _Trend(NamedTuple):
 
     @property
     def n_configurations(self) -> int:
-        """Number of configurations, of the seed with the most."""
+        """Largest number of configurations under one seed."""
         return max(response.n_configurations for response in self.responses)
 
     @property
@@ -158,15 +167,19 @@ class _Trend(NamedTuple):
 
 
 def response_tables(study: Study, metric: str) -> list[Table]:
-    """Return the table of a metric against the quality measures; [] with too few configurations.
+    """Return at most one table: the association of a metric with each quality measure.
 
-    Configurations are compared within each seed, because an easy few-shot draw changes the metric
-    and the measures of all configurations. There is no table if configurations are tested on
-    different classes: easier classes would look like an effect of the features.
+    Associations are computed within each seed, because an easy few-shot sample improves the metric
+    and the measures of all configurations.
 
     Args:
         study: Study of the configurations.
         metric: Name of the test metric.
+
+    Returns:
+        [] if no seed has MIN_CONFIGURATIONS finished configurations with different values, or if
+        configurations are tested on different classes: easier classes would look like an effect of
+        the features.
     """
     if factors_with_own_classes(study):
         return []
@@ -180,21 +193,21 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
     heading = metric_heading(study.protocol, metric)
     columns = [
-        Column("measure", "measure", lambda line: Text(line.name), "left"),
+        Column("measure", "measure", lambda trend: Text(trend.name), "left"),
         Column(
             "configurations",
             "configurations",
-            lambda line: Quantity(line.n_configurations, 0),
+            lambda trend: Quantity(trend.n_configurations, 0),
             drop=2,
         ),
-        Column("n", "seeds", lambda line: Quantity(len(line.responses), 0)),
-        Column("rho", f"ρ with {heading}", lambda line: Ranged(line.rho)),
+        Column("n", "seeds", lambda trend: Quantity(len(trend.responses), 0)),
+        Column("rho", f"ρ with {heading}", lambda trend: Ranged(trend.rho)),
         Column(
             "slope",
             f"{heading} per SD",
-            lambda line: Value(stats.mean_interval(line.slopes), signed=True),
+            lambda trend: Value(stats.mean_interval(trend.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda line: optional_cell(PValue, line.p), drop=1),
+        Column("p", "Holm p", lambda trend: optional_cell(PValue, trend.p), drop=1),
     ]
     note = (
         "computed for each seed separately, over its configurations with synthetic features. ρ:"
@@ -209,21 +222,25 @@ def response_tables(study: Study, metric: str) -> list[Table]:
 
 
 def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
-    """Return the response of each seed with enough configurations, if metric and measure vary."""
+    """Return the association under each seed.
+
+    Seeds with fewer than MIN_CONFIGURATIONS finished configurations, or under which the metric or
+    the measure is constant, are left out.
+    """
     names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
     responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
     finished_rows = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
-    for part in finished_rows.partition_by("seed", maintain_order=True):
-        x, y = (part[name].to_numpy() for name in names)
-        if len(part) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
+    for seed_rows in finished_rows.partition_by("seed", maintain_order=True):
+        x, y = (seed_rows[name].to_numpy() for name in names)
+        if len(seed_rows) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
             standardized_x = (x - x.mean()) / x.std(ddof=1)
             slope = float(standardized_x @ (y - y.mean()) / (standardized_x @ standardized_x))
-            responses.append(_Response(stats.correlation(x, y), slope, len(part)))
+            responses.append(_Response(stats.correlation(x, y), slope, len(seed_rows)))
     return responses
 
 
 def _is_constant(values: Array) -> bool:
-    """Return True if values differ by no more than fp32 rounding."""
+    """Return True if the values differ by no more than the rounding errors of fp32."""
     return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.scale_of(values))
