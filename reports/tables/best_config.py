@@ -74,7 +74,7 @@ class Headline:
         estimate: Mean of the metric over seeds, with its interval.
         differences: Mean differences over common seeds: to "baseline", and to each competing
             control by name. The control has the configuration's levels of the factors that affect
-            it. A control without common seeds has no entry.
+            it. A control without common seeds, or that is the same configuration, has no entry.
     """
 
     configuration: str
@@ -94,10 +94,11 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     Returns:
         None in each of these cases:
 
-        - No configuration has finished.
+        - No configuration has finished, or no method is planned on all datasets.
         - There are several configurations, but none has a selection score.
         - Selection scores cannot be compared, because the configurations differ in datasets,
           classes or selection rules.
+        - The tied configurations have no finished seed in common.
         - A finished seed of a best configuration lacks the metric. Tables show no mean in this
           case, either.
     """
