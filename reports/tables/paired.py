@@ -104,7 +104,7 @@ class PairedStudies:
 
     @cached_property
     def combined(self) -> Study:
-        """One study with the paired rows of both, for the title, headings and notes of the table."""
+        """One study with the paired rows of both, for the title, headings and notes."""
         first, second = self.first, self.second
         keys = [{pair.keys[side] for pair in self.pairs} for side in (0, 1)]
         parts = [
