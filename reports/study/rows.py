@@ -42,8 +42,8 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# Controls whose features may have low diversity without a collapsed generator: a constant vector per
-# class by construction, and a few real images.
+# Controls whose features may have low diversity although no generator collapsed: text_feature has one
+# vector per class, and real_images a few images.
 _WITHOUT_DIVERSITY_FLAG = ("text_feature", "real_images")
 
 
