@@ -42,8 +42,8 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# Controls whose features may have low diversity although no generator collapsed: text_feature has one
-# vector per class, and real_images a few images.
+# Controls whose features may have low diversity although no generator collapsed: a single vector per
+# class (text_feature), or a few real images.
 _WITHOUT_DIVERSITY_FLAG = ("text_feature", "real_images")
 
 
@@ -102,7 +102,8 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
 def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     """Return the finite metrics of each seed: seed -> metric name -> value.
 
-    Flags about the tested model are named flag/NAME, and flags about selection are dropped.
+    test/flag/NAME becomes flag/NAME. Flags with another prefix, such as those of pseudo-new
+    classes, are dropped.
 
     The flag for collapsed diversity is dropped if no generator could collapse: for the controls in
     _WITHOUT_DIVERSITY_FLAG, and for configurations with the same features (real images, or text
