@@ -42,8 +42,8 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# Controls whose features may have low diversity although no generator collapsed: a single vector per
-# class (text_feature), or a few real images.
+# Controls whose features may have low diversity although no generator collapsed: they are a single
+# vector per class, or a few real images.
 _WITHOUT_DIVERSITY_FLAG = ("text_feature", "real_images")
 
 
