@@ -41,7 +41,7 @@ from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_
 
 @dataclass(frozen=True)
 class Provenance:
-    """Params and tags of one of a configuration's runs, which tell how its results were computed.
+    """Params and tags of a configuration's run, which record how its results were computed.
 
     Attributes:
         params: Dotted name of an option of TrialConfig -> its value as text.
@@ -284,7 +284,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
 
 
 def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the params that have the same value in all runs, and the split version as a param.
+    """Return the params, including the split version, that have the same value in all runs.
 
     Controls are ignored, unless all runs are controls.
     """

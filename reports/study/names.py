@@ -75,9 +75,8 @@ def _add_target_metrics(
 ) -> ProtocolMetrics:
     """Return the protocol with a column per target dataset, before its other columns."""
     targets = _list_names(runs, "targets")
-    for metric in sorted(metrics):
-        if metric.startswith(TARGET):
-            targets[metric.removeprefix(TARGET)] = None
+    for metric in sorted({name for name in metrics if name.startswith(TARGET)}):
+        targets[metric.removeprefix(TARGET)] = None
     columns = {f"{TARGET}{target}": target for target in targets}
     return replace(
         protocol,

@@ -139,7 +139,7 @@ def _difference_columns(family: Family) -> Iterator[Column]:
 
 
 def _control_columns(family: Family) -> Iterator[Column]:
-    """Yield a column of differences per control of Family.controls, at the levels of the rows."""
+    """Yield a column of differences to the control with the row's levels, per Family.controls."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
 
@@ -251,8 +251,8 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
         group: Group of the cell.
 
     Returns:
-        None if the group has no such mean, or if any of its finished rows lacks the metric. If a
-        method has not finished on a dataset, the reason ("failed", "pruned" or "missing") in the
+        None if the group has no such mean, or if any of its finished rows lacks the metric. A
+        text ("failed", "pruned" or "missing") if a method has not finished on the dataset, in the
         column of the family's metric.
     """
     study, dataset_group, suffix = family.study, group, ""

@@ -88,10 +88,10 @@ class Family:
 
     @cached_property
     def controls(self) -> dict[str, Mapping[str, Group]]:
-        """Controls by config_key, for each competing control that a factor of the table affects.
+        """Competing control -> config_key -> group of the control with the configuration's levels.
 
-        Controls that no factor of the table affects are left out: they run only at the baseline and
-        have their own row.
+        Controls that no factor of the table affects are left out, because all configurations share
+        the control at the baseline, which has its own row.
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
@@ -224,7 +224,7 @@ class Family:
 
     @cached_property
     def _resample(self) -> Callable[[Group], Draws]:
-        """Function that returns a group's metric under each draw of classes, with a cache.
+        """Function, with a cache, that returns a group's metric under each draw of classes.
 
         It returns {} if correct answers are not loaded; see _reads_answers.
         """
@@ -232,11 +232,10 @@ class Family:
             return lambda group: {}
         return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
-    @cached_property
-    def n_missing_answers(self) -> tuple[int, int]:
-        """Number of finished runs without readable correct answers, and of all finished runs.
+    def count_missing_answers(self) -> tuple[int, int]:
+        """Return the numbers of finished runs without readable correct answers and of all of them.
 
-        (0, 0) if no run has correct answers, if the metric is not computed from them, or if they
+        Both are 0 if no run has correct answers, if the metric is not computed from them, or if they
         are not loaded (see _reads_answers).
         """
         if not self._reads_answers or not has_answers(self.study, self.metric):

@@ -207,7 +207,7 @@ def _difference_notes(family: Family) -> Iterator[str]:
             f" these seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap,"
             " widened by Student's t)"
         )
-    n_missing, n_runs = family.n_missing_answers
+    n_missing, n_runs = family.count_missing_answers()
     if n_missing:
         yield (
             f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"

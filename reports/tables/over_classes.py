@@ -164,8 +164,8 @@ def _resample_average(study: Study, runs: Mapping[str, str], seed: int, metric: 
         total, product = half_a.values + half_b.values, half_a.values * half_b.values
         means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
         return Resampled(np.asarray(means), min(half_a.n_classes, half_b.n_classes))
-    # The draws depend only on the class IDs, so datasets with the same IDs have the same draws. A
-    # different permutation of the draws for each dataset makes them independent.
+    # Datasets with the same class IDs have the same draws. A different permutation of the draws for
+    # each dataset makes them independent.
     draws = []
     for dataset, run in runs.items():
         draw = _resample_run(study, run, seed, metric)
