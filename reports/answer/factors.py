@@ -123,9 +123,8 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
 def _describe_control(study: Study, name: str) -> str:
     """Return a control with the factors that it reads, e.g. "fine-tuner alone at the same lr"."""
     names = tables.short_names(study)
-    factors = [names[key] for key in tables.factors_of_control(study, name)]
-    label = CONTROLS[name][0]
-    return f"{label} at the same {join_names(factors)}" if factors else label
+    levels = [names[key] for key in tables.factors_of_control(study, name)]
+    return f"{CONTROLS[name][0]} at the same {join_names(levels)}" if levels else CONTROLS[name][0]
 
 
 def _get_best_difference(study: Study, name: str, metric: str) -> Estimate | None:

@@ -1,4 +1,4 @@
-"""Load a study from MLflow: one row per (configuration, seed), and the study's description."""
+"""Load a study from MLflow: its rows, one per (configuration, seed), and its properties."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,11 +41,11 @@ from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_
 
 @dataclass(frozen=True)
 class Provenance:
-    """Inputs of a configuration's results.
+    """Params and tags of a configuration's run, which record how its results were computed.
 
     Attributes:
-        params: TrialConfig params by dotted name, as MLflow text.
-        tags: Tags of one of the configuration's runs.
+        params: Dotted name of an option of TrialConfig -> its value as text.
+        tags: MLflow tags of the run.
     """
 
     params: Mapping[str, str]
@@ -58,10 +58,10 @@ ResultsBySeed = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 @dataclass(frozen=True)
 class ExternalResults:
-    """Results from outside the store, which ship-sweep has neither computed nor checked.
+    """Results from a CSV file, which ship-sweep has neither computed nor checked.
 
     Attributes:
-        file: Name of the file. "" without external results.
+        file: Name of the file. "" if there are no external results.
         values: Dataset -> configuration -> seed -> metric -> percentage. The dataset is "" if the
             study has only one.
     """
@@ -72,37 +72,37 @@ class ExternalResults:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study as the reports see it. Instances are compared by identity.
+    """All data of a study that reports use. Instances are compared by identity.
 
     Attributes:
         name: Name of the study.
-        rows: One row per (config_key, seed). Metrics are null unless the state is COMPLETE. Rows
-            in state MISSING are planned and have no run.
+        rows: One row per planned (config_key, seed); see make_study_frame. Metrics are null unless
+            the state is COMPLETE. The state is MISSING if there is no run.
         factors: The factors.
         configurations: The configurations, including the controls.
-        protocol: Protocol that defines the metrics.
+        protocol: Metrics of the study's protocol, with those of plugins and target datasets.
         objective: Metric that selection maximizes.
-        sampler: Name of the sampler; "grid" for a full grid.
-        constants: TrialConfig params, as MLflow text, that all configurations share.
-        demonstration: Whether the runs used the demonstration backbone.
+        sampler: Name of the sampler. "grid" for a full grid.
+        constants: Options that have the same value in all runs: dotted name -> value as text.
+        demonstration: Whether any run used the demonstration backbone.
         n_left_out: Number of finished results that are not in `rows`, because the study no longer
             plans their configuration or seed.
-        n_untried: Number of configurations that the sampler has yet to propose.
+        n_untried: Number of configurations that the sampler has not proposed yet.
         warnings: Problems in the study's records, one line each.
-        scope: Part of the study that this object covers: the name of a dataset, or a phrase for the
-            average over datasets. "" for the whole study.
-        pooled_datasets: Datasets that each row averages over. () if each row is of one dataset.
-        correct_predictions: Files with the correct answers of the runs.
+        scope: Part of the study that this object contains: the name of a dataset, or "average over
+            5 datasets". "" for the whole study.
+        pooled_datasets: Datasets over which each row is averaged. () if rows are not averages.
+        correct_predictions: Correct answers of the runs.
         histories: Metric histories of the runs.
-        smallest_effect: Smallest effect of interest, in points.
+        smallest_effect: Smallest effect of interest, in percentage points.
         description: Description from the YAML.
-        runs_address: Address of a run in MLflow's UI, without the run ID; "" if unknown.
-        config: Content of the YAML with its defaults, as of the last run of the study.
+        runs_address: URL of a run in MLflow's UI, without the run ID. "" if unknown.
+        config: Content of the YAML with its defaults, from the last time the study was run.
         versions: Versions of the code and of the packages that produced the results.
-        reused: Number of finished rows that were reused from other studies, by name of the study.
+        reused: Name of another study -> number of finished rows that were reused from it.
         provenance: Params and tags of a run of each configuration, by config_key. Configurations
             without a run are absent.
-        external: Results of a file, which the tables show next to the study's.
+        external: External results, which tables show next to the study's own.
     """
 
     name: str
@@ -132,19 +132,19 @@ class Study:
 
     @property
     def non_controls(self) -> tuple[ConfigurationRecord, ...]:
-        """The configurations without the controls."""
+        """All configurations except the controls."""
         return tuple(
             configuration for configuration in self.configurations if not configuration.control
         )
 
     @property
     def score_column(self) -> str:
-        """Name of the column with the selection objective."""
+        """Name of the column in `rows` with the selection score: the objective's value."""
         return f"selection/{self.objective}"
 
     @cached_property
     def by_configuration(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows by config_key, as dictionaries, which are faster than a frame for few rows."""
+        """`rows` by config_key, as dictionaries: faster than filtering the frame for few rows."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):
             rows.setdefault(row["config_key"], []).append(row)
@@ -154,28 +154,29 @@ class Study:
 def load_records(
     study_name: str, tracking_uri: str | None = None, recent_runs: Sequence[Run] = ()
 ) -> Study:
-    """Read a study from MLflow by the name of its experiment.
+    """Read a study from MLflow.
 
     Args:
         study_name: Name of the study's experiment.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
-        recent_runs: Runs of the experiment, oldest first, if they have just been read. Only the
-            study's own run is then read again.
+        recent_runs: Runs of the experiment, oldest first, if the caller has just read them. Only
+            the study's own run, which is not a trial, is then read again. Defaults to reading all
+            runs.
 
     Raises:
-        ReportError: If the store cannot be read, if the study is unknown, or if its records are
-            damaged (one line).
+        ReportError: If the store cannot be read, the study is unknown, or its records are damaged
+            (one line).
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     with _as_report_errors():
         uri = require_store(tracking_uri or default_tracking_uri())
         runs = refresh_study_run(recent_runs, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
-    runs, n_lost = merge_seeds_csv(runs, files)
+    runs, n_unreadable = merge_seeds_csv(runs, files)
     study = study_from_runs(study_name, runs)
     warnings = study.warnings
-    if n_lost:
-        message = f"{count(n_lost, 'finished run')} without {SEEDS_CSV}"
+    if n_unreadable:
+        message = f"{count(n_unreadable, 'finished run')} without {SEEDS_CSV}"
         warnings += (f"{message}: only the metrics in MLflow are known for their seeds",)
     return replace(
         study,
@@ -213,34 +214,41 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         runs: Runs of the experiment, oldest first.
 
     Raises:
-        ReportError: If there is no study among the runs, or if its records are damaged (one line).
+        ReportError: If the study's own run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
-    parents = [r for r in runs if r.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in r.tags]
-    if not parents:
+    study_runs = [
+        run for run in runs if run.tags.get(Tag.KIND) == Kind.STUDY and Tag.FACTORS in run.tags
+    ]
+    if not study_runs:
         raise ReportError(f"{name}: this MLflow experiment is not a ship-sweep study")
     with _as_report_errors():
-        record = StudyRecord.from_tags(parents[-1].tags)
+        record = StudyRecord.from_tags(study_runs[-1].tags)
     warnings: list[str] = []
     trials = trial_records(runs, warnings)
-    configurations = tuple({(c.key, c.control): c for c in record.configurations}.values())
+    # a sampler may propose a configuration more than once
+    unique_configurations = {
+        (configuration.key, configuration.control): configuration
+        for configuration in record.configurations
+    }
+    configurations = tuple(unique_configurations.values())
     keys = {configuration.key for configuration in configurations}
-    rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
-    run_seeds = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
+    run_rows = [row for trial in trials for row in seed_rows(trial)]
+    run_seeds = sorted({row["seed"] for row in run_rows if row["config_key"] in keys})
     table_rows, n_left_out = planned_rows(
-        configurations, record.seeds or tuple(run_seeds), rows_of_runs, warnings
+        configurations, record.seeds or tuple(run_seeds), run_rows, warnings
     )
-    warnings += _unfinished_lines(trials, table_rows)
+    warnings += _unfinished_seed_warnings(trials, table_rows)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in table_rows):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    # "" for runs that were not reused
+    # run ID -> study that the run was reused from; "" if it was not reused
     source_studies = {
         trial.logged.run_id: trial.logged.tags.get(Tag.REUSED_STUDY, "") for trial in trials
     }
     n_reused = Counter(
         source_studies[row["run_id"]] for row in table_rows if row["state"] == COMPLETE
     )
-    # record.configurations, because a configuration that was proposed twice counts as two tries
+    # record.configurations, in which a configuration that was proposed twice counts twice
     n_tried = sum(not configuration.control for configuration in record.configurations)
     planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
     protocol = study_protocol(
@@ -257,11 +265,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         objective=record.objective or protocol.default,
         sampler=record.sampler,
         constants=_shared_params(planned_runs),
-        demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in planned_runs),
+        demonstration=any(run.tags.get(Tag.DEMONSTRATION) == "true" for run in planned_runs),
         n_left_out=n_left_out,
-        # a finished study has none left, even if its space has fewer than `n_trials` configurations
-        n_untried=0 if record.finished else max(0, record.n_trials - n_tried),
-        warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
+        # a finished study is complete, even if its space has fewer than `n_trials` configurations
+        n_untried=0 if record.finished else max(0, record.trials - n_tried),
+        warnings=(*warnings, *_missing_metric_warnings(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
         config=dict(record.content),
@@ -276,24 +284,30 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
 
 
 def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the params that all runs share. Controls are ignored, unless there are only these."""
+    """Return the params, including the split version, that have the same value in all runs.
+
+    Controls are ignored, unless all runs are controls.
+    """
     compared_runs = [run for run in runs if not run.tags.get(Tag.CONTROL)] or runs
     params = [
         {**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")}
         for run in compared_runs
     ]
-    first, rest = params[0], params[1:]
-    return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}
+    return {
+        key: value
+        for key, value in params[0].items()
+        if all(run_params.get(key) == value for run_params in params)
+    }
 
 
-def _unfinished_lines(
+def _unfinished_seed_warnings(
     trials: Iterable[RunRecord], rows: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Yield a line for each row whose run is COMPLETE, but lacks metrics of the row's seed.
+    """Yield a warning for each row whose run is COMPLETE but lacks required metrics of the seed.
 
     Args:
         trials: Records of the study's trials.
-        rows: The rows of the study's table.
+        rows: Rows of the study.
     """
     failed_rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -307,10 +321,10 @@ def _unfinished_lines(
             yield f"{run_text}, seed {row['seed']}: {reason}"
 
 
-def _lacking_lines(
+def _missing_metric_warnings(
     rows: pl.DataFrame, configurations: Iterable[ConfigurationRecord], metrics: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a line per finished seed without a metric that other seeds of its configuration have.
+    """Yield a warning per finished seed that lacks a metric of its configuration's other seeds.
 
     Args:
         rows: Rows of the study.
@@ -318,15 +332,16 @@ def _lacking_lines(
         metrics: Metrics of the protocol.
     """
     finished_rows = rows.filter(state=COMPLETE)
-    # a control may share the key of a configuration, which then gives the name
-    by_kind = sorted(configurations, key=lambda configuration: not configuration.control)
+    # If a control has the key of a configuration, the configuration, which is later in this order,
+    # determines the name.
+    controls_first = sorted(configurations, key=lambda configuration: not configuration.control)
     names = {
         configuration.key: configuration_text(configuration.assignment, configuration.control)
-        for configuration in by_kind
+        for configuration in controls_first
     }
-    for name in metrics:
-        column = pl.col(f"test/{name}")
+    for metric in metrics:
+        column = pl.col(f"test/{metric}")
         is_partial = (column.null_count() > 0) & (column.count() > 0)
         gaps = finished_rows.filter(is_partial.over("config_key") & column.is_null())
         for key, seed in gaps.select("config_key", "seed").rows():
-            yield f"{names[key]}, seed {seed}: no test/{name}, which its other seeds have"
+            yield f"{names[key]}, seed {seed}: no test/{metric}, which its other seeds have"

@@ -1,4 +1,4 @@
-"""Files and histories of a study's runs that are read only when a table or a figure needs them."""
+"""Files and metric histories of runs, which are read only when a table or figure needs them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,33 +20,36 @@ from harness.store import (
     split_seed,
 )
 
-MAX_IMAGES = 1_000_000  # larger files of answers are ignored
-MAX_VALUES = 1_000_000  # values of a metric that are read, over all histories
-MAX_HISTORIES = 300  # runs whose history is read, one request each
+MAX_IMAGES = 1_000_000  # files of correct answers with more images are ignored
+MAX_VALUES = 1_000_000  # values of a metric that are kept, over all runs
+MAX_HISTORIES = 300  # runs whose history of a metric is read, with one request per run
 
-# (step, value) pairs with ascending steps
+# (step, value) pairs of a metric, with ascending steps.
 History = list[tuple[int, float]]
-# Required columns of a file of answers.
-_IMAGE = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
-_NOTHING = pl.DataFrame(schema=_IMAGE)
+# Required columns of a file of correct answers.
+_REQUIRED = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
+_NO_COUNTS = pl.DataFrame(schema=_REQUIRED)
 
 
 @dataclass(frozen=True)
 class Histories:
-    """Metric histories of a store's runs. Each metric is read once, on first use.
+    """Metric histories of a store's runs, which are read on first use and cached.
 
     The store is untrusted input: values that are not finite numbers are dropped, and at most
-    MAX_VALUES values are read. Of many runs, an evenly spaced sample is read.
+    MAX_VALUES values are kept. If there are more than MAX_HISTORIES runs, an evenly spaced subset
+    is read.
 
     Attributes:
-        uri: MLflow tracking URI of the store; "" for no histories.
+        uri: MLflow tracking URI of the store. "" for no histories.
     """
 
     uri: str = ""
     _cache: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
 
     def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
-        """Return the histories that can be read, by run ID.
+        """Return the histories of a metric by run ID.
+
+        Runs that cannot be read, or that have no valid values, have no entry.
 
         Args:
             metric: Key of the metric in MLflow.
@@ -63,17 +66,18 @@ class Histories:
             return {}
         values_by_step: dict[str, dict[int, float]] = {}
         for run_id, step, value in _read_points(self.uri, metric, run_ids):
-            # also drops NaN, for which the comparison is False
+            # the comparison is False for NaN
             if type(step) is int and type(value) in (int, float) and abs(value) < MAX_METRIC_VALUE:
-                # the last value of a step wins
+                # of several values of a step, the last one counts
                 values_by_step.setdefault(run_id, {})[step] = float(value)
         return {run_id: sorted(values.items()) for run_id, values in values_by_step.items()}
 
 
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (run ID, step, value), from at most MAX_HISTORIES evenly spaced runs.
+    """Yield (run ID, step, value) for at most MAX_HISTORIES evenly spaced runs.
 
-    After MAX_FAILED_REQUESTS failed requests, no further run is read.
+    Runs whose request fails are skipped. After MAX_FAILED_REQUESTS failures, no further run is
+    read.
     """
     n_failed, n_left = 0, MAX_VALUES
     with silence_client():
@@ -81,13 +85,13 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 
         try:
             client = MlflowClient(uri)
-        except Exception:  # a store may raise anything; the figures work without histories
+        except Exception:  # MLflow may raise anything; a report needs no histories
             return
         for run_id in run_ids[:: math.ceil(len(run_ids) / MAX_HISTORIES)]:
             try:
                 history: Iterable[Any] = client.get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:n_left]
-            except Exception:  # a store may raise anything; the figures work without the run
+            except Exception:  # MLflow may raise anything; a report does not need this run
                 n_failed += 1
                 if n_failed >= MAX_FAILED_REQUESTS:
                     return
@@ -98,56 +102,68 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 
 @dataclass(frozen=True)
 class CorrectFiles:
-    """Files of correct answers of a study's runs. Each is read once, on first use.
+    """Correct answers of runs, from CORRECT_FILE, which is read on first use and cached.
 
-    Files without the required columns are ignored.
+    Attributes:
+        files: Files of the study's runs.
     """
 
     files: RunFiles = field(default_factory=RunFiles)
     _cache: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def load(self, run_id: str) -> pl.DataFrame:
-        """Return the counts of a run, one row per class and evaluation set.
+        """Return a run's numbers of images and correct answers, per evaluation set and class.
 
-        The columns are EVAL_SET, CLASS_ID, SEEN, images (the number of images), and the number of
-        correct answers in a column per seed and kind of answer, named as in the file. The number is
-        null if answers of this kind are missing.
+        Args:
+            run_id: ID of the run.
 
-        Without a readable file there are no rows.
+        Returns:
+            A row per evaluation set and class, with these columns:
+
+            - EVAL_SET, CLASS_ID, SEEN: as in the file.
+            - images: Number of images.
+            - KIND/seed_N: Number of correct answers of a model, named as in the file. Null if the
+              answer to any of the images is missing.
+
+            There are no rows if the file is absent, damaged or too large, or if it lacks a required
+            column.
         """
         if run_id not in self._cache:
             self._cache[run_id] = self._read(run_id)
         return self._cache[run_id]
 
     def _read(self, run_id: str) -> pl.DataFrame:
+        """Return the counts of a run without the cache; see `load`."""
         content = self.files.read(run_id, CORRECT_FILE)
-        return _count_answers(content) if content else _NOTHING
+        return _count_answers(content) if content else _NO_COUNTS
 
 
 def _count_answers(content: bytes) -> pl.DataFrame:
     """Return the counts of a file (see CorrectFiles.load); no rows if the content is invalid."""
-    # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
+    # pyarrow, because polars' reader aborts the process on some damaged files. Imported here,
+    # because that is slow.
     from pyarrow.parquet import ParquetFile
 
     try:
         file = ParquetFile(BytesIO(content))
         if file.metadata.num_rows > MAX_IMAGES:
-            return _NOTHING
+            return _NO_COUNTS
         answers = pl.DataFrame(file.read(use_threads=False))
         seed_columns = [name for name in answers.columns if split_seed(name)]
-    # a damaged file may raise anything, and a panic of polars is not an Exception
+    # damaged files may raise anything; polars' PanicException is not a subclass of Exception
     except (Exception, pl.exceptions.PanicException):
-        return _NOTHING
-    schema = {**_IMAGE, **dict.fromkeys(seed_columns, pl.Boolean)}
-    is_valid = schema.items() <= {**answers.schema}.items()
+        return _NO_COUNTS
+    schema = {**_REQUIRED, **dict.fromkeys(seed_columns, pl.Boolean)}
+    has_schema = schema.items() <= {**answers.schema}.items()
     if (
-        not is_valid
-        or any(answers[n].null_count() for n in _IMAGE)
+        not has_schema
+        or any(answers[name].null_count() for name in _REQUIRED)
         or (answers[CLASS_ID] < 0).any()
     ):
-        return _NOTHING
+        return _NO_COUNTS
     sums = [
-        pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in seed_columns
+        pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()).alias(name)
+        for name in seed_columns
     ]
     images = pl.len().alias("images")
     by_class = answers.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), images, *sums)

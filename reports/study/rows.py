@@ -1,4 +1,4 @@
-"""Rows of a study: one per (config_key, seed), from MLflow runs to a tidy polars frame."""
+"""Rows of a study, one per (config_key, seed): from MLflow runs to a tidy polars frame."""
 
 import json
 import math
@@ -28,6 +28,7 @@ from harness.store import (
     split_seed,
 )
 
+# First and last columns of the frame, which all studies have.
 _COLUMNS: dict[str, Any] = {
     "config_key": pl.String,
     "seed": pl.Int64,
@@ -41,9 +42,9 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# Controls without a generator that could collapse: one has a constant vector per class by
-# construction, the other a few real images.
-_NOT_DIVERSE = ("text_feature", "real_images")
+# Controls whose features may have low diversity although no generator collapsed: they are a single
+# vector per class, or a few real images.
+_WITHOUT_DIVERSITY_FLAG = ("text_feature", "real_images")
 
 
 def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
@@ -51,7 +52,8 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
 
     Args:
         runs: Runs of a study.
-        warnings: Gains a line for each trial that cannot be placed in the table.
+        warnings: List to which a line is appended for each trial whose record is damaged. These
+            trials are left out.
     """
     records = []
     for run in (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL):
@@ -65,12 +67,12 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
 def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     """Return one row per seed of a trial.
 
-    Seconds and text tokens of the trial are divided among its seeds. If a COMPLETE run lacks a
-    metric that its protocol requires for a seed, the seed's row has state FAIL with a reason, and
-    the next run of the study trains the seed again.
+    Seconds and text tokens of the trial are divided equally among its seeds. If a COMPLETE run
+    lacks a metric that the protocol requires, for any seed, that seed's row has state FAIL with a
+    reason; `ship-sweep` will train the seed again.
     """
     run, seeds = record.logged, record.seeds
-    fields: dict[str, Any] = {
+    shared_fields: dict[str, Any] = {
         "config_key": record.config_key,
         "control": record.control,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
@@ -83,54 +85,56 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
         "state": record.state.value,
         "reason": record.reason or None,
     }
-    if fields["state"] != COMPLETE:
-        return [{**fields, "seed": seed} for seed in seeds]
+    if record.state.value != COMPLETE:
+        return [{**shared_fields, "seed": seed} for seed in seeds]
     rows = []
-    for seed, numbers in _finite_metrics(record).items():
-        row = {**numbers, **fields, "seed": seed}
+    for seed, metrics in _finite_metrics(record).items():
+        row = {**shared_fields, "seed": seed}
         if seed in record.unfinished:
-            missing_text = ", ".join(find_missing_metrics(run.tags, run.metrics, seed))
-            row = {
-                **fields,
-                "seed": seed,
-                "state": FAIL,
-                "reason": f"no finite {missing_text} logged",
-            }
+            missing_text = ", ".join(missing_metrics(run.tags, run.metrics, seed))
+            row |= {"state": FAIL, "reason": f"no finite {missing_text} logged"}
+        else:
+            row = {**metrics, **row}
         rows.append(row)
     return rows
 
 
 def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
-    """Return the finite metrics of each seed, by metric name without the seed.
+    """Return the finite metrics of each seed: seed -> metric name -> value.
+
+    test/flag/NAME becomes flag/NAME. Flags with another prefix, such as those of pseudo-new
+    classes, are dropped.
 
     The flag for collapsed diversity is dropped if no generator could collapse: for the controls in
-    _NOT_DIVERSE, and for configurations that are equivalent to them (real images, or text features
-    without noise).
+    _WITHOUT_DIVERSITY_FLAG, and for configurations with the same features (real images, or text
+    features without noise).
     """
     run = record.logged
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
+    metrics: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
     generator, scale = run.params.get("generator.name"), run.params.get("generator.scale")
     is_noiseless_text = generator == "gaussian_text" and scale in ("0", "0.0")
     is_like_control = generator == "real" or is_noiseless_text
-    can_collapse = record.control not in _NOT_DIVERSE and not is_like_control
+    can_collapse = record.control not in _WITHOUT_DIVERSITY_FLAG and not is_like_control
     for key, value in run.metrics.items():
-        parts = split_seed(key)
-        if parts is None or parts[0] not in numbers or _finite_or_none(value) is None:
+        seed_and_name = split_seed(key)
+        if seed_and_name is None or _finite_or_none(value) is None:
             continue
-        seed, name = parts
+        seed, name = seed_and_name
+        if seed not in metrics:
+            continue
         if FLAG in name:
             name = name.removeprefix("test/")
             if not name.startswith(FLAG) or (name == _DIVERSITY and not can_collapse):
                 continue
-        numbers[seed][name] = value
-    return numbers
+        metrics[seed][name] = value
+    return metrics
 
 
-def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
-    """Return a number divided by `parts`; None if it is missing, not finite or too large."""
+def _finite_or_none(value: float | None, n_seeds: int = 1) -> float | None:
+    """Return a number divided by `n_seeds`; None if it is missing, not finite or too large."""
     if value is None or not math.isfinite(value) or abs(value) >= MAX_METRIC_VALUE:
         return None
-    return value / max(parts, 1)
+    return value / max(n_seeds, 1)
 
 
 def planned_rows(
@@ -139,18 +143,23 @@ def planned_rows(
     rows: Iterable[dict[str, Any]],
     warnings: list[str],
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the row of every planned (configuration, seed), and the number of finished others.
+    """Select the row of every planned (configuration, seed).
 
-    If several runs have the seed, harness.store.replaces decides which one counts. Without a run,
-    the row has state MISSING.
+    If several runs have the seed, harness.store.replaces determines which one counts. If no run has
+    it, the row has state MISSING.
 
     Args:
         configurations: Planned configurations, including the controls.
         seeds: Planned seeds of each configuration.
         rows: Rows of the runs, oldest first, in any state.
-        warnings: Gains a line if any (configuration, seed) finished more than once.
+        warnings: List to which a line is appended if any planned (configuration, seed) finished
+            more than once.
+
+    Returns:
+        The rows, and the number of (configuration, seed) pairs that finished but are not planned.
     """
-    rows_by_place: dict[tuple[str, int], dict[str, Any]] = {
+    # reversed, so that the first of several configurations with the same key counts
+    selected_rows: dict[tuple[str, int], dict[str, Any]] = {
         (configuration.key, seed): {
             "config_key": configuration.key,
             "seed": seed,
@@ -163,18 +172,19 @@ def planned_rows(
     stale_keys, repeated_keys = set(), set()
     for row in rows:
         key, state = (row["config_key"], row["seed"]), row["state"]
-        previous_state = rows_by_place[key]["state"] if key in rows_by_place else ""
+        # "" if the pair is not planned
+        previous_state = selected_rows[key]["state"] if key in selected_rows else ""
         if not previous_state and state == COMPLETE:
             stale_keys.add(key)
         elif previous_state == state == COMPLETE:
             repeated_keys.add(key)
         elif previous_state == MISSING or (previous_state and replaces(state, previous_state)):
-            rows_by_place[key] = row
+            selected_rows[key] = row
     if repeated_keys:
         warnings.append(
             f"{len(repeated_keys)} (configuration, seed) finished more than once: first kept"
         )
-    return list(rows_by_place.values()), len(stale_keys)
+    return list(selected_rows.values()), len(stale_keys)
 
 
 def make_study_frame(
@@ -183,26 +193,31 @@ def make_study_frame(
     configurations: Sequence[ConfigurationRecord],
     metrics: Sequence[str],
 ) -> pl.DataFrame:
-    """Return the tidy frame: fixed columns, metrics, costs, then one column per factor.
+    """Return a study's rows as a tidy frame.
+
+    The columns are _COLUMNS, the metrics, _COSTS, and one per factor. The rows are sorted in the
+    order of the configurations, then by seed.
 
     Args:
         rows: Rows of the study.
-        factors: The factors. A column is numeric if all levels are numbers, else text.
-        configurations: The configurations. Rows are sorted in their order, then by seed.
-        metrics: Metrics of the protocol. Each gets a test and a selection column, even if empty.
+        factors: The factors. Their columns are numeric if all levels are numbers, else text.
+        configurations: The configurations.
+        metrics: Metrics of the protocol. Each has a test and a selection column, even if empty.
     """
     metric_columns = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
     other_columns = sorted(
         {name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *metric_columns}
     )
     columns = {**_COLUMNS, **dict.fromkeys([*metric_columns, *other_columns], pl.Float64), **_COSTS}
+    # reversed, so that the first of several configurations with the same key counts
     positions = {
         configuration.key: position
         for position, configuration in reversed(list(enumerate(configurations)))
     }
     rows = sorted(rows, key=lambda row: (positions[row["config_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
-    # A control and a configuration may share a key. The row then has the configuration's levels.
+    # If a control is the same as a configuration, their row has the levels of the configuration,
+    # which is after the controls in this order.
     assignments = {
         configuration.key: configuration.assignment
         for configuration in sorted(
@@ -219,13 +234,21 @@ def make_study_frame(
 
 
 def _factor_column(key: str, values: Sequence[Any]) -> pl.Series:
-    """Return a factor's levels as a column of numbers, or of text if some are no numbers.
+    """Return a factor's levels as a numeric column, or as text if any level is not a number.
 
-    In a column of text, levels other than strings are JSON.
+    In a text column, levels other than strings are JSON. Integers that do not fit into 64 bits also
+    make the column text.
+
+    Args:
+        key: Name of the column.
+        values: Level of each row. None if the factor is not active.
     """
-    kinds = {type(value) for value in values} - {type(None)}
-    if kinds and kinds <= {int, float} and all(abs(v) < 2**63 for v in values if type(v) is int):
-        kind = pl.Float64 if float in kinds else pl.Int64
-        return pl.Series(key, values, dtype=kind, strict=False)
-    text = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pl.Series(key, text, dtype=pl.String)
+    types = {type(value) for value in values} - {type(None)}
+    fit_int64 = all(abs(value) < 2**63 for value in values if type(value) is int)
+    if types and types <= {int, float} and fit_int64:
+        dtype = pl.Float64 if float in types else pl.Int64
+        return pl.Series(key, values, dtype=dtype, strict=False)
+    texts = [
+        value if value is None or isinstance(value, str) else json.dumps(value) for value in values
+    ]
+    return pl.Series(key, texts, dtype=pl.String)

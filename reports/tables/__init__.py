@@ -1,7 +1,7 @@
 """Tables of a study: means with intervals, paired differences, and notes.
 
-This package decides which rows enter a mean, what is compared with what, and which notes a table
-needs. It knows no output format.
+This package decides which rows enter a mean, which groups of rows are compared, and which notes a
+table needs. Tables are independent of the output format; see reports.render.
 """
 
 from reports.tables.best_config import (

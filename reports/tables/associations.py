@@ -1,4 +1,4 @@
-"""Association of a metric with the factors of a sampled study, and with feature quality."""
+"""Tables of associations: of a metric with the factors, and with the quality of features."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,55 +25,56 @@ from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.over_datasets import factors_with_own_classes
 
-UNBIASED = ("grid", "random")  # samplers that do not use earlier results
+UNBIASED = ("grid", "random")  # samplers whose choices do not depend on earlier results
 
 
-class _Ranked(NamedTuple):
-    """Fields of a row: a factor's key and its association, with p corrected over the factors."""
+class _FactorRank(NamedTuple):
+    """A factor's key and its association; p and min_p are corrected over the factors."""
 
-    name: str
+    key: str
     association: Association
 
 
 def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
-    """Return the table of the rank association of a metric with each factor.
+    """Return the table of a metric's rank association with each factor, over configurations.
 
-    There is a p-value only if the sampler is UNBIASED. Other samplers prefer values near those of
-    good configurations, so even a factor without any effect can be associated with the metric.
+    The table has p-values only if the sampler is UNBIASED. Other samplers move all factors towards
+    values that did well before, so even a factor without any effect is associated with the metric.
 
     Args:
         study: Study of the configurations.
-        factors: Factors, one per row.
-        metric: Name of the test metric. The value of a finished configuration is its mean over
-            seeds.
+        factors: Factors of the rows.
+        metric: Name of the test metric. The value of a configuration is its mean over seeds.
     """
     associations = [_associate(study, factor, metric) for factor in factors]
     p_values = stats.holm([association.p for association in associations])
     min_p_values = stats.holm([association.min_p for association in associations])
     is_unbiased = study.sampler in UNBIASED
-    rows = [
-        _Ranked(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
+    ranks = [
+        _FactorRank(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
         for factor, association, p, min_p in zip(
             factors, associations, p_values, min_p_values, strict=True
         )
     ]
     heading = metric_heading(study.protocol, metric)
     columns = [
-        Column("factor", "factor", lambda row: Text(row.name), "left"),
-        Column("n", "configurations", lambda row: Quantity(row.association.n, 0)),
+        Column("factor", "factor", lambda rank: Text(rank.key), "left"),
+        Column("n", "configurations", lambda rank: Quantity(rank.association.n, 0)),
         Column(
             "rho",
             f"Spearman ρ with {heading}",
-            lambda row: optional_cell(Ranged, row.association.rho),
+            lambda rank: optional_cell(Ranged, rank.association.rho),
         ),
     ]
     if is_unbiased:
-        columns.append(Column("p", "Holm p", lambda row: optional_cell(PValue, row.association.p)))
+        columns.append(
+            Column("p", "Holm p", lambda rank: optional_cell(PValue, rank.association.p))
+        )
         columns.append(
             Column(
-                "least",
+                "min_p",
                 "smallest possible Holm p",
-                lambda row: optional_cell(PValue, row.association.min_p),
+                lambda rank: optional_cell(PValue, rank.association.min_p),
                 csv_only=True,
             )
         )
@@ -88,15 +89,17 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
         f" configurations, or fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
-        study, "ranks", "rank association", columns, rows, [note],
-        _Ranked._asdict, kind="ranks", metric=metric,
+        study, "ranks", "rank association", columns, ranks, [note],
+        lambda rank: {"name": rank.key, "association": rank.association},
+        kind="ranks", metric=metric,
     )  # fmt: skip
 
 
 def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
-    """Return the association of a factor with the metric's mean over seeds.
+    """Return the rank association of a factor with the metric's mean over seeds.
 
-    Only finished configurations in which the factor is active are included.
+    Only configurations in which the factor is active, and which have a finished seed with the
+    metric, are included. p and min_p are not corrected.
     """
     levels: list[Any] = []
     values: list[float] = []
@@ -105,7 +108,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
             values.append(value)
-    # a fixed seed, so that the same results always give the same table
+    # a fixed seed, so that reports of the same results are identical
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
@@ -113,7 +116,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = 4  # a seed with fewer finished configurations is left out of the trends
+MIN_CONFIGURATIONS = 4  # seeds with fewer finished configurations are left out of response_tables
 
 
 class _Response(NamedTuple):
@@ -121,7 +124,7 @@ class _Response(NamedTuple):
 
     Attributes:
         rho: Spearman's rank correlation.
-        slope: Slope of the metric per standard deviation of the measure.
+        slope: Slope of the metric, per standard deviation of the measure over configurations.
         n_configurations: Number of configurations.
     """
 
@@ -131,13 +134,13 @@ class _Response(NamedTuple):
 
 
 class _Trend(NamedTuple):
-    """Row of the table: how a metric changes with a quality measure.
+    """Association of a metric with a quality measure over all seeds.
 
     Attributes:
-        name: Short name of the measure.
-        responses: Response under each seed.
-        p: p-value of the mean slope (one-sample t-test over seeds), corrected over the measures.
-            None before the correction, and if there is no test.
+        name: Short heading of the measure.
+        responses: Association under each seed.
+        p: p-value of the test that the mean slope is 0, Holm-corrected over the measures. None
+            with one seed, or if the slopes are equal.
     """
 
     name: str
@@ -164,16 +167,19 @@ class _Trend(NamedTuple):
 
 
 def response_tables(study: Study, metric: str) -> list[Table]:
-    """Return at most one table: a metric against the quality measures of synthetic features.
+    """Return at most one table: the association of a metric with each quality measure.
 
-    Configurations are compared within each seed, because easy training images change the metric
-    and the measures of all configurations. There is no table if no seed has MIN_CONFIGURATIONS, or
-    if configurations are tested on different classes: easier classes would look like an effect of
-    the features.
+    Associations are computed within each seed, because an easy few-shot sample improves the metric
+    and the measures of all configurations.
 
     Args:
         study: Study of the configurations.
         metric: Name of the test metric.
+
+    Returns:
+        [] if no seed has MIN_CONFIGURATIONS finished configurations with different values, or if
+        configurations are tested on different classes: easier classes would look like an effect of
+        the features.
     """
     if factors_with_own_classes(study):
         return []
@@ -216,10 +222,10 @@ def response_tables(study: Study, metric: str) -> list[Table]:
 
 
 def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
-    """Return the response under each seed.
+    """Return the association under each seed.
 
-    A seed is left out if it has fewer than MIN_CONFIGURATIONS, or if the metric or the measure is
-    the same in all of them.
+    Seeds with fewer than MIN_CONFIGURATIONS finished configurations, or under which the metric or
+    the measure is constant, are left out.
     """
     names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
     if not {*names} <= {*study.rows.columns}:
@@ -236,5 +242,5 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
 
 
 def _is_constant(values: Array) -> bool:
-    """Return True if values differ by no more than fp32 rounding."""
+    """Return True if the values differ by no more than the rounding errors of fp32."""
     return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.scale_of(values))

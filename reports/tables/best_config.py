@@ -22,9 +22,10 @@ from reports.tables.over_datasets import average_over_datasets, factors_with_own
 
 
 def rank_configurations(study: Study) -> list[tuple[float, Group]]:
-    """Return (mean selection score, configuration) pairs, the best first.
+    """Return (mean selection score, configuration) pairs, best first.
 
-    Configurations with a finished row that has no score are left out.
+    Configurations without finished rows are left out, and so are those with a finished row that
+    lacks the score.
     """
     column = study.score_column
     scores_and_groups = [(group.mean(column), group) for group in configuration_groups(study)]
@@ -36,14 +37,15 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
 
 
 def selection_rules(study: Study) -> str:
-    """Return the selection rules of a study's configurations, without controls; see join_rules."""
+    """Return the selection rules of all configurations except controls, joined by join_rules."""
     return join_rules(configuration_rows(study)["selection"].to_list())
 
 
 def best_configurations(study: Study) -> list[Group]:
-    """Return the configurations with the best selection score: several if they are tied.
+    """Return the configurations with the best mean selection score, including ties.
 
-    Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
+    Scores that differ only by rounding errors are tied. The result is [] if no configuration has a
+    score.
     """
     ranking = rank_configurations(study)
     ties = find_ties([score for score, _ in ranking])
@@ -51,10 +53,10 @@ def best_configurations(study: Study) -> list[Group]:
 
 
 def find_ties(scores: Sequence[float]) -> list[bool]:
-    """Return whether each score equals the best one up to rounding.
+    """Return whether each score differs from the best one only by a rounding error.
 
     Args:
-        scores: Scores in descending order.
+        scores: Scores, the best one first.
     """
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
@@ -62,16 +64,17 @@ def find_ties(scores: Sequence[float]) -> list[bool]:
 
 @dataclass(frozen=True)
 class Headline:
-    """Test result of the configuration that selection prefers.
+    """Test result of the configuration with the best selection score.
+
+    If several configurations are tied, all numbers are computed from their mean for each seed.
 
     Attributes:
-        configuration: The configuration as text; "" without factors. All tied configurations are
-            listed.
-        estimate: Estimate of the metric over seeds. The value of a seed is the mean over all tied
-            configurations.
-        differences: The configuration's mean difference to "baseline" and to each control, by name,
-            over the seeds that both finished. A control has the configuration's levels of all
-            factors that the control reads. Controls that have not finished have no entry.
+        configuration: The configuration as text. Tied configurations are all listed. "" if the
+            study has no factors.
+        estimate: Mean of the metric over seeds, with its interval.
+        differences: Mean differences over common seeds: to "baseline", and to each competing
+            control by name. The control has the configuration's levels of the factors that affect
+            it. A control without common seeds, or that is the same configuration, has no entry.
     """
 
     configuration: str
@@ -80,19 +83,24 @@ class Headline:
 
 
 def make_headline(study: Study, metric: str) -> Headline | None:
-    """Return the test result of the configuration that selection prefers.
+    """Return the test result of the configuration with the best selection score.
 
     In a study over several datasets, results are averages over the datasets.
 
     Args:
         study: Study read from the store.
-        metric: Test metric of its protocol.
+        metric: Test metric of the study's protocol.
 
     Returns:
-        None if no configuration is preferred: none has finished, several have no selection score,
-        or they cannot be compared because their datasets, classes or selection rules differ. Also
-        None if a finished seed of the preferred configuration lacks the metric, because tables then
-        have no mean either.
+        None in each of these cases:
+
+        - No configuration has finished, or no method is planned on all datasets.
+        - There are several configurations, but none has a selection score.
+        - Selection scores cannot be compared, because the configurations differ in datasets,
+          classes or selection rules.
+        - The tied configurations have no finished seed in common.
+        - A finished seed of a best configuration lacks the metric. Tables show no mean in this
+          case, either.
     """
     averaged_study = average_over_datasets(study)
     if (
@@ -102,18 +110,16 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     ):
         return None
     configurations = configuration_groups(averaged_study)
-    best_groups = best_configurations(averaged_study) or (
-        list(configurations) if len(configurations) == 1 else []
-    )
+    best_groups = best_configurations(averaged_study)
+    if not best_groups and len(configurations) == 1:  # the only one needs no score
+        best_groups = list(configurations)
     column = f"test/{metric}"
-    values = _mean_results([group.values_by_seed(column) for group in best_groups])
+    values = _average_results([group.values_by_seed(column) for group in best_groups])
     if not values or not all(group.estimate(column) for group in best_groups):
         return None
-    baseline = (
-        baseline_configuration(averaged_study, configurations) if averaged_study.factors else None
-    )
     comparisons: dict[str, Compared | None] = {}
-    if baseline is not None:
+    baseline = baseline_configuration(averaged_study, configurations)
+    if baseline is not None and averaged_study.factors:
         comparisons["baseline"] = compare_paired(values, baseline.values_by_seed(column))
     for control in COMPETING:
         controls = controls_by_configuration(averaged_study, control)
@@ -133,7 +139,11 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     return Headline(configuration, interval_of(metric, [*values.values()]), differences)
 
 
-def _mean_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Return the mean over several configurations by seed, for the seeds that all of them have."""
+def _average_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean over configurations by seed, for the seeds that all configurations have.
+
+    Args:
+        results: Values by seed, one mapping per configuration. {} is returned for [].
+    """
     seeds = sorted(set.intersection(*map(set, results))) if results else []
     return {seed: mean([by_seed[seed] for by_seed in results]) for seed in seeds}

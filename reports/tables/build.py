@@ -1,4 +1,4 @@
-"""A study's tables in reading order."""
+"""All tables of a study, in the order in which a report shows them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -23,25 +23,32 @@ from reports.tables.over_datasets import (
 )
 from reports.tables.selection_tables import quality_tables, selection_tables
 
-# With more datasets than this, the tables of single datasets are not shown in the terminal.
+# In studies with more datasets than this, the terminal does not show the tables of each dataset.
 MAX_DATASETS = 3
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     """Return all tables of a study.
 
-    - One factor with levels: its ablation table.
-    - Several factors on a grid: all configurations, then each factor's main effects.
-    - A sampled study, or a range: the best configurations, then rank associations.
-    - A grid over datasets: a row per method with its results on each dataset and their average,
-      then the main effects of several other factors on the averages, then a table per dataset.
+    The first tables depend on the study:
 
-    The last tables show what selection chose, the quality of synthetic features, and the
+    - A single factor: a table of its levels.
+    - A grid over several factors: a table of all configurations, then a table of each factor's main
+      effects.
+    - A sampled study: a table of the best configurations, then rank associations of the factors.
+    - A grid over datasets: a table of methods with their results on each dataset and on average;
+      if there are several other factors, their main effects on the averages; then a table per
+      dataset.
+
+    Factors with many levels have rank associations instead of a table; see list_families.
+
+    The last tables show the values that selection chose, the quality of synthetic features, and the
     association of the metric with that quality.
 
     Args:
         study: Study read from the store.
-        metric: Test metric or quality measure to compare. Defaults to the protocol's main metric.
+        metric: Name or heading of a test metric or quality measure to compare. Defaults to the
+            protocol's main metric.
 
     Raises:
         ReportError: If the study has no such metric.
@@ -58,30 +65,33 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 
 
 def _configuration_tables(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the comparisons of one dataset, then rank associations of factors without a table."""
+    """Yield a table per family of a study with one dataset, then the other factors' ranks."""
     families = list(list_families(study, metric))
     first, *rest = families
     yield add_external_note(study, comparison_table(add_external_groups(first)))
     yield from map(comparison_table, rest)
     names = {family.name for family in families}
-    other_factors = [factor for factor in study.factors if factor.key not in names]
-    if other_factors:
-        yield rank_table(study, other_factors, metric)
+    factors_without_table = [factor for factor in study.factors if factor.key not in names]
+    if factors_without_table:
+        yield rank_table(study, factors_without_table, metric)
 
 
 def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets.
 
-    The controls ran on one dataset. A note explains why a table has no column of differences to the
-    fine-tuner alone.
+    The controls ran on a single dataset, so only that dataset's table can have a column of
+    differences to the fine-tuner alone. Other tables whose rows differ in a factor that affects
+    this control get a note that the column is absent.
     """
     control_factors = [key for key in factors_of_control(study, FINETUNER_ALONE) if key != DATASET]
-    is_controlled = any(control.control == FINETUNER_ALONE for control in control_groups(study))
+    has_control = any(control.control == FINETUNER_ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
-        is_of_control_factor = table.name.endswith(tuple(control_factors))
-        has_levels = table.kind in ("methods", "configurations") or is_of_control_factor
+        # The name ends with the key of the factor if the rows are levels.
+        has_control_factor = table.kind in ("methods", "configurations") or table.name.endswith(
+            tuple(control_factors)
+        )
         lacks_column = versus_key(FINETUNER_ALONE) not in {column.key for column in table.columns}
-        if control_factors and is_controlled and has_levels and lacks_column:
+        if control_factors and has_control and has_control_factor and lacks_column:
             dataset = dataset_of_controls(study)
             column = f"vs {CONTROLS[FINETUNER_ALONE][0]}"
             note = f"no column {column}: the controls ran only on {dataset}; see its table"
@@ -90,7 +100,10 @@ def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the table of methods, the main effects on the averages, and a table per dataset."""
+    """Yield the table of methods, the main effects on averages, and a table per dataset.
+
+    If the dataset is the only factor, the other tables are those of a study with one dataset.
+    """
     methods = add_external_groups(method_family(study, metric))
     yield add_external_note(study, comparison_table(methods))
     other_factors = factors_without_dataset(study)
@@ -104,7 +117,7 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
     names = list_datasets(study)
     for name in names:
-        # Only the first table of each dataset: main effects are in the averages above.
+        # only the first table, because main effects are shown for the averages
         first = next(_configuration_tables(one_dataset(study, name), metric))
         place = first.place if len(names) <= MAX_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)

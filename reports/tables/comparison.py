@@ -1,4 +1,4 @@
-"""The table of a family of comparisons: means, differences and their tests."""
+"""The table of a family: means, differences to the baseline, and their tests."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -33,19 +33,19 @@ from reports.tables.groups import join_rules
 from reports.tables.metric import decimals_of, measured_columns
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 
-# A narrow terminal drops the columns of single datasets last: see Column.
+# Column.drop of the columns of single datasets, which a narrow terminal drops last.
 _DATASETS_DROP = 6
 
 
 def comparison_table(family: Family) -> Table:
     """Return the table of a family, with a row per group: means, differences and their tests.
 
-    Configurations are sorted by their selection score, followed by the controls.
+    Configurations are sorted by selection score. Controls are below them.
 
-    A family of methods has a column per dataset, and all metrics in the CSV file. An average is
-    over the datasets on which its method has any result; a seed counts only if it finished on all
-    of them. The average shows their number if it is not over all datasets of the study. The
-    controls ran on one dataset and have no average.
+    The table of methods has a column per dataset; other metrics are only in the CSV file. A
+    method's average is over the datasets on which it has finished rows, with their number if that
+    is not all. A seed counts only if it finished on all of these datasets. Controls ran on a single
+    dataset and have no average.
     """
     epochs, differences = _epoch_columns(family), _difference_columns(family)
     if family.kind == "methods":
@@ -71,23 +71,23 @@ def comparison_table(family: Family) -> Table:
 def _epoch_columns(family: Family) -> list[Column]:
     """Return the column of tested epochs; [] if no row has an epoch.
 
-    Tables of main effects and of averages do not have the column, because an earlier table has it.
+    Tables of main effects and of averages do not repeat this column of the tables before them.
     """
-    has_earlier_table = family.kind == "effects" or (
+    is_in_earlier_table = family.kind == "effects" or (
         family.study.pooled_datasets and family.kind != "methods"
     )
-    if has_earlier_table or not any(map(_epoch_cell, family.groups)):
+    if is_in_earlier_table or not any(map(_epoch_cell, family.groups)):
         return []
-    # in a narrow terminal, the columns of datasets are more important than the epochs
+    # a narrow terminal drops the epochs before the columns of datasets
     drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
     return [Column("epoch", "epoch", _epoch_cell, drop=drop)]
 
 
 def _epoch_cell(group: Group) -> Cell | None:
-    """Return the tested epoch over seeds; None if nothing was trained or selected."""
+    """Return the median and range of tested epochs; None if nothing was trained or selected."""
     trials = group.trials
     epochs = trials.finished_values("selection_epoch")
-    # a fine-tuner without training never has this flag, and its only epoch is 0
+    # a fine-tuner without training has only epoch 0, and is never checked for this flag
     is_trained = any(epochs) or bool(trials.finished_values(f"{FLAG}last_epoch"))
     if not epochs or not is_trained or join_rules(trials.column("selection")) == "none":
         return None
@@ -100,7 +100,10 @@ _SECONDS = Column(
 
 
 def _difference_columns(family: Family) -> Iterator[Column]:
-    """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
+    """Yield the columns of differences to the baseline and their tests.
+
+    There are none without a baseline, or if differences are not meaningful (is_comparable).
+    """
     if not family.is_comparable or family.baseline is None:
         return
     heading, comparisons = family.heading, family.comparisons
@@ -108,12 +111,12 @@ def _difference_columns(family: Family) -> Iterator[Column]:
     def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
         return lambda group: cell(comparisons[group]) if group in comparisons else None
 
-    def difference(group: Group) -> Cell | None:
-        return (
-            Text("baseline") if group is family.baseline else compared_cell(_difference_cell)(group)
-        )
+    def difference_cell(group: Group) -> Cell | None:
+        if group is family.baseline:
+            return Text("baseline")
+        return compared_cell(_difference_cell)(group)
 
-    yield Column("difference", f"Δ{heading}", difference)
+    yield Column("difference", f"Δ{heading}", difference_cell)
     if any(comparison.classes for comparison in comparisons.values()):
         classes = compared_cell(
             lambda comparison: optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
@@ -136,7 +139,7 @@ def _difference_columns(family: Family) -> Iterator[Column]:
 
 
 def _control_columns(family: Family) -> Iterator[Column]:
-    """Yield a column of differences for each control that ran at the levels of the rows."""
+    """Yield a column of differences to the control with the row's levels, per Family.controls."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
 
@@ -160,7 +163,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
 
 
 def _difference_cell(comparison: Compared) -> Cell:
-    """Return the cell of a difference, with its number of datasets if some are missing."""
+    """Return the cell of a difference, with "(k/m)" if only k of m datasets have a result."""
     suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
     return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
@@ -168,15 +171,16 @@ def _difference_cell(comparison: Compared) -> Cell:
 def _metric_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of the selection score and of all metrics.
 
-    Main effects also have a column with the number of distinct seeds.
+    Main effects also have a column with the number of distinct seeds, since their n counts each
+    seed once per configuration.
     """
     study = family.study
 
-    def seeds(group: Group) -> Cell | None:
+    def seeds_cell(group: Group) -> Cell | None:
         return optional_cell(Quantity, len(set(group.finished_values("seed"))) or None, decimals=0)
 
     if family.kind == "effects":
-        yield Column("seeds", "seeds", seeds)
+        yield Column("seeds", "seeds", seeds_cell)
     objective = f"sel. {metric_heading(study.protocol, study.objective)}"
     score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
@@ -188,9 +192,10 @@ def _metric_columns(family: Family) -> Iterator[Column]:
 
 
 def _metric_headings(family: Family) -> dict[str, str]:
-    """Return the headings of measured and required metrics by name, those of the page first."""
+    """Return the headings of measured and required metrics by name, in the order of the columns."""
     protocol, columns = family.study.protocol, measured_columns(family.study)
     required = (*protocol.required, family.metric)
+    # the metrics that are on a page come before those that are only in CSV files
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
     return {
         name: protocol.headings[name]
@@ -200,9 +205,10 @@ def _metric_headings(family: Family) -> dict[str, str]:
 
 
 def _columns_by_dataset(family: Family) -> Iterator[Column]:
-    """Yield the columns of the metric per dataset, then those of averages over datasets.
+    """Yield the columns of the metric on each dataset, then those of averages over datasets.
 
-    Only CSV files have the halves of the metric per dataset, and all other metrics.
+    If the metric is a harmonic mean, pages also have the averages of its two halves. The halves on
+    each dataset, and all other metrics, are only in CSV files.
     """
     metric, headings = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
@@ -228,22 +234,26 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
 
 
 def _is_over_datasets(group: Group) -> bool:
-    """Return True for methods and external results; controls ran on only one dataset."""
+    """Return True for methods and external results, and False for controls."""
     return not group.control or group.control == EXTERNAL
 
 
 def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
-    """Return a metric's mean over seeds, if all finished rows of the group have the metric.
+    """Return the cell of a metric's mean over seeds.
 
-    An average over datasets shows the number of datasets if it is not over all of them. A mean on
-    one of several datasets shows its n if that differs from the row's, or the reason why it is
-    absent.
+    An average over datasets has the suffix "(k/m)" if only k of m datasets have a result. A mean on
+    one of several datasets has the suffix "(n 3)" if its n differs from the row's.
 
     Args:
         family: Family of the group.
-        metric: Name of a test metric, or OBJECTIVE.
-        dataset: One of several datasets, or AVERAGE; "" if there are not several.
+        metric: Name of a test metric, or OBJECTIVE for the selection score.
+        dataset: In the table of methods, a dataset or AVERAGE. "" in other tables.
         group: Group of the cell.
+
+    Returns:
+        None if the group has no such mean, or if any of its finished rows lacks the metric. A
+        text ("failed", "pruned" or "missing") if a method has not finished on the dataset, in the
+        column of the family's metric.
     """
     study, dataset_group, suffix = family.study, group, ""
     if metric == OBJECTIVE:
@@ -268,7 +278,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
 
 
 def _absence_reason(counts: Counts) -> str:
-    """Return the reason why a group has no finished row."""
+    """Return the state of a group without finished rows: "failed", "pruned" or "missing"."""
     if counts.failed:
         return "failed"
     return "pruned" if counts.pruned else "missing"

@@ -15,22 +15,28 @@ from reports.study import ExternalResults, ResultsBySeed, Study
 from reports.tables.over_datasets import DATASET, list_datasets
 
 _CONFIGURATION, _SEED = "configuration", "seed"
-MAX_BYTES: Final = 10_000_000
-MAX_ROWS: Final = 100_000
-MAX_FAULTS: Final = 20  # maximum number of faults in a message
-_MIN_TOLERANCE = 1e-3  # points; smaller deviations of a harmonic mean are always accepted
+MAX_BYTES: Final = 10_000_000  # size of the file
+MAX_ROWS: Final = 100_000  # rows of the file without the header
+MAX_FAULTS: Final = 20  # faults in a message
+# A harmonic mean may always differ from that of its halves by this many points.
+_MIN_TOLERANCE = 1e-3
 _NUMBER = re.compile(r"\d{1,3}(\.\d*)?|\.\d+")
 _SEED_DIGITS = 9
 _SEED_TEXT = re.compile(f"[0-9]{{1,{_SEED_DIGITS}}}")
 
 
 def with_external(study: Study, path: Path) -> Study:
-    """Add the results of a CSV file to a study. Its tables show them as external results.
+    """Add the results of a CSV file to a study, whose tables then show them as external results.
 
-    The file has the columns `configuration`, `seed` (a whole number of at most 9 digits), and
-    metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). For a grid
-    over datasets it also has the column `dataset`. If a harmonic mean is absent, it is computed
-    from its halves, which the average over datasets needs in any case.
+    The columns of the file are:
+
+    - `configuration`: any name.
+    - `seed`: a whole number of at most 9 digits.
+    - `dataset`: only for a grid over datasets.
+    - Metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). The main
+      metric is required, or, if it is a harmonic mean, its two halves, from which it is then
+      computed. A grid over datasets requires the halves, because H of the average is computed from
+      the averages of the halves.
 
     Args:
         study: Study of one dataset, or a grid over datasets.
@@ -40,28 +46,28 @@ def with_external(study: Study, path: Path) -> Study:
         A copy of the study with the results.
 
     Raises:
-        ReportError: If the study has several datasets or sets of classes, or if the file cannot be
-            read, is too large or has no results.
+        ReportError: If a factor of the study changes the test classes (other than the dataset of a
+            grid), or if the file cannot be read, is too large or has no results.
         ReportFaults: If the content of the file is invalid. It is a ReportError.
 
     Example:
         >>> study = with_external(load_records("prompt_len"), Path("ours.csv"))  # doctest: +SKIP
     """
     datasets = list_datasets(study)
-    separate = [factor.key for factor in study.factors if factor.key in SEPARATE_FACTORS]
+    class_factors = [factor.key for factor in study.factors if factor.key in SEPARATE_FACTORS]
     if datasets:
-        separate.remove(DATASET)
-    if separate:
+        class_factors.remove(DATASET)
+    if class_factors:
         raise ReportError(
             f"{study.name}: external results need a study of one set of classes per dataset,"
-            f" got the factor {separate[0]}"
+            f" got the factor {class_factors[0]}"
         )
     content = _read(path)
-    columns, faults = _columns(content.header, study.protocol, datasets)
+    columns, faults = _parse_header(content.header, study.protocol, datasets)
     values: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for line in content.lines:
         faults += _add_line(line, columns, study.protocol, datasets, values)
-    faults += _file_faults(values)
+    faults += _scale_faults(values)
     if faults:
         messages = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
         n_more = len(faults) - MAX_FAULTS
@@ -76,8 +82,8 @@ class _Line:
     """A line of the file that is not blank.
 
     Attributes:
-        number: Number of the line in the file, from 1.
-        cells: The cells without surrounding spaces.
+        number: Number of the line in the file, counted from 1.
+        cells: The cells, stripped of surrounding spaces.
     """
 
     number: int
@@ -85,13 +91,13 @@ class _Line:
 
     @property
     def place(self) -> str:
-        """Place of a fault, which follows the file's name."""
+        """The line as part of a message, after the name of the file: ", line 3"."""
         return f", line {self.number}"
 
 
 @dataclass(frozen=True)
 class _File:
-    """The lines of the file that are not blank: the header, and a line per result."""
+    """The lines of the file that are not blank: the header, then one line per result."""
 
     header: _Line
     lines: Sequence[_Line]
@@ -101,8 +107,8 @@ def _read(path: Path) -> _File:
     """Read the file as CSV.
 
     Raises:
-        ReportError: If the file cannot be read, is no CSV file in UTF-8, is too large, or has no
-            line below its header.
+        ReportError: If the file cannot be read, is not a CSV file in UTF-8, is too large, or has no
+            lines below its header.
     """
     try:
         with path.open("rb") as stream:
@@ -112,7 +118,7 @@ def _read(path: Path) -> _File:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         lines = [
             _Line(reader.line_num, [cell.strip() for cell in cells])
-            for cells in reader  # MAX_BYTES limits their number
+            for cells in reader  # MAX_BYTES limits the number of lines in memory
             if any(cell.strip() for cell in cells)
         ]
     except OSError as error:
@@ -126,27 +132,28 @@ def _read(path: Path) -> _File:
     return _File(lines[0], lines[1:])
 
 
-def _columns(
+def _parse_header(
     header: _Line, protocol: ProtocolMetrics, datasets: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the meaning of each column, and the faults of the header.
-
-    The meaning is _CONFIGURATION, _SEED, DATASET, the name of a metric, or "" for an unknown
-    column.
+    """Identify the columns of the file.
 
     Args:
         header: Line with the names of the columns.
         protocol: Protocol of the study.
         datasets: Datasets of a grid over datasets, else [].
+
+    Returns:
+        The canonical name of each column (_CONFIGURATION, _SEED, DATASET, the name of a metric, or
+        "" for an unknown column), and the faults of the header.
     """
     place = header.place
-    labels = [_CONFIGURATION, _SEED, *([DATASET] if datasets else [])]
-    choices = [*labels, *protocol.headings]
-    known = {heading.casefold(): metric for metric, heading in protocol.headings.items()}
-    known |= {name: name for name in choices}
+    required_names = [_CONFIGURATION, _SEED, *([DATASET] if datasets else [])]
+    choices = [*required_names, *protocol.headings]
+    names_by_text = {heading.casefold(): metric for metric, heading in protocol.headings.items()}
+    names_by_text |= {name: name for name in choices}
     columns, faults = [], []
     for text in header.cells:
-        name = known.get(text.casefold(), "")
+        name = names_by_text.get(text.casefold(), "")
         if not name:
             match = nearest(text, choices)
             suggestion = f"did you mean {match}? " if match else ""
@@ -156,18 +163,18 @@ def _columns(
         elif name in columns:
             faults.append(f"{place}: two columns are {name}")
         columns.append(name)
-    faults += [f"{place}: no column {name}" for name in labels if name not in columns]
+    faults += [f"{place}: no column {name}" for name in required_names if name not in columns]
     metric = protocol.default
     halves = protocol.halves.get(metric, ())
     if halves and {*halves} <= {*columns}:
         return columns, faults
     if halves and datasets:
-        # H over datasets is that of the mean halves
-        lacking = " and ".join(half for half in halves if half not in columns)
-        faults.append(f"{place}: no column {lacking}, which the average over datasets needs")
+        # H of the average over datasets is computed from the averages of its halves
+        absent_halves = " and ".join(half for half in halves if half not in columns)
+        faults.append(f"{place}: no column {absent_halves}, which the average over datasets needs")
     elif metric not in columns:
-        parts = f", nor both {' and '.join(halves)}" if halves else ""
-        faults.append(f"{place}: no column {metric}{parts}")
+        alternative = f", nor both {' and '.join(halves)}" if halves else ""
+        faults.append(f"{place}: no column {metric}{alternative}")
     return columns, faults
 
 
@@ -178,14 +185,15 @@ def _add_line(
     datasets: Sequence[str],
     values: dict[str, dict[str, dict[int, dict[str, float]]]],
 ) -> list[str]:
-    """Add a line's metrics to `values`, and return its faults.
+    """Add a line's metrics to `values` if the line is valid; return its faults.
 
     Args:
         line: The line.
-        columns: Meaning of each column.
+        columns: Canonical name of each column; see _parse_header.
         protocol: Protocol of the study.
         datasets: Datasets of a grid over datasets, else [].
-        values: Dataset -> configuration -> seed -> metric -> percentage.
+        values: Dataset -> configuration -> seed -> metric -> percentage. The dataset is "" if the
+            study is not a grid over datasets.
     """
     place = line.place
     if len(line.cells) != len(columns):
@@ -194,7 +202,7 @@ def _add_line(
     texts = dict(zip(columns, line.cells, strict=True))
     faults: list[str] = []
     metrics: dict[str, float] = {}
-    # unknown and absent columns are already faults of the header
+    # unknown and absent columns are already faults of the header; the defaults cause no others
     texts.pop("", None)
     name, seed = texts.pop(_CONFIGURATION, "-"), texts.pop(_SEED, "0")
     dataset = texts.pop(DATASET, "")
@@ -228,43 +236,46 @@ def _add_line(
 def _add_harmonic_means(
     metrics: dict[str, float], texts: Mapping[str, str], protocol: ProtocolMetrics
 ) -> Iterator[str]:
-    """Add absent harmonic means, and yield a fault for each one that contradicts its halves.
+    """Add absent harmonic means, and yield a fault for each that contradicts its halves.
 
-    The tolerance is the error that rounding of the three numbers to their decimals can cause.
+    A harmonic mean may deviate by as much as rounding of the three numbers to their decimals can
+    explain.
 
     Args:
-        metrics: Valid metrics of a line by name, to which the harmonic means are added.
-        texts: Cells of the line by name of the metric.
+        metrics: Valid metrics of a line by name. Harmonic means are added in place.
+        texts: Cells of the line by name of the metric, valid or not.
         protocol: Protocol of the study.
     """
     for name, halves in protocol.halves.items():
         if not {*halves} <= metrics.keys():
             continue
-        first, second = (metrics[half] for half in halves)
-        total = first + second
-        mean = 2 * first * second / total if total else 0.0
+        half_a, half_b = (metrics[half] for half in halves)
+        total = half_a + half_b
+        mean = 2 * half_a * half_b / total if total else 0.0
         if name not in texts:
             metrics[name] = mean
-        if name not in metrics:
             continue
-        slopes = (2 * (second / total) ** 2, 2 * (first / total) ** 2) if total else (2.0, 2.0)
-        rounding = _rounding(texts[name]) if name in texts else 0.0
+        if name not in metrics:  # the cell is invalid, which is already a fault
+            continue
+        # derivatives of the harmonic mean with respect to each half
+        slopes = (2 * (half_b / total) ** 2, 2 * (half_a / total) ** 2) if total else (2.0, 2.0)
+        tolerance = _max_rounding_error(texts[name])
         for half, slope in zip(halves, slopes, strict=True):
-            rounding += slope * _rounding(texts[half])
-        if abs(metrics[name] - mean) > max(rounding, _MIN_TOLERANCE):
+            tolerance += slope * _max_rounding_error(texts[half])
+        if abs(metrics[name] - mean) > max(tolerance, _MIN_TOLERANCE):
             yield (
                 f"column {name}: {texts[name]} contradicts {halves[0]} {texts[halves[0]]} and"
                 f" {halves[1]} {texts[halves[1]]}, whose harmonic mean is {mean:.2f}"
             )
 
 
-def _rounding(text: str) -> float:
-    """Return the largest rounding error of a number as it is written."""
+def _max_rounding_error(text: str) -> float:
+    """Return the largest error from rounding a number to the decimals in `text`."""
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
-def _file_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
-    """Return a fault if no number exceeds 1: the file probably has fractions; [] otherwise."""
+def _scale_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
+    """Return a fault if the numbers are probably fractions, because none exceeds 1; else []."""
     numbers = [
         number
         for configurations in values.values()

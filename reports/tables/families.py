@@ -1,4 +1,4 @@
-"""The families of comparisons that a study has, one per table."""
+"""The families of a study's comparisons (see Family), one per table."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -32,33 +32,33 @@ from reports.tables.over_datasets import (
 
 
 def list_families(study: Study, metric: str) -> Iterator[Family]:
-    """Yield the families of comparisons of a study in the order of their tables.
+    """Yield the families of a study in the order of their tables.
 
-    - One factor with levels: the family of its levels.
-    - Otherwise: the family of the configurations and, on a grid, one of main effects for each
-      factor with levels.
+    - If there is a single factor, and it has at most MAX_SHOWN_LEVELS levels or is one of
+      SEPARATE_FACTORS: the family of its levels.
+    - Otherwise: the family of all configurations. For a grid, it is followed by a family of main
+      effects for each factor with at most MAX_SHOWN_LEVELS levels.
 
     Args:
-        study: Study of one dataset, or of averages.
-        metric: Test metric of its protocol.
+        study: Study of one dataset, or of averages over datasets.
+        metric: Test metric of the study's protocol.
     """
     is_only_factor = len(study.factors) == 1
-    factors_with_levels = [
+    factors_with_table = [
         factor
         for factor in study.factors
         if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS
         or (is_only_factor and factor.key in SEPARATE_FACTORS)
     ]
-    if is_only_factor and factors_with_levels:
+    if is_only_factor and factors_with_table:
         yield level_family(study, study.factors[0], metric)
         return
     configurations, controls = configuration_groups(study), control_groups(study)
-    # a control is a fair baseline only if it reads none of the study's factors
-    is_fair = not factors_of_control(study, FINETUNER_ALONE)
-    finetuner_alone = next(
-        (control for control in controls if control.control == FINETUNER_ALONE and is_fair), None
-    )
-    baseline = baseline_configuration(study, configurations) or finetuner_alone
+    baseline = baseline_configuration(study, configurations)
+    # A control runs at the baseline levels. It can be compared with all configurations only if no
+    # factor affects it.
+    if baseline is None and not factors_of_control(study, FINETUNER_ALONE):
+        baseline = next((group for group in controls if group.control == FINETUNER_ALONE), None)
     labels = factor_labels(study)
     groups = [*configurations, *controls]
     pairs = {
@@ -67,8 +67,9 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
         if _on_same_classes(*pair)
     }
     yield Family(study, metric, "configurations", "configurations", labels, groups, baseline, pairs)
-    for factor in factors_with_levels if study.sampler == "grid" else ():
-        yield level_family(study, factor, metric)
+    if study.sampler == "grid":
+        for factor in factors_with_table:
+            yield level_family(study, factor, metric)
 
 
 def first_family(study: Study, metric: str) -> Family:
@@ -77,9 +78,10 @@ def first_family(study: Study, metric: str) -> Family:
 
 
 def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
-    """Return the family of a factor's levels; with several factors, of its main effects."""
+    """Return the family of a factor's levels: its main effects if the study has other factors."""
     is_only_factor = len(study.factors) == 1
-    levels, controls = level_groups(study, factor), control_groups(study) if is_only_factor else []
+    levels = level_groups(study, factor)
+    controls = control_groups(study) if is_only_factor else []
     baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
@@ -92,9 +94,10 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
 def _pair_with_baseline(
     baseline: Group | None, groups: Sequence[Group]
 ) -> dict[Group, tuple[Group, Group]]:
-    """Return each group with the baseline to compare it with, without equal groups.
+    """Return a (group, baseline) pair for each group that is compared; {} without a baseline.
 
-    The baseline itself has no pair. Among groups of the same configurations only the first has one.
+    The baseline itself has no pair. If several groups have the same configurations, only the first
+    one has a pair.
     """
     if baseline is None:
         return {}
@@ -107,7 +110,7 @@ def _pair_with_baseline(
 def _on_same_classes(group: Group, baseline: Group) -> bool:
     """Return True if two configurations are tested on the same classes.
 
-    Controls have the baseline's levels, and so its classes.
+    This is always so if one of them is a control: controls run at the baseline levels.
     """
     if group.control or baseline.control:
         return True
@@ -120,34 +123,34 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
 def method_family(study: Study, metric: str) -> Family:
     """Return the family of a study's methods over datasets, with its controls.
 
-    The controls ran on one of the datasets.
+    A method is a combination of levels of the factors other than the dataset. The controls ran on
+    only one of the datasets.
 
     Args:
         study: Study over several datasets.
-        metric: Test metric of its protocol.
+        metric: Test metric of the study's protocol.
     """
-    method_rows, dataset = method_groups(study), dataset_of_controls(study)
+    methods, dataset = method_groups(study), dataset_of_controls(study)
     controls = [
         dataclasses.replace(control, parts={dataset: control}) for control in control_groups(study)
     ]
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
-    baseline = (
-        baseline_configuration(without_dataset, method_rows) if without_dataset.factors else None
-    )
+    baseline = baseline_configuration(without_dataset, methods) if without_dataset.factors else None
     common_pairs = {
         group: restrict_to_common_datasets(study, *pair)
-        for group, pair in _pair_with_baseline(baseline, method_rows).items()
+        for group, pair in _pair_with_baseline(baseline, methods).items()
     }
     pairs = {group: pair for group, pair in common_pairs.items() if pair}
-    strata = {key: name for group in method_rows for name, key in group.value.parts.items()}
-    labels, groups = factor_labels(without_dataset), [*method_rows, *controls]
+    strata = {key: name for group in methods for name, key in group.value.parts.items()}
+    labels, groups = factor_labels(without_dataset), [*methods, *controls]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, strata)
 
 
 def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
-    """Return the families of comparisons of a study in its main metric.
+    """Return the families of a study for its main metric.
 
-    A study over datasets has the families of its averages, or [] without an average.
+    In a study over datasets, they compare averages over the datasets. The result is [] if no method
+    is planned on all datasets.
 
     Args:
         study_name: Name of the study.

@@ -1,4 +1,4 @@
-"""A family of comparisons: the groups of one table, whose tests are corrected together."""
+"""A family: the groups of one table and their tests, which are corrected together (Holm)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -27,17 +27,18 @@ from reports.tables.over_datasets import (
 
 Kind = Literal["levels", "effects", "configurations", "methods"]  # see Table.kind
 
-TOP = 10  # configurations of a sampled study on a page
-MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
+# Maximum number of configurations on a page.
+MAX_SAMPLED = 10  # of a sampled study
+MAX_GRID = 1_000  # of a grid
 
-# metric by seed, of a row and of its baseline
-Pairs = tuple[Mapping[int, float], Mapping[int, float]]
+# The metric by seed: of a group, and of the baseline.
+ValuesBySeed = tuple[Mapping[int, float], Mapping[int, float]]
 
 
 def subtract_by_seed(
     values: Mapping[int, float], baseline: Mapping[int, float]
 ) -> dict[int, float]:
-    """Return the difference value - baseline by seed, on common seeds."""
+    """Return value - baseline for each seed that both mappings have."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
 
@@ -47,17 +48,17 @@ class Family:
 
     Attributes:
         study: Study of the groups.
-        metric: Metric that is compared.
-        kind: Kind of the groups that are not controls.
+        metric: Test metric that is compared.
+        kind: Kind of the groups that are not controls; see Table.kind.
         name: Name of the table: the key of a factor, "configurations" or "datasets".
         labels: Columns that name a group.
         groups: The groups, including controls.
-        baseline: Group that others are compared with; None for no comparison.
-        pairs: For each group that is compared, the group and the baseline; methods over datasets
-            are restricted to the datasets that both have. If a control equals one of the
-            configurations, only the configuration is listed, so that the test is counted once.
-        strata: Stratum by config_key: the levels of the other factors (strata_by_configuration),
-            or the dataset for methods. Groups are compared within these strata. Controls have none.
+        baseline: Group with which the others are compared. None if there are no comparisons.
+        pairs: Compared group -> (group, baseline). Methods over datasets, and their baseline, are
+            restricted to the datasets that both have. If a control is the same as a configuration,
+            only the configuration is a key, so that their test counts once.
+        strata: Stratum by config_key (see PairKey). Groups are compared only within strata. {} if
+            there is only one stratum.
     """
 
     study: Study
@@ -72,14 +73,14 @@ class Family:
 
     @property
     def heading(self) -> str:
-        """Heading of the metric."""
+        """Column heading of the metric."""
         return metric_heading(self.study.protocol, self.metric)
 
     @property
     def is_comparable(self) -> bool:
         """Whether differences between groups are meaningful.
 
-        Several methods can be compared. Levels cannot if they are tested on different classes.
+        They are not if the levels are tested on different classes, or if there is only one method.
         """
         if self.kind == "methods":
             return sum(not group.control for group in self.groups) > 1
@@ -87,9 +88,10 @@ class Family:
 
     @cached_property
     def controls(self) -> dict[str, Mapping[str, Group]]:
-        """Controls by configuration key, for each control that reads a factor of the table.
+        """Competing control -> config_key -> group of the control with the configuration's levels.
 
-        If a control reads none, all rows share the control at the baseline, which has its own row.
+        Controls that no factor of the table affects are left out, because all configurations share
+        the control at the baseline, which has its own row.
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
@@ -100,59 +102,67 @@ class Family:
 
     @property
     def max_rows(self) -> int | None:
-        """Number of configurations on a page, the best ones; None for all rows."""
+        """Maximum number of configurations on a page, best first; None for other kinds of rows."""
         if self.kind != "configurations":
             return None
-        return MAX_CONFIGURATIONS if self.study.sampler == "grid" else TOP
+        return MAX_GRID if self.study.sampler == "grid" else MAX_SAMPLED
 
     @property
-    def seconds(self) -> float:
-        """Estimated seconds that one more seed of every configuration in the table takes.
+    def seconds_per_extra_seed(self) -> float:
+        """Estimated seconds to run all configurations of the table under one more seed.
 
-        The estimate is from finished rows. Averages over datasets include the time on all of them.
+        Each group takes its mean time per seed; groups without finished rows count as 0 s. For
+        averages over datasets, the sum is multiplied by the number of datasets.
         """
+        # a control that is the same as a configuration runs only once
+        distinct_groups = {group.config_keys: group for group in reversed(self.groups)}.values()
         seconds = sum(
-            (group.mean("seconds") or 0.0) * len(group.config_keys) for group in self.groups
+            (group.mean("seconds") or 0.0) * len(group.config_keys) for group in distinct_groups
         )
         return seconds * max(1, len(self.study.pooled_datasets))
 
     @property
     def differences_by_seed(self) -> list[dict[int, float]]:
-        """Differences in the metric by seed, one mapping per group that is compared."""
+        """Differences to the baseline by seed: one mapping per group with a common seed."""
         return [subtract_by_seed(*values) for values in self._values.values()]
 
     @cached_property
     def comparisons(self) -> dict[Group, Compared]:
-        """Test results of each group that is compared with the baseline."""
-        study, metric, pairs = self.study, self.metric, self._values.values()
-        comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
-        comparisons = stats.add_verdicts(comparisons, effect_of(study, metric))
-        decimals = decimals_of(study, metric)
-        comparisons = [
-            dataclasses.replace(comparison, decimals=decimals) for comparison in comparisons
-        ]
-        groups_and_comparisons = zip(self._values, comparisons, strict=True)
-        comparisons_by_group = {
-            group: self._complete(comparison, *self.pairs[group])
-            for group, comparison in groups_and_comparisons
+        """Comparison with the baseline (paired t-test), by group.
+
+        Groups that share no seed with the baseline have none.
+        """
+        untested = {
+            group: comparison
+            for group, values in self._values.items()
+            if (comparison := stats.compare_paired(*values))
         }
-        # a control that equals one of the configurations has the same results
+        tested = stats.add_verdicts([*untested.values()], effect_of(self.study, self.metric))
+        decimals = decimals_of(self.study, self.metric)
+        comparisons = {
+            group: self._add_class_interval(
+                dataclasses.replace(comparison, decimals=decimals), *self.pairs[group]
+            )
+            for group, comparison in zip(untested, tested, strict=True)
+        }
+        # a control that is the same as a configuration gets the configuration's comparison
         by_configurations = {
-            group.config_keys: comparison for group, comparison in comparisons_by_group.items()
+            group.config_keys: comparison for group, comparison in comparisons.items()
         }
-        controls = (
-            group for group in self.groups if group.control and group not in comparisons_by_group
-        )
-        return comparisons_by_group | {
-            control: by_configurations[control.config_keys]
-            for control in controls
-            if control.config_keys in by_configurations
+        return comparisons | {
+            group: by_configurations[group.config_keys]
+            for group in self.groups
+            if group.control and group not in comparisons and group.config_keys in by_configurations
         }
 
     @cached_property
-    def _values(self) -> dict[Group, Pairs]:
-        """Metric by seed of each group and of its baseline, over the places that both have."""
-        values: dict[Group, Pairs] = {}
+    def _values(self) -> dict[Group, ValuesBySeed]:
+        """Metric by seed of each compared group and its baseline.
+
+        A seed's value is a mean over the strata in which both have a result under the seed. Groups
+        without such a result have no entry.
+        """
+        values: dict[Group, ValuesBySeed] = {}
         for group, pair in self.pairs.items():
             results, baseline_results = map(self._results, pair)
             if results.keys() & baseline_results.keys():
@@ -163,17 +173,19 @@ class Family:
         return values
 
     def _results(self, group: Group) -> dict[PairKey, list[float]]:
+        """Return the group's values of the metric by (stratum, seed)."""
         return group.results(f"test/{self.metric}", self.strata)
 
-    def _complete(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
+    def _add_class_interval(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
         """Return a comparison with its interval over classes and its number of datasets.
 
-        If all results equal the baseline's, the comparison gets no verdict.
+        If all results are the same as the baseline's, the comparison is marked as unchanged and
+        loses its verdict.
         """
         mean = comparison.difference.mean
-        draws, baseline_draws = self._draws(group), self._draws(baseline)
-        # compares all results, which is needed only if the means are equal
-        is_unchanged = not mean and self._is_unchanged(group, baseline)
+        draws, baseline_draws = self._resample(group), self._resample(baseline)
+        # only if the means are equal, because comparing all results takes longer
+        is_unchanged = mean == 0 and self._is_unchanged(group, baseline)
         n_datasets, total = len(group.finished_datasets), len(self.datasets)
         classes = difference_over_classes(draws, baseline_draws, mean)
         return dataclasses.replace(
@@ -187,45 +199,44 @@ class Family:
 
     @cached_property
     def datasets(self) -> Sequence[str]:
-        """Datasets that an average should cover; () for kinds other than methods."""
+        """Datasets of the study, over which methods are averaged; () for other kinds."""
         return list_datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Return True if each compared result, not only the mean, equals the baseline's."""
+        """Return True if all compared results equal the baseline's up to rounding."""
         results, baseline_results = (self._results(side.trials) for side in (group, baseline))
-        places = [
-            [*results[place], *baseline_results[place]]
-            for place in results.keys() & baseline_results.keys()
+        compared_values = [
+            [*results[key], *baseline_results[key]]
+            for key in results.keys() & baseline_results.keys()
         ]
-        return bool(places) and all(
-            is_rounding(max(values) - min(values), scale_of(values)) for values in places
+        return bool(compared_values) and all(
+            is_rounding(max(values) - min(values), scale_of(values)) for values in compared_values
         )
 
     @cached_property
     def _reads_answers(self) -> bool:
-        """Whether the correct answers of the runs are read: not for more than MAX_RUNS runs.
+        """Whether the runs' correct answers per class are loaded.
 
-        The table of methods over datasets always reads them.
+        They are for methods over datasets, and for other kinds with at most MAX_RUNS runs.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         return self.kind == "methods" or len(runs) <= MAX_RUNS
 
     @cached_property
-    def _draws(self) -> Callable[[Group], Draws]:
-        """Cached function that returns a group's metric under each draw of classes.
+    def _resample(self) -> Callable[[Group], Draws]:
+        """Function, with a cache, that returns a group's metric under each draw of classes.
 
-        The function returns {} if there are too many runs to read, except for methods.
+        It returns {} if correct answers are not loaded; see _reads_answers.
         """
         if not self._reads_answers:
             return lambda group: {}
         return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
-    @cached_property
-    def runs_without_answers(self) -> tuple[int, int]:
-        """Number of finished runs without readable correct answers, and of all finished runs.
+    def count_missing_answers(self) -> tuple[int, int]:
+        """Return the numbers of finished runs without readable correct answers and of all of them.
 
-        (0, 0) if no run has any, if the metric is not an accuracy, or if there are too many runs to
-        read.
+        Both are 0 if no run has correct answers, if the metric is not computed from them, or if they
+        are not loaded (see _reads_answers).
         """
         if not self._reads_answers or not has_answers(self.study, self.metric):
             return 0, 0

@@ -1,4 +1,4 @@
-"""The groups of a study: its levels, configurations and controls, with their labels."""
+"""Groups of a study's rows by level, configuration or control, and their labels."""
 
 import json
 from collections import Counter
@@ -15,12 +15,12 @@ from reports.formatting import DASH
 from reports.study import Study
 from reports.tables.group import Group
 
-# A factor with more distinct values than this is treated as a range.
+# A factor with more distinct levels than this is treated as a range: it has no table by level.
 MAX_SHOWN_LEVELS = 12
 
 
 def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
-    """Return the factor's distinct levels in the study: numbers ascending, others as declared."""
+    """Return the distinct levels in the study: numbers in ascending order, others as declared."""
     levels = [
         configuration.assignment[factor.key]
         for configuration in _configurations_with(study, factor)
@@ -29,27 +29,32 @@ def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     if is_numeric(values):
         return sorted(values)
     declared_ids = [level_id(level) for level in factor.levels or ()]
-    positions = {level: i for i, level in enumerate(declared_ids)}
-    return sorted(values, key=lambda v: (positions.get(level_id(v), len(positions)), level_text(v)))
+    positions = {declared_id: i for i, declared_id in enumerate(declared_ids)}
+
+    def sort_key(value: Any) -> tuple[int, str]:
+        # levels that are not declared are last
+        return positions.get(level_id(value), len(positions)), level_text(value)
+
+    return sorted(values, key=sort_key)
 
 
 def is_numeric(levels: Sequence[Any]) -> bool:
-    """Return True if all levels are numbers; booleans are not."""
+    """Return True if all levels are numbers; booleans do not count as numbers."""
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
-MAX_VALUE = 1e100  # the square of a larger number may overflow
+MAX_VALUE = 1e100  # larger numbers are not computed with, because their squares may overflow
 
 
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
-    """Return the levels as floats; None if one is not a number, not finite or too large."""
-    # NaN fails the comparison, too
+    """Return the levels as floats; None if any is not a number, is NaN or exceeds MAX_VALUE."""
+    # the comparison is False for NaN
     is_valid = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
     return [float(level) for level in levels] if is_valid else None
 
 
 def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
-    """Return one group per level, with all configurations of the study that have it."""
+    """Return one group per level, with the rows of all configurations that have the level."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for configuration in _configurations_with(study, factor):
         level_rows = study.by_configuration[configuration.key]
@@ -69,12 +74,15 @@ def _configurations_with(study: Study, factor: FactorRecord) -> list[Configurati
     ]
 
 
-# Cache by study, because a dozen tables and charts need its groups.
+# Cache of configuration_groups, which a dozen tables and charts of a study call.
 _GROUPS_BY_STUDY: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
 def configuration_groups(study: Study) -> tuple[Group, ...]:
-    """Return one group per configuration, best mean selection score first, unscored ones last."""
+    """Return one group per configuration, by descending mean selection score.
+
+    Configurations without a score are last.
+    """
 
     def sort_key(group: Group) -> float:
         score = group.mean(study.score_column)
@@ -96,18 +104,22 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
 def labels_of(
     study: Study, assignment: Mapping[str, Any], fallback: str = "constants"
 ) -> tuple[Text, ...]:
-    """Return the cells that name a configuration, one per factor.
+    """Return the label cells of a configuration, one per factor.
 
-    Without factors there is one cell with the text `fallback`.
+    Factors that are not active have a dash.
+
+    Args:
+        study: Study with the factors.
+        assignment: Levels of the active factors by dotted name.
+        fallback: Text of the only cell if the study has no factors.
     """
     keys = [factor.key for factor in study.factors]
-    # a dash if the factor is not active
     labels = (level_label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
     return tuple(labels) or (Text(fallback),)
 
 
 def control_groups(study: Study) -> list[Group]:
-    """Return the study's controls at the baseline, in the order of CONTROLS."""
+    """Return one group per control that ran at the baseline levels, in the order of CONTROLS."""
     keys = {
         configuration.control: configuration.key
         for configuration in study.configurations
@@ -126,16 +138,16 @@ def all_rows(study: Study) -> Group:
 
 
 def join_rules(rules: Iterable[str | None]) -> str:
-    """Return the distinct rules that selected epochs, in alphabetical order and joined by "+".
+    """Return the distinct selection rules in alphabetical order, joined by "+".
 
     Args:
-        rules: Selection rule of each row. None and "" are ignored.
+        rules: Rule that selected the epoch of each row. None and "" are ignored.
     """
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
 def level_label(value: Any) -> Text:
-    """Return a level's cell, rounded on a page and exact in CSV files."""
+    """Return the label cell of a level. Floats are rounded on a page, but not in CSV files."""
     return Text(level_text(value), repr(value) if isinstance(value, float) else "")
 
 
@@ -145,18 +157,18 @@ def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
 
 
 def configuration_rows(study: Study) -> pl.DataFrame:
-    """Return the rows of the configurations, without controls."""
+    """Return the rows of all configurations except the controls."""
     return rows_of(study, [configuration.key for configuration in study.non_controls])
 
 
 def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
-    """Return the group of the factor's baseline, or else the first group; None without groups."""
+    """Return the group of the factor's baseline, else the first group; None if there are none."""
     matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
     return next(iter([*matches, *groups]), None)
 
 
 def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | None:
-    """Return the configuration with every active factor at its baseline; None without one."""
+    """Return the group of the configuration with all active factors at their baselines, or None."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     for group in groups:
         levels = {key: level_id(value) for key, value in group.value.assignment.items()}
@@ -166,21 +178,25 @@ def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | Non
 
 
 def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str]:
-    """Return the levels of the other factors as one text per configuration, by config_key.
+    """Return the stratum of each configuration by config_key: the levels of the other factors.
 
-    Levels of a factor are compared within these strata. Factors that are active only in some
-    configurations (`when:`) are left out and averaged over, because matching their levels would
-    leave nothing to compare.
+    Levels of the factor are compared only within strata. Factors that are not active in all
+    configurations (`when:`) do not define strata, because some levels would then have no
+    configuration in common; they are averaged over.
+
+    Args:
+        study: The study.
+        factor: The factor whose levels are compared.
     """
     other_keys = [other_factor.key for other_factor in study.factors if other_factor != factor]
-    shared_keys = [
+    always_active_keys = [
         key
         for key in other_keys
         if all(key in configuration.assignment for configuration in study.non_controls)
     ]
     return {
         configuration.key: json.dumps(
-            [level_id(configuration.assignment[key]) for key in shared_keys]
+            [level_id(configuration.assignment[key]) for key in always_active_keys]
         )
         for configuration in study.non_controls
     }
@@ -189,7 +205,8 @@ def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str
 def short_names(study: Study) -> dict[str, str]:
     """Return the name of each factor in tables and charts, by factor key.
 
-    The name is the last part of the dotted key, or all of it if two factors share the last part.
+    The name is the last part of the dotted key. If several factors have the same last part, their
+    names are the whole keys.
     """
     last_parts = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
     n_factors = Counter(last_parts.values())
@@ -197,13 +214,23 @@ def short_names(study: Study) -> dict[str, str]:
 
 
 def factor_labels(study: Study) -> list[Column]:
-    """Return the columns that name a configuration: one per factor, or one without factors."""
+    """Return the label columns: one per factor, or "configuration" if there are no factors."""
     names = [Column(key, name, align="left") for key, name in short_names(study).items()]
     return names or [Column("configuration", "configuration", align="left")]
 
 
 def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> str:
-    """Return a row as text: "n_ctx 4, shots 16", or the label of a control; "" without factors."""
+    """Return the name of a group in sentences, such as "n_ctx 4, shots 16".
+
+    Args:
+        group: The group.
+        columns: Label columns of the group's table; see factor_labels.
+        separator: Text between factors.
+
+    Returns:
+        The name, without factors that are not active. The label for controls. "" for the only
+        configuration of a study without factors.
+    """
     if group.control:
         return group.labels[0].text
     columns_and_labels = zip(columns, group.labels, strict=False)

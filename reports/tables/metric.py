@@ -1,7 +1,7 @@
 """The metric of a report: a test metric of the protocol, or a quality measure.
 
-This module defines how numbers of a metric are shown, and which smallest effect of interest applies
-to its differences.
+Functions return how a metric's numbers are shown, and the smallest effect of interest of its
+differences.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from reports.study import Study
 
 @dataclass(frozen=True)
 class Measure:
-    """A quality measure and its column.
+    """A quality measure of synthetic features, and its column.
 
     Attributes:
-        metric: Name of the metric, without the prefix of quality metrics.
-        heading: Heading of the column.
-        reference: Metric that is shown after the first, usually that of the real features; "" for
-            none.
+        metric: Name of the metric without the prefix QUALITY.
+        heading: Heading of the column: "measure", or "measure / reference".
+        reference: Name of a second metric that is shown after a slash, usually the same measure of
+            the real features. "" for none.
         drop: Order in which a narrow terminal drops the column; see Column.
-        meaning: Explanation for the note; "" if another measure's note covers it.
+        meaning: Explanation below the table. "" if that of another measure covers this one.
         percent: Whether the metric and its reference are percentages.
     """
 
@@ -37,7 +37,7 @@ class Measure:
 
     @property
     def short(self) -> str:
-        """The heading without the reference."""
+        """The heading without the part after the slash."""
         return self.heading.split(" / ")[0]
 
 
@@ -81,52 +81,58 @@ MEASURES = (
 )  # fmt: skip
 
 
-# Measures that are percentages.
-_PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.reference)}
+# Names of quality metrics that are percentages.
+_PERCENTAGES = {name for m in MEASURES if m.percent for name in (m.metric, m.reference)}
 
 
 def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
-    """Check the metric of a report, and return the study with a heading for it, and the metric.
+    """Find the metric of a report.
 
     Args:
         study: Study of the report.
-        metric: Name of the requested metric, or its column heading, in upper or lower case.
-            Defaults to the protocol's main metric.
+        metric: Name of the requested metric, or its column heading in any case. Defaults to the
+            protocol's main metric.
+
+    Returns:
+        The study and the metric's name. If the metric is a quality measure, the study is a copy
+        whose protocol has a heading for it.
 
     Raises:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
     columns, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
-    choices_by_name = headings | {
+    headings_by_name = headings | {
         name: short for name, short in measures.items() if f"test/{name}" in columns
     }
     metric_name = study.protocol.default if metric is None else metric
-    if metric_name not in choices_by_name:
-        names_by_heading = {heading.casefold(): name for name, heading in choices_by_name.items()}
+    if metric_name not in headings_by_name:
+        names_by_heading = {heading.casefold(): name for name, heading in headings_by_name.items()}
         metric_name = names_by_heading.get(metric_name.casefold(), metric_name)
-    if metric_name not in choices_by_name:
-        choices = ", ".join(choices_by_name)
+    if metric_name not in headings_by_name:
+        choices = ", ".join(headings_by_name)
         raise ReportError(f"{study.name}: no test metric {metric!r}; choices: {choices}")
     if metric_name in headings:
         return study, metric_name
     protocol = dataclasses.replace(
-        study.protocol, headings={**headings, metric_name: choices_by_name[metric_name]}
+        study.protocol, headings={**headings, metric_name: headings_by_name[metric_name]}
     )
     return dataclasses.replace(study, protocol=protocol), metric_name
 
 
 def measured_columns(study: Study) -> set[str]:
-    """Return the columns of a study's rows that have any value."""
+    """Return the names of the columns of `study.rows` that are not entirely null."""
     return {name for name in study.rows.columns if study.rows[name].count()}
 
 
 def other_metrics(study: Study, metric: str) -> list[str]:
-    """Return the other metrics that the protocol shows, without the halves of a harmonic mean.
+    """Return the other metrics of the protocol that a report shows next to its main metric.
+
+    Halves of harmonic means are left out.
 
     Args:
         study: The study.
-        metric: Metric of the report. The result is [] if it is a quality measure.
+        metric: Main metric of the report. If it is a quality measure, the result is [].
     """
     protocol = study.protocol
     halves = [half for pair in protocol.halves.values() for half in pair]
@@ -135,33 +141,33 @@ def other_metrics(study: Study, metric: str) -> list[str]:
 
 
 def is_percent(metric: str) -> bool:
-    """Return True if a metric is a percentage: all metrics of protocols, and some measures.
+    """Return True if a metric is a percentage.
 
-    Metrics of plugins are not percentages.
+    All metrics of protocols and some quality measures are. Metrics of plugins are not.
     """
-    is_of_protocol = not metric.startswith((QUALITY, CUSTOM))
-    return is_of_protocol or metric.removeprefix(QUALITY) in _PERCENT
+    is_protocol_metric = not metric.startswith((QUALITY, CUSTOM))
+    return is_protocol_metric or metric.removeprefix(QUALITY) in _PERCENTAGES
 
 
 def interval_of(metric: str, values: Sequence[float]) -> Estimate:
-    """Return a mean with its interval over seeds, within 0 and 100 for percentages.
+    """Return the mean over seeds with its interval, which is within 0 and 100 for percentages.
 
     Args:
-        metric: Metric of the values.
-        values: One value per seed.
+        metric: Name of the metric, without "test/" or "selection/".
+        values: Values of the metric, one per seed.
     """
     return percent_interval(values) if is_percent(metric) else mean_interval(values)
 
 
 def decimals_of(study: Study, metric: str) -> int:
-    """Return the number of decimals in a metric's cells: 1 for percentages, else about 3 digits."""
+    """Return the number of decimals in a metric's cells: 1 for percentages, or decimals_for."""
     if is_percent(metric):
         return 1
     return decimals_for(study.rows[f"test/{metric}"].drop_nulls().to_list())
 
 
 def decimals_for(values: Sequence[float]) -> int:
-    """Return the number of decimals that shows about three digits of the largest number."""
+    """Return the number of decimals, 1 to 4, that shows about three digits of the largest value."""
     largest = max(map(abs, values), default=0.0)
     for decimals, threshold in ((1, 20), (2, 2), (3, 0.02)):
         if largest >= threshold:
@@ -170,5 +176,5 @@ def decimals_for(values: Sequence[float]) -> int:
 
 
 def effect_of(study: Study, metric: str) -> float | None:
-    """Return the smallest effect of interest; None if the metric is not a percentage."""
+    """Return the study's smallest effect of interest; None if the metric is not a percentage."""
     return study.smallest_effect if is_percent(metric) else None

@@ -1,4 +1,4 @@
-"""Tables with their notes: what a reader needs to interpret the numbers."""
+"""Functions that build tables with notes, which explain the numbers to the reader."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
 LEAKS = frozenset({"test", "authors"})  # selection rules that use test images
-# Params that describe the setup if all configurations share them.
+# Params that a note lists if all configurations have the same value.
 _SETUP = (
     "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",
     "shots", "finetuner.name", "generator.name",
@@ -29,12 +29,12 @@ _AVERAGES = (
 
 
 def uses_test_images(selection: str) -> bool:
-    """Return True if any of the joined selection rules uses test images."""
+    """Return True if any of the selection rules, joined by "+", uses test images."""
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
 def _interval_note(study: Study) -> str:
-    """Return the note on what the ± covers."""
+    """Return the note that says which variation the ± intervals include."""
     has_pseudo_new = "pseudo_new" in join_rules(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if has_pseudo_new else ""
     return (
@@ -51,9 +51,9 @@ def _annotate_table(
     columns: Iterable[Column],
     rows: Sequence[Row],
     notes: Iterable[str],
-    **more: Any,
+    **fields: Any,
 ) -> Table:
-    """Return a table with its own notes, those that every table needs, and its full title.
+    """Build a table with its own notes, the notes that all tables have, and its full title.
 
     Args:
         study: Study of the table.
@@ -62,7 +62,7 @@ def _annotate_table(
         columns: The columns.
         rows: The rows.
         notes: Notes that are specific to the table.
-        more: Other fields of the Table.
+        fields: Other fields of the Table.
     """
     all_notes = [*_warning_notes(study, rows), _setup_note(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
@@ -75,7 +75,7 @@ def _annotate_table(
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(uses_test_images(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
-    return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **more)
+    return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **fields)
 
 
 def plain_table(
@@ -85,26 +85,27 @@ def plain_table(
     columns: Sequence[Column],
     items: Iterable[Any],
     notes: Iterable[str],
-    row_fields: Callable[[Any], Mapping[str, Any]] = lambda item: {},
-    **more: Any,
+    row_fields: Callable[[Any], Mapping[str, Any]] = lambda line: {},
+    **fields: Any,
 ) -> Table:
-    """Return a table whose rows are not groups of a family, but e.g. factors or measures.
+    """Build a table whose rows describe any objects, such as factors or measures.
 
-    Each row has the selection rules of the whole study.
+    For tables of groups, see group_table. Here, each row has the selection rules of the whole
+    study.
 
     Args:
         study: Study of the table.
         name: Name of the table.
         title: Title without the study's name.
         columns: The columns.
-        items: One object per row, from which the columns compute the row's cells.
+        lines: The objects, one per row. `Column.cell` is called with the object.
         notes: Notes that are specific to the table.
-        row_fields: Function that returns other fields of an item's Row.
-        more: Other fields of the Table.
+        row_fields: Function that returns the other fields of an object's Row.
+        fields: Other fields of the Table.
     """
     rule = join_rules(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, item), selection=rule, **row_fields(item)) for item in items]
-    return _annotate_table(study, name, title, columns, rows, notes, **more)
+    rows = [Row(cells_of(columns, line), selection=rule, **row_fields(line)) for line in lines]
+    return _annotate_table(study, name, title, columns, rows, notes, **fields)
 
 
 def group_table(
@@ -116,24 +117,25 @@ def group_table(
     notes: Iterable[str],
     *,
     compares: bool = False,
-    **more: Any,
+    **fields: Any,
 ) -> Table:
-    """Return a table whose rows are groups of a family.
+    """Build a table whose rows are groups of a family.
 
     Args:
-        family: Family of the groups, which also sets the label columns and the number of rows on a
-            page.
+        family: Family of the groups. The table has its label columns, and its maximum number of
+            rows on a page.
         groups: Groups of the rows.
         name: Name of the table.
         title: Title without the study's name.
         columns: Columns after the labels.
         notes: Notes that are specific to the table.
-        compares: Whether the rows are compared with the family's baseline.
-        more: Other fields of the Table.
+        compares: Whether the rows have the family's comparisons with its baseline.
+        fields: Other fields of the Table.
     """
     labels = family.labels
 
-    def row(group: Group) -> Row:
+    def make_row(group: Group) -> Row:
+        # a control has only one label, its name
         labels_by_key = {
             column.key: text for column, text in zip(labels, group.labels, strict=False)
         }
@@ -151,14 +153,13 @@ def group_table(
         )
 
     all_columns = [*labels, *columns]
-    more |= {"n_labels": len(labels), "max_rows": family.max_rows}
-    return _annotate_table(
-        family.study, name, title, all_columns, [*map(row, groups)], notes, **more
-    )
+    fields |= {"n_labels": len(labels), "max_rows": family.max_rows}
+    rows = [make_row(group) for group in groups]
+    return _annotate_table(family.study, name, title, all_columns, rows, notes, **fields)
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
-    """Yield the notes of a table of comparisons: on its columns, metrics and tests."""
+    """Yield the notes on the columns, metrics and tests of a family's table."""
     study, metric = family.study, family.metric
     yield Legend(
         "accuracies in percent. n: finished seeds, summed over the configurations of a row; for"
@@ -185,19 +186,19 @@ def comparison_notes(family: Family) -> Iterator[str]:
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
-    """Yield the notes on the baseline and on the tests of differences to it."""
+    """Yield the notes on the differences to the baseline and their tests."""
     if family.baseline is None:
         yield "no configuration at the baseline levels has run: there are no paired differences"
         return
     heading, comparisons = family.heading, family.comparisons
     baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
     tested_groups = [group for group in family.pairs if group in comparisons]
-    count = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
+    n_tests = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
         f"Δ{heading}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
         " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
-        f" if pairs do not vary), Holm-corrected over the table (comparisons: {count}). MDE:"
-        f" smallest Δ that is detected with 80% power at 5%/{count} (Holm's first step), from the"
+        f" if pairs do not vary), Holm-corrected over the table (comparisons: {n_tests}). MDE:"
+        f" smallest Δ that is detected with 80% power at 5%/{n_tests} (Holm's first step), from the"
         " pairs' standard deviation"
     )
     if any(comparison.classes for comparison in comparisons.values()):
@@ -206,7 +207,7 @@ def _difference_notes(family: Family) -> Iterator[str]:
             f" these seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap,"
             " widened by Student's t)"
         )
-    n_missing, n_runs = family.runs_without_answers
+    n_missing, n_runs = family.count_missing_answers()
     if n_missing:
         yield (
             f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"
@@ -215,7 +216,7 @@ def _difference_notes(family: Family) -> Iterator[str]:
 
 
 def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield notes on the use of test images for selection, and on the demonstration backbone."""
+    """Yield warnings: epochs were selected on test images, or the backbone is for demonstration."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
         affected_numbers = "every number here" if rules <= LEAKS else "the rows selected this way"
@@ -225,7 +226,7 @@ def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _setup_note(study: Study) -> str:
-    """Return the note on the setup that all configurations share, with selection and seeds."""
+    """Return the note on the params that all configurations share, the selection and the seeds."""
     params = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
         f"{key.removesuffix('.name')} {text}"
@@ -237,7 +238,7 @@ def _setup_note(study: Study) -> str:
 
 
 def _unfinished_notes(study: Study) -> Iterator[str]:
-    """Yield notes on rows that are in no mean and on reused results, and the study's warnings."""
+    """Yield notes on absent, removed and reused results, then the study's warnings."""
     absences = all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absences:
@@ -254,8 +255,9 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
 
 
 def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a note per flag: its meaning, and how many trials raised it in which rows."""
+    """Yield a note per flag that any row raised: its meaning, and the number of trials per row."""
     raised_names = {flag.name for row in rows for flag in row.flags}
+    # flags of the whole study, because a trial may be in several rows of the table, or in none
     for flag in (flag for flag in all_rows(study).flags() if flag.name in raised_names):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown flag"))
         raised_by_row = [
@@ -276,7 +278,7 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the note that explains the controls."""
+    """Yield the note that explains the controls of a table, if it has any."""
     unseen = study.protocol.unseen or "tested"
     names = [row.control for row in rows if row.control in CONTROLS]
     controls = [f"{CONTROLS[name][0]}: {CONTROLS[name][1]}" for name in names]

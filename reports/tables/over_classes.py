@@ -1,4 +1,8 @@
-"""Intervals of differences over other test classes, from the correct answers that runs store."""
+"""Intervals of differences over other test classes, from the correct answers that runs store.
+
+The tested classes are resampled with replacement (see reports.stats.classes). Each bootstrap sample
+of the classes is a draw; configurations with the same test classes share the draws.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,20 +16,22 @@ from reports.stats import Array, Estimate
 from reports.study import Study
 from reports.tables.group import Group, PairKey
 
-_PERCENT = 100.0
-# A table of more runs has no intervals over classes, unless it compares methods over datasets: each
-# run has a file to read, and its classes are resampled for each seed.
+_SCALE = 100.0  # scale of rounding errors: accuracies are percentages
+# Tables with more runs than this have no intervals over classes, because a file has to be read for
+# each run, and its classes have to be resampled for each seed. There is no limit for tables of
+# methods over datasets.
 MAX_RUNS = 300
 
 
-class Share(NamedTuple):
-    """Definition of an accuracy as a share of correct answers.
+class AccuracySpec(NamedTuple):
+    """Definition of an accuracy: which images are classified, and among which classes.
 
     Attributes:
-        kind: Classes to choose among: "all", or only the image's "own" half (seen or unseen).
-        seen: Classes of the test images: True for seen, False for unseen, None for all.
-        by_class: Whether the accuracy is a mean over classes instead of images.
-        eval_set: Name of the evaluation set with the images.
+        kind: Classes to choose among. "all": all classes; "own": those of the image's half (seen
+            or unseen).
+        seen: Images to classify. True: of seen classes; False: of unseen classes; None: all.
+        by_class: Whether the accuracy is averaged over classes. If False, it is over images.
+        eval_set: Value of the column EVAL_SET (see harness.store) for these images.
     """
 
     kind: str
@@ -34,32 +40,32 @@ class Share(NamedTuple):
     eval_set: str = ""
 
 
-_SHARES = {
-    "base": Share("own", seen=True),
-    "new": Share("own", seen=False),
-    "joint_base": Share("all", seen=True),
-    "joint_new": Share("all", seen=False),
-    "seen": Share("all", seen=True, by_class=True),
-    "unseen": Share("all", seen=False, by_class=True),
-    "accuracy": Share("all"),
-    "source": Share("all", eval_set="source"),
+_ACCURACIES = {
+    "base": AccuracySpec("own", seen=True),
+    "new": AccuracySpec("own", seen=False),
+    "joint_base": AccuracySpec("all", seen=True),
+    "joint_new": AccuracySpec("all", seen=False),
+    "seen": AccuracySpec("all", seen=True, by_class=True),
+    "unseen": AccuracySpec("all", seen=False, by_class=True),
+    "accuracy": AccuracySpec("all"),
+    "source": AccuracySpec("all", eval_set="source"),
 }
 
 
 class Resampled(NamedTuple):
-    """A metric under each draw of classes, and the number of classes behind it.
+    """A metric under each draw of classes.
 
     Attributes:
-        values: Metric under each draw.
-        n_classes: Number of classes; for an H that of the smaller half, for an average the
-            smallest.
+        values: Metric under each draw, (DRAWS,).
+        n_classes: Number of classes that are resampled. For harmonic means and averages, the
+            smallest number of their parts.
     """
 
     values: Array
     n_classes: int
 
 
-# metric under each draw, by place
+# A metric under each draw of classes, by (stratum, seed).
 Draws = Mapping[PairKey, Resampled]
 
 
@@ -70,96 +76,106 @@ class _Unanswered(Exception):
 def difference_over_classes(
     group_draws: Draws, baseline_draws: Draws, mean: float
 ) -> Estimate | None:
-    """Return the interval of a group's difference to a baseline over other classes.
-
-    For averages over datasets, the classes of each dataset are drawn separately.
+    """Return the interval of a group's difference to the baseline over other test classes.
 
     Args:
-        group_draws: Draws of the group.
-        baseline_draws: Draws of the baseline.
+        group_draws: Metric of the group under each draw; see resample_group.
+        baseline_draws: Metric of the baseline under each draw.
         mean: Difference on the tested classes.
 
     Returns:
-        None if answers are missing, if the groups share no place, or if the difference is the same
-        under all draws.
+        None if the two have no (stratum, seed) in common, for example because correct answers are
+        missing, or if the difference is the same under all draws.
     """
-    by_seed: dict[int, list[Array]] = {}
-    for place, draw in group_draws.items():
-        if place in baseline_draws:
-            _, seed = place
-            by_seed.setdefault(seed, []).append(draw.values - baseline_draws[place].values)
-    means = [np.mean(values, axis=0) for values in by_seed.values()]
-    if stats.is_rounding([np.ptp(values) for values in means], _PERCENT):
+    differences: dict[int, list[Array]] = {}
+    for key, draw in group_draws.items():
+        if key in baseline_draws:
+            _, seed = key
+            differences.setdefault(seed, []).append(draw.values - baseline_draws[key].values)
+    seed_means = [np.mean(values, axis=0) for values in differences.values()]
+    if stats.is_rounding([np.ptp(values) for values in seed_means], _SCALE):
         return None
-    return stats.interval_over_classes(mean, means)
+    return stats.interval_over_classes(mean, seed_means)
 
 
 def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str, str]) -> Draws:
-    """Return a group's metric under each draw, by place; {} if a finished row has no answers.
+    """Return a group's metric under each draw of classes, by (stratum, seed).
 
     Args:
         study: Study of the group.
-        metric: Name of the metric. The H of averages is computed from the average accuracies.
-        group: Rows in any state. A group of averages has the averaged datasets as its parts.
-        strata: Strata; see Family.
+        metric: Name of the test metric.
+        group: The group. If its rows are averages over datasets, so is the metric.
+        strata: Stratum by config_key; see Family.
+
+    Returns:
+        {} if the group has no runs (external results), or if the metric of any finished row cannot
+        be computed from correct answers.
     """
-    runs = group.trials.results("run_id", strata)
-    if not runs:  # external results have no runs
+    runs_by_key = group.trials.results("run_id", strata)
+    if not runs_by_key:
         return {}
-    models = {place: [{"": run} for run in run_ids] for place, run_ids in runs.items()}
-    if group.parts:  # the row of a seed averages one model per dataset
-        models = {("", seed): [{}] for seed in group.finished_values("seed")}
-        for (dataset, seed), (run,) in runs.items():
-            if ("", seed) in models:
-                models["", seed][0][dataset] = run
+    if group.parts:  # a seed's row averages one run per dataset; the strata are the datasets
+        runs_by_seed: dict[int, dict[str, str]] = {
+            seed: {} for seed in group.finished_values("seed")
+        }
+        for (dataset, seed), (run,) in runs_by_key.items():
+            if seed in runs_by_seed:
+                runs_by_seed[seed][dataset] = run
+        averages = {("", seed): [runs] for seed, runs in runs_by_seed.items()}
+    else:  # each run is an average over a single dataset, whose name is not needed
+        averages = {key: [{"": run} for run in run_ids] for key, run_ids in runs_by_key.items()}
     try:
         return {
-            place: _average_draws(
-                [_draws_of_model(study, model, place[1], metric) for model in place_models]
+            (stratum, seed): _average_draws(
+                [_resample_average(study, runs, seed, metric) for runs in runs_of_key]
             )
-            for place, place_models in models.items()
+            for (stratum, seed), runs_of_key in averages.items()
         }
     except _Unanswered:
         return {}
 
 
 def _average_draws(draws: Sequence[Resampled]) -> Resampled:
-    """Return the mean of a metric over models, datasets or targets."""
+    """Return the mean of several metrics under each draw."""
     values = np.mean([draw.values for draw in draws], axis=0)
     return Resampled(np.asarray(values), min(draw.n_classes for draw in draws))
 
 
-def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Resampled:
+def _resample_average(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Resampled:
     """Return a metric under each draw, averaged over datasets.
 
-    An H is computed from the averages of its two halves.
+    A harmonic mean is computed from the averages of its two halves. Each dataset's classes are
+    drawn independently.
 
     Args:
-        study: Study with the protocol of the metric.
-        runs: Run of the model that was trained on each dataset, by the dataset's name. A single run
-            may have any name.
+        study: Study whose protocol defines the metric.
+        runs: Run ID by dataset, for each dataset of the average. The name of a single dataset does
+            not matter.
         seed: Seed of the models.
         metric: Name of the test metric.
+
+    Raises:
+        _Unanswered: If a run lacks the correct answers that the metric needs.
     """
     if metric in study.protocol.halves:
-        first, second = (
-            _draws_of_model(study, runs, seed, half) for half in study.protocol.halves[metric]
+        half_a, half_b = (
+            _resample_average(study, runs, seed, half) for half in study.protocol.halves[metric]
         )
-        total, product = first.values + second.values, first.values * second.values
+        total, product = half_a.values + half_b.values, half_a.values * half_b.values
         means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
-        return Resampled(np.asarray(means), min(first.n_classes, second.n_classes))
-    # Datasets with the same class IDs get the same draws. A different order for each dataset makes
-    # them independent.
+        return Resampled(np.asarray(means), min(half_a.n_classes, half_b.n_classes))
+    # Datasets with the same class IDs have the same draws. A different permutation of the draws for
+    # each dataset makes them independent.
     draws = []
-    for name, run in runs.items():
-        draw = _draws_of_run(study, run, seed, metric)
-        order = np.random.default_rng([*name.encode()])
-        draws.append(draw._replace(values=order.permutation(draw.values)))
+    for dataset, run in runs.items():
+        draw = _resample_run(study, run, seed, metric)
+        rng = np.random.default_rng([*dataset.encode()])
+        draws.append(draw._replace(values=rng.permutation(draw.values)))
     return _average_draws(draws)
 
 
 class CorrectAnswers(NamedTuple):
-    """Numbers of correct answers, of test images, and of classes that the model chooses among."""
+    """Counts behind an accuracy: correct answers, test images, and classes to choose among."""
 
     n_correct: int
     n_images: int
@@ -176,60 +192,71 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
         metric: Name of the test metric.
 
     Returns:
-        None if the metric is not an accuracy, or if the run stores no answers. Classes without any
-        test image are not counted.
+        The counts, without classes that have no test images. None if the metric is not computed
+        directly from correct answers (a harmonic mean is not), or if the run stores none.
     """
     try:
-        share, counts, column = _read_answers(study, run, seed, metric)
+        accuracy, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
-    eval_set = study.correct_predictions.load(run).filter(pl.col(EVAL_SET) == share.eval_set)
-    classes = len(counts) if share.kind == "own" else len(eval_set)
-    return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), classes)
+    all_counts = study.correct_predictions.load(run).filter(pl.col(EVAL_SET) == accuracy.eval_set)
+    n_classes = len(counts) if accuracy.kind == "own" else len(all_counts)
+    return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), n_classes)
 
 
 def has_answers(study: Study, metric: str) -> bool:
     """Return True if a metric can be computed from the correct answers that runs store."""
-    return metric in {*_SHARES, *study.protocol.halves, *_target_metrics(study)}
+    return metric in {*_ACCURACIES, *study.protocol.halves, *_target_metrics(study)}
 
 
 def _target_metrics(study: Study) -> list[str]:
-    """Return the metrics of single target datasets."""
+    """Return the names of cross_dataset's metrics on single target datasets."""
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
 
 def _read_answers(
     study: Study, run: str, seed: int, metric: str
-) -> tuple[Share, pl.DataFrame, str]:
-    """Return an accuracy's definition, a row per class, and the column of correct answers.
+) -> tuple[AccuracySpec, pl.DataFrame, str]:
+    """Load the correct answers behind an accuracy.
+
+    Returns:
+        The accuracy's definition; a row of counts per class (see CorrectFiles.load); and the name
+        of the column with the number of correct answers.
 
     Raises:
-        _Unanswered: If the metric is not an accuracy, or if the run stores no answers.
+        _Unanswered: If the metric is not computed directly from correct answers, or if the run
+            stores none.
     """
-    share = (
-        Share("all", eval_set=metric) if metric in _target_metrics(study) else _SHARES.get(metric)
-    )
-    if share is None:
+    if metric in _target_metrics(study):
+        accuracy: AccuracySpec | None = AccuracySpec("all", eval_set=metric)
+    else:
+        accuracy = _ACCURACIES.get(metric)
+    if accuracy is None:
         raise _Unanswered
-    has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
+    has_class = pl.lit(True) if accuracy.seen is None else pl.col(SEEN) == accuracy.seen
     counts = study.correct_predictions.load(run).filter(
-        has_class, pl.col(EVAL_SET) == share.eval_set
+        has_class, pl.col(EVAL_SET) == accuracy.eval_set
     )
-    column = seed_metric(seed, share.kind)
+    column = seed_metric(seed, accuracy.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
-    return share, counts, column
+    return accuracy, counts, column
 
 
-def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Resampled:
-    """Return an accuracy of one model under each draw."""
-    if metric == "accuracy" and (targets := _target_metrics(study)):
-        return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
-    share, counts, column = _read_answers(study, run, seed, metric)
+def _resample_run(study: Study, run: str, seed: int, metric: str) -> Resampled:
+    """Return an accuracy of one model under each draw.
+
+    Raises:
+        _Unanswered: If the run lacks the correct answers, or has too few classes to resample.
+    """
+    targets = _target_metrics(study)
+    if metric == "accuracy" and targets:  # cross_dataset: the mean over the target datasets
+        return _average_draws([_resample_run(study, run, seed, target) for target in targets])
+    accuracy, counts, column = _read_answers(study, run, seed, metric)
     correct, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
-    if share.by_class:
-        correct, images = correct / images, np.ones_like(images)
-    draws = stats.resample_accuracy(share.eval_set, counts[CLASS_ID].to_list(), correct, images)
-    if draws is None:  # too few classes
+    if accuracy.by_class:
+        correct, images = correct / images, np.ones_like(images)  # equal weight for each class
+    draws = stats.resample_accuracy(accuracy.eval_set, counts[CLASS_ID].to_list(), correct, images)
+    if draws is None:
         raise _Unanswered
     return Resampled(draws, len(counts))

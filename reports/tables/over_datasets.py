@@ -1,4 +1,7 @@
-"""Parts of a study: one dataset, one method over datasets, or the averages over datasets."""
+"""Parts of a study over several datasets: a single dataset, the methods, or their averages.
+
+A method is a combination of levels of all factors other than the dataset.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +29,7 @@ _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
 def list_datasets(study: Study) -> list[str]:
-    """Return the datasets of a grid study over at least two datasets, in order; else []."""
+    """Return the datasets of a grid over at least two datasets, in order; [] for other studies."""
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
@@ -42,7 +45,7 @@ def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
 
 
 def dataset_of_controls(study: Study) -> str:
-    """Return the dataset on which the controls ran: the factor's baseline, else its first level."""
+    """Return the dataset on which the controls ran: the baseline, or else the first dataset."""
     baseline_names = [
         level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
     ]
@@ -51,60 +54,61 @@ def dataset_of_controls(study: Study) -> str:
 
 
 def factors_with_own_classes(study: Study) -> list[FactorRecord]:
-    """Return the factors whose levels are tested on different sets of classes."""
+    """Return the factors whose levels are tested on different classes."""
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
 
 def list_methods(study: Study) -> list[ConfigurationRecord]:
-    """Return a record per method, in the order of levels.
+    """Return a record per method, in the order of the levels.
 
-    A method is a combination of levels of the factors other than the dataset. The `parts` of its
-    record are in the order of the datasets.
+    Its `assignment` lacks the dataset, and its `parts` are in the order of the datasets.
     """
     positions_by_factor = {
         factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, factor))}
         for factor in sorted(study.factors, key=lambda factor: factor.key == DATASET)
     }
 
-    def order(configuration: ConfigurationRecord) -> list[int]:
-        values = configuration.assignment
+    def sort_key(configuration: ConfigurationRecord) -> list[int]:
+        levels = configuration.assignment
         return [
-            positions[level_id(values[key])] if key in values else -1
+            positions[level_id(levels[key])] if key in levels else -1
             for key, positions in positions_by_factor.items()
         ]
 
-    by_levels: dict[str, ConfigurationRecord] = {}
+    methods: dict[str, ConfigurationRecord] = {}  # by level_id of the assignment
     configurations = (
         configuration for configuration in study.non_controls if DATASET in configuration.assignment
     )
-    for configuration in sorted(configurations, key=order):
+    for configuration in sorted(configurations, key=sort_key):
         other_levels = {
             key: value for key, value in configuration.assignment.items() if key != DATASET
         }
-        method = by_levels.get(
+        method = methods.get(
             level_id(other_levels),
-            ConfigurationRecord(f"average {len(by_levels)}", other_levels, ""),
+            ConfigurationRecord(f"average {len(methods)}", other_levels, ""),
         )
         parts = {**method.parts, level_text(configuration.assignment[DATASET]): configuration.key}
-        by_levels[level_id(other_levels)] = dataclasses.replace(method, parts=parts)
-    return list(by_levels.values())
+        methods[level_id(other_levels)] = dataclasses.replace(method, parts=parts)
+    return list(methods.values())
 
 
 def one_dataset(study: Study, dataset: str) -> Study:
-    """Return the part of a study that ran on one dataset, with the controls if they ran on it."""
+    """Return the part of a study that ran on a dataset, including controls if they ran on it."""
     has_controls = dataset == dataset_of_controls(study)
-    configurations = [
-        dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
-        for s in study.configurations
-        if (has_controls if s.control else level_text(s.assignment.get(DATASET)) == dataset)
-    ]
+    configurations = []
+    for configuration in study.configurations:
+        levels = dict(configuration.assignment)
+        is_on_dataset = level_text(levels.pop(DATASET, None)) == dataset
+        is_included = has_controls if configuration.control else is_on_dataset
+        if is_included:
+            configurations.append(dataclasses.replace(configuration, assignment=levels))
     return dataclasses.replace(
         study,
         rows=rows_of(study, [configuration.key for configuration in configurations]),
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        n_left_out=0,  # left-out and reused results are counted over all datasets
+        n_left_out=0,  # known only for the whole study, as is `reused`
         reused={},
         scope=dataset,
         external=ExternalResults(study.external.file, {"": study.external.values.get(dataset, {})}),
@@ -112,17 +116,17 @@ def one_dataset(study: Study, dataset: str) -> Study:
 
 
 def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | None:
-    """Return the averages of a study over datasets, with a row per method and seed.
+    """Return a study whose rows are averages over datasets: one row per method and seed.
 
-    Controls ran on one dataset and have no average. A study that is not over datasets is returned
-    unchanged.
+    The result has no controls, which ran on a single dataset.
 
     Args:
         study: Study read from the store.
-        names: Datasets to average over; () for all datasets of the study.
+        names: Datasets to average over. () for all datasets of the study.
 
     Returns:
-        None if no method is planned on all of them.
+        The unchanged study if `names` is () and the study is not over several datasets. None if no
+        method is planned on all of the datasets.
     """
     if not (names := names or list_datasets(study)):
         return study
@@ -155,27 +159,28 @@ def _parts_of(study: Study, method: ConfigurationRecord) -> dict[str, Group]:
 
 
 def average_rows(study: Study, key: str, parts: Mapping[str, Group]) -> list[dict[str, Any]]:
-    """Return a row per seed: the average over the datasets of a method.
+    """Return a method's averages over its datasets, one row per seed.
 
     Args:
         study: Study of the method.
         key: Value of `config_key` in the rows.
         parts: Groups of the method by dataset.
     """
-    by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
+    rows_by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, part in parts.items():
         for row in part.rows:
-            by_seed.setdefault(row["seed"], {})[name] = row
-    return [_average_row(study, key, len(parts), rows) for _, rows in sorted(by_seed.items())]
+            rows_by_seed.setdefault(row["seed"], {})[name] = row
+    return [_average_row(study, key, len(parts), rows) for _, rows in sorted(rows_by_seed.items())]
 
 
 def _average_row(
     study: Study, key: str, n_datasets: int, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the average over datasets of a method's rows of one seed.
+    """Return the average over datasets of a method's rows under one seed.
 
-    The average is finished if the rows of all datasets are. It has no flags, which belong to
-    trials. H is computed from the averages of its two halves.
+    Its state is COMPLETE if the seed finished on all datasets. Otherwise it is FAIL, PRUNED or
+    MISSING, and all metrics are None. A metric that any dataset lacks is None, too. Harmonic means
+    are computed from the averages of their halves. Flags are not averaged.
 
     Args:
         study: Study of the method.
@@ -184,14 +189,16 @@ def _average_row(
         rows: Rows of the seed by dataset.
     """
     group = Group((), [*rows.values()])
-    first, states = group.rows[0], group.column("state")
-    numbers = [n for n in first if n in _COSTS or n.startswith(("test/", "selection/"))]
+    sample, states = group.rows[0], group.column("state")
+    numeric_columns = [
+        name for name in sample if name in _COSTS or name.startswith(("test/", "selection/"))
+    ]
     average = {
-        **dict.fromkeys(numbers),
+        **dict.fromkeys(numeric_columns),
         "config_key": key,
-        "seed": first["seed"],
+        "seed": sample["seed"],
         "control": "",
-        "protocol": first["protocol"],
+        "protocol": sample["protocol"],
         "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
@@ -201,9 +208,9 @@ def _average_row(
         }
         reasons = (f"{name}: {reason}" for name, reason in failure_reasons.items() if reason)
         return {**average, "reason": next(reasons, None)}
-    values_by_metric = {name: group.finished_values(name) for name in numbers}
+    values_by_column = {name: group.finished_values(name) for name in numeric_columns}
     average |= {
-        n: fmean(values) for n, values in values_by_metric.items() if len(values) == len(rows)
+        name: fmean(values) for name, values in values_by_column.items() if len(values) == len(rows)
     }
     for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
         average[f"{split}/{name}"] = _harmonic_mean(
@@ -213,10 +220,10 @@ def _average_row(
 
 
 def _harmonic_mean(first: float | None, second: float | None) -> float | None:
-    """Return the H of two means; None if one of them is unknown.
+    """Return the harmonic mean of two accuracies; None if one of them is unknown, 0 if both are 0.
 
-    Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
-    2BN/(B+N) of the mean B and the mean N, not the mean H.
+    It is applied to averages over datasets. As in the base-to-new tables of CoOp
+    (arXiv:2109.01134), the average H is 2BN/(B+N) of the mean B and the mean N, not the mean of H.
     """
     if first is None or second is None:
         return None
@@ -224,9 +231,7 @@ def _harmonic_mean(first: float | None, second: float | None) -> float | None:
 
 
 def method_groups(study: Study) -> list[Group]:
-    """Return a group per method: its averages over the datasets with results, and their parts.
-
-    A method without results has unfinished averages over all of its datasets.
+    """Return a group per method, with its averages over datasets; see method_group.
 
     Args:
         study: Study over several datasets.
@@ -245,12 +250,15 @@ def method_groups(study: Study) -> list[Group]:
 def method_group(
     study: Study, labels: tuple[Text, ...], key: str, parts: Mapping[str, Group], **options: Any
 ) -> Group:
-    """Return the group of a method: its averages over the datasets with results, and its parts.
+    """Return the group of a method, whose rows are averages over datasets.
+
+    The averages are over the datasets on which the method has finished rows. If there are none,
+    the averages are over all of its datasets, and unfinished.
 
     Args:
         study: Study over several datasets.
         labels: Texts of the label columns.
-        key: Value of `config_key` in the averages.
+        key: Value of `config_key` in the rows.
         parts: Groups of the method by dataset.
         options: Other attributes of the group.
     """
@@ -260,14 +268,14 @@ def method_group(
 
 
 def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> ConfigurationRecord:
-    """Return a method restricted to some of its datasets."""
+    """Return the record of a method with only the given datasets in its `parts`."""
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 
 
 def restrict_to_common_datasets(
     study: Study, group: Group, baseline: Group
 ) -> tuple[Group, Group] | None:
-    """Return a method and the baseline as averages over the datasets on which both have results.
+    """Restrict a method and the baseline to the datasets on which both have finished rows.
 
     Args:
         study: Study over several datasets.
@@ -275,7 +283,7 @@ def restrict_to_common_datasets(
         baseline: Group of the baseline method.
 
     Returns:
-        None without a common dataset.
+        The two groups with averages over these datasets. None if there are none.
     """
     common_datasets = [
         name for name in group.finished_datasets if name in baseline.finished_datasets

@@ -1,4 +1,4 @@
-"""Table of two studies compared seed by seed: the difference B - A of each configuration."""
+"""Comparison of two studies A and B: the difference B - A of each configuration, paired by seed."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +40,7 @@ from reports.tables.pairing import (
     shared_factors,
 )
 
-TABLE = "paired"
+TABLE = "paired"  # name of the table
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class PairedStudies:
         second: Study B.
         metrics: Metrics that are compared; the first one is the main metric.
         pairs: Pairs of configurations, followed by pairs of controls.
-        differing: Options that differ, with their values as text; see differing_options.
+        differing: Options whose values differ -> the values as text; see differing_options.
     """
 
     first: Study
@@ -63,47 +63,48 @@ class PairedStudies:
 
     @property
     def name(self) -> str:
-        """Name of the comparison."""
+        """Name of the comparison: "B compared with A"."""
         return f"{self.second.name} compared with {self.first.name}"
 
     @property
     def labels(self) -> list[Column]:
-        """The columns that name a configuration."""
-        return factor_labels(dataclasses.replace(self.first, factors=self._shared))
+        """The label columns: one per factor that both studies have."""
+        return factor_labels(dataclasses.replace(self.first, factors=self._shared_factors))
 
     @property
-    def _shared(self) -> tuple[FactorRecord, ...]:
+    def _shared_factors(self) -> tuple[FactorRecord, ...]:
         return shared_factors(self.first, self.second)
 
     @cached_property
     def compared(self) -> dict[str, dict[Pair, Compared]]:
-        """Comparisons by metric; Holm's correction is over the pairs of each metric.
+        """Metric -> pair -> comparison. Pairs without a common seed have none.
 
-        A control that equals one of the configurations is not tested twice.
+        Holm's correction is over the pairs of a metric. If a control is the same as a
+        configuration, their test counts once.
         """
         return {metric: self._compare(metric) for metric in self.metrics}
 
     def _compare(self, metric: str) -> dict[Pair, Compared]:
         """Return the comparison in one metric of each pair that has a common seed."""
         column = f"test/{metric}"
-        by_keys: dict[tuple[str, str], Compared] = {}
+        untested: dict[tuple[str, str], Compared] = {}  # by Pair.keys
         for pair in self.pairs:
             comparison = stats.compare_paired(
                 pair.second.values_by_seed(column), pair.first.values_by_seed(column)
             )
             if comparison is not None:
-                by_keys.setdefault(pair.keys, comparison)
-        comparisons = stats.add_verdicts([*by_keys.values()], effect_of(self.first, metric))
+                untested.setdefault(pair.keys, comparison)
+        tested = stats.add_verdicts([*untested.values()], effect_of(self.first, metric))
         decimals = decimals_of(self.combined, metric)
-        finished = {
-            keys: _finish_comparison(comparison, decimals)
-            for keys, comparison in zip(by_keys, comparisons, strict=True)
+        comparisons = {
+            keys: _mark_unchanged(dataclasses.replace(comparison, decimals=decimals))
+            for keys, comparison in zip(untested, tested, strict=True)
         }
-        return {pair: finished[pair.keys] for pair in self.pairs if pair.keys in finished}
+        return {pair: comparisons[pair.keys] for pair in self.pairs if pair.keys in comparisons}
 
     @cached_property
     def combined(self) -> Study:
-        """Both studies as one, restricted to the paired rows, for notes and headings."""
+        """One study with the paired rows of both, for the title, headings and notes."""
         first, second = self.first, self.second
         keys = [{pair.keys[side] for pair in self.pairs} for side in (0, 1)]
         parts = [
@@ -116,10 +117,10 @@ class PairedStudies:
             second,
             name=self.name,
             rows=pl.concat(parts, how="diagonal_relaxed"),
-            factors=self._shared,
+            factors=self._shared_factors,
             constants=constants,
             demonstration=first.demonstration or second.demonstration,
-            # each study's own report has the numbers of its other results
+            # these counts are in the report of each study
             n_left_out=0,
             n_untried=0,
             reused={},
@@ -128,7 +129,7 @@ class PairedStudies:
         )
 
     def name_of(self, pair: Pair) -> str:
-        """Return the pair as text: "n_ctx 4", or the label of a control."""
+        """Return the name of a pair in sentences: "n_ctx 4", or the label of a control."""
         return row_text(pair.first, self.labels) or pair.first.labels[0].text
 
 
@@ -142,15 +143,16 @@ def pair_studies(first: Study, second: Study, metric: str | None = None) -> Pair
 
     Raises:
         ReportError: If the studies cannot be compared seed by seed (one line with all reasons), or
-            if there is no such metric.
+            if one of them has no such metric.
     """
-    first, chosen = resolve_metric(first, metric)
+    first, main_metric = resolve_metric(first, metric)
     pairs = pair_configurations(first, second)
-    if faults := pairing_faults(first, second, pairs, chosen):
-        a, b = first.name, second.name
-        raise ReportError(f"cannot pair {a} (A) with {b} (B): {'; '.join(faults)}")
-    second, _ = resolve_metric(second, chosen)
-    metrics = dict.fromkeys((chosen, *first.protocol.required))
+    if faults := pairing_faults(first, second, pairs, main_metric):
+        raise ReportError(
+            f"cannot pair {first.name} (A) with {second.name} (B): {'; '.join(faults)}"
+        )
+    second, _ = resolve_metric(second, main_metric)
+    metrics = dict.fromkeys((main_metric, *first.protocol.required))
     differing = differing_options(provenance_pairs(first, second, pairs))
     return PairedStudies(first, second, tuple(metrics), tuple(pairs), differing)
 
@@ -162,14 +164,15 @@ def pair_averages(paired: PairedStudies) -> PairedStudies | None:
         paired: The two studies.
 
     Returns:
-        None if the studies share fewer than two datasets, or if no method finished on all of them
-        under a common seed.
+        None if the studies have fewer than two datasets in common, or if no method finished on all
+        of these under the same seed in both studies.
     """
-    second_names = list_datasets(paired.second)
-    names = [name for name in list_datasets(paired.first) if name in second_names]
+    datasets_b = list_datasets(paired.second)
+    names = [name for name in list_datasets(paired.first) if name in datasets_b]
     if len(names) < 2:
         return None
-    first, second = (average_over_datasets(s, names) for s in (paired.first, paired.second))
+    first = average_over_datasets(paired.first, names)
+    second = average_over_datasets(paired.second, names)
     if first is None or second is None:
         return None
     pairs = pair_configurations(first, second)
@@ -179,13 +182,11 @@ def pair_averages(paired: PairedStudies) -> PairedStudies | None:
     return dataclasses.replace(paired, first=first, second=second, pairs=tuple(pairs))
 
 
-def _finish_comparison(comparison: Compared, decimals: int) -> Compared:
-    """Return a comparison with its decimals, and without a verdict if all differences are 0."""
-    is_unchanged = comparison.difference.mean == 0 and comparison.std is None
-    verdict = None if is_unchanged else comparison.verdict
-    return dataclasses.replace(
-        comparison, is_unchanged=is_unchanged, verdict=verdict, decimals=decimals
-    )
+def _mark_unchanged(comparison: Compared) -> Compared:
+    """If all differences are 0, mark a comparison as unchanged and remove its verdict."""
+    if comparison.difference.mean == 0 and comparison.std is None:
+        return dataclasses.replace(comparison, is_unchanged=True, verdict=None)
+    return comparison
 
 
 def verdict_text(comparison: Compared) -> str | None:
@@ -194,11 +195,11 @@ def verdict_text(comparison: Compared) -> str | None:
 
 
 def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
-    """Return the table of two studies: a row per pair, with differences in all metrics.
+    """Return the table of two studies, with a row per pair and the differences in all metrics.
 
     Args:
         paired: The two studies.
-        has_verdicts: Whether to show verdicts. If False, only "unchanged" is shown.
+        has_verdicts: Whether to show verdicts. If False, their column has only "unchanged".
     """
     main_metric = paired.metrics[0]
     comparisons = paired.compared[main_metric]
@@ -232,7 +233,7 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
 
 
 def differences_text(paired: PairedStudies) -> str:
-    """Return the names of the two studies and the options that differ, as one line of text."""
+    """Return one line of text with the names of both studies and the options that differ."""
     listed = [f"{key} is {text}" for key, text in paired.differing.items()]
     options = f"options that differ: {join_names(listed, '; ')}" if listed else "no option differs"
     return f"A: {paired.first.name}; B: {paired.second.name}; {options}"
@@ -252,13 +253,14 @@ def _label_cell(index: int, pair: Pair) -> Cell | None:
 
 
 def _n_common_seeds(paired: PairedStudies, pair: Pair) -> int:
+    """Return the number of seeds under which both sides have the main metric."""
     return len(pair.common_seeds(f"test/{paired.metrics[0]}"))
 
 
 def _n_tests(paired: PairedStudies, metric: str) -> int:
     """Return the number of tests in a metric that are corrected together.
 
-    A control that equals one of the configurations is not counted again.
+    If a control is the same as a configuration, their test counts once.
     """
     compared = paired.compared[metric].items()
     return len({pair.keys for pair, comparison in compared if comparison.holm_p is not None})
@@ -267,7 +269,15 @@ def _n_tests(paired: PairedStudies, metric: str) -> int:
 def _metric_columns(
     paired: PairedStudies, metric: str, *, is_main: bool, has_verdicts: bool
 ) -> Iterator[Column]:
-    """Yield the columns of a metric: both means, the difference, its p and MDE, and the verdict."""
+    """Yield the columns of a metric: both means, the difference, its p and MDE, and the verdict.
+
+    Args:
+        paired: The two studies.
+        metric: The metric.
+        is_main: Whether it is the main metric. The means and MDE of other metrics are only in CSV
+            files.
+        has_verdicts: Whether to show verdicts; see paired_table.
+    """
     heading, compared = metric_heading(paired.combined.protocol, metric), paired.compared[metric]
     decimals = decimals_of(paired.combined, metric)
 
@@ -307,7 +317,7 @@ def _metric_columns(
 
 
 def _notes(paired: PairedStudies) -> Iterator[str]:
-    """Yield the notes on the pairs, the tests and the configurations without a pair."""
+    """Yield the notes on the columns, the tests, and configurations that are not compared."""
     first, second, main_metric = paired.first, paired.second, paired.metrics[0]
     protocol = paired.combined.protocol
     tests = ", ".join(
@@ -331,10 +341,10 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
             "averages over datasets are computed for each seed; their H is the harmonic mean of the"
             " averaged accuracies"
         )
-        return  # the notes below compare keys of configurations, which averages do not have
-    same = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
-    if same:
-        yield f"the same configuration in both studies: {join_names(same)}"
+        return  # the following notes need config_keys of the store, which averages lack
+    identical = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
+    if identical:
+        yield f"the same configuration in both studies: {join_names(identical)}"
     not_compared = [
         paired.name_of(pair) for pair in paired.pairs if pair not in paired.compared[main_metric]
     ]

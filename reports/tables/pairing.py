@@ -1,4 +1,4 @@
-"""Pairs of equal configurations in two studies, and faults that prevent a comparison by seed."""
+"""Pairs of matching configurations in two studies, and the reasons why studies cannot be paired."""
 
 import dataclasses
 import json
@@ -20,16 +20,16 @@ from reports.study import Provenance, Study
 from reports.tables.groups import Group, control_groups, labels_of, ordered_levels
 
 MIN_COMMON_SEEDS = 2
-# Options that determine which images and classes a seed draws.
+# Options that determine which images and classes are sampled under a seed.
 _DRAW = ("shots", "max_classes", "unseen_class", "targets")
-_ABSENT = "absent"
-# Options that were added without a new results version -> their value in runs that lack them.
+_ABSENT = "absent"  # value of an option that a run does not have
+# Options that older runs of the same results version lack -> their value in these runs.
 _ADDED = {"metrics": "[]"}
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A configuration, or a control, in two studies A and B.
+    """The same configuration or control in two studies A and B.
 
     Attributes:
         first: The group of study A.
@@ -46,62 +46,67 @@ class Pair:
 
     @property
     def keys(self) -> tuple[str, str]:
-        """The config_key in A and in B."""
+        """The config_key of the group in A, and that in B."""
         return self.first.rows[0]["config_key"], self.second.rows[0]["config_key"]
 
     def common_seeds(self, column: str) -> list[int]:
-        """Return the seeds under which both groups have a value of a column, in ascending order."""
+        """Return the seeds under which both groups have a value in a column, in ascending order."""
         return sorted(
             self.first.values_by_seed(column).keys() & self.second.values_by_seed(column).keys()
         )
 
 
 def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
-    """Return the factors that both studies have, as the first study declares them."""
+    """Return the factors that both studies have, with the levels and baselines of the first."""
     keys = {factor.key for factor in second.factors}
     return tuple(factor for factor in first.factors if factor.key in keys)
 
 
 def pair_configurations(first: Study, second: Study) -> list[Pair]:
-    """Pair the configurations of two studies, followed by their controls.
+    """Pair the configurations and the controls of two studies.
 
     Two configurations form a pair if they have the same levels of the factors that both studies
-    have, and the baselines of all other factors.
+    have, and are at the baselines of all other factors.
 
     Args:
         first: Study A.
         second: Study B.
 
     Returns:
-        The pairs in the order of the levels; [] if no configuration is in both studies.
+        The pairs of configurations in the order of their levels, then those of controls.
     """
     factors = shared_factors(first, second)
     labeled_study = dataclasses.replace(first, factors=factors)
     keys = [factor.key for factor in factors]
-    by_levels = _by_shared_levels(second, keys)
+    configurations_b = _configurations_by_levels(second, keys)
     pairs = []
-    for levels, configuration in _by_shared_levels(first, keys).items():
-        if levels in by_levels:
-            labels = labels_of(labeled_study, configuration.assignment, "baseline")
-            sides = ((first, configuration), (second, by_levels[levels]))
-            groups = (Group(labels, s.by_configuration[c.key], value=c) for s, c in sides)
+    for levels, configuration_a in _configurations_by_levels(first, keys).items():
+        if levels in configurations_b:
+            labels = labels_of(labeled_study, configuration_a.assignment, "baseline")
+            sides = ((first, configuration_a), (second, configurations_b[levels]))
+            groups = (
+                Group(labels, study.by_configuration[configuration.key], value=configuration)
+                for study, configuration in sides
+            )
             pairs.append(Pair(*groups))
     positions_by_factor = {
         factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(first, factor))}
         for factor in factors
     }
 
-    def order(pair: Pair) -> list[int]:
+    def sort_key(pair: Pair) -> list[int]:
         levels = pair.first.value.assignment
         return [
             positions[level_id(levels[key])] if key in levels else -1
             for key, positions in positions_by_factor.items()
         ]
 
-    return [*sorted(pairs, key=order), *_pair_controls(first, second)]
+    return [*sorted(pairs, key=sort_key), *_pair_controls(first, second)]
 
 
-def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, ConfigurationRecord]:
+def _configurations_by_levels(
+    study: Study, shared_keys: Sequence[str]
+) -> dict[str, ConfigurationRecord]:
     """Return a study's configurations by their levels of the shared factors, as JSON.
 
     Configurations in which any other factor is not at its baseline are left out.
@@ -110,57 +115,63 @@ def _by_shared_levels(study: Study, shared: Sequence[str]) -> dict[str, Configur
     configurations: dict[str, ConfigurationRecord] = {}
     for configuration in study.non_controls:
         levels = {key: level_id(level) for key, level in configuration.assignment.items()}
-        if all(levels[key] == baselines[key] for key in levels.keys() - {*shared}):
-            shared_levels = {key: levels[key] for key in shared if key in levels}
+        if all(levels[key] == baselines[key] for key in levels.keys() - {*shared_keys}):
+            shared_levels = {key: levels[key] for key in shared_keys if key in levels}
             configurations.setdefault(json.dumps(shared_levels), configuration)
     return configurations
 
 
 def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
-    """Yield pairs of the same control with the same levels of the shared factors."""
+    """Yield a pair for each control that both studies ran at the same levels of shared factors."""
     groups_b = {group.control: group for group in control_groups(second)}
     for group_a in control_groups(first):
         levels = [
-            _levels_of_control(study, group_a.control, shared_factors(first, second))
+            _baseline_levels(study, group_a.control, shared_factors(first, second))
             for study in (first, second)
         ]
         if group_a.control in groups_b and levels[0] == levels[1]:
             yield Pair(group_a, groups_b[group_a.control])
 
 
-def _levels_of_control(
-    study: Study, control: str, factors: Iterable[FactorRecord]
-) -> dict[str, str]:
-    """Return the levels of some factors that determine the results of a control at the baseline.
+def _baseline_levels(study: Study, control: str, factors: Iterable[FactorRecord]) -> dict[str, str]:
+    """Return a study's baseline levels (see level_id) of those factors that affect a control.
 
-    Competing controls read some of the factors, other controls all of them.
+    Competing controls ignore some factors. The other controls are taken to depend on all of them.
+
+    Args:
+        study: The study.
+        control: Name of the control.
+        factors: Factors to include.
     """
     keys = {factor.key for factor in factors}
-    baselines = {f.key: f.baseline for f in study.factors if f.key in keys}
-    read = control_levels(control, baselines) if control in COMPETING else baselines
-    return {key: level_id(level) for key, level in read.items()}
+    levels = {factor.key: factor.baseline for factor in study.factors if factor.key in keys}
+    if control in COMPETING:
+        levels = control_levels(control, levels)
+    return {key: level_id(level) for key, level in levels.items()}
 
 
-def _dataset(run: Provenance) -> str:
+def _describe_dataset(run: Provenance) -> str:
     return _name_with_fingerprint(run, Tag.DATASET, Tag.DATASET_FINGERPRINT)
 
 
-def _backbone(run: Provenance) -> str:
+def _describe_backbone(run: Provenance) -> str:
     return _name_with_fingerprint(run, Tag.BACKBONE, Tag.BACKBONE_FINGERPRINT)
 
 
 def _name_with_fingerprint(run: Provenance, name_tag: str, fingerprint_tag: str) -> str:
-    """Return a name with its fingerprint; "" without a fingerprint."""
-    digits = run.tags.get(fingerprint_tag, "")
-    return f"{run.tags.get(name_tag, '')} (fingerprint {digits[:12]})" if digits else ""
+    """Return the name and the fingerprint in two tags of a run; "" without a fingerprint."""
+    fingerprint = run.tags.get(fingerprint_tag, "")
+    if not fingerprint:
+        return ""
+    return f"{run.tags.get(name_tag, '')} (fingerprint {fingerprint[:12]})"
 
 
-# Properties that both studies must share -> function that returns a run's property as text; "" if
-# the store does not have it.
+# Properties that must be the same in both studies -> function that returns a run's property as
+# text, or "" if the run does not have it.
 _IDENTITY: Mapping[str, Callable[[Provenance], str]] = {
-    "dataset": _dataset,
+    "dataset": _describe_dataset,
     "split version": lambda run: run.tags.get(Tag.SPLIT_VERSION) or "none",
-    "backbone": _backbone,
+    "backbone": _describe_backbone,
     "protocol": lambda run: run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
     "results version": lambda run: run.tags.get(Tag.RESULTS_VERSION, ""),
 }
@@ -172,25 +183,25 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
     Args:
         first: Study A.
         second: Study B.
-        pairs: Their pairs. If [], the first configurations of both studies are checked.
+        pairs: Pairs of the two studies; see pair_configurations.
         metric: Test metric to compare.
     """
     faults = []
     provenances = provenance_pairs(first, second, pairs)
     if all(pair.control for pair in pairs):
         faults.append(_no_pair_text(first, second))
-    for name, read in _IDENTITY.items():
-        values = [(read(run_a), read(run_b)) for run_a, run_b in provenances]
+    for name, describe in _IDENTITY.items():
+        values = [(describe(run_a), describe(run_b)) for run_a, run_b in provenances]
         faults += _identity_faults(name, values)
     for key in _DRAW:
         values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
         faults += _identity_faults(key, values)
     n_common = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
     if n_common < MIN_COMMON_SEEDS:
-        finished = [_seeds_text(study, metric) for study in (first, second)]
+        seeds_a, seeds_b = _seeds_text(first, metric), _seeds_text(second, metric)
         faults.append(
             f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {n_common} (finished seeds:"
-            f" {finished[0]} in A, {finished[1]} in B)"
+            f" {seeds_a} in A, {seeds_b} in B)"
         )
     return faults
 
@@ -200,8 +211,8 @@ def provenance_pairs(
 ) -> list[tuple[Provenance, Provenance]]:
     """Return the provenance of both sides of each pair of configurations.
 
-    Controls, and configurations without runs, are left out. If no pair is left, the result is the
-    provenance of the first configuration of each study.
+    Controls, and configurations without runs, are left out. If no pair is left, the provenances of
+    the first configurations with runs in A and B are returned instead, if both exist.
     """
     keys = [pair.keys for pair in pairs if not pair.control]
     runs_a, runs_b = first.provenance, second.provenance
@@ -210,7 +221,13 @@ def provenance_pairs(
 
 
 def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield a fault if a value is unknown, or differs between the sides of a pair."""
+    """Yield a fault if a property is unknown, or differs between the sides of any pair.
+
+    Args:
+        name: Name of the property.
+        values: The property's value in A and in B, for each pair. "" is unknown.
+    """
+    # a dict instead of a set, to keep the order
     unequal = {pair: None for pair in values if pair[0] != pair[1] or not all(pair)}
     if unequal and len(unequal) == len({*values}):
         value_a, value_b = (
@@ -226,7 +243,7 @@ def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[s
 
 
 def _no_pair_text(first: Study, second: Study) -> str:
-    """Return the fault that no configuration is in both studies."""
+    """Return the fault of two studies without a pair of configurations."""
     factors = [
         join_names([factor.key for factor in study.factors]) or "no factor"
         for study in (first, second)
@@ -239,7 +256,7 @@ def _no_pair_text(first: Study, second: Study) -> str:
 
 
 def _seeds_text(study: Study, metric: str) -> str:
-    """Return the seeds under which any configuration has a metric, for example "0, 1, 2"."""
+    """Return the seeds under which any configuration has a metric as text, e.g. "0, 1, 2"."""
     column = f"test/{metric}"
     if column not in study.rows.columns:
         return "none"
@@ -248,6 +265,7 @@ def _seeds_text(study: Study, metric: str) -> str:
 
 
 def _param(run: Provenance, key: str) -> str:
+    """Return a run's value of an option as text; _ABSENT if it has none."""
     return run.params.get(key, _ADDED.get(key, _ABSENT))
 
 
@@ -258,8 +276,8 @@ def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> d
         provenances: Provenance of both sides of each pair.
 
     Returns:
-        Values as text by dotted name of the option, such as "0.1 in A, 1.0 in B". Names of methods
-        come first. "plugins" has the plugins that differ.
+        Option's dotted name -> its values as text, such as "0.1 in A, 1.0 in B". Names of methods
+        are first. The last key is "plugins" if the plugins differ.
     """
     names = dict.fromkeys(key for pair in provenances for run in pair for key in run.params)
     # the name of a method is stored as `generator` and as `generator.name`
@@ -271,9 +289,9 @@ def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> d
         if not unequal:
             continue
         texts[key] = "; ".join(f"{a} in A, {b} in B" for a, b in [*unequal][:2])
-        n = sum(a != b for a, b in values)
-        if n < len(values) or len(unequal) > 1:
-            texts[key] += f" (differs in {n} of {count(len(values), 'configuration')})"
+        n_unequal = sum(a != b for a, b in values)
+        if n_unequal < len(values) or len(unequal) > 1:
+            texts[key] += f" (differs in {n_unequal} of {count(len(values), 'configuration')})"
     plugins = {
         (a.tags.get(Tag.PLUGINS, "none"), b.tags.get(Tag.PLUGINS, "none")) for a, b in provenances
     }

@@ -2,7 +2,7 @@
 
 The published results are in papers.csv. Each row has the base and new accuracy of a method in
 percent, on one of CoOp's eleven datasets or averaged over all of them. `verified` is "yes" if the
-numbers were checked in the paper or its log, and "no" if they are taken from another source.
+numbers were checked against the paper or its training log, and "no" if another source reports them.
 """
 
 import csv
@@ -26,7 +26,7 @@ PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
 SHOTS: Final = "16"
 AVERAGE_OF_ALL: Final = "average of 11"
-# Options that a row shows as its method and its dataset, not as levels of factors.
+# Options that are part of a row's method or dataset, and are not repeated as levels of factors.
 _METHOD_KEYS = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _SETUP_NOTE = (
@@ -34,7 +34,7 @@ _SETUP_NOTE = (
     f" ({' or '.join(BACKBONES)}), {SHOTS} shots and all classes of a dataset"
 )
 
-# (fine-tuner, generator)
+# (fine-tuner, generator), by their names in papers.csv.
 Method = tuple[str, str]
 
 
@@ -47,9 +47,9 @@ def read_published_results() -> dict[tuple[Method, str], dict[str, str]]:
 
 
 def published_value(paper_row: Mapping[str, str], metric: str) -> float:
-    """Return the base or new accuracy in a row of papers.csv, or their harmonic mean.
+    """Return the base or new accuracy in a row of papers.csv, or the harmonic mean of the two.
 
-    For an average over datasets, it is the harmonic mean of the average accuracies, as in papers.
+    For an average over datasets, this is the harmonic mean of the average accuracies, as in papers.
 
     Args:
         paper_row: Row of papers.csv; see read_published_results.
@@ -67,7 +67,13 @@ def all_datasets() -> set[str]:
 
 
 class _Comparison(NamedTuple):
-    """A method on a dataset: its name, its row of papers.csv, and its rows in this study."""
+    """A result of this study next to the published result of the same method and dataset.
+
+    Attributes:
+        configuration: The method and the levels of other factors as text.
+        paper_row: Row of papers.csv.
+        group: Rows of this study.
+    """
 
     configuration: str
     paper_row: Mapping[str, str]
@@ -82,17 +88,20 @@ class _Comparison(NamedTuple):
         return published_value(self.paper_row, metric)
 
     def difference(self, metric: str) -> Estimate:
-        """Return this study's mean minus the published value."""
+        """Return this study's mean minus the published value, with an interval over seeds."""
         published = self.published_value(metric)
         return mean_interval([value - published for value in self.values(metric)])
 
 
 def published_table(study: Study) -> Table:
-    """Return a table with a row per method and dataset of the study that has a published result.
+    """Return the table that compares a study's results with published ones.
 
-    A difference is the study's mean minus the published value. Its interval is over the study's
-    seeds only, because published values have no interval. If nothing can be compared, the table has
-    no rows and a note says so.
+    There is a row per configuration that has finished rows and a published result of the same
+    method, dataset and setup. In a study over all of CoOp's eleven datasets, averages have rows,
+    too. If there are no rows, a note says so.
+
+    Differences are the study's mean minus the published value. Their intervals are over the study's
+    seeds only, because the published values have no intervals.
     """
     lines = [*_published_lines(study)]
     columns = [
@@ -114,7 +123,7 @@ def published_table(study: Study) -> Table:
 
 
 def _published_columns(metric: str, heading: str) -> Iterator[Column]:
-    """Yield the columns of a metric: this study's mean, the published value, the difference."""
+    """Yield three columns of a metric: this study's mean, the published value, the difference."""
     published_key, difference_key = f"published_{metric}", f"difference_{metric}"
     yield Column(metric, heading, lambda line: Value(interval_of(metric, line.values(metric))))
     yield Column(
@@ -126,14 +135,16 @@ def _published_columns(metric: str, heading: str) -> Iterator[Column]:
 
 
 def _source_cell(line: _Comparison) -> Cell:
+    """Return the cell that names the source of a published result."""
     unverified = "" if line.paper_row["verified"] == "yes" else "; as reported, unverified"
     return Text(f"{line.paper_row['source']}{unverified}")
 
 
 def _published_lines(study: Study) -> Iterator[_Comparison]:
-    """Yield configurations with a published result, then methods that ran on all datasets."""
+    """Yield the configurations with a published result, then averages over all eleven datasets."""
     averaged_study = average_over_datasets(study, sorted(all_datasets()))
-    for study_part in (study, averaged_study) if averaged_study else (study,):
+    studies = [study] if averaged_study is None else [study, averaged_study]
+    for study_part in studies:
         for configuration in study_part.configurations:
             method = _method_of(study_part, configuration)
             dataset = (
@@ -150,7 +161,7 @@ def _published_lines(study: Study) -> Iterator[_Comparison]:
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
-    """Return True if a configuration ran with the setup of the published results."""
+    """Return True if a configuration ran with the setup of the published results (_SETUP_NOTE)."""
     setup = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
     has_same_options = all(
         _value_of(study, configuration, key) in values for key, values in setup.items()
@@ -166,7 +177,8 @@ def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
     )
     finetuner = "zero_shot" if configuration.control == "zero_shot" else finetuner
     if finetuner == "zero_shot" or configuration.control == "no_synthetic":
-        return finetuner, "none"  # it uses no synthetic features
+        return finetuner, "none"  # no synthetic features
+    # the other controls replace the generator
     return finetuner, configuration.control or generator
 
 
@@ -181,7 +193,11 @@ def _method_text(study: Study, configuration: ConfigurationRecord, method: Metho
 
 
 def _value_of(study: Study, configuration: ConfigurationRecord, key: str) -> str:
-    """Return a configuration's value of an option, as in MLflow's params; "" if it has none."""
+    """Return a configuration's value of an option as text; "" if it is unknown.
+
+    Strings are returned as they are, the method's name for a mapping of a method's options, and
+    JSON for other values. A control has the baseline levels of factors that its assignment lacks.
+    """
     baselines = (
         {factor.key: factor.baseline for factor in study.factors} if configuration.control else {}
     )

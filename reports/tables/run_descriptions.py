@@ -1,4 +1,4 @@
-"""Differences to the baseline for the descriptions of runs in MLflow."""
+"""Text about the difference to the baseline, for the description of each run in MLflow."""
 
 from harness.wording import count
 from reports.cells import Value
@@ -9,22 +9,23 @@ from reports.tables.families import first_family
 from reports.tables.metric import decimals_of
 from reports.tables.over_datasets import list_datasets
 
-# Runs of larger studies get no difference: each changed description is a request to the store.
+# Runs of larger studies get no text, because each changed description is a request to the store.
 MAX_DESCRIBED = 200
 
 
 def run_differences(study: Study, metric: str) -> dict[str, str]:
-    """Return the paired difference to the baseline by run ID, such as "ΔH −0.5 ± 0.7, 10 seeds".
+    """Return each run's difference to the baseline as text, by run ID: "ΔH −0.5 ± 0.7, 10 seeds".
 
-    All finished runs of a configuration have the same text: the configuration's difference over the
-    seeds that it shares with the baseline.
+    All finished runs of a configuration have the same text: the configuration's mean difference
+    over the seeds that the baseline finished, too.
 
     Args:
         study: Study read from the store.
-        metric: Test metric of its protocol.
+        metric: Test metric of the study's protocol.
 
     Returns:
-        {} for a study over several datasets, or of more than MAX_DESCRIBED runs.
+        {} for a study over several datasets, or with more than MAX_DESCRIBED runs. Runs of the
+        baseline, and of configurations without a common seed, have no entry.
     """
     if list_datasets(study) or study.rows["run_id"].n_unique() > MAX_DESCRIBED:
         return {}
@@ -38,7 +39,8 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
             continue
         difference = comparison.difference
         value = cell_text(Value(difference, signed=True, decimals=decimals_of(study, metric)))
-        value = value.removesuffix(f"{PLAIN.plus_minus}{DASH}")  # one pair has no interval
+        # without an interval (a single pair, or equal differences), the cell ends in "± –"
+        value = value.removesuffix(f"{PLAIN.plus_minus}{DASH}")
         text = f"Δ{family.heading} {value}, {count(difference.n, 'seed')}"
         texts |= dict.fromkeys((row["run_id"] for row in group.finished_rows), text)
     return texts

@@ -27,6 +27,19 @@ def test_the_number_of_seeds_is_the_smallest_that_detects_the_effect() -> None:
     assert count_needed_seeds(1.5, 3, 1e-6) is None
 
 
+def test_a_control_that_is_a_configuration_is_not_computed_twice() -> None:
+    """Its key is that of the level 2, and it costs no time in addition."""
+    build = prompt_len()
+    build.runs = [run for run in build.runs if run.tags["ship.control"] != "text_feature"]
+    assert build.wanted is not None
+    build.wanted = [entry for entry in build.wanted if entry["control"] != "text_feature"]
+    (without,) = list_families(build.study(), "harmonic_mean")
+    build.want({}, control="text_feature", key='{"generator.n_ctx": 2}')
+    (family,) = list_families(build.study(), "harmonic_mean")
+    assert len(family.groups) == len(without.groups) + 1
+    assert family.seconds_per_extra_seed == pytest.approx(without.seconds_per_extra_seed)
+
+
 def equal() -> StoreBuilder:
     """Two levels whose pairs do not vary."""
     build = StoreBuilder()

@@ -17,7 +17,7 @@ from reports.stats import DRAWS
 from reports.study import Study
 from reports.study.on_demand import CorrectFiles
 from reports.tables import build_tables
-from reports.tables.over_classes import _draws_of_run, _Unanswered
+from reports.tables.over_classes import _resample_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 
@@ -180,9 +180,9 @@ def test_a_class_average_weights_classes_equally(study: Study, tmp_path: Path) -
     study = dataclasses.replace(
         study, correct_predictions=CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()}))
     )
-    seen, unseen = (_draws_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
+    seen, unseen = (_resample_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen.values == pytest.approx(np.zeros(DRAWS))
     assert seen.n_classes == unseen.n_classes == 12
     with pytest.raises(_Unanswered):
-        _draws_of_run(study, "run", 0, "base")
+        _resample_run(study, "run", 0, "base")

@@ -151,8 +151,8 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
 @pytest.mark.parametrize(
     ("of", "protocol", "message"),
     [
-        (9, "open_set", r"ship\.protocol must be one of base_to_new.*, got open_set"),
-        (1, "few_shot", r"ship\.protocol must be .* in all runs, got base_to_new, few_shot"),
+        (9, "open_set", r"ship\.protocol\), one of base_to_new.*; got open_set"),
+        (1, "few_shot", r"must have the same protocol .*; got base_to_new, few_shot"),
     ],
 )
 def test_unknown_and_mixed_protocols_are_one_line(of: int, protocol: str, message: str) -> None:
