@@ -81,7 +81,7 @@ def _format_family(family: Family, seeds: int, smallest_effect: float) -> str:
         n_seeds = count_needed_seeds(deviation, n_tests, effect)
         seeds_text = f"more than {MAX_SEEDS:,} seeds"
         if n_seeds:
-            format_seeds = f"about {count(n_seeds, 'seed')}"
+            seeds_text = f"about {count(n_seeds, 'seed')}"
         extra_seconds = ((n_seeds or 0) - seeds) * family.seconds_per_extra_seed
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"

@@ -105,7 +105,7 @@ def _list_finished_controls(
     configurations: Iterable[Configuration], history: RunHistory
 ) -> set[str]:
     """Return the IDs of finished controls, and of controls that equal a configuration."""
-    names = {
+    control_ids = {
         _make_control_id(run.control, run.assignment)
         for run in history.runs
         if run.control in COMPETING and run.state is State.COMPLETE

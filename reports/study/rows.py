@@ -22,7 +22,6 @@ from harness.store import (
     RunRecord,
     StoreError,
     Tag,
-    find_missing_metrics,
     make_run_record,
     replaces,
     split_seed,
@@ -91,7 +90,7 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     for seed, metrics in _finite_metrics(record).items():
         row = {**shared_fields, "seed": seed}
         if seed in record.unfinished:
-            missing_text = ", ".join(missing_metrics(run.tags, run.metrics, seed))
+            missing_text = ", ".join(find_missing_metrics(run.tags, run.metrics, seed))
             row |= {"state": FAIL, "reason": f"no finite {missing_text} logged"}
         else:
             row = {**metrics, **row}

@@ -85,7 +85,7 @@ def plain_table(
     columns: Sequence[Column],
     items: Iterable[Any],
     notes: Iterable[str],
-    row_fields: Callable[[Any], Mapping[str, Any]] = lambda line: {},
+    row_fields: Callable[[Any], Mapping[str, Any]] = lambda item: {},
     **fields: Any,
 ) -> Table:
     """Build a table whose rows describe any objects, such as factors or measures.
@@ -98,13 +98,13 @@ def plain_table(
         name: Name of the table.
         title: Title without the study's name.
         columns: The columns.
-        lines: The objects, one per row. `Column.cell` is called with the object.
+        items: The objects, one per row. `Column.cell` is called with the object.
         notes: Notes that are specific to the table.
         row_fields: Function that returns the other fields of an object's Row.
         fields: Other fields of the Table.
     """
     rule = join_rules(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, line), selection=rule, **row_fields(line)) for line in lines]
+    rows = [Row(cells_of(columns, item), selection=rule, **row_fields(item)) for item in items]
     return _annotate_table(study, name, title, columns, rows, notes, **fields)
 
 
