@@ -233,7 +233,7 @@ class Family:
         return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
     def count_missing_answers(self) -> tuple[int, int]:
-        """Return the number of finished runs without readable correct answers, and of finished runs.
+        """Return the number of finished runs that lack correct answers, and of all finished runs.
 
         Both are 0 in three cases: no run has correct answers, the metric is not computed from them,
         or they are not loaded (see _reads_answers).
