@@ -233,10 +233,10 @@ class Family:
         return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
     def count_missing_answers(self) -> tuple[int, int]:
-        """Return the numbers of finished runs without readable correct answers and of all of them.
+        """Return the number of finished runs that lack correct answers, and of all finished runs.
 
-        Both are 0 if no run has correct answers, if the metric is not computed from them, or if
-        they are not loaded (see _reads_answers).
+        Both are 0 in three cases: no run has correct answers, the metric is not computed from them,
+        or they are not loaded (see _reads_answers).
         """
         if not self._reads_answers or not has_answers(self.study, self.metric):
             return 0, 0
