@@ -22,6 +22,7 @@ from harness.store import (
     RunRecord,
     StoreError,
     Tag,
+    find_missing_metrics,
     make_run_record,
     replaces,
     split_seed,

@@ -245,7 +245,7 @@ class _MatFile:
         return vector.astype(np.int64) - 1
 
     def get_texts(self, name: str) -> list[str]:
-        """Return the texts of a cell array, or the rows of a char matrix. [] if there are faults."""
+        """Return the texts of a cell array, or the rows of a char matrix. [] after a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
