@@ -119,7 +119,7 @@ class StudyConfig(Settings):
     base: TrialConfig
     """the constants: options of a trial, which factors override"""
     space: dict[str, Factor]
-    """the factors, by dotted key"""
+    """the factors"""
     variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     """options that apply only with a certain method or dataset"""
     sampler: Sampler = "grid"
@@ -139,7 +139,7 @@ class StudyConfig(Settings):
     """for dataset image_folder:NAME: JSON file with the splits, and optionally the few-shot images
     per seed; null: its folders train, val and test, or else a random split"""
     split_seed: int = Field(0, ge=0)
-    """for dataset image_folder:NAME: seed of the random split; 0: no seed, only file paths"""
+    """for dataset image_folder:NAME: seed of the random split; 0 uses only file paths"""
     save_models: bool = False
     """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
