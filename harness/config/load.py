@@ -174,8 +174,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
 def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -> None:
     """Remove the options that `variants` sets for a dataset and a --set of a constant overrides.
 
-    `finetuner=coop` removes the whole group `finetuner`, but `finetuner.name=coop` removes nothing:
-    with its name, the group's options are applied to no other method.
+    `finetuner=coop` removes the whole group `finetuner`, but `finetuner.name=coop` removes nothing.
+    The group's `name` stays, because its other options are for that method only.
 
     Args:
         options: Options that `variants` sets for the dataset, which are changed in place.
