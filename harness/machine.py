@@ -15,10 +15,10 @@ from typing import Final
 
 from harness.errors import UserError
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-PREFIX = "ship-sweep-scratch-"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes whenever the machine boots
+SCRATCH_PREFIX = "ship-sweep-scratch-"  # of the names of scratch folders
 _SUFFIX_LENGTH: Final = 8  # characters that tempfile.mkdtemp appends
-_SHORTEST_PARENT: Final = "/tmp"  # Ray's default folder
+_SHORTEST_PARENT: Final = "/tmp"  # also Ray's default
 
 
 @contextmanager
@@ -32,12 +32,12 @@ def set_environment(settings: Mapping[str, str], *, override: bool = False) -> I
     variables = {
         name: value for name, value in settings.items() if override or name not in os.environ
     }
-    before = {name: os.environ.get(name) for name in variables}
+    previous = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
@@ -52,40 +52,41 @@ def silence_loggers(*names: str, level: int = logging.CRITICAL) -> Iterator[None
         level: Level below which they log nothing.
     """
     loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
+    previous_levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(level)
     try:
         yield
     finally:
-        for logger, before in zip(loggers, levels, strict=True):
-            logger.setLevel(before)
+        for logger, previous_level in zip(loggers, previous_levels, strict=True):
+            logger.setLevel(previous_level)
 
 
 @contextmanager
 def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
     """Hold a named lock among this user's processes on this machine.
 
-    The kernel releases the lock of a dead process. Other machines do not see the lock; between
-    machines there is harness.store.lease.
+    The kernel releases the lock when the process ends. The lock excludes no process on another
+    machine; for that see harness.store.lease.
 
     Args:
-        name: Name of the lock, e.g. a store and a study.
-        wait: Whether to wait for a process that holds the lock.
+        name: Name of the lock, e.g. the names of a store and a study.
+        wait: Whether to wait while another process holds the lock.
 
     Yields:
-        Identity of the lock: host name, boot ID and file. A driver that finds the identity of its
-        lock in a lease knows that the owner is dead, because the driver has the lock now. The file
-        is included because two containers may have the same kernel and host name, and because two
-        hosts may share /tmp. "" if files cannot be locked.
+        Identity of the lock: host name, boot ID, and device and inode of its file. "" if the file
+        system cannot lock files. Leases contain this identity: if a lease has the identity of a
+        lock that this process now holds, the owner of the lease is dead. The inode distinguishes
+        containers with the same host name and kernel, and the host name distinguishes hosts that
+        share /tmp.
 
     Raises:
         BlockingIOError: Another process holds the lock, and `wait` is False.
-        UserError: The folder of temporary files, or that of locks in it, cannot be used.
+        UserError: The folder for temporary files, or the folder for locks in it, cannot be used.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     try:
-        with _lock_folder() as folder:
+        with _open_lock_folder() as folder:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(f"{digest}.lock", flags, 0o600, dir_fd=folder)
     except OSError as error:
@@ -106,18 +107,17 @@ def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _lock_folder() -> Iterator[int]:
-    """Open this user's folder of lock files in the shared folder for temporary files.
+def _open_lock_folder() -> Iterator[int]:
+    """Open this user's folder for locks in the shared folder for temporary files.
 
-    Other users can guess its name and the names in it, but they cannot create files in it and lock
-    them first.
+    It is private: other users can guess the name of a lock file, but cannot create and lock it.
 
     Yields:
-        Descriptor of the folder.
+        File descriptor of the folder.
 
     Raises:
         OSError: The folder cannot be created or opened.
-        UserError: Other users can write to it, or it is a link.
+        UserError: Other users can use the folder, or it is a link.
     """
     folder = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}"
     with suppress(FileExistsError):
@@ -141,39 +141,40 @@ def _lock_folder() -> Iterator[int]:
 def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
-    It is locked while its process is alive. `remove_stale_folders` thereby recognizes the folders
-    of dead processes.
+    The folder is locked while its process is alive, so that `remove_stale_folders` recognizes the
+    folders of dead processes.
 
     Args:
-        max_length: Maximum length of its path in bytes, for sockets. The folder is then in
-            RAY_TMPDIR, in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
+        max_length: Maximum length of the folder's path in bytes, because paths of sockets are
+            limited. The folder is then created in the first of RAY_TMPDIR, TMPDIR and /tmp that
+            exists and is short enough. Defaults to no limit; the folder is then in TMPDIR.
 
     Raises:
         UserError: The folder cannot be created.
     """
     parent = None
     if max_length is not None:
-        parent = _find_short_parent(max_length - len(f"/{PREFIX}") - _SUFFIX_LENGTH)
+        parent = _find_short_parent(max_length - len(f"/{SCRATCH_PREFIX}") - _SUFFIX_LENGTH)
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        except OSError as error:  # a full disk, or no writable folder
+            folder = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))
+        except OSError as error:  # e.g. a full disk, or no writable folder
             raise temporary_folder_error(error) from error
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with suppress(OSError):  # without file locks, remove_stale_folders keeps the folder
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if folder.exists():  # otherwise another process removed it before it was locked
             break
-        os.close(handle)
+        os.close(descriptor)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        os.close(descriptor)
 
 
 def temporary_folder_error(error: OSError) -> UserError:
-    """Return the error about an unusable folder of temporary files."""
+    """Return the error for the user if a temporary file or folder cannot be created."""
     path = error.filename or "temporary files"
     reason = error.strerror or error
     return UserError(f"{path}: cannot be created: {reason}. Set TMPDIR to another folder")
@@ -183,28 +184,32 @@ def remove_stale_folders() -> None:
     """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
         for parent in set(_list_parents()):
-            for folder in Path(parent).glob(f"{PREFIX}*"):
+            for folder in Path(parent).glob(f"{SCRATCH_PREFIX}*"):
                 with suppress(OSError):
                     _remove_if_dead(folder)
 
 
 def _list_parents() -> list[str]:
-    """Return the parents of scratch folders, in the order of preference."""
+    """Return the folders that may contain scratch folders, in order of preference."""
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORTEST_PARENT]
 
 
 def _find_short_parent(max_bytes: int) -> str | None:
-    """Return the first existing parent whose path has at most `max_bytes`, or None."""
+    """Return the first existing parent whose path has at most `max_bytes` bytes, or None."""
     parents = (path for path in _list_parents() if len(os.fsencode(path)) <= max_bytes)
     return next((path for path in parents if Path(path).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:
-    """Remove a scratch folder if it belongs to this user and its process is dead."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Remove a scratch folder if it belongs to this user and its process is dead.
+
+    Raises:
+        OSError: The process is alive, or the folder cannot be opened or removed.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if os.fstat(handle).st_uid == os.getuid():
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_uid == os.getuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder)
     finally:
-        os.close(handle)
+        os.close(descriptor)

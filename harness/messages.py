@@ -35,18 +35,17 @@ from ship.trial_config import (
     join_reasons,
 )
 
-# Keys of a result.
-# For the scheduler, if it may stop the trial: the number of evaluated selection epochs, and the
-# mean of the objective over seeds in the last one.
-EVALUATIONS = "selection_evaluations"
-LAST_VALUE = "selection_objective"
-# Messages of epochs, and the end of the trial. FINAL and FAILED are lists of one mapping, because
-# Tune flattens mappings:
+# Keys of a result. Results have these two only if the scheduler may stop the trial:
+EVALUATIONS = "selection_evaluations"  # number of evaluated selection epochs
+LAST_VALUE = "selection_objective"  # mean objective over seeds in the last evaluated epoch
+# List of the epochs' messages.
+EPOCHS = "epochs"
+# End of the trial. Each is a list of one mapping, because Tune would flatten a mapping:
 #   FINAL: "metrics" by name in the store, "files" of the run by path, "device", and FAILED_SEEDS;
 #   FAILED: "failure" and "reason".
-EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
+FINAL, FAILED = "final", "failed"
 FAILED_SEEDS = "failed_seeds"  # failed seed -> reason
-MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requested
+MACHINE_LOAD = "load"  # metric -> load of the worker's machine, if the study logs it
 
 SeedValues = Mapping[str, Sequence[float | None]]
 
@@ -58,7 +57,7 @@ class FeatureKey(NamedTuple):
         backbone: Name of the backbone.
         image_precision: Precision of its image encoder.
         dataset: Name of the dataset.
-        views: Number of augmented views per training image.
+        views: Number of augmented views per training image. 0 for none.
         splits: Splits of the dataset.
     """
 
@@ -70,10 +69,10 @@ class FeatureKey(NamedTuple):
 
 
 def list_feature_keys(config: TrialConfig) -> list[FeatureKey]:
-    """Return the feature sets of a trial: the training dataset, then the test split of targets."""
-    clip = config.backbone, config.image_precision
-    targets = [FeatureKey(*clip, target, 0, ("test",)) for target in config.targets]
-    return [FeatureKey(*clip, config.dataset, config.augmentations), *targets]
+    """Return the keys of a trial's feature sets: its dataset, then each target's test split."""
+    encoder = config.backbone, config.image_precision
+    targets = [FeatureKey(*encoder, target, 0, ("test",)) for target in config.targets]
+    return [FeatureKey(*encoder, config.dataset, config.augmentations), *targets]
 
 
 def make_trial_spec(
@@ -84,8 +83,8 @@ def make_trial_spec(
     Args:
         config: Config of the trial.
         seeds: Seeds of the trial.
-        may_stop: Whether the scheduler may stop it.
-        checkpoint: Name of its checkpoint. "" if it has none.
+        may_stop: Whether the scheduler may stop the trial.
+        checkpoint: Name of the trial's checkpoint. "" if it has none.
     """
     spec = {
         "trial": config.model_dump(mode="json"),
@@ -93,7 +92,7 @@ def make_trial_spec(
         "objective": config.selection_metric,
         "may_stop": may_stop,
         "checkpoint": checkpoint,
-        # only plugins that run on a worker; those of datasets are used before
+        # no plugins of datasets: workers do not use them
         "plugins": find_plugin_identities(
             config.generator.name, config.finetuner.name, metrics=config.metrics
         ),
@@ -102,23 +101,28 @@ def make_trial_spec(
     return {"spec": json.dumps(spec)}
 
 
-def make_epoch_message(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
+def make_epoch_message(epoch: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
     """Return an epoch as a message: the mean of every metric over seeds, by name in the store.
 
-    Failed seeds are in no mean, and have no curve after their failure.
+    The means exclude failed seeds, which have no values after their failure.
 
     Args:
-        item: Metrics of the epoch.
-        seeds: Seeds of the trial, to include the values of each seed. Defaults to means only.
+        epoch: Metrics of the epoch.
+        seeds: Seeds of the trial, to include each seed's values. Defaults to means only.
     """
     metrics = {
-        stage_metric(item.stage, name): fmean(item.active_values(name)) for name in item.per_seed
+        stage_metric(epoch.stage, name): fmean(epoch.active_values(name)) for name in epoch.per_seed
     }
-    for name, values in item.per_seed.items():
+    for name, values in epoch.per_seed.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
-                metrics[curve_metric(seed, stage_metric(item.stage, name))] = value
-    return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
+                metrics[curve_metric(seed, stage_metric(epoch.stage, name))] = value
+    return {
+        "stage": epoch.stage,
+        "epoch": epoch.epoch,
+        "progress": epoch.progress,
+        "metrics": metrics,
+    }
 
 
 def make_final_numbers(
@@ -129,10 +133,10 @@ def make_final_numbers(
 ) -> dict[str, float]:
     """Return the final numbers of each seed and the trial's objective, by name in the store.
 
-    Failed seeds have no numbers, and are not in the objective.
+    Failed seeds have no numbers, and the objective excludes them.
 
     Args:
-        tested: Metrics of the stage test. None if there was none.
+        tested: Metrics of the stage test. None if the trial has reported none.
         by_epoch: Selection epoch -> its metrics per seed, for each evaluated epoch.
         seeds: Seeds of the trial.
         objective: Selection metric whose mean over seeds is the trial's objective. "" if there was
@@ -144,7 +148,8 @@ def make_final_numbers(
     if tested is None:
         raise RuntimeError("the trial ended without test metrics")
     indices = [index for index in range(len(seeds)) if index not in tested.failed]
-    # All metrics of each seed's selected epoch, if every one has them. Epoch 0 has no loss.
+    # Metrics of each seed's selected epoch. Those that one of these epochs lacks are left out:
+    # epoch 0 has no loss.
     epochs = tested.active_values("selection_epoch") if "selection_epoch" in tested.per_seed else []
     rows = [by_epoch.get(int(epoch), {}) for epoch in epochs]
     values: dict[str, Sequence[float | None]] = {
@@ -153,12 +158,13 @@ def make_final_numbers(
         if all(name in row for row in rows)
     }
     for name in tested.per_seed:
-        active = tested.active_values(name)
-        if name.startswith("selection_"):
-            name = name if name == "selection_epoch" else name.replace("_", "/", 1)
-            values[name] = active
+        active_values = tested.active_values(name)
+        if name == "selection_epoch":
+            values[name] = active_values
+        elif name.startswith("selection_"):
+            values[name.replace("_", "/", 1)] = active_values
         else:
-            values[f"test/{name}"] = active
+            values[f"test/{name}"] = active_values
     scores = values.get(f"selection/{objective}")
     if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
@@ -204,29 +210,32 @@ def make_correct_file(
 ) -> bytes:
     """Return a parquet file with one row per test image, or b"" without predictions.
 
-    The worker creates the file to keep the message small: it stays in Tune's memory.
+    The worker creates the file, because Tune keeps messages in memory and the file is small.
 
     Args:
-        eval_sets: Evaluations, each with the images that every seed classified correctly.
-        seeds: Seeds of the trial. None in place of a failed seed, which has no column.
+        eval_sets: Evaluations. Each has one bit per seed and image: whether the prediction was
+            correct.
+        seeds: Seeds of the trial. None in place of a failed seed, which gets no column.
     """
     import polars as pl
 
     if not eval_sets:
         return b""
-    text = {EVAL_SET: pl.String, CLASS: pl.String}  # needed if an evaluation has no images
+    # types are needed if an evaluation has no images
+    types = {EVAL_SET: pl.String, CLASS: pl.String}
     frames = [
-        pl.DataFrame(_columns(eval_set, seeds), schema_overrides=text) for eval_set in eval_sets
+        pl.DataFrame(_make_columns(eval_set, seeds), schema_overrides=types)
+        for eval_set in eval_sets
     ]
     file = BytesIO()
     pl.concat(frames, how="diagonal").write_parquet(file)
     return file.getvalue()
 
 
-def _columns(
+def _make_columns(
     eval_set: CorrectPredictions, seeds: Sequence[int | None]
 ) -> dict[str, np.ndarray | list[str]]:
-    """Return the columns of one evaluation's images."""
+    """Return the columns of make_correct_file for one evaluation, without failed seeds."""
     ids = np.array(eval_set.class_ids, dtype=np.int32)
     columns: dict[str, np.ndarray | list[str]] = {
         EVAL_SET: [eval_set.eval_set] * len(ids),

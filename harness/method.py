@@ -39,7 +39,7 @@ def check_code(driver: str) -> None:
         driver: Result of `get_code_version` on the driver.
 
     Raises:
-        ValueError: The versions differ. The message has both.
+        ValueError: The versions differ. The message contains both.
     """
     if driver != get_code_version():
         raise ValueError(
@@ -53,8 +53,8 @@ def run_trial(*args: Any, save_models: bool = False) -> Iterator[EpochMetrics]:
 
     Args:
         args: Arguments of RunTrial.
-        save_models: Whether the trial keeps its trained models, which are in its attribute
-            `trained` at the end.
+        save_models: Whether the returned iterator keeps the trained models. At its end, they are
+            in its attribute `trained`.
     """
     from ship.trial import run_trial as run
 
@@ -90,8 +90,8 @@ def extract(*args: Any) -> "FeatureSet":
     """Call ship.features.extract_features.
 
     Args:
-        args: Backbone, dataset, number of views, cache folder, progress function, splits, encoder
-            or None, and labels of the classes or None for all.
+        args: Backbone, dataset, number of views, cache folder, progress function, splits,
+            function that encodes (None for the default), labels of the classes (None for all).
     """
     from ship.features import extract_features
 
@@ -100,13 +100,13 @@ def extract(*args: Any) -> "FeatureSet":
 
 @dataclass(frozen=True)
 class MethodFunctions:
-    """The functions of ship that a study calls. Tests replace them by an analytic method.
+    """The functions of ship that a study calls. Tests replace them with an analytic method.
 
     Attributes:
         run_trial: Function that runs a trial. Called on workers, so it is pickled.
         load_backbone: Function that loads a backbone. Called on workers, so it is pickled.
-        load_dataset: Function that loads a dataset. Called on the driver. Its result has a
-            `fingerprint` and a `split_version` ("" if there is only one).
+        load_dataset: Function that loads a dataset. Called on the driver. The dataset has the
+            attributes `fingerprint` and `split_version` ("" if it has only one split).
         extract: Function that extracts the features of a loaded dataset. Called on the driver.
         accelerator: torch device of a trial that has GPUs.
     """

@@ -15,10 +15,10 @@ from harness.wording import format_duration, printable_lines
 
 
 class SteadyConsole(Console):
-    """A console that stops printing once its output is closed, or the disk of a log is full.
+    """A console that stops printing when its output is closed or the disk of a log is full.
 
-    In `ship-sweep ... | tee log`, Ctrl-C also ends tee, while the study still has to close its
-    trials and runs. rich's default is to end the process at the next line.
+    For example, Ctrl-C in `ship-sweep ... | tee log` also ends tee. rich would end this process at
+    the next line, but the study still has to close its trials and runs.
     """
 
     def print(self, *objects: Any, **keys: Any) -> None:
@@ -29,25 +29,25 @@ class SteadyConsole(Console):
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
-        """Discard all later output. rich calls this when the output pipe was closed."""
+        """Discard all later output. rich calls this if it prints to a closed pipe."""
         self.quiet = True
-        # writes to standard output that bypass this console must not fail either
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        # other code writes to standard output without this console, which must not fail either
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, sys.stdout.fileno())
+        os.close(null_device)
 
 
 def make_line_printer(console: Console) -> Callable[[str], None]:
     """Return a function that prints a plain line above any progress bars, from any thread."""
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
 
-    return say
+    return print_line
 
 
 class View:
-    """Display of a run's trials and total progress: a line for each start and end of a trial.
+    """Display of trials and total progress: bars, and a line for each start and end of a trial.
 
     The cost of an update depends only on the number of running trials.
 
@@ -63,7 +63,7 @@ class View:
             console: Console of the output.
             seeds: Total number of seeds to run, over all trials.
             trials: Number of trials to run.
-            live: Whether to show progress bars on a terminal.
+            live: Whether to show progress bars if the console is a terminal.
         """
         self._seeds, self._trials, self._print_line = seeds, trials, make_line_printer(console)
         self._running: dict[str, Task] = {}
@@ -74,21 +74,21 @@ class View:
         self.bars = Progress(
             BarColumn(), text, console=console, refresh_per_second=2, disable=no_bars
         )
-        self._total_bar = self._bar(f"0/{trials}  starting the first trials", start=False)
+        self._total_bar = self._add_bar(f"0/{trials}  starting the first trials", start=False)
 
-    def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
+    def _add_bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
         self.bars.add_task(text, start=start, total=1.0, **fields)
         return self.bars.tasks[-1]
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
-        """Show the start of a trial. The clock starts with the first one, after Ray has started.
+        """Show the start of a trial. The first trial also starts the clock of the total progress.
 
         Args:
             trial_id: ID of the trial in later calls.
             label: Label of its configuration.
             seeds: Number of its seeds.
         """
-        self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
+        self._running[trial_id] = self._add_bar(label, label=label, seeds=seeds, objective="")
         self.bars.start_task(self._total_bar.id)
         self._update_total_bar()
         self._print_line(f"start     {label}")
@@ -99,8 +99,8 @@ class View:
         Args:
             trial_id: ID of the trial, as in `start`.
             stage: Stage and epoch of the trial, as text.
-            share: Share of its work that is done, 0 to 1.
-            objective: Newest value of the objective in percent. None if there is no new one.
+            share: Share of the trial that is done, 0 to 1.
+            objective: Newest value of the objective in percent. None keeps the previous one.
         """
         trial = self._running[trial_id]
         if objective is not None:
@@ -110,18 +110,18 @@ class View:
         self._update_total_bar()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
-        """Show the end of a trial.
+        """Show the end of a trial: print a line, and remove its bar.
 
         Args:
             trial_id: ID of the trial, as in `start`.
             state: Final state of the trial.
-            note: Reason of the state, or "".
+            note: Reason for the state, or "".
         """
         trial = self._running.pop(trial_id)
         if state is not State.INTERRUPTED:
             self._done += trial.fields["seeds"]
             self.ended += 1
-            self._trials = max(self._trials, self.ended)  # halves of a trial end one by one
+            self._trials = max(self._trials, self.ended)  # a retry may split a trial in two
         title = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
         objective = trial.fields["objective"] if state is State.COMPLETE else ""
         parts = (title, objective, f"{trial.elapsed:.1f} s", note, self._time_left())
@@ -130,12 +130,12 @@ class View:
         self._update_total_bar()
 
     def fraction(self) -> float:
-        """Return the share of the work that is done, 0 to 1."""
+        """Return the share of all seeds' work that is done, 0 to 1."""
         running = sum(task.fields["seeds"] * task.completed for task in self._running.values())
         return min(1.0, (self._done + running) / self._seeds) if self._seeds else 1.0
 
     def _time_left(self) -> str:
-        """Return text with the time left at the present pace, or "" at the beginning."""
+        """Return the time left at the present pace as text, or "" until 1% is done."""
         fraction = self.fraction()
         elapsed = self._total_bar.elapsed
         if fraction <= 0.01 or elapsed is None:
@@ -149,10 +149,10 @@ class View:
 
 @contextmanager
 def show_progress(title: str, console: Console) -> Iterator[Report]:
-    """Provide a function that shows a task's progress, as a bar or as a line per quarter.
+    """Provide a function that shows a task's progress.
 
-    The bar is shown on a terminal. Nothing is shown before the first report, because features in
-    the cache take no time.
+    On a terminal it shows a bar, otherwise a line per quarter. Nothing is shown before its first
+    call: cached features need no progress.
 
     Args:
         title: Title of the task.

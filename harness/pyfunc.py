@@ -1,7 +1,7 @@
-"""Load a run's trained models with mlflow.pyfunc.load_model, from a model that MLflow lists.
+"""Loader of a run's trained models for mlflow.pyfunc.load_model.
 
-harness.store.models writes the model's entry, which names this module. MLflow imports the module
-and calls `_load_pyfunc`. Nothing is unpickled.
+harness.store.models writes the MLmodel file of a logged model, which names this module. MLflow
+imports the module and calls `_load_pyfunc`. Nothing is unpickled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ class ImageClassifier:
             params: Ignored.
 
         Returns:
-            One row per image, in the order of `images`: class, and probability (the average of this
-            class, 0 to 1).
+            One row per image, in the order of `images`, with two columns: class (its name) and
+            probability (the average for this class, 0 to 1).
         """
         import pandas as pd
 
@@ -57,12 +57,13 @@ class ImageClassifier:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> ImageClassifier:
-    """Load the trained models of the run that an MLmodel file names, from the current store.
+    """Load the trained models of the run that an MLmodel file names. Called by MLflow.
 
     Args:
         path: Local folder with the file MLmodel.
-        model_config: `seeds` (one model is loaded for each), and `target` and `device` (see
-            `harness.load_trained`). The MLmodel file contains the defaults.
+        model_config: `seeds` (one model is loaded per seed), and `target` and `device` of
+            `harness.load_trained`. The MLmodel file contains the defaults, which the argument
+            `model_config` of mlflow.pyfunc.load_model overrides.
     """
     import mlflow
     from mlflow.models import Model

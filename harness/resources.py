@@ -1,4 +1,4 @@
-"""Resolve a trial's resources, check that a machine or cluster has them, and find idle GPUs.
+"""Resolve a trial's resources, check that a machine or cluster has them, and report idle GPUs.
 
 By default each trial uses one GPU if any node has one, else none.
 """
@@ -11,7 +11,7 @@ from harness.config import Resources
 from harness.device import count_visible_gpus, why_no_gpu
 from harness.errors import ClusterError
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5.0  # timeout for a connection to a cluster
 
 # Total resources of each node of a machine or cluster: Ray's name of a resource -> amount.
 Nodes = Sequence[Mapping[str, float]]
@@ -34,10 +34,11 @@ def count_gpus(nodes: Nodes) -> int:
 
 
 def resolve_resources(resources: Resources, nodes: Nodes) -> Resources:
-    """Return the resources of one trial with a number of GPUs.
+    """Return the resources of one trial, with a number in place of `gpus` None.
 
     Args:
-        resources: Resources of the study. `gpus` None means one GPU if any node has one.
+        resources: Resources of one trial, as in the study. `gpus` None means one GPU if any node
+            has one, else none.
         nodes: Resources of each node.
     """
     if resources.gpus is not None:
@@ -46,17 +47,18 @@ def resolve_resources(resources: Resources, nodes: Nodes) -> Resources:
 
 
 def count_fitting_trials(resources: Resources, nodes: Nodes) -> int:
-    """Return how many trials fit the nodes at once. Each trial needs one node.
+    """Return how many trials can run at once. A trial uses the resources of only one node.
 
     Args:
         resources: Resolved resources of one trial.
         nodes: Resources of each node.
     """
     amounts = {"CPU": resources.cpus, "GPU": resources.gpus}
-    ratios = [
+    ratios_by_node = [
         [node.get(name, 0) / amount for name, amount in amounts.items() if amount] for node in nodes
     ]
-    return sum(int(min(of_node) + 1e-9) for of_node in ratios)  # 3 * (1/3) may be less than 1
+    # a tolerance for shares such as 1/3, whose ratio may be slightly less than a whole number
+    return sum(int(min(ratios) + 1e-9) for ratios in ratios_by_node)
 
 
 def count_slots(
@@ -68,29 +70,30 @@ def count_slots(
         resources: Resolved resources of one trial.
         nodes: Resources of each node.
         max_concurrent_trials: Maximum that the study allows. None for no maximum.
-        waiting: Number of trials to submit in addition to those that fit.
+        waiting: Number of trials to submit in addition to those that fit at once.
     """
     n_fitting = count_fitting_trials(resources, nodes) + waiting
     return max(1, min(n_fitting, max_concurrent_trials or n_fitting))
 
 
 def preflight(address: str | None, resources: Resources) -> None:
-    """Check that the study can run, without Ray, which takes minutes to report a failure.
+    """Check that a study can run, before Ray is started. Ray itself takes minutes to report this.
 
     Args:
-        address: HOST:PORT of a cluster, or "auto", which is not checked. None for this machine.
-        resources: Resources of one trial.
+        address: HOST:PORT of a cluster, at which something has to answer. For "auto" nothing is
+            checked. None checks the resources of this machine.
+        resources: Resources of one trial, as in the study.
 
     Raises:
-        ClusterError: Nothing answers at the address within ANSWER_SECONDS. Or this machine has
-            fewer cores or GPUs than one trial needs, or GPUs that torch cannot use.
+        ClusterError: Nothing answers at the address within ANSWER_SECONDS, this machine has fewer
+            cores or GPUs than one trial needs, or torch cannot use its GPUs.
     """
     if address is None:
         nodes = machine_resources()
-        if resolve_resources(resources, nodes).gpus and (why := why_no_gpu()):
+        if resolve_resources(resources, nodes).gpus and (reason := why_no_gpu()):
             raise ClusterError(
                 "each trial needs a GPU, but torch cannot use a GPU on this machine: "
-                f"{why.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
+                f"{reason.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
             )
         check_capacity(resources, nodes)
     elif ":" in address:
@@ -102,46 +105,49 @@ def preflight(address: str | None, resources: Resources) -> None:
 
 
 def check_capacity(resources: Resources, nodes: Nodes) -> None:
-    """Check that a trial fits one node. Otherwise Ray would wait for ever.
+    """Check that a trial fits on one node. If it fits on none, Ray would wait forever.
+
+    Args:
+        resources: Resources of one trial, as in the study.
+        nodes: Resources of each node.
 
     Raises:
         ClusterError: No node has the resources of one trial.
     """
-    each = resolve_resources(resources, nodes)
-    if not count_fitting_trials(each, nodes):
-        hosts = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
+    resolved = resolve_resources(resources, nodes)
+    if not count_fitting_trials(resolved, nodes):
+        sizes = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes}
         raise ClusterError(
-            f"resources must fit one machine ({'; '.join(sorted(hosts))}), "
-            f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
+            f"resources must fit one machine ({'; '.join(sorted(sizes))}), "
+            f"got cpus {resolved.cpus:g} and gpus {resolved.gpus:g}"
         )
 
 
 def find_idle_gpus(
     resources: Resources, nodes: Nodes, max_concurrent_trials: int | None
 ) -> str | None:
-    """Return a line about GPUs that no trial would use.
-
-    Returns None if there are no such GPUs, or if trials run on the CPU.
+    """Return a warning if some GPUs would stay idle. None if not, or if trials run on the CPU.
 
     Args:
         resources: Resources of one trial, as in the study.
         nodes: Resources of each node.
         max_concurrent_trials: Maximum number of concurrent trials. None for no maximum.
     """
-    each, gpus = resolve_resources(resources, nodes), count_gpus(nodes)
-    if not each.gpus:
+    resolved, n_gpus = resolve_resources(resources, nodes), count_gpus(nodes)
+    if not resolved.gpus:
         return None
-    n_idle = int(gpus - count_slots(each, nodes, max_concurrent_trials) * each.gpus + 1e-9)
+    n_used = count_slots(resolved, nodes, max_concurrent_trials) * resolved.gpus
+    n_idle = int(n_gpus - n_used + 1e-9)
     if n_idle < 1:
         return None
     return (
-        f"{n_idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
+        f"{n_idle} of {n_gpus} GPUs would be idle: lower `resources.cpus` or raise "
         "`max_concurrent_trials` to run more trials at once"
     )
 
 
 def find_idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
-    """Return the line of `find_idle_gpus` for this machine. Also None if torch cannot use them."""
+    """Return the warning of `find_idle_gpus` for this machine. None if torch cannot use a GPU."""
     return (
         None
         if why_no_gpu()

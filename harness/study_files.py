@@ -1,8 +1,7 @@
 """Find a study's YAML file, and parse YAML 1.2 as plain values.
 
-Parses with ruamel.yaml. Dates, tagged values and other values that JSON lacks are refused, as are
-small files whose aliases expand to large ones. harness.config validates the values. Does not import
-torch.
+Refuses values that JSON lacks, such as dates and tagged values, and small files whose aliases
+expand to a large text. harness.config validates the values. Does not import torch.
 """
 
 import io
@@ -23,8 +22,8 @@ from harness.errors import ConfigError, Fault, UserError
 from harness.wording import describe_error, nearest, show
 from ship.whole_file import read_whole, write_whole
 
-MAX_BYTES = 256 * 1024
-MAX_TEXT = 2**20  # characters of a study as JSON, with aliases expanded
+MAX_BYTES = 256 * 1024  # size of a YAML file
+MAX_TEXT = 2**20  # characters of a value as JSON, with aliases expanded
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
@@ -47,7 +46,7 @@ def copy_packaged(name: str) -> Path:
         name: Name of the study, with or without .yaml.
 
     Raises:
-        UserError: There is no such study, or the file exists or cannot be written.
+        UserError: There is no such study, or the file exists already or cannot be written.
     """
     stem = name.removesuffix(".yaml")
     if stem not in list_packaged_names():
@@ -62,7 +61,7 @@ def copy_packaged(name: str) -> Path:
 
 
 def write_for_user(path: Path, content: bytes) -> None:
-    """Write a file for the user atomically.
+    """Write a file atomically, with an error for the user.
 
     Raises:
         UserError: The file cannot be written.
@@ -74,11 +73,15 @@ def write_for_user(path: Path, content: bytes) -> None:
 
 
 def find_space(path_or_name: str | Path) -> Path:
-    """Return the YAML file of a path or a packaged study's name. ".yaml" may be omitted.
+    """Return the YAML file of a study.
+
+    Args:
+        path_or_name: Path of a file, or name of a packaged study. ".yaml" may be omitted. An
+            existing path is preferred.
 
     Raises:
-        ConfigError: There is no such file, or the argument has another type. The message lists the
-            packaged studies.
+        ConfigError: There is no such file, or the argument is neither text nor a path. The message
+            lists the packaged studies.
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
@@ -90,20 +93,25 @@ def find_space(path_or_name: str | Path) -> Path:
     if len(requested.parts) == 1:
         candidates += [_FOLDER / requested.name, _FOLDER / f"{requested.name}.yaml"]
     for path in candidates:
-        with suppress(OSError):  # the name is too long
+        with suppress(OSError):  # a name that is too long is not found either
             if path.is_file():
                 return path
     raise _study_error(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
 def _study_error(fault: Fault, name: str = "") -> ConfigError:
-    """Return the error for an unknown study, with a suggestion and all packaged studies."""
+    """Return the error for an unknown study, which lists the packaged ones.
+
+    Args:
+        fault: The fault, to which the packaged studies are added.
+        name: Unknown name. The most similar packaged study is suggested.
+    """
     names = list_packaged_names()
     return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
 
 
 def get_file_label(path: Path) -> str:
-    """Return the name of a file in messages. A packaged study is search_spaces/NAME.yaml."""
+    """Return a file's name for messages: its path, or search_spaces/NAME if it is packaged."""
     is_packaged = path.is_absolute() and path.parent == _FOLDER
     return f"search_spaces/{path.name}" if is_packaged else str(path)
 
@@ -141,17 +149,17 @@ def parse_value(text: str, label: str) -> Any:
         label: Name of its source in messages.
 
     Raises:
-        ConfigError: The text is not valid YAML, a value is not plain, or a key is repeated.
+        ConfigError: The text is not valid YAML, JSON lacks a value, or a key is repeated.
     """
     reader = YAML(typ="safe", pure=True)
-    reader.composer.warn_double_anchors = False  # valid YAML; the last one counts
+    reader.composer.warn_double_anchors = False  # a repeated anchor is valid YAML
     try:
         value = reader.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        fault = f"{where}invalid YAML: {error.problem or error.context}"
-    except Exception as error:  # ruamel's other errors, and those of tags
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        fault = f"{position}invalid YAML: {error.problem or error.context}"
+    except Exception as error:  # e.g. of tags, whose errors have many types
         fault = f"invalid YAML: {describe_error(error)}"
     else:
         return to_json(value, label)
@@ -159,7 +167,7 @@ def parse_value(text: str, label: str) -> Any:
 
 
 def format_yaml(tree: Mapping[str, Any]) -> str:
-    """Return a mapping of plain values as YAML."""
+    """Return a mapping of values that JSON has as YAML, in the mapping's order."""
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
@@ -175,16 +183,18 @@ def to_json(root: Any, label: str) -> Any:
         label: Name of its source in messages.
 
     Raises:
-        ConfigError: A value has another type or contains itself, or the copy is too large.
+        ConfigError: A value has a type without equivalent in JSON, a value contains itself, two
+            keys are equal as text, or the JSON has more than MAX_TEXT characters.
     """
-    parts, characters_left = [], MAX_TEXT
+    encoder = json.JSONEncoder(default=_convert_value, check_circular=False)
+    chunks, characters_left = [], MAX_TEXT
     try:
-        for part in json.JSONEncoder(default=_as_plain, check_circular=False).iterencode(root):
-            parts.append(part)
-            characters_left -= len(part)
+        for chunk in encoder.iterencode(root):
+            chunks.append(chunk)
+            characters_left -= len(chunk)
             if characters_left < 0:
                 raise ValueError("too large after its aliases are expanded")
-        return json.loads("".join(parts), object_pairs_hook=_unique_keys)
+        return json.loads("".join(chunks), object_pairs_hook=_build_mapping)
     except RecursionError as error:
         raise ConfigError(
             [f"{label}: values must not be nested too deeply or contain themselves"]
@@ -193,16 +203,24 @@ def to_json(root: Any, label: str) -> Any:
         raise ConfigError([f"{label}: {describe_error(error)}"]) from error
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a mapping of pairs. Repeated keys are an error."""
+def _build_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of (key, value) pairs.
+
+    Raises:
+        ValueError: Two keys are equal.
+    """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise ValueError("keys must be unique (1 and '1' are the same key)")
     return mapping
 
 
-def _as_plain(value: Any) -> Any:
-    """Convert a mapping or a number that json does not know, such as numpy's."""
+def _convert_value(value: Any) -> Any:
+    """Convert a mapping or a number of a type that json does not know, such as numpy's.
+
+    Raises:
+        TypeError: The value is neither a mapping nor a number.
+    """
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Real):

@@ -23,34 +23,39 @@ def load_trained(
     """Load a trained model of a run in MLflow, with ship.load_trained.
 
     Args:
-        uri: runs:/RUN_ID, an artifact's address that ends in trained or trained/seed_N.safetensors
-            (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a path.
-        seed: Seed of the model. Defaults to that of the file, or to the run's first seed.
-        target: Target of the fine-tuner under cross_dataset. Defaults to the first one.
-        clip: Backbone of the model. By default it is loaded by its name, which must be pocket or an
-            open_clip NAME:PRETRAINED with a published tag.
-        device: torch device of a backbone that is loaded.
-        tracking_uri: Address of the store that has the run. Defaults to MLFLOW_TRACKING_URI, or to
-            mlflow.db in the working directory.
+        uri: One of: runs:/RUN_ID, the address of a run's folder `trained` or of a file
+            trained/seed_N.safetensors (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a
+            local path of either.
+        seed: Seed of the model. Defaults to the seed of the file, or to the run's first seed.
+        target: Target dataset whose classes are predicted, under protocol cross_dataset. Defaults
+            to the first target.
+        clip: Backbone of the model. By default it is loaded by its name, which must be pocket, an
+            open_clip NAME:PRETRAINED with a published tag, or an hf-hub:ORG/MODEL that is in the
+            local cache.
+        device: torch device for the backbone if it is loaded here. Ignored if `clip` is given.
+        tracking_uri: Address of the store that contains the run. Defaults to MLFLOW_TRACKING_URI,
+            or to mlflow.db in the working directory.
 
     Returns:
         The trained model: class names, logits, predictions, and features from its generator.
 
     Raises:
-        ship.trial.TrainedError: The files are missing or damaged, or of another version or
-            backbone.
+        ship.trial.TrainedError: The files are missing or damaged, or were saved with another
+            version or another backbone.
         harness.errors.UserError: The store cannot be reached, or has no such run or file.
 
     Example:
         >>> model = load_trained("runs:/RUN_ID", seed=0)  # doctest: +SKIP
         >>> predicted = model.predict(["first.jpg", "second.jpg"])  # doctest: +SKIP
     """
-    import ship  # torch
+    import ship  # imports torch, which takes seconds
 
     uri = str(uri)
     with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as path:
         try:
             return ship.load_trained(path, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            folder = path.parent if path.suffix == MODEL_SUFFIX else path  # a temporary folder
+            folder = (
+                path.parent if path.suffix == MODEL_SUFFIX else path
+            )  # the message names a temporary folder
             raise type(error)(str(error).replace(str(folder), redacted(uri))) from error

@@ -1,4 +1,4 @@
-"""Run trials one after another in a worker process: iterate over run_trial, report its epochs."""
+"""Run trials in a worker process, one after another, and report their epochs to Ray Tune."""
 
 import json
 import logging
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Epochs of this many seconds are sent in one result: an epoch may take less than the 2 ms that the
-# driver needs for a result.
+# One result contains the epochs of this many seconds. An epoch may take less than 2 ms, which is
+# the driver's time per result.
 COALESCE_SECONDS = 1.0
 MAX_BACKBONES = 2  # number of loaded backbones that a worker keeps
 
@@ -51,11 +51,11 @@ class Worker:
         gpus: Number of GPUs of each trial, or its share of one.
         storage: Storage of checkpoints (harness.checkpoints). If None, checkpoints are neither read
             nor written.
-        checkpoint_every: Minimum seconds between two checkpoints. If None, none are written, but
-            existing ones are read.
+        checkpoint_every: Minimum seconds between two checkpoints. If None, existing checkpoints are
+            read, but none are written.
         seed_curves: Whether an epoch's message has the values of each seed in addition to means.
         system_metrics: Whether results include the machine's load.
-        plugins: Plugins to load before each trial, with generators, fine-tuners and metrics.
+        plugins: Origins of the plugins to load before each trial.
         gpu_is_broken: Whether the last exception made the GPU unusable for this process.
     """
 
@@ -74,7 +74,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         """Set the process's number of threads and its share of the GPU."""
-        # Libraries read this when they are loaded. torch may be loaded already: see below.
+        # Libraries read this when they are loaded. set_num_threads also works if
+        # torch is loaded already.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         import torch
 
@@ -103,7 +104,7 @@ class Worker:
         self._selection_values: dict[int, messages.SeedValues] = {}
         self._test_metrics: EpochMetrics | None = None
         self._progress = "before its first epoch"  # for messages about failures
-        self._seconds = 0.0  # run time so far, including the time before a resumed checkpoint
+        self._seconds = 0.0  # run time so far, including the time before the checkpoint
         self._checkpoints.begin(self._spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
@@ -112,8 +113,8 @@ class Worker:
         If the scheduler may stop the trial, the step ends early after an evaluated selection epoch.
 
         Returns:
-            The result, with keys of harness.messages. EPOCHS is empty if the checkpoint was
-            unusable: the next step starts the trial from its beginning.
+            The result, with the keys of harness.messages. If the checkpoint was unusable, EPOCHS is
+            empty, and the next step starts the trial from its beginning.
         """
         started = time.monotonic()
         result: dict[str, Any] = {messages.EPOCHS: []}
@@ -124,7 +125,7 @@ class Worker:
                 if checkpoint is not None and messages.FINAL in checkpoint.notes:
                     return self._restore_result(checkpoint)
                 clip = self._get_backbone(trial.backbone, trial.precision)
-                # A trial's time excludes the loading: later trials find the backbone loaded.
+                # A trial's time excludes loading the backbone, which later trials need not do.
                 started = time.monotonic()
                 self._epochs = self._start_trial(trial, clip, checkpoint)
             deadline = started + min(COALESCE_SECONDS, self._checkpoints.interval)
@@ -134,8 +135,8 @@ class Worker:
         except BaseException as error:  # a plugin may raise anything
             self._epochs = None
             self.gpu_is_broken = breaks_device(error)
-            # The next step starts from scratch. No epoch was reported yet: an unusable checkpoint
-            # fails before the first one.
+            # An unusable checkpoint fails before the first epoch, so nothing was reported yet, and
+            # the next step can start the trial from its beginning.
             if self._checkpoints.ignore_if_unusable(error):
                 self._seconds = 0.0
                 self._past_epochs.clear()
@@ -158,9 +159,13 @@ class Worker:
         return result
 
     def _get_backbone(self, name: str, precision: str) -> Any:
-        """Return a backbone, and load it if necessary.
+        """Return a backbone. Load it if necessary.
 
-        At most MAX_BACKBONES stay loaded: the least recently used one is dropped to load another.
+        At most MAX_BACKBONES stay loaded. Beyond that, the least recently used one is dropped.
+
+        Args:
+            name: Name of the backbone.
+            precision: Precision of the trial.
         """
         clip = self._backbones.pop((name, precision), None)
         if clip is None:
@@ -175,7 +180,7 @@ class Worker:
 
         Raises:
             ValueError: The version of ship-sweep or of a plugin differs from the driver's, a plugin
-                is missing on this node, or the config is invalid here.
+                is missing on this node, or the config is invalid on it.
         """
         check_code(self._spec["code"])
         load_origins(self.plugins)
@@ -197,7 +202,7 @@ class Worker:
                 scheduler may stop the trial, none begins after an evaluated selection epoch either.
         """
         for epoch in epochs:
-            # the last finished epoch: an error occurs in the next one
+            # an error in the next epoch is reported as after this one
             self._progress = f"after epoch {epoch.epoch} of stage {epoch.stage}"
             self._past_epochs.append(epoch)
             result[messages.EPOCHS].append(self._make_epoch_message(epoch))
@@ -207,7 +212,7 @@ class Worker:
                 self._selection_values[epoch.epoch] = epoch.per_seed
                 n_evaluations = len(self._selection_values)
                 if self._has_training and 0 in self._selection_values:
-                    n_evaluations -= 1  # epoch 0 is before the training
+                    n_evaluations -= 1  # epoch 0 is evaluated before the training
                 if self._spec["may_stop"] and n_evaluations:
                     result[messages.EVALUATIONS] = n_evaluations
                     result[messages.LAST_VALUE] = fmean(epoch.active_values(self._objective))
@@ -222,13 +227,13 @@ class Worker:
         return messages.make_epoch_message(epoch, self._seeds if self.seed_curves else ())
 
     def _restore_result(self, checkpoint: "Checkpoint") -> dict[str, Any]:
-        """Return the result of a trial that finished, but whose driver ended before recording it.
+        """Return the result of a trial that has finished but was not recorded by its driver.
 
         Args:
-            checkpoint: Checkpoint that Checkpoints.finish wrote.
+            checkpoint: Checkpoint that Checkpoints.finish wrote at the end of the trial.
         """
         final_result = json.loads(str(checkpoint.notes[messages.FINAL]))
-        failed = final_result[messages.FAILED_SEEDS]  # its keys are text in JSON
+        failed = final_result[messages.FAILED_SEEDS]  # JSON has turned the seeds into text
         final_result[messages.FAILED_SEEDS] = {int(seed): reason for seed, reason in failed.items()}
         final_result["files"] = {
             name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()
@@ -247,7 +252,7 @@ class Worker:
             checkpoint: Checkpoint to resume from. None starts the trial from its beginning.
 
         Raises:
-            RuntimeError: The features were extracted with other weights than the backbone's.
+            RuntimeError: The features were extracted with weights other than the backbone's.
         """
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_at_start = int(getattr(clip, "text_tokens", 0))
@@ -269,12 +274,12 @@ class Worker:
     def _count_text_tokens(self) -> int:
         """Return the number of tokens that the trial has passed through the text encoder.
 
-        Tokens before a resumed checkpoint are included.
+        Tokens of the run that wrote the checkpoint are included.
         """
         return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_at_start
 
     def _make_final_result(self) -> dict[str, Any]:
-        """Return the content of FINAL without the trial's time: numbers, costs and files.
+        """Return the content of FINAL, without the trial's time.
 
         Raises:
             RuntimeError: The method has not reported the test metrics or the objective.
@@ -290,7 +295,7 @@ class Worker:
         correct_predictions = messages.make_correct_file(
             test_metrics.correct_predictions if test_metrics else (), active
         )
-        # only a ship.trial.journal.TrialRun has `trained`, and only if the study saves models
+        # only ship.trial.journal.TrialRun has `trained`, which is set only if models are saved
         trained = getattr(self._epochs, "trained", None) or {}
         files = {CORRECT_FILE: correct_predictions} if correct_predictions else {}
         files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
@@ -305,7 +310,7 @@ class Worker:
 class SharedFeatures(Mapping[messages.FeatureKey, Any]):
     """Feature sets in Ray's object store, which the workers of a node share without copying.
 
-    A feature set is fetched to a node when a trial on this node first reads it.
+    A feature set is copied to a node when a trial on that node first reads it.
     """
 
     def __init__(self, references: Mapping[messages.FeatureKey, Any]) -> None:
@@ -332,7 +337,7 @@ class SharedFeatures(Mapping[messages.FeatureKey, Any]):
 class ShipTrainable(tune.Trainable):
     """Adapter of Worker to Ray Tune. Each study creates a subclass that sets the attributes.
 
-    If a process dies, harness.tuning.retries decides whether its trial is run again.
+    If a worker process dies, harness.tuning.retries decides whether its trial is retried.
 
     Attributes:
         shared: References to feature sets in Ray's object store.
@@ -345,9 +350,9 @@ class ShipTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, and begin its first trial.
 
-        SIGTERM, which Ray's processes block (see harness.ray.session.block_sigterm), is unblocked.
-        Otherwise processes that a plugin starts would inherit the block, and multiprocessing could
-        not end them by SIGTERM.
+        Ray's processes block SIGTERM (see harness.ray.session.block_sigterm). It is unblocked here,
+        because processes started by a plugin would inherit the block, and multiprocessing could not
+        end them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._worker = Worker(SharedFeatures(self.shared), **self.arguments)
@@ -360,8 +365,8 @@ class ShipTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process, and return True.
 
-        If the GPU has become unusable, the process exits instead, and Tune runs the trial on
-        another worker.
+        If the last trial has made the GPU unusable, the process exits instead, and Tune runs the
+        new trial in another process.
         """
         if self._worker.gpu_is_broken:
             os._exit(1)

@@ -1,7 +1,7 @@
 """Load a study's YAML as a typed StudyConfig, and find every mistake before anything runs.
 
-Responsible for keys, levels and ranges, for what can be combined, and for the configurations that a
-space spans. Independent of the store, Ray and the clock.
+Responsible for validating keys, levels, ranges and their combinations, and for enumerating the
+configurations of a space. Uses neither a store nor Ray nor the clock.
 """
 
 from harness.config.defaults import BACKBONE, load_defaults

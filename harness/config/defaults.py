@@ -1,7 +1,6 @@
-"""Defaults that depend on a study's backbone. They are added to a YAML that omits their keys.
+"""Add the defaults of the packaged backbone to a study's YAML that omits their keys.
 
-Only the packaged backbone has such defaults. With any other backbone, methods have the options of
-their authors.
+With any other backbone, the defaults of a method's options are those of its authors.
 """
 
 from collections.abc import Mapping
@@ -14,78 +13,86 @@ from harness.study_files import read_yaml
 from ship.pocket import DEFAULTS_YAML
 
 BACKBONE: Final = DEFAULTS.backbone
-"""Backbone of these defaults. It is also the default backbone of a study."""
+"""The packaged backbone. It is also the default value of `backbone`."""
 
 
 @cache
 def load_defaults() -> Mapping[str, Mapping[str, Any]]:
     """Return the defaults of BACKBONE: path -> key -> value.
 
-    A path is the top level (""), a group ("synthetic"), or a method ("finetuner.coop").
+    A path is "" (the top level), a group ("synthetic"), or a method ("finetuner.coop").
     """
     tree = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
     groups = {key: tree.pop(key) for key in [*tree] if isinstance(tree[key], dict)}
     defaults: dict[str, Mapping[str, Any]] = {"": tree}
-    for group, methods in groups.items():
+    for group, entries in groups.items():
         if group in METHODS:
-            defaults |= {f"{group}.{method}": settings for method, settings in methods.items()}
+            defaults |= {f"{group}.{method}": options for method, options in entries.items()}
         else:
-            defaults[group] = methods
+            defaults[group] = entries
     return defaults
 
 
 def add_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add the backbone's defaults to a study's YAML. Values of the YAML are kept.
+    """Add the defaults of BACKBONE to a study's YAML. Values of the YAML are kept.
 
-    Nothing is added if the backbone is another one or a factor. Options of a method are added where
-    the study uses it: at the top level as a constant, under `variants` as a level of a factor.
+    Nothing is added if the study has another backbone, or if `backbone` is a factor. Options of a
+    constant method are added to its group at the top level. Options of a method that is a level of
+    a factor are added under `variants`.
 
     Args:
         tree: Mapping of the YAML in long form, with every --set applied. It may have faults.
 
     Returns:
-        A new mapping, and the added defaults as dotted key -> value. The key of a method's option
-        contains the method's name, e.g. finetuner.coop.lr. The added defaults exclude factors, and
-        options that `variants` sets for the study's only dataset, which override the defaults.
+        A new mapping, and the defaults that take effect as dotted key -> value. The key of a
+        method's option contains the method's name, e.g. finetuner.coop.lr. A default takes no
+        effect if its key is a factor without `when`, or if `variants` sets the key for the study's
+        only dataset.
     """
     full_tree, new_keys = deepcopy(dict(tree)), dict[str, Any]()
-    space = _mapping(full_tree.get("space"))
+    space = _as_mapping(full_tree.get("space"))
     if full_tree.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
         return full_tree, new_keys
-    factors = {key for key, factor in space.items() if not _mapping(factor).get("when")}
-    replaced = _dataset_settings(full_tree)
+    factors = {key for key, factor in space.items() if not _as_mapping(factor).get("when")}
+    dataset_options = _get_dataset_options(full_tree)
     for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         if method:
-            target = _settings_of(method, group, full_tree, _mapping(space.get(group)))
+            target = _ensure_method_options(method, group, full_tree, _as_mapping(space.get(group)))
         else:
             target = full_tree.setdefault(group, {}) if group else full_tree
-        if not isinstance(target, dict):  # not used, or a fault that is reported later
+        if not isinstance(
+            target, dict
+        ):  # the method is not used, or the validation will report a fault
             continue
         new_options = {key: value for key, value in defaults.items() if key not in target}
         target.update(new_options)
         for key, value in new_options.items():
-            if (f"{group}.{key}" if group else key) not in factors and key not in replaced[path]:
+            if (f"{group}.{key}" if group else key) not in factors and key not in dataset_options[
+                path
+            ]:
                 new_keys[f"{path}.{key}" if path else key] = value
     return full_tree, new_keys
 
 
-def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[str, Any]) -> Any:
-    """Return the mapping of a method's options in a study's YAML. It is created if missing.
+def _ensure_method_options(
+    method: str, group: str, tree: dict[str, Any], factor: Mapping[str, Any]
+) -> Any:
+    """Return the mapping of a method's options in a study's YAML. Create it if it is missing.
 
     Args:
         method: Name of the method.
         group: generator or finetuner.
-        tree: Mapping of the study's YAML.
-        factor: Mapping of the group's factor. Empty if the group is not a factor.
+        tree: Mapping of the study's YAML, which may be changed.
+        factor: Mapping of the group's factor. {} if the group is not a factor.
 
     Returns:
-        The options. None if no configuration of the study uses the method, or if a fault of the
-        YAML leaves no place for them.
+        The options. None if no configuration of the study uses the method, or if `variants` is not
+        a mapping. If the YAML has another value in place of the options, that value.
     """
     constant, choices = tree.get(group), factor.get("choices")
     is_level = isinstance(choices, list) and method in choices
-    if _mapping(constant).get("name") == method:
+    if _as_mapping(constant).get("name") == method:
         return constant if is_level or not factor or factor.get("when") else None
     if not is_level or not isinstance(tree["variants"], dict):
         return None
@@ -93,20 +100,26 @@ def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[
     return levels.setdefault(method, {}) if isinstance(levels, dict) else None
 
 
-def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the options in `variants` for the only dataset, by the paths of backbone_defaults."""
+def _get_dataset_options(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the options that `variants` sets for the study's only dataset.
+
+    Returns:
+        Each path of `load_defaults` -> options. They are {} if `dataset` is a factor.
+    """
     dataset = tree.get("dataset", load_defaults()[""].get("dataset"))
-    if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
+    if "dataset" in _as_mapping(tree.get("space")) or not isinstance(dataset, str):
         return {path: {} for path in load_defaults()}
-    options = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
+    options = _as_mapping(
+        _as_mapping(_as_mapping(tree.get("variants")).get("dataset")).get(dataset)
+    )
     by_path = dict[str, Mapping[str, Any]]()
     for path in load_defaults():
         group, _, method = path.partition(".")
-        settings = _mapping(options.get(group)) if group else options
-        by_path[path] = settings if settings.get("name", method) == method else {}
+        path_options = _as_mapping(options.get(group)) if group else options
+        by_path[path] = path_options if path_options.get("name", method) == method else {}
     return by_path
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    """Return a value that is a mapping, and {} in place of any other value."""
+def _as_mapping(value: Any) -> dict[str, Any]:
+    """Return the value if it is a mapping, else {}."""
     return value if isinstance(value, dict) else {}

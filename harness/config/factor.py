@@ -1,4 +1,4 @@
-"""One factor of a search space: its choices or range, and its levels."""
+"""Factors of a search space: their choices, ranges and levels, and how they combine."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from ship.settings import Settings
 MAX_LEVELS = 1000
 
 
-def _single(value: Any) -> Any:
+def _check_single(value: Any) -> Any:
     if not isinstance(value, str | int | float | None):
         raise ValueError("must be a single value")
     return value
 
 
-def _listed(value: Any) -> Any:
+def _wrap_in_tuple(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _number(value: Any) -> Any:
+def _check_number(value: Any) -> Any:
     """Validate an integer or a float without converting it."""
     if type(value) not in (int, float):
         raise ValueError("must be a number")
@@ -31,9 +31,9 @@ def _number(value: Any) -> Any:
     return value
 
 
-_Number = Annotated[int | float, PlainValidator(_number)]
+_Number = Annotated[int | float, PlainValidator(_check_number)]
 _Levels = Annotated[
-    tuple[Annotated[Any, AfterValidator(_single)], ...],
+    tuple[Annotated[Any, AfterValidator(_check_single)], ...],
     Field(strict=False, min_length=1, max_length=MAX_LEVELS),
 ]
 
@@ -41,10 +41,12 @@ _Levels = Annotated[
 class Factor(Settings):
     """Values of one dotted key: `choices`, or a range from `low` to `high`.
 
-    In a YAML, a plain list is short for `choices`. `levels` is the number of levels that a grid has
-    in a range: evenly spaced (on a logarithmic scale if `log`), and including both ends. Other
-    samplers draw from the whole range. A factor with `when` is active only if each factor that
-    `when` names has one of the listed values.
+    In a YAML, a plain list is short for `choices`. `levels` is the number of levels of a range in a
+    grid. They are evenly spaced, on a logarithmic scale if `log` is true, and include both ends.
+    Other samplers draw from the whole range.
+
+    A factor with `when` is active only if each factor that `when` names has one of the listed
+    values.
     """
 
     choices: _Levels | None = None
@@ -58,10 +60,12 @@ class Factor(Settings):
     step: _Number | None = None
     """distance between a range's levels"""
     levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
-    """number of evenly spaced levels of a range; fewer if some are equal"""
+    """number of evenly spaced levels of a range; fewer if rounding makes some of them equal"""
     baseline: Any = None
     """the level that the others are compared with"""
-    when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)
+    when: dict[str, Annotated[_Levels, BeforeValidator(_wrap_in_tuple)]] = Field(
+        default_factory=dict
+    )
     """values of other factors for which this one is active, e.g. {generator: [vae, wgan]}"""
 
     @property
@@ -86,10 +90,10 @@ class Factor(Settings):
         return self.step or (1 if self.whole else None)
 
     def enumerate(self) -> tuple[Any, ...] | None:
-        """Return the levels of a grid, ascending for a range. None if their number is not defined.
+        """Return the levels in a grid, ascending for a range. None without choices, step or levels.
 
-        The levels of a range are integers or have six digits; its ends are exact. There may be
-        fewer than `levels`: 1 to 3 does not contain five integers.
+        Levels within a range are rounded to integers or to six significant digits; its ends are
+        exact. Rounding may leave fewer than `levels`: 1 to 3 does not contain five integers.
         """
         if self.choices is not None:
             return self.choices
@@ -98,8 +102,8 @@ class Factor(Settings):
             levels = [low + i * self.step for i in range(1, round((high - low) / self.step))]
         elif self.levels:
             start, end = (math.log(low), math.log(high)) if self.log else (low, high)
-            parts = self.levels - 1
-            levels = [start + i / parts * (end - start) for i in range(1, parts)]
+            n_steps = self.levels - 1
+            levels = [start + i / n_steps * (end - start) for i in range(1, n_steps)]
             levels = [math.exp(level) for level in levels] if self.log else levels
         else:
             return None
@@ -117,9 +121,9 @@ class Factor(Settings):
         return range(round(low), round(high) + 1) if self.whole else None
 
 
-# dotted name -> value, for all active factors
+# dotted name of each active factor -> value
 Assignment = dict[str, Any]
-# function of a factor's key and the factor that returns the values for assignments
+# function: dotted name and factor -> the factor's values in assignments
 Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
@@ -147,7 +151,7 @@ def is_allowed(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     spacing = factor.spacing
-    # levels at steps are rounded to six digits
+    # a tolerance, because the levels of a step are rounded to six digits
     level = low + round((value - low) / spacing) * spacing if spacing else value
     is_close = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
     return low <= value <= high and is_close
@@ -162,7 +166,10 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 
 
 def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
-    """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
+    """Return the keys of factors, each after the keys in its `when`.
+
+    Factors of a cycle of conditions are left out, and factors that depend on one.
+    """
     order: list[str] = []
     keys = list(space)
     while ready := [
@@ -180,19 +187,19 @@ def iter_assignments(
 
     Args:
         space: Factors by dotted name.
-        values: Function that returns the values of a factor. A factor with () or None is left out.
-            Defaults to the factor's levels.
+        values: Function that returns the values of a factor. If it returns () or None, the factor
+            is left out. Defaults to the factor's levels.
     """
     combinations: Iterator[Assignment] = iter([{}])
     for key in sort_by_condition(space):
-        combinations = _extended(combinations, key, space[key], values)
+        combinations = _extend(combinations, key, space[key], values)
     return ({key: combo[key] for key in space if key in combo} for combo in combinations)
 
 
-def _extended(
+def _extend(
     combinations: Iterator[Assignment], key: str, factor: Factor, values: Values
 ) -> Iterator[Assignment]:
-    """Yield each combination with each value of a factor, or unchanged if it is inactive."""
+    """Yield each combination with each value of a factor, or unchanged where it has no values."""
     for combination in combinations:
         levels = values(key, factor) if is_active(factor, combination) else ()
         if levels:
@@ -202,7 +209,10 @@ def _extended(
 
 
 def find_factor_faults(factor: Factor) -> list[Fault]:
-    """Return the faults of a factor whose keys are valid by themselves, with paths below it."""
+    """Return the faults of a factor whose keys each have a valid value.
+
+    Their paths begin at the factor, e.g. "low".
+    """
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
         rule = "must not repeat an earlier level"
@@ -216,15 +226,17 @@ def find_factor_faults(factor: Factor) -> list[Fault]:
         ends = {"low": low, "high": high}
         rule = "is required if there are no choices"
         return [Fault(name, rule) for name, end in ends.items() if end is None]
-    parts = (high - low) / step if step and low < high else 1
-    is_uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
-    rules = (
+    n_steps = (high - low) / step if step and low < high else 1
+    is_uneven = 0 < n_steps < MAX_LEVELS and (
+        round(n_steps) < 1 or abs(n_steps - round(n_steps)) > 1e-6
+    )
+    rules = (  # (key, whether its value breaks the rule, rule)
         ("low", low >= high, f"must be < high ({high})"),
         ("low", factor.log and low <= 0, "must be > 0 when log is true"),
         ("step", step is not None and step <= 0, "must be > 0"),
         ("step", step and factor.log, "cannot be combined with log: true (use levels instead)"),
         ("step", step and factor.levels, "cannot be combined with levels"),
-        ("step", parts >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
+        ("step", n_steps >= MAX_LEVELS, f"must result in at most {MAX_LEVELS} levels"),
         ("step", is_uneven, f"must divide high - low ({high - low:.6g})"),
     )
     return [Fault(name, rule, getattr(factor, name)) for name, is_bad, rule in rules if is_bad]

@@ -25,9 +25,9 @@ from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
-_KNOWN = "is an unknown key"
-# Names in other tools -> keys of a study.
-_MEANT = {
+_UNKNOWN_KEY = "is an unknown key"
+# Key in other tools -> key of a study, which is suggested.
+_FOREIGN_KEYS = {
     "metric": "objective",
     "model": "backbone",
     "data": "dataset",
@@ -55,7 +55,7 @@ def load_study(
             mapping or its overrides must include `name`.
         overrides: Overrides of the form "key=value"; later ones win. See harness.config.mapping.
         data_root: Folder of the datasets that are not packaged.
-        label: Name of a mapping in messages.
+        label: Name of the study in messages, if `space` is a mapping.
         check_existence: Whether to check that datasets and backbones exist.
 
     Raises:
@@ -79,45 +79,56 @@ def load_study(
     from harness.config.checks import StudyTrials, find_study_faults
     from harness.config.requirements import DataRequirements
 
-    parsed, invalid_lines = parse_overrides(overrides)
-    tree, blocked_lines = apply_overrides(tree, parsed)
+    parsed_overrides, invalid_lines = parse_overrides(overrides)
+    tree, blocked_lines = apply_overrides(tree, parsed_overrides)
     tree, defaults = add_defaults(tree)
-    study, faults = _typed(tree, parsed)
+    study, faults = _build_study(tree, parsed_overrides)
     faulty_groups = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     trials = StudyTrials(study, faulty_groups)
     faults += trials.faults
     if invalid_lines or blocked_lines or faults:
-        raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
-    faults = [*_shadowed(study.space, parsed), *find_study_faults(study, trials)]
-    if "dataset" not in study.space:  # the variants of the only dataset become constants
+        fault_lines = _format_faults(faults, parsed_overrides, label)
+        raise ConfigError([*invalid_lines, *blocked_lines, *fault_lines])
+    faults = [
+        *_find_shadowed_overrides(study.space, parsed_overrides),
+        *find_study_faults(study, trials),
+    ]
+    if "dataset" not in study.space:  # options of the only dataset become constants
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
-    space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
-    update = {"space": space, "source": source, "backbone_defaults": defaults}
+    factors = {key: _add_baseline(key, factor, study.base) for key, factor in study.space.items()}
+    update = {"space": factors, "source": source, "backbone_defaults": defaults}
     study = study.model_copy(update=update)
     if check_existence:
         faults += trials.find_faults(DataRequirements(study, data_root).find_faults)
     if faults:
-        raise ConfigError(_lines(faults, parsed, label))
+        raise ConfigError(_format_faults(faults, parsed_overrides, label))
     return study
 
 
-def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
-    """Return the valid part of a YAML's mapping in long form as a study, and the faults."""
+def _build_study(
+    tree: dict[str, Any], overrides: Sequence[Override]
+) -> tuple[StudyConfig, list[Fault]]:
+    """Build a study from the valid values of a YAML; return it and the faults of the others.
+
+    Args:
+        tree: Mapping of the YAML in long form, with all overrides and defaults.
+        overrides: The overrides.
+    """
     keys = (*STUDY_KEYS, *TRIAL_KEYS)
-    faults = [_unknown(key, _KNOWN, key, keys) for key in tree if key not in keys]
+    faults = [_make_unknown_fault(key, _UNKNOWN_KEY, key, keys) for key in tree if key not in keys]
     if tree["space"] == {}:
-        choices = _in_short(list_trial_fields())
+        choices = _shorten_names(list_trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
     constants = {key: tree[key] for key in TRIAL_KEYS if key in tree}
     trial, trial_faults = validate_part(TrialConfig, constants)
     options: dict[str, Any] = {key: tree[key] for key in STUDY_KEYS if key in tree}
     factors, space_faults = dict[str, Factor](), list[Fault]()
     if isinstance(tree["space"], dict):
-        factors, space_faults = _valid_factors(tree["space"])
+        factors, space_faults = _build_factors(tree["space"])
         options["space"] = factors
     if trial.protocol == "few_shot" and "selection" not in {*tree, *factors}:
-        trial = trial.model_copy(update={"selection": "base_val"})  # no new classes to hide
+        trial = trial.model_copy(update={"selection": "base_val"})  # few_shot has no new classes
     if any(factor.enumerate() is None for factor in factors.values()):
         options.setdefault("sampler", "tpe")
     study, study_faults = validate_part(StudyConfig, {**options, "base": trial})
@@ -129,14 +140,16 @@ def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyCo
 
 
 def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
-    """Remove invalid keys from the variants of datasets, and return the faults of all variants.
+    """Remove invalid keys from `variants.dataset`, and return the faults of all variants.
 
-    Whether a method has the keys of a variant and accepts their values is checked with the trials.
+    The options under `variants` for a method are checked later, by StudyTrials.
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
         suggestion = nearest(group, groups)
-        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, suggestion=suggestion))
+        faults.append(
+            Fault(f"variants.{group}", _UNKNOWN_KEY, choices=groups, suggestion=suggestion)
+        )
     for group in METHODS:
         for level, options in variants.get(group, {}).items():
             if "name" in options:  # the level is the name
@@ -148,7 +161,9 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
             path = f"variants.dataset.{dataset}.{key}"
             if key not in VARIANT_KEYS:
                 suggestion = nearest(key, VARIANT_KEYS)
-                faults.append(Fault(path, _KNOWN, choices=VARIANT_KEYS, suggestion=suggestion))
+                faults.append(
+                    Fault(path, _UNKNOWN_KEY, choices=VARIANT_KEYS, suggestion=suggestion)
+                )
                 del options[key]
             elif key in GROUPS and not isinstance(value, dict):
                 faults.append(Fault(path, "must be a mapping", value))
@@ -157,9 +172,14 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
 
 
 def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Remove options of a dataset's variants that a --set of a constant overrides.
+    """Remove the options that `variants` sets for a dataset and a --set of a constant overrides.
 
-    The name of a dataset's method stays, so that its options are not applied to another method.
+    `finetuner=coop` removes the whole group `finetuner`, but `finetuner.name=coop` removes nothing.
+    The group's `name` stays, because its other options are for that method only.
+
+    Args:
+        options: Options that `variants` sets for the dataset, which are changed in place.
+        overrides: The overrides.
     """
     for group, *leaf in (split_path(override.path) for override in overrides):
         if not leaf:
@@ -168,42 +188,46 @@ def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -
             options[group].pop(leaf[0], None)
 
 
-def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
-    """Return the factors that are valid by themselves, and the faults of all others."""
+def _build_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
+    """Build the factors of `space` from a YAML's mapping; return the valid ones and the faults."""
     factors, faults, fields = dict[str, Factor](), list[Fault](), list_trial_fields()
     for key, entry in space.items():
         path = f"space.{key}"
         if key not in fields:
-            faults.append(_unknown(path, "is not an option of a trial", key, fields))
+            faults.append(_make_unknown_fault(path, "is not an option of a trial", key, fields))
         elif key == "protocol":
             rule = "cannot be a factor: protocols have different metrics"
             faults.append(Fault(path, rule))
         elif not isinstance(entry, dict):
             faults.append(Fault(path, "must be a list of levels, or a mapping", entry))
         else:
-            factor, of_factor = validate_part(Factor, entry, "space", key)
-            floats = any(float in (kind, *get_args(kind)) for kind in fields[key])
-            factor = _as_floats(factor) if floats else factor
-            inner = () if of_factor else find_factor_faults(factor)
-            of_factor += [replace(fault, path=f"{path}.{fault.path}") for fault in inner]
-            if not of_factor:
+            factor, factor_faults = validate_part(Factor, entry, "space", key)
+            accepts_floats = any(float in (type_, *get_args(type_)) for type_ in fields[key])
+            if accepts_floats:
+                factor = _convert_to_floats(factor)
+            if not factor_faults:
+                factor_faults = [
+                    replace(fault, path=f"{path}.{fault.path}")
+                    for fault in find_factor_faults(factor)
+                ]
+            if not factor_faults:
                 factors[key] = factor
-                if isinstance(factor.step, float) and not floats:
-                    of_factor = [Fault(f"{path}.step", "must be an integer", factor.step)]
-            faults += of_factor
+                if isinstance(factor.step, float) and not accepts_floats:
+                    factor_faults = [Fault(f"{path}.step", "must be an integer", factor.step)]
+            faults += factor_faults
     return factors, faults
 
 
-def _as_floats(factor: Factor) -> Factor:
-    """Convert the integers of a factor to floats, for a key that accepts floats."""
+def _convert_to_floats(factor: Factor) -> Factor:
+    """Return a copy of a factor with floats in place of integers that a float can represent."""
 
-    def typed(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(map(typed, value))
+            return tuple(map(convert, value))
         return float(value) if type(value) is int and abs(value) <= 2**53 else value
 
     names = factor.model_fields_set & {"choices", "low", "high", "step", "baseline"}
-    return factor.model_copy(update={name: typed(getattr(factor, name)) for name in names})
+    return factor.model_copy(update={name: convert(getattr(factor, name)) for name in names})
 
 
 def require_list(name: str, argument: Any, kind: Any, example: str) -> list[Any]:
@@ -226,10 +250,13 @@ def require_list(name: str, argument: Any, kind: Any, example: str) -> list[Any]
 
 
 def load_plugins(plugins: Sequence[Path | str]) -> None:
-    """Register the plugins of files and modules in this process, so that a YAML may name them.
+    """Load plugins in this process, so that a YAML may name them.
+
+    Args:
+        plugins: Files and names of modules that define plugins.
 
     Raises:
-        ConfigError: A file or module cannot be used. The message has one line for each.
+        ConfigError: A file or module cannot be loaded. The message has one line for each of these.
     """
     lines = []
     for plugin in plugins:
@@ -241,55 +268,72 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
+def _make_unknown_fault(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
     """Return the fault of an unknown key, with a suggestion or else all choices.
 
-    The suggestion is a dotted name that lacked its group, or a similar key.
+    Suggests the key for a name in another tool, a dotted name if only its group is missing (for
+    lr: finetuner.lr), or a similar key.
+
+    Args:
+        path: Path of the fault.
+        rule: Rule of the fault.
+        key: The unknown key.
+        keys: The choices.
     """
     dotted_names = (name for name in list_trial_fields() if name.rpartition(".")[2] == key)
-    suggestion = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), keys))
-    return Fault(path, rule, choices=() if suggestion else _in_short(keys), suggestion=suggestion)
+    suggestion = _FOREIGN_KEYS.get(path) or next(
+        dotted_names, nearest(key.removesuffix(".name"), keys)
+    )
+    return Fault(
+        path, rule, choices=() if suggestion else _shorten_names(keys), suggestion=suggestion
+    )
 
 
-def _in_short(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names with one entry, GROUP.*, for all options of a group."""
+def _shorten_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return dotted names with GROUP.* in place of all options of a group."""
     return tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in names))
 
 
-def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
-    """Set the default baseline of a factor: the constant if it is a level, else the first level.
+def _add_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
+    """Return a copy of a factor with the default baseline if the YAML sets none.
 
-    The default of a range without levels is the constant if it is within the range, else none.
+    The default is the constant if the factor allows it, else the first level. A range without
+    levels that does not contain the constant has no baseline.
     """
     if "baseline" in factor.model_fields_set:
         return factor
     levels, constant = factor.enumerate(), get_value(trial, key)
     first = levels[0] if levels else None
-    fitting = constant if is_allowed(factor, levels, constant) else first
-    return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
+    baseline = constant if is_allowed(factor, levels, constant) else first
+    return factor if baseline is None else factor.model_copy(update={"baseline": baseline})
 
 
-def _shadowed(space: Mapping[str, Factor], overrides: Sequence[Override]) -> Iterator[Fault]:
-    """Yield faults of overrides of constants that are factors. They would have no effect."""
+def _find_shadowed_overrides(
+    space: Mapping[str, Factor], overrides: Sequence[Override]
+) -> Iterator[Fault]:
+    """Yield a fault for each `--set KEY=...` where KEY is a factor, since it has no effect."""
     for path in (override.path for override in overrides if override.path in space):
         rule = f"is a factor, so its constant has no effect. Use space.{path}=null to "
         rule += f"remove the factor, or space.{path}.choices=[...] to change its levels"
         yield Fault(path, rule)
 
 
-def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -> list[str]:
-    """Return faults as lines without duplicates. The source is the file or the overrides.
+def _format_faults(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -> list[str]:
+    """Return the distinct faults as lines. Many trials may share a fault.
 
-    Many configurations share a fault, and several methods may refuse the same value.
+    Args:
+        faults: The faults.
+        overrides: The overrides. The lines of faults that they cause begin with OVERRIDE.
+        label: Start of all other lines.
     """
-    distinct = {}
+    distinct = {}  # if several methods refuse the same value, only the last fault is kept
     for fault in faults:
         detail = fault.detail if fault.got is NOTHING else ""
         distinct[fault.path, fault.rule, detail, str(fault.got)] = fault
     lines = []
     for fault in distinct.values():
         from_override = any(
-            _sets(override.path.removesuffix(".name"), fault.path) for override in overrides
+            _sets_value(override.path.removesuffix(".name"), fault.path) for override in overrides
         )
         source = OVERRIDE if from_override else label
         advice = REMOVED.get(_make_removed_key(fault))
@@ -298,16 +342,16 @@ def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -
 
 
 def _make_removed_key(fault: Fault) -> str:
-    """Return the key that a fault would have in REMOVED: its path, with any refused value."""
+    """Return the key that the fault would have in REMOVED: its path, and its value if any."""
     path = fault.path.removeprefix("space.")
     return path if fault.got is NOTHING else f"{path}: {fault.got}"
 
 
-def _sets(override_path: str, fault_path: str) -> bool:
-    """Return True if an override sets the value at a fault's path.
+def _sets_value(override_path: str, fault_path: str) -> bool:
+    """Return True if an override sets the value at a fault's path, or a part of it.
 
-    An invalid level has the path of its factor. An override within the factor sets its levels,
-    unless it is of `baseline` or `when`.
+    The path of an invalid level is that of its factor, e.g. space.shots. An override of one of the
+    factor's own keys (space.shots.low) may have set the level, except `baseline` and `when`.
     """
     override, fault = (split_path(path.replace("[", ".")) for path in (override_path, fault_path))
     if fault[: len(override)] == override:

@@ -41,25 +41,25 @@ _RULES = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-# Source in messages about an override. Messages about the YAML have its file's name instead.
+# Start of messages about an override. Messages about the YAML start with its file's name instead.
 OVERRIDE = "overrides (--set)"
 # Advice for an unknown method or dataset.
 PLUGIN_ADVICE = "If a plugin defines it, name its file or module in plugins (--plugin)"
-# Errors about constants. If the value is a list, the message explains how to make a factor of it.
+# Errors of a constant's type. If its value is a list, the message says where factors belong.
 _SCALAR_ERRORS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
-# Groups: space, the factor's dotted key, and optionally a key within the factor and the rest of the
-# path.
+# Path of a factor. Groups: "space", the factor's dotted key, and optionally one of the factor's own
+# keys and all that follows it.
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-# Depth below these keys up to which null removes the entry. Below that, null is a value.
+# Top-level key -> number of levels below it where null removes an entry. Deeper, null is a value.
 _REMOVAL_DEPTH = {"space": 1, "variants": 2}
 
 
 class Override(NamedTuple):
-    """One `--set PATH=VALUE`.
+    """One `--set KEY=VALUE`.
 
     Attributes:
-        path: Dotted path of a key in the YAML.
-        value: Value that replaces the key's value in the YAML.
+        path: Dotted path of the key in the YAML.
+        value: Parsed value, which replaces the YAML's.
     """
 
     path: str
@@ -67,7 +67,10 @@ class Override(NamedTuple):
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Split a dotted path into keys. The dotted key of a factor below `space` stays whole."""
+    """Split a dotted path into keys. The dotted key of a factor below `space` stays whole.
+
+    For example, space.finetuner.lr.low becomes ("space", "finetuner.lr", "low").
+    """
     match = _IN_SPACE.fullmatch(path)
     return tuple(filter(None, match.groups())) if match else tuple(path.split("."))
 
@@ -79,7 +82,7 @@ def parse_overrides(
 
     Args:
         texts: The overrides. KEY is a dotted path, and VALUE is YAML.
-        source: Prefix of the error lines.
+        source: Start of each error line.
 
     Returns:
         The valid overrides, and an error line for each invalid one.
@@ -102,7 +105,7 @@ def parse_overrides(
 def apply_overrides(
     mapping: Mapping[str, Any], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a copy of a YAML's mapping in long form, with overrides applied.
+    """Return a copy of a YAML's mapping with overrides applied, in long form.
 
     `space.KEY=null` removes a factor. `variants.GROUP=null` and `variants.GROUP.LEVEL=null` remove
     these variants. In all other paths null is a value. Missing parents of a key are created. An
@@ -133,7 +136,7 @@ def apply_overrides(
             if is_null and 1 <= len(parents) <= _REMOVAL_DEPTH.get(parents[0], 0):
                 node.pop(last, None)
             else:
-                node[last] = deepcopy(override.value)  # later overrides may change it
+                node[last] = deepcopy(override.value)  # a later override may change the copy
         tree = expand_short_forms(tree)  # an override may have a value in short form
     return tree, lines
 
@@ -146,7 +149,7 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
     - A factor `KEY: [...]` becomes `KEY: {choices: [...]}`.
     - Missing `space` and `variants` become {}.
 
-    Values of other types are faults that the validation reports later. They are kept.
+    Values of other types are kept. They are faults, which the validation reports later.
     """
     long_form = dict(mapping)
     long_form |= {key: {} for key in ("space", "variants") if long_form.get(key) is None}
@@ -166,13 +169,13 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
     """Build a model from the valid fields of a mapping; return it and the faults of the others.
 
-    If a single entry of `variants` is invalid, its other entries are kept.
+    From `variants` only the invalid entries are removed, and not the whole field.
 
     Args:
         model: Class of the model. The required fields `name` and `space` of a StudyConfig get
             placeholders if they are invalid or missing.
         tree: The mapping. Its invalid fields are removed in place.
-        at: Keys of the path of the mapping in the YAML.
+        at: Path of the mapping in the YAML, as keys. Omitted for the top level.
 
     Returns:
         The model, and one fault for each invalid path.
@@ -197,10 +200,10 @@ def _convert_errors(error: ValidationError, at: Sequence[str]) -> list[Fault]:
 
     Args:
         error: The error.
-        at: Keys of the path of the validated mapping in the YAML.
+        at: Path of the validated mapping in the YAML, as keys.
     """
     errors = error.errors(include_url=False)
-    # pydantic also reports a list as too short if none of its levels is valid
+    # if no level of a list is valid, pydantic also reports that the list is too short
     faults = [
         _make_fault(details, at)
         for details in errors
@@ -214,7 +217,7 @@ def _make_fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
 
     Args:
         details: The error.
-        at: Keys of the path of the validated mapping in the YAML.
+        at: Path of the validated mapping in the YAML, as keys.
     """
     error_type, value, context = details["type"], details["input"], details.get("ctx", {})
     location = [*at, *details["loc"]]

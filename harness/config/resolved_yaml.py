@@ -1,15 +1,15 @@
-"""Write a study back as YAML, with all overrides applied and the defaults of all keys filled in."""
+"""Format a study as YAML, with all overrides applied and defaults filled in."""
 
 from harness.config.study_config import STUDY_KEYS, StudyConfig
 from harness.study_files import format_yaml, to_json
 
-_HEAD = "# The study with all --set values. All keys have values, except omitted keys of factors.\n"
+_HEAD = "# The study with all --set values and defaults, except defaults of a factor's own keys.\n"
 
 
 def format_resolved_yaml(study: StudyConfig) -> str:
     """Return a YAML that loads as the same study, even if a backbone's defaults change later.
 
-    Factors have only the keys that the original YAML sets, and a default baseline if there is one.
+    A factor has only the keys that the original YAML sets, and its default baseline if it has one.
     """
     keys = {*STUDY_KEYS} - {"space"}
     tree = study.model_dump(mode="json", include=keys) | study.base.model_dump(mode="json")

@@ -1,4 +1,7 @@
-"""A study's search space: its dotted names, and the trials that assignments resolve to."""
+"""A study's search space: its dotted names, its assignments, and the trials that they resolve to.
+
+An assignment is a value for each active factor: dotted name -> value.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from ship.registry import Registry
 
 METHODS: Final[Mapping[str, Registry[Any]]] = {"generator": GENERATORS, "finetuner": FINETUNERS}
-"""Groups of a trial's options that select one of several methods by name."""
+"""Group of a trial's options -> methods, one of which the group's `name` selects."""
 GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     **METHODS,
     "synthetic": {"": SyntheticConfig},
@@ -28,24 +31,24 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "resources": {"": Resources},
     "log": {"": Log},
 }
-"""Group of options -> class of each variant by name. "" if the group has no variants."""
+"""Group of options -> name -> config class. The name is "" if the group has no `name`."""
 DEFAULTS: Final = TrialConfig()
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def list_trial_fields() -> dict[str, list[Any]]:
-    """Return every dotted name that a factor may vary -> its types, one per variant that has it.
+    """Return the names that a factor may have: dotted name -> types, one per method that has it.
 
-    The name of a method is the group itself: `generator`, not `generator.name`. Methods of loaded
-    plugins are included.
+    The factor that selects a method has the group's name: `generator`, not `generator.name`.
+    Methods of loaded plugins are included.
     """
     fields: dict[str, list[Any]] = {}
     for name, info in TrialConfig.model_fields.items():
-        kinds = GROUPS.get(name, {})
-        if "" not in kinds:
+        config_classes = GROUPS.get(name, {})
+        if "" not in config_classes:
             fields[name] = [info.annotation]
-        for kind in kinds.values():
-            for leaf, field in kind.model_fields.items():
+        for config_class in config_classes.values():
+            for leaf, field in config_class.model_fields.items():
                 if leaf != "name":
                     fields.setdefault(f"{name}.{leaf}", []).append(field.annotation)
     return fields
@@ -54,7 +57,7 @@ def list_trial_fields() -> dict[str, list[Any]]:
 def get_value(trial: TrialConfig, key: str) -> Any:
     """Return a trial's value of a dotted name, such as "shots" or "targets[1]".
 
-    The value of a method's group is the method's name. None if the trial lacks the name.
+    For the group of a method, this is the method's name. Returns None if the trial lacks the name.
     """
     name, _, index = key.removesuffix("]").partition("[")
     value: Any = trial
@@ -74,8 +77,8 @@ def set_values(
     Args:
         tree: Options of the trial, with groups as mappings.
         values: Values by dotted name.
-        variants: Variants of the study. They provide the options of a method that replaces
-            another, and options of single datasets, which `values` override.
+        variants: `variants` of the study: options of methods that replace others, and of datasets.
+            `values` override both.
     """
     options_tree = dict(tree)
     values = {**list_dataset_overrides(tree, values, variants), **values}
@@ -87,7 +90,7 @@ def set_values(
         elif group not in METHODS:
             options_tree[group] = value
         elif group_options.get("name") != value:
-            # a name that is not text is a separate fault
+            # the validation reports a name that is not text
             options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
             options_tree[group] = {**options, "name": value}
     return options_tree
@@ -98,13 +101,13 @@ def list_dataset_overrides(
 ) -> dict[str, Any]:
     """Return the options that `variants` sets for the dataset of an assignment, by dotted name.
 
-    Options of a method apply only if the assignment uses that method. If they do not name a method,
-    they are for the constant one.
+    Options of a method apply only if the assignment uses that method. If an entry does not name its
+    method, it is for the constant one.
 
     Args:
         tree: Options of the trial, with groups as mappings.
         values: Values of the assignment by dotted name.
-        variants: Variants of the study.
+        variants: `variants` of the study.
     """
     options: dict[str, Any] = {}
     dataset = values.get("dataset", tree.get("dataset"))
@@ -123,7 +126,7 @@ def enumerate_grid(study: StudyConfig) -> list[dict[str, Any]]:
 
 
 def list_levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
-    """Return the levels of a factor in a study. None if values are drawn from a range."""
+    """Return the levels of a factor in a study. None if its values are drawn from a range."""
     factor = study.space[key]
     return None if factor.levels and study.sampler != "grid" else factor.enumerate()
 
@@ -131,7 +134,7 @@ def list_levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Return True if an assignment has exactly the active factors, each with a valid value."""
     on_grid = study.sampler == "grid"
-    # A missing factor becomes None and a superfluous one is dropped, so both make a difference.
+    # `active` has None for a missing factor and lacks a superfluous one, so it differs for both.
     active = next(iter_assignments(study.space, lambda key, _: (assignment.get(key),)))
     return active == dict(assignment) and all(
         is_allowed(factor, factor.enumerate() if on_grid else factor.choices, active[key])
@@ -145,23 +148,26 @@ def make_baseline(study: StudyConfig, levels: Mapping[str, Any] | None = None) -
 
     Args:
         study: The study.
-        levels: Levels of factors in place of their baselines.
+        levels: Levels of some factors, which replace their baselines. Defaults to none.
     """
-    fixed = levels or {}
+    fixed_levels = levels or {}
 
-    def baseline_level(key: str, factor: Factor) -> tuple[Any, ...]:
-        if key in fixed:
-            return (fixed[key],)
+    def get_level(key: str, factor: Factor) -> tuple[Any, ...]:
+        if key in fixed_levels:
+            return (fixed_levels[key],)
         return () if factor.choices is None and factor.baseline is None else (factor.baseline,)
 
-    return next(iter_assignments(study.space, baseline_level))
+    return next(iter_assignments(study.space, get_level))
 
 
 def list_ordered_levels(factor: Factor) -> list[int | float]:
-    """Return the ascending levels of a list of numbers or of a range with a step, else [].
+    """Return a factor's levels in ascending order: a list of numbers, or a range with a step.
 
-    Optuna proposes such a level by its index. A sampler then knows which levels are neighbors, and
-    unevenly spaced ones (1, 2, 4, 8, 16) are equally far apart. Booleans are not numbers.
+    Optuna proposes such a level by its index. The sampler thereby knows which levels are neighbors,
+    and treats unevenly spaced ones (1, 2, 4, 8, 16) as equally far apart.
+
+    Returns:
+        The levels. [] for any other factor, also for a list that contains booleans.
     """
     if factor.step is not None:
         return list(factor.enumerate() or ())
@@ -170,40 +176,40 @@ def list_ordered_levels(factor: Factor) -> list[int | float]:
 
 
 def make_optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Optuna parameters from which `suggest` draws an assignment again.
+    """Return the Optuna parameters from which `suggest` reproduces an assignment.
 
     Args:
         study: The study.
-        assignment: Values in the study's space, by dotted name.
+        assignment: Assignment in the study's space.
     """
     params = dict(assignment)
     for key, value in assignment.items():
         if ascending := list_ordered_levels(study.space[key]):
-            # the nearest level, because a store may have 0.30000000000000004 for 0.3
+            # the nearest level: the value in a store may be 0.30000000000000004 instead of 0.3
             distances = [abs(level - value) for level in ascending]
             params[key] = distances.index(min(distances))
     return params
 
 
 def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]:
-    """Draw an assignment of the active factors from an Optuna trial: dotted name -> value."""
+    """Draw an assignment from an Optuna trial."""
 
-    def drawn(key: str, factor: Factor) -> tuple[Any]:
+    def draw_value(key: str, factor: Factor) -> tuple[Any]:
         if ascending := list_ordered_levels(factor):
             return (ascending[trial.suggest_int(key, 0, len(ascending) - 1)],)
         if factor.choices is not None:
             return (trial.suggest_categorical(key, factor.choices),)
-        draw: Any = trial.suggest_int if factor.whole else trial.suggest_float
-        return (draw(key, *factor.bounds, log=factor.log),)
+        suggest_number: Any = trial.suggest_int if factor.whole else trial.suggest_float
+        return (suggest_number(key, *factor.bounds, log=factor.log),)
 
-    return next(iter_assignments(study.space, drawn))
+    return next(iter_assignments(study.space, draw_value))
 
 
 def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     """Return the trial of an assignment: the study's constants with the assignment's values.
 
-    A method's name (`finetuner: coop`) keeps the constants of its group if they are for that
-    method. Otherwise the group has the study's `variants` of that method, and its defaults.
+    If the assignment names a method (`finetuner: coop`) other than the constant one, the group has
+    the options under `variants` for that method, and the method's defaults for all others.
     """
     return TrialConfig.model_validate(
         set_values(study.base.model_dump(), assignment, study.variants)
@@ -211,21 +217,21 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
 
 
 def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
-    """Return the trials of the controls at the baseline, by name. {} if the study has none.
+    """Return the trials of the study's controls: name -> trial. {} if it has no controls.
 
-    A control replaces only the generator or the fine-tuner. It has the study's constants, and
-    factors outside the replaced group are at their baselines, including the dataset.
+    A control is the study's baseline with another generator or fine-tuner. Zero-shot replaces both.
     `real_images` is left out if there are no images of new classes.
 
-    A control may equal a configuration of the study or another control; their keys are equal then.
-    Two of the controls run at other levels, too: see `make_control`.
+    If a control equals a configuration of the study or another control, both have the same
+    configuration key. Two of the controls also run at other levels than the baseline's: see
+    `make_control`.
     """
     if not study.controls:
         return {}
     from ship.datasets import has_unseen_images
 
     trial = resolve(study, make_baseline(study))
-    # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
+    # Zero-shot uses the same templates as the study's fine-tuner. Each target has its own.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
     controls = {
@@ -242,7 +248,7 @@ def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
 
 
 def make_control(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> TrialConfig:
-    """Return the trial of a control at levels of the factors that it reads.
+    """Return the trial of a control at given levels of the factors that it reads.
 
     Args:
         study: The study.
@@ -256,5 +262,6 @@ def make_control(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> Tr
     return _replace_options(trial, COMPETING[name].replacements)
 
 
-def _replace_options(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:
-    return TrialConfig.model_validate({**trial.model_dump(), **settings})
+def _replace_options(trial: TrialConfig, options: Mapping[str, Any]) -> TrialConfig:
+    """Return a copy of a trial with some top-level options replaced."""
+    return TrialConfig.model_validate({**trial.model_dump(), **options})

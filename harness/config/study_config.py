@@ -13,13 +13,17 @@ from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 
 MAX_SEEDS = 1000
 
-FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys for reading image_folder:NAME
+FOLDER_KEYS = (
+    "class_names",
+    "split",
+    "split_seed",
+)  # keys that only dataset image_folder:NAME reads
 
 Sampler = Literal["grid", "tpe", "gp", "random"]
 SAMPLERS: dict[Sampler, str] = {
     "grid": "every combination of the factors' levels",
     "tpe": "Optuna's tree-structured Parzen estimator, multivariate",
-    "gp": "Optuna's Gaussian process; no factors with `when`, no scheduler",
+    "gp": "Optuna's Gaussian process; supports neither factors with `when` nor a scheduler",
     "random": "independent draws",
 }
 SELECTIONS: dict[Selection, str] = {
@@ -29,7 +33,7 @@ SELECTIONS: dict[Selection, str] = {
     "few_val": "by min(shots, 4) validation images of each seen class",
     "none": "no selection: the last epoch is tested",
     "test": 'by the test images, after each epoch; a leak: tables say "selected on test"',
-    "authors": "by the test images, as SHIP's authors do, among five epochs of the generator; "
+    "authors": "by the test images, as SHIP's authors do, among five of the generator's epochs; "
     "also a leak",
 }
 
@@ -60,9 +64,9 @@ class Resources(Settings):
     """Resources of one trial. Fractions let trials share a device."""
 
     cpus: float = Field(1, gt=0)
-    """CPU cores of one trial, and its torch threads"""
+    """CPU cores of one trial; rounded up, also its number of torch threads"""
     gpus: float | None = Field(None, ge=0)
-    """GPUs of one trial, or a share of one; null: one if there is any, else none"""
+    """GPUs of one trial: 0, 1 or a share of one; null: 1 if any node has a GPU, else 0"""
 
     @property
     def threads(self) -> int:
@@ -73,17 +77,19 @@ class Resources(Settings):
     @classmethod
     def _check_gpus(cls, value: float | None) -> float | None:
         if value is not None and value > 1:
-            raise ValueError("must be <= 1: a trial uses one GPU, and more GPUs run more trials")
+            raise ValueError(
+                "must be <= 1: a trial uses at most one GPU; other GPUs run other trials"
+            )
         return value
 
 
 class Log(Settings):
-    """Extra metrics of a trial's run in MLflow, in addition to means and final numbers."""
+    """Metrics that runs in MLflow have in addition to means over seeds and final numbers."""
 
     seed_curves: bool = False
     """each seed's metrics over epochs"""
     system_metrics: bool = False
-    """the worker's load over epochs: cores, memory, GPU"""
+    """load of the worker's machine over epochs: CPU, memory, GPU"""
 
 
 # Keys whose value may differ between datasets (`variants.dataset`). The other keys determine what
@@ -107,33 +113,33 @@ class StudyConfig(Settings):
     name: str
     """name of the study, and of its experiment in MLflow"""
     description: str = ""
-    """description in one line, for ship-sweep list"""
+    """one-line description, which ship-sweep list shows"""
     source: Path | None = None
     """the YAML file"""
     base: TrialConfig
-    """the constants"""
+    """the constants: options of a trial, which factors override"""
     space: dict[str, Factor]
     """the factors"""
     variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    """options for single methods and datasets"""
+    """options that apply only with a certain method or dataset"""
     sampler: Sampler = "grid"
     """method that proposes the configurations"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of tpe, gp and random"""
     n_trials: int | None = Field(None, ge=1, le=100_000)
-    """number of configurations; null: all of the grid (other samplers require a number)"""
+    """number of configurations; null: the whole grid (other samplers require a number)"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
-    """seeds of every configuration; n means 0 to n-1"""
+    """seeds that every configuration is run with; a number n means 0 to n-1"""
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric"""
     class_names: str | None = Field(None, min_length=1)
     """for dataset image_folder:NAME: file with the class names; null: class_names.csv or .txt in
     the folder, if it exists"""
     split: str | None = Field(None, min_length=1)
-    """for dataset image_folder:NAME: JSON file with the splits, and few-shot images per seed; null:
-    the folder's own"""
+    """for dataset image_folder:NAME: JSON file with the splits, and optionally the few-shot images
+    per seed; null: its folders train, val and test, or else a random split"""
     split_seed: int = Field(0, ge=0)
-    """for dataset image_folder:NAME: seed of the random split; 0 derives it from the file paths"""
+    """for dataset image_folder:NAME: seed of the random split; 0 uses only file paths"""
     save_models: bool = False
     """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
@@ -141,23 +147,23 @@ class StudyConfig(Settings):
     resources: Resources = Resources()
     """resources of one trial"""
     log: Log = Log()
-    """extra metrics of runs in MLflow"""
+    """additional metrics of runs in MLflow"""
     trial_timeout: float | None = Field(None, gt=0)
     """maximum seconds of one attempt of a trial; null: no limit"""
     checkpoint_every: float | None = Field(60.0, ge=0)
-    """minimum seconds between a trial's checkpoints; 0: whenever possible; null: none"""
+    """minimum seconds between a trial's checkpoints; 0: as many as possible; null: none"""
     max_consecutive_failures: int | None = Field(10, ge=1)
-    """consecutive failed configurations that stop the study; null: never"""
+    """number of consecutive failed configurations that stops the study; null: no limit"""
     max_concurrent_trials: int | None = Field(None, ge=1)
     """maximum number of concurrent trials; null: as many as fit"""
     controls: bool = True
-    """also run the controls, with which the study is compared"""
+    """also run the controls that the study is compared with"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
     """defaults of the backbone for keys that the YAML omits: dotted key -> value"""
 
     @property
     def folder_options(self) -> dict[str, dict[str, Any]]:
-        """Dataset -> arguments of ship.datasets.ImageFolder, for a custom image folder."""
+        """Dataset -> arguments of ship.datasets.ImageFolder. {} if none of FOLDER_KEYS is set."""
         arguments = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
         return {self.base.dataset: arguments} if arguments else {}
 
@@ -165,13 +171,13 @@ class StudyConfig(Settings):
     def objective(self) -> str:
         """Metric on the selection images that samplers maximize and that ranks configurations.
 
-        If selections with different metrics are compared, it is a metric that all of them measure:
-        the accuracy on seen classes. "" if selection is none.
+        If levels of `selection` have different metrics, the objective is the accuracy on seen
+        classes, which all of them measure. "" if `selection` is only none.
         """
         objective = None if "objective" in self.space else self.base.objective
         factor = self.space.get("selection")
         levels = (factor.choices if factor else None) or ()
-        if factor is None or factor.when:  # the constant applies where the factor is inactive
+        if factor is None or factor.when:  # while the factor is inactive, the constant applies
             levels = (*levels, self.base.selection)
         updates = ({"selection": level, "objective": objective} for level in levels)
         metrics = {self.base.model_copy(update=update).selection_metric for update in updates}

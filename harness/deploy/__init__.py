@@ -1,9 +1,9 @@
-"""Recipes for clusters, as files to copy and edit. README.md says which one to use."""
+"""Recipes for clusters: files to copy and edit. README.md explains which one to use."""
 
 import sys
 from pathlib import Path
 
-FILES = {
+FILES = {  # name of a recipe -> its file
     "slurm": "slurm.sbatch",
     "kuberay": "kuberay-rayjob.yaml",
     "docker": "Dockerfile",

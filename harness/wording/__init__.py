@@ -1,7 +1,7 @@
 """Format values, durations, counts and errors in messages.
 
-Responsible for hiding secrets of addresses and escaping control characters. Imports nothing of the
-project, and nothing heavy.
+Responsible for masking the secrets in addresses and escaping control characters. Imports no other
+package of the project, and nothing that is slow to import.
 """
 
 from harness.wording.redaction import redacted

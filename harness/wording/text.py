@@ -7,21 +7,21 @@ from unicodedata import bidirectional, category
 
 from harness.wording.redaction import redacted
 
-_NO_TEXT = frozenset({"Cc", "Cs"})
-_NO_XML = frozenset({0xFFFE, 0xFFFF})
-# Characters that change the direction of the text around them, so that it looks different.
-_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cs"})  # control characters and surrogates
+_FORBIDDEN_IN_XML = frozenset({0xFFFE, 0xFFFF})
+# Characters that change the direction of the text around them can hide what it says.
+_DIRECTIONAL = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def printable(text: str) -> str:
-    """Escape characters of a text that control a terminal or the direction of text on a page."""
-    if text.isprintable():  # most texts; 25 times as fast
+    """Escape the characters of a text that control a terminal or the text's direction."""
+    if text.isprintable():  # true for most texts, and 25 times as fast as the loop
         return text
     return "".join(
         character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT
-        or bidirectional(character) in _TURNING
-        or ord(character) in _NO_XML
+        if category(character) in _ESCAPED_CATEGORIES
+        or bidirectional(character) in _DIRECTIONAL
+        or ord(character) in _FORBIDDEN_IN_XML
         else character
         for character in text
     )
@@ -32,13 +32,18 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def count(number: int, what: str) -> str:
-    """Return a number with its noun, e.g. "1 seed" or "3 seeds"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, e.g. "1 seed" or "3 seeds".
+
+    Args:
+        number: The number.
+        noun: Singular noun whose plural ends in s.
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error's text, or "" if a plugin's error raises another error in __str__."""
+    """Return an error's text, or "" if its __str__ raises an error, as that of a plugin may."""
     try:
         return str(error)
     except (KeyboardInterrupt, SystemExit):
@@ -59,7 +64,7 @@ def first_error_line(error: BaseException) -> str:
 def show(value: Any, width: int = 60) -> str:
     """Return a value as text for a message, truncated to `width` characters.
 
-    null, booleans, lists and mappings are written as in YAML, all other values as Python's repr.
+    None, booleans, lists and mappings are written as in YAML, all other values as Python's repr.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -74,14 +79,14 @@ def show(value: Any, width: int = 60) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that is most similar to a word, or None if none is similar."""
-    choice_of = {choice.lower(): choice for choice in choices}
-    matches = difflib.get_close_matches(word.lower(), list(choice_of), n=1, cutoff=0.6)
-    return choice_of[matches[0]] if matches else None
+    """Return the choice that is most similar to a word, ignoring case. None if none is similar."""
+    choices_by_lower = {choice.lower(): choice for choice in choices}
+    matches = difflib.get_close_matches(word.lower(), list(choices_by_lower), n=1, cutoff=0.6)
+    return choices_by_lower[matches[0]] if matches else None
 
 
 def describe_error(error: BaseException) -> str:
-    """Return `first_error_line` of an error with secrets masked, truncated to 300 characters."""
+    """Return the first line of an error's text for a message: secrets masked, 300 characters."""
     return redacted(first_error_line(error))[:300]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.machine import PREFIX, hold_lock, remove_stale_folders, scratch_folder
+from harness.machine import SCRATCH_PREFIX, hold_lock, remove_stale_folders, scratch_folder
 
 KILLED = """
 import os, signal
@@ -49,13 +49,13 @@ def test_only_folders_of_killed_processes_are_removed(place: Path) -> None:
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "file").touch()
-    (place / f"{PREFIX}link").symlink_to(elsewhere)
-    (place / f"{PREFIX}file").touch()
+    (place / f"{SCRATCH_PREFIX}link").symlink_to(elsewhere)
+    (place / f"{SCRATCH_PREFIX}file").touch()
     with scratch_folder() as living:
         remove_stale_folders()
         assert living.is_dir()
     assert not left.exists()
-    names = {"elsewhere", f"{PREFIX}link", f"{PREFIX}file"}
+    names = {"elsewhere", f"{SCRATCH_PREFIX}link", f"{SCRATCH_PREFIX}file"}
     assert {path.name for path in place.iterdir()} == names
     assert (elsewhere / "file").exists()
 
@@ -64,7 +64,7 @@ def test_folder_for_sockets_has_a_short_path(
     place: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In RAY_TMPDIR or /tmp, and the next study removes it there, too."""
-    longest = len(str(ray_folder)) + len(f"/{PREFIX}12345678")
+    longest = len(str(ray_folder)) + len(f"/{SCRATCH_PREFIX}12345678")
     assert len(str(place)) > len(str(ray_folder))
     with scratch_folder(longest) as folder:
         assert folder.parent == Path("/tmp")
@@ -74,7 +74,7 @@ def test_folder_for_sockets_has_a_short_path(
         assert folder.parent == ray_folder
     with scratch_folder(longest - 1) as folder:
         assert folder.parent == Path("/tmp")
-    left = ray_folder / f"{PREFIX}left"
+    left = ray_folder / f"{SCRATCH_PREFIX}left"
     left.mkdir()
     remove_stale_folders()
     assert not left.exists()
