@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_removed_option_names_its_replacement(here: Path) -> None:
     """The error comes before the study is looked up, as in ship-sweep."""
     line = one_line(report("small", "--export", "optuna:sqlite:///o.db"), 2)
-    assert line.startswith("--export was removed. MLflow, the page and NAME-estimates.csv")
+    assert line.startswith("--export was removed. MLflow, the report and its NAME-estimates.csv")
 
 
 def test_all_studies_of_a_missing_store_is_one_line(here: Path) -> None:
