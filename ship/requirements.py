@@ -1,6 +1,6 @@
-"""What each protocol requires of a trial's configuration, and of its dataset's classes and images.
+"""Requirements of each protocol on a trial's configuration and its dataset's classes and images.
 
-Requirements are checked when a YAML is read, and again when a trial starts (ship.protocols).
+They are checked when a YAML is read, and again when a trial starts (ship.protocols).
 Imports no torch.
 """
 
