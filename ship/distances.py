@@ -22,8 +22,8 @@ BOOTSTRAP_DRAWS = 200
 # fewer features use a lower number.
 NEIGHBORS = 5
 
-# The neighbor on the edge of a ball is outside, as in both papers' code, so that identical sets
-# have density 1. To ensure this in spite of round-off, squared radii are reduced by this fraction.
+# The neighbor on the edge of a ball is outside, as in both papers' code: identical sets then have
+# density 1. To ensure this in spite of round-off, squared radii are reduced by this fraction.
 RADIUS_MARGIN = 1e-9
 
 

@@ -242,11 +242,8 @@ def score_generalized_zero_shot(
         }
     )
     margins, order = values["margin"].sort(stable=True)
-    rows = list(
-        zip(
-            margins, values["seen"].gather(1, order), values["unseen"].gather(1, order), strict=True
-        )
-    )
+    seen_weights, unseen_weights = (values[name].gather(1, order) for name in ("seen", "unseen"))
+    rows = list(zip(margins, seen_weights, unseen_weights, strict=True))
     if all_seen:
         return {"seen": 100 * torch.stack([_score_with_constant(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if constant is None else constant.tolist()

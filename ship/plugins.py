@@ -130,9 +130,8 @@ def list_loaded_origins() -> tuple[Origin, ...]:
 
     An Origin contains the content of a file, but only the name of a module.
     """
-    # Ray's py_modules would require a runtime environment: an upload, an agent on each node, and
-    # workers that Ray cannot start in advance. A plugin file has some kB, and is sent as an
-    # argument.
+    # A plugin file has some kB and is sent as an argument. Ray's py_modules would require a runtime
+    # environment: an upload, an agent on each node, and workers that Ray cannot start in advance.
     origins = {origin for registry in _list_registries() for origin in registry.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.label))
 

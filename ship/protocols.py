@@ -1,6 +1,6 @@
 """Protocols: the classes and images used for training, selection and test of a trial.
 
-ship.requirements has the rules of each protocol.
+ship.requirements defines the rules of each protocol.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
-# Name of the metric of the source's test images in cross_dataset.
+# Metric of cross_dataset: accuracy on the test images of the source, the dataset for training.
 SOURCE = "source"
 
 # Metrics on the selection images at the selected epoch, (seed,) each. None during selection.
@@ -40,12 +40,12 @@ class EvalSet:
     """Images on which a model trained on `task` is evaluated.
 
     Attributes:
-        task: Task that the model was trained on.
+        task: Task that the model is trained on.
         images: Images to classify.
-        name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
-            set.
-        competing: Mask of the classes that may be predicted, (n_cls,). None if the protocol's
-            metrics determine them.
+        name: Name of the metric that is measured on the images, e.g. "accuracy/dtd". "" for
+            protocols with a single evaluation set, which have several metrics.
+        competing: Mask of the classes that may be predicted, (n_cls,). None if this depends on the
+            metric.
     """
 
     task: Task
@@ -55,7 +55,10 @@ class EvalSet:
 
     @cached_property
     def all_seen(self) -> bool:
-        """Whether every seed sees the classes of all images. Read from the device only once."""
+        """Whether the classes of all images are seen classes of every seed.
+
+        Cached, because reading it waits for the device.
+        """
         return bool(self.task.seen[:, self.images.labels].all())
 
     def predictions(self, logits: Float[Tensor, "seed n n_cls"]) -> Predictions:
@@ -67,8 +70,8 @@ class EvalSet:
         return Predictions(logits, self.images.labels, self.task.seen, self.competing)
 
 
-# The evaluation sets of one trained model. All have the task that the model was trained on. The
-# quality of synthetic features is measured against the images of the first one.
+# The evaluation sets of one trained model, which have the same task. The quality of synthetic
+# features is measured against the images of the first one.
 TestSets: TypeAlias = tuple[EvalSet, ...]
 
 
@@ -78,17 +81,17 @@ class Protocol:
 
     Attributes:
         name: Name of the protocol, which determines how accuracy is computed.
-        selection: Evaluation set that selects the epoch, with the task trained for it. None
-            if nothing is selected (selection none) and the last epoch is tested.
-        metric: Metric that selection maximizes, "" if nothing is selected.
+        selection: Evaluation set on which the epoch is selected, with the task to train on for
+            this. None for selection none, where the last epoch is tested.
+        metric: Metric that selection maximizes, "" for selection none.
         tested_models: Evaluation sets of each tested model. cross_dataset tests one model per
             target, the other protocols a single one.
-        generator_task: Task on which the generator is fitted for the final models. None if nothing
-            is retrained and the model kept by selection is tested.
+        generator_task: Task on which the generator of the tested models is trained. None if the
+            model that was selected is tested without retraining.
         custom_metrics: Names of the metric plugins that the test computes.
-        ages: Number of the generator's ages (epochs of its training) that selection compares, each
-            with a separate fine-tuner (selection authors). 1 means that the generator is trained to
-            its end and that selection compares epochs of one fine-tuner.
+        ages: Number of the generator's training epochs that selection "authors" compares (N_AGES),
+            training a fine-tuner for each. 1 for other selections: the generator is trained to its
+            end, and epochs of one fine-tuner are compared.
     """
 
     name: ProtocolName
@@ -114,8 +117,10 @@ class Protocol:
             metrics = score_generalized_zero_shot(predictions, eval_set.all_seen, constant)
             if chosen is None or constant is not None:
                 return metrics
-            # without images of unseen classes, selection found no constant of calibrated stacking
-            return {k: value for k, value in metrics.items() if not k.startswith("calibrat")}
+            # without images of unseen classes, selection has no constant for calibrated stacking
+            return {
+                name: value for name, value in metrics.items() if not name.startswith("calibrat")
+            }
         if self.name == "few_shot" or eval_set.name:
             all_images = torch.ones_like(predictions.correct)
             return {eval_set.name or "accuracy": percent(predictions.correct, all_images)}
@@ -129,13 +134,21 @@ class Protocol:
             by_eval_set: Metrics of each evaluation set by name, (seed,) each.
 
         Returns:
-            The metrics of the only evaluation set. For cross_dataset: the accuracy of each target,
-            their mean `accuracy`, and the accuracy on the source averaged over the targets' models,
-            if the source has test images.
+            The metrics of the only evaluation set. For cross_dataset:
+
+            - accuracy/NAME: accuracy on each target.
+            - accuracy: mean over the targets.
+            - source: accuracy on the source, averaged over the models of all targets. Omitted if
+              the source has no test images.
         """
         if self.name != "cross_dataset":
             return by_eval_set[0]
-        by_target = {n: v for metrics in by_eval_set for n, v in metrics.items() if n != SOURCE}
+        by_target = {
+            name: value
+            for metrics in by_eval_set
+            for name, value in metrics.items()
+            if name != SOURCE
+        }
         source = [metrics[SOURCE] for metrics in by_eval_set if SOURCE in metrics]
         metrics = {"accuracy": torch.stack(list(by_target.values())).mean(0), **by_target}
         return {**metrics, SOURCE: torch.stack(source).mean(0)} if source else metrics
@@ -151,20 +164,20 @@ def build_protocol(
 ) -> Protocol:
     """Create the tasks and evaluation sets of a trial.
 
-    The first classes of a dataset are the seen ones.
-
-    The selections are:
+    The first classes of a dataset are the seen ones. The selections are:
 
     - "pseudo_new" holds out a seeded fraction of the seen classes, trains on the others, and
       evaluates on validation images of both. The tested model is retrained on all seen classes.
-    - "base_val" evaluates on validation images of the seen classes, "few_val" on a few of them.
+    - "base_val" evaluates on the validation images of the seen classes, "few_val" on at most
+      FEW_VALIDATION (ship.tasks) of them per class.
     - "none" evaluates nothing and tests the model of the last epoch.
     - "test" evaluates on the test images after each epoch.
-    - "authors" evaluates on the test images like SHIP's authors: a fine-tuner is trained to its end
-      for each of five ages of the generator, and the age with the best test accuracy is reported.
+    - "authors" evaluates on the test images like SHIP's authors. The generator is compared at
+      N_AGES epochs of its training: a fine-tuner is trained to its end for each, and the one with
+      the best metric is reported.
 
-    All but "pseudo_new" train once, on all seen classes. In cross_dataset a fine-tuner is trained
-    again for each target.
+    Except for "pseudo_new", models are trained once, on all seen classes. In cross_dataset, a
+    fine-tuner is trained again for each target.
 
     Args:
         config: Configuration of the trial.
@@ -183,34 +196,34 @@ def build_protocol(
         raise ValueError("protocol cross_dataset requires targets: a list of datasets")
     check_requirements(config, features, seeds)
     seen = np.arange(rules.count_seen(len(features.class_names), features.n_base))
-    tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
+    task_maker = TaskMaker(config, seeds, features, clip, dtype, seen)
     new_labels = _number_new_classes(config, features, targets.values()) if rules.targets else {}
     extra_classes = [(cls.name, cls.sentences) for cls in new_labels]
     synthesize_seen = not (rules.new_classes or rules.targets)
     n_classes = len(features.class_names)
-    task = tasks.task(
+    task = task_maker.task(
         n_classes, [seen] * len(seeds), extra_classes, synthesize_seen=synthesize_seen
     )
-    test = EvalSet(task, tasks.images(features.test, features.test_labels))
+    test = EvalSet(task, task_maker.images(features.test, features.test_labels))
     tested_models: tuple[TestSets, ...] = ((test,),)
     if rules.targets:
         tested_models = tuple(
-            _build_target_sets(name, target, tasks, test, new_labels)
+            _build_target_sets(name, target, task_maker, test, new_labels)
             for name, target in targets.items()
         )
-    chosen_on: EvalSet | None = None
+    selection_set: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
-        chosen_on = test
+        selection_set = test
     elif selection == "pseudo_new":
         bases = [draw_pseudo_new(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = EvalSet(tasks.task(len(seen), bases), tasks.validation(seen))
+        selection_set = EvalSet(task_maker.task(len(seen), bases), task_maker.validation(seen))
     elif selection != "none":
         # the same task as for the test, including the targets' class names
-        chosen_on = EvalSet(task, tasks.validation(seen, few=selection == "few_val"))
+        selection_set = EvalSet(task, task_maker.validation(seen, few=selection == "few_val"))
     retrained = rules.targets or selection in ("pseudo_new", "none")
     return Protocol(
         config.protocol,
-        chosen_on,
+        selection_set,
         config.selection_metric,
         tested_models,
         generator_task=task if retrained else None,
@@ -220,10 +233,13 @@ def build_protocol(
 
 
 class _Class(NamedTuple):
-    """A class of the source or a target. Equal ones are one class of the generator's task.
+    """A class of the source or a target.
+
+    Equal new classes of several targets are one class of the generator's task.
 
     Attributes:
-        key: Name as CLIP reads it, and its number among equal names (ImageNet has two such pairs).
+        key: Name as CLIP reads it, and its number among equal names of the dataset, from 0.
+            (ImageNet has two pairs of equal names.)
         name: Name of the class.
         sentences: Sentences from the dataset's templates for the zero-shot classifier.
     """
@@ -234,7 +250,7 @@ class _Class(NamedTuple):
 
 
 def _list_classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
-    """Return the classes of a dataset, with the templates that the trial uses for it."""
+    """Return the classes of a dataset, with sentences from the trial's templates for it."""
     names = [split_pieces(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
     templates = config.templates_for(features.dataset, features.template)
@@ -246,58 +262,70 @@ def _list_classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
 def _number_new_classes(
     config: TrialConfig, source: FeatureSet, targets: Iterable[FeatureSet]
 ) -> dict[_Class, int]:
-    """Assign numbers to the targets' classes that the source lacks, after the source's classes.
+    """Assign labels to the targets' new classes, continuing those of the source's classes.
 
-    A class whose name equals a name of the source (as CLIP reads it) is the source's class: it is
-    seen, and no features are synthesized for it.
+    A target's class is new if the source has no class with the same key. Other classes are seen:
+    no features are synthesized for them.
     """
     source_keys = {cls.key for cls in _list_classes(config, source)}
-    targets_classes = dict.fromkeys(
-        c for t in targets for c in _list_classes(config, t) if c.key not in source_keys
+    new_classes = dict.fromkeys(
+        cls
+        for target in targets
+        for cls in _list_classes(config, target)
+        if cls.key not in source_keys
     )
-    return {cls: len(source_keys) + i for i, cls in enumerate(targets_classes)}
+    return {cls: len(source_keys) + i for i, cls in enumerate(new_classes)}
 
 
 def _build_target_sets(
-    name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new_labels: Mapping[_Class, int]
+    name: str,
+    target: FeatureSet,
+    task_maker: TaskMaker,
+    test: EvalSet,
+    new_labels: Mapping[_Class, int],
 ) -> TestSets:
     """Create the evaluation sets of a target.
 
-    Their task has the source's images and classes, followed by the target's further classes.
+    Their task has the source's images. Its classes are those of the source, followed by the
+    target's new classes.
 
     Args:
         name: Name of the target.
         target: Features of the target.
-        tasks: Factory of the source's tasks.
+        task_maker: Factory of the source's tasks.
         test: Test images of the source, with the generator's task.
-        new_labels: Number in the generator's task of each class that the source does not have.
+        new_labels: New class -> its label in the generator's task.
     """
     task, device = test.task, test.task.seen.device
-    classes = _list_classes(tasks.config, target)
-    source = _list_classes(tasks.config, tasks.features)
-    label_of = {c.key: i for i, c in enumerate(source)}
-    numbers = [label_of[c.key] if c.key in label_of else new_labels[c] for c in classes]
-    numbered = [
-        *range(len(label_of)),
-        *(number for number in numbers if number >= len(label_of)),
+    classes = _list_classes(task_maker.config, target)
+    source = _list_classes(task_maker.config, task_maker.features)
+    source_labels = {cls.key: label for label, cls in enumerate(source)}
+    # labels of the target's classes in the generator's task
+    target_labels = [
+        source_labels[cls.key] if cls.key in source_labels else new_labels[cls] for cls in classes
     ]
-    column_of = {number: i for i, number in enumerate(numbered)}
-    ids = torch.tensor(numbered, device=device)
-    columns = torch.tensor([column_of[number] for number in numbers], device=device)
+    # labels in the generator's task of all classes of the new task
+    task_labels = [
+        *range(len(source_labels)),
+        *(label for label in target_labels if label >= len(source_labels)),
+    ]
+    column_of = {label: column for column, label in enumerate(task_labels)}
+    ids = torch.tensor(task_labels, device=device)
+    columns = torch.tensor([column_of[label] for label in target_labels], device=device)
     text_features = task.text_features[ids]
     # the target's templates apply to all of its classes, including those that the source has
-    text_features[columns] = tasks.encode([c.sentences for c in classes])
+    text_features[columns] = task_maker.encode([cls.sentences for cls in classes])
     final_task = replace(
         task,
-        class_names=tuple(task.class_names[number] for number in numbered),
+        class_names=tuple(task.class_names[label] for label in task_labels),
         text_features=text_features,
         seen=task.seen[:, ids],
         generator_ids=ids,
     )
     positions = torch.arange(len(ids), device=device)
-    images = tasks.images(target.test, target.test_labels)
+    images = task_maker.images(target.test, target.test_labels)
     images = Images(images.features, columns[images.labels])
     eval_sets = [EvalSet(final_task, images, f"accuracy/{name}", torch.isin(positions, columns))]
     if len(test.images.labels):
-        eval_sets.append(EvalSet(final_task, test.images, SOURCE, positions < len(label_of)))
+        eval_sets.append(EvalSet(final_task, test.images, SOURCE, positions < len(source_labels)))
     return tuple(eval_sets)

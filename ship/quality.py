@@ -20,25 +20,27 @@ from ship.generators import FeatureSource, Sample
 from ship.protocols import EvalSet
 from ship.seeds import SeedRng
 
-# Minimum number of features of a set for a standard error, which is too uncertain with fewer.
+# Minimum number of features per set for a standard error; with fewer it would be too uncertain.
 MIN_FOR_ERROR = 5
 
-# Mean squared distance to the class mean below which a set has no spread: unit-norm features in
-# single precision differ by about 1e-14 because of round-off.
+# A set has no spread if the mean squared distance to the class mean is at most this. Round-off of
+# unit-norm features in single precision is about 1e-14.
 NO_SPREAD = 1e-12
 
-# Fraction of the real images' diversity below which features have collapsed. Diversity is half a
-# mean squared distance, so distances within a class are then less than a third of the real ones.
+# Features have collapsed if their diversity is below this fraction of the real images' diversity.
+# It is half a mean squared distance, so distances within a class are then less than a third.
 COLLAPSED_FRACTION = 0.1
 
-# Gap between two cosines above which a flag is set. By chance, the cosine of the mean of m features
-# of diversity d is too low by up to about d / (2 m (1 - d)), 0.013 for 16 features and d = 0.3.
+# The flag mean_gap is set if two cosines differ by more than this. By chance, the cosine of the
+# mean of m features with diversity d is too low by up to about d / (2 m (1 - d)): 0.013 for 16
+# features with diversity 0.3.
 GAP_MARGIN = 0.02
 
-# Number of synthetic features per class: that of real images, within these bounds. With fewer, the
-# cosine of the mean is too low by chance; more cost time without adding information.
+# As many synthetic features per class are drawn as there are real images, within these bounds. With
+# fewer, the cosine of the mean would be too low; more would take time without adding information.
 MIN_PER_CLASS, MAX_PER_CLASS = 16, 50
-# Maximum number of synthetic features in total, but each class has at least two.
+# Maximum number of synthetic features over all classes. Each class has at least two even if this
+# limit is then exceeded.
 MAX_FEATURES_IN_ALL = 4000
 
 
@@ -47,11 +49,12 @@ def measure_generator(
 ) -> dict[str, Tensor]:
     """Measure the quality of features synthesized for the evaluation sets' classes.
 
-    Metrics are averaged over the evaluation sets; a flag is set if any evaluation set sets it.
-    Evaluation sets whose classes are all seen have no synthetic features and do not count.
+    Metrics are averaged over the evaluation sets; a flag is set if it is set for any of them.
+    Evaluation sets without images of synthesized classes are skipped, and metrics that one of the
+    others lacks are omitted.
 
     Args:
-        generator: Fitted generator of these seeds. None if nothing is synthesized.
+        generator: Generator fitted for these seeds. None if no features are synthesized.
         eval_sets: Real images, and the tasks whose classes are synthesized.
         seeds: Seeds of the trial.
 
@@ -67,37 +70,40 @@ def measure_generator(
         return {}
     names = [name for name in results[0] if all(name in metrics for metrics in results)]
     values = {name: torch.stack([metrics[name] for metrics in results]) for name in names}
-    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in values.items()}
+    return {
+        name: value.amax(0) if name.startswith("flag/") else value.mean(0)
+        for name, value in values.items()
+    }
 
 
 def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Synthesize features for an evaluation set's classes and measure their quality.
 
-    Features are synthesized for the same classes as for the fine-tuner. They are compared with the
+    Features are synthesized for the same classes as for the fine-tuner, and compared with the
     evaluation set's images of these classes.
 
     Args:
-        sample: Function of a fitted generator of these seeds that synthesizes features.
+        sample: Method `sample` of a generator fitted for these seeds.
         eval_set: Real images, and the task whose classes are synthesized.
         seeds: Seeds of the trial.
 
     Returns:
         quality/NAME and flag/NAME, (seed,) each; NaN for seeds with non-finite features. Empty if
-        the evaluation set has no images of these classes for one of the seeds. The names are those
-        of measure_quality and flag_faults, and two percentages of features that a classifier
-        assigns to their class:
+        the evaluation set has no images of these classes for one of the seeds. NAME is a result of
+        measure_quality or flag_faults, or
 
-        - recognized_by_images: by the nearest class mean of the evaluation set's images, among the
-          classes that have images.
-        - recognized_by_text: by the zero-shot classifier over all classes of the task.
+        - recognized_by_images: percentage of features whose nearest class mean of real images is
+          that of their class, among the classes that have images.
+        - recognized_by_text: percentage of features that the zero-shot classifier over all classes
+          of the task assigns to their class.
     """
     task, images = eval_set.task, eval_set.images
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthetic_ids
-    rows = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
-    if not all(bool(mask.any()) for mask in rows):
+    masks = [torch.isin(images.labels, classes_of_seed) for classes_of_seed in ids]
+    if not all(bool(mask.any()) for mask in masks):
         return {}
-    # from the whole evaluation set, so that a seed's number does not depend on the other seeds
+    # computed from the whole evaluation set, so that it does not depend on the seeds
     per_class = round(len(images.labels) / len(images.labels.unique()))
     per_class = min(
         max(per_class, MIN_PER_CLASS), MAX_PER_CLASS, max(2, MAX_FEATURES_IN_ALL // ids.shape[1])
@@ -108,8 +114,8 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
     # a matrix decomposition fails for all seeds if one has non-finite features
     finite_seeds = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
     features, labels = features[finite_seeds], labels[finite_seeds]
-    real = [images.features[rows[i]] for i in finite_seeds]
-    classes = [images.labels[rows[i]] for i in finite_seeds]
+    real = [images.features[masks[i]] for i in finite_seeds]
+    classes = [images.labels[masks[i]] for i in finite_seeds]
     draws = SeedRng([seeds[i] for i in finite_seeds], "quality/draws")
     measured: dict[str, Tensor] = {}
     if finite_seeds:
@@ -120,7 +126,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
         ),
         "recognized_by_text": _measure_recognition(features, labels, task.text_features, None),
     }
-    metrics = {f"quality/{n}": v for n, v in {**measured, **recognized}.items()}
+    metrics = {f"quality/{name}": value for name, value in {**measured, **recognized}.items()}
     metrics |= {f"flag/{name}": value for name, value in flag_faults(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
     seed_indices = torch.tensor(finite_seeds, dtype=torch.long)
@@ -130,7 +136,7 @@ def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) ->
 def _compute_class_means(
     eval_set: EvalSet,
 ) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
-    """Return the unit-norm mean real feature of every class, and which classes have one."""
+    """Return the unit-norm mean image feature of each class, and a mask of classes with images."""
     labels, features = eval_set.images.labels, eval_set.images.features
     sums = features.new_zeros(len(eval_set.task.class_names), features.shape[1])
     sums.index_add_(0, labels, features)
@@ -173,16 +179,16 @@ def measure_quality(
     """Compare synthetic features with real ones of the same classes, for each seed.
 
     Computed in float64 on the device of the synthetic features. Random draws are made on the CPU,
-    so that they are the same on every device. Only classes in both sets are compared. From larger
-    sets, MAX_FEATURES are drawn, evenly over the classes.
+    so that they are the same on every device. Only classes in both sets are compared. Sets larger
+    than MAX_FEATURES are subsampled evenly over their classes.
 
     A metric that is undefined for one seed is omitted for all, so that values are never NaN or
-    infinite. Required are
+    infinite. The metrics require at least
 
-    - for errors, MIN_FOR_ERROR features in both sets;
-    - for frechet, mmd, precision, recall, density and coverage, two features in both sets;
-    - for diversity and effective_rank, a class with two features (effective_rank: in both sets);
-    - for accuracies, two classes.
+    - two features in both sets: frechet, mmd, precision, recall, density, coverage.
+    - MIN_FOR_ERROR features in both sets: frechet_error, mmd_error.
+    - a class with two features: diversity, effective_rank (in both sets).
+    - two classes: real_to_synthetic, synthetic_to_real.
 
     Args:
         synthetic: Finite unit-norm features.
@@ -197,7 +203,7 @@ def measure_quality(
         Metrics by name:
 
         - cosine_to_mean, cosine_to_text, text_cosine_to_mean: see cosines_of_means.
-        - real_to_synthetic, synthetic_to_real: in percent, see cross_accuracies.
+        - real_to_synthetic, synthetic_to_real: percentages, see cross_accuracies.
         - frechet, frechet_error: see ship.distances.frechet.
         - mmd, mmd_error: see ship.distances.mmd.
         - precision, recall, density, coverage: fractions, see ship.distances.manifold_metrics.
@@ -232,9 +238,8 @@ def flag_faults(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Floa
 
         - diversity_collapse: diversity or effective rank is below COLLAPSED_FRACTION of that of the
           real images.
-        - mean_gap: the cosine between synthetic and real class means is lower, by more than
-          GAP_MARGIN, than that between text features and real class means. Text features would then
-          be better synthetic features than those of the generator.
+        - mean_gap: cosine_to_mean is lower than text_cosine_to_mean by more than GAP_MARGIN. Text
+          features are then closer to real images than the generator's features are.
     """
     flags: dict[str, Tensor] = {}
     for name in ("diversity", "effective_rank"):
@@ -253,7 +258,7 @@ def _measure_seed(
     text: Float[Tensor, "n_cls feature"],
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Compute the metrics of one seed, without those that are undefined; see measure_quality."""
+    """Compute the metrics of one seed that are defined; see measure_quality."""
     synthetic, real, text = select_shared_classes(synthetic, real, text, generator)
     if not len(text):
         return {}
@@ -298,21 +303,22 @@ def cosines_of_means(
 def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float]:
     """Compute the accuracy of a nearest-class-mean classifier (cosine) across sets, in percent.
 
-    These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499), among the measured
-    classes only:
+    These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499). Only the measured
+    classes compete.
 
     - real_to_synthetic: class means of real features, tested on synthetic features. It measures
       whether synthetic features belong to their classes.
     - synthetic_to_real: class means of synthetic features, tested on real features. It measures
       whether synthetic features are useful for training.
 
-    The result is empty for a single class, where accuracy is always 100.
+    Returns:
+        The two metrics. Empty for a single class, for which accuracy is always 100.
     """
     if len(real.counts) < 2:
         return {}
 
-    def accuracy(means_of: LabeledSet, test_set: LabeledSet) -> float:
-        nearest = (test_set.features @ F.normalize(means_of.means, dim=1).T).argmax(dim=1)
+    def accuracy(training_set: LabeledSet, test_set: LabeledSet) -> float:
+        nearest = (test_set.features @ F.normalize(training_set.means, dim=1).T).argmax(dim=1)
         return 100 * float((nearest == test_set.labels).to(torch.float64).mean())
 
     return {
@@ -326,7 +332,8 @@ def diversity(rows: LabeledSet) -> float | None:
 
         (1/C) sum_c mean_{i < j} (1 - cos(s_ci, s_cj))
 
-    The mean is over classes with two or more features. It is unbiased for any number of features.
+    The mean over c is over classes with two or more features. The number of features does not bias
+    the result.
 
     Returns:
         The distance, or None if no class has two features.
@@ -349,10 +356,10 @@ def effective_rank(rows: LabeledSet) -> float:
 
         exp(-sum_k p_k ln p_k),  p_k = lambda_k / sum_l lambda_l
 
-    lambda: eigenvalues of sum_c sum_i (s_ci - mean_c)(s_ci - mean_c)^T. The value ranges from 1
-    (one direction) to the number of dimensions or, if that is smaller, of features minus classes.
-    It is 0 if all features of a class are equal. It grows with the number of features: compare only
-    sets of equal size.
+    lambda: eigenvalues of sum_c sum_i (s_ci - mean_c)(s_ci - mean_c)^T. The value is 1 if the
+    features vary in one direction, and at most min(dimensions, features - classes). It is 0 if the
+    features of every class are equal. It grows with the number of features: compare only sets of
+    equal size.
     """
     centered = rows.features - rows.means[rows.labels]
     if float(centered.square().sum()) <= NO_SPREAD * len(centered):

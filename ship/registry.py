@@ -166,9 +166,7 @@ class Registry(UserDict[str, Entry]):
                 "ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
-            raise PluginError(
-                f"{subject} has the name of a built-in {self.noun}. Rename the plugin"
-            )
+            raise PluginError(f"{subject} has the name of a built-in {self.noun}. Rename it")
         owner = self.origins.get(name, origin).label
         if owner != origin.label:
             raise PluginError(f"{subject} is already defined by {owner}. Load only one of the two")

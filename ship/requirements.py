@@ -1,6 +1,7 @@
-"""Requirements of each protocol for a trial's configuration and its dataset's classes and images.
+"""Requirements of each protocol on a trial's configuration and its dataset's classes and images.
 
-They are checked when a YAML is read, and again by each trial (ship.protocols). Imports no torch.
+They are checked when a YAML is read, and again when a trial starts (ship.protocols).
+Imports no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +40,9 @@ class Rules(NamedTuple):
 
     Attributes:
         summary: Description printed by ship-sweep options.
-        new_classes: Whether some of the dataset's classes have no training images and are tested.
-        unseen_class: Whether exactly one class has none: the last one or that of `unseen_class`.
+        new_classes: Whether some of the dataset's classes are tested without training images.
+        unseen_class: Whether there is exactly one such class: `unseen_class` of the configuration,
+            or the last one if it is None.
         targets: Whether the model is tested on other datasets.
     """
 
@@ -61,8 +63,8 @@ class Rules(NamedTuple):
         return n_classes - 1 if self.unseen_class else n_base
 
 
-# Number of ages at which selection "authors" compares the generator. An age is a number of epochs
-# of its training. SHIP's authors retrain CoOp at five ages (github.com/mrflogs/SHIP, run_coop).
+# Selection "authors" compares the generator at this many ages, i.e. epochs of its training. SHIP's
+# authors train CoOp again at five ages (github.com/mrflogs/SHIP, run_coop).
 N_AGES: Final = 5
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
@@ -78,10 +80,10 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
         "Few-shot classification (CoOp, arXiv:2109.01134): all classes have training images.",
         new_classes=False,
     ),
-    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. All classes of the
-    # source are seen, and the further classes of the targets are unseen. One generator is fitted on
-    # the source; a fine-tuner is trained for each target, with features synthesized for its unseen
-    # classes. Selection uses images of the source only.
+    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. The source's classes
+    # are seen; classes that only a target has are unseen. One generator is fitted on the source. A
+    # fine-tuner is trained for each target, with features synthesized for its unseen classes.
+    # Selection uses images of the source only.
     "cross_dataset": Rules(
         "Cross-dataset transfer (CoCoOp): trained on the dataset, tested on `targets`.",
         new_classes=False,
@@ -113,15 +115,16 @@ def find_unmet_requirements(trial: TrialConfig) -> Iterator[UnmetRequirement]:
             "selection", f"must not be pseudo_new {when}, which has no new classes"
         )
     if trial.unseen_images_key and not rules.new_classes:
-        key, what = trial.unseen_images_key
-        yield UnmetRequirement(key, f"must not be {what} {when}, which has no new classes' images")
+        key, value = trial.unseen_images_key
+        rule = f"must not be {value} {when}, which has no images of new classes"
+        yield UnmetRequirement(key, rule)
     if trial.targets and not rules.targets:
         yield UnmetRequirement("targets", "requires protocol cross_dataset")
     elif rules.targets and not trial.targets:
         yield UnmetRequirement("targets", f"must be a list of datasets {when}")
     elif trial.dataset in trial.targets:
-        text = "must differ from the dataset that is trained on"
-        yield UnmetRequirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
+        rule = "must differ from the dataset that is trained on"
+        yield UnmetRequirement(f"targets[{trial.targets.index(trial.dataset)}]", rule)
     if trial.unseen_class is not None and not rules.unseen_class:
         yield UnmetRequirement("unseen_class", "requires protocol single_unseen")
     if trial.objective is not None:
@@ -130,11 +133,14 @@ def find_unmet_requirements(trial: TrialConfig) -> Iterator[UnmetRequirement]:
 
 
 def _check_metrics(trial: TrialConfig) -> Iterator[UnmetRequirement]:
-    """Yield the unmet requirements of metric plugins, which are computed in a single test."""
+    """Yield the unmet requirements of metric plugins.
+
+    They support a single tested model, so neither cross_dataset nor selection authors.
+    """
     for index, name in enumerate(trial.metrics):
         if name not in METRICS:
-            text = "must be the name of a metric that --plugin loads"
-            yield UnmetRequirement(f"metrics[{index}]", text, tuple(METRICS))
+            rule = "must be the name of a metric that --plugin loads"
+            yield UnmetRequirement(f"metrics[{index}]", rule, tuple(METRICS))
     if trial.metrics and PROTOCOLS[trial.protocol].targets:
         yield UnmetRequirement("metrics", f"cannot be combined with protocol {trial.protocol}")
     if trial.metrics and trial.selection == "authors":
@@ -147,14 +153,14 @@ def _check_objective(trial: TrialConfig) -> Iterator[UnmetRequirement]:
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of the objectives
     selection, objective = trial.selection, trial.objective
     if selection == "none":
-        text = "cannot be combined with selection none, which evaluates no epoch"
-        yield UnmetRequirement("objective", text)
+        rule = "cannot be combined with selection none, which evaluates no epoch"
+        yield UnmetRequirement("objective", rule)
     elif selection in SEEN_SELECTIONS and objective != seen_only:
-        text = f"must be {seen_only} when selection is {selection}, which uses no new classes"
-        yield UnmetRequirement("objective", text)
+        rule = f"must be {seen_only} when selection is {selection}, which uses no new classes"
+        yield UnmetRequirement("objective", rule)
     elif objective not in objectives:
-        text = f"must be a metric of protocol {trial.protocol}"
-        yield UnmetRequirement("objective", text, objectives)
+        rule = f"must be a metric of protocol {trial.protocol}"
+        yield UnmetRequirement("objective", rule, objectives)
 
 
 def check_requirements(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
@@ -168,7 +174,7 @@ def check_requirements(config: TrialConfig, features: FeatureSet, seeds: Sequenc
     Raises:
         ValueError: Lists all unmet requirements.
     """
-    faults = [f"{key} {text}" for key, text, _ in find_unmet_requirements(config)]
+    faults = [f"{key} {rule}" for key, rule, _ in find_unmet_requirements(config)]
     faults = faults or [
         f"dataset {text}" for text in find_missing_data(config, features, seeds).values()
     ]
@@ -185,10 +191,11 @@ def find_missing_data(
         config: Configuration of the trial, for which find_unmet_requirements yields nothing.
         features: Dataset with the labels and class names of all classes. Its features are not used.
         seeds: Seeds of the trial; each holds out different pseudo-new classes.
-        real_images: Whether the control with real images runs with the trial.
+        real_images: Whether the study also runs the control with real images.
 
     Returns:
-        Kind of the missing images or classes -> text for a message, "must have ...".
+        Kind of missing data ("classes", "shots", "few_shot", "real", or a split) -> text of a
+        message that follows the dataset, "must have ...". Empty if nothing is missing.
     """
     from ship.datasets.base import shorten_list  # it imports Pillow
 
@@ -200,34 +207,35 @@ def find_missing_data(
     missing: dict[str, str] = {}
 
     def note_missing(
-        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, some: bool = False
+        kind: str, classes: Ids, split: str, images: str, advice: str = "", *, some: bool = False
     ) -> None:
-        """Record classes without images in a split; with `some`, only if no class has any."""
+        """Record classes without images in a split; with `some`, only if all of them have none."""
         lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        lacks = len(lacking) > 0 and (not some or len(lacking) == len(classes))
-        if lacks and kind not in missing:
+        is_fault = len(lacking) > 0 and (not some or len(lacking) == len(classes))
+        if is_fault and kind not in missing:
             names = shorten_list(repr(features.class_names[label]) for label in lacking)
-            missing[kind] = f"must have {what}, but {features.dataset} has none of {names}{advice}"
+            lack = f"{features.dataset} has none of {names}"
+            missing[kind] = f"must have {images}, but {lack}{advice}"
 
     note_missing("train", seen, "train", "training images of every seen class")
     missing |= _find_few_shot_faults(config, features, seeds)
-    why = "for the control real_images (controls: false skips it)" if real_images else ""
+    purpose = "for the control real_images (controls: false skips it)" if real_images else ""
     if config.unseen_images_key:
-        why = "when {} is {}".format(*config.unseen_images_key)
-    if why:
-        note_missing("real", unseen, "train", f"training images of every unseen class {why}")
+        purpose = "when {} is {}".format(*config.unseen_images_key)
+    if purpose:
+        note_missing("real", unseen, "train", f"training images of every unseen class {purpose}")
     pseudo_new = config.selection == "pseudo_new"
     reason = _explain_validation(config)
     if pseudo_new and len(seen) < 2:
-        has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         missing["val"] = (
-            f"must have at least 2 seen classes when selection is pseudo_new, but {has}"
+            "must have at least 2 seen classes when selection is pseudo_new, but "
+            f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         )
     elif reason:
-        what = f"validation images of seen classes when {reason}"
+        images = f"validation images of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
-        alternative = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        note_missing("val", seen, "val", what, f". {alternative}", some=True)
+        advice = "Use selection: none" if by_selection else "Remove generator.early_stopping"
+        note_missing("val", seen, "val", images, f". {advice}", some=True)
     if pseudo_new and len(seen) >= 2:
         lacking = np.setdiff1d(seen, features.val_labels)
         bad_seeds = [
@@ -237,10 +245,10 @@ def find_missing_data(
             if np.isin(group, lacking).all()
         ]
         if bad_seeds:
-            why = f"{reason} (not met by seeds {shorten_list(bad_seeds)})"
-            images = f"validation images of seen and of pseudo-new classes when {why}"
+            condition = f"{reason} (not met by seeds {shorten_list(bad_seeds)})"
+            images = f"validation images of seen and of pseudo-new classes when {condition}"
             note_missing("val", seen, "val", images, ". Use selection: base_val or none")
-    if not rules.targets:  # targets are tested instead of the dataset
+    if not rules.targets:  # with targets, the dataset needs no test images
         note_missing("test", seen, "test", "test images of seen classes", some=True)
         note_missing("test", unseen, "test", "test images of unseen classes", some=True)
     return missing
@@ -249,7 +257,7 @@ def find_missing_data(
 def _find_few_shot_faults(
     config: TrialConfig, features: FeatureSet, seeds: Sequence[int]
 ) -> dict[str, str]:
-    """Return what listed few-shot images lack for a trial; see find_missing_data."""
+    """Return the faults of a split file's few-shot lists for a trial; see find_missing_data."""
     from ship.datasets.base import shorten_list  # it imports Pillow
 
     missing: dict[str, str] = {}
@@ -261,17 +269,17 @@ def _find_few_shot_faults(
             f" {shorten_list(lacking)}"
         )
     rows = features.few_shot.values()
-    most = max(int(np.bincount(features.train_labels[drawn]).max(initial=0)) for drawn in rows)
-    if config.shots not in (None, most):
+    listed = max(int(np.bincount(features.train_labels[drawn]).max(initial=0)) for drawn in rows)
+    if config.shots not in (None, listed):
         missing["shots"] = (
-            f"must have few-shot lists of {config.shots} images per class, but they have {most}."
-            f" Use shots: {most}"
+            f"must have few-shot lists of {config.shots} images per class, but they have {listed}."
+            f" Use shots: {listed}"
         )
     return missing
 
 
 def _explain_validation(config: TrialConfig) -> str:
-    """Return why a trial needs validation images of seen classes, or "" if it needs none."""
+    """Return the reason why a trial needs validation images of seen classes, or "" if none."""
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)

@@ -5,8 +5,8 @@ the same steps as in a solo run. Only random draws could depend on the other see
 therefore has separate random streams for each seed.
 
 Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
-value on the host, waits until the device has finished all earlier work. A training step must have
-no such wait.
+value on the host, waits until the device has finished all earlier work. Training steps must not
+contain such waits.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ def to_cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to the CPU with a single transfer, so that the host waits once.
 
     Args:
-        values: Tensors on one device or the CPU. Their numbers must be exact in double precision:
-            every float32, every bool, and every integer up to 2^53.
+        values: Tensors on the CPU and on at most one other device. Their numbers must be exact in
+            double precision: floats, bools, and integers up to 2^53.
 
     Returns:
         The tensors by the same names in the same order, with unchanged types and shapes.
@@ -65,8 +65,9 @@ def to_cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class SeedRng:
     """One random stream per seed. A seed's draws do not depend on the other seeds of the trial.
 
-    Streams are named by purpose, so that all configurations of a study start from the same noise.
-    Draws are made on the CPU and copied, so that they are the same on every device.
+    A stream is determined by seed and purpose only, so that all configurations of a study start
+    from the same noise. Draws are made on the CPU and copied, so that they are the same on every
+    device.
     """
 
     def __init__(
@@ -76,6 +77,14 @@ class SeedRng:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        """Create the streams.
+
+        Args:
+            seeds: Seeds of the trial.
+            purpose: Name of the streams, e.g. "vae/noise".
+            device: Device of the results.
+            dtype: Data type of normal noise.
+        """
         self._seeds, self._purpose = tuple(seeds), purpose
         self._device = torch.device(device)
         self._dtype = dtype
@@ -83,10 +92,7 @@ class SeedRng:
         self._prefetcher: Prefetcher | None = None
 
     def at(self, step: int) -> "SeedRng":
-        """Return new streams for one step. No state is carried over to the next step.
-
-        The draws of a step do not depend on the draws of earlier steps.
-        """
+        """Return new streams for one step. They do not depend on the draws of earlier steps."""
         rng = SeedRng(self._seeds, self._purpose_at(step), self._device, self._dtype)
         if self._device.type != "cpu":  # on a CPU the step itself uses all cores
             if self._prefetcher is None:
@@ -119,10 +125,15 @@ class SeedDraws:
         kind, numbers = request
         if kind == "normal":
             return torch.stack(
-                [torch.randn(numbers, generator=s, dtype=self._dtype) for s in self._streams]
+                [
+                    torch.randn(numbers, generator=stream, dtype=self._dtype)
+                    for stream in self._streams
+                ]
             )
         high, size = numbers
-        return torch.stack([torch.randint(high, (size,), generator=s) for s in self._streams])
+        return torch.stack(
+            [torch.randint(high, (size,), generator=stream) for stream in self._streams]
+        )
 
     @cached_property
     def _streams(self) -> list[torch.Generator]:
@@ -136,9 +147,10 @@ def make_stream(seed: int, purpose: str) -> torch.Generator:
 
 
 class BatchStream:
-    """Endless batches of shuffled indices. By default every item occurs equally often.
+    """Endless batches of shuffled indices, from a separate stream for each seed.
 
-    A batch may span two shuffles, so that all batches have the same size for any counts.
+    All batches have the same size: a batch that reaches the end of a shuffle continues with the
+    next one.
     """
 
     def __init__(
@@ -156,8 +168,8 @@ class BatchStream:
             size: Batch size.
             seeds: Seeds of the trial.
             purpose: Name of the random streams.
-            epoch_steps: Number of steps after which the rest of a shuffle is dropped. Defaults to
-                dropping nothing.
+            epoch_steps: Number of steps after which a new shuffle starts and the rest of the old
+                one is dropped. None drops nothing, so that all items occur equally often.
 
         Raises:
             ValueError: A seed has no items.
@@ -168,7 +180,7 @@ class BatchStream:
         self._size = size
         self._purpose = purpose
         self._epoch_steps = epoch_steps
-        # seed -> shuffle -> indices, of the shuffles of each seed's last step
+        # seed -> number of a shuffle -> its indices; only the shuffles of the last step
         self._shuffled: dict[int, dict[int, Tensor]] = {seed: {} for seed in seeds}
 
     def at(self, step: int) -> Int[Tensor, "seed size"]:
@@ -188,10 +200,10 @@ class BatchStream:
             shuffles_of_epoch = math.ceil(self._epoch_steps * self._size / count)
             first = epoch * shuffles_of_epoch * count + step_of_epoch * self._size
         shuffles = range(first // count, (first + self._size - 1) // count + 1)
-        earlier = self._shuffled[seed]
+        cached = self._shuffled[seed]
         self._shuffled[seed] = {
-            shuffle: earlier[shuffle] if shuffle in earlier else self._shuffle(shuffle, count, seed)
-            for shuffle in shuffles
+            number: cached[number] if number in cached else self._shuffle(number, count, seed)
+            for number in shuffles
         }
         indices = torch.cat([*self._shuffled[seed].values()])
         return indices[first % count :][: self._size]
@@ -248,7 +260,8 @@ class SeedOptimizer:
             factors: Factor on the learning rate of each parameter. Defaults to 1.
             settings: Other options of the inner optimizer, e.g. its momentum.
         """
-        # one kernel launch per step instead of a dozen; CPUs use the plain loop, as in past results
+        # "fused" needs one kernel launch per step instead of a dozen. CPUs use torch's plain loop,
+        # which reproduces earlier results.
         self._fused = any(parameter.device.type != "cpu" for parameter in parameters)
         if self._fused and "fused" in inspect.signature(kind).parameters:
             settings["fused"] = True
@@ -268,8 +281,8 @@ class SeedOptimizer:
         """Take a step with the gradients that the parameters hold.
 
         Args:
-            rates_of: Function of the initial learning rate that returns each seed's rate for this
-                step. Defaults to the initial rate.
+            rates_of: Function that maps an initial learning rate to each seed's rate in this step.
+                None keeps the current rates.
         """
         if rates_of is None:
             self._inner.step()
@@ -282,7 +295,8 @@ class SeedOptimizer:
             self._inner.step()
             return
         # A torch optimizer has one rate per group. The updates of SGD, Adam and AdamW are linear in
-        # it, so each seed's share of a step at the full rate is its step at its own rate.
+        # it: all seeds take a step at the initial rate, of which each keeps the share
+        # (rate / initial rate).
         before = [[parameter.clone() for parameter in group["params"]] for group in groups]
         for group in groups:
             group["lr"] = group["initial_lr"]
@@ -295,7 +309,7 @@ class SeedOptimizer:
                 parameter.copy_(torch.lerp(start, parameter, share.expand_as(parameter)))
 
     def state_dict(self) -> State:
-        """Return the inner optimizer's state of each parameter, as copies on the CPU."""
+        """Return the inner optimizer's state as copies on the CPU, named PARAMETER_INDEX.NAME."""
         state = {}
         for i, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
@@ -316,10 +330,9 @@ class SeedOptimizer:
                 raise CheckpointError(f"the optimizer has no parameter {number}")
             parameter = parameters[int(number)]
             if value.ndim and value.shape != parameter.shape:
-                expected = f"shape {[*parameter.shape]}"
-                got = [*value.shape]
                 raise CheckpointError(
-                    f"{name} of parameter {number} must have {expected}, got {got}"
+                    f"{name} of parameter {number} must have shape {[*parameter.shape]}, "
+                    f"got {[*value.shape]}"
                 )
             # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
@@ -340,8 +353,8 @@ class SeedState:
 
         Args:
             where: Mask of these seeds, on the CPU or on the device of the new tensors.
-            tensors: New tensors, (seed, ...) each, on any device. A name that does not exist yet is
-                set for all seeds.
+            tensors: New tensors, (seed, ...) each, on any device. A tensor under a new name is set
+                for all seeds.
         """
         for name, value in tensors.items():
             mask = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
@@ -356,10 +369,11 @@ class SeedState:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the result of state_dict() for the same number of seeds.
 
-        Existing tensors keep their device. New ones stay on the CPU until they are used.
+        Tensors that replace current ones are moved to their devices. Others stay where they are.
 
         Raises:
-            CheckpointError: An existing tensor is missing, or has another shape or type.
+            CheckpointError: A current tensor is missing in the state, or has another shape or type
+                there.
         """
         tensors = {
             name: require_tensor(state, name, like).to(like) for name, like in self.tensors.items()

@@ -10,9 +10,10 @@ NamePosition = Literal["end", "middle", "front"]
 
 
 class Settings(BaseModel):
-    """Frozen base of all settings; users refer to a field by its dotted path, e.g. "generator.lr".
+    """Immutable base class of all settings.
 
-    A field is documented by its `description`, or by the string below it.
+    Users refer to a field by its dotted path, e.g. "generator.lr". Document a field with its
+    `description`, or with a string below it.
 
     Raises:
         pydantic.ValidationError: Lists all faults at once (unknown key, wrong type, out of bounds).
@@ -29,6 +30,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Collapse white space in the fields' descriptions; an empty one becomes None."""
         for field in cls.model_fields.values():
             field.description = " ".join((field.description or "").split()) or None
 
@@ -39,9 +41,10 @@ class NamedSettings(Settings):
     Each subclass declares `name: Literal["NAME"] = "NAME"`.
 
     Attributes:
-        method: Class of ship.methods that these settings configure, or its location as a string,
-            "module:class". The module of a string is imported when a trial starts, so that checking
-            settings and planning a study do not import torch.
+        method: Subclass of ship.methods.Generator or Finetuner that these settings configure, or
+            its location "module:class". A module named here is imported only when a trial starts,
+            so that checking settings and planning a study do not import torch. None for a base
+            class, or for a generator that synthesizes no features.
         name: Name in a YAML.
     """
 
@@ -50,7 +53,7 @@ class NamedSettings(Settings):
 
     @classmethod
     def load_method(cls) -> Any:
-        """Return the method class that these settings configure, importing it if necessary."""
+        """Return the class that `method` names, importing its module if necessary."""
         if not isinstance(cls.method, str):
             return cls.method
         module, _, attribute = cls.method.partition(":")
@@ -59,7 +62,7 @@ class NamedSettings(Settings):
     def explain_unused(self, key: str) -> str | None:
         """Return the reason why a trial with these settings ignores a key.
 
-        A study is rejected with this reason if none of its configurations reads a factor.
+        A study is rejected with these reasons if all of its configurations ignore a factor.
 
         Args:
             key: Dotted name of any setting of the trial, e.g. "generator.lr" or "augmentations".
@@ -71,7 +74,7 @@ class NamedSettings(Settings):
 
 
 class GeneratorSettings(NamedSettings):
-    """Settings of a generator. One without a method synthesizes no features.
+    """Settings of a generator. If `method` is None, no features are synthesized.
 
     Example:
         >>> from typing import Literal

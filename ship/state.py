@@ -1,12 +1,12 @@
-"""Capture and restore the state of objects that training changes; the checkpoint of a trial.
+"""Checkpoints of a trial: capture, save and restore the state that training changes.
 
-An object lists its state in parts(); capture() and restore() both use that list. Everything that
-building the object again reproduces (frozen weights, images, caches drawn at the start) is not a
-part.
+An object returns its state from parts(), for both capture() and restore(). It leaves out everything
+that is reproduced when the object is built again: frozen weights, images, features drawn at the
+start.
 
-A checkpoint is one safetensors file. Its header has all values other than tensors as JSON, and a
-digest of the whole content, so that a damaged file is rejected instead of altering results. It
-contains no code.
+A checkpoint is one safetensors file. Its header contains all values other than tensors as JSON, and
+a digest of the whole content, so that a damaged file is rejected instead of altering results.
+Nothing in a checkpoint is executed.
 """
 
 import hashlib
@@ -41,18 +41,18 @@ class Leaf(Protocol):
         """Restore the result of state_dict().
 
         Raises:
-            CheckpointError: The state belongs to another object.
+            CheckpointError: The state does not fit the object.
         """
 
 
-# State to capture: a tensor, an object with its own state, or further parts by name.
+# State to capture: a tensor, an object that captures itself, or further parts by name.
 Part: TypeAlias = Tensor | Leaf | Mapping[str, "Part"]
 
 
 def capture(part: Part) -> State:
-    """Return the state of a part and its inner parts, as copies on the CPU.
+    """Return the state of a part and its inner parts by name, as copies on the CPU.
 
-    Names of inner parts are joined by dots.
+    A name consists of the names of nested parts, joined by dots. The name of a single tensor is "".
     """
     if isinstance(part, Tensor):
         return {"": copy_to_cpu(part)}
@@ -69,7 +69,7 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
     """Restore the result of capture() into a part that was built in the same way.
 
     Raises:
-        CheckpointError: The state belongs to another part.
+        CheckpointError: The state does not fit the part.
     """
     if isinstance(part, Tensor):
         value = require_tensor(state, "", part)
@@ -85,7 +85,7 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
 def strip_prefix(state: Mapping[str, Tensor], name: str) -> State:
     """Return the entries of a state whose names begin with `name` and a dot, without this prefix.
 
-    An entry with the name itself is returned as "".
+    An entry named exactly `name` gets the name "".
     """
     inner = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
     return {"": state[name], **inner} if name in state else inner
@@ -121,7 +121,7 @@ def require_tensor(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tens
 
 
 FORMAT = 3
-"""Version of the format of checkpoints."""
+"""Version of the checkpoint format."""
 HEADER = "ship"
 """Key of the header in the metadata of a safetensors file."""
 
@@ -131,7 +131,7 @@ class Checkpoint:
     """The progress of a trial.
 
     Attributes:
-        epochs: All reported metrics, in order.
+        epochs: Metrics of all epochs reported so far, in order.
         tensors: State by name, on the CPU.
         notes: Further numbers and texts, e.g. the ID of the trial.
     """
@@ -146,12 +146,12 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # only the last epoch's metrics have predictions, and nothing is resumed after it
+            # Predictions are omitted: only the last epoch has them, and is not resumed.
             "epochs": [{**vars(item), "correct_predictions": ()} for item in self.epochs],
         }
         header = json.dumps(fields, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
-        # one text for both: safetensors writes several keys in random order
+        # digest and header share one key, because safetensors writes several in random order
         metadata = {HEADER: f"{_compute_digest(header, tensors)} {header}"}
         return safetensors.torch.save(tensors, metadata=metadata)
 

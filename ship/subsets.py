@@ -1,4 +1,4 @@
-"""A dataset as labeled features, and the subsets of it that a trial uses. Imports no torch.
+"""A dataset as labeled features, and the parts of it that a trial uses. Imports no torch.
 
 The functions select and order the classes of a trial, and draw the training images and the
 pseudo-new classes of a seed.
@@ -43,8 +43,8 @@ class FeatureSet:
         test: Test features, (images, feature_dim).
         test_labels: Labels of the test images.
         n_seen: Number of officially seen classes, which come first. None without an official split.
-        few_shot: Seed -> rows of `train` that the seed uses, ascending, from the lists of a split
-            file. {} without lists: images are then drawn.
+        few_shot: Few-shot lists of a split file: seed -> rows of `train` that it uses, ascending.
+            {} without lists: images are then drawn at random.
     """
 
     class_names: tuple[str, ...]
@@ -82,7 +82,7 @@ class FeatureSet:
 
         Args:
             labels_to_keep: Labels of the classes to keep, in the new order.
-            n_seen: Number of officially seen classes among them.
+            n_seen: Number of officially seen classes among them. None without an official split.
         """
         new_label = np.full(len(self.class_names), -1)
         new_label[labels_to_keep] = np.arange(len(labels_to_keep))
@@ -103,7 +103,8 @@ class FeatureSet:
     def count_shots(self, classes: Ids, shots: int | None) -> Float64[np.ndarray, " _"]:
         """Return the number of training images of each class that a seed uses.
 
-        With lists, it is the mean over all listed seeds, so that all seeds have equal epochs.
+        With few-shot lists, it is the mean over all listed seeds, so that epochs have the same
+        length for all seeds.
 
         Args:
             classes: Labels of the classes.
@@ -119,8 +120,8 @@ class FeatureSet:
         """Return the rows of `train` that a seed uses: those listed for it, or a random draw.
 
         Args:
-            shots: Number of images per class of a random draw. Ignored with lists.
-            seed: Seed of the trial, one of the listed seeds if there are lists.
+            shots: Number of images per class to draw. Ignored if there are few-shot lists.
+            seed: Seed of the trial. With few-shot lists, it must be one of theirs.
             classes: Labels of the classes.
         """
         if not self.few_shot:
@@ -134,8 +135,8 @@ def find_listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, 
 
     Args:
         scan: Dataset with the lists.
-        rows: Training images that are used, as indices into the split. The result indexes these
-            rows. Defaults to all.
+        rows: Indices of the training images to use. The result contains positions in `rows`, and
+            omits other images. Defaults to all.
     """
     images = scan.splits["train"].images
     used = range(len(images)) if rows is None else rows.tolist()
@@ -149,7 +150,7 @@ def find_listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, 
 def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> FeatureSet:
     """Return a FeatureSet with a dataset's labels and features of size 0.
 
-    It serves to check requirements without extracting features.
+    Requirements can be checked with it before features are extracted.
     """
     labels = {split: part.labels for split, part in scan.splits.items()}
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
@@ -162,7 +163,7 @@ def make_bare_features(name: str, scan: "DatasetScan | ImageDataset") -> Feature
 
 
 def select_studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
-    """Restrict a dataset to max_classes. Protocol single_unseen puts the unseen class last.
+    """Restrict a dataset to the classes that a trial uses, relabeled (see select_studied_labels).
 
     Raises:
         ValueError: `unseen_class` is not a class of the dataset.
@@ -187,14 +188,18 @@ def select_studied_labels(
 ) -> tuple[Ids, int | None]:
     """Return the classes that a trial uses, in its order.
 
+    These are the dataset's classes, or a part of them if `max_classes` is set. Under protocol
+    single_unseen, `unseen_class` is moved to the end and always kept.
+
     Args:
         config: Configuration of the trial.
         names: Class names of its dataset, by label.
         n_seen: Number of officially seen classes. None without an official split.
 
     Returns:
-        Labels of the classes in the dataset, and the number of officially seen ones among them
-        (None without an official split).
+        Labels of the classes in the dataset, and the number of officially seen ones among them.
+        Without an official split, this is None unless `unseen_class` was moved: all other classes
+        then count as seen.
 
     Raises:
         ValueError: `unseen_class` is not a class of the dataset.
@@ -208,7 +213,7 @@ def select_studied_labels(
                 f"(nearest: {suggestions})"
             )
         last = names.index(unseen)
-        # as the only unseen class it is kept by every max_classes
+        # counted as the only unseen class, it is kept for any max_classes
         order, n_seen = np.r_[:last, last + 1 : len(names), last], len(names) - 1
     if config.max_classes is None:
         return order, n_seen
@@ -233,9 +238,9 @@ def _select_first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Id
 def few_shot_indices(
     labels: Int64[np.ndarray, " images"], shots: int, seed: int, classes: Sequence[int] | Ids
 ) -> Ids:
-    """Draw `shots` images per class, with a random order determined by the seed and the label.
+    """Draw `shots` images per class at random.
 
-    The draw of a class depends neither on other classes nor on the order of calls. The draw of
+    The draw of a class is determined by the seed, its label and its number of images. The draw of
     fewer shots is a subset of the draw of more. A class with fewer images contributes all of them.
 
     Args:
@@ -267,7 +272,7 @@ def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -
         seed: Seed of the draw.
 
     Returns:
-        The labels of the seen and of the pseudo-new classes, each sorted.
+        The labels of the remaining (seen) classes and of the pseudo-new classes, each sorted.
     """
     ids = np.sort(np.asarray(base_ids, dtype=np.int64))
     minimum = 2 if len(ids) >= 4 else 1
@@ -277,7 +282,7 @@ def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -
 
 
 def _make_permutation(n: int, key: str) -> Int64[np.ndarray, " n"]:
-    """Return a permutation that is determined by `key`, on every machine.
+    """Return a permutation that depends only on `n` and `key`, on every machine.
 
     It is the sort order of raw PCG64 output, which numpy guarantees never to change. The output of
     Generator's methods may change between releases, which would make results incomparable.

@@ -44,8 +44,8 @@ class Task:
     padding. The seen classes may differ between seeds (pseudo-new classes are drawn by seed), but
     not their number.
 
-    `load_unseen` and `load_validation` are functions that copy images to the device, because few
-    methods need these images.
+    `load_unseen` and `load_validation` are functions, so that their images are copied to the device
+    only for the few methods that need them.
 
     Attributes:
         class_names: Names of all classes, (n_cls,).
@@ -87,8 +87,8 @@ class Task:
         return len(self.seen)
 
     @property
-    def synthetic_ids(self) -> Int[Tensor, "seed n_made"]:
-        """Classes to synthesize, ascending: the unseen ones; all with `synthesize_seen`."""
+    def synthetic_ids(self) -> Int[Tensor, "seed n_synthetic"]:
+        """Each seed's classes to synthesize, ascending: unseen ones, or all if synthesize_seen."""
         ids: Tensor = (~self.seen | self.synthesize_seen).nonzero()[:, 1]
         return ids.reshape(self.n_seeds, -1)
 
@@ -112,10 +112,10 @@ class Task:
 def make_placeholder_images(
     text_features: Float[Tensor, "n_cls feature"], n_seeds: int
 ) -> dict[str, Any]:
-    """Return placeholder features, labels and counts of a task that a saved model is loaded into.
+    """Return placeholder features, labels and counts of a Task, for loading a saved model.
 
-    There are two different artificial images of the first class, the minimum to which a scale or a
-    covariance can be fitted.
+    Each seed has two different artificial images of the first class, the minimum for fitting a
+    scale or a covariance.
 
     Args:
         text_features: Text features of the task, whose size, dtype and device the images have.
@@ -171,8 +171,8 @@ class SeedTask:
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
-        synthetic: Whether training uses synthetic features. Without them, the loss runs over the
-            seen classes only.
+        synthetic: Whether training uses synthetic features. Without them, only the seen classes
+            compete in the loss.
         fixed: Training rows of a fine-tuner whose `training_data` is "fixed" or "custom". None if
             it is "stream".
 
@@ -286,8 +286,8 @@ class TaskMaker:
 
         Args:
             classes: Labels of the classes.
-            few: Whether to draw at most FEW_VALIDATION images per class, and at most `shots`. The
-                draw is the same for all seeds, so that they are compared on the same images.
+            few: Whether to draw only min(shots, FEW_VALIDATION) images per class. The draw is the
+                same for all seeds.
         """
         labels = self.features.val_labels
         limit = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Final
 
 DATASET_TEMPLATE: Final = "dataset"
-"""Name, in a list of templates, of the template that comes with a dataset."""
+"""Entry in a list of templates that is replaced by the template of the dataset."""
 ENSEMBLE: Final = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -23,17 +23,20 @@ ENSEMBLE: Final = (
 perform "a bit better than the full 80" (openai/CLIP,
 notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
-"""Names of templates that a list of templates may contain."""
+"""Names that a list of templates may contain in addition to templates."""
 MAX_NAME_CHARS: Final = 1000
+"""Maximum length of a template."""
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
-# Fine-tuners, datasets, and the templates that the authors' code uses for them, unless these are
-# CoOp's template, which comes with the dataset. ImageNet's variants use ImageNet's classifier.
-# Sources on GitHub: datasets/imagenet.py of gaopengcuhk/Tip-Adapter, mrflogs/ICLR24
-# (GDA) and FereshteShakeri/FewShot-CLIP-Strong-Baseline (LP++); jusiro/CLAP, trainers/adapters.py;
-# Koorye/DePT, trainers/kgcoop.py, which is KgCoOp's;
-# htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py.
+# Fine-tuners, datasets, and the templates that the authors' code uses for them. Pairs for which it
+# uses the dataset's template, which is CoOp's, are omitted. ImageNet's variants have ImageNet's
+# classifier and therefore its templates. Sources on GitHub:
+# - datasets/imagenet.py of gaopengcuhk/Tip-Adapter, mrflogs/ICLR24 (GDA) and
+#   FereshteShakeri/FewShot-CLIP-Strong-Baseline (LP++)
+# - jusiro/CLAP, trainers/adapters.py
+# - Koorye/DePT, trainers/kgcoop.py (identical to KgCoOp's)
+# - htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py
 _AUTHORS_ROWS: Final = (
     (("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus"), _IMAGENET, ENSEMBLE),
     (("zs_lp", "clap"), _IMAGENET, (*ENSEMBLE, "a photo of a {}.")),
@@ -55,9 +58,9 @@ def has_control_characters(text: str) -> bool:
 
 
 def validate_template(text: str) -> str:
-    """Validate a template or one of NAMES, and return it with its white space collapsed.
+    """Check a template or one of NAMES, and return it with each run of white space as one space.
 
-    CLIP reads all white space as single spaces.
+    This does not change results: CLIP's tokenizer does the same.
 
     Raises:
         ValueError: The text is neither a template nor one of NAMES, is too long, or has control
@@ -75,9 +78,10 @@ def validate_template(text: str) -> str:
 
 
 def expand_templates(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
-    """Replace the names in a list of templates by their templates.
+    """Replace the names "ensemble" and "authors" in a list of templates by their templates.
 
-    DATASET_TEMPLATE remains, or replaces "authors", because only the dataset has that template.
+    DATASET_TEMPLATE is kept for the caller, who knows the dataset's template. It also replaces
+    "authors" if the authors' code uses that template.
 
     Args:
         templates: Templates and names of templates.

@@ -1,6 +1,6 @@
 """Configuration of a trial, and the metrics it reports while it runs.
 
-Imports no torch, so that a driver that trains nothing starts quickly.
+Imports no torch, so that drivers start quickly.
 """
 
 import math
@@ -39,7 +39,7 @@ _GeneralizedMetric = Literal[
 ]
 Objective = Literal[_GroupMetric, "accuracy", _GeneralizedMetric]
 
-# Metrics of the selection images that selection may maximize. The first one is the default.
+# Metrics on the selection images that selection may maximize. The first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "base_to_new": get_args(_GroupMetric),
     "few_shot": ("accuracy",),
@@ -47,7 +47,7 @@ OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "generalized_zero_shot": get_args(_GeneralizedMetric),
     "single_unseen": get_args(_GeneralizedMetric),
 }
-# The only such metric if selection uses images of seen classes only (base_val, few_val).
+# The only objective that can be measured without unseen classes (selections base_val, few_val).
 SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
     "base_to_new": "base",
     "few_shot": "accuracy",
@@ -64,7 +64,7 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "authors"})
 
 
 _WITHOUT_TEMPLATES: Final = ("coop", "cocoop", "coop_dept")
-"""Fine-tuners without hand-written prompts. All others initialize or train with such prompts."""
+"""Fine-tuners that use no templates. All others initialize or train with them."""
 
 
 class SyntheticConfig(Settings):
@@ -98,7 +98,7 @@ class TrialConfig(Settings):
     targets: tuple[str, ...] = ()
     """datasets to test under protocol cross_dataset"""
     max_classes: int | None = Field(None, ge=4)
-    """maximum number of the dataset's classes, from the first; null: all"""
+    """use only the dataset's first classes, at most this many; null: all"""
     protocol: ProtocolName = "base_to_new"
     """which classes are seen, and how accuracy is computed"""
     unseen_class: str | None = None
@@ -120,9 +120,9 @@ class TrialConfig(Settings):
     quality: bool = True
     """measure the quality of synthetic features against real images"""
     templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
-    """prompts with one {} for the class name, averaged as text features; or names of prompts:
-    dataset (that of the dataset), ensemble (seven by CLIP's authors), authors (those of the
-    fine-tuner's code)"""
+    """sentences with one {} for the class name, whose text features are averaged; or names: dataset
+    (the dataset's sentence), ensemble (seven by CLIP's authors), authors (those in the code of the
+    fine-tuner's authors)"""
     metrics: tuple[str, ...] = ()
     """metric plugins to report; they cannot be objectives"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
@@ -134,7 +134,10 @@ class TrialConfig(Settings):
 
     @property
     def unseen_images_key(self) -> tuple[str, str] | None:
-        """The key and value that use real training images of unseen classes, or None if none do."""
+        """Key and value that make the trial use real training images of unseen classes.
+
+        None if it uses none.
+        """
         if self.generator.name == "real":
             return "generator", "real"
         return ("synthetic.real_share", "above 0") if self.synthetic.real_share else None
@@ -143,8 +146,8 @@ class TrialConfig(Settings):
     def selection_metric(self) -> str:
         """Metric that selection maximizes, "" if selection is none.
 
-        It is the objective if one is set, otherwise the default of the protocol and the selection.
-        ship.requirements checks that the selection can measure the objective.
+        It is the objective if one is set, otherwise the default of protocol and selection. Whether
+        the selection can measure the objective is checked in ship.requirements.
         """
         if self.selection == "none":
             return ""
@@ -162,12 +165,12 @@ class TrialConfig(Settings):
         Returns:
             The reason, or None if another value may change the accuracy.
         """
-        for part in (self.generator, self.finetuner):
-            if reason := part.explain_unused(key):
+        for settings in (self.generator, self.finetuner):
+            if reason := settings.explain_unused(key):
                 return reason
         generator, finetuner = self.generator.name, self.finetuner.name
-        learned = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
-        if key == "templates" and learned:
+        uses_no_templates = finetuner in _WITHOUT_TEMPLATES and generator in ("none", "vae")
+        if key == "templates" and uses_no_templates:
             return (
                 f"neither finetuner {finetuner} nor generator {generator} uses hand-written prompts"
             )
@@ -188,17 +191,21 @@ class TrialConfig(Settings):
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
-    def templates_for(self, dataset: str, own: str = DATASET_TEMPLATE) -> tuple[str, ...]:
+    def templates_for(
+        self, dataset: str, dataset_template: str = DATASET_TEMPLATE
+    ) -> tuple[str, ...]:
         """Return the distinct templates for one of the trial's datasets.
 
         Args:
             dataset: Name of the dataset.
-            own: Template that comes with the dataset. Defaults to its name.
+            dataset_template: Template that replaces the entry DATASET_TEMPLATE. By default, the
+                entry is kept.
         """
         templates = expand_templates(self.templates, self.finetuner.name, dataset)
         return tuple(
             dict.fromkeys(
-                own if template == DATASET_TEMPLATE else template for template in templates
+                dataset_template if template == DATASET_TEMPLATE else template
+                for template in templates
             )
         )
 
@@ -246,8 +253,9 @@ class CorrectPredictions:
         class_ids: Class of each image, an index into class_names.
         class_names: Names of the task's classes.
         seen: Whether the tested model was trained on real images of each class.
-        correct: Kind of prediction -> for each seed, whether each image is correct. The n bits are
-            packed into bytes, first image in the highest bit of the first byte (numpy's packbits).
+        correct: Kind of prediction -> for each seed, n bits that are 1 for correct images, packed
+            by numpy.packbits. Kinds are "all" (all classes compete) and "own" (only the classes of
+            the image's group compete).
     """
 
     eval_set: str
@@ -258,7 +266,7 @@ class CorrectPredictions:
 
 
 class NonFiniteLoss(ValueError):
-    """A loss, a logit or a synthetic feature became NaN or infinite; its seeds have no result.
+    """A loss, logit or synthetic feature became NaN or infinite. The failed seeds have no result.
 
     Attributes:
         failed: Index of each failed seed in the trial -> name, stage and epoch of the non-finite
@@ -274,11 +282,11 @@ class NonFiniteLoss(ValueError):
 
 
 def join_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
-    """Return one text with each reason once, followed by the numbers that it applies to.
+    """Join reasons to one text, e.g. "loss is not finite (seeds 0, 2); logits are NaN (seeds 1)".
 
     Args:
-        failed: Number, e.g. a seed -> its reason.
-        numbered: Noun for the numbers, e.g. "seeds".
+        failed: Seed, or index of a seed -> reason of its failure.
+        numbered: Noun for the keys, e.g. "seeds".
     """
     by_reason: dict[str, list[str]] = {}
     for number, reason in failed.items():
@@ -293,27 +301,33 @@ class EpochMetrics:
 
     The stages are, in this order:
 
-    - "selection_generator" and "selection" (the fine-tuner) train on the data that selection may
-      use. Selection none has neither.
-    - "selection_quality" comes once between them if features are synthesized.
-    - "final_generator" and "final" retrain on all base classes with selections pseudo_new and none,
-      and once per target in cross_dataset.
-    - "test" comes once, last.
+    - "selection_generator": the generator is trained for selection.
+    - "selection_quality": the quality of its features is measured, once. Omitted without synthetic
+      features, with `quality: false`, and with selection authors.
+    - "selection": the fine-tuner is trained, and evaluated on the selection images.
+    - "final_generator" and "final": generator and fine-tuner of the tested model are trained on all
+      seen classes. Only with selections pseudo_new and none, and for each target of cross_dataset.
+    - "test": the tested models are evaluated, once.
+
+    Selection none has no selection stages.
 
     Attributes:
         stage: Stage of the trial.
         epoch: Epoch within the stage, from 1. 0 is before any training.
         progress: Completed fraction of the trial's planned work, 0 to 1.
         per_seed: Metric name -> one value per seed, in the trial's order; None for failed seeds.
-            Stages that train have a loss. At evaluated epochs, which include epoch 0 (the untrained
-            fine-tuner), stage "selection" has the protocol's OBJECTIVES; with base_val and few_val
-            it has only the one in SEEN_OBJECTIVES. Stage "test" has the test metrics,
-            selection_epoch, each selection metric at the selected epoch as selection_NAME,
-            quality/NAME of the features synthesized for the tested classes, and flag/NAME (0 or 1).
+            The metrics are:
+
+            - in stages that train: loss, and other training metrics of the method.
+            - in "selection" at evaluated epochs, which include epoch 0 (untrained): the protocol's
+              OBJECTIVES; with base_val and few_val only the one in SEEN_OBJECTIVES.
+            - in "selection_quality": quality/NAME and flag/NAME (0 or 1).
+            - in "test": the test metrics, selection_epoch, selection_NAME (each selection metric at
+              the selected epoch), and quality/NAME and flag/NAME for the tested classes.
         correct_predictions: Correct predictions on each evaluation set in stage "test". Empty in
             other stages and with selection "authors". Failed seeds have empty bytes.
-        failed: Index of each seed that has failed so far -> name, stage and epoch of the non-finite
-            value. It includes the seeds that failed at earlier epochs.
+        failed: Index of each seed that failed at this or an earlier epoch -> name, stage and epoch
+            of the non-finite value.
 
     Raises:
         NonFiniteLoss: A value of a seed that has not failed is NaN or infinite.

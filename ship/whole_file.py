@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Final
 
 _ABANDONED_SECONDS: Final = 3600
-"""Age after which a temporary file is considered abandoned by its writer."""
+"""Age after which a temporary file is deleted, because its writer must have been killed."""
 
 
 def read_whole(path: Path, max_bytes: int) -> bytes:
-    """Read a whole file. Devices and pipes, which might never end, are not opened.
+    """Read a whole regular file. Devices and pipes, which might never end, are rejected.
 
     Args:
         path: Path of the file.
         max_bytes: Maximum size in bytes.
 
     Raises:
-        ValueError: The file is missing, unreadable or too large. The message has its path.
+        ValueError: The file is missing, unreadable, too large or not a regular file. The message
+            begins with its path.
     """
     try:
         if path.exists() and not path.is_file():
@@ -37,7 +38,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically, replacing an old one. Missing folders are created.
 
     The content is written to a temporary file in the same folder, which is then renamed. A killed
-    writer leaves its temporary file; writes into the same folder remove it after an hour.
+    writer leaves its temporary file; calls for the same folder delete it after an hour.
 
     Args:
         path: Path of the file.
@@ -59,6 +60,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
+    """Delete temporary files in a folder whose writers were killed."""
     for temporary in folder.glob(".*.tmp"):
         with suppress(OSError):  # another writer may have removed it
             if temporary.stat().st_mtime < time.time() - _ABANDONED_SECONDS:

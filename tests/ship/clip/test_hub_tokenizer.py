@@ -108,11 +108,7 @@ def template(*after: str) -> dict[str, Any]:
     ("changes", "config", "message"),
     [
         ({"model": {"type": "?"}}, {}, "is not a Hugging Face tokenizer"),
-        (
-            template(),
-            {},
-            "one token after a text and at most one before it, got 0 after and 0 before",
-        ),
+        (template(), {}, "after a text and at most one before it, got 0 after and 0 before"),
         (template("</s>", "</s>"), {}, "got 2 after and 0 before"),
         ({}, {"padding_side": "left"}, "pads or truncates on the left"),
         ({}, {"pad_token": {"content": "<none>"}}, "no padding token <none>"),
