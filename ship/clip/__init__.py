@@ -4,12 +4,12 @@
 - backbone encodes images and sentences.
 - prompts embeds class names and the other fixed parts of prompts.
 - sentences averages the features of several sentences per class.
-- text is the base of the two kinds of text towers, which encode prompts. In a causal one, the part
-  that classes share is computed once (causal, packing). In a bidirectional one, every prompt is
-  computed whole (bidirectional).
+- text is the base class of text towers, which encode prompts. There are two kinds: causal computes
+  a shared context once for several classes (see packing), bidirectional encodes every prompt
+  separately.
 
-Nothing is trained here. ship.architectures has the properties of a backbone that do not require its
-weights, and imports no torch.
+Nothing is trained here. Properties of a backbone that can be read without its weights are in
+ship.architectures, which does not import torch.
 """
 
 from ship.clip.backbone import FrozenCLIP

@@ -24,27 +24,28 @@ class FrozenCLIP:
     """A CLIP with frozen weights that maps images and prompt embeddings to unit-norm features.
 
     Attributes:
-        name: "pocket", NAME:PRETRAINED or hf-hub:ORG/MODEL as configured.
+        name: Name in the configuration: "pocket", NAME:PRETRAINED or hf-hub:ORG/MODEL.
         device: Device of the weights.
         precision: Precision of the text blocks. Prompts, features and gradients are always float32.
-            With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
-            bits of mantissa); on a CPU it equals fp32.
-        fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
-            and configurations. Includes properties of a tokenizer that is not CLIP's, and the
-            padding token if the text tower reads padding.
+            With tf32, all matrix products of a trial on CUDA use TensorFloat-32 (10-bit mantissa);
+            on a CPU tf32 equals fp32.
+        fingerprint: Hash of the architecture and of the uncast weights, used in the keys of caches
+            and configurations. It includes the tokenizer if that is not CLIP's, and the padding
+            token if the text tower reads padding.
         text: Text tower, which accepts prompt embeddings.
         tokenizer: open_clip's BPE tokenizer, or ship.hub_tokenizer.HubTokenizer.
         feature_dim: Size of image and text features (the text width may differ).
-        logit_scale: Learned factor on cosines, as a Python number.
+        logit_scale: Learned factor that turns cosines into logits.
         text_width: Size of a token embedding.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         preprocess: Test-time transform, PIL image -> (3, size, size).
-        mean: Mean per channel of the normalization at the end of preprocess.
+        mean: Mean per channel of the normalization at the end of `preprocess`.
         std: Standard deviation per channel of the same normalization.
-        image_precision: Precision of the image tower's products; may be changed at any time.
+        image_precision: Precision in which the image tower computes; may be changed at any time.
             Features are always float32.
-        image_device: Kind of device that encodes the images, "cpu" or "cuda". Change it if other
-            processes encode them.
+        image_device: Type of the device that encodes the images, "cpu" or "cuda"; used in
+            `preprocess_id`. Defaults to the type of `device`. Change it if images are encoded by
+            other processes, on another type of device.
 
     Example:
         >>> clip = FrozenCLIP.load("pocket")
@@ -78,13 +79,12 @@ class FrozenCLIP:
         self.image_precision: ImagePrecision = "fp32"
         self.image_device = self.device.type
         self.tokenizer = tokenizer
-        self._settings = dict(self._model.visual.preprocess_cfg)
-        preprocessing = PreprocessCfg(**self._settings)
+        self._preprocess_config = dict(self._model.visual.preprocess_cfg)
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
-            preprocessing, is_train=False
+            PreprocessCfg(**self._preprocess_config), is_train=False
         )
-        self.mean: tuple[float, ...] = tuple(self._settings["mean"])
-        self.std: tuple[float, ...] = tuple(self._settings["std"])
+        self.mean: tuple[float, ...] = tuple(self._preprocess_config["mean"])
+        self.std: tuple[float, ...] = tuple(self._preprocess_config["std"])
         self.logit_scale = float(self._model.logit_scale.detach().exp())
         self.feature_dim: int = self.encode_texts(["a"]).shape[1]
 
@@ -94,61 +94,61 @@ class FrozenCLIP:
     ) -> "FrozenCLIP":
         """Load a backbone: "pocket", an open_clip "NAME:PRETRAINED", or "hf-hub:ORG/MODEL".
 
-        PRETRAINED is a tag or the path of a checkpoint. ORG/MODEL is a repository of open_clip on
-        the Hugging Face Hub, with a configuration and weights.
+        PRETRAINED is a tag or the path of a checkpoint. ORG/MODEL is a repository on the Hugging
+        Face Hub with a configuration and weights for open_clip.
 
-        Weights trained with QuickGELU use it also under an architecture's plain name
-        (ViT-B-16:openai equals ViT-B-16-quickgelu:openai). A local checkpoint is loaded with the
-        activation of the named architecture. Only OpenAI's own archives always use QuickGELU.
+        The weights of a tag get the activation that they were trained with: ViT-B-16:openai equals
+        ViT-B-16-quickgelu:openai. A local checkpoint gets the activation of the named architecture,
+        or QuickGELU if it is one of OpenAI's own archives.
 
         Args:
             name: Name of the backbone.
             device: Device of the weights.
-            precision: Precision of the text blocks. There is no fp16, whose gradients overflow
-                without a loss scale.
+            precision: Precision of the text blocks. fp16 is not supported, because its gradients
+                would need loss scaling.
 
         Returns:
             The backbone.
 
         Raises:
             BackboneError: The model or tag does not exist, its text tower does not accept prompt
-                embeddings, or the weights cannot be loaded.
+                embeddings, or its weights or tokenizer cannot be loaded.
         """
         check_backbone_name(name)
-        previous = logging.root.manager.disable
+        previous_level = logging.root.manager.disable
         logging.disable(logging.ERROR)  # open_clip logs its progress to the root logger
         try:
             with warnings.catch_warnings(action="ignore"):  # torch warns about unusual pickles
                 model, tokenizer = load_model(name)
         finally:
-            logging.disable(previous)
+            logging.disable(previous_level)
         return cls(name, model, tokenizer, device, precision)
 
     @property
     def preprocess_id(self) -> str:
-        """Description of how images are encoded, for cache keys.
+        """JSON with the settings that image features depend on besides the weights, for cache keys.
 
-        It includes precision and kind of device unless they are fp32 and "cpu": features of a CPU
-        and of a GPU differ.
+        These are the preprocessing, `image_precision` unless it is fp32, and `image_device` unless
+        it is "cpu": features computed on a CPU and on a GPU differ slightly.
         """
         options: dict[str, str] = {}
         if self.image_precision != "fp32":
             options["precision"] = self.image_precision
         if self.image_device != "cpu":
             options["device"] = self.image_device
-        return json.dumps({**self._settings, **options}, sort_keys=True, default=str)
+        return json.dumps({**self._preprocess_config, **options}, sort_keys=True, default=str)
 
     @property
     def text_tokens(self) -> int:
-        """Number of token positions processed by the text layers so far."""
+        """Number of token positions that have passed through the text tower so far."""
         return self.text.n_tokens // self.text.depth
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Compute products on CUDA in TensorFloat-32 if the precision is tf32, else in float32.
+        """Compute CUDA matrix products in TensorFloat-32 if `precision` is tf32, else in float32.
 
-        Training on this backbone runs in this context. torch's setting is global to the process and
-        restored on exit. On other devices the context has no effect.
+        Trials train inside this context. It sets torch's global precision, which is restored on
+        exit. On other devices it has no effect.
         """
         if self.device.type != "cuda":
             yield
@@ -162,14 +162,14 @@ class FrozenCLIP:
     ) -> Float[Tensor, "n feature"]:
         """Return unit-norm features of preprocessed images, float32, on the backbone's device.
 
-        On CUDA, products and convolutions of precision fp32 do not use TensorFloat-32, which torch
-        allows for convolutions by default.
+        If `image_precision` is fp32, TensorFloat-32 is disabled on CUDA for matrix products and
+        convolutions. By default torch uses it for convolutions.
 
         Args:
             images: Results of `preprocess`, stacked, on any device.
         """
-        kind, is_bf16 = self.device.type, self.image_precision == "bf16"
-        with torch.autocast(kind, torch.bfloat16) if is_bf16 else without_tf32():
+        device_type, is_bf16 = self.device.type, self.image_precision == "bf16"
+        with torch.autocast(device_type, torch.bfloat16) if is_bf16 else without_tf32():
             features: Tensor = self._model.encode_image(images.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
@@ -178,7 +178,7 @@ class FrozenCLIP:
         """Return unit-norm features of complete sentences, on the backbone's device.
 
         Args:
-            texts: Sentences. Tokens beyond `context_length` are ignored.
+            texts: Sentences. Long ones are truncated to `context_length` tokens.
         """
         ids = torch.as_tensor(self.tokenizer(list(texts))).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
@@ -187,32 +187,32 @@ class FrozenCLIP:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute products and convolutions on CUDA in float32 inside the context.
+    """Compute matrix products and convolutions on CUDA in float32 inside the context.
 
-    torch's settings are global to the process and restored on exit.
+    It changes torch's global settings, which are restored on exit.
     """
-    before = torch.backends.cudnn.allow_tf32
+    previous = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         with _matmul_precision("highest"):
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = previous
 
 
 @contextmanager
 def _matmul_precision(precision: str) -> Iterator[None]:
     """Set torch's precision of float32 matrix products inside the context."""
-    before = torch.get_float32_matmul_precision()
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous)
 
 
 def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None) -> TextTower:
-    """Return the text tower of a model, of the kind that its attention mask requires.
+    """Build the text tower of a model: causal if it has an attention mask, else bidirectional.
 
     Args:
         model: See TextTower.
@@ -225,9 +225,10 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
 
 
 def _get_tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
-    """Return the properties of a tokenizer that belong in a fingerprint.
+    """Return the properties of a tokenizer that are part of a fingerprint.
 
-    CLIP's own tokenizer is part of open_clip, and a causal tower does not read padding.
+    CLIP's own tokenizer has none, because it never changes. The padding token is included only for
+    bidirectional towers, because causal ones do not read padding.
     """
     identity: dict[str, Any] = dict(getattr(tokenizer, "identity", {}))
     if get_text_module(model).attn_mask is None:

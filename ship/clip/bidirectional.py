@@ -1,9 +1,9 @@
 """Text towers without a causal mask: those of SigLIP, SigLIP 2, CLIPA, MobileCLIP and MobileCLIP 2.
 
-Every position attends to every other one, and open_clip masks no padding. Each prompt is therefore
-padded to the full context length with the embedding of the padding token, and computed whole:
-nothing is shared between classes. The feature is the output at EOT (MobileCLIP) or at the last
-position (SigLIP, CLIPA).
+Every position attends to every other one, including padding, which open_clip does not mask. Each
+prompt is therefore padded to the full context length with the embedding of the padding token.
+Prompts are encoded separately, even if their classes share a context. The feature is the output at
+EOT (MobileCLIP) or at the last position (SigLIP, CLIPA).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ from ship.clip.text import TextTower, get_pooling
 from ship.prompt_cost import compute_padding_factor
 from ship.seeds import to_device
 
-# Number of prompts per pass without gradients, which bounds memory: a prompt needs about 2 MB with
-# ViT-B/16's width and 77 tokens.
+# Maximum number of prompts per pass without gradients. It bounds memory: with ViT-B/16's width and
+# 77 tokens, a prompt needs about 2 MB.
 PROMPTS_AT_ONCE = 256
 
 
@@ -27,7 +27,7 @@ class BidirectionalTower(TextTower):
 
     Args:
         model: See TextTower.
-        pad: Token ID of padding.
+        pad: ID of the padding token.
         dtype: See TextTower.
     """
 
@@ -37,8 +37,8 @@ class BidirectionalTower(TextTower):
         super().__init__(model, dtype)
         self.padding_factor = compute_padding_factor(self.context_length)
         self._reads_last = get_pooling(model)[0] == "last"
-        # cached so that training steps do not copy it from the host again
-        self._end_positions = lru_cache(64)(partial(_end_positions, self._positions.device))
+        # cached so that training steps do not copy them to the device again
+        self._get_end_positions = lru_cache(64)(partial(_get_end_positions, self._positions.device))
         self._pad = self.embed(torch.tensor(pad, device=self._positions.device))
 
     def encode(
@@ -57,13 +57,13 @@ class BidirectionalTower(TextTower):
     ) -> Float[Tensor, "seed c feature"]:
         """See TextTower. Each pair of a prefix and a suffix is a separate prompt.
 
-        Before `tokens` replaces them, the replaced tokens are attended to by all others, including
-        SOT.
+        In the first `depth` blocks all positions, even SOT, also attend to the context tokens that
+        `tokens` replaces later.
         """
         (n, p), c = prefix.shape[:2], len(suffix)
         prefixes = prefix.unsqueeze(1).expand(-1, c, -1, -1)
         prompts = torch.cat([prefixes, suffix.expand(n, -1, -1, -1)], dim=2).flatten(0, 1)
-        eot = self._end_positions(p, tuple(lengths)).repeat(n)
+        eot = self._get_end_positions(p, tuple(lengths)).repeat(n)
         inner = () if tokens is None else (tokens.flatten(0, 1),)
         parts = _split_rows(prompts, eot, *inner)
         features = [self._encode_padded(*part, depth=depth, end=p) for part in parts]
@@ -84,10 +84,10 @@ class BidirectionalTower(TextTower):
         Args:
             prompts: Token embeddings, (n, t, width).
             eot: Index of each prompt's EOT, (n,).
-            tokens: Tokens that replace the last m ones before position `end`, (n, m, width).
-                Defaults to no replacement.
+            tokens: Tokens that replace the m tokens before position `end`, (n, m, width). None
+                replaces nothing.
             depth: Number of blocks before the replacement.
-            end: Position after the replaced tokens.
+            end: Position after the last replaced token.
         """
         hidden = self._cast_input(self._pad_prompts(prompts, eot) + self._positions)
         if tokens is not None:
@@ -108,12 +108,15 @@ class BidirectionalTower(TextTower):
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Split the rows of tensors into parts that bound memory; with gradients into a single part."""
+    """Split the rows of tensors into passes of at most PROMPTS_AT_ONCE; a single one with gradients.
+
+    With gradients, splitting would save no memory: activations are kept for the backward pass.
+    """
     if torch.is_grad_enabled():
         return [tensors]
     return zip(*(rows.split(PROMPTS_AT_ONCE) for rows in tensors), strict=True)
 
 
-def _end_positions(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
+def _get_end_positions(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
     """Return the index of each suffix's last token after a prefix of p tokens."""
     return to_device(torch.tensor(lengths) + p - 1, device)
