@@ -102,12 +102,12 @@ class CausalTower(TextTower):
             packing = self._get_packing(p - m, tuple(m + length for length in lengths))
         ends, mask = packing.ends.repeat(n_seeds, 1), _repeat_mask(packing, hidden)
         outputs = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
-        return self._features(outputs.reshape(n_seeds, -1, width)[:, packing.order])
+        return self._project_outputs(outputs.reshape(n_seeds, -1, width)[:, packing.order])
 
     def _encode_batch(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the features of prompts (n, t, width), computed in one batch."""
         hidden = self._cast_input(prompts + self._positions[: prompts.shape[1]])
-        return self._features(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
+        return self._project_outputs(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
 
     def _encode_without_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the same features as _encode_batch, using the cached keys and values of SOT."""
@@ -115,7 +115,7 @@ class CausalTower(TextTower):
         hidden = self._cast_input(prompts[:, 1:] + self._positions[1:t])
         positions = (eot - 1).unsqueeze(1)
         outputs = self._run(self._blocks_with_sot, hidden, positions, self._get_causal_mask(t))
-        return self._features(outputs[:, 0])
+        return self._project_outputs(outputs[:, 0])
 
     @torch.no_grad()
     def _cache_sot(self, sot: int) -> list[Block]:

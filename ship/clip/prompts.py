@@ -142,9 +142,9 @@ def _find_equal_names(
 ) -> list[tuple[str, ...]]:
     """Return groups of different names with equal tokens, at most five.
 
-    Tokens are equal if names are truncated, or if the tokenizer drops punctuation or accents. Names
-    that CLIP's tokenizer does not distinguish are not reported. Most datasets with such names were
-    rejected when they were read; ImageNet was not, where two pairs of classes share a name.
+    Tokens may be equal because names are truncated, or because the tokenizer drops punctuation or
+    accents. Names that CLIP's tokenizer does not distinguish are not reported: datasets with such
+    names are rejected when they are read, except for ImageNet, which has two such pairs.
     """
     names_by_row: dict[tuple[int, ...], list[str]] = {}
     for name, row in zip(class_names, rows, strict=True):

@@ -138,7 +138,7 @@ class TextTower(ABC):
         """Cast the input of the blocks to their precision."""
         return hidden.to(self._dtype)
 
-    def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
+    def _project_outputs(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
         """Return unit-norm text features of the last block's outputs, in the weights' precision."""
         features = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
@@ -155,7 +155,7 @@ def get_text_module(model: nn.Module) -> Any:
 
 
 def get_pooling(model: nn.Module) -> tuple[str, int]:
-    """Return how a text tower selects the output for its feature: open_clip's pool_type and eos_id."""
+    """Return open_clip's pool_type and eos_id, which define the output that becomes the feature."""
     module = get_text_module(model)
     if not hasattr(model, "text"):  # class CLIP names these attributes differently
         return module.text_pool_type, module.text_eos_id
@@ -186,5 +186,8 @@ def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
 def _gather(
     x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]
 ) -> Float[Tensor, "n k width"]:
-    """Return x[i, positions[i, j]] for all i and j. The gradient of gather is a single operation."""
+    """Return x[i, positions[i, j]] for all i and j.
+
+    Indexing would be shorter, but the gradient of gather is a single operation.
+    """
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
