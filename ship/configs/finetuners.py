@@ -38,8 +38,8 @@ _DropLast = Annotated[
     ),
 ]
 
-# Groups of keys that affect a trial with zero_shot. Nothing is fine-tuned, but a generator may still
-# be trained to measure the quality of its features.
+# Top-level keys that affect a trial with zero_shot. Nothing is fine-tuned, but a generator may be
+# trained to measure the quality of its features.
 _ZERO_SHOT_KEYS: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
     "shots", "augmentations", "templates", "generator", "finetuner", "quality",
@@ -99,7 +99,7 @@ class ZeroShotConfig(FinetunerSettings):
     def read_descriptions(self) -> tuple[str, bytes]:
         """Return the path of the `descriptions` file, without the digest, and the file's content.
 
-        Must not be called if `descriptions` is None.
+        Call it only if `descriptions` is set.
 
         Raises:
             ValueError: The file is missing, unreadable or too large, or its content has changed.
@@ -113,7 +113,7 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def explain_unused(self, key: str) -> str | None:
-        """Explain why keys of training are ignored, and the trial's `templates` if not used here."""
+        """Explain why keys of training are ignored, and `templates` if it is overridden here."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
             return f"finetuner zero_shot uses its own sentences ({source})"
