@@ -4,8 +4,8 @@
     for result in check_finetuner("ridge"):
         print(result)
 
-`ship-sweep check NAME` runs the same checks and prints the results. Built-in methods are tested with
-them, too.
+`ship-sweep check NAME` runs the same checks and prints the results. Built-in methods are tested
+with them, too.
 """
 
 from ship.testing.bench import Bench, CheckResult

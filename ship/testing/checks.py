@@ -313,8 +313,7 @@ def _check_labels(case: DatasetCase) -> None:
             lowest, highest = labels.min(), labels.max()
             require(
                 bool(lowest >= 0 and highest < n_cls),
-                f"labels of split {name} must be from 0 to {n_cls - 1}, "
-                f"got {lowest} to {highest}",
+                f"labels of split {name} must be from 0 to {n_cls - 1}, got {lowest} to {highest}",
             )
     require(len(case.scan.splits["test"]) > 0, "split test has no images")
 
