@@ -177,7 +177,7 @@ class DePTSettings(FinetunerSettings):
     head_weight: float = Field(0.7, ge=0, le=1)
     """weight of the head in the loss and in the logits of base classes"""
     head_lr_scale: float = Field(6.5, gt=0)
-    """factor from the prompts' learning rate to the head's"""
+    """learning rate of the head as a multiple of that of the prompts"""
     head_norm: float = Field(10.0, gt=0)
     """norm of the features that the head classifies"""
     n_ctx: _NCtx = 4
@@ -208,7 +208,7 @@ class KgCoOpDePTConfig(DePTSettings):
 
 
 class TCPConfig(FinetunerSettings):
-    """TCP: class-specific tokens, computed from text features, replace the context in a block."""
+    """TCP: after some text blocks, tokens computed from a class's text feature replace the context."""
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
@@ -220,7 +220,7 @@ class TCPConfig(FinetunerSettings):
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """number of learned context vectors, which as many class-specific tokens replace"""
+    """number of learned context vectors, replaced by the same number of class-specific tokens"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
     """Adam's learning rate: 1e-5 in the first epoch, then cosine decay from this value"""
@@ -235,7 +235,7 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """weight of the adapted feature; with tune_on_validation during training only"""
+    """weight of the adapted feature in training and, without tune_on_validation, at inference"""
     tune_on_validation: bool = False
     """select the ratio for inference on the selection images"""
     reduction: int = Field(4, ge=1)
@@ -253,7 +253,7 @@ class LinearAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     penalty_weight: float = Field(1.0, ge=0)
-    """weight of the squared distance to the identity, divided by the number of images per class"""
+    """weight of the squared distance to the identity, before it is divided by `shots`"""
     lr: float = Field(1e-4, gt=0)
     """Adam's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 300
@@ -267,9 +267,11 @@ class TipSettings(_FixedSyntheticConfig):
     # init_alpha and init_beta in the authors' configurations of ImageNet, Food101, OxfordPets and
     # SUN397; the values of other datasets are in search_spaces/authors.yaml
     alpha: float = Field(1.17, ge=0)
-    """weight of the cache; for tip_adapter_f with tune_on_validation during training only"""
+    """weight of the cache in training (tip_adapter_f) and, without tune_on_validation, at
+    inference"""
     beta: float = Field(1.0, gt=0)
-    """sharpness of the cache; for tip_adapter_f with tune_on_validation during training only"""
+    """sharpness of the cache in training (tip_adapter_f) and, without tune_on_validation, at
+    inference"""
     tune_on_validation: bool = True
     """select alpha and beta for inference on the selection images"""
 
@@ -349,7 +351,8 @@ class LPPlusPlusConfig(_FixedSyntheticConfig):
     method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
-    """initial weight of the text features, before division by the images' mean cosine to them"""
+    """multiplier of the images' mean cosine to the text features; the product is the initial weight
+    of the text features"""
     lr_scale: float = Field(1.0, gt=0)
     """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)

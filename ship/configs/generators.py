@@ -45,7 +45,7 @@ class VAESettings(GeneratorSettings):
     kl_warmup: int = Field(0, ge=0)
     """epochs over which the KL weight grows from 0 to kl_weight"""
     free_bits: float = Field(0.0, ge=0)
-    """KL in nats that each latent dimension may have without a penalty"""
+    """KL per latent dimension, in nats, that is not penalized"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate"""
     weight_decay: float = Field(0.01, ge=0)
@@ -65,9 +65,9 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
     """what the decoder adds to the context vectors. instance_bias: one vector, computed from z, to
-    all of them. instance_tokens: a separate vector to each. noise: as instance_bias, but z is never
-    encoded from an image, also in training. global: nothing; the context is learned. fixed:
-    nothing; the context is the words of ctx_init, and is not trained"""
+    all of them. instance_tokens: a separate vector to each. noise: as instance_bias, but z is random
+    noise even in training, not encoded from an image. global: nothing; the context is learned.
+    fixed: nothing; the context is the words of ctx_init, and is not trained"""
     n_ctx: int = Field(4, ge=0)
     """number of learned context vectors; 0: the vector of `prompt` is added to the class name's
     tokens"""
@@ -144,7 +144,7 @@ class GaussianTextConfig(GeneratorSettings):
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: a Gaussian; covariance and shift from the text feature are those of base classes."""
+    """Control: a Gaussian around the shifted text feature; shift and covariance from base classes."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
