@@ -208,7 +208,7 @@ class KgCoOpDePTConfig(DePTSettings):
 
 
 class TCPConfig(FinetunerSettings):
-    """TCP: after some text blocks, tokens computed from a class's text feature replace the context."""
+    """TCP: after some text blocks, tokens computed from text features replace the context."""
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"

@@ -65,9 +65,9 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
     """what the decoder adds to the context vectors. instance_bias: one vector, computed from z, to
-    all of them. instance_tokens: a separate vector to each. noise: as instance_bias, but z is random
-    noise even in training, not encoded from an image. global: nothing; the context is learned.
-    fixed: nothing; the context is the words of ctx_init, and is not trained"""
+    all of them. instance_tokens: a separate vector to each. noise: as instance_bias, but z is
+    random noise even in training, not encoded from an image. global: nothing; the context is
+    learned. fixed: nothing; the context is the words of ctx_init, and is not trained"""
     n_ctx: int = Field(4, ge=0)
     """number of learned context vectors; 0: the vector of `prompt` is added to the class name's
     tokens"""
@@ -144,7 +144,7 @@ class GaussianTextConfig(GeneratorSettings):
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: a Gaussian around the shifted text feature; shift and covariance from base classes."""
+    """Control: a Gaussian at the shifted text feature; shift and covariance from base classes."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
