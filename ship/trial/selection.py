@@ -192,7 +192,7 @@ class BestCheckpoint(SeedState):
 def evaluate_choices(
     finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return each seed's best inference choice, and the metrics under it.
+    """Return each seed's metrics under its best inference choice, and that choice.
 
     Args:
         finetuner: Fine-tuner in its current state.
@@ -226,9 +226,9 @@ def evaluate(
 
     Returns:
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and masks
-        of correct predictions, (seed, n) each: "correct/all" if all classes compete, "correct/own"
-        if only base or only new classes do, as the image's class is one of them. All tensors are on
-        the CPU.
+        of correct predictions, (seed, n) each. In "correct/all" all classes compete, in
+        "correct/own" only the base or only the new classes, whichever contain the image's class.
+        All tensors are on the CPU.
     """
     results = SeedState({})
     for choice_index in best.choice.unique().tolist():
