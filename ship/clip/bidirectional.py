@@ -97,7 +97,7 @@ class BidirectionalTower(TextTower):
             hidden = torch.cat([hidden[:, :start], inner, hidden[:, end:]], dim=1)
         positions = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
         blocks = self._blocks if tokens is None else self._blocks[depth:]
-        return self._features(self._run(blocks, hidden, positions.unsqueeze(1), None)[:, 0])
+        return self._project_outputs(self._run(blocks, hidden, positions.unsqueeze(1), None)[:, 0])
 
     def _pad_prompts(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return prompts with padding after EOT, up to the full context length."""
@@ -108,9 +108,10 @@ class BidirectionalTower(TextTower):
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Split the rows of tensors into passes of at most PROMPTS_AT_ONCE, unless they need gradients.
+    """Split the rows of tensors into passes of at most PROMPTS_AT_ONCE rows.
 
-    With gradients, splitting would save no memory: activations are kept for the backward pass.
+    With gradients there is a single pass: splitting would save no memory, because all activations
+    are kept for the backward pass.
     """
     if torch.is_grad_enabled():
         return [tensors]

@@ -46,7 +46,7 @@ class CausalTower(TextTower):
     def __init__(self, model: nn.Module, sot: int | None, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
         # These are computed on the host, and cached because all training steps need the same ones.
-        # The cached functions are not methods: they would keep the tower in memory.
+        # The cached functions are not methods, because these would keep the tower in memory.
         self._get_packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         self._get_sources = lru_cache(64)(partial(find_sources, self._get_packing))
         self._get_causal_mask = lru_cache(64)(partial(_make_mask_without_sot, self._dtype))
@@ -102,12 +102,12 @@ class CausalTower(TextTower):
             packing = self._get_packing(p - m, tuple(m + length for length in lengths))
         ends, mask = packing.ends.repeat(n_seeds, 1), _repeat_mask(packing, hidden)
         outputs = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
-        return self._features(outputs.reshape(n_seeds, -1, width)[:, packing.order])
+        return self._project_outputs(outputs.reshape(n_seeds, -1, width)[:, packing.order])
 
     def _encode_batch(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the features of prompts (n, t, width), computed in one batch."""
         hidden = self._cast_input(prompts + self._positions[: prompts.shape[1]])
-        return self._features(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
+        return self._project_outputs(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
 
     def _encode_without_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the same features as _encode_batch, using the cached keys and values of SOT."""
@@ -115,7 +115,7 @@ class CausalTower(TextTower):
         hidden = self._cast_input(prompts[:, 1:] + self._positions[1:t])
         positions = (eot - 1).unsqueeze(1)
         outputs = self._run(self._blocks_with_sot, hidden, positions, self._get_causal_mask(t))
-        return self._features(outputs[:, 0])
+        return self._project_outputs(outputs[:, 0])
 
     @torch.no_grad()
     def _cache_sot(self, sot: int) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Prompts of classes as embeddings: the fixed parts around context vectors."""
+"""Embedded parts of class prompts that do not depend on the context vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ from ship.settings import NamePosition
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """The fixed parts of the prompts "[SOT] context [class name] . [EOT]", as embeddings.
+    """Embeddings of the fixed parts of the prompts "[SOT] context [class name] . [EOT]".
 
     They are tokenized and embedded once per list of classes. The name may also be before or within
-    the context. Some tokenizers have no SOT, some drop the ".".
+    the context. Some tokenizers have no SOT, and some drop the ".".
 
     Attributes:
-        sot: Embedded start token, (1, width), or (0, width) if there is none.
+        sot: Embedded SOT, (1, width), or (0, width) if the tokenizer has none.
         names: Embedded "class name . EOT" of every class, padded after EOT, (n_cls, s, width).
-        lengths: Number of tokens in each row of names, including EOT, (n_cls,).
-        host_lengths: The same on the host, available without synchronization.
-        name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
-        order: Index into (SOT, context, name . EOT) for each position, (n_cls, n_sot + n_ctx + s).
-            None if the name is at the end.
+        lengths: Number of tokens in each row of `names`, including EOT, (n_cls,).
+        host_lengths: The same as integers, which are read without waiting for the device.
+        name_lengths: Number of tokens of the class name, (n_cls,). EOT is not counted, nor is the
+            "." unless the tokenizer merges it with the end of the name.
+        order: For each position of a prompt, the index of its token in the concatenation of SOT,
+            context and row of `names`, (n_cls, n_sot + n_ctx + s). None if the name is at the end.
     """
 
     sot: Float[Tensor, "n_sot width"]
@@ -42,20 +43,21 @@ class ClassPrompts:
         self,
         ctx: Float[Tensor, "n n_ctx width"],
         class_ids: Int[Tensor, " n"],
-        on_names: Float[Tensor, "n width"] | None = None,
+        name_offset: Float[Tensor, "n width"] | None = None,
     ) -> tuple[Float[Tensor, "n t width"], Int[Tensor, " n"]]:
-        """Return complete prompts and the index of their EOT, one row per context and class ID.
+        """Return complete prompts and the index of their EOT, one per pair of context and class ID.
 
         Args:
             ctx: Context vectors of n prompts; n_ctx may be 0.
             class_ids: Class of each prompt.
-            on_names: Vector to add to every token of each prompt's class name. Defaults to none.
+            name_offset: For each prompt, a vector to add to every token of its class name. None
+                adds nothing.
         """
         sot, names = self.sot.expand(len(ctx), -1, -1), self.names[class_ids]
-        if on_names is not None:
+        if name_offset is not None:
             positions = torch.arange(names.shape[1], device=names.device)
             is_name = (positions < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
-            names = names + is_name * on_names.unsqueeze(1)
+            names = names + is_name * name_offset.unsqueeze(1)
         prompts = torch.cat([sot, ctx, names], dim=1)
         if self.order is not None:
             order = self.order[class_ids].unsqueeze(-1).expand_as(prompts)
@@ -63,7 +65,7 @@ class ClassPrompts:
         return prompts, len(self.sot) + ctx.shape[1] + self.lengths[class_ids] - 1
 
     def prefix(self, ctx: Float[Tensor, "n n_ctx width"]) -> Float[Tensor, "n p width"]:
-        """Return [SOT] + context, the part that all classes share if the name is at the end."""
+        """Return SOT and context. All classes share them if the name is at the end."""
         return torch.cat([self.sot.expand(len(ctx), -1, -1), ctx], dim=1)
 
 
@@ -72,85 +74,102 @@ def make_class_prompts(
 ) -> ClassPrompts:
     """Tokenize and embed class names for prompts with n_ctx context vectors.
 
-    A name that is too long is truncated so that EOT still fits, as CLIP's tokenizer does. With
-    position "middle", the first floor(n_ctx / 2) vectors precede the name. "." and EOT always come
-    last.
+    A name that is too long is truncated so that EOT still fits, as CLIP's tokenizer does. "." and
+    EOT always come last.
 
     Args:
         clip: Backbone with the tokenizer and token embeddings.
         class_names: Names of the classes.
         n_ctx: Number of context vectors.
-        position: Position of the name among the context vectors.
+        position: Position of the name among the context vectors: "end", "front", or "middle", where
+            the first floor(n_ctx / 2) vectors precede the name.
 
     Raises:
         ValueError: n_ctx leaves no room for a name, or two different names have the same tokens.
     """
     sot, eot = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
-    start = [] if sot is None else [sot]
-    room = clip.context_length - len(start) - n_ctx
-    if room < 2:
+    sot_ids = [] if sot is None else [sot]
+    n_free = clip.context_length - len(sot_ids) - n_ctx  # for a name, "." and EOT
+    if n_free < 2:
         raise ValueError(
-            f"n_ctx must be at most {room + n_ctx - 2} for backbone {clip.name!r} "
+            f"n_ctx must be at most {n_free + n_ctx - 2} for backbone {clip.name!r} "
             f"(context length {clip.context_length}), got {n_ctx}"
         )
     encode = clip.tokenizer.encode
     if position == "end":
         tokens = [encode(f"{name}.") for name in class_names]
-    else:  # encoded separately: in "dog (puppy)." the tokenizer merges ")." into one token
-        # after a word: some tokenizers put a space before a text, and some drop the "."
+    else:
+        # The "." is encoded separately from the name, because context vectors may come in between:
+        # the tokenizer would merge the ")." of "dog (puppy)." into one token. It is encoded after a
+        # word, because some tokenizers put a space before a text. It has no tokens if dropped.
         stop = encode("a.")[len(encode("a")) :]
         tokens = [[*encode(name), *stop] for name in class_names]
-    rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
+    rows = [[*name_tokens[: n_free - 1], eot] for name_tokens in tokens]
     if groups := _find_equal_names(class_names, rows):
-        rule = f"class names with the same tokens for backbone {clip.name!r}"
-        if any(len(rows[class_names.index(names[0])]) == room for names in groups):
-            rule += f", because n_ctx {n_ctx} leaves {room - 1} tokens for a name"
-        raise ValueError(f"{rule}: {'; '.join(map(', '.join, groups))}")
+        message = f"class names with the same tokens for backbone {clip.name!r}"
+        if any(len(rows[class_names.index(names[0])]) == n_free for names in groups):
+            message += f", because n_ctx {n_ctx} leaves {n_free - 1} tokens for a name"
+        raise ValueError(f"{message}: {'; '.join(map(', '.join, groups))}")
     lengths = tuple(map(len, rows))
     longest = max(lengths)
     pad = get_padding_id(clip.tokenizer)
     ids = [row + [pad] * (longest - len(row)) for row in rows]
-    # a merged token such as ")." counts as part of the name; a truncated name has lost its "."
-    name_lengths = [min(len(encode(name)), room - 1) for name in class_names]
-    orders = [
-        _compute_order(len(start), n_ctx, n_name, longest, position) for n_name in name_lengths
-    ]
+    # a truncated name has lost its "."
+    name_lengths = [min(len(encode(name)), n_free - 1) for name in class_names]
 
-    def on_device(values: Any) -> Tensor:
+    def to_tensor(values: Any) -> Tensor:
         return torch.tensor(values, device=clip.device)
 
+    order = None
+    if position != "end":
+        n_sot = len(sot_ids)
+        rows_of_order = [
+            _compute_order(n_sot, n_ctx, n_name, longest, position) for n_name in name_lengths
+        ]
+        order = to_tensor(rows_of_order)
     return ClassPrompts(
-        sot=clip.text.embed(torch.tensor(start, dtype=torch.long, device=clip.device)),
-        names=clip.text.embed(on_device(ids)),
-        lengths=on_device(lengths),
+        sot=clip.text.embed(torch.tensor(sot_ids, dtype=torch.long, device=clip.device)),
+        names=clip.text.embed(to_tensor(ids)),
+        lengths=to_tensor(lengths),
         host_lengths=lengths,
-        name_lengths=on_device(name_lengths),
-        order=None if position == "end" else on_device(orders),
+        name_lengths=to_tensor(name_lengths),
+        order=order,
     )
 
 
 def _find_equal_names(
     class_names: Sequence[str], rows: Sequence[Sequence[int]]
 ) -> list[tuple[str, ...]]:
-    """Return the first five groups of different names with equal tokens.
+    """Return groups of different names with equal tokens, at most five.
 
-    Truncation may make names equal, and so may a tokenizer that drops punctuation or accents. Names
-    that CLIP's tokenizer reads as the same name are not reported: datasets reject them when they
-    are read, except for ImageNet, where two pairs of classes share a name.
+    Tokens may be equal because names are truncated, or because the tokenizer drops punctuation or
+    accents. Names that CLIP's tokenizer does not distinguish are not reported: datasets with such
+    names are rejected when they are read, except for ImageNet, which has two such pairs.
     """
-    by_row: dict[tuple[int, ...], dict[str, None]] = {}
+    names_by_row: dict[tuple[int, ...], list[str]] = {}
     for name, row in zip(class_names, rows, strict=True):
-        by_row.setdefault(tuple(row), {})[name] = None
-    name_groups = (names for names in by_row.values() if len(names) > 1)
-    groups = (tuple({split_pieces(name): name for name in names}.values()) for names in name_groups)
+        names_by_row.setdefault(tuple(row), []).append(name)
+    # one name per spelling that CLIP's tokenizer distinguishes
+    groups = [
+        tuple({split_pieces(name): name for name in names}.values())
+        for names in names_by_row.values()
+    ]
     return [names for names in groups if len(names) > 1][:5]
 
 
 def _compute_order(
     n_sot: int, n_ctx: int, n_name: int, longest: int, position: NamePosition
 ) -> list[int]:
-    """Return the order of (SOT, context, name . EOT, padding) for position "front" or "middle"."""
+    """Return a row of ClassPrompts.order, for position "front" or "middle".
+
+    Args:
+        n_sot: Number of SOT tokens, 0 or 1.
+        n_ctx: Number of context vectors.
+        n_name: Number of tokens of the class name.
+        longest: Number of tokens in a padded row of ClassPrompts.names.
+        position: Position of the name among the context vectors.
+    """
     order = list(range(n_sot + n_ctx + longest))
-    before = n_sot + (n_ctx // 2 if position == "middle" else 0)
-    name, end = n_sot + n_ctx, n_sot + n_ctx + n_name
-    return [*order[:before], *order[name:end], *order[before:name], *order[end:]]
+    target = n_sot + (n_ctx // 2 if position == "middle" else 0)
+    start, end = n_sot + n_ctx, n_sot + n_ctx + n_name
+    return [*order[:target], *order[start:end], *order[target:start], *order[end:]]

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ship.clip.backbone import FrozenCLIP
 
-# Number of sentences that pass through the text tower at once; bounds memory.
-_AT_ONCE = 1024
+# Maximum number of sentences per pass through the text tower, which bounds memory.
+_SENTENCES_AT_ONCE = 1024
 
 
 def encode_classes(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
-    """Return unit-norm text features of classes, averaged if there are several sentences per class.
+    """Return unit-norm text features of classes, averaged over the sentences of each class.
 
     Args:
         clip: Backbone that encodes the sentences.
@@ -30,19 +30,17 @@ def encode_classes(
 def average_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
-    """Return the normalized mean of the unit-norm features of each class's sentences.
+    """Return the normalized mean of each class's unit-norm sentence features.
 
-    Averaging features instead of logits costs nothing at inference (arXiv:2103.00020, sec. 3.1.4).
+    Averaging features costs nothing at inference, unlike averaging probabilities
+    (arXiv:2103.00020, sec. 3.1.4).
 
     Args:
         clip: Backbone that encodes the sentences.
         sentences: Sentences of each class, at least one.
     """
-    flat = [text for texts in sentences for text in texts]
-    parts = [clip.encode_texts(flat[at : at + _AT_ONCE]) for at in range(0, len(flat), _AT_ONCE)]
-    return torch.stack(
-        [
-            F.normalize(rows.mean(0), dim=-1)
-            for rows in torch.cat(parts).split([len(texts) for texts in sentences])
-        ]
-    )
+    texts = [text for class_texts in sentences for text in class_texts]
+    starts = range(0, len(texts), _SENTENCES_AT_ONCE)
+    parts = [clip.encode_texts(texts[start : start + _SENTENCES_AT_ONCE]) for start in starts]
+    by_class = torch.cat(parts).split([len(class_texts) for class_texts in sentences])
+    return torch.stack([F.normalize(features.mean(0), dim=-1) for features in by_class])

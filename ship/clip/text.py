@@ -1,15 +1,15 @@
 """Text transformers of open_clip, applied to prompt embeddings instead of token IDs.
 
-Weights are frozen, so that gradients are computed for the prompts only. TextTower has what all
-kinds of towers share: the blocks, their precision, and the projection of outputs to features. Its
-subclasses decide which positions are computed for a prompt, and which output becomes its feature:
+Weights are frozen, so that gradients are computed for the prompts only. TextTower applies the
+blocks and projects their outputs to features. Its subclasses decide which positions are computed
+for a prompt, and which output becomes its feature:
 
 - ship.clip.causal: like CLIP's tower, where a token does not attend to later ones.
 - ship.clip.bidirectional: towers without a mask, where all positions attend to each other.
 
-The last block computes only the outputs that become features. For reduced precision the blocks are
-cast once, and nothing else is: embeddings, positions, the last norm and the projection keep the
-precision of the weights, as do prompts, features and their gradients.
+The last block computes only the outputs that become features. Reduced precision applies to the
+blocks only, which are cast once. Embeddings, positions, the last norm and the projection keep the
+precision of the loaded weights, as do prompts, features and their gradients.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 # A block of the transformer, and its cached keys and values of SOT, (2, 1, heads, 1, head width).
-# None instead of these if the input includes SOT.
+# The latter are None if the block's input includes SOT.
 Block: TypeAlias = tuple[Any, Tensor | None]
 
 
@@ -39,10 +39,10 @@ class TextTower(ABC):
         width: Size of a token embedding, which may differ from the feature size.
         context_length: Maximum number of tokens in a prompt, including SOT and EOT.
         depth: Number of blocks of the transformer.
-        padding_factor: Approximate number of positions per prompt, relative to a causal tower.
-            Limits on the number of prompts per pass are divided by it.
-        n_tokens: Number of token positions processed so far, counted once per block (a measure of
-            cost, not a state).
+        padding_factor: Approximate factor by which padding multiplies the positions per prompt, 1
+            for a causal tower. Limits on the number of prompts per pass are divided by it.
+        n_tokens: Number of token positions processed so far, counted once per block. It measures
+            cost, and does not affect results.
     """
 
     is_causal: ClassVar[bool]
@@ -69,11 +69,11 @@ class TextTower(ABC):
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """Return unit-norm text features of embedded prompts. Positions are added here.
+        """Return unit-norm text features of embedded prompts.
 
         Args:
-            prompts: Token embeddings, starting with SOT if the tokenizer has one. SOT gets no
-                gradient. Tokens after a prompt's EOT are ignored.
+            prompts: Token embeddings without positions, starting with SOT if the tokenizer has one.
+                SOT may get no gradient. Tokens after a prompt's EOT are ignored.
             eot: Index of each prompt's EOT.
         """
 
@@ -89,12 +89,13 @@ class TextTower(ABC):
         """Return unit-norm text features of every prefix followed by every suffix.
 
         Args:
-            prefix: Embedded [SOT] + context of each seed.
-            suffix: Embedded class name of each class up to EOT, padded after it.
+            prefix: Embedded SOT and context of each seed, without positions.
+            suffix: Embedded class name of each class up to EOT, padded, without positions.
             lengths: Number of tokens of each suffix, including EOT.
-            tokens: Class-specific tokens that replace the last m tokens of the context before block
-                `depth`. Defaults to no replacement.
-            depth: Number of blocks before the replacement, at least 1 and fewer than all.
+            tokens: Class-specific tokens that replace the last m tokens of the context after the
+                first `depth` blocks. None replaces nothing.
+            depth: Number of blocks before the replacement, at least 1 and fewer than all. Must be 0
+                without `tokens`.
         """
 
     def _run(
@@ -107,12 +108,12 @@ class TextTower(ABC):
             hidden: Input, (n, t, width).
             positions: Positions of the output, (n, k).
             mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
-                blocks have cached keys of SOT. None means a causal mask in a causal tower, and no
-                mask in others.
+                blocks have cached keys of SOT. None is a causal mask in a causal tower, and no mask
+                in a bidirectional one.
         """
         hidden = self._apply_blocks(blocks[:-1], hidden, mask)
         mixed = self._attend(blocks[-1], hidden, mask)
-        # the rest of the block is computed at these positions only
+        # everything after attention is needed at these positions only
         return finish_block(blocks[-1][0], _gather(hidden, positions), _gather(mixed, positions))
 
     def _apply_blocks(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -122,7 +123,7 @@ class TextTower(ABC):
         return hidden
 
     def _attend(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
+        """Return the concatenated outputs of a block's attention heads, (n, t, width)."""
         self.n_tokens += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
         q, k, v = project_heads(layer, hidden)
@@ -137,7 +138,7 @@ class TextTower(ABC):
         """Cast the input of the blocks to their precision."""
         return hidden.to(self._dtype)
 
-    def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
+    def _project_outputs(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
         """Return unit-norm text features of the last block's outputs, in the weights' precision."""
         features = self._tower.ln_final(hidden.to(self._positions.dtype))
         projection = self._tower.text_projection
@@ -149,12 +150,12 @@ class TextTower(ABC):
 
 
 def get_text_module(model: nn.Module) -> Any:
-    """Return the module with a model's text transformer: itself, or open_clip's TextTransformer."""
+    """Return the module with the text transformer: `model.text`, or the model if it has none."""
     return getattr(model, "text", model)
 
 
 def get_pooling(model: nn.Module) -> tuple[str, int]:
-    """Return the pooling of a model's text tower, as open_clip's pool_type and eos_id."""
+    """Return open_clip's pool_type and eos_id, which define the output that becomes the feature."""
     module = get_text_module(model)
     if not hasattr(model, "text"):  # class CLIP names these attributes differently
         return module.text_pool_type, module.text_eos_id
@@ -164,7 +165,7 @@ def get_pooling(model: nn.Module) -> tuple[str, int]:
 def project_heads(
     block: Any, hidden: Float[Tensor, "n t width"]
 ) -> Float[Tensor, "3 n heads t head"]:
-    """Return the queries, keys and values of a block's attention."""
+    """Return the queries, keys and values of a block's attention, stacked."""
     attention = block.attn
     packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
     packed = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
@@ -173,7 +174,10 @@ def project_heads(
 
 
 def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """Apply a block's output projection, residuals and MLP to its input and attention output."""
+    """Return a block's output, given its input x and the output of its attention heads.
+
+    This applies the attention's output projection, the residuals and the MLP.
+    """
     x = x + block.ls_1(block.attn.out_proj(mixed))
     output: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
     return output
@@ -182,5 +186,8 @@ def finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
 def _gather(
     x: Float[Tensor, "n t width"], positions: Int[Tensor, "n k"]
 ) -> Float[Tensor, "n k width"]:
-    """Return x[i, positions[i, j]] with gather, whose gradient is a single operation."""
+    """Return x[i, positions[i, j]] for all i and j.
+
+    Indexing would be shorter, but the gradient of gather is a single operation.
+    """
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

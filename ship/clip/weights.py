@@ -31,10 +31,10 @@ from ship.hub import (
 from ship.hub_tokenizer import TokenizerError, require_tokenizers
 from ship.pocket import MODEL_DIR
 
-# Tag of random weights with a fixed seed, for benchmarks and tests only.
+# Tag of weights drawn at random with a fixed seed, for benchmarks and tests only.
 RANDOM: Final = "random"
-# Attributes of a layer that affect its function in addition to its weights. hash_model() adds
-# QuickGELU.
+# Attributes that affect a layer's output in addition to its weights, by type of layer. hash_model()
+# adds QuickGELU.
 _LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
     nn.LayerNorm: ("eps",),
@@ -44,7 +44,8 @@ _LAYER_SETTINGS: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.ReLU: (),
     nn.SiLU: (),
 }
-# The same for a text tower. open_clip's CLIP and CustomTextCLIP name the pooling differently.
+# The same for a text tower. Its pooling is text_pool_type in open_clip's CLIP, and pool_type in
+# CustomTextCLIP.
 _TOWER_SETTINGS: Final = ("context_length", "text_pool_type", "pool_type")
 
 
@@ -52,62 +53,65 @@ def check_backbone_name(name: str) -> None:
     """Check that a backbone exists and accepts prompt embeddings, without loading its weights.
 
     Raises:
-        BackboneError: The backbone does not exist, does not accept prompt embeddings, or requires
-            a library that is not installed. The message is one line with the name, and the nearest
-            choices or the reason.
+        BackboneError: The backbone does not exist, its text tower does not accept prompt
+            embeddings, or its tokenizer requires a library that is not installed. The message is
+            one line.
     """
     if name == "pocket":
         return
     from open_clip import list_models, list_pretrained_tags_by_model
 
     architecture, pretrained = split_name(name)
-    in_repository = parse_repository(name) is not None
+    is_hub_name = parse_repository(name) is not None
     architectures = list_models()
-    if not in_repository and architecture not in architectures:
+    if not is_hub_name and architecture not in architectures:
         suggestions = get_close_matches(architecture, ["pocket", *architectures], n=3)
         hint = f"nearest: {', '.join(suggestions)}" if suggestions else "see ship-sweep backbones"
-        if not pretrained and _is_path(name):
+        if not pretrained and _looks_like_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
-        rule = "must be pocket or an open_clip NAME:PRETRAINED"
-        raise BackboneError(f"{rule}, got {name!r} ({hint})")
+        requirement = "must be pocket, an open_clip NAME:PRETRAINED or hf-hub:ORG/MODEL"
+        raise BackboneError(f"{requirement}, got {name!r} ({hint})")
     if refusal := find_unsupported(architecture):
-        rule = "must be a backbone whose text tower accepts prompt embeddings"
-        raise BackboneError(f"{rule}, got {name!r} ({refusal})")
+        requirement = "must be a backbone whose text tower accepts prompt embeddings"
+        raise BackboneError(f"{requirement}, got {name!r} ({refusal})")
     if get_text_settings(architecture).hf_tokenizer_name:
         try:
             require_tokenizers()
         except TokenizerError as error:
             raise BackboneError(f"backbone {name!r} could not be loaded: {error}") from error
-    if in_repository:
+    if is_hub_name:
         return
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
     base_architecture = architecture.removesuffix("-quickgelu")
-    rule = f"must name pretrained weights as {architecture}:PRETRAINED"
+    requirement = f"must name pretrained weights as {architecture}:PRETRAINED"
     if pretrained in list_pretrained_tags_by_model(base_architecture):
-        rule = f"must be {base_architecture}:{pretrained}"
-        hint = "whose weights were trained without QuickGELU"
+        requirement = f"must be {base_architecture}:{pretrained}"
+        hint = "its weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
         hint = f"{pretrained} is a folder; name the checkpoint file in it"
-    elif _is_path(pretrained):
+    elif _looks_like_path(pretrained):
         hint = f"no such file: {pretrained}"
     else:
         hint = "choices: " + ", ".join([*tags, "a checkpoint file"])
-    raise BackboneError(f"{rule}, got {name!r} ({hint})")
+    raise BackboneError(f"{requirement}, got {name!r} ({hint})")
 
 
-def _is_path(name: str) -> bool:
+def _looks_like_path(name: str) -> bool:
     """Return True if a name looks like the path of a file, existing or not."""
     return "/" in name or "." in name
 
 
 def load_model(name: str) -> tuple[nn.Module, Any]:
-    """Load the model and the tokenizer of a name that check_backbone_name accepts.
+    """Load the model and the tokenizer of a backbone.
+
+    Args:
+        name: Name that check_backbone_name accepts.
 
     Raises:
-        BackboneError: The weights cannot be loaded. The message is one line with the reason and, if
-            known, what to do.
+        BackboneError: The weights or the tokenizer cannot be loaded. The message is one line with
+            the reason and, if known, advice.
     """
     try:
         model, tokenizer = _create_model(name), load_tokenizer(name)
@@ -115,18 +119,19 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
         return model, tokenizer
     except BackboneError:
         raise
-    except Exception as why:  # a broken checkpoint may raise anything
-        reason = explain_loading_fault(name, why)
-        raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
+    except Exception as error:  # a broken checkpoint may raise anything
+        reason = explain_loading_fault(name, error)
+        raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
 
 def _check_eot(model: nn.Module, tokenizer: Any) -> None:
-    """Check that the text tower takes its feature at the tokenizer's EOT.
+    """Check that the text tower pools at the tokenizer's EOT.
 
-    This concerns towers of pool_type "eos", whose configuration has the ID of that token.
+    Only towers of pool_type "eos" are checked. Their configuration has the ID of the token that
+    they pool at.
 
     Raises:
-        ValueError: The configured token is not the tokenizer's EOT.
+        ValueError: That token is not the tokenizer's EOT.
     """
     (pool_type, eos), eot = get_pooling(model), tokenizer.eot_token_id
     if pool_type == "eos" and eos != eot:
@@ -134,6 +139,7 @@ def _check_eot(model: nn.Module, tokenizer: Any) -> None:
 
 
 def _create_model(name: str) -> nn.Module:
+    """Create the model of a backbone and load its weights."""
     from open_clip import create_model
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -142,7 +148,8 @@ def _create_model(name: str) -> nn.Module:
         model: nn.Module = create_model(f"local-dir:{MODEL_DIR}")
     elif repository := parse_repository(name):
         path = Path(fetch_hub_file(repository, WEIGHT_FILES, "its weights are"))
-        find_config(name)  # downloads the configuration: open_clip reads both files in this folder
+        # downloads the configuration into the same folder, where open_clip reads both files
+        find_config(name)
         model = create_model(f"local-dir:{path.parent}", require_pretrained=True)
     elif pretrained == RANDOM:
         with torch.random.fork_rng(devices=[]):
@@ -152,10 +159,10 @@ def _create_model(name: str) -> nn.Module:
         model = create_model(
             architecture,
             pretrained=_fetch_hub_weights(architecture, entry) or pretrained,
-            # open_clip only warns if the weights need another activation than the architecture's
+            # Without this, open_clip uses the architecture's activation, and only warns.
             force_quick_gelu=bool(entry.get("quick_gelu", False)),
-            # open_clip ignores a tag's preprocessing if it loads a file; the image size is the
-            # architecture's
+            # open_clip ignores a tag's preprocessing if it gets the path of a file. The image size
+            # is that of the architecture.
             force_preprocess_cfg={k: value for k, value in entry.items() if k != "size"},
         )
     else:
@@ -169,20 +176,19 @@ def _create_model(name: str) -> nn.Module:
 def _fetch_hub_weights(architecture: str, entry: Mapping[str, Any]) -> str | None:
     """Return the path of a tag's weights in the hub's cache, downloading them if necessary.
 
-    open_clip itself contacts the hub even for cached files and, without a network, takes 45 seconds
-    to fail.
+    The cache is read here, because open_clip contacts the hub even for cached files. Without a
+    network that fails after 45 seconds.
 
     Args:
         architecture: Architecture of the tag.
-        entry: open_clip's configuration of the tag. Empty for the path of a file.
+        entry: open_clip's configuration of the tag. Empty for a checkpoint file.
 
     Returns:
-        The path. None if the weights are not on the hub: open_clip downloads or reads them.
+        The path. None if the weights are not on the hub; open_clip can then load them itself.
 
     Raises:
-        HubError: The weights are not in the cache, and the hub does not respond. The message says
-            what to do.
-        Exception: The download failed; open_clip may raise anything.
+        HubError: The weights are not in the cache, and the hub does not respond.
+        Exception: The download failed. open_clip may raise anything.
     """
     from huggingface_hub.errors import HfHubHTTPError
     from open_clip.pretrained import download_pretrained
@@ -190,7 +196,7 @@ def _fetch_hub_weights(architecture: str, entry: Mapping[str, Any]) -> str | Non
     repository, _, name = entry.get("hf_hub", "").rpartition("/")
     if not repository or "file" in entry:
         return None
-    # in open_clip's order: safetensors first
+    # in the order that open_clip tries
     names = [Path(name).with_suffix(".safetensors").name, name] if name else WEIGHT_FILES
     if path := find_cached_file(repository, names):
         return path
@@ -211,14 +217,15 @@ def hash_model(
 ) -> str:
     """Hash everything that determines a model's output: weights, layer settings and architecture.
 
-    The activation is read from the layers instead of the configuration, because it depends on the
-    weights (ViT-B-16:openai also uses QuickGELU). The hash excludes properties that a release of
-    torch may change without altering results, e.g. how a model is printed.
+    The activation is read from the layers, not from the configuration, because it may depend on the
+    weights (ViT-B-16:openai uses QuickGELU, although the architecture does not). Properties that a
+    release of torch may change without altering results are not hashed, e.g. how a model is
+    printed.
 
     Args:
         model: A CLIP of open_clip.
-        config: open_clip's configuration of the architecture. Defaults to none.
-        tokenizer: Properties of the tokenizer that affect the token IDs. Defaults to none.
+        config: open_clip's configuration of the architecture. None hashes no configuration.
+        tokenizer: Properties of the tokenizer that affect token IDs. None or {} hashes none.
 
     Returns:
         32 hex digits.

@@ -1,9 +1,10 @@
-"""Settings of the generators and fine-tuners that a YAML may name. Imports no torch.
+"""Registries of the methods that a YAML may name, with their settings. Imports no torch.
 
-The settings classes define the keys below `generator` and `finetuner` in a YAML, with their bounds
-and help texts; ship.trial_config has the other keys of a trial. Every settings class in the modules
-`generators` and `finetuners` is registered, in the order of the file; plugins are added when they
-are loaded. The methods themselves are in ship.generators and ship.finetuners.
+The settings classes of generators and fine-tuners define the keys below `generator` and `finetuner`
+in a YAML, with bounds and descriptions; all other keys of a trial are in ship.trial_config. Every
+settings class of the modules `generators` and `finetuners` is registered, in the order of the file.
+Plugins are registered when they are loaded, and are the only metrics. The methods themselves are in
+ship.generators and ship.finetuners.
 """
 
 from collections.abc import Callable

@@ -11,9 +11,9 @@ from ship.settings import FinetunerSettings, NamePosition
 from ship.whole_file import read_whole
 
 MAX_BYTES: Final = 64 * 2**20
-"""Maximum size of a file of descriptions."""
+"""Maximum size of a `descriptions` file."""
 
-# Fields of the fine-tuners that learn prompts.
+# Fields that fine-tuners share which learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="number of learned context vectors")]
 _CtxInit = Annotated[
     str | None, Field(description="words that initialize the context vectors; null: random")
@@ -26,10 +26,10 @@ _Optimizer = Annotated[
         "0.9, weight decay 5e-4, a first epoch with lr 1e-5, then cosine decay per epoch (CoOp)"
     ),
 ]
-# Fields of the fine-tuners that are trained in steps.
+# Fields that fine-tuners share which are trained in steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features per step")]
-# Field of the fine-tuners whose authors' code uses Dassl's trainers.
+# Field of fine-tuners whose authors' code uses Dassl's trainers.
 _DropLast = Annotated[
     bool,
     Field(
@@ -38,8 +38,8 @@ _DropLast = Annotated[
     ),
 ]
 
-# Keys that a trial with zero_shot uses. It trains no fine-tuner, but still measures the quality of
-# a generator's features.
+# Top-level keys that affect a trial with zero_shot. Nothing is fine-tuned, but a generator may be
+# trained to measure the quality of its features.
 _ZERO_SHOT_KEYS: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
     "shots", "augmentations", "templates", "generator", "finetuner", "quality",
@@ -50,7 +50,7 @@ class _FixedSyntheticConfig(FinetunerSettings):
     """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: synthetic features are not drawn in each step."""
+        """Explain why keys for drawing synthetic features in each step are ignored."""
         if key in ("synthetic.ratio", "synthetic.resample"):
             return f"finetuner {self.name} uses one fixed set of synthetic features"
         return None
@@ -60,7 +60,7 @@ class _TrainingFreeConfig(_FixedSyntheticConfig):
     """Settings of a fine-tuner that is computed directly from its features, without epochs."""
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: there are no epochs to evaluate."""
+        """Explain why `eval_every` is ignored, in addition to the keys of the base class."""
         if key == "eval_every":
             return f"finetuner {self.name} has no epochs"
         return super().explain_unused(key)
@@ -75,16 +75,16 @@ class ZeroShotConfig(FinetunerSettings):
     """single: 'a photo of a {}.'; dataset: the trial's `templates`; ensemble: the mean of seven
     templates"""
     descriptions: str | None = Field(None, min_length=1)
-    """JSON file that maps each class name to a list of sentences, which are averaged instead of
-    templates; every worker needs the same file at this path"""
+    """JSON file that maps each class name to a list of sentences, which replace the templates;
+    every worker needs the same file at this path; null: use templates"""
     random_words: int | None = Field(None, ge=0)
-    """control: replace each description by as many random words, drawn with this seed; null: keep
+    """control: seed of random words that replace each description, as many as it has; null: keep
     the descriptions"""
 
     @field_validator("descriptions")
     @classmethod
     def _append_digest(cls, value: str | None) -> str | None:
-        """Append the file's digest, so that a changed file results in another configuration."""
+        """Append ?sha256=DIGEST, so that a changed file results in another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
         content = read_whole(Path(value), MAX_BYTES)
@@ -97,7 +97,9 @@ class ZeroShotConfig(FinetunerSettings):
         return self
 
     def read_descriptions(self) -> tuple[str, bytes]:
-        """Return the path of the file of descriptions, without the digest, and its content.
+        """Return the path of the `descriptions` file, without the digest, and the file's content.
+
+        Call it only if `descriptions` is set.
 
         Raises:
             ValueError: The file is missing, unreadable or too large, or its content has changed.
@@ -111,7 +113,7 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: nothing is trained, or other sentences replace templates."""
+        """Explain why keys of training are ignored, and `templates` if it is overridden here."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
             return f"finetuner zero_shot uses its own sentences ({source})"
@@ -127,7 +129,7 @@ class CoOpConfig(FinetunerSettings):
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     class_specific: bool = False
-    """learn a separate context per class; that of a class without data stays as initialized"""
+    """learn a separate context per class; classes without data keep the initial context"""
     name_position: NamePosition = "end"
     """position of the class name relative to the context vectors"""
     optimizer: _Optimizer = "sgd"
@@ -138,7 +140,7 @@ class CoOpConfig(FinetunerSettings):
 
 
 class CoCoOpConfig(FinetunerSettings):
-    """CoCoOp: a context conditioned on the image; each image needs a prompt per class."""
+    """CoCoOp: a context that depends on the image, so that each image needs a prompt per class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
@@ -154,7 +156,7 @@ class CoCoOpConfig(FinetunerSettings):
 
 
 class KgCoOpConfig(FinetunerSettings):
-    """KgCoOp: CoOp whose text features are kept near those of the hand-written prompts."""
+    """KgCoOp: CoOp with a penalty on the distance to the text features of hand-written prompts."""
 
     method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
@@ -170,12 +172,12 @@ class KgCoOpConfig(FinetunerSettings):
 
 
 class DePTSettings(FinetunerSettings):
-    """Settings of DePT's head and of the prompts that it is combined with."""
+    """Settings of DePT's linear head, and of the prompts that are learned together with it."""
 
     head_weight: float = Field(0.7, ge=0, le=1)
-    """weight of the head in the loss and in base classes' logits"""
+    """weight of the head in the loss and in the logits of base classes"""
     head_lr_scale: float = Field(6.5, gt=0)
-    """the head's learning rate divided by that of the prompts"""
+    """learning rate of the head as a multiple of that of the prompts"""
     head_norm: float = Field(10.0, gt=0)
     """norm of the features that the head classifies"""
     n_ctx: _NCtx = 4
@@ -188,7 +190,7 @@ class DePTSettings(FinetunerSettings):
 
 
 class CoOpDePTConfig(DePTSettings):
-    """CoOp with DePT: a second, linear head learns what is specific to the base classes."""
+    """CoOp with DePT: a linear head on image features learns what is specific to base classes."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["coop_dept"] = "coop_dept"
@@ -197,7 +199,7 @@ class CoOpDePTConfig(DePTSettings):
 
 
 class KgCoOpDePTConfig(DePTSettings):
-    """KgCoOp with DePT: KgCoOp's prompts with the same second head."""
+    """KgCoOp with DePT: KgCoOp's prompts with DePT's linear head."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
@@ -206,7 +208,7 @@ class KgCoOpDePTConfig(DePTSettings):
 
 
 class TCPConfig(FinetunerSettings):
-    """TCP: contexts become class-specific inside the text tower, from the class's text feature."""
+    """TCP: after some text blocks, tokens computed from text features replace the context."""
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
@@ -218,7 +220,7 @@ class TCPConfig(FinetunerSettings):
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """number of learned context vectors, and of the class-specific tokens that replace them"""
+    """number of learned context vectors, replaced by the same number of class-specific tokens"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
     """Adam's learning rate: 1e-5 in the first epoch, then cosine decay from this value"""
@@ -233,7 +235,7 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """weight of the adapted feature (with tune_on_validation: during training)"""
+    """weight of the adapted feature in training and, without tune_on_validation, at inference"""
     tune_on_validation: bool = False
     """select the ratio for inference on the selection images"""
     reduction: int = Field(4, ge=1)
@@ -246,12 +248,12 @@ class CLIPAdapterConfig(FinetunerSettings):
 
 
 class LinearAdapterConfig(FinetunerSettings):
-    """Linear adapter (RLA): one square matrix on image features, kept near the identity."""
+    """Linear adapter (RLA): a square matrix on image features, with a penalty towards identity."""
 
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     penalty_weight: float = Field(1.0, ge=0)
-    """weight of the squared distance to the identity; divided by the number of images per class"""
+    """weight of the squared distance to the identity, before it is divided by `shots`"""
     lr: float = Field(1e-4, gt=0)
     """Adam's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 300
@@ -265,11 +267,13 @@ class TipSettings(_FixedSyntheticConfig):
     # init_alpha and init_beta in the authors' configurations of ImageNet, Food101, OxfordPets and
     # SUN397; the values of other datasets are in search_spaces/authors.yaml
     alpha: float = Field(1.17, ge=0)
-    """weight of the cache (tip_adapter_f: during training)"""
+    """weight of the cache in training (tip_adapter_f) and, without tune_on_validation, at
+    inference"""
     beta: float = Field(1.0, gt=0)
-    """sharpness of the cache (tip_adapter_f: during training)"""
+    """sharpness of the cache in training (tip_adapter_f) and, without tune_on_validation, at
+    inference"""
     tune_on_validation: bool = True
-    """select alpha and beta on the selection images"""
+    """select alpha and beta for inference on the selection images"""
 
 
 class TipAdapterConfig(TipSettings, _TrainingFreeConfig):
@@ -279,7 +283,7 @@ class TipAdapterConfig(TipSettings, _TrainingFreeConfig):
     name: Literal["tip_adapter"] = "tip_adapter"
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: there is no training loss."""
+        """Explain why the loss weight is ignored, in addition to the keys of the base classes."""
         if key == "synthetic.loss_weight":
             return "finetuner tip_adapter has no training loss"
         return super().explain_unused(key)
@@ -304,7 +308,7 @@ class LinearProbeConfig(FinetunerSettings):
     method = "ship.finetuners.probes:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
     init: Literal["zero_shot", "zero"] = "zero_shot"
-    """initial weights: text features or 0; classes without data keep them"""
+    """initial weights: text features or 0; weights of classes without data are not trained"""
     l2: float = Field(0.0, ge=0)
     """weight of half the squared distance to the initial weights"""
     lr: float = Field(3e-4, gt=0)
@@ -314,7 +318,7 @@ class LinearProbeConfig(FinetunerSettings):
 
 
 class ProbeSettings(FinetunerSettings):
-    """Settings of ZS-LP and of CLAP, which is ZS-LP with a penalty."""
+    """Settings that ZS-LP and CLAP share."""
 
     init_norm: float = Field(10.0, gt=0)
     """norm of the initial weights"""
@@ -333,7 +337,7 @@ class ZSLPConfig(ProbeSettings):
 
 
 class CLAPConfig(ProbeSettings):
-    """CLAP: ZS-LP with a penalty that is stronger the better a text feature fits its class."""
+    """CLAP: ZS-LP with a penalty on distance to text features, strongest where these fit best."""
 
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
@@ -342,12 +346,13 @@ class CLAPConfig(ProbeSettings):
 
 
 class LPPlusPlusConfig(_FixedSyntheticConfig):
-    """LP++: a linear probe plus weighted text features; learning rates come from the data."""
+    """LP++: a linear probe plus weighted text features; learning rates computed from the data."""
 
     method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
-    """initial multiplier of the text features, divided by the images' mean cosine to them"""
+    """multiplier of the images' mean cosine to the text features; the product is the initial weight
+    of the text features"""
     lr_scale: float = Field(1.0, gt=0)
     """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)
@@ -355,7 +360,7 @@ class LPPlusPlusConfig(_FixedSyntheticConfig):
 
 
 class GDAConfig(_TrainingFreeConfig):
-    """GDA, training-free: a discriminant of Gaussian classes that is added to zero-shot logits."""
+    """GDA, training-free: a Gaussian discriminant that is added to the zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
@@ -364,11 +369,11 @@ class GDAConfig(_TrainingFreeConfig):
     tune_on_validation: bool = True
     """select alpha on the selection images"""
     precision: Literal["ks", "pinv"] = "ks"
-    """estimate of the inverse covariance. ks: the paper's eq. 4; pinv: the pseudoinverse of the
-    classes' mean covariance"""
+    """estimate of the inverse covariance. ks: Kubokawa and Srivastava's (the paper's eq. 4); pinv:
+    the pseudoinverse of the classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
-    """weight of the scaled identity in the covariance, which is then inverted instead of using
-    `precision`; null: use `precision`"""
+    """weight of the scaled identity that regularizes the covariance before it is inverted, instead
+    of `precision`; null: use `precision`"""
     new_classes: Literal["neighbors", "zero_shot"] = "neighbors"
-    """classes without features. neighbors: a Gaussian from the 64 seen features nearest to the
-    class's text feature; zero_shot: only the zero-shot logit"""
+    """discriminant of classes without features. neighbors: from a Gaussian of the 64 seen features
+    nearest to the class's text feature; zero_shot: none, only the zero-shot logit"""

@@ -6,12 +6,13 @@ from pydantic import Field, model_validator
 
 from ship.settings import GeneratorSettings, NamePosition
 
-# How z changes a prompt (ship.generators.vae).
+# How the latent code z changes a prompt (see PromptVAEConfig.prompt).
 PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]
 
 _LatentDim = Annotated[int, Field(ge=1, description="size of the latent code z")]
 _GeneratorHidden = Annotated[
-    int, Field(ge=1, description="hidden units of the map from z to the prompt (mlp_vae: feature)")
+    int,
+    Field(ge=1, description="hidden units of the MLP that maps z to the prompt (mlp_vae: feature)"),
 ]
 
 
@@ -26,13 +27,14 @@ class _PromptSettings(GeneratorSettings):
     prompt: PromptMode
     n_ctx: int
     ctx_init: str | None = Field(None, min_length=1)
-    """words that initialize the context vectors; null: random, normal with std 0.02"""
+    """words that initialize the context vectors; null: random, normal with std 0.02 (with prompt
+    fixed: 'a photo of a')"""
     name_position: NamePosition = "end"
     """position of the class name relative to the context vectors"""
 
 
 class VAESettings(GeneratorSettings):
-    """Settings of a VAE on features, with any decoder."""
+    """Settings that VAEs on image features share."""
 
     latent_dim: _LatentDim = 512
     encoder_hidden: int = Field(2048, ge=1)
@@ -43,7 +45,7 @@ class VAESettings(GeneratorSettings):
     kl_warmup: int = Field(0, ge=0)
     """epochs over which the KL weight grows from 0 to kl_weight"""
     free_bits: float = Field(0.0, ge=0)
-    """KL per latent dimension, in nats, below which it is not penalized"""
+    """KL per latent dimension, in nats, that is not penalized"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate"""
     weight_decay: float = Field(0.01, ge=0)
@@ -62,22 +64,23 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
-    """what z adds to the prompt. instance_bias: one vector, to all context vectors.
-    instance_tokens: a separate vector to each. noise: one vector, with z from noise and never from
-    an image. global: nothing; context vectors are learned. fixed: nothing; prompts consist of
-    words"""
+    """what the decoder adds to the context vectors. instance_bias: one vector, computed from z, to
+    all of them. instance_tokens: a separate vector to each. noise: as instance_bias, but z is
+    random noise even in training, not encoded from an image. global: nothing; the context is
+    learned. fixed: nothing; the context is the words of ctx_init, and is not trained"""
     n_ctx: int = Field(4, ge=0)
-    """number of learned context vectors; 0: the bias is added to the class name's tokens"""
+    """number of learned context vectors; 0: the vector of `prompt` is added to the class name's
+    tokens"""
 
     @model_validator(mode="after")
     def _require_learned_prompt(self) -> "PromptVAEConfig":
-        """Reject prompt modes that need contexts if n_ctx is 0."""
+        """Reject n_ctx 0 with prompt modes that need context vectors."""
         if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: the prompt has no posterior, no latent or no parameters."""
+        """Explain why the prompt mode ignores keys of the posterior, of z, or of training."""
         group, _, leaf = key.partition(".")
         if group != "generator" or leaf in ("", "prompt"):
             return None
@@ -93,12 +96,12 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
 
 
 class WGANConfig(_PromptSettings):
-    """Competing method: a conditional WGAN-GP that generates features with SHIP's prompts."""
+    """Competing method: a conditional WGAN-GP that generates features through SHIP's prompts."""
 
     method = "ship.generators.wgan:BatchedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
-    """what z adds to the prompt (see vae)"""
+    """what the decoder adds to the context vectors (see vae)"""
     n_ctx: int = Field(4, ge=1)
     """number of learned context vectors"""
     latent_dim: _LatentDim = 512
@@ -114,17 +117,17 @@ class WGANConfig(_PromptSettings):
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate"""
     beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's decay rate of the mean gradient"""
+    """Adam's decay rate of the gradient's moving average"""
     beta2: float = Field(0.9, ge=0, lt=1)
-    """Adam's decay rate of the mean squared gradient"""
+    """Adam's decay rate of the squared gradient's moving average"""
     epochs: int = Field(50, ge=1)
-    """number of epochs, each with one generator step per batch of base features"""
+    """number of epochs, each with as many generator steps as there are batches of base features"""
     batch_size: int = Field(256, ge=1)
     """features per step"""
 
 
 class MlpVAEConfig(VAESettings):
-    """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
+    """Ablation: a VAE whose decoder is an MLP on z and a class's text feature, without prompts."""
 
     method = "ship.generators.vae:MlpVAE"
     name: Literal["mlp_vae"] = "mlp_vae"
@@ -136,17 +139,17 @@ class GaussianTextConfig(GeneratorSettings):
     method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
     scale: float | None = Field(None, ge=0)
-    """standard deviation of the noise per dimension; null: that of base features within their
-    classes"""
+    """standard deviation of the noise per dimension; null: standard deviation of base features
+    within classes"""
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: a Gaussian with the base classes' covariance and mean shift from text features."""
+    """Control: a Gaussian at the shifted text feature; shift and covariance from base classes."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
     shrinkage: float | None = Field(None, ge=0, le=1)
-    """weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf's estimate"""
+    """weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf estimate"""
 
 
 class KnnGaussianConfig(GeneratorSettings):
@@ -155,27 +158,27 @@ class KnnGaussianConfig(GeneratorSettings):
     method = "ship.generators.gaussians:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
     neighbors: int = Field(64, ge=1)
-    """number of nearest seen features per class; each view of an image is one"""
+    """number of nearest seen features per class; each view of an image is counted separately"""
     text_copies: int = Field(16, ge=0)
     """number of copies of the text feature in the mean of the neighbors"""
     center: Literal["text", "mean"] = "text"
-    """center of the neighbors' covariance: the text feature, or their mean"""
+    """center of the neighbors' covariance: the text feature or the neighbors' mean"""
 
 
 class RealImagesConfig(GeneratorSettings):
     """Upper bound: real training images of the new classes, `shots` per class.
 
-    `mean_shift` and `spread_scale` degrade the features in a known way. A study of these settings
-    therefore shows which quality metrics change with accuracy; studies of methods show only
-    correlations.
+    `mean_shift` and `spread_scale` degrade the features in a known way. Varying them shows which
+    quality metrics respond to the cause of a lower accuracy, whereas a study of methods can only
+    show that metrics correlate with accuracy.
     """
 
     method = "ship.generators.source:RealImages"
     name: Literal["real"] = "real"
     mean_shift: float = Field(0.0, ge=0, le=1)
-    """fraction of the way that class means are moved to shift_target"""
+    """fraction of the distance by which class means are moved towards shift_target"""
     shift_target: Literal["text", "noise"] = "text"
-    """where class means are moved: text: to the class's text feature; noise: to a random vector"""
+    """target of the shift. text: the class's text feature; noise: a random vector"""
     spread_scale: float = Field(1.0, ge=0)
     """factor on the deviations from the class means"""
 
@@ -186,6 +189,6 @@ class NoGeneratorConfig(GeneratorSettings):
     name: Literal["none"] = "none"
 
     def explain_unused(self, key: str) -> str | None:
-        """Return why a key is ignored: there are no synthetic features."""
+        """Explain why the keys below `synthetic` are ignored."""
         ignored = key.startswith("synthetic.")
         return "generator none produces no synthetic features" if ignored else None

@@ -1,7 +1,7 @@
 """Image features of whole datasets, extracted once and cached on disk.
 
-Images are decoded, augmented and encoded in shards, so that an interrupted extraction resumes after
-its last complete shard.
+Images are decoded, augmented and encoded in shards, ranges of consecutive images. An interrupted
+extraction resumes after its last complete shard.
 """
 
 from ship.features.encode import (

@@ -1,4 +1,9 @@
-"""Encode the images of a split on this machine: threads decode, augment and encode batches."""
+"""Encode the images of a split on this machine, with several threads.
+
+A *view* is an image as CLIP sees it: the image itself without augmentation, or an augmented copy.
+Each image has one unaugmented view and, in the training split, a configured number of augmented
+ones.
+"""
 
 import math
 import os
@@ -28,9 +33,10 @@ AUGMENTATION: Final = (
     "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
     "seed 0; version 1"
 )
-"""Description of augment_image, part of the cache key. Changes must increment the version."""
+"""Description of augment_image in the cache key. Increment its version if results change."""
 _SEED: Final = 0
 _ATTEMPTS: Final = 10
+# Range of a crop's area, as a fraction of the image's, and of its aspect ratio.
 _SCALE: Final = (0.5, 1.0)
 _RATIO: Final = (3 / 4, 4 / 3)
 
@@ -38,23 +44,24 @@ Features = Float32[np.ndarray, "images views feature"]
 Shard = range
 """Indices of consecutive images of a split that are encoded and cached as a unit."""
 Done = Callable[[int], None]
-"""Callback for progress. It gets the number of views in each encoded batch."""
+"""Callback for progress, which gets the number of views in each encoded batch."""
 
 
 @dataclass(frozen=True)
 class Parallelism:
-    """Parallelism of extraction: each thread decodes and encodes separate batches.
+    """Number of threads and batch size of an extraction.
 
-    On a CPU, batches of about 8 views on one core each are faster than large batches on all cores:
-    activations stay in the cache, and no core waits for another. A GPU needs large batches. It
-    encodes more images per second than a few cores can decode, so up to 32 cores decode for it.
+    Each thread decodes and encodes batches of its own. On a CPU, batches of about 8 views on one
+    core each are faster than large batches on all cores: activations stay in the cache, and no core
+    waits for another. A GPU needs large batches. It encodes more images per second than a few cores
+    decode, so up to 32 cores decode for it.
 
     Attributes:
         threads: Number of threads.
         cores_each: Number of cores per thread.
         views_per_batch: Number of views in a batch.
         max_on_device: Maximum number of threads that encode at once, which bounds device memory.
-            Defaults to all.
+            None is all threads.
     """
 
     threads: int
@@ -68,7 +75,7 @@ class Parallelism:
 
         Args:
             device: Device of the backbone.
-            cores: Number of cores. Defaults to all that this process may use.
+            cores: Number of cores to use. Defaults to all that this process may use.
         """
         if cores is None:
             has_affinity = hasattr(os, "sched_getaffinity")
@@ -76,7 +83,7 @@ class Parallelism:
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
-        # two at once: one batch is copied to the device while another is computed
+        # 2: one batch can be copied to the device while another is computed
         return cls(min(cores, 32), 1, 64, max_on_device=2)
 
     def batches(self, images: range, views: int) -> list[range]:
@@ -90,7 +97,7 @@ class Parallelism:
 
 
 def split_range(images: range, size: int) -> list[range]:
-    """Cut consecutive images into parts of `size`. The last one may be smaller."""
+    """Cut consecutive images into parts of `size` images. The last part may be smaller."""
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
@@ -102,7 +109,9 @@ def encode_split(
     shards: Sequence[Shard],
     done: Done,
 ) -> Generator[tuple[Shard, Features], None, None]:
-    """Decode, augment and encode shards of a split on this machine (the default Encode).
+    """Decode, augment and encode shards of a split on this machine.
+
+    This is the default `encode` of extract_features.
 
     Args:
         clip: Backbone.
@@ -122,8 +131,8 @@ def encode_split(
     layout = Parallelism.for_device(clip.device)
     try:
         yield from encode_images(clip, images, views, shards, layout, done)
-    except UndecodableError as why:
-        raise make_decoding_error(dataset, split, why.image) from why
+    except UndecodableError as error:
+        raise make_decoding_error(dataset, split, error.image) from error
 
 
 def encode_images(
@@ -139,12 +148,12 @@ def encode_images(
     No batch spans two shards, so that a shard's features do not depend on the other shards.
 
     Args:
-        clip: Backbone, called from several threads at once.
+        clip: Backbone, which is called from several threads at once.
         images: All images of the split.
         views: Number of augmented views per image, in addition to the image itself.
         shards: Shards of the images to encode.
-        layout: Number of threads, cores and views per batch.
-        done: Callback for progress, called from the calling thread.
+        layout: Number of threads and batch size.
+        done: Callback for progress, called in the thread that iterates over the result.
 
     Yields:
         Each shard with its features, in the order of the shards.
@@ -162,15 +171,15 @@ def encode_images(
     )
     try:
         while True:
-            # A short queue bounds memory. Ctrl-C waits only for the batches that are running.
-            while len(pending) < 2 * layout.threads and (following := next(batches, None)):
-                shard, batch = following
-                work = pool.submit(_encode_batch, clip, images, batch, views, gate)
-                pending.append((shard, work))
+            # A short queue bounds memory. On Ctrl-C only running batches are waited for.
+            while len(pending) < 2 * layout.threads and (item := next(batches, None)):
+                shard, batch = item
+                future = pool.submit(_encode_batch, clip, images, batch, views, gate)
+                pending.append((shard, future))
             if not pending:
                 return
-            shard, work = pending.popleft()
-            parts.append(work.result())
+            shard, future = pending.popleft()
+            parts.append(future.result())
             done(len(parts[-1]) * (1 + views))
             if sum(map(len, parts)) == len(shard):
                 yield shard, np.concatenate(parts)
@@ -181,45 +190,56 @@ def encode_images(
 
 
 def make_decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
-    """Create the error for a split with an image that cannot be decoded.
+    """Create an error that lists all images of a split that cannot be decoded.
 
-    The whole split is decoded to list all such images, so that the user can fix them at once.
+    The whole split is decoded for this, so that the user can fix all of them at once.
 
     Args:
         dataset: Dataset with the split.
         split: Name of the split.
-        image: Name of an image that cannot be decoded.
+        image: Name of an image that could not be decoded. Listed if no other fault is found, e.g.
+            because the image can be read by now.
     """
 
-    def fault(image: ImageFile) -> str:
+    def find_fault(image: ImageFile) -> str:
         try:
             image.open()
-        except UndecodableError as why:
-            return str(why)
+        except UndecodableError as error:
+            return str(error)
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        names = [*filter(None, pool.map(fault, dataset.splits[split].images))] or [image]
-    images = count_noun(names, f"image of {split}")
-    text = f"{images} cannot be decoded: {shorten_list(names)}"
+        faults = [*filter(None, pool.map(find_fault, dataset.splits[split].images))] or [image]
+    images = count_noun(faults, f"image of {split}")
+    text = f"{images} cannot be decoded: {shorten_list(faults)}"
     return DatasetError(f"dataset {dataset.name}: {text}")
 
 
 def _encode_batch(
     clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
 ) -> Features:
-    original, augmented = [], []
+    """Decode, augment and encode the images of a batch.
+
+    Args:
+        clip: Backbone.
+        images: All images of the split.
+        batch: Indices of the images to encode.
+        views: Number of augmented views per image, in addition to the image itself.
+        gate: Semaphore that limits how many threads encode at once.
+    """
+    originals, augmented = [], []
     for index in batch:
         image = images[index].open()
-        original.append(clip.preprocess(image))
-        size = (original[-1].shape[1], original[-1].shape[2])
+        original = clip.preprocess(image)
+        originals.append(original)
+        size = (original.shape[1], original.shape[2])
         augmented += [augment_image(image, size, index, view) for view in range(1, views + 1)]
-    pixels = torch.stack(original).unsqueeze(1)  # (images, 1, 3, height, width)
+    pixels = torch.stack(originals).unsqueeze(1)  # (images, 1, 3, height, width)
     if views:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))
         crops = crops.sub_(mean).div_(std).reshape(len(batch), views, *pixels.shape[2:])
-        pixels = torch.cat([pixels, crops], dim=1)
+        pixels = torch.cat([pixels, crops], dim=1)  # (images, 1 + views, 3, height, width)
     inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with gate:
         encoded = clip.encode_images(inputs).cpu().numpy()
@@ -239,7 +259,8 @@ def augment_image(
         index: Index of the image in the training split.
         view: Number of the view, from 1.
     """
-    # 23 numbers in [0, 1) from raw PCG64 output, whose stream numpy guarantees never to change
+    # 23 uniform numbers in [0, 1): 22 for the crop box, one for the flip. They are computed from
+    # PCG64's raw output, because numpy guarantees that this stream never changes.
     raw = np.random.PCG64([_SEED, index, view]).random_raw(2 * _ATTEMPTS + 3)
     draws = (raw >> np.uint64(11)) * 2.0**-53
     crop = image.crop(draw_crop_box(image.width, image.height, draws[:-1]))
@@ -252,8 +273,9 @@ def draw_crop_box(
 ) -> tuple[int, int, int, int]:
     """Return the box of a random crop, by the rule of torchvision's RandomResizedCrop.
 
-    The area is uniform between 0.5 and 1 of the image's, and the aspect ratio is log-uniform. If
-    ten random boxes do not fit, the result is the largest central box with an allowed ratio.
+    The area is uniform between 0.5 and 1 of the image's area. The aspect ratio is log-uniform
+    between 3/4 and 4/3. If none of ten random boxes fits into the image, the result is the largest
+    central box with an allowed ratio.
 
     Args:
         width: Width of the image.

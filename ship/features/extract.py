@@ -1,4 +1,7 @@
-"""Extract a dataset's features, with a cache on disk of one file per shard of a split."""
+"""Extract the features of a dataset. They are cached on disk, one file per shard of a split.
+
+A *shard* is a range of consecutive images. A *view* is an image or an augmented copy of it.
+"""
 
 import hashlib
 import json
@@ -24,13 +27,13 @@ from ship.whole_file import write_whole
 logger = logging.getLogger(__name__)
 
 EXTRACTION_VERSION: Final = 1
-"""Incremented by hand whenever a code change alters the features of the same images and weights."""
+"""Increment it if a code change alters the features of the same images and weights."""
 FORMAT_VERSION: Final = 3
-"""Incremented by hand whenever the format of cache files changes incompatibly."""
+"""Increment it if the format of cache files changes incompatibly."""
 _VIEWS: Final = 512
-"""Number of views in a shard. Two CPU cores take about a minute to encode it with ViT-B/16."""
+"""Maximum number of views in a shard. Two cores encode them in about a minute with ViT-B/16."""
 _BATCH: Final = 64
-"""Number of views in the largest batch (on a GPU). A shard is a whole number of such batches."""
+"""Maximum number of views in a batch on a GPU. A full shard is a whole number of such batches."""
 
 Rows = Int64[np.ndarray, " images"]
 """Indices of images in their split, ascending."""
@@ -38,10 +41,11 @@ Encode = Callable[
     [FrozenCLIP, ImageDataset, str, int, Sequence[Shard], Done],
     Generator[tuple[Shard, Features], None, None],
 ]
-"""Function that encodes shards of a split with augmented views, on this machine or on others.
+"""Function that encodes shards of a split, on this machine or on others.
 
-It may yield shards in any order. Closing the generator stops the work. It raises a DatasetError
-that lists all images that cannot be decoded.
+Its arguments are those of ship.features.encode.encode_split. It may yield shards in any order.
+Closing the generator stops the work. If images cannot be decoded, it raises a DatasetError that
+lists all of them.
 """
 
 
@@ -55,22 +59,25 @@ def extract_features(
     encode: Encode | None = None,
     classes: Collection[int] | None = None,
 ) -> FeatureSet:
-    """Return the features of a dataset, from the cache if it has them.
+    """Return the features of a dataset, and extract those that are not cached.
 
     Each shard is cached as soon as it is finished, so that an interrupted extraction resumes after
-    the last one. The result is bit-identical on the same kind of device.
+    the last cached one. Results are bit-identical whether or not the extraction was interrupted, on
+    the same type of device.
 
     Args:
         clip: Backbone that encodes the images.
         dataset: Dataset to extract.
         views: Number of augmented views per training image, in addition to the image itself.
         cache_dir: Folder of the cache, with one file per shard.
-        progress: Callback that gets the number of finished views and the total number, at the start
-            and after each batch, in the calling thread. Not called if all features are cached.
+        progress: Callback that gets the number of finished views and the total number. It is
+            called in the calling thread, at the start and after each batch, but not at all if
+            all features are cached. Splits that are fully cached are not counted.
         splits: Splits to extract. The others are empty in the result.
-        encode: Function that encodes the images. Defaults to threads of this machine.
-        classes: Labels of the classes whose features are returned. Defaults to all. Whole shards
-            are extracted and cached, so that other studies can share them.
+        encode: Function that encodes the images. Defaults to encode_split, which uses threads of
+            this machine.
+        classes: Labels of the classes whose features are returned. Defaults to all. Shards with
+            such classes are extracted and cached as a whole, so that other studies can use them.
 
     Raises:
         DatasetError: Images cannot be decoded. The message lists them. Finished shards are cached.
@@ -93,6 +100,7 @@ def extract_features(
         report(0)
     encode = encode or encode_split
     extracted = {extraction.split: extraction.run(encode, report) for extraction in extractions}
+    # all arrays have the same feature size, also those of empty splits
     dim = next((features.shape[-1] for features in extracted.values()), 0)
     labels = {extraction.split: extraction.labels for extraction in extractions}
     arrays: dict[str, np.ndarray] = {}
@@ -126,7 +134,11 @@ def count_missing(
 ) -> dict[str, int]:
     """Count the images that extract_features would encode, by split.
 
-    Only the existence of cache files is checked. The arguments are those of extract_features.
+    The arguments are those of extract_features. Cached files are not read, so damaged ones count as
+    cached.
+
+    Returns:
+        Number of images by split. Splits that are fully cached are omitted.
     """
     extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
     counts = {
@@ -169,7 +181,7 @@ class _SplitExtraction:
         rows: Requested images, as indices into the split.
         images: Number of images in the shards that contain requested images.
         views: Number of views per image, including the image itself.
-        missing: Shards to encode. Empty before read_cache().
+        missing: Shards to encode. Empty before read_cache() is called.
     """
 
     def __init__(
@@ -195,7 +207,7 @@ class _SplitExtraction:
             "augmentation": AUGMENTATION if views else "",
         }
         self._key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()
-        # makes the names of the files readable
+        # for readers only: files are found by the key, which is part of their names
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._path_prefix = cache_dir / f"{label}-{self._key[:24]}"
         row_set = {*rows.tolist()}
@@ -210,7 +222,7 @@ class _SplitExtraction:
         return [shard for shard in self._shards if not self._path_and_key(shard)[0].exists()]
 
     def read_cache(self) -> None:
-        """Read the cached shards and record the missing ones."""
+        """Read the cached shards, and set `missing` to the others."""
         self._features = {}
         for shard in self._shards:
             path, key = self._path_and_key(shard)
@@ -220,7 +232,10 @@ class _SplitExtraction:
         self.missing = [shard for shard in self._shards if shard not in self._features]
 
     def run(self, encode: Encode, done: Done) -> Features:
-        """Encode and cache the missing shards, and return the requested features, read-only.
+        """Encode and cache the missing shards, and return the features of the requested images.
+
+        read_cache() must be called first. The result is read-only. It can be computed only once,
+        because shards are freed as they are copied into it.
 
         Args:
             encode: Function that encodes the shards.
@@ -233,12 +248,14 @@ class _SplitExtraction:
         writable = True
         encoded = encode(self._clip, self._dataset, self.split, self.views - 1, self.missing, done)
         with closing(encoded):
-            for shard, features in encoded if self.missing else ():  # starts no threads if cached
+            # not iterated if all shards are cached: that would start threads
+            for shard, features in encoded if self.missing else ():
                 if not np.isfinite(features).all():
                     images = f"images {shard.start} to {shard.stop - 1} of split {self.split}"
                     fault = f"backbone {self._clip.name} returned non-finite features"
                     raise ValueError(f"{fault} for {images} of {self._dataset.name}")
                 self._features[shard] = features
+                # after a failure no further files are written
                 writable = writable and write_features(*self._path_and_key(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
         array = np.empty((len(self.rows), self.views, dim), dtype=np.float32)
@@ -256,7 +273,7 @@ class _SplitExtraction:
 
 
 def split_into_shards(images: int, views: int) -> list[Shard]:
-    """Cut a split into shards. A resumed run cuts it in the same way.
+    """Cut a split into shards. They depend on the arguments only, so that cached shards fit.
 
     Args:
         images: Number of images in the split.
@@ -266,35 +283,35 @@ def split_into_shards(images: int, views: int) -> list[Shard]:
 
 
 def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> Features | None:
-    """Read a shard and verify its checksum.
+    """Read a shard from the cache and verify its checksum.
 
     The checksum detects damage, not forgery: any user who can write to the folder can create valid
     files.
 
     Args:
-        path: Path of the shard.
-        key: Expected key.
+        path: Path of the shard's file.
+        key: Key that the file must contain.
         n_images_and_views: Expected numbers of images and views.
 
     Returns:
-        The features, or None if there is no file or it is invalid. An invalid file is removed, with
-        a warning.
+        The features. None if there is no file, or if it is invalid; an invalid file is removed, and
+        a warning is logged.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("not a regular file")
         with safe_open(path, framework="numpy") as file:
             metadata, features = file.metadata(), np.asarray(file.get_tensor("features"))
-        has_shape = features.ndim == 3 and features.shape[:2] == n_images_and_views
-        if features.dtype != np.float32 or not has_shape:
+        has_expected_shape = features.ndim == 3 and features.shape[:2] == n_images_and_views
+        if features.dtype != np.float32 or not has_expected_shape:
             raise ValueError(f"shape {features.shape} or type {features.dtype} is wrong")
         if metadata != {"key": key, "blake2b": _compute_checksum(key, features)}:
             raise ValueError("damaged, or written for other data")
     except FileNotFoundError:
         return None
-    # safetensors raises various errors for types that numpy lacks
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as why:
-        logger.warning("cached features %s cannot be used (%s); extracting them again", path, why)
+    # safetensors raises various errors for data types that numpy does not have
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
+        logger.warning("cached features %s cannot be used (%s); extracting them again", path, error)
         with suppress(OSError):  # removed so that the warning is not repeated
             path.unlink()
         return None
@@ -302,7 +319,7 @@ def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> 
 
 
 def write_features(path: Path, key: str, features: Features) -> bool:
-    """Write a shard atomically, or log a warning if it cannot be written.
+    """Write a shard to the cache atomically. If that fails, log a warning.
 
     Returns:
         Whether the shard was written.
@@ -311,13 +328,14 @@ def write_features(path: Path, key: str, features: Features) -> bool:
     content = save({"features": array}, {"key": key, "blake2b": _compute_checksum(key, array)})
     try:
         write_whole(path, content)
-    except OSError as why:
-        logger.warning("features cannot be cached in %s (%s)", path.parent, why.strerror)
+    except OSError as error:
+        logger.warning("features cannot be cached in %s (%s)", path.parent, error.strerror)
         return False
     return True
 
 
 def _compute_checksum(key: str, features: Features) -> str:
+    """Return a digest of a shard's key, shape and features, as 32 hex digits."""
     digest = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
     digest.update(features.data)
     return digest.hexdigest()

@@ -10,13 +10,13 @@ MODEL_DIR: Final[Path] = Path(__file__).resolve().parent
 """Folder of open_clip_config.json, open_clip_model.safetensors and bpe_pocket.txt.gz."""
 
 BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
-"""The model's BPE merges. open_clip does not find them by itself: pass this path to it."""
+"""The model's BPE merges. They differ from CLIP's: open_clip's tokenizer needs this path."""
 
 EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
-"""The packaged drawings, one image per row (see NOTICE)."""
+"""The packaged dataset emoji, one image per row (see NOTICE)."""
 
 PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
-"""The packaged photographs, one image per row (see NOTICE)."""
+"""The packaged dataset photos, one image per row (see NOTICE)."""
 
 DEFAULTS_YAML: Final[Path] = MODEL_DIR / "defaults.yaml"
 """Default settings of studies with this backbone, in the format of a study's YAML."""

@@ -1,11 +1,11 @@
-"""Check a generator, fine-tuner, dataset or metric against the requirements that all have to meet.
+"""Check that a generator, fine-tuner, dataset or metric meets all requirements on plugins.
 
     from ship.testing import check_finetuner
     for result in check_finetuner("ridge"):
         print(result)
 
-The checks also test the built-in methods. `ship-sweep check METHOD` runs them and prints the
-results.
+`ship-sweep check NAME` runs the same checks and prints the results. Built-in methods are tested
+with them, too.
 """
 
 from ship.testing.bench import Bench, CheckResult

@@ -1,4 +1,4 @@
-"""Build the test cases of the checks (a method, a backbone and tasks), and run the checks."""
+"""Run checks on cases, and build the cases of methods: a method, a backbone and a small task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from ship.trial_config import SyntheticConfig, TrialConfig
 SEEDS: Final = (7, 2, 0)
 CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee"
 TOLERANCE: Final = 1e-8
-# Label -> number of training images to keep. The other classes keep 6.
+# Number of training images to keep, by label. Other classes keep 6.
 _FEWER_IMAGES: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
 Case = TypeVar("Case")
@@ -38,7 +38,7 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        requirement: Text of the requirement.
+        requirement: Requirement that was checked, as a sentence.
         fault: Reason why the requirement is not met. "" if it is met.
 
     Example:
@@ -65,37 +65,42 @@ class CheckError(Exception):
 
 
 def require(is_met: bool, fault: str) -> None:
-    """Raise CheckError with the fault unless a requirement is met."""
+    """Raise CheckError with the message `fault` unless a requirement is met."""
     if not is_met:
         raise CheckError(fault)
 
 
-def require_shape(what: str, value: Tensor, shape: Sequence[int]) -> None:
-    """Raise CheckError if a tensor does not have a shape.
+def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
+    """Raise CheckError unless a tensor has the required shape.
 
     Args:
-        what: Name of the tensor in the message.
+        name: Name of the tensor in the message.
         value: The tensor.
         shape: The required shape.
     """
     actual = list(value.shape)
-    require(actual == list(shape), f"{what} must have shape {list(shape)}, got {actual}")
+    require(actual == list(shape), f"{name} must have shape {list(shape)}, got {actual}")
 
 
-def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise CheckError if two tensors differ.
+def require_equal(
+    actual: Tensor, expected: Tensor, name: str, tolerance: float = TOLERANCE
+) -> None:
+    """Raise CheckError unless two tensors are equal up to a tolerance.
 
     Args:
-        ours: Tensor of the method.
-        theirs: Tensor to compare with.
-        what: Name of the tensors in the message.
-        tolerance: Maximum absolute difference. 0 requires bitwise equality.
+        actual: Tensor of the method.
+        expected: Tensor to compare with.
+        name: Name of the tensors in the message, in the plural.
+        tolerance: Maximum absolute difference. 0 requires exact equality.
     """
-    require_shape(what, ours, theirs.shape)
-    differences = (ours.double() - theirs.double()).abs()
-    # NaN differs from everything, also from NaN.
-    ok = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
-    require(ok, f"{what} differ by up to {float(differences.max()):.3g}")
+    require_shape(name, actual, expected.shape)
+    differences = (actual.double() - expected.double()).abs()
+    # NaN differs from everything, also from NaN
+    if tolerance == 0:
+        is_equal = torch.equal(actual, expected)
+    else:
+        is_equal = bool((differences <= tolerance).all())
+    require(is_equal, f"{name} differ by up to {float(differences.max()):.3g}")
 
 
 def run_checks(
@@ -103,11 +108,12 @@ def run_checks(
 ) -> Iterator[CheckResult]:
     """Yield the result of each check on each case.
 
-    All requirements depend on the first one. If it fails, no further checks are run.
+    All requirements depend on the first one. If a case does not meet it, no further checks are run.
 
     Args:
-        checks: Checks by the text of their requirement. Any exception but EXITS is a failure.
-        cases: Cases by the prefix of their requirements.
+        checks: Functions by requirement. One that raises anything but EXITS reports a fault.
+        cases: Cases by the text to put before each of their requirements, e.g. "with synthetic
+            features, ". "" adds nothing.
     """
     first, *_ = checks
     for prefix, case in cases.items():
@@ -131,10 +137,10 @@ class Bench:
     """A backbone and a dataset to check methods on.
 
     Attributes:
-        clip: Backbone in double precision, which separates rounding errors from real differences.
+        clip: Backbone. Double precision makes rounding errors much smaller than real differences.
         features: Read-only features of a dataset with at least 8 classes, each with at least 6
             training and 4 validation images.
-        seeds: Seeds that are trained together.
+        seeds: Seeds to train together.
     """
 
     clip: FrozenCLIP
@@ -154,24 +160,24 @@ class Bench:
         return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
     def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> SeedRng:
-        """Start the noise streams of samples.
+        """Start random streams for the noise of samples, one per seed.
 
         Args:
             seeds: Seeds of the streams.
-            purpose: Name of the streams.
+            purpose: Purpose that names the streams (see SeedRng).
         """
         return SeedRng(seeds, purpose, self.clip.device, torch.float64)
 
 
 def make_packaged_bench() -> Bench:
-    """Build a bench with the packaged backbone, and noisy text features in place of images."""
+    """Build a bench with the packaged backbone, and with noisy text features as image features."""
     pocket = FrozenCLIP.load("pocket")
     clip = FrozenCLIP("pocket", pocket._model.double(), pocket.tokenizer)
     return Bench(clip, make_up_features(clip))
 
 
 def make_up_features(clip: FrozenCLIP) -> FeatureSet:
-    """Build read-only image features from noisy copies of class text features.
+    """Build read-only features of a dataset, with noisy text features of classes as image features.
 
     Args:
         clip: Backbone that encodes the class names.
@@ -198,17 +204,21 @@ def make_up_features(clip: FrozenCLIP) -> FeatureSet:
 
 
 def _drop_images(features: FeatureSet) -> FeatureSet:
-    """Drop some images of some classes, so that seeds differ in their numbers of rows."""
+    """Drop some images of some classes, so that seeds have different numbers of images."""
     labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))
-    indices = {
-        "train": np.concatenate(
-            [np.flatnonzero(labels == c)[: _FEWER_IMAGES.get(c, 6)] for c in classes]
-        ),
-        "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
-    }
-    pairs = [(name, indices[split]) for split in indices for name in (split, f"{split}_labels")]
-    return replace(features, **{name: getattr(features, name)[rows] for name, rows in pairs})
+    train_rows = np.concatenate(
+        [np.flatnonzero(labels == c)[: _FEWER_IMAGES.get(c, 6)] for c in classes]
+    )
+    # class 1 loses every other validation image
+    val_rows = np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0))
+    return replace(
+        features,
+        train=features.train[train_rows],
+        train_labels=labels[train_rows],
+        val=features.val[val_rows],
+        val_labels=val_labels[val_rows],
+    )
 
 
 @dataclass(frozen=True)
@@ -216,11 +226,11 @@ class BenchRun:
     """A trained method with its metrics and outputs.
 
     Attributes:
-        method: The trained method of all seeds.
+        method: The method, trained under all seeds.
         epochs: Metrics of each epoch.
-        outputs: Outputs after training, (seed, ...) each. For a fine-tuner these are the logits of
-            the test images under each inference choice, for a generator two samples of each unseen
-            class.
+        outputs: Outputs after training, (seed, ...) each. A fine-tuner has one output per inference
+            choice: the logits of the test images. A generator has a single one: two samples of each
+            unseen class.
     """
 
     method: Any
@@ -233,7 +243,7 @@ class MethodCase:
     """A generator or a fine-tuner with its settings, on a bench.
 
     Attributes:
-        config: Settings of the method, which also tell which of the two it is.
+        config: Settings of the method. It is a generator if these are GeneratorSettings.
         bench: Bench to check it on.
         synthetic: Whether a fine-tuner gets synthetic features.
     """
@@ -244,12 +254,12 @@ class MethodCase:
 
     @cached_property
     def task(self) -> Task:
-        """Task of all seeds."""
+        """Task with all seeds of the bench."""
         return self.bench.task(self.bench.seeds)
 
     @cached_property
     def run(self) -> BenchRun:
-        """Trained method of all seeds. Checks share it and must not change it."""
+        """The method, trained under all seeds. Checks share it and must not change it."""
         return self.train(self.task, self.bench.seeds)
 
     @property
@@ -299,13 +309,14 @@ class MethodCase:
             return [method.sample(task.synthetic_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [method.logits(self.bench.images, choice) for choice in method.inference_grid]
 
-    def require_same(self, method: Any, what: str) -> None:
-        """Raise CheckError unless the outputs of all seeds are bitwise those of `run`.
+    def require_same(self, method: Any, description: str) -> None:
+        """Raise CheckError unless a method has exactly the outputs of `run`.
 
         Args:
-            method: Method to compare.
-            what: Description of the method, which follows `output_name` in the message.
+            method: Method of all seeds.
+            description: Description of the method, which follows `output_name` in the message,
+                e.g. "of a second run".
         """
         outputs = self.outputs(method, self.task, self.bench.seeds)
-        for ours, theirs in zip(outputs, self.run.outputs, strict=True):
-            require_equal(ours, theirs, f"{self.output_name} {what}", 0)
+        for actual, expected in zip(outputs, self.run.outputs, strict=True):
+            require_equal(actual, expected, f"{self.output_name} {description}", 0)

@@ -35,15 +35,15 @@ from ship.testing.bench import (
 )
 
 EPOCHS: Final = 3
-"""Maximum number of epochs of a check with default settings."""
+"""Maximum number of epochs if a check uses a method's default settings."""
 DECODED_PER_SPLIT: Final = 20
-"""Number of images per split of a dataset that are decoded."""
+"""Maximum number of images per split that the check of a dataset decodes."""
 ROUNDING: Final = 1e-5
-"""Tolerance for another order of summation, as a fraction of the largest logit.
+"""Tolerance for rounding errors, as a fraction of the largest logit.
 
-BLAS sums in an order that depends on the number of images. In single precision, which a method may
-use, this changes a sum of hundreds of features by about 1e-7 of its value. A method that uses the
-other images changes logits by more than ten times the tolerance.
+The order in which BLAS sums depends on the number of images. In single precision, which a method
+may use, this changes a sum of hundreds of features by about 1e-7 of its value. In a method that
+uses the other images, logits change by more than ten times the tolerance.
 """
 
 
@@ -74,7 +74,7 @@ def check_generator(
 def check_finetuner(
     name: str, settings: Mapping[str, Any] | None = None, bench: Bench | None = None
 ) -> Iterator[CheckResult]:
-    """Check that a fine-tuner meets all requirements, without and with synthetic features.
+    """Check that a fine-tuner meets all requirements, both without and with synthetic features.
 
     Args:
         name: Name of the fine-tuner in a YAML.
@@ -100,7 +100,7 @@ def check_finetuner(
 
 
 def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
-    """Build settings from the values, or from the defaults with at most EPOCHS epochs."""
+    """Build settings from the given values, or the defaults with at most EPOCHS epochs if None."""
     if settings is None:
         epochs = getattr(config(), "epochs", 0)
         settings = {"epochs": EPOCHS} if epochs > EPOCHS else {}
@@ -138,20 +138,21 @@ def _check_determinism(case: MethodCase) -> None:
 def _check_solo_runs(case: MethodCase) -> None:
     for seed_index, seed in enumerate(case.bench.seeds):
         solo_run = case.train(case.bench.task([seed]), [seed])
-        # A seed that stops early has fewer epochs in its solo run.
-        for ours, theirs in zip(case.run.epochs, solo_run.epochs, strict=False):
-            for name, value in theirs.items():
-                require_equal(ours[name][seed_index], value[0], f"values of {name} of seed {seed}")
-        what = f"{case.output_name} of seed {seed} with and without other seeds"
+        # not strict: a seed that stops early has fewer epochs in its solo run
+        for metrics, solo_metrics in zip(case.run.epochs, solo_run.epochs, strict=False):
+            for name, solo_value in solo_metrics.items():
+                values = f"values of {name} of seed {seed}"
+                require_equal(metrics[name][seed_index], solo_value[0], values)
+        outputs = f"{case.output_name} of seed {seed} with and without other seeds"
         for output, solo_output in zip(case.run.outputs, solo_run.outputs, strict=True):
-            require_equal(output[seed_index], solo_output[0], what)
+            require_equal(output[seed_index], solo_output[0], outputs)
 
 
 def _check_resumes(case: MethodCase) -> None:
-    stopped, resumed = (case.build(case.task, case.bench.seeds) for _ in range(2))
-    for _ in range(min(1, stopped.epochs)):
-        stopped.train_epoch()
-    restore(resumed.parts(), capture(stopped.parts()))
+    interrupted, resumed = (case.build(case.task, case.bench.seeds) for _ in range(2))
+    if interrupted.epochs:
+        interrupted.train_epoch()
+    restore(resumed.parts(), capture(interrupted.parts()))
     for _ in range(len(case.run.epochs) - 1):
         resumed.train_epoch()
     case.require_same(resumed, "of a run that was resumed after an epoch")
@@ -183,7 +184,7 @@ def _check_unit_norm(case: MethodCase) -> None:
 def _check_settings(case: MethodCase) -> None:
     method, planned = case.run.method, getattr(case.config, "epochs", 0)
     distinct = {tuple(sorted(choice.items())) for choice in method.inference_grid}
-    require(len(distinct) == len(method.inference_grid), "inference_grid has duplicate options")
+    require(len(distinct) == len(method.inference_grid), "inference_grid has duplicate entries")
     epochs = method.epochs
     require(epochs == planned, f"epochs must be {planned} as in the settings, got {epochs}")
 
@@ -205,15 +206,15 @@ def _check_independence(case: MethodCase) -> None:
 
 
 def _check_restores(case: MethodCase) -> None:
-    stopped, later = (case.build(case.task, case.bench.seeds) for _ in range(2))
-    state = later.state_dict()
-    for _ in range(later.epochs):
-        later.train_epoch()
-    later.load_state_dict(state)
-    methods = (later, stopped)
+    untrained, restored = (case.build(case.task, case.bench.seeds) for _ in range(2))
+    state = restored.state_dict()
+    for _ in range(restored.epochs):
+        restored.train_epoch()
+    restored.load_state_dict(state)
+    methods = (restored, untrained)
     outputs = (case.outputs(method, case.task, case.bench.seeds) for method in methods)
-    for ours, theirs in zip(*outputs, strict=True):
-        require_equal(ours, theirs, "logits of a restored epoch", 0)
+    for actual, expected in zip(*outputs, strict=True):
+        require_equal(actual, expected, "logits of a restored epoch", 0)
 
 
 def _check_evaluation_changes_nothing(case: MethodCase) -> None:
@@ -229,13 +230,13 @@ METHOD_CHECKS: Final[Checks] = {
     "it can be built, trained and evaluated": _check_runs,
     "its outputs are finite and have the right shape": _check_finite,
     "each metric of an epoch is one finite number per seed": _check_metrics,
-    "the same seeds give the same results, whatever torch's global seed is": _check_determinism,
+    "the same seeds give the same results under any global seed of torch": _check_determinism,
     "a seed has the same results with and without other seeds": _check_solo_runs,
-    "a resumed run has the same results, bit by bit": _check_resumes,
+    "a resumed run has exactly the same results": _check_resumes,
     "its outputs depend only on its saved state (parameters, persistent buffers)": _check_load,
     "it does not modify CLIP's weights or the task": _check_inputs,
 }
-"""Checks of both generators and fine-tuners, by the text of their requirement."""
+"""Checks of generators and fine-tuners, by requirement."""
 GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples have unit norm": _check_unit_norm}
 FINETUNER_CHECKS: Final[Checks] = {
     **METHOD_CHECKS,
@@ -251,7 +252,7 @@ class DatasetCase:
     """A dataset to check.
 
     Attributes:
-        name: Name of the dataset.
+        name: Name of the dataset in a YAML.
         data_root: Folder that contains the datasets' folders. None if the dataset needs none.
     """
 
@@ -269,8 +270,8 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
 
     Args:
         name: Name of the dataset in a YAML.
-        data_root: Folder that contains the datasets' folders. Packaged datasets and some plugins
-            need none.
+        data_root: Folder that contains the datasets' folders. None if the dataset needs none, like
+            packaged datasets and some plugins.
 
     Returns:
         An iterator over the results. Each check runs when its result is requested.
@@ -285,14 +286,15 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[CheckRes
 def _check_readable(case: DatasetCase) -> None:
     require(not case.scan.faults, "; ".join(case.scan.faults[:5]))
     names = case.scan.class_names
-    require(len(names) >= 2, f"must have at least 2 classes, got {len(names)}")
-    require(all(isinstance(name, str) for name in names), "class names must be text")
+    require(len(names) >= 2, f"it must have at least 2 classes, got {len(names)}")
+    wrong_names = [name for name in names if not isinstance(name, str)]
+    require(not wrong_names, f"class names must be text, got {wrong_names[:5]}")
 
 
 def _check_template(case: DatasetCase) -> None:
     template = find_spec(case.name, case.data_root).template
-    n_places = template.count("{}") if isinstance(template, str) else 0
-    require(n_places == 1, f"template must have one {{}} for a class name, got {template!r}")
+    n_braces = template.count("{}") if isinstance(template, str) else 0
+    require(n_braces == 1, f"template must have one {{}} for a class name, got {template!r}")
 
 
 def _check_labels(case: DatasetCase) -> None:
@@ -303,13 +305,17 @@ def _check_labels(case: DatasetCase) -> None:
         labels = split.labels
         require(
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
-            f"labels of {name} must be a one-dimensional int64 array",
+            f"labels of split {name} must be a one-dimensional int64 array",
         )
-        n_images = len(split.images)
-        require(len(labels) == n_images, f"{name} has {n_images} images, but {len(labels)} labels")
-        inside = not len(labels) or (labels.min() >= 0 and labels.max() < n_cls)
-        require(bool(inside), f"labels of {name} must be from 0 to {n_cls - 1}")
-    require(len(case.scan.splits["test"]) > 0, "test has no images")
+        n_images, n_labels = len(split.images), len(labels)
+        require(n_labels == n_images, f"split {name} has {n_images} images, but {n_labels} labels")
+        if n_labels:
+            lowest, highest = labels.min(), labels.max()
+            require(
+                bool(lowest >= 0 and highest < n_cls),
+                f"labels of split {name} must be from 0 to {n_cls - 1}, got {lowest} to {highest}",
+            )
+    require(len(case.scan.splits["test"]) > 0, "split test has no images")
 
 
 def _check_decodable(case: DatasetCase) -> None:
@@ -321,7 +327,8 @@ def _check_decodable(case: DatasetCase) -> None:
                 f"images must be ship.datasets.ImageFile, got {type(image)}",
             )
             mode = image.open().mode
-            require(mode == "RGB", f"{image.name} of {name} must be decoded as RGB, got {mode}")
+            fault = f"{image.name} of split {name} must be decoded as RGB, got {mode}"
+            require(mode == "RGB", fault)
 
 
 def _check_reproducible(case: DatasetCase) -> None:
@@ -332,17 +339,17 @@ def _check_reproducible(case: DatasetCase) -> None:
 
 @dataclass(frozen=True)
 class MetricCase:
-    """A metric to check on random logits for 12 images of 4 classes, 2 of which are seen.
+    """A metric to check, on random logits for 12 images of 4 classes, 2 of which are seen.
 
     Attributes:
-        name: Name of the metric.
+        name: Name of the metric in a YAML.
     """
 
     name: str
 
     @cached_property
     def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits, labels and mask of the seen classes. They are read-only, as in a trial."""
+        """Arguments of the metric: logits, labels, mask of seen classes. Read-only as in trials."""
         logits = np.random.default_rng(0).normal(size=(12, 4))
         arrays = (logits, np.arange(12) % 4, np.array([True, True, False, False]))
         for array in arrays:
@@ -350,7 +357,7 @@ class MetricCase:
         return arrays
 
     def value(self) -> Any:
-        """Compute the metric and return its value."""
+        """Compute and return the metric."""
         return METRICS[self.name](*self.inputs)
 
 
@@ -372,7 +379,7 @@ def check_metric(name: str) -> Iterator[CheckResult]:
         >>> all(result.passed for result in check_metric("class_mean"))  # doctest: +SKIP
         True
     """
-    METRICS[name]  # raises KeyError
+    METRICS[name]  # raises KeyError here, not in the iterator
     return run_checks(METRIC_CHECKS, {"": MetricCase(name)})
 
 
@@ -390,7 +397,7 @@ METRIC_CHECKS: Final[Mapping[str, Callable[[MetricCase], None]]] = {
     "it returns a finite number": _check_value,
     "it returns the same number for the same predictions": _check_deterministic,
 }
-"""Checks of metrics, by the text of their requirement."""
+"""Checks of metrics, by requirement."""
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "it can be read, and has at least 2 classes": _check_readable,
     "its template has one {} for a class name": _check_template,
@@ -398,4 +405,4 @@ DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetCase], None]]] = {
     "images can be decoded (checked for some of each split)": _check_decodable,
     "it has the same content when it is read again": _check_reproducible,
 }
-"""Checks of datasets, by the text of their requirement."""
+"""Checks of datasets, by requirement."""

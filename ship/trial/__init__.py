@@ -1,10 +1,10 @@
 """Run a trial: train a configuration under all of its seeds, select, retrain, and test once.
 
 - `run`: the stages of a trial.
-- `selection`: the choice of each seed's epoch, and the test.
-- `journal`: reported metrics, failed seeds and checkpoints.
-- `trained`: the files of trained models.
-- `model`: trained models that are loaded from these files.
+- `selection`: selects each seed's epoch, and tests the models.
+- `journal`: records reported metrics, failed seeds and checkpoints.
+- `trained`: writes and reads the files of trained models.
+- `model`: builds trained models from these files.
 """
 
 from ship.trial.model import TrainedModel, load_trained

@@ -1,8 +1,8 @@
 """Record the progress of a trial: reported metrics, failed seeds, and the state for checkpoints.
 
-A seed with a non-finite number has failed. The other seeds continue. The failed seed's state is
-replaced by a copy of another seed's, because some functions raise for all seeds if one has a NaN.
-Metrics of the copy are not reported.
+A seed fails when one of its metrics is not finite. The other seeds continue. The state of the
+failed seed is replaced by a copy of another seed's state, because some functions raise for all
+seeds if one of them has a NaN. Metrics of the copy are not reported.
 """
 
 import math
@@ -24,12 +24,13 @@ class Journal:
     Attributes:
         trained: Files of the tested models by name. None before the test, or if models are not
             saved.
-        failed: Index of each failed seed -> name, stage and epoch of the non-finite value.
+        failed: Reason of each failure, by the index of the seed: which value is not finite, at
+            which stage and epoch.
     """
 
     def __init__(
         self,
-        planned: int,
+        n_planned: int,
         n_seeds: int,
         permanent: Mapping[str, Part],
         resume: Checkpoint | None,
@@ -37,14 +38,14 @@ class Journal:
         """Start a trial, or resume one.
 
         Args:
-            planned: Maximum number of epochs that the trial reports, for its progress.
+            n_planned: Maximum number of epochs that the trial reports. Progress is relative to it.
             n_seeds: Number of seeds of the trial.
             permanent: Parts that exist throughout the trial, by name. They are saved in each
-                checkpoint, and a failed seed's state in them is kept.
+                checkpoint. The state of failed seeds in them is not replaced.
             resume: Checkpoint to resume from. None starts a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
-        self._planned, self._permanent = planned, permanent
+        self._n_planned, self._permanent = n_planned, permanent
         self._active = dict(permanent)
         self._saved = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
@@ -58,7 +59,7 @@ class Journal:
         return [i for i in range(self._n_seeds) if i not in self.failed]
 
     def fail_non_finite(
-        self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
+        self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], subject: str = ""
     ) -> State:
         """Mark seeds with non-finite metrics as failed, and replace their state.
 
@@ -66,20 +67,19 @@ class Journal:
             stage: Stage of the metrics.
             epoch: Epoch of the stage.
             metrics: Metrics by name, (seed,) each.
-            what: Start of the failure's reason, e.g. "logits are". Defaults to "NAME is" with the
-                metric's name.
+            subject: Start of the reason, e.g. "logits are". Defaults to the metric's name and "is".
 
         Returns:
-            The metrics on the CPU, NaN for each failed seed. Without failed seeds their types are
-            unchanged, otherwise they are in double precision.
+            The metrics on the CPU. If seeds have failed, now or before, the metrics are converted
+            to double precision and are NaN for these seeds.
 
         Raises:
-            NonFiniteLoss: No seed is left.
+            NonFiniteLoss: All seeds have failed.
         """
         on_cpu = to_cpu(metrics)
         newly_failed: dict[int, str] = {}
         for name, values in on_cpu.items():
-            reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
+            reason = f"{subject or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
             for i in (~values.isfinite()).nonzero().flatten().tolist():
                 if i not in self.failed:
                     newly_failed.setdefault(i, reason)
@@ -87,7 +87,7 @@ class Journal:
             self.failed = dict(sorted({**self.failed, **newly_failed}.items()))
             if not self.active_seeds:
                 raise NonFiniteLoss(self.failed)
-            self._replace(sorted(newly_failed))
+            self._replace_state(sorted(newly_failed))
         if not self.failed:
             return on_cpu
         failed_seeds = list(self.failed)
@@ -97,14 +97,14 @@ class Journal:
             for name, values in doubles.items()
         }
 
-    def _replace(self, seed_indices: Sequence[int]) -> None:
-        """Replace the state of failed seeds by that of an active one, in all parts in training.
+    def _replace_state(self, seed_indices: Sequence[int]) -> None:
+        """Replace the state of failed seeds by a copy of an active seed's state.
 
         Args:
             seed_indices: Indices of the failed seeds.
         """
         for name, part in self._active.items():
-            if name in self._permanent:  # selected epochs and test results are not changed
+            if name in self._permanent:  # selected epochs and test results are kept
                 continue
             state = capture(part)
             for value in state.values():
@@ -119,19 +119,19 @@ class Journal:
         metrics: Mapping[str, Tensor],
         correct_predictions: tuple[CorrectPredictions, ...] = (),
     ) -> Generator[EpochMetrics, None, None]:
-        """Yield one epoch as plain numbers. A resumed trial first yields its previous reports.
+        """Report one epoch. A resumed trial first repeats its previous reports.
 
         Args:
             stage: Current stage of the trial.
-            epoch: 1-based epoch of the stage. 0 if nothing is trained.
-            metrics: Metrics by name, (seed,) each.
-            correct_predictions: Correct predictions of the test. Defaults to none.
+            epoch: 1-based epoch of the stage. 0 if nothing has been trained in it.
+            metrics: Metrics by name, (seed,) each. Seeds with non-finite ones fail.
+            correct_predictions: Correct predictions of the test. Empty in other stages.
 
         Yields:
-            The metrics of each epoch.
+            The metrics of each repeated epoch, then those of this one, as Python numbers.
 
         Raises:
-            NonFiniteLoss: No seed has finite metrics.
+            NonFiniteLoss: All seeds have failed.
         """
         checked = self.fail_non_finite(stage, epoch, metrics)
         values = {
@@ -141,28 +141,30 @@ class Journal:
             )
             for name, metric in checked.items()
         }
-        progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
-        item = EpochMetrics(
+        progress = 1.0
+        if stage != "test":
+            progress = min((len(self._history) + 1) / self._n_planned, 1.0)
+        report = EpochMetrics(
             stage,
             epoch,
             progress,
             values,
-            self._predictions_of_active(correct_predictions),
+            self._blank_failed_seeds(correct_predictions),
             self.failed,
         )
-        # checkpoint() returns None meanwhile, because the state is already one epoch ahead.
+        # checkpoint() returns None during the repetition: the state is one epoch ahead of it
         yield from self._old_reports
         self._old_reports = []
-        self._history.append(item)
-        yield item
+        self._history.append(report)
+        yield report
 
-    def _predictions_of_active(
+    def _blank_failed_seeds(
         self, correct_predictions: Sequence[CorrectPredictions]
     ) -> tuple[CorrectPredictions, ...]:
-        """Return correct predictions without those of failed seeds."""
+        """Return correct predictions with b"" instead of those of failed seeds."""
 
         def blank_failed(rows: Sequence[bytes]) -> tuple[bytes, ...]:
-            return tuple(b"" if r in self.failed else row for r, row in enumerate(rows))
+            return tuple(b"" if i in self.failed else row for i, row in enumerate(rows))
 
         return tuple(
             replace(
@@ -173,41 +175,43 @@ class Journal:
         )
 
     def count_epochs(self, *stages: Stage) -> int:
-        """Return the number of epochs of these stages that have been reported."""
-        return sum(item.stage in stages for item in self._history)
+        """Return the number of reported epochs of these stages."""
+        return sum(report.stage in stages for report in self._history)
 
     def last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
-        """Return the metrics of the last epoch of these stages, or {} if there was none.
+        """Return the metrics of the last reported epoch of these stages.
 
-        Metrics are (seed,) each, NaN for seeds that had failed by then.
+        Returns:
+            Metrics by name, (seed,) each, NaN for seeds that had failed by then. {} if no epoch of
+            these stages has been reported.
         """
-        metrics = [item.per_seed for item in self._history if item.stage in stages]
+        metrics = [report.per_seed for report in self._history if report.stage in stages]
         last = metrics[-1] if metrics else {}
         return {
-            name: torch.tensor([math.nan if x is None else x for x in v], dtype=torch.float64)
-            for name, v in last.items()
+            name: torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
+            for name, values in last.items()
         }
 
     def set_parts(self, **parts: Part | None) -> None:
-        """Set the parts that a checkpoint saves. In a resumed trial, restore their saved state.
+        """Set the parts to save in checkpoints. In a resumed trial, restore their saved state.
 
         Args:
-            parts: Parts in training, by name, in addition to the permanent ones. Parts that are
-                None are ignored.
+            parts: Parts that are trained now, by name. They replace those of the previous call, but
+                not the permanent ones. Parts that are None are ignored.
 
         Raises:
-            CheckpointError: The saved state is that of another trial.
+            CheckpointError: The saved state belongs to another trial.
         """
         active_parts = {name: part for name, part in parts.items() if part is not None}
         self._active = {**self._permanent, **active_parts}
         for name, part in self._active.items():
             if state := strip_prefix(self._saved, name):
                 restore(part, state)
-                # Restore only once: a part of this name in a later stage is a new one.
+                # restored only once: a part of this name in a later stage is a new one
                 self._saved = {n: v for n, v in self._saved.items() if n.split(".")[0] != name}
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return a checkpoint, or None after the test and while old reports are repeated."""
+        """Return a checkpoint, or None if there is none now (see TrialRun.checkpoint)."""
         if self._old_reports or not self._history or self._history[-1].stage == "test":
             return None
         return Checkpoint(tuple(self._history), capture(self._active))
@@ -217,12 +221,12 @@ class Journal:
 class TrialRun(Iterator[EpochMetrics]):
     """A trial as an iterator over the metrics of its epochs.
 
-    Each `next` runs the trial up to its next report. A checkpoint can be taken between two reports.
+    Each `next` runs the trial up to its next report. `checkpoint` may be called in between.
 
     Attributes:
         epochs: Generator that runs the trial.
         journal: Journal of the trial.
-        arithmetic: Context manager around each epoch (FrozenCLIP.arithmetic).
+        arithmetic: Function that returns the context to train in (FrozenCLIP.arithmetic).
     """
 
     epochs: Iterator[EpochMetrics]

@@ -1,7 +1,8 @@
-"""Load trained models from a trial's files: the tested fine-tuner, and its generator.
+"""Load trained models from a trial's files: a tested fine-tuner, and its generator.
 
-Both are built on a task without images, because everything learned from images is saved. Settings
-in a file cannot make the loader allocate more weights than the file contains.
+Both are built on a task without images, because the files contain everything learned from images.
+Files are untrusted input: if their settings would allocate more weights than they contain, they are
+rejected.
 """
 
 from collections.abc import Sequence
@@ -28,12 +29,12 @@ from ship.tasks import Task, make_placeholder_images
 from ship.templates import fill_templates
 from ship.trial.trained import SavedSeed, TrainedError, make_trained_error, read_saved
 
-# Images per pass through the image tower.
+# Maximum number of images per pass through the image tower.
 IMAGES_AT_ONCE: Final = 64
-# Maximum number of characters of a context's initial words.
+# Maximum number of characters in the setting ctx_init of a file.
 MAX_CTX_INIT_CHARS: Final = 1000
-# Values that replace the settings of training when a model is loaded. Tensors whose size depends on
-# these settings are not saved.
+# Settings that affect training only, with the values that replace them when a model is loaded, so
+# that little is allocated. Tensors whose size depends on these settings are not saved.
 _TRAINING_ONLY: Final = {
     "encoder_hidden": 1,
     "critic_hidden": 1,
@@ -58,17 +59,19 @@ def load_trained(
     Args:
         path: Folder with trained.json and the seeds' files, or path of one seed's file.
         seed: Seed to load. Defaults to the seed of the file, or to the folder's first seed.
-        target: Target dataset of the fine-tuner under cross_dataset. Defaults to the first one.
-        clip: Backbone. Defaults to loading it by its name, which must be pocket, an open_clip
-            NAME:PRETRAINED with a published tag, or an hf-hub:ORG/MODEL that is in the local cache.
-        device: torch device of a backbone loaded by name.
+        target: Target dataset whose fine-tuner is loaded, under cross_dataset. Defaults to the
+            first target.
+        clip: Backbone that the model was trained with. Defaults to loading it by the name in
+            trained.json, which must be pocket, an open_clip NAME:PRETRAINED with a published tag,
+            or an hf-hub:ORG/MODEL in the local cache.
+        device: torch device of a backbone that is loaded by name.
 
     Returns:
         The trained model.
 
     Raises:
-        TrainedError: The files are missing, damaged, or of another version or backbone. The message
-            is one line that says what to do.
+        TrainedError: The files are missing, damaged, or of another version or backbone, or have no
+            such seed or target. The message is one line with advice.
 
     Example:
         >>> load_trained("trained", seed=0)
@@ -83,15 +86,15 @@ def load_trained(
         raise
     # The file's settings and tensors may not match, or a plugin may have changed since training.
     except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise make_trained_error(saved.path, why) from error
+        fault = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise make_trained_error(saved.path, fault) from error
 
 
 def _may_load(name: str) -> bool:
-    """Return True if a backbone that is named in a file may be loaded.
+    """Return True if a backbone may be loaded by the name in a file.
 
-    Allowed are weights that open_clip publishes, weights of the hub that this machine has already
-    downloaded, and random weights, which are drawn from a fixed seed.
+    Allowed are pocket, weights that open_clip publishes, random weights (for tests), and weights of
+    the hub that this machine has already downloaded.
     """
     if repository := parse_repository(name):
         return is_repository(repository) and find_cached_file(repository, WEIGHT_FILES) is not None
@@ -101,18 +104,19 @@ def _may_load(name: str) -> bool:
 
 
 def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
-    """Return the backbone that the model was trained with.
+    """Load the backbone that the model was trained with, or check a given one.
 
-    A name in a file is untrusted input, so it is only loaded if `_may_load` allows it: it could be
-    the path of an archive whose code torch would execute.
+    The name in a file is untrusted input: it could be the path of an archive whose code torch would
+    execute. It is only loaded if `_may_load` allows it.
 
     Args:
         saved: Files of the seed.
-        clip: Backbone to check. None loads it by its name in the file.
-        device: torch device of a backbone loaded by name.
+        clip: Backbone to check. None loads the backbone by the name in trained.json.
+        device: torch device of a backbone that is loaded by name.
 
     Raises:
-        TrainedError: The backbone cannot be loaded, or differs from that of the training.
+        TrainedError: The backbone cannot be loaded, or differs from that of the training in its
+            fingerprint or precision.
     """
     manifest, name = saved.manifest, saved.manifest.settings.backbone
     if clip is None:
@@ -130,16 +134,17 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
         actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
         expected = f"backbone {name[:200]!r} with fingerprint {fingerprint[:32]!r}"
         fault = f"was trained with {expected}, got {actual}"
-        raise make_trained_error(saved.path, fault, "load the weights that it was trained with")
+        raise make_trained_error(saved.path, fault, "use the weights that it was trained with")
     precision = manifest.settings.precision
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, got a backbone in {clip.precision}"
-        raise make_trained_error(saved.path, fault, f"load it in {precision}")
+        raise make_trained_error(saved.path, fault, f"load the backbone in {precision}")
     image_precision = manifest.settings.image_precision
     if clip.image_precision != image_precision:
         actual = f"a backbone in {clip.image_precision}"
         fault = f"was trained in image_precision {image_precision}, got {actual}"
-        raise make_trained_error(saved.path, fault, f"set it to {image_precision}")
+        advice = f"set the backbone's image_precision to {image_precision}"
+        raise make_trained_error(saved.path, fault, advice)
     return clip
 
 
@@ -148,7 +153,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         names: Name of each image's most probable class.
-        probabilities: Probabilities of all classes, in the order of the model's `class_names`.
+        probabilities: Probability of each class for each image, in the order of the model's
+            `class_names`.
     """
 
     names: tuple[str, ...]
@@ -161,14 +167,14 @@ class TrainedModel:
     Attributes:
         config: Configuration of the trial (ship.trial_config.TrialConfig).
         seed: Seed of the model.
-        seeds: All seeds with files in the folder, including this one.
+        seeds: All seeds whose models were saved, including this one.
         epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
         choice: Selected inference options, such as alpha and beta. Empty if there are none.
         base: Names of the classes with training images.
         new: Names of the classes without training images.
-        class_names: Names of both, in the order of the logits.
+        class_names: Names of all classes, in the order of the logits: first base, then new.
         clip: Backbone.
-        notes: Parts that are not saved, and why.
+        notes: One line per part that was not saved, with the reason.
 
     Example:
         >>> model = load_trained("trained", seed=0)
@@ -201,7 +207,7 @@ class TrainedModel:
         self.base = classes.base
         self.new = classes.new
         self.class_names = classes.class_names
-        _require_sizes(saved, clip)
+        _check_sizes(saved, clip)
         task = _build_task(saved, task_index, clip)
         config = _replace_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
@@ -210,7 +216,8 @@ class TrainedModel:
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
         if manifest.generator_kept:
-            self._build_generator(())  # raises here, not in features(), if its state does not fit
+            # if its state does not fit, this raises now instead of in features()
+            self._build_generator(())
 
     @torch.no_grad()
     def features(
@@ -224,16 +231,16 @@ class TrainedModel:
         Args:
             class_names: Names of m classes. Defaults to the model's `class_names`.
             per_class: Number of features per class.
-            rng: Seed of the noise, or a random stream of one seed. The same noise, and the same
-                names in the same order, result in the same features.
+            rng: Seed of the noise, or a SeedRng with one seed. The same seed, with the same names
+                in the same order, results in the same features.
 
         Returns:
             m * per_class unit-norm features, class by class, and the index of each feature's class
             in `class_names`. Both are on the device of the backbone.
 
         Raises:
-            TrainedError: The trial has no generator that can be saved.
-            ValueError: The backbone cannot distinguish the names, or per_class is below 1.
+            TrainedError: The files contain no generator. `notes` has the reason.
+            ValueError: Two names have the same tokens, or per_class is below 1.
         """
         if not self._saved.manifest.generator_kept:
             fault = f"contains no state of generator {self.config.generator.name}"
@@ -244,7 +251,7 @@ class TrainedModel:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         names = self.class_names if class_names is None else tuple(class_names)
         generator, task = self._build_generator(names)
-        # Two classes of a dataset may have the same name: the first one is used.
+        # two classes of a dataset may have the same name; the first one is used
         id_of = {name: i for i, name in reversed(list(enumerate(task.class_names)))}
         ids = torch.tensor([id_of[name] for name in names], dtype=torch.long)
         labels = torch.arange(len(names)).repeat_interleave(per_class).to(self.clip.device)
@@ -260,8 +267,8 @@ class TrainedModel:
         """Return unit-norm features of n images, on the device of the backbone.
 
         Args:
-            images: PIL images, file paths, or a tensor of images preprocessed by the backbone's
-                `preprocess`, (n, 3, height, width).
+            images: PIL images, file paths, or images that `clip.preprocess` has transformed, as one
+                tensor (n, 3, height, width).
 
         Raises:
             ship.datasets.UndecodableError: A file cannot be decoded as an image.
@@ -285,7 +292,7 @@ class TrainedModel:
                 that `encode` accepts.
 
         Returns:
-            Scores, (n, n_cls). Their softmax gives the probabilities.
+            Scores, whose softmax is the probabilities of the classes.
 
         Raises:
             ValueError: The features do not have the backbone's size.
@@ -324,7 +331,15 @@ class TrainedModel:
         return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
     def _build_generator(self, class_names: Sequence[str]) -> tuple[FeatureSource, Task]:
-        """Build the generator and its task, which also gets those classes that it does not have."""
+        """Build the generator on its task, and return both.
+
+        Args:
+            class_names: Names of classes. Those that the task does not have are added to it.
+
+        Raises:
+            CheckpointError: The saved state does not fit the generator.
+            ValueError: Two names have the same tokens.
+        """
         task = _build_task(self._saved, self._saved.manifest.generator_task, self.clip, class_names)
         config = _replace_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
@@ -336,6 +351,7 @@ class TrainedModel:
 
 
 def _open_image(image: Image | str | Path) -> Image:
+    """Return an image as RGB, decoding it if it is a path."""
     if isinstance(image, str | Path):
         return ImageFile(str(image), Path(image)).open()
     return to_rgb(image)
@@ -375,13 +391,13 @@ def _build_task(
 
 
 def _replace_training_settings(config: Any) -> Any:
-    """Return a method's settings with those that only affect training replaced, except None."""
+    """Return a method's settings with the values of _TRAINING_ONLY. Settings of None are kept."""
     names = {name for name in _TRAINING_ONLY if getattr(config, name, None) is not None}
     return config.model_copy(update={name: _TRAINING_ONLY[name] for name in names})
 
 
-def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
-    """Reject files whose settings would allocate more weights than the file contains.
+def _check_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
+    """Reject files whose settings would allocate more weights than they contain.
 
     Sizes in a file are untrusted input.
 
@@ -409,7 +425,7 @@ def _require_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
 def _count_weights(saved: SavedSeed, clip: FrozenCLIP) -> int:
     """Return a lower bound on the number of weights that the settings would allocate.
 
-    Only weights whose number the settings can make large are counted.
+    Only those weights are counted whose number depends on sizes in the settings.
     """
     generator: Any = saved.manifest.settings.generator
     finetuner: Any = saved.manifest.settings.finetuner
@@ -420,7 +436,8 @@ def _count_weights(saved: SavedSeed, clip: FrozenCLIP) -> int:
         n_outputs = clip.feature_dim if prompt is None else n_vectors * clip.text_width
         if prompt is None or uses_z(prompt):
             n_generator_weights = generator.generator_hidden * (generator.latent_dim + n_outputs)
-    n_contexts = 0  # contexts of n_ctx vectors each: one per class, or per hidden unit of TCP
+    # number of contexts with n_ctx vectors each: one per class, or per hidden unit of TCP
+    n_contexts = 0
     if getattr(finetuner, "class_specific", False):
         n_contexts = max(len(task.class_names) for task in saved.manifest.tasks)
     if isinstance(finetuner, TCPConfig):

@@ -11,8 +11,11 @@ The protocol (ship.protocols) decides whether there is a selection, and whether 
 tested or new ones are trained. Selection "authors" compares ages instead of epochs: the *age* of a
 generator is the number of epochs that it has been trained for.
 
-A trial can be resumed from any epoch: its objects are rebuilt in the same way, and the state that
-training has changed (ship.state) is restored.
+There are several tested models under protocol cross_dataset, one per target dataset, and a single
+one under other protocols.
+
+A trial can be resumed from any epoch: its objects are built again in the same way, and the state
+that training has changed (ship.state) is restored.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -43,7 +46,7 @@ from ship.trial.selection import (
 from ship.trial.trained import make_trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
-# Start of a failure's reason if a metric is NaN because the values that it measures are not finite.
+# Starts of failure reasons, for metrics that are NaN because the measured values are not finite.
 LOGITS = "logits are"
 FEATURES = "synthetic features are"
 WEIGHTS = "the generator's weights are"
@@ -61,18 +64,18 @@ def run_trial(
 ) -> TrialRun:
     """Train and test one configuration under all seeds at once.
 
-    The result iterates over the metrics of each epoch. The last item is the only one of stage
+    The result iterates over the metrics of each epoch. Its last item is the only one of stage
     "test".
 
-    A seed's results depend on the configuration and the seed only, not on the other seeds. There
-    are two exceptions: sums round differently in batches of another size, and a quality metric that
-    cannot be computed for one seed's images is omitted for all seeds.
+    A seed's results do not depend on the other seeds, with two exceptions: sums round differently
+    in batches of another size, and a quality metric that cannot be computed for one seed's images
+    is omitted for all seeds.
 
-    A seed with a non-finite loss, logit or synthetic feature has failed (EpochMetrics.failed). It
-    has no further results. The results of the other seeds do not change.
+    A seed fails (EpochMetrics.failed) if a loss, logit or synthetic feature is not finite. It has
+    no further results. The results of the other seeds do not change.
 
     A resumed trial first repeats its previous reports. On a CPU with the same number of threads its
-    results are bitwise those of an uninterrupted trial.
+    results are bit-identical to those of an uninterrupted trial.
 
     Args:
         config: Configuration of the trial.
@@ -82,28 +85,28 @@ def run_trial(
         clip: Frozen backbone.
         dtype: Floating-point type of the training.
         resume: Checkpoint of the same trial: same configuration, seeds, images and backbone.
-        save_models: Whether `TrialRun.trained` has the trained models after the test.
+        save_models: Whether to build the files of the trained models (`TrialRun.trained`).
 
     Returns:
         The trial as an iterator. It trains while it is iterated.
 
     Raises:
         ValueError: There are no seeds or duplicate ones, or the dataset does not meet the
-            requirements of the configuration, e.g. has too few classes or no training images.
-        CheckpointError: `resume` is of a trial with another `save_models`. While iterating: it is
-            of another trial.
-        NonFiniteLoss: While iterating: all seeds have failed. It contains the reason, stage and
-            epoch of each.
+            requirements of the configuration, e.g. it has too few classes or no training images.
+        CheckpointError: `resume` belongs to a trial with another value of `save_models`. If it
+            belongs to another trial, the error is raised during iteration.
+        NonFiniteLoss: Raised during iteration if all seeds have failed. It contains the reason,
+            stage and epoch of each.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     save_flag = torch.tensor(save_models)
     if resume is not None and not save_flag.equal(resume.tensors.get("keeps", torch.tensor(False))):
-        rule = f"save_models must be {not save_models} as in the checkpoint"
-        raise CheckpointError(f"{rule}, got {save_models}")
+        requirement = f"save_models must be {not save_models} as in the checkpoint"
+        raise CheckpointError(f"{requirement}, got {save_models}")
     features = select_studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
-    # Leaking selections exist to measure the gain of picking the best epoch: no tolerance.
+    # no tolerance: leaking selections measure how much is gained by picking the best epoch
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
     permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": save_flag}
@@ -115,7 +118,7 @@ def run_trial(
 
 @dataclass
 class _Trial:
-    """The stages of a trial.
+    """A trial in progress, and its stages as methods.
 
     Attributes:
         config: Configuration of the trial.
@@ -124,9 +127,11 @@ class _Trial:
         protocol: Evaluation sets and tasks of the trial.
         journal: Journal that the trial reports to.
         best: Selected epoch (or age) and inference choice of each seed.
-        tested: Results on the test sets that are finished (see selection.get_eval_results).
-        dataset_to_save: Dataset of the trial if its models are saved. None if they are not.
-        inference_grid: Inference choices of the fine-tuner.
+        tested: Results on the evaluation sets that have been tested (see
+            selection.get_eval_results).
+        dataset_to_save: Dataset of the trial, from which the files of its models are built. None if
+            models are not saved.
+        inference_grid: Inference choices of the fine-tuner. Empty until one is built.
         last: Last epoch (or age) that selection can choose.
     """
 
@@ -148,7 +153,7 @@ class _Trial:
 
     @property
     def _latest_epoch(self) -> int:
-        """Latest epoch at which an active seed is tested."""
+        """The latest of the epochs at which active seeds are tested."""
         return int(self.best.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -166,7 +171,7 @@ class _Trial:
         yield from self._report_test(generator)
 
     def _report_test(self, generator: FeatureSource | None) -> Iterator[EpochMetrics]:
-        """Report the results of the finished tests, and build the files of the tested models.
+        """Report the results of the test, and build the files of the tested models.
 
         Args:
             generator: Generator that the tested models were trained with. None if there is none.
@@ -183,11 +188,11 @@ class _Trial:
             epoch = self._latest_epoch
             results = [
                 get_eval_results(self.tested, i, number)
-                for i, final in enumerate(protocol.tested_models)
-                for number in range(len(final))
+                for i, test_sets in enumerate(protocol.tested_models)
+                for number in range(len(test_sets))
             ]
             if self.config.quality:
-                eval_sets = [final[0] for final in protocol.tested_models]
+                eval_sets = [test_sets[0] for test_sets in protocol.tested_models]
                 quality = measure_generator(generator, eval_sets, self.seeds)
                 metrics |= journal.fail_non_finite("test", epoch, quality, FEATURES)
         fitted = journal.last_metrics("selection_generator", "final_generator")
@@ -204,18 +209,19 @@ class _Trial:
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on the data visible to selection, and record each seed's best epoch.
 
-        Epoch 0, the untrained fine-tuner, is a candidate, so that selection can choose it if
-        training only harms.
+        Epoch 0, the untrained fine-tuner, is a candidate, too. It is chosen if training only harms.
 
         Selection "authors" compares ages of the generator instead, as SHIP's authors do
-        (github.com/mrflogs/SHIP, run_coop): a new CoOp is trained to its end at each of five ages,
-        and the best H on the test images is reported. Epoch numbers continue over the ages. This
-        selection leaks test images; it exists to measure how much the leak adds to a result.
+        (github.com/mrflogs/SHIP, run_coop): at each of five ages a new fine-tuner is trained to its
+        end, and the best result on the test images is reported. Reported epoch numbers continue
+        from one age to the next. This selection leaks test images. It exists to measure how much
+        the leak adds to a result.
 
-        If nothing is retrained, the best state is tested.
+        Without retraining, the fine-tuner is then tested in each seed's best state, except under
+        selection "authors".
 
         Args:
-            eval_set: Evaluation set that epochs are evaluated on, with the task to train on.
+            eval_set: Evaluation set that epochs are evaluated on. Its task is trained on.
 
         Returns:
             The generator. None if there are no synthetic features.
@@ -223,7 +229,9 @@ class _Trial:
         protocol, journal, by_age = self.protocol, self.journal, self.by_age
         generator = self._build_generator(eval_set.task)
         ages = plan_ages(_count_epochs(generator), protocol.ages)
-        if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
+        if by_age:
+            # The last planned age, even if the generator stops early: its last evaluated age then
+            # raises no flag.
             self.last = ages[-1]
         for i, age in enumerate(ages):
             journal.set_parts(generator=_generator_parts(generator))
@@ -262,7 +270,7 @@ class _Trial:
     def _report_selection_quality(
         self, generator: FeatureSource | None, eval_set: EvalSet
     ) -> Iterator[EpochMetrics]:
-        """Report the quality of the synthetic features, unless it has been reported or is empty."""
+        """Report the quality of the synthetic features, if there are metrics not yet reported."""
         if self.journal.count_epochs("selection_quality"):
             return
         if quality := measure_generator(generator, [eval_set], self.seeds):
@@ -274,8 +282,9 @@ class _Trial:
     ) -> dict[str, Tensor]:
         """Return the state to keep if this epoch or age is chosen.
 
-        The state of an epoch is tested if nothing is retrained. The state of an age is only saved,
-        because selection has already tested it.
+        For an epoch this is the fine-tuner's state, which is tested if nothing is retrained. For an
+        age it is the learned state of generator and fine-tuner, which is only saved: selection has
+        already tested it.
         """
         if not self.by_age:
             return finetuner.state_dict()
@@ -283,16 +292,16 @@ class _Trial:
         return state | add_prefix("finetuner", self._learned(finetuner) or {})
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
-        """Train on all seen classes for each final, and test each seed at its chosen epoch.
+        """Train the tested models on all seen classes, and test each seed at its chosen epoch.
 
-        A seed's learning-rate schedule ends at the chosen epoch, as if the seed were trained for
-        that many epochs. Otherwise it would be tested while the rate is near its maximum.
+        A seed's learning-rate schedule ends at the chosen epoch, as if only that many epochs had
+        been planned. Otherwise an early epoch would be tested while the rate is near its maximum.
 
-        After its chosen epoch a seed keeps training with the batch, but its state and metrics are
+        After its chosen epoch a seed keeps training with the others, but its state and metrics are
         no longer recorded.
 
         Args:
-            task: Task of the generator, which all tested_models share.
+            task: Task of the generator, which all tested models share.
 
         Returns:
             The generator. None if there are no synthetic features.
@@ -304,12 +313,12 @@ class _Trial:
         generator = self._build_generator(task)
         journal.set_parts(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
-        for i, final in enumerate(self.protocol.tested_models):
+        for i, test_sets in enumerate(self.protocol.tested_models):
             if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
                 continue
-            finetuner = self._build_finetuner(final[0].task, generator)
+            finetuner = self._build_finetuner(test_sets[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
-            # Each seed's state at its chosen epoch, and its losses of the last epoch up to it.
+            # each seed's latest state and losses, no later than its chosen epoch
             state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.set_parts(
                 generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
@@ -318,7 +327,7 @@ class _Trial:
             for epoch in range(n_done + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
-                    # A seed with the chosen epoch 0 is not trained, and reports losses of 0.
+                    # a seed with the chosen epoch 0 reports losses of 0
                     zeros = {name: torch.zeros_like(value) for name, value in losses.items()}
                     state.tensors |= add_prefix("losses", zeros)
                 state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
@@ -333,7 +342,12 @@ class _Trial:
         return generator
 
     def _test(self, finetuner: BatchedFinetuner, model_index: int) -> None:
-        """Test a fine-tuner in its selected state on the evaluation sets of a final."""
+        """Test a fine-tuner in its selected state.
+
+        Args:
+            finetuner: The fine-tuner.
+            model_index: Index of its evaluation sets in Protocol.tested_models.
+        """
         results = self.tested.tensors
         for number, eval_set in enumerate(self.protocol.tested_models[model_index]):
             result = evaluate(finetuner, eval_set, self.protocol, self.best)
@@ -344,7 +358,7 @@ class _Trial:
         results |= {f"{model_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _make_files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Return the files of the active seeds' tested models by name."""
+        """Return the files of the tested models of active seeds, by name."""
         best, active = self.best, self.journal.active_seeds
         if self.by_age:
             generator_state = strip_prefix(best.state, "generator") or None
@@ -376,12 +390,12 @@ class _Trial:
     def _fit(
         self, generator: FeatureSource | None, stage: Stage, epochs: int
     ) -> Generator[EpochMetrics, None, None]:
-        """Train a generator until it has this many epochs, or every seed has stopped.
+        """Train a generator up to an epoch, or until every seed has stopped.
 
         Args:
             generator: The generator. None trains nothing.
             stage: Stage of the reported epochs.
-            epochs: Number of epochs, including those that the stage has already reported.
+            epochs: Number of epochs to reach, including those already reported in this stage.
         """
         if generator is None:
             return
@@ -390,20 +404,20 @@ class _Trial:
                 break
             yield from self.journal.report_epoch(stage, n_done + 1, generator.train_epoch())
         if generator.epochs:
-            # No loss shows the effect of the last step, so the weights are checked. Fits in closed
-            # form need no check, because their linear algebra raises.
+            # No loss has been computed since the last step, so the weights are checked. Generators
+            # without epochs need no check, because their linear algebra raises.
             weights = capture(generator.learned() or {})
             is_finite = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
-            values = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
-            self.journal.fail_non_finite(stage, n_done, values, WEIGHTS)
+            metrics = {name: torch.where(ok, 0.0, torch.nan) for name, ok in is_finite.items()}
+            self.journal.fail_non_finite(stage, n_done, metrics, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
-        """Return True if every seed has stopped early or failed, or there is nothing to fit."""
+        """Return True if there is nothing to train, or every seed has stopped early or failed."""
         generator.stop_seeds(list(self.journal.failed))
         return generator.finished
 
     def _build_generator(self, task: Task) -> FeatureSource | None:
-        """Build the untrained generator of a task. None if there are no synthetic features."""
+        """Build the untrained generator of a task, or None if there are no synthetic features."""
         generator = build_generator(self.config.generator, task, self.clip, self.seeds)
         share = self.config.synthetic.real_share
         if generator and share:
@@ -421,12 +435,16 @@ class _Trial:
         return finetuner
 
     def _learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
-        """Return copies of a part's learned state on the CPU. None if it is not to be saved."""
+        """Return a copy of a part's learned state on the CPU.
+
+        None if there is no part, models are not saved, or the part has no state to save.
+        """
         learned = None if part is None or self.dataset_to_save is None else part.learned()
         return None if learned is None else capture(learned)
 
 
 def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
+    """Return the parts of a generator, or None if there is no generator."""
     return None if generator is None else generator.parts()
 
 
@@ -436,8 +454,8 @@ def plan_ages(epochs: int, ages: int) -> list[int]:
     They are evenly spaced, and the last one is the end of the generator's training.
 
     Args:
-        epochs: Number of epochs of the generator. If it is 0, the only age is 0.
-        ages: Requested number of ages. There are at most as many as epochs.
+        epochs: Number of epochs of the generator. For 0 the only age is 0.
+        ages: Requested number of ages. With fewer epochs, there is one age per epoch.
     """
     return sorted({-(-epochs * (i + 1) // ages) for i in range(ages)})
 

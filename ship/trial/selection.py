@@ -20,12 +20,14 @@ from ship.trial_config import CorrectPredictions
 
 InferenceGrid = Sequence[Mapping[str, float]]
 
-# With fewer evaluated epochs, equal values do not show that selection is saturated.
+# Minimum number of evaluated epochs for flag/saturated. Fewer equal values are no evidence.
 MIN_EVALUATIONS: Final = 3
-# Points of the selection metric by which a later epoch may be below the best one. Differences of
-# this size between epochs are noise of the selection images (docs/statistics.md has the study).
+# Number of points by which the selection metric of the chosen epoch may be below the best value.
+# Differences of this size between epochs are noise of the selection images (see the study in
+# docs/statistics.md).
 TOLERANCE: Final = 2.0
-# Name of the mask of finite logits, which is among the metrics until they are copied to the CPU.
+# Name of the mask of finite logits. It is stored among the metrics until these are copied to the
+# CPU, so that there is a single transfer.
 _FINITE = "logits are finite"
 
 
@@ -33,20 +35,23 @@ class BestCheckpoint(SeedState):
     """Each seed's epoch and inference choice with the best selection metric.
 
     The last epoch whose metric is within `tolerance` of the best value is chosen. Without a
-    tolerance it is the first epoch with the best value. If selection compares ages of the
-    generator, they take the place of epochs.
+    tolerance, the first epoch with the best value is chosen. If selection compares ages of the
+    generator (see ship.trial.run), read "age" for "epoch".
 
-    `tensors` also has, (seed,) each:
+    `tensors` also has these, (seed,) each:
 
-    - "highest" and "peak": best value of the metric, and the first epoch that had it.
-    - "evaluations" and "ties": number of evaluated epochs, and of those with the best value.
+    - "highest": best value of the metric.
+    - "peak": first epoch with the best value.
+    - "evaluations": number of evaluated epochs.
+    - "ties": number of evaluated epochs with the best value.
 
     Attributes:
         metric: Name of the selection metric.
-        tolerance: Tolerance in points of the metric. None chooses the best epoch itself.
+        tolerance: Tolerance in points of the metric. None chooses the first epoch with the best
+            value.
         epoch: Chosen epochs, (seed,). -1 before the first update.
-        choice: Indices of the chosen inference choices, (seed,).
-        metrics: Selection's metrics at the chosen epoch, (seed,) each.
+        choice: Inference choices at the chosen epochs, as indices into the grid, (seed,).
+        metrics: Metrics of selection at the chosen epochs, (seed,) each.
         state: Trained tensors of each seed at its chosen epoch.
     """
 
@@ -66,12 +71,12 @@ class BestCheckpoint(SeedState):
 
     @property
     def choice(self) -> Int[Tensor, " seed"]:
-        """Indices of the inference choices at the chosen epochs."""
+        """Inference choices at the chosen epochs, as indices into the grid."""
         return self.tensors["choice"]
 
     @property
     def metrics(self) -> State:
-        """Selection's metrics at the chosen epochs."""
+        """Metrics of selection at the chosen epochs."""
         return strip_prefix(self.tensors, "metrics")
 
     @property
@@ -82,14 +87,15 @@ class BestCheckpoint(SeedState):
     def update(
         self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
     ) -> None:
-        """Choose this epoch for the seeds whose metric is high enough.
+        """Choose this epoch for the seeds whose metric is within the tolerance of their best value.
 
-        A new best epoch always replaces the chosen one, so the chosen epoch is within the tolerance
-        of the best value over all epochs.
+        Must be called in the order of the epochs. An epoch with a new best value is always chosen,
+        so that the chosen epoch stays within the tolerance of the best value.
 
         Args:
             epoch: Epoch of the fine-tuner (0 before any training), or age of the generator.
-            choice: Index of the inference choice of the metrics, (seed,).
+            choice: Inference choice that the metrics were computed with, as an index into the grid,
+                (seed,).
             metrics: Metrics in percent, (seed,) each, including the selection metric.
             state: Trained tensors by name, (seed, ...) each.
         """
@@ -108,7 +114,12 @@ class BestCheckpoint(SeedState):
         self.set_where(chosen, tensors)
 
     def _count(self, improved: Tensor, is_equal: Tensor) -> None:
-        """Count an evaluation for each seed, and a tie if its value equals the best one."""
+        """Update "evaluations" and "ties".
+
+        Args:
+            improved: Mask of the seeds with a new best value.
+            is_equal: Mask of the seeds whose value equals their previous best value.
+        """
         ties, evaluations = self.tensors["ties"], self.tensors["evaluations"]
         self.tensors["ties"] = torch.where(improved, 1, ties + is_equal.to(ties))
         self.tensors["evaluations"] = evaluations + 1
@@ -116,15 +127,15 @@ class BestCheckpoint(SeedState):
     def as_metrics(
         self, inference_grid: InferenceGrid, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
-        """Return the selection as metrics, which are reported with the test metrics.
+        """Return what was selected as metrics, which are reported with the test metrics.
 
         Args:
-            inference_grid: Inference choices that were tried.
-            candidates: What selection compared: "epoch", or "age" of the generator.
+            inference_grid: Inference choices of the fine-tuner.
+            candidates: Kind of candidates that were compared: "epoch", or "age" of the generator.
 
         Returns:
-            Selection's metrics, the chosen epoch or age, and the chosen inference options, each as
-            selection_NAME, (seed,).
+            Metrics selection_NAME, (seed,) each, of the chosen epoch or age: its metrics, its
+            number ("epoch" or "age"), and its inference options.
         """
         metrics = {f"selection_{name}": value for name, value in self.metrics.items()}
         metrics[f"selection_{candidates}"] = self.epoch
@@ -138,20 +149,23 @@ class BestCheckpoint(SeedState):
     ) -> dict[str, Tensor]:
         """Return flags of a weak selection, (seed,) of 0 or 1 each.
 
-        - flag/last_epoch: The last epoch (or age) was better than all others.
+        - flag/last_epoch: The last epoch (or age) was better than all earlier ones.
         - flag/untrained: Epoch 0 was chosen, although there are others.
-        - flag/saturated: At least half of the evaluated epochs share the best value, and there are
-          at least 3.
-        - flag/grid_edge: A chosen inference option is the largest or the smallest value that was
-          tried. 0 and a CLIP-Adapter's ratio of 1 are not edges, because no values exist beyond.
+        - flag/saturated: At least half of the evaluated epochs have the best value. Not set for
+          fewer than 3 evaluated epochs.
+        - flag/grid_edge: A chosen inference option is the largest or the smallest value in the
+          grid. 0 and CLIP-Adapter's ratio 1 are not edges, because no values exist beyond them.
 
-        Ages have no flag/untrained and flag/saturated, because the other seeds determine which ages
-        are evaluated.
+        flag/untrained and flag/saturated are omitted for ages, because the number of evaluated ages
+        of a seed depends on when the other seeds stop.
 
         Args:
-            inference_grid: Inference choices that were tried.
-            last: Last epoch or age. 0 if nothing is trained.
-            candidates: What selection compared: "epoch", or "age" of the generator.
+            inference_grid: Inference choices of the fine-tuner.
+            last: Last epoch or age that selection could choose. 0 if nothing is trained.
+            candidates: Kind of candidates that were compared: "epoch", or "age" of the generator.
+
+        Returns:
+            Flags by name. Those that do not apply are omitted.
         """
         flags = {"flag/last_epoch": (self.tensors["peak"] == last).double()} if last else {}
         if last and candidates == "epoch":
@@ -160,7 +174,7 @@ class BestCheckpoint(SeedState):
             flags["flag/untrained"] = (self.epoch == 0).double()
             flags["flag/saturated"] = saturated.double()
         if len(inference_grid) > 1:
-            edges: dict[str, set[float]] = {}
+            edges: dict[str, set[float]] = {}  # edge values by name of the option
             for name in inference_grid[0]:
                 values = {choice[name] for choice in inference_grid}
                 if len(values) > 1:
@@ -178,7 +192,7 @@ class BestCheckpoint(SeedState):
 def evaluate_choices(
     finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the metrics of each seed under its best inference choice, and that choice.
+    """Return each seed's metrics under its best inference choice, and that choice.
 
     Args:
         finetuner: Fine-tuner in its current state.
@@ -186,8 +200,9 @@ def evaluate_choices(
         protocol: Protocol that defines the metrics and the one to maximize.
 
     Returns:
-        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and each
-        seed's index into the fine-tuner's `inference_grid`, (seed,). All tensors are on the CPU.
+        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and the
+        best choices, as indices into the fine-tuner's `inference_grid`, (seed,). All tensors are on
+        the CPU.
     """
     scores = [
         _score_eval_set(finetuner, eval_set, protocol, choice, None)
@@ -201,17 +216,19 @@ def evaluate_choices(
 def evaluate(
     finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol, best: BestCheckpoint
 ) -> dict[str, Tensor]:
-    """Test each seed on one evaluation set, under the inference choice that selection chose.
+    """Test each seed on one evaluation set, with its selected inference choice.
 
     Args:
         finetuner: Fine-tuner in the selected state.
-        eval_set: Evaluation set of a final, with n images.
+        eval_set: Evaluation set of a tested model, with n images.
         protocol: Protocol that defines the metrics.
         best: Selected epoch and inference choice of each seed.
 
     Returns:
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and masks
-        of the correct predictions as correct/KIND, (seed, n) each. All tensors are on the CPU.
+        of correct predictions, (seed, n) each. In "correct/all" all classes compete, in
+        "correct/own" only the base or only the new classes, whichever contain the image's class.
+        All tensors are on the CPU.
     """
     results = SeedState({})
     for choice_index in best.choice.unique().tolist():
@@ -230,28 +247,32 @@ def _score_eval_set(
 ) -> State:
     """Compute an evaluation set's metrics under one inference choice, on the device of the logits.
 
-    In the test the result also has the masks of the correct predictions.
+    In the test the result also has custom metrics and the masks of correct predictions.
 
     Args:
         finetuner: Fine-tuner in the state to measure.
         eval_set: Evaluation set to measure it on.
         protocol: Protocol that defines the metrics.
         choice: Inference choice.
-        chosen: Selection's metrics at its choice. None during selection.
+        chosen: Metrics of selection at the chosen epoch. None during selection.
     """
     predictions = eval_set.predictions(finetuner.logits(eval_set.images.features, choice))
     scores = protocol.score(predictions, eval_set, chosen)
     if chosen is not None:
-        within = {"correct/own": predictions.group_correct} if eval_set.competing is None else {}
         custom = compute_custom(predictions, protocol.custom_metrics)
-        scores = {**scores, **custom, **within, "correct/all": predictions.correct}
+        masks = {"correct/own": predictions.group_correct} if eval_set.competing is None else {}
+        masks["correct/all"] = predictions.correct
+        scores = {**scores, **custom, **masks}
     return {**scores, _FINITE: predictions.finite}
 
 
 def _fetch_scores(on_device: State) -> State:
-    """Copy the result of `_score_eval_set` to the CPU, with NaN for seeds with non-finite logits.
+    """Copy results of `_score_eval_set` to the CPU, with NaN for seeds with non-finite logits.
 
-    Without this, argmax would predict a class even from NaN.
+    Otherwise such seeds would have metrics, because argmax returns a class even from NaN.
+
+    Args:
+        on_device: Metrics with seeds in the last dimension, and masks, by name.
     """
     scores = to_cpu(on_device)
     is_finite = scores.pop(_FINITE)
@@ -266,11 +287,11 @@ def get_eval_results(tested: SeedState, model_index: int, number: int, kind: str
     """Return the results of one evaluation set by name, without prefixes.
 
     Args:
-        tested: Results of `evaluate` on each evaluation set of the finished tested_models, as
-            FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
-            FINAL.0.learned/NAME.
-        model_index: Index of the final in Protocol.tested_models.
-        number: Index of the evaluation set in the final.
+        tested: Flat state with the results of `evaluate` under the names
+            `{model_index}.{number}.{name}`. If models are saved, it also has the learned state of
+            each tested fine-tuner, as `{model_index}.0.learned/{name}`.
+        model_index: Index of the tested model in Protocol.tested_models.
+        number: Index of the evaluation set among those of the model.
         kind: Prefix of the results to return: "correct/" or "learned/". "" returns the metrics.
 
     Returns:
@@ -285,23 +306,27 @@ def get_eval_results(tested: SeedState, model_index: int, number: int, kind: str
 def collect_correct_predictions(
     tested: SeedState, tested_models: Sequence[TestSets]
 ) -> tuple[CorrectPredictions, ...]:
-    """Return the correct predictions on the evaluation sets of all tested_models, in order.
+    """Return the correct predictions on each evaluation set of the tested models, in order.
 
     Evaluation sets that were not tested are omitted.
+
+    Args:
+        tested: See get_eval_results.
+        tested_models: Evaluation sets of each tested model.
     """
     return tuple(
         CorrectPredictions(
             eval_set=eval_set.name,
             class_ids=tuple(eval_set.images.labels.tolist()),
             class_names=eval_set.task.class_names,
-            # all seeds have the same seen classes in a final
+            # all seeds of a tested model have the same seen classes
             seen=tuple(eval_set.task.seen[0].tolist()),
             correct={
                 kind: tuple(row.tobytes() for row in np.packbits(value.numpy(), axis=1))
                 for kind, value in correct.items()
             },
         )
-        for i, final in enumerate(tested_models)
-        for number, eval_set in enumerate(final)
+        for i, test_sets in enumerate(tested_models)
+        for number, eval_set in enumerate(test_sets)
         if (correct := get_eval_results(tested, i, number, "correct/"))
     )

@@ -1,10 +1,10 @@
 """Write and read the files of a trial's trained models.
 
-trained.json is the manifest. seed_N.safetensors has the tensors of one seed:
+trained.json is the manifest. seed_N.safetensors has the tensors of seed N:
 
-- tasks.T.text_features: text features of each task's classes,
-- generator.NAME: trained tensors of the generator, with a leading seed dimension of size 1,
-- models.M.NAME: the same for each tested fine-tuner M.
+- tasks.T.text_features: text features of the classes of task T,
+- generator.NAME: learned tensors of the generator, with a leading seed dimension of size 1,
+- models.M.NAME: learned tensors of tested fine-tuner M, with the same leading dimension.
 
 Files are untrusted input: their size is limited, errors are `TrainedError`, and nothing in them is
 executed.
@@ -32,7 +32,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 MANIFEST: Final = "trained.json"
-# Maximum number of bytes of a seed's file. The driver of a study keeps the file in memory.
+# Maximum size of a seed's file, which the driver of a study holds in memory.
 MAX_SEED_FILE_BYTES: Final = 40 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
@@ -74,15 +74,15 @@ class ModelEntry(Settings):
 
 
 class SeedEntry(Settings):
-    """The file of a seed, and the epoch and inference options that selection chose.
+    """The file of a seed, with the epoch and the inference options that were tested.
 
     Attributes:
-        seed: Seed.
+        seed: The seed.
         epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
         choice: Selected inference options, such as alpha and beta. Empty if there are none.
         file: Name of the seed's file in the folder of trained.json.
-        bytes: Size of the file.
-        blake2b: Digest of the file, 32 hex digits. "" if the file is too large to be saved.
+        bytes: Size of the file, whether or not it was saved.
+        blake2b: Digest of the file, 32 hex digits. "" if it was not saved because of its size.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -115,9 +115,9 @@ class TrainedManifest(Settings):
         generator_kept: Whether the files contain the generator's state.
         models: Fine-tuners that were tested, one per target under cross_dataset.
         seeds: Entry of each seed.
-        notes: Parts that are not saved, and why.
-        versions: Versions of the packages that wrote the files.
-        plugins: Identities of the plugins that the configuration uses.
+        notes: One line per part that was not saved, with the reason.
+        versions: Installed versions of PACKAGES when the files were written.
+        plugins: Identities of the plugins that the configuration uses, by method name.
     """
 
     format: Literal[2]
@@ -139,7 +139,7 @@ class TrainedManifest(Settings):
     @classmethod
     def _require_placeholder(cls, value: str) -> str:
         if value.count("{}") != 1:
-            raise ValueError("must have one {} for the name of a class")
+            raise ValueError("must have one {} for a class name")
         return value
 
 
@@ -155,42 +155,51 @@ def make_trained_files(
 ) -> dict[str, bytes]:
     """Return the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed whose file would be larger than MAX_SEED_FILE_BYTES gets no file; its entry in
-    trained.json has no digest.
+    A seed has no file if this would be larger than MAX_SEED_FILE_BYTES. Its entry in trained.json
+    then has the digest "".
 
     Args:
         config: Configuration of the trial.
         seeds: Seeds that have not failed.
         features: Features of config.dataset.
         clip: Backbone.
-        protocol: Protocol with the tested_models that were tested.
+        protocol: Protocol of the trial.
         generator: Learned state of the generator, (seed, ...) each. None saves no generator.
-        finetuners: Learned state of each final's fine-tuner, (seed, ...) each.
+        finetuners: Learned state of each tested fine-tuner, (seed, ...) each.
         chosen: Epoch and inference choice with which each seed was tested.
     """
     learned = add_prefix("generator", generator or {})
     files: dict[str, bytes] = {}
     models: list[ModelEntry] = []
     entries: list[SeedEntry] = []
-    final_tasks = [final[0].task for final in protocol.tested_models]
-    # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
-    tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
-    all_texts = enumerate(copy_to_cpu(task.text_features) for task in tasks.values())
-    texts = {f"tasks.{i}.text_features": text for i, text in all_texts}
-    for final, state in zip(protocol.tested_models, finetuners, strict=True):
+    model_tasks = [test_sets[0].task for test_sets in protocol.tested_models]
+    generator_task = protocol.generator_task or model_tasks[0]
+    # each distinct task once, the generator's first
+    tasks = {id(task): task for task in (generator_task, *model_tasks)}
+    texts = {
+        f"tasks.{i}.text_features": copy_to_cpu(task.text_features)
+        for i, task in enumerate(tasks.values())
+    }
+    for test_sets, state in zip(protocol.tested_models, finetuners, strict=True):
         learned |= add_prefix(f"models.{len(models)}", state)
-        target = final[0].name.removeprefix("accuracy/")
-        models.append(ModelEntry(target=target, task=[*tasks].index(id(final[0].task))))
+        # under cross_dataset the first evaluation set is named accuracy/TARGET
+        target = test_sets[0].name.removeprefix("accuracy/")
+        models.append(ModelEntry(target=target, task=[*tasks].index(id(test_sets[0].task))))
     for i, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
         rows = {name: value[i : i + 1].clone() for name, value in learned.items()}
         file = f"seed_{seed}.safetensors"
         data = safetensors.torch.save({**rows, **texts})
-        check = ""
+        blake2b = ""
         if len(data) <= MAX_SEED_FILE_BYTES:
             files[file] = data
-            check = digest(data)
+            blake2b = digest(data)
         entry = SeedEntry(
-            seed=seed, epoch=epoch, choice=dict(choice), file=file, bytes=len(data), blake2b=check
+            seed=seed,
+            epoch=epoch,
+            choice=dict(choice),
+            file=file,
+            bytes=len(data),
+            blake2b=blake2b,
         )
         entries.append(entry)
     manifest = TrainedManifest(
@@ -200,24 +209,25 @@ def make_trained_files(
         backbone_fingerprint=clip.fingerprint,
         dataset_fingerprint=features.dataset_fingerprint,
         template=features.template,
-        tasks=tuple(map(_task_entry, tasks.values())),
+        tasks=tuple(map(_make_task_entry, tasks.values())),
         generator_task=0,
         generator_kept=generator is not None,
         models=tuple(models),
         seeds=tuple(entries),
-        notes=tuple(_notes(config, generator, finetuners, entries)),
+        notes=tuple(_make_notes(config, generator, finetuners, entries)),
         versions={name: get_installed_version(name) for name in PACKAGES},
         plugins=find_plugin_identities(config.generator.name, config.finetuner.name),
     )
     return {MANIFEST: add_checksum(manifest.model_dump(mode="json")), **files}
 
 
-def _task_entry(task: Task) -> TaskEntry:
+def _make_task_entry(task: Task) -> TaskEntry:
+    """Return the entry of a task, whose first classes are the seen ones."""
     n_seen = int(task.seen[0].sum())
     return TaskEntry(base=task.class_names[:n_seen], new=task.class_names[n_seen:])
 
 
-def _notes(
+def _make_notes(
     config: TrialConfig,
     generator: State | None,
     finetuners: Sequence[State],
@@ -242,8 +252,8 @@ def make_trained_error(path: Path, fault: str, advice: str = "fetch it again") -
 
     Args:
         path: Path of the file.
-        fault: What is wrong with the file.
-        advice: What to do about it.
+        fault: Fault of the file, as a predicate ("has no seed 3").
+        advice: Advice to the user.
     """
     return TrainedError(f"{path}: {fault}; {advice}")
 
@@ -268,23 +278,23 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
     """Read trained.json of a folder, and the file of a seed.
 
     Args:
-        path: The folder, or the path of one of its files.
+        path: The folder, its trained.json, or the file of a seed.
         seed: Seed to read. None reads the seed of the file, or the folder's first seed.
 
     Raises:
         TrainedError: A file is missing, damaged, or of another version of ship-sweep or a plugin;
-            or the folder does not have the seed.
+            or the folder or file does not have the seed.
     """
-    names_seed = path.suffix == ".safetensors"
-    folder = path.parent if names_seed or path.name == MANIFEST else path
+    is_seed_file = path.suffix == ".safetensors"
+    folder = path.parent if is_seed_file or path.name == MANIFEST else path
     manifest = _read_manifest(folder / MANIFEST)
-    field, key = ("file", path.name) if names_seed else ("seed", seed)
+    field, key = ("file", path.name) if is_seed_file else ("seed", seed)
     entries = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
     entry = manifest.seeds[0] if key is None else entries.get(key)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
         raise make_trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
-    if names_seed and seed not in (None, entry.seed):
+    if is_seed_file and seed not in (None, entry.seed):
         raise make_trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     seed_file = folder / entry.file
     if not entry.blake2b:
@@ -296,6 +306,11 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
 
 
 def _read_manifest(path: Path) -> TrainedManifest:
+    """Read and check trained.json.
+
+    Raises:
+        TrainedError: See read_saved.
+    """
     file = _read_content(path, MAX_MANIFEST_BYTES)
     try:
         content = check_content(file)
@@ -305,17 +320,19 @@ def _read_manifest(path: Path) -> TrainedManifest:
         manifest = TrainedManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
+        key = ".".join(map(str, first["loc"])) or "it"
         advice = "fetch it again"
-        fault = f"{where}: {first['msg']}"
+        fault = f"{key}: {first['msg']}"
         if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
-            fault = f"{where}: unknown name {first['ctx']['tag'][:50]!r}"
+            fault = f"{key}: unknown name {first['ctx']['tag'][:50]!r}"
             advice = "if a plugin defines it, add --plugin FILE or MODULE"
         raise make_trained_error(path, fault, advice) from None
     if manifest.results_version != RESULTS_VERSION:
         release = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
-        expected = f"results version {manifest.results_version}"
-        fault = f"was written with {expected}, got {RESULTS_VERSION}, which has other results"
+        fault = (
+            f"must have results version {RESULTS_VERSION}, that of this ship-sweep, "
+            f"got {manifest.results_version}"
+        )
         raise make_trained_error(path, fault, f"load it with ship-sweep {release}")
     settings = manifest.settings
     identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
@@ -331,6 +348,15 @@ def _read_manifest(path: Path) -> TrainedManifest:
 
 
 def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
+    """Read and check the file of a seed.
+
+    Args:
+        path: Path of the file.
+        checksum: Digest in trained.json.
+
+    Raises:
+        TrainedError: The file is missing or damaged, or does not belong to trained.json.
+    """
     data = _read_content(path, MAX_SEED_FILE_BYTES)
     if digest(data) != checksum:
         fault = f"does not match {MANIFEST}, or is damaged"
@@ -348,6 +374,11 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
 
 
 def _read_content(path: Path, max_bytes: int) -> bytes:
+    """Read a file.
+
+    Raises:
+        TrainedError: The file is missing or unreadable, or larger than `max_bytes`.
+    """
     try:
         return read_whole(path, max_bytes)
     except ValueError as error:

@@ -78,7 +78,7 @@ def test_zero_shot_features_are_means_over_descriptions(
     file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sentences are encoded in chunks; names are matched in any case."""
-    monkeypatch.setattr("ship.clip.sentences._AT_ONCE", 3)
+    monkeypatch.setattr("ship.clip.sentences._SENTENCES_AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
     zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
     means = []

@@ -187,5 +187,5 @@ def test_images_are_encoded_with_the_trials_image_precision(tmp_path: Path) -> N
     pocket = FrozenCLIP.load("pocket")
     folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
     assert ship.load_trained(folder).clip.image_precision == "bf16"
-    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set it"):
+    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set the"):
         ship.load_trained(folder, clip=pocket)
