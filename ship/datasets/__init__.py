@@ -133,7 +133,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name. The counts of Xlsa are those of trainval, test_seen and test_unseen."""
+"""Published datasets by name. Counts of Xlsa are those of trainval, test_seen and test_unseen."""
 
 ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -240,7 +240,7 @@ def scan_dataset(
 
 
 def has_unseen_images(name: str) -> bool:
-    """Return True unless a dataset is one of xlsa17, which have no training images of unseen classes."""
+    """Return False for datasets of xlsa17, whose unseen classes have no training images."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 

@@ -52,8 +52,8 @@ class DatasetError(ValueError):
 class UndecodableError(Exception):
     """An image cannot be decoded, or is too large.
 
-    The message is the path of the file, or the name of an image in memory. If the image is too large
-    or has floating-point values, this reason follows in parentheses.
+    The message is the path of the file, or the name of an image in memory. If the image is too
+    large or has floating-point values, this reason follows in parentheses.
 
     Attributes:
         image: Name of the image.
@@ -206,8 +206,8 @@ class ImageDataset(DatasetScan):
     Attributes:
         name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
         template: Prompt with one {} for a class name.
-        fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal to
-            images_fingerprint if there are no such names and lists.
+        fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal
+            to images_fingerprint if there are no such names and lists.
         images_fingerprint: The fingerprint of the scan, or else the hash of the content (see
             hash_dataset). Cached features remain valid as long as it is the same.
     """
@@ -238,7 +238,7 @@ class DatasetSpec(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB: transparency over white, 16-bit gray reduced to 8 bits."""
+    """Convert an image of any mode to RGB: transparency over white, 16-bit gray cut to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image

@@ -245,7 +245,7 @@ class _MatFile:
         return vector.astype(np.int64) - 1
 
     def get_texts(self, name: str) -> list[str]:
-        """Return the texts of a cell array, or the rows of a char matrix. Empty if there are faults."""
+        """Return the texts of a cell array, or the rows of a char matrix. Empty after a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
@@ -329,7 +329,7 @@ def _unpack_matrix(kind: int, content: memoryview, limit: int) -> memoryview:
 
 
 def _read_name(matrix: memoryview) -> str:
-    """Return the name of a variable from its first bytes. "" for MATLAB objects, which have none."""
+    """Return a variable's name from its first bytes. "" for MATLAB objects, which have none."""
     head: list[memoryview] = []
     with suppress(ValueError):  # the first bytes may end within an element
         for _, part in islice(_split_elements(matrix), 3):
