@@ -13,10 +13,11 @@ shared precision P.
   (ship.generators.gaussians). With `new_classes: zero_shot` these classes only have their zero-shot
   logit.
 
-Every view of an image counts. w and b are centered over the classes that share a precision, which
-changes nothing within such a group. The authors never compare seen with new classes; here only the
-zero-shot logits separate the two groups. A single class without features (protocol single_unseen)
-is centered on itself, so it only has its zero-shot logit, whatever `new_classes` is.
+Every view of an image is a row. w and b are centered over the classes that share a precision, which
+does not change the ranking within such a group. The authors never compare seen with new classes;
+here the groups are made comparable only by this centering. If there is a single class without
+features (protocol single_unseen), centering makes its w and b 0, so it only has its zero-shot
+logit, whatever `new_classes` is.
 
 alpha is chosen on the selection split. The authors choose it by accuracy on base classes, which is
 `selection: base_val`. `synthetic.per_class` and `synthetic.loss_weight` apply: synthetic features
@@ -24,7 +25,7 @@ are drawn once, whatever `synthetic.resample` is, and each counts as `loss_weigh
 `synthetic.ratio` has no effect.
 
 The discriminant is computed once, on the CPU and in double precision, because an ill-conditioned
-covariance loses digits. It is therefore the same on every device.
+covariance loses digits. The result therefore does not depend on the device.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class GDA(Finetuner):
         bias: Centered b, (n_cls,). 0 for classes without a Gaussian.
     """
 
-    training_data = "fixed"
+    training_data = "fixed"  # the constructor reads all features from task.fixed_rows
     weight: Tensor
     bias: Tensor
 
@@ -62,14 +63,14 @@ class GDA(Finetuner):
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
-        means, has_rows = rows.means(), rows.mass > 0
-        weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
+        means, has_rows = rows.means(), rows.class_weights > 0
+        weight, bias = torch.zeros_like(means), torch.zeros_like(rows.class_weights)
         precision = shared_precision(rows, config.precision, config.shrinkage)
-        weight[has_rows], bias[has_rows] = discriminant(means[has_rows], precision)
+        weight[has_rows], bias[has_rows] = fit_discriminant(means[has_rows], precision)
         if config.new_classes == "neighbors" and bool((~has_rows).any()):
             views, text = seen_views(task), task.text_features[~has_rows].cpu().double()
             precision, neighbors = neighbor_precision(views, text), neighbor_means(views, text)
-            weight[~has_rows], bias[~has_rows] = discriminant(neighbors, precision)
+            weight[~has_rows], bias[~has_rows] = fit_discriminant(neighbors, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))
 
@@ -96,7 +97,7 @@ class Rows:
     n_cls: int
 
     @property
-    def mass(self) -> Float[Tensor, " n_cls"]:
+    def class_weights(self) -> Float[Tensor, " n_cls"]:
         """Total weight of each class's rows. 0 for classes without rows."""
         return self.weights.new_zeros(self.n_cls).index_add(0, self.labels, self.weights)
 
@@ -105,13 +106,15 @@ class Rows:
         zeros = self.features.new_zeros(self.n_cls, self.features.shape[1])
         weighted = self.weights.unsqueeze(1) * self.features
         tiny = torch.finfo(self.weights.dtype).tiny
-        return zeros.index_add(0, self.labels, weighted) / self.mass.clamp_min(tiny).unsqueeze(1)
+        return zeros.index_add(0, self.labels, weighted) / self.class_weights.clamp_min(
+            tiny
+        ).unsqueeze(1)
 
 
 def _training_rows(task: SeedTask) -> Rows:
     """Return the rows to fit, one per view, on the CPU and in double precision.
 
-    All views of a synthetic feature are equal.
+    A synthetic feature is repeated once per view of an image, so that both count the same.
     """
     rows = task.fixed_rows
     views = rows.features.shape[1]
@@ -123,7 +126,7 @@ def _training_rows(task: SeedTask) -> Rows:
     )
 
 
-def discriminant(
+def fit_discriminant(
     means: Float[Tensor, "m feature"], precision: Float[Tensor, "feature feature"]
 ) -> tuple[Float[Tensor, "m feature"], Float[Tensor, " m"]]:
     """Return w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (arXiv:2402.04087, eq. 3), centered.
@@ -144,30 +147,33 @@ def shared_precision(
 ) -> Float[Tensor, "feature feature"]:
     """Return the inverse of the covariance that all classes share.
 
-    Below, d is the size of a feature, and the scatter is the weighted sum of outer products of
-    (row - class mean). Without any scatter the precision is d * I, which classifies by the nearest
-    mean.
+    Below, d is the size of a feature, n is the total weight of the rows, and the scatter is the
+    weighted sum of outer products of (row - class mean). Without any scatter the precision is
+    d * I, which classifies by the nearest mean.
 
     Args:
         rows: Rows of all classes, at least one.
-        estimate: Estimate of the precision. "ks" is d * ((n - 1) S + tr(S) I)^-1 with S = scatter /
-            (n - 1) and the total weight n (arXiv:2402.04087, eq. 4; n - 1 is at least 1). "pinv" is
-            the pseudoinverse of the mean over classes of their unbiased covariances, without
-            classes that have a single row.
+        estimate: Estimate of the precision:
+
+            - "ks" is d * ((n - 1) S + tr(S) I)^-1 with S = scatter / (n - 1), where n - 1 is raised
+              to at least 1 (arXiv:2402.04087, eq. 4).
+            - "pinv" is the pseudoinverse of the mean of the unbiased covariances of the classes
+              with a total weight above 1.
         shrinkage: s in the inverse of (1 - s) S + s tr(S) / d * I with S = scatter / n
             (scikit-learn's definition). None uses `estimate` instead.
     """
-    size, n, mass = rows.features.shape[1], float(rows.weights.sum()), rows.mass
+    size, n = rows.features.shape[1], float(rows.weights.sum())
     identity = torch.eye(size, dtype=rows.features.dtype)
     residuals = rows.features - rows.means()[rows.labels]
-    share = rows.weights
+    row_weights = rows.weights
     if shrinkage is None and estimate == "pinv":
-        has_spread = mass > 1 + 1e-9
-        degrees = torch.where(has_spread, mass - 1, torch.inf) * has_spread.sum().clamp_min(1)
-        share = rows.weights / degrees[rows.labels]
-    scatter = residuals.T @ (share.unsqueeze(1) * residuals)
+        class_weights = rows.class_weights
+        has_spread = class_weights > 1 + 1e-9
+        degrees = torch.where(has_spread, class_weights - 1, torch.inf)
+        row_weights = row_weights / (degrees * has_spread.sum().clamp_min(1))[rows.labels]
+    scatter = residuals.T @ (row_weights.unsqueeze(1) * residuals)
     trace = scatter.trace()
-    if float(trace) <= 1e-12 * float(share.sum().clamp_min(1e-300)):
+    if float(trace) <= 1e-12 * float(row_weights.sum().clamp_min(1e-300)):
         return size * identity
     if shrinkage is not None:
         shrunk = ((1 - shrinkage) * scatter + shrinkage * trace / size * identity) / n

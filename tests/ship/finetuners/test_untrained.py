@@ -13,7 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.gda import Rows, discriminant, shared_precision
+from ship.finetuners.gda import Rows, fit_discriminant, shared_precision
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.by_hand import unit
@@ -59,7 +59,7 @@ def test_row_weights_equal_repetitions(task: Task) -> None:
     x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one image
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
     rows = Rows(x, y, times.double(), 4)
-    weight, bias = discriminant(rows.means(), shared_precision(rows, "ks", 0.3))
+    weight, bias = fit_discriminant(rows.means(), shared_precision(rows, "ks", 0.3))
     repeated = x.repeat_interleave(times, dim=0).numpy()
     labels = y.repeat_interleave(times).numpy()
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
