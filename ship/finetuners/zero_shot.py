@@ -7,9 +7,9 @@ class is the normalized mean of its sentences' unit-norm features.
 
 Random words test whether the content of the descriptions matters, as in WaffleCLIP (Roth et al.,
 arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " followed by as
-many random words as the description has. The random words of the first description are the same
-for all classes, and so on. They are drawn from the whole file, which is one of the variants in the
-authors' code. Their main variant draws from a word list and adds random characters.
+many random words as the description has. The i-th descriptions of all classes use the same random
+words. Words are drawn from the whole file, which is one of the variants in the authors' code. Their
+main variant draws words from a list, and adds random characters.
 """
 
 import json
@@ -102,7 +102,7 @@ def _make_random_sentences(
     pool: Mapping[str, Sequence[str]],
     seed: int,
 ) -> list[list[str]]:
-    """Return each class's sentences with "a photo of a NAME, " and random words instead.
+    """Replace each sentence by "a photo of a NAME, " and the same number of random words.
 
     Args:
         class_names: Names of the classes.
