@@ -162,7 +162,7 @@ def load_dataset(
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
+        data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
         digest_cache_dir: Folder with cached hashes of image files, so that only new and changed
             files are read. None reads all files.
         folder: Options for image_folder:NAME, ignored for all other datasets.
@@ -206,7 +206,7 @@ def scan_dataset(
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
+        data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
         folder: Options for image_folder:NAME, ignored for all other datasets.
 
     Returns:

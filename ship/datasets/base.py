@@ -441,7 +441,7 @@ def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
     Two names have the same token IDs if and only if the results are equal. This holds for every
-    vocabulary, because the last token of a piece differs from the same text inside of a piece.
+    vocabulary, because a token at the end of a piece has another ID than the same text elsewhere.
 
     Names that differ only in case, underscores, white space or HTML entities ("&amp;") have equal
     results. So do names that differ in a space before a digit or a sign ("dog 2" and "dog2").

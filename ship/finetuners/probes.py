@@ -184,7 +184,7 @@ class LPPlusPlus(Finetuner):
         shares: Loss weight of each row: that of its image, divided by the number of views.
         weight_rate: Learning rate of w.
         alpha_rate: Learning rate of alpha.
-        velocity: Running sum of w's gradients, for the momentum.
+        velocity: Momentum buffer of w, as in torch.optim.SGD.
         done: Number of finished steps.
     """
 

@@ -25,10 +25,10 @@ with them all classes.
 TCP (Yao et al., arXiv:2311.18231) adds knowledge of the class to the prompts. The text feature t_c
 of each class's hand-written prompt goes through a small net,
 Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))). Its output replaces the n_ctx
-learned contexts before a block of the text tower; all blocks before it get the learned contexts,
-which are shared by all classes. It is block 8 of 12, counted from 0. In a tower of another depth
-the contexts are replaced after two thirds of the blocks. A new class gets its tokens from its name.
-The loss is KgCoOp's, with the distance to t_c. Defaults are those of the authors' code
+contexts in the middle of the text tower: before block 8 of 12, counted from 0, or after two thirds
+of the blocks in a tower of another depth. The earlier blocks get learned contexts, which all
+classes share. A new class gets its tokens from its name. The loss is KgCoOp's, with the distance to
+t_c. Defaults are those of the authors' code
 (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py): 50 epochs in batches
 of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). On
 some datasets, the authors' prompts have further words after the class name (on UCF101 before it),

@@ -96,9 +96,9 @@ class BatchedFinetuner(BatchedTraining):
         """
         loss: Tensor = self.stack("loss", features, labels, weights)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
-            what = f"{type(self.prototype).__name__}.loss"
+            function = f"{type(self.prototype).__name__}.loss"
             shape = tuple(loss.shape[1:]) if isinstance(loss, Tensor) else type(loss).__name__
-            raise TypeError(f"{what} must return a scalar tensor, got {shape}")
+            raise TypeError(f"{function} must return a scalar tensor, got {shape}")
         return loss
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:

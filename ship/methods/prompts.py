@@ -159,7 +159,7 @@ class Linear(nn.Module):
 def make_uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
     """Return a layer initialized as torch.nn.Linear: weights and biases U(-b, b), b = n_in^-1/2.
 
-    Rng draws normal numbers only, so uniform ones are computed with the normal distribution function.
+    Rng draws normal numbers only. Their distribution function maps them to uniform ones.
     """
     layer = Linear(n_in, n_out, rng, std=1.0)
     with torch.no_grad():
